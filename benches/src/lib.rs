@@ -1,0 +1,1 @@
+//! Criterion benches over the layers of vyre-io; see `benches/`.
