@@ -1,1 +1,38 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+#![no_std]
+#![deny(missing_docs)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+#[cfg(any(feature = "std", test))]
+extern crate std;
+
+pub mod abi;
+mod attach;
+mod device;
+mod errno;
+mod header;
+mod host;
+mod ledger;
+mod region;
+mod request;
+pub mod state;
+
+#[cfg(feature = "alloc")]
+mod queue;
+
+pub use attach::{AttachError, Geometry, QueueLayout};
+#[cfg(feature = "std")]
+pub use device::WaitError;
+pub use device::{DeviceQueue, Outcome, QueueFull, Ticket};
+pub use errno::Errno;
+pub use header::{Features, LoopState};
+pub use host::{Accept, Claim, HostFaults, HostQueue, NotOwed};
+pub use region::Region;
+pub use request::{
+    BufferHandle, DecodeError, FileHandle, Flags, Op, PartialRead, PartialWrite, Request,
+};
+
+#[cfg(feature = "alloc")]
+pub use queue::Queue;

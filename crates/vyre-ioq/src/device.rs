@@ -1,0 +1,289 @@
+//! The device's end: reserves a slot, publishes a request, polls for the outcome, recycles.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::abi::{MAX_SLOTS, status, word};
+use crate::attach::{AttachError, Geometry, check_header};
+use crate::errno::Errno;
+use crate::header::{Features, Header, LoopState};
+use crate::region::Region;
+use crate::request::Request;
+use crate::state::State;
+
+#[cfg(feature = "std")]
+mod wait;
+#[cfg(feature = "std")]
+pub use wait::WaitError;
+
+const LOCK_WORDS: usize = (MAX_SLOTS / u64::BITS) as usize;
+
+/// Every slot is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("all {slots} slots are in use; take an outcome first, or create the queue with more")]
+pub struct QueueFull {
+    /// Slots of the queue.
+    pub slots: u32,
+}
+
+/// The one right to poll and to recycle a slot that holds a request.
+///
+/// A ticket that is dropped takes its slot out of use for the life of the [`DeviceQueue`].
+#[derive(Debug)]
+#[must_use = "a dropped ticket loses its slot"]
+pub struct Ticket {
+    slot: u32,
+    queue: usize,
+}
+
+impl Ticket {
+    /// The slot that holds the request.
+    pub const fn slot(&self) -> u32 {
+        self.slot
+    }
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "an outcome may be an error"]
+pub struct Outcome {
+    /// The request's own tag.
+    pub tag: u32,
+    /// Bytes moved, or why it failed.
+    pub result: Result<u32, Errno>,
+}
+
+impl Outcome {
+    /// Bytes moved.
+    ///
+    /// # Errors
+    /// The errno that the host answered with.
+    pub const fn bytes(&self) -> Result<u32, Errno> {
+        self.result
+    }
+}
+
+/// The device's end of a queue, for threads of a host process: shared by all its lanes.
+///
+/// Slots are reserved by a bitmap in private memory, since no read-modify-write may cross the
+/// boundary. So a queue has one `DeviceQueue`, however many lanes share it.
+#[derive(Debug)]
+pub struct DeviceQueue {
+    region: Region,
+    geometry: Geometry,
+    features: Features,
+    id: u64,
+    locks: [AtomicU64; LOCK_WORDS],
+}
+
+impl DeviceQueue {
+    /// Attaches to a queue that a host has created at the start of `region`.
+    ///
+    /// # Errors
+    /// [`AttachError`]: the rule that the header breaks.
+    pub fn attach(region: Region) -> Result<Self, AttachError> {
+        let (geometry, features, id) = check_header(&region)?;
+        Ok(Self::new(region, geometry, features, id))
+    }
+
+    /// Attaches to a bare queue (the layout of vyre 0.7) that fills `region`.
+    ///
+    /// # Errors
+    /// [`AttachError::BareLength`] or [`AttachError::BadSlotCount`].
+    pub fn attach_bare(region: Region) -> Result<Self, AttachError> {
+        let geometry = Geometry::of_bare(&region)?;
+        Ok(Self::new(region, geometry, Features::empty(), 0))
+    }
+
+    pub(crate) fn new(region: Region, geometry: Geometry, features: Features, id: u64) -> Self {
+        Self {
+            region,
+            geometry,
+            features,
+            id,
+            locks: [const { AtomicU64::new(0) }; LOCK_WORDS],
+        }
+    }
+
+    /// Where the slots are.
+    pub const fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// Features that both sides know.
+    pub const fn features(&self) -> Features {
+        self.features
+    }
+
+    /// The name that the creator gave the queue.
+    pub const fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// What the host says of itself; nothing for a bare queue.
+    pub fn host_state(&self) -> Option<LoopState> {
+        Header::of(&self.region, &self.geometry).state()
+    }
+
+    /// A counter that moves while the host lives; nothing for a bare queue.
+    pub fn host_heartbeat(&self) -> Option<u32> {
+        Header::of(&self.region, &self.geometry).heartbeat()
+    }
+
+    /// Reserves a slot and publishes a request in it.
+    ///
+    /// # Errors
+    /// [`QueueFull`] if every slot is in use.
+    pub fn submit(&self, request: Request) -> Result<Ticket, QueueFull> {
+        let ticket = self.reserve()?;
+        self.publish(&ticket, &request);
+        Ok(ticket)
+    }
+
+    /// Looks at a request: its outcome, once there is one.
+    ///
+    /// Reads the status with acquire, which pairs with the release of
+    /// [`HostQueue::complete`](crate::HostQueue::complete): once there is an outcome, the bytes
+    /// that a READ moved are visible too.
+    ///
+    /// # Panics
+    /// If the ticket is another queue's.
+    #[inline]
+    pub fn poll(&self, ticket: &Ticket) -> Option<Outcome> {
+        self.assert_ours(ticket);
+        let words = self.region.words::<8>(self.geometry.slot_word(ticket.slot));
+        let ok = match words.load(word::STATUS, Ordering::Acquire) {
+            status::OK => true,
+            status::ERROR => false,
+            _ => return None,
+        };
+        let count = words.load(word::COUNT, Ordering::Relaxed);
+        Some(Outcome {
+            tag: words.load(word::TAG, Ordering::Relaxed),
+            result: if ok {
+                Ok(count)
+            } else {
+                Err(Errno::from_raw(count))
+            },
+        })
+    }
+
+    /// Takes the outcome and gives the slot back for reuse.
+    ///
+    /// # Errors
+    /// The ticket, if there is no outcome yet.
+    ///
+    /// # Panics
+    /// If the ticket is another queue's.
+    #[inline]
+    pub fn take(&self, ticket: Ticket) -> Result<Outcome, Ticket> {
+        let Some(outcome) = self.poll(&ticket) else {
+            return Err(ticket);
+        };
+        self.region
+            .words::<8>(self.geometry.slot_word(ticket.slot))
+            .store(word::STATUS, status::EMPTY, Ordering::Relaxed);
+        self.unlock(ticket.slot);
+        Ok(outcome)
+    }
+
+    /// Reserves a slot: the lowest that is free, so that the slots in use lie close together.
+    ///
+    /// # Errors
+    /// [`QueueFull`] if there is none.
+    pub fn reserve(&self) -> Result<Ticket, QueueFull> {
+        let slots = self.geometry.slots();
+        for (group, lock) in (0..slots.div_ceil(u64::BITS)).zip(&self.locks) {
+            let first = group * u64::BITS;
+            let absent = u64::MAX.checked_shl(slots - first).unwrap_or(0);
+            let mut refused = absent;
+            loop {
+                let taken = lock.load(Ordering::Relaxed) | refused;
+                let bit = taken.trailing_ones();
+                if bit == u64::BITS {
+                    break;
+                }
+                // Acquire, paired with the release in `unlock`: the last user's recycling store
+                // comes before what is published next.
+                if lock.fetch_or(1 << bit, Ordering::Acquire) & 1 << bit != 0 {
+                    continue;
+                }
+                if self.is_free(first + bit) {
+                    return Ok(Ticket {
+                        slot: first + bit,
+                        queue: self.identity(),
+                    });
+                }
+                self.unlock(first + bit);
+                refused |= 1 << bit;
+            }
+        }
+        Err(QueueFull { slots })
+    }
+
+    /// Publishes a request in a reserved slot. The status goes last, with release: it pairs with
+    /// the acquire of [`HostQueue::claim_published`](crate::HostQueue::claim_published), and
+    /// everything that the device wrote before, the bytes for a WRITE included, is the host's to
+    /// see.
+    ///
+    /// In a bare queue, whose slots have no room for them, the buffer offset, flags and deadline
+    /// are left out.
+    ///
+    /// # Panics
+    /// If the ticket is another queue's.
+    #[inline]
+    pub fn publish(&self, ticket: &Ticket, request: &Request) {
+        self.assert_ours(ticket);
+        let first = self.geometry.slot_word(ticket.slot);
+        let image: [u32; 16] = bytemuck::cast(request.encode());
+        if !self.geometry.is_bare() {
+            let words = self.region.words::<16>(first);
+            for (word, &value) in image.iter().enumerate().skip(8) {
+                words.store(word, value, Ordering::Relaxed);
+            }
+        }
+        let words = self.region.words::<8>(first);
+        for (word, &value) in image.iter().enumerate().take(8) {
+            if word != word::STATUS {
+                words.store(word, value, Ordering::Relaxed);
+            }
+        }
+        words.store(word::STATUS, status::PUBLISHED, Ordering::Release);
+    }
+
+    /// Whether a slot that was just locked can be used. Not so, if it still holds a request of an
+    /// earlier device end of the same queue; an outcome that nobody took is thrown away.
+    #[inline]
+    fn is_free(&self, slot: u32) -> bool {
+        let words = self.region.words::<8>(self.geometry.slot_word(slot));
+        match State::from_word(words.load(word::STATUS, Ordering::Acquire)) {
+            Some(State::Empty) => true,
+            Some(State::Ok | State::Error) | None => {
+                words.store(word::STATUS, status::EMPTY, Ordering::Relaxed);
+                true
+            }
+            Some(State::Published | State::Claimed) => false,
+        }
+    }
+
+    /// Release, paired with the acquire in `reserve`.
+    #[inline]
+    fn unlock(&self, slot: u32) {
+        let bit = 1 << (slot % u64::BITS);
+        self.locks[(slot / u64::BITS) as usize].fetch_and(!bit, Ordering::Release);
+    }
+
+    /// Tells tickets of different queues apart.
+    #[inline]
+    fn identity(&self) -> usize {
+        self.region.as_ptr().addr()
+    }
+
+    #[inline]
+    fn assert_ours(&self, ticket: &Ticket) {
+        assert_eq!(
+            ticket.queue,
+            self.identity(),
+            "the ticket belongs to another queue"
+        );
+    }
+}

@@ -1,0 +1,80 @@
+use core::fmt;
+
+/// A Linux errno value, as the count word of a failed slot carries it.
+///
+/// The constants are those that the host itself answers with; any other value is the kernel's.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Errno(u32);
+
+macro_rules! errnos {
+    ($($(#[$doc:meta])* $name:ident = $value:literal),+ $(,)?) => {
+        impl Errno {
+            $($(#[$doc])* pub const $name: Self = Self($value);)+
+
+            /// The symbolic name, for the values that have a constant here.
+            pub const fn name(self) -> Option<&'static str> {
+                match self.0 {
+                    $($value => Some(stringify!($name)),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+errnos! {
+    /// Input/output error.
+    EIO = 5,
+    /// Unknown or revoked handle.
+    EBADF = 9,
+    /// The handle lacks that right.
+    EACCES = 13,
+    /// Unknown operation or flag, reserved word set, or misaligned for a direct-I/O file.
+    EINVAL = 22,
+    /// No space left on the file's device.
+    ENOSPC = 28,
+    /// Outside the byte range of a handle.
+    ERANGE = 34,
+    /// A short count on a request that asked for an exact one.
+    ENODATA = 61,
+    /// The deadline passed.
+    ETIMEDOUT = 110,
+    /// The loop was stopped, or it failed.
+    ECANCELED = 125,
+}
+
+impl Errno {
+    /// An errno from its number.
+    pub const fn from_raw(raw: u32) -> Self {
+        Self(raw)
+    }
+
+    /// The number.
+    pub const fn raw(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => write!(f, "{name} (errno {})", self.0),
+            None => write!(f, "errno {}", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl core::error::Error for Errno {}
+
+#[cfg(feature = "std")]
+impl From<Errno> for std::io::Error {
+    fn from(errno: Errno) -> Self {
+        i32::try_from(errno.0).map_or_else(|_| Self::other(errno), Self::from_raw_os_error)
+    }
+}

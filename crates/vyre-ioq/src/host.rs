@@ -1,0 +1,323 @@
+//! The host's end: claims what is published, completes what it claimed.
+
+use core::ops::Range;
+use core::sync::atomic::Ordering;
+
+use crate::abi::{SlotImage, status, word};
+use crate::attach::{AttachError, Geometry, QueueLayout};
+use crate::errno::Errno;
+use crate::header::{self, Header, LoopState};
+use crate::ledger::SlotSet;
+use crate::region::Region;
+use crate::request::Op;
+use crate::state::{self, Observation, PeerFault};
+
+/// What a sweep may claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accept {
+    /// Every request.
+    All,
+    /// Only requests whose completion waits for no other: see [`Op::is_ordered`]. The rest stay
+    /// published.
+    Unordered,
+}
+
+/// A claimed request: the slot, which the host now owes an outcome, and its words as they were at
+/// the claim.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    /// Which slot.
+    pub slot: u32,
+    /// The private copy. What the device stores later changes nothing in it.
+    pub image: SlotImage,
+}
+
+/// How often the device broke the protocol, as far as the host saw. None of it was followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostFaults {
+    /// [`PeerFault::UnknownStatus`]; counted once for as long as the slot stays in such a state.
+    pub unknown_status: u64,
+    /// [`PeerFault::ForgedClaim`]; counted likewise.
+    pub forged_claim: u64,
+    /// [`PeerFault::Overwritten`]; seen, and counted, when the slot is completed.
+    pub overwritten: u64,
+}
+
+impl HostFaults {
+    /// All of them.
+    pub const fn total(&self) -> u64 {
+        self.unknown_status + self.forged_claim + self.overwritten
+    }
+
+    #[cold]
+    const fn count(&mut self, fault: PeerFault) {
+        let counter = match fault {
+            PeerFault::UnknownStatus(_) => &mut self.unknown_status,
+            PeerFault::ForgedClaim => &mut self.forged_claim,
+            PeerFault::Overwritten(_) => &mut self.overwritten,
+        };
+        *counter = counter.saturating_add(1);
+    }
+}
+
+/// An outcome for a slot that is owed none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("slot {slot} is owed no outcome: it was not claimed, or was completed already")]
+pub struct NotOwed {
+    /// The slot named.
+    pub slot: u32,
+}
+
+/// The host's end of a queue.
+///
+/// There is one for each queue, and it belongs to one thread at a time. It keeps its own ledger of
+/// the slots it serves: whatever the device stores, a claimed slot is served once and completed
+/// once.
+#[derive(Debug)]
+pub struct HostQueue {
+    region: Region,
+    geometry: Geometry,
+    id: u64,
+    owed: SlotSet,
+    faulty: SlotSet,
+    in_flight: u32,
+    beat: u32,
+    state: LoopState,
+    faults: HostFaults,
+}
+
+impl HostQueue {
+    /// Makes an empty queue at the start of `region`. What the memory held is lost.
+    ///
+    /// # Errors
+    /// [`AttachError`] if the layout or the region is unfit.
+    pub fn create(region: Region, layout: &QueueLayout) -> Result<Self, AttachError> {
+        let geometry = layout.check()?.check_region(&region)?;
+        header::initialise(&region, layout);
+        Ok(Self::new(region, geometry, layout.id()))
+    }
+
+    /// Takes over a bare queue (the layout of vyre 0.7) that a device has made, and that fills
+    /// `region`. Requests already published are kept.
+    ///
+    /// # Errors
+    /// [`AttachError::BareLength`] or [`AttachError::BadSlotCount`].
+    pub fn attach_bare(region: Region) -> Result<Self, AttachError> {
+        let geometry = Geometry::of_bare(&region)?;
+        Ok(Self::new(region, geometry, 0))
+    }
+
+    fn new(region: Region, geometry: Geometry, id: u64) -> Self {
+        Self {
+            region,
+            geometry,
+            id,
+            owed: SlotSet::new(),
+            faulty: SlotSet::new(),
+            in_flight: 0,
+            beat: 0,
+            state: LoopState::Starting,
+            faults: HostFaults::default(),
+        }
+    }
+
+    /// Where the slots are.
+    #[inline]
+    pub const fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// The name given by [`QueueLayout::with_id`].
+    pub const fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Claimed slots that are still owed an outcome.
+    #[inline]
+    pub const fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// What the device did against the protocol so far.
+    pub const fn faults(&self) -> &HostFaults {
+        &self.faults
+    }
+
+    /// Whether the host owes `slot` an outcome.
+    pub fn is_owed(&self, slot: u32) -> bool {
+        slot < self.geometry.slots() && self.owed.contains(slot)
+    }
+
+    /// Looks for requests without claiming them.
+    pub fn published(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..self.geometry.slots()).filter(|&slot| {
+            !self.owed.contains(slot)
+                && state::observe(false, self.status(slot, Ordering::Relaxed))
+                    == Observation::Request
+        })
+    }
+
+    /// Claims the requests that are published in `slots`, in order, and hands each to `sink`.
+    /// Returns how many. Slots past the end are ignored.
+    ///
+    /// Reads a status with acquire, which pairs with the release of
+    /// [`DeviceQueue::publish`](crate::DeviceQueue::publish): the other words of the slot are the
+    /// request's.
+    #[inline]
+    pub fn claim_published(
+        &mut self,
+        slots: Range<u32>,
+        accept: Accept,
+        mut sink: impl FnMut(Claim),
+    ) -> u32 {
+        let mut claimed = 0;
+        for slot in slots.start..slots.end.min(self.geometry.slots()) {
+            if self.owed.contains(slot) {
+                continue;
+            }
+            let found = self.status(slot, Ordering::Acquire);
+            if found == status::EMPTY {
+                continue;
+            }
+            match state::observe(false, found) {
+                Observation::Request => {
+                    let image = self.image(slot);
+                    let ordered = Op::from_word(image.op).is_some_and(Op::is_ordered);
+                    if accept == Accept::Unordered && ordered {
+                        continue;
+                    }
+                    self.claim(slot);
+                    claimed += 1;
+                    sink(Claim { slot, image });
+                }
+                Observation::Fault(fault) => self.count_once(slot, fault),
+                Observation::Idle | Observation::Owed => {}
+            }
+        }
+        claimed
+    }
+
+    /// Answers a claimed slot: with the bytes moved, or with an errno.
+    ///
+    /// Stores the status with release, after the count; it pairs with the acquire of
+    /// [`DeviceQueue::poll`](crate::DeviceQueue::poll).
+    ///
+    /// # Errors
+    /// [`NotOwed`], and nothing is stored, if the slot is not claimed.
+    #[inline]
+    pub fn complete(&mut self, slot: u32, result: Result<u32, Errno>) -> Result<(), NotOwed> {
+        if slot >= self.geometry.slots() || !self.owed.remove(slot) {
+            return Err(NotOwed { slot });
+        }
+        self.in_flight -= 1;
+        let words = self.region.words::<8>(self.geometry.slot_word(slot));
+        let found = words.load(word::STATUS, Ordering::Relaxed);
+        if let Observation::Fault(fault) = state::observe(true, found) {
+            self.faults.count(fault);
+        }
+        let (count, outcome) = match result {
+            Ok(moved) => (moved, status::OK),
+            Err(errno) => (errno.raw(), status::ERROR),
+        };
+        words.store(word::COUNT, count, Ordering::Relaxed);
+        words.store(word::STATUS, outcome, Ordering::Release);
+        Ok(())
+    }
+
+    /// Completes several slots, in order.
+    ///
+    /// # Errors
+    /// [`NotOwed`] for the first slot that is not claimed; those before it are completed.
+    pub fn complete_batch(
+        &mut self,
+        outcomes: impl IntoIterator<Item = (u32, Result<u32, Errno>)>,
+    ) -> Result<(), NotOwed> {
+        outcomes
+            .into_iter()
+            .try_for_each(|(slot, result)| self.complete(slot, result))
+    }
+
+    /// Completes every slot that is still owed an outcome with `errno`; how many.
+    pub fn complete_owed(&mut self, errno: Errno) -> u32 {
+        let owed = self.owed.clone();
+        owed.iter()
+            .filter(|&slot| self.complete(slot, Err(errno)).is_ok())
+            .count() as u32
+    }
+
+    /// Tells the device what the host is. Release: outcomes stored before it are seen before it.
+    pub fn set_state(&mut self, state: LoopState) {
+        self.state = state;
+        Header::of(&self.region, &self.geometry).set_state(state);
+    }
+
+    /// What the device was told last.
+    pub const fn state(&self) -> LoopState {
+        self.state
+    }
+
+    /// Shows the device that the host lives. To be called at least a few times a second; each call
+    /// costs one store to a line that devices rarely read.
+    #[inline]
+    pub fn beat(&mut self) {
+        self.beat = self.beat.wrapping_add(1);
+        Header::of(&self.region, &self.geometry).set_heartbeat(self.beat);
+    }
+
+    #[inline]
+    fn status(&self, slot: u32, order: Ordering) -> u32 {
+        self.region
+            .words::<8>(self.geometry.slot_word(slot))
+            .load(word::STATUS, order)
+    }
+
+    /// Reads each word of a published slot once. Relaxed: the acquire of its status came before.
+    #[inline]
+    fn image(&self, slot: u32) -> SlotImage {
+        let first = self.geometry.slot_word(slot);
+        let mut words = [0; 16];
+        if self.geometry.is_bare() {
+            let shared = self.region.words::<8>(first);
+            for (word, copy) in words.iter_mut().enumerate().take(8) {
+                *copy = shared.load(word, Ordering::Relaxed);
+            }
+        } else {
+            let shared = self.region.words::<16>(first);
+            for (word, copy) in words.iter_mut().enumerate() {
+                *copy = shared.load(word, Ordering::Relaxed);
+            }
+        }
+        bytemuck::cast(words)
+    }
+
+    /// Takes a slot into the ledger and tells the device. Relaxed: CLAIMED orders nothing, the
+    /// device waits for the outcome.
+    #[inline]
+    fn claim(&mut self, slot: u32) {
+        self.owed.insert(slot);
+        self.faulty.remove(slot);
+        self.in_flight += 1;
+        self.region.words::<8>(self.geometry.slot_word(slot)).store(
+            word::STATUS,
+            status::CLAIMED,
+            Ordering::Relaxed,
+        );
+    }
+
+    #[cold]
+    fn count_once(&mut self, slot: u32, fault: PeerFault) {
+        if self.faulty.insert(slot) {
+            self.faults.count(fault);
+        }
+    }
+}
+
+impl Drop for HostQueue {
+    /// A host end that goes without having said so has failed: no device may wait for it.
+    fn drop(&mut self) {
+        if !self.state.is_gone() {
+            self.complete_owed(Errno::ECANCELED);
+            self.set_state(LoopState::Failed);
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! The host's own account of a queue: which slots it serves. Nothing in it comes from the device.
+
+use crate::abi::MAX_SLOTS;
+
+const GROUP: u32 = u64::BITS;
+const GROUPS: usize = (MAX_SLOTS / GROUP) as usize;
+
+/// A set of slots of one queue.
+#[derive(Clone, Debug)]
+pub(crate) struct SlotSet([u64; GROUPS]);
+
+impl SlotSet {
+    pub(crate) const fn new() -> Self {
+        Self([0; GROUPS])
+    }
+
+    #[inline]
+    pub(crate) fn contains(&self, slot: u32) -> bool {
+        self.0[Self::group(slot)] & Self::bit(slot) != 0
+    }
+
+    /// Adds a slot; whether it was absent.
+    #[inline]
+    pub(crate) fn insert(&mut self, slot: u32) -> bool {
+        let group = &mut self.0[Self::group(slot)];
+        let absent = *group & Self::bit(slot) == 0;
+        *group |= Self::bit(slot);
+        absent
+    }
+
+    /// Removes a slot; whether it was there.
+    #[inline]
+    pub(crate) fn remove(&mut self, slot: u32) -> bool {
+        let group = &mut self.0[Self::group(slot)];
+        let present = *group & Self::bit(slot) != 0;
+        *group &= !Self::bit(slot);
+        present
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..MAX_SLOTS).filter(|&slot| self.contains(slot))
+    }
+
+    #[inline]
+    const fn group(slot: u32) -> usize {
+        (slot / GROUP) as usize
+    }
+
+    #[inline]
+    const fn bit(slot: u32) -> u64 {
+        1 << (slot % GROUP)
+    }
+}

@@ -1,0 +1,238 @@
+//! Shared memory, as words: the only file of this crate with unsafe code.
+//!
+//! No reference to shared bytes ever leaves this file, and none outlives one expression. What
+//! leaves it are `u32` values.
+
+#![allow(unsafe_code)] // Raw shared memory has to be touched somewhere; it is here.
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+#[cfg(feature = "alloc")]
+use alloc::sync::Arc;
+#[cfg(feature = "alloc")]
+use core::any::Any;
+
+use crate::attach::AttachError;
+
+const WORD: usize = size_of::<u32>();
+
+/// Memory that a queue lives in, shared with a device or another process.
+///
+/// Cloning it names the same memory again. Whoever holds a region can do no more with it than
+/// hand it to [`HostQueue`](crate::HostQueue) or [`DeviceQueue`](crate::DeviceQueue).
+#[derive(Clone)]
+pub struct Region {
+    base: NonNull<AtomicU32>,
+    words: usize,
+    #[cfg(feature = "alloc")]
+    owner: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+// SAFETY: a region is an address and a length. What is behind the address is only ever accessed
+// as atomic words, from whichever thread, and outlives the region by the constructors' contracts.
+unsafe impl Send for Region {}
+// SAFETY: as for `Send`; `&Region` offers nothing but atomic access.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// Names `len` bytes at `base`. A length that is no multiple of four is rounded down.
+    ///
+    /// # Errors
+    /// [`AttachError::Misaligned`] if `base` is not aligned to four bytes.
+    ///
+    /// # Safety
+    /// For as long as the region, a clone of it, or a queue made from either exists:
+    /// - the bytes are mapped, readable and writable;
+    /// - this process accesses them only through this crate, or else by aligned 32-bit atomics.
+    ///   Other processes and devices may store what they like, when they like.
+    pub unsafe fn from_raw_parts(base: NonNull<u8>, len: usize) -> Result<Self, AttachError> {
+        if !base.cast::<AtomicU32>().is_aligned() {
+            return Err(AttachError::Misaligned {
+                address: base.as_ptr().addr(),
+                align: WORD,
+            });
+        }
+        Ok(Self {
+            base: base.cast(),
+            words: len / WORD,
+            #[cfg(feature = "alloc")]
+            owner: None,
+        })
+    }
+
+    /// As [`from_raw_parts`](Self::from_raw_parts), and keeps `owner` until the last clone goes:
+    /// a mapping, say, which unmaps itself when dropped.
+    ///
+    /// # Errors
+    /// [`AttachError::Misaligned`] if `base` is not aligned to four bytes.
+    ///
+    /// # Safety
+    /// As for [`from_raw_parts`](Self::from_raw_parts), for as long as `owner` lives.
+    #[cfg(feature = "alloc")]
+    pub unsafe fn from_owner(
+        base: NonNull<u8>,
+        len: usize,
+        owner: impl Any + Send + Sync,
+    ) -> Result<Self, AttachError> {
+        // SAFETY: the caller promises it while `owner` lives, and the region now holds `owner`.
+        let mut region = unsafe { Self::from_raw_parts(base, len) }?;
+        region.owner = Some(Arc::new(owner));
+        Ok(region)
+    }
+
+    /// Zeroed memory of at least `len` bytes from the global allocator, aligned to a page: for a
+    /// queue between threads of one process.
+    ///
+    /// # Errors
+    /// [`AttachError::OutOfMemory`] if the allocator has none.
+    #[cfg(feature = "alloc")]
+    pub fn allocate(len: usize) -> Result<Self, AttachError> {
+        let pages = Pages::zeroed(len)?;
+        let (base, len) = (pages.base, pages.layout.size());
+        // SAFETY: `pages` owns the bytes, is their only name besides the region, and frees them
+        // when the region drops it.
+        unsafe { Self::from_owner(base, len, pages) }
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.words * WORD
+    }
+
+    /// Whether the region holds no word at all.
+    pub fn is_empty(&self) -> bool {
+        self.words == 0
+    }
+
+    /// Address of the first byte.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.base.as_ptr().cast()
+    }
+
+    /// `N` words from `first` on: one bounds check for many accesses.
+    ///
+    /// # Panics
+    /// If they are not all inside the region. Callers pass geometry that attach has checked.
+    #[inline]
+    pub(crate) fn words<const N: usize>(&self, first: usize) -> Words<'_, N> {
+        assert!(
+            first <= self.words && N <= self.words - first,
+            "words {first}..+{N} are outside a region of {} words",
+            self.words
+        );
+        // SAFETY: `first` is at most the number of words, so the result is inside the mapping or
+        // one past its end.
+        let base = unsafe { self.base.add(first) };
+        Words {
+            base,
+            region: PhantomData,
+        }
+    }
+}
+
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Region({:p}, {} bytes)", self.base, self.len())
+    }
+}
+
+/// `N` shared words, each accessed whole.
+#[derive(Clone, Copy)]
+pub(crate) struct Words<'r, const N: usize> {
+    base: NonNull<AtomicU32>,
+    region: PhantomData<&'r Region>,
+}
+
+impl<const N: usize> Words<'_, N> {
+    /// Reads a word. Words are little-endian in memory, whatever the machine.
+    #[inline]
+    pub(crate) fn load(self, word: usize, order: Ordering) -> u32 {
+        // SAFETY: `word_ptr` is valid, aligned and only accessed atomically (`Region`'s contract);
+        // the reference dies with the expression.
+        let shared = unsafe { self.word_ptr(word).as_ref() };
+        u32::from_le(shared.load(order))
+    }
+
+    /// Writes a word.
+    #[inline]
+    pub(crate) fn store(self, word: usize, value: u32, order: Ordering) {
+        // SAFETY: as in `load`.
+        let shared = unsafe { self.word_ptr(word).as_ref() };
+        shared.store(value.to_le(), order);
+    }
+
+    #[inline]
+    fn word_ptr(self, word: usize) -> NonNull<AtomicU32> {
+        assert!(word < N, "word {word} of {N}");
+        // SAFETY: `Region::words` checked that `N` words from `base` on are inside the region.
+        unsafe { self.base.add(word) }
+    }
+}
+
+/// Page-aligned zeroed memory of the global allocator.
+#[cfg(feature = "alloc")]
+struct Pages {
+    base: NonNull<u8>,
+    layout: core::alloc::Layout,
+}
+
+#[cfg(feature = "alloc")]
+impl Pages {
+    fn zeroed(len: usize) -> Result<Self, AttachError> {
+        let out_of_memory = AttachError::OutOfMemory { bytes: len };
+        let layout = core::alloc::Layout::from_size_align(len.max(1), crate::abi::HEADER_ALIGN)
+            .map_err(|_| out_of_memory)?
+            .pad_to_align();
+        // SAFETY: the size is not zero.
+        let base = unsafe { alloc::alloc::alloc_zeroed(layout) };
+        let base = NonNull::new(base).ok_or(out_of_memory)?;
+        Ok(Self { base, layout })
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: `base` came from `alloc_zeroed` with this layout and is freed once.
+        unsafe { alloc::alloc::dealloc(self.base.as_ptr(), self.layout) };
+    }
+}
+
+// SAFETY: an allocation that nothing else names; freeing it from another thread is fine.
+#[cfg(feature = "alloc")]
+unsafe impl Send for Pages {}
+// SAFETY: `&Pages` offers nothing.
+#[cfg(feature = "alloc")]
+unsafe impl Sync for Pages {}
+
+#[cfg(all(test, feature = "alloc"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_outside_the_region_are_refused() {
+        let region = Region::allocate(64).expect("memory");
+        let words = region.len() / WORD;
+        let outside = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            region.words::<8>(words - 7);
+        }));
+        assert!(outside.is_err());
+        region.words::<8>(words - 8).store(7, 5, Ordering::Relaxed);
+        assert_eq!(region.words::<1>(words - 1).load(0, Ordering::Relaxed), 5);
+    }
+
+    #[test]
+    fn a_misaligned_base_is_refused() {
+        let region = Region::allocate(64).expect("memory");
+        let odd = NonNull::new(region.as_ptr().wrapping_add(2)).expect("not null");
+        // SAFETY: refused before any access; the bytes live as long as `region`.
+        let refused = unsafe { Region::from_raw_parts(odd, 32) };
+        assert!(matches!(
+            refused,
+            Err(AttachError::Misaligned { align: 4, .. })
+        ));
+    }
+}

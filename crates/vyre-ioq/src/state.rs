@@ -1,0 +1,185 @@
+//! The states of a slot and the steps between them: pure, and total over every `u32`.
+//!
+//! ```text
+//!            publish             claim             complete
+//!   EMPTY ───────────▶ PUBLISHED ───────▶ CLAIMED ───────────▶ OK | ERROR
+//!     ▲     device                 host               host         │
+//!     └────────────────────────────────────────────────────────────┘
+//!                               recycle, device
+//! ```
+//!
+//! Each state names the one side that may leave it, so that no word ever has two writers and no
+//! read-modify-write has to cross the boundary. [`step`] judges a change; [`observe`] judges what
+//! the host finds, given what its ledger says it owes. The host end, the device end and the
+//! property tests all call these two.
+
+use crate::abi::status;
+
+/// One end of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// Publishes requests and recycles slots: a GPU, another process, host threads.
+    Device,
+    /// Claims requests and completes them.
+    Host,
+}
+
+/// State of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum State {
+    /// Free.
+    Empty = status::EMPTY,
+    /// Holds a request.
+    Published = status::PUBLISHED,
+    /// Is being served.
+    Claimed = status::CLAIMED,
+    /// Served; the count word holds the bytes moved.
+    Ok = status::OK,
+    /// Failed; the count word holds the errno.
+    Error = status::ERROR,
+}
+
+impl State {
+    /// All states.
+    pub const ALL: [Self; 5] = [
+        Self::Empty,
+        Self::Published,
+        Self::Claimed,
+        Self::Ok,
+        Self::Error,
+    ];
+
+    /// The state that a status word names, if it names one.
+    #[inline]
+    pub const fn from_word(word: u32) -> Option<Self> {
+        Some(match word {
+            status::EMPTY => Self::Empty,
+            status::PUBLISHED => Self::Published,
+            status::CLAIMED => Self::Claimed,
+            status::OK => Self::Ok,
+            status::ERROR => Self::Error,
+            _ => return None,
+        })
+    }
+
+    /// The status word of this state.
+    #[inline]
+    pub const fn word(self) -> u32 {
+        self as u32
+    }
+
+    /// The side that may leave this state.
+    pub const fn mover(self) -> Side {
+        match self {
+            Self::Empty | Self::Ok | Self::Error => Side::Device,
+            Self::Published | Self::Claimed => Side::Host,
+        }
+    }
+
+    /// Whether the host has answered.
+    #[inline]
+    pub const fn is_outcome(self) -> bool {
+        matches!(self, Self::Ok | Self::Error)
+    }
+}
+
+/// A legal change of state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// EMPTY to PUBLISHED, by the device.
+    Publish,
+    /// PUBLISHED to CLAIMED, by the host.
+    Claim,
+    /// CLAIMED to OK, by the host.
+    CompleteOk,
+    /// CLAIMED to ERROR, by the host.
+    CompleteError,
+    /// OK or ERROR to EMPTY, by the device.
+    Recycle,
+}
+
+/// Why a change of state is not one of the protocol's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum StepFault {
+    /// The word to leave names no state.
+    #[error("status word {0:#x} names no state to leave")]
+    UnknownFrom(u32),
+    /// The word to enter names no state.
+    #[error("status word {0:#x} names no state to enter")]
+    UnknownTo(u32),
+    /// The other side alone may leave that state.
+    #[error("a slot in state {0:?} is the other side's to move")]
+    NotYours(State),
+    /// No step leads from the one state to the other.
+    #[error("no step leads from {0:?} to {1:?}")]
+    NoStep(State, State),
+}
+
+/// Judges a change of a status word by one side.
+///
+/// # Errors
+/// The rule of the protocol that the change breaks.
+pub const fn step(side: Side, from: u32, to: u32) -> Result<Step, StepFault> {
+    let Some(from_state) = State::from_word(from) else {
+        return Err(StepFault::UnknownFrom(from));
+    };
+    let Some(to_state) = State::from_word(to) else {
+        return Err(StepFault::UnknownTo(to));
+    };
+    if !matches!(
+        (side, from_state.mover()),
+        (Side::Device, Side::Device) | (Side::Host, Side::Host)
+    ) {
+        return Err(StepFault::NotYours(from_state));
+    }
+    match (from_state, to_state) {
+        (State::Empty, State::Published) => Ok(Step::Publish),
+        (State::Published, State::Claimed) => Ok(Step::Claim),
+        (State::Claimed, State::Ok) => Ok(Step::CompleteOk),
+        (State::Claimed, State::Error) => Ok(Step::CompleteError),
+        (State::Ok | State::Error, State::Empty) => Ok(Step::Recycle),
+        _ => Err(StepFault::NoStep(from_state, to_state)),
+    }
+}
+
+/// What a status word means to the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Observation {
+    /// Nothing for the host to do: the slot is the device's.
+    Idle,
+    /// A request that the host may claim.
+    Request,
+    /// Being served, as the ledger says.
+    Owed,
+    /// The device broke the protocol. The host counts it and follows nothing.
+    Fault(PeerFault),
+}
+
+/// What a device did against the protocol, as far as the host can see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum PeerFault {
+    /// The status word names no state.
+    #[error("the device stored {0:#x}, which names no state")]
+    UnknownStatus(u32),
+    /// CLAIMED on a slot that the host has not claimed.
+    #[error("the device stored CLAIMED, which the host alone may store")]
+    ForgedClaim,
+    /// Another word over the CLAIMED of a slot that the host is serving.
+    #[error("the device stored {0:#x} over a slot that the host is serving")]
+    Overwritten(u32),
+}
+
+/// Judges what the host finds in a status word. `owed` is the ledger's answer to whether the host
+/// is serving the slot; the word itself is never evidence of that.
+#[inline]
+pub const fn observe(owed: bool, word: u32) -> Observation {
+    match (owed, State::from_word(word)) {
+        (true, Some(State::Claimed)) => Observation::Owed,
+        (true, _) => Observation::Fault(PeerFault::Overwritten(word)),
+        (false, Some(State::Published)) => Observation::Request,
+        (false, Some(State::Empty | State::Ok | State::Error)) => Observation::Idle,
+        (false, Some(State::Claimed)) => Observation::Fault(PeerFault::ForgedClaim),
+        (false, None) => Observation::Fault(PeerFault::UnknownStatus(word)),
+    }
+}
