@@ -1,1 +1,22 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod control;
+mod counters;
+mod engine;
+mod ioloop;
+mod order;
+mod policy;
+mod record;
+mod resolve;
+mod rights;
+mod slab;
+mod tables;
+
+pub use counters::{LoopCounters, QueueCounters};
+pub use engine::{ChangeError, Engine, Progress, Revocation};
+pub use ioloop::{IoLoop, IoLoopBuilder, LiveError, SpawnError, StopError};
+pub use policy::Policy;
+pub use rights::Rights;
+pub use tables::{BufferTable, FileTable, TableError};

@@ -1,0 +1,393 @@
+//! The loop as pure steps: what a thread, a test, a simulation and a fuzz target all drive.
+
+mod admit;
+mod live;
+pub(crate) mod served;
+mod stop;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno as OsErrno;
+use vyre_ioq::{Errno, HostQueue, LoopState};
+use vyre_uring::{BufferSlot, Completion, EnterError, PushError, RegisterError, Transport};
+
+use crate::counters::{LoopCounters, QueueCounters, SharedCounters};
+use crate::record::{Next, Record, Work, from_os};
+use crate::tables::{BufferTable, FileTable};
+use served::Served;
+
+pub use live::{ChangeError, Revocation};
+
+/// Passes between two heartbeats while the loop is busy.
+const BEAT_EVERY: u32 = 256;
+
+/// What one [`Engine::step`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Progress {
+    /// Completions of the transport that were taken.
+    pub reaped: u32,
+    /// Requests claimed.
+    pub claimed: u32,
+    /// Operations given to the transport.
+    pub started: u32,
+    /// Requests cancelled because their deadline passed.
+    pub expired: u32,
+}
+
+impl Progress {
+    /// Whether nothing was to be done.
+    #[inline]
+    pub const fn is_idle(&self) -> bool {
+        self.reaped | self.claimed | self.started | self.expired == 0
+    }
+}
+
+/// Where a request lives: the number of its queue and its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    queue: u32,
+    slot: u32,
+}
+
+impl Place {
+    #[inline]
+    const fn to_user(self) -> u64 {
+        (self.queue as u64) << 32 | self.slot as u64
+    }
+
+    #[inline]
+    const fn from_user(user: u64) -> Self {
+        Self {
+            queue: (user >> 32) as u32,
+            slot: user as u32,
+        }
+    }
+}
+
+/// Serves queues through a transport, one pass at a time.
+///
+/// An engine never blocks, except in [`wait`](Self::wait), and after its creation it allocates
+/// nothing for a request. It reads no clock unless a request in its hands has a deadline.
+#[derive(Debug)]
+pub struct Engine<T: Transport> {
+    transport: T,
+    files: FileTable,
+    buffers: BufferTable,
+    queues: Vec<Served>,
+    /// Requests that wait for room in the transport, oldest first.
+    backlog: VecDeque<Place>,
+    completions: Vec<Completion>,
+    counters: LoopCounters,
+    shared: Arc<SharedCounters>,
+    /// Epoch of `Record::expires`.
+    started: Instant,
+    /// Claimed requests that have a deadline, and when the first of them may be due.
+    timed: u32,
+    next_expiry: u64,
+    until_beat: u32,
+    draining: bool,
+    stopped: bool,
+    failure: Option<OsErrno>,
+    live: live::Live,
+}
+
+impl<T: Transport> Engine<T> {
+    /// Registers the tables with the transport and tells the queues' devices that the host runs.
+    ///
+    /// # Errors
+    /// [`RegisterError`] if the transport refuses a file or a buffer.
+    pub fn new(
+        mut transport: T,
+        files: FileTable,
+        buffers: BufferTable,
+        queues: Vec<HostQueue>,
+    ) -> Result<Self, RegisterError> {
+        for (index, entry) in files.entries.iter() {
+            transport.set_file(FileTable::slot(index), Some(entry.file.clone()))?;
+        }
+        for (index, held) in buffers.held.iter().enumerate() {
+            if let Some(held) = held {
+                let slot = BufferSlot::new(index as u32);
+                transport.set_buffer(slot, Some(held.buffer.clone()))?;
+            }
+        }
+        let mut queues: Vec<Served> = queues.into_iter().map(Served::new).collect();
+        for queue in &mut queues {
+            queue.host.set_state(LoopState::Running);
+        }
+        let slots = queues.iter().map(|queue| queue.records.len()).sum();
+        Ok(Self {
+            completions: Vec::with_capacity(transport.capacity() as usize),
+            backlog: VecDeque::with_capacity(slots),
+            shared: Arc::new(SharedCounters::new(queues.len())),
+            counters: LoopCounters::default(),
+            transport,
+            files,
+            buffers,
+            queues,
+            started: Instant::now(),
+            timed: 0,
+            next_expiry: u64::MAX,
+            until_beat: 0,
+            draining: false,
+            stopped: false,
+            failure: None,
+            live: live::Live::default(),
+        })
+    }
+
+    /// One pass: reaps completions and writes outcomes; claims what is published and checks it;
+    /// submits in one batch. Never blocks.
+    #[inline]
+    pub fn step(&mut self) -> Progress {
+        let reaped = self.reap();
+        let mut claimed = 0;
+        for queue in 0..self.queues.len() {
+            claimed += self.claim(queue);
+        }
+        let expired = if self.timed > 0 { self.expire() } else { 0 };
+        let started = self.start();
+        let progress = Progress {
+            reaped,
+            claimed,
+            started,
+            expired,
+        };
+        if !progress.is_idle() {
+            self.counters.busy_passes += 1;
+            self.publish_counters();
+        }
+        if self.until_beat == 0 {
+            self.beat();
+        }
+        self.until_beat -= 1;
+        progress
+    }
+
+    /// Sleeps until the transport has a completion, or for `timeout`. Devices see a heartbeat
+    /// first.
+    pub fn wait(&mut self, timeout: Duration) {
+        self.counters.sleeps += 1;
+        self.beat();
+        self.publish_counters();
+        if let Err(error) = self.transport.wait(Some(timeout)) {
+            self.note_failure(error);
+        }
+    }
+
+    /// Claimed requests that have no outcome yet.
+    pub fn in_flight(&self) -> u32 {
+        self.queues.iter().map(|queue| queue.host.in_flight()).sum()
+    }
+
+    /// The errno that ended the transport's work, if one did. From then on the engine answers
+    /// every request with it; whoever drives the engine should abort it.
+    pub const fn failure(&self) -> Option<OsErrno> {
+        self.failure
+    }
+
+    /// The transport.
+    pub const fn transport(&self) -> &T {
+        &self.transport
+    }
+
+    /// The loop's counters, as of now.
+    pub const fn counters(&self) -> LoopCounters {
+        self.counters
+    }
+
+    /// A queue's counters, as of now, in the order in which the queues were given.
+    pub fn queue_counters(&self, queue: usize) -> Option<QueueCounters> {
+        self.queues.get(queue).map(Served::counters)
+    }
+
+    pub(crate) fn shared_counters(&self) -> Arc<SharedCounters> {
+        self.shared.clone()
+    }
+
+    #[inline]
+    fn reap(&mut self) -> u32 {
+        let mut completions = std::mem::take(&mut self.completions);
+        let reaped = self
+            .transport
+            .reap(|completion| completions.push(completion));
+        for completion in completions.drain(..) {
+            self.completed(completion);
+        }
+        self.completions = completions;
+        reaped
+    }
+
+    #[inline]
+    fn completed(&mut self, completion: Completion) {
+        let place = Place::from_user(completion.user);
+        let Some(record) = self
+            .record_mut(place)
+            .filter(|record| record.token == Some(completion.token))
+        else {
+            self.counters.stray += 1;
+            return;
+        };
+        record.token = None;
+        let file = record.file();
+        let align = match completion.result {
+            // Asked for only when it matters: the transfer is short.
+            Ok(_) => self.offset_alignment(file),
+            Err(_) => 1,
+        };
+        let Some(record) = self.record_mut(place) else {
+            return;
+        };
+        match record.advance(completion.result, align) {
+            Next::Finish(result) => self.finish(place, result),
+            Next::Resume => {
+                self.counters.resumed += 1;
+                self.backlog.push_back(place);
+            }
+            Next::Retry => {
+                self.counters.retried += 1;
+                self.backlog.push_back(place);
+            }
+        }
+    }
+
+    #[inline]
+    fn offset_alignment(&self, file: Option<u32>) -> u32 {
+        file.and_then(|index| self.files.entries.at(index))
+            .and_then(|entry| entry.align.as_ref())
+            .map_or(1, |align| align.offset)
+    }
+
+    #[inline]
+    fn record_mut(&mut self, place: Place) -> Option<&mut Record> {
+        self.queues
+            .get_mut(place.queue as usize)?
+            .records
+            .get_mut(place.slot as usize)
+    }
+
+    /// Gives a request its outcome and lets go of everything it held.
+    #[inline]
+    fn finish(&mut self, place: Place, result: Result<u32, Errno>) {
+        let Some(record) = self.record_mut(place) else {
+            return;
+        };
+        let record = std::mem::replace(record, Record::IDLE);
+        let queue = &mut self.queues[place.queue as usize];
+        if record.expires != 0 {
+            self.timed -= 1;
+        }
+        match record.work {
+            Work::None => return,
+            Work::Fence => {}
+            Work::Read(_) => {
+                queue.counters.bytes_read += u64::from(result.unwrap_or(0));
+                queue.order.complete(record.epoch);
+            }
+            Work::Write { transfer, .. } => {
+                queue.counters.bytes_written += u64::from(result.unwrap_or(0));
+                queue.order.complete(record.epoch);
+                let identity = self.files.entries.at(transfer.file).map(|e| e.identity);
+                let backlog = &mut self.backlog;
+                queue.write_finished(
+                    record.sequence,
+                    |awaited| identity == Some(awaited),
+                    |slot| backlog.push_back(Place { slot, ..place }),
+                );
+            }
+            Work::Sync { .. } | Work::Prefetch { .. } => queue.order.complete(record.epoch),
+        }
+        queue.answer(place.slot, result);
+        self.release(&record);
+        self.finish_due_fences(place.queue);
+    }
+
+    #[inline]
+    fn finish_due_fences(&mut self, queue: u32) {
+        while let Some(slot) = self.queues[queue as usize].order.due() {
+            self.finish(Place { queue, slot }, Ok(0));
+        }
+    }
+
+    /// Gives waiting requests to the transport, as many as it takes, and submits.
+    #[inline]
+    fn start(&mut self) -> u32 {
+        while let Some(&place) = self.backlog.front() {
+            if !self.push(place) {
+                break;
+            }
+            self.backlog.pop_front();
+        }
+        match self.transport.submit() {
+            Ok(started) => started,
+            Err(error) => {
+                self.note_failure(error);
+                0
+            }
+        }
+    }
+
+    /// Gives a request's next operation to the transport. False if there is no room.
+    #[inline]
+    fn push(&mut self, place: Place) -> bool {
+        let Some(operation) = self.record_mut(place).and_then(|r| r.operation()) else {
+            return true;
+        };
+        match self.transport.push(operation, place.to_user()) {
+            Ok(token) => {
+                self.counters.operations += 1;
+                if let Some(record) = self.record_mut(place) {
+                    record.token = Some(token);
+                }
+                true
+            }
+            Err(PushError::Full) => false,
+            Err(error) => {
+                self.refused(place, error);
+                true
+            }
+        }
+    }
+
+    /// The transport will not take an operation at all.
+    #[cold]
+    fn refused(&mut self, place: Place, error: PushError) {
+        let errno = match error {
+            PushError::UnknownFile(_) | PushError::UnknownBuffer(_) => Errno::EBADF,
+            PushError::OutOfRange => Errno::ERANGE,
+            PushError::Poisoned(errno) => {
+                self.failure.get_or_insert(errno);
+                from_os(errno)
+            }
+            _ => Errno::EIO,
+        };
+        self.finish(place, Err(errno));
+    }
+
+    #[cold]
+    fn note_failure(&mut self, error: EnterError) {
+        let errno = match error {
+            EnterError::Fatal(errno) => errno,
+            _ => OsErrno::IO,
+        };
+        self.failure.get_or_insert(errno);
+    }
+
+    #[cold]
+    fn beat(&mut self) {
+        self.until_beat = BEAT_EVERY;
+        for queue in &mut self.queues {
+            queue.host.beat();
+        }
+    }
+
+    fn publish_counters(&self) {
+        self.shared.whole.publish(&self.counters);
+        for (queue, shared) in self.queues.iter().zip(&self.shared.queues) {
+            shared.publish(&queue.counters());
+        }
+    }
+}

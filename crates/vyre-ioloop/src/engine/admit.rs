@@ -1,0 +1,178 @@
+//! From published slots to requests in the host's hands; and deadlines, which begin there.
+
+use vyre_ioq::{Claim, Errno, Flags, Request};
+use vyre_uring::Transport;
+
+use super::{Engine, Place};
+use crate::record::{Record, Work};
+use crate::resolve::{Plan, resolve};
+
+impl<T: Transport> Engine<T> {
+    /// Claims what is published in one queue and takes it in, or refuses it.
+    #[inline]
+    pub(super) fn claim(&mut self, queue: usize) -> u32 {
+        let served = &mut self.queues[queue];
+        if !served.sweep() {
+            return 0;
+        }
+        let mut claims = std::mem::take(&mut served.claims);
+        let claimed = claims.len() as u32;
+        served.counters.claimed += u64::from(claimed);
+        for claim in claims.drain(..) {
+            let place = Place {
+                queue: queue as u32,
+                slot: claim.slot,
+            };
+            if let Err(errno) = self.admit(place, &claim) {
+                self.queues[queue].answer(claim.slot, Err(errno));
+            }
+        }
+        let served = &mut self.queues[queue];
+        served.claims = claims;
+        served.order.close();
+        self.finish_due_fences(queue as u32);
+        claimed
+    }
+
+    /// Checks a claimed request and starts on it. An error is the device's outcome, and leaves
+    /// nothing behind.
+    #[inline]
+    fn admit(&mut self, place: Place, claim: &Claim) -> Result<(), Errno> {
+        if self.draining {
+            return Err(Errno::ECANCELED);
+        }
+        let request = Request::decode(&claim.image).map_err(|error| error.errno())?;
+        let plan = resolve(&self.files, &self.buffers, &request)?;
+        let work = match plan {
+            Plan::Read(transfer) => Work::Read(transfer),
+            Plan::Write(transfer) => Work::Write {
+                transfer,
+                durable: request.flags.contains(Flags::DURABLE),
+            },
+            Plan::Fence => Work::Fence,
+            Plan::Sync { file } => self.plan_sync(file)?,
+            Plan::Prefetch { file, offset, len } => Work::Prefetch { file, offset, len },
+        };
+        let record = Record {
+            work,
+            exact: request.flags.contains(Flags::EXACT),
+            expires: self.expiry(request.deadline),
+            ..Record::IDLE
+        };
+        self.acquire(&record);
+        self.queues[place.queue as usize].admit(place.slot, record);
+        self.begin(place, work);
+        Ok(())
+    }
+
+    fn plan_sync(&self, file: u32) -> Result<Work, Errno> {
+        let entry = self.files.entries.at(file).ok_or(Errno::EBADF)?;
+        Ok(Work::Sync {
+            file,
+            identity: entry.identity,
+            writes: 0,
+        })
+    }
+
+    /// Sends an admitted request on its way.
+    #[inline]
+    fn begin(&mut self, place: Place, work: Work) {
+        match work {
+            Work::Fence => return,
+            Work::Read(transfer) | Work::Write { transfer, .. } if transfer.len == 0 => {
+                self.finish(place, Ok(0));
+                return;
+            }
+            Work::Sync { .. } => {
+                let files = &self.files;
+                let waits =
+                    self.queues[place.queue as usize].hold_sync(place.slot, |file, identity| {
+                        files
+                            .entries
+                            .at(file)
+                            .is_some_and(|entry| entry.identity == identity)
+                    });
+                if waits {
+                    return;
+                }
+            }
+            _ => {}
+        }
+        // First come, first served: nobody overtakes those who wait for room.
+        if !self.backlog.is_empty() || !self.push(place) {
+            self.counters.deferred += 1;
+            self.backlog.push_back(place);
+        }
+    }
+
+    /// When a request claimed now expires, on the engine's clock, which is read only for those
+    /// that do.
+    #[inline]
+    fn expiry(&mut self, deadline: u32) -> u64 {
+        if deadline == 0 {
+            return 0;
+        }
+        let expires = self.now() + u64::from(deadline);
+        self.timed += 1;
+        self.next_expiry = self.next_expiry.min(expires);
+        expires
+    }
+
+    /// Microseconds since the engine was made, and never zero.
+    fn now(&self) -> u64 {
+        self.started.elapsed().as_micros() as u64 + 1
+    }
+
+    /// Cancels requests whose deadline has passed; how many. One whose operation is in flight is
+    /// completed only when the kernel has let go of its buffer.
+    #[cold]
+    pub(super) fn expire(&mut self) -> u32 {
+        let now = self.now();
+        if now < self.next_expiry {
+            return 0;
+        }
+        let mut expired = 0;
+        self.next_expiry = u64::MAX;
+        for queue in 0..self.queues.len() as u32 {
+            for slot in 0..self.queues[queue as usize].records.len() as u32 {
+                let record = &self.queues[queue as usize].records[slot as usize];
+                if record.expires == 0 || record.cancelled.is_some() {
+                    continue;
+                }
+                if record.expires > now {
+                    self.next_expiry = self.next_expiry.min(record.expires);
+                } else if self.cancel(Place { queue, slot }, Errno::ETIMEDOUT) {
+                    self.counters.timed_out += 1;
+                    expired += 1;
+                } else {
+                    // No room to ask the kernel: again in the next pass.
+                    self.next_expiry = now;
+                }
+            }
+        }
+        expired
+    }
+
+    /// Ends a request early with `reason`, now or as soon as the kernel lets go of its buffer.
+    /// False if the kernel could not be asked yet.
+    pub(super) fn cancel(&mut self, place: Place, reason: Errno) -> bool {
+        let served = &mut self.queues[place.queue as usize];
+        let record = &mut served.records[place.slot as usize];
+        if let Some(token) = record.token {
+            if !self.transport.cancel(token) {
+                return false;
+            }
+            record.cancelled = Some(reason);
+            return true;
+        }
+        let (work, epoch) = (record.work, record.epoch);
+        match work {
+            Work::None => return true,
+            Work::Fence => served.order.forget_fence(epoch, place.slot),
+            Work::Sync { .. } if served.forget_sync(place.slot) => {}
+            _ => self.backlog.retain(|waiting| *waiting != place),
+        }
+        self.finish(place, Err(reason));
+        true
+    }
+}

@@ -1,0 +1,192 @@
+//! Changes to the tables while the loop runs.
+
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+
+use vyre_ioq::{BufferHandle, FileHandle};
+use vyre_uring::{Buffer, RegisterError, Transport};
+
+use super::Engine;
+use crate::record::Record;
+use crate::rights::Rights;
+use crate::tables::{FileTable, TableError};
+
+/// Why a table was not changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// The entry is unfit.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The transport refused the file or the buffer.
+    #[error("the transport refused the entry: {0}")]
+    Register(#[from] RegisterError),
+    /// No such handle, or it was revoked already.
+    #[error("handle {handle:#x} names nothing; it may have been revoked already")]
+    Unknown {
+        /// The handle.
+        handle: u32,
+    },
+}
+
+/// Entries revoked whose last request has completed since.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    files: Vec<u32>,
+    buffers: Vec<u32>,
+}
+
+/// What [`Engine::revoke_file`] or [`Engine::revoke_buffer`] began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "ask `Engine::is_revoked` until nothing is in flight on the entry"]
+pub struct Revocation {
+    index: u32,
+    is_file: bool,
+}
+
+impl<T: Transport> Engine<T> {
+    /// Adds a byte range of a file to the running engine's table.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; the table is as it was.
+    pub fn insert_file(
+        &mut self,
+        file: impl Into<OwnedFd>,
+        range: Range<u64>,
+        rights: Rights,
+    ) -> Result<FileHandle, ChangeError> {
+        self.tidy();
+        let handle = self.files.insert_range(file, range, rights)?;
+        let Some((index, entry)) = self.files.entries.get(handle.raw()) else {
+            return Err(ChangeError::Unknown {
+                handle: handle.raw(),
+            });
+        };
+        let file = entry.file.clone();
+        if let Err(error) = self.transport.set_file(FileTable::slot(index), Some(file)) {
+            self.files.entries.remove(index);
+            return Err(error.into());
+        }
+        Ok(handle)
+    }
+
+    /// Adds a byte range of a buffer to the running engine's table.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; the table is as it was.
+    pub fn insert_buffer(
+        &mut self,
+        buffer: Buffer,
+        range: Range<u64>,
+        rights: Rights,
+    ) -> Result<BufferHandle, ChangeError> {
+        self.tidy();
+        let handle = self.buffers.insert_range(buffer.clone(), range, rights)?;
+        let Some((index, &entry)) = self.buffers.entries.get(handle.raw()) else {
+            return Err(ChangeError::Unknown {
+                handle: handle.raw(),
+            });
+        };
+        let is_first = self.buffers.users(entry.slot) == 1;
+        if is_first && let Err(error) = self.transport.set_buffer(entry.slot, Some(buffer)) {
+            self.buffers.entries.remove(index);
+            self.buffers.let_go(entry.slot);
+            return Err(error.into());
+        }
+        Ok(handle)
+    }
+
+    /// Makes a file handle unknown, from the next claim on. What is in flight on it goes on; the
+    /// file is closed after the last of it.
+    ///
+    /// # Errors
+    /// [`ChangeError::Unknown`].
+    pub fn revoke_file(&mut self, handle: FileHandle) -> Result<Revocation, ChangeError> {
+        let handle = handle.raw();
+        let (index, idle) = self
+            .files
+            .entries
+            .revoke(handle)
+            .ok_or(ChangeError::Unknown { handle })?;
+        if idle {
+            self.live.files.push(index);
+        }
+        self.tidy();
+        let is_file = true;
+        Ok(Revocation { index, is_file })
+    }
+
+    /// Makes a buffer handle unknown, from the next claim on. What is in flight on it goes on; the
+    /// buffer is given back after the last of it, if no other handle names it.
+    ///
+    /// # Errors
+    /// [`ChangeError::Unknown`].
+    pub fn revoke_buffer(&mut self, handle: BufferHandle) -> Result<Revocation, ChangeError> {
+        let handle = handle.raw();
+        let (index, idle) = self
+            .buffers
+            .entries
+            .revoke(handle)
+            .ok_or(ChangeError::Unknown { handle })?;
+        if idle {
+            self.live.buffers.push(index);
+        }
+        self.tidy();
+        let is_file = false;
+        Ok(Revocation { index, is_file })
+    }
+
+    /// Whether nothing is in flight any more on an entry that was revoked.
+    pub fn is_revoked(&self, revocation: Revocation) -> bool {
+        !if revocation.is_file {
+            self.files.entries.is_lingering(revocation.index)
+        } else {
+            self.buffers.entries.is_lingering(revocation.index)
+        }
+    }
+
+    /// Counts a request in on the entries it uses.
+    #[inline]
+    pub(super) fn acquire(&mut self, record: &Record) {
+        if let Some(file) = record.file() {
+            self.files.entries.acquire(file);
+        }
+        if let Some(buffer) = record.buffer() {
+            self.buffers.entries.acquire(buffer);
+        }
+    }
+
+    /// Counts it out.
+    #[inline]
+    pub(super) fn release(&mut self, record: &Record) {
+        if let Some(file) = record.file()
+            && self.files.entries.release(file)
+        {
+            self.live.files.push(file);
+            self.tidy();
+        }
+        if let Some(buffer) = record.buffer()
+            && self.buffers.entries.release(buffer)
+        {
+            self.live.buffers.push(buffer);
+            self.tidy();
+        }
+    }
+
+    /// Takes revoked entries that nobody uses out of the transport and the tables.
+    #[cold]
+    fn tidy(&mut self) {
+        while let Some(index) = self.live.files.pop() {
+            // Nothing is in flight on it, so the transport has no reason to refuse.
+            let _ = self.transport.set_file(FileTable::slot(index), None);
+            self.files.entries.remove(index);
+        }
+        while let Some(index) = self.live.buffers.pop() {
+            if let Some(entry) = self.buffers.entries.remove(index)
+                && self.buffers.let_go(entry.slot)
+            {
+                let _ = self.transport.set_buffer(entry.slot, None);
+            }
+        }
+    }
+}

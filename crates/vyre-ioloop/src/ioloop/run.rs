@@ -1,0 +1,175 @@
+//! The loop's thread: sets up, steps, waits, ends.
+
+use std::num::NonZeroU64;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use rustix::thread::CpuSet;
+use vyre_ioq::HostQueue;
+use vyre_uring::{Ring, SetupReport, Transport};
+
+use super::{SpawnError, StopError};
+use crate::control::{Command, Ending, Inbox, Signals};
+use crate::counters::SharedCounters;
+use crate::engine::Engine;
+use crate::policy::{Backoff, Pause, Policy};
+use crate::record::from_os;
+use crate::tables::{BufferTable, FileTable};
+
+/// All that the thread needs; see the builder's methods.
+#[derive(Debug)]
+pub(super) struct Setup {
+    pub(super) files: FileTable,
+    pub(super) buffers: BufferTable,
+    pub(super) queues: Vec<HostQueue>,
+    pub(super) policy: Policy,
+    pub(super) entries: u32,
+    pub(super) live_entries: u32,
+    pub(super) core: Option<usize>,
+    pub(super) drain_timeout: Duration,
+    pub(super) abort_timeout: Duration,
+}
+
+/// What the thread says once it serves.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) counters: Arc<SharedCounters>,
+    pub(super) report: SetupReport,
+    pub(super) thread_id: u32,
+}
+
+/// How the thread waits and ends.
+#[derive(Clone, Copy)]
+struct Conduct {
+    policy: Policy,
+    drain_timeout: Duration,
+    abort_timeout: Duration,
+}
+
+/// The whole life of the thread. The ring is made, used and dropped here: it belongs to one thread.
+#[allow(clippy::needless_pass_by_value)] // The thread owns what it was given.
+pub(super) fn thread(
+    setup: Setup,
+    signals: &Signals,
+    inbox: mpsc::Receiver<Command>,
+    ready: &mpsc::SyncSender<Result<Started, SpawnError>>,
+) -> Result<(), StopError> {
+    let conduct = Conduct {
+        policy: setup.policy,
+        drain_timeout: setup.drain_timeout,
+        abort_timeout: setup.abort_timeout,
+    };
+    let (mut engine, report) = match prepare(setup) {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            return Ok(());
+        }
+    };
+    let _ = ready.send(Ok(Started {
+        counters: engine.shared_counters(),
+        report,
+        thread_id: rustix::thread::gettid()
+            .as_raw_nonzero()
+            .get()
+            .unsigned_abs(),
+    }));
+    let mut inbox = Inbox::new(inbox);
+    let served = panic::catch_unwind(AssertUnwindSafe(|| {
+        serve(&mut engine, conduct, signals, &mut inbox)
+    }));
+    served.unwrap_or_else(|_| {
+        // Devices must not wait for a thread that is gone.
+        let quiet = engine.fail(conduct.abort_timeout);
+        Err(quiet.map_or_else(stuck, |()| StopError::Panicked))
+    })
+}
+
+fn prepare(setup: Setup) -> Result<(Engine<Ring>, SetupReport), SpawnError> {
+    if let Some(core) = setup.core {
+        pin(core)?;
+    }
+    // Else the kernel adds 50 µs to every sleep. Where that is refused, sleeps are longer.
+    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1_000));
+    let ring = Ring::builder()
+        .entries(setup.entries)
+        .files(setup.files.entries.bound() + setup.live_entries)
+        .buffers(setup.buffers.held.len() as u32 + setup.live_entries)
+        .drop_deadline(setup.abort_timeout)
+        .build()?;
+    let engine = Engine::new(ring, setup.files, setup.buffers, setup.queues)?;
+    let report = engine.transport().report().clone();
+    Ok((engine, report))
+}
+
+fn pin(core: usize) -> Result<(), SpawnError> {
+    let refused = |source: std::io::Error| SpawnError::Pin { core, source };
+    if core >= CpuSet::MAX_CPU {
+        return Err(refused(std::io::ErrorKind::InvalidInput.into()));
+    }
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    rustix::thread::sched_setaffinity(None, &cores).map_err(|errno| refused(errno.into()))
+}
+
+fn serve<T: Transport>(
+    engine: &mut Engine<T>,
+    conduct: Conduct,
+    signals: &Signals,
+    inbox: &mut Inbox,
+) -> Result<(), StopError> {
+    let mut backoff = Backoff::new(conduct.policy);
+    loop {
+        let progress = engine.step();
+        if signals.take_commands() {
+            inbox.serve(engine);
+        }
+        inbox.settle(engine);
+        if let Some(errno) = engine.failure() {
+            engine.fail(conduct.abort_timeout).map_err(stuck)?;
+            return Err(StopError::Ring(from_os(errno)));
+        }
+        match signals.ending() {
+            Ending::None => {}
+            Ending::Drain => return drain(engine, conduct, signals),
+            Ending::Abort => return engine.stop(conduct.abort_timeout).map_err(stuck),
+        }
+        if !progress.is_idle() {
+            backoff.reset();
+            continue;
+        }
+        match backoff.idle() {
+            Pause::Spin => std::hint::spin_loop(),
+            Pause::Sleep(time) => engine.wait(time),
+        }
+    }
+}
+
+/// Finishes what is claimed; past the time, cancels it.
+fn drain<T: Transport>(
+    engine: &mut Engine<T>,
+    conduct: Conduct,
+    signals: &Signals,
+) -> Result<(), StopError> {
+    let end = Instant::now() + conduct.drain_timeout;
+    let mut backoff = Backoff::new(Policy::ADAPTIVE);
+    engine.drain();
+    while engine.in_flight() > 0 && engine.failure().is_none() {
+        if Instant::now() >= end || signals.ending() == Ending::Abort {
+            break;
+        }
+        if !engine.step().is_idle() {
+            backoff.reset();
+        } else if let Pause::Sleep(time) = backoff.idle() {
+            engine.wait(time);
+        }
+    }
+    engine.stop(conduct.abort_timeout).map_err(stuck)
+}
+
+fn stuck(busy: vyre_uring::Busy) -> StopError {
+    StopError::Stuck {
+        operations: busy.in_flight,
+    }
+}

@@ -1,0 +1,114 @@
+//! How a loop waits when there is nothing to do.
+
+use std::time::Duration;
+
+/// How a loop's thread waits for work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Policy {
+    /// Never sleeps: the lowest latency, for one whole core.
+    Spin,
+    /// Polls `spins` times, then sleeps: 10 µs at first, twice as long each time, `cap` at most.
+    /// Any work starts it over. While it sleeps it still wakes for a completion of its own ring,
+    /// but a new request waits until the sleep is over.
+    Adaptive {
+        /// Passes without work before the first sleep.
+        spins: u32,
+        /// Longest sleep.
+        cap: Duration,
+    },
+}
+
+impl Policy {
+    /// The default of [`Adaptive`](Self::Adaptive): about 100 µs of polling, then sleeps of up to
+    /// 100 µs.
+    pub const ADAPTIVE: Self = Self::Adaptive {
+        spins: 2_000,
+        cap: Duration::from_micros(100),
+    };
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::ADAPTIVE
+    }
+}
+
+/// First sleep of the adaptive policy.
+const FIRST_SLEEP: Duration = Duration::from_micros(10);
+
+/// What to do after a pass without work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pause {
+    Spin,
+    Sleep(Duration),
+}
+
+/// A policy at work: a pure function of the passes so far.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backoff {
+    policy: Policy,
+    spun: u32,
+    sleep: Duration,
+}
+
+impl Backoff {
+    pub(crate) const fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            spun: 0,
+            sleep: FIRST_SLEEP,
+        }
+    }
+
+    /// There was work.
+    #[inline]
+    pub(crate) const fn reset(&mut self) {
+        self.spun = 0;
+        self.sleep = FIRST_SLEEP;
+    }
+
+    /// There was none.
+    #[inline]
+    pub(crate) fn idle(&mut self) -> Pause {
+        let Policy::Adaptive { spins, cap } = self.policy else {
+            return Pause::Spin;
+        };
+        if self.spun < spins {
+            self.spun += 1;
+            return Pause::Spin;
+        }
+        let sleep = self.sleep.min(cap);
+        self.sleep = (sleep * 2).min(cap);
+        Pause::Sleep(sleep)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sleeps_double_up_to_the_cap_and_work_starts_over() {
+        let mut backoff = Backoff::new(Policy::Adaptive {
+            spins: 3,
+            cap: Duration::from_micros(65),
+        });
+        for _ in 0..2 {
+            let pauses: Vec<Pause> = (0..8).map(|_| backoff.idle()).collect();
+            let slept = |micros| Pause::Sleep(Duration::from_micros(micros));
+            assert_eq!(pauses[..3], [Pause::Spin; 3]);
+            assert_eq!(
+                pauses[3..],
+                [slept(10), slept(20), slept(40), slept(65), slept(65)]
+            );
+            backoff.reset();
+        }
+    }
+
+    #[test]
+    fn spin_never_sleeps() {
+        let mut backoff = Backoff::new(Policy::Spin);
+        assert!((0..100_000).all(|_| backoff.idle() == Pause::Spin));
+    }
+}

@@ -1,0 +1,135 @@
+//! From a decoded request to what the transport is to do: every handle, right and range is
+//! checked here, and nowhere else.
+
+use vyre_ioq::{Errno, Flags, Op, Request};
+use vyre_uring::BufferSlot;
+
+use crate::rights::Rights;
+use crate::tables::{BufferEntry, BufferTable, FileEntry, FileTable};
+
+/// Bytes to move. Offsets are absolute: the handle's base is added in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Transfer {
+    /// Index in the file table.
+    pub(crate) file: u32,
+    /// Index in the buffer table.
+    pub(crate) buffer: u32,
+    pub(crate) slot: BufferSlot,
+    pub(crate) file_offset: u64,
+    pub(crate) buffer_offset: u64,
+    pub(crate) len: u32,
+}
+
+/// A request that may be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plan {
+    Read(Transfer),
+    Write(Transfer),
+    Fence,
+    Sync { file: u32 },
+    Prefetch { file: u32, offset: u64, len: u32 },
+}
+
+/// Checks a request against the tables.
+///
+/// Errors are what the device is told: EBADF for a handle, EACCES for a right, ERANGE for bytes
+/// outside, EINVAL for a direct-I/O file's alignment, in this order.
+#[inline]
+pub(crate) fn resolve(
+    files: &FileTable,
+    buffers: &BufferTable,
+    request: &Request,
+) -> Result<Plan, Errno> {
+    match request.op {
+        Op::Read => {
+            transfer(files, buffers, request, request.source, request.destination).map(Plan::Read)
+        }
+        Op::Write => {
+            transfer(files, buffers, request, request.destination, request.source).map(Plan::Write)
+        }
+        Op::Fence => Ok(Plan::Fence),
+        Op::Sync => {
+            let (file, _) = permitted_file(files, request.destination, Rights::SYNC)?;
+            Ok(Plan::Sync { file })
+        }
+        Op::Prefetch => {
+            let (file, entry) = permitted_file(files, request.destination, Rights::READ)?;
+            let offset = within(request.file_offset, request.count, entry.base, entry.len)?;
+            Ok(Plan::Prefetch {
+                file,
+                offset,
+                len: request.count,
+            })
+        }
+    }
+}
+
+#[inline]
+fn transfer(
+    files: &FileTable,
+    buffers: &BufferTable,
+    request: &Request,
+    file: u32,
+    buffer: u32,
+) -> Result<Transfer, Errno> {
+    // What is read from the file is written to the buffer, and the other way round.
+    let (mut of_file, of_buffer) = match request.op {
+        Op::Read => (Rights::READ, Rights::WRITE),
+        _ => (Rights::WRITE, Rights::READ),
+    };
+    if request.flags.contains(Flags::DURABLE) {
+        of_file |= Rights::SYNC;
+    }
+    let (file, from) = permitted_file(files, file, of_file)?;
+    let (buffer, to) = buffers.entries.get(buffer).ok_or(Errno::EBADF)?;
+    if !to.rights.contains(of_buffer) {
+        return Err(Errno::EACCES);
+    }
+    let transfer = Transfer {
+        file,
+        buffer,
+        slot: to.slot,
+        file_offset: within(request.file_offset, request.count, from.base, from.len)?,
+        buffer_offset: within(request.buffer_offset, request.count, to.base, to.len)?,
+        len: request.count,
+    };
+    check_alignment(from, to, &transfer)?;
+    Ok(transfer)
+}
+
+#[inline]
+fn permitted_file(
+    files: &FileTable,
+    handle: u32,
+    rights: Rights,
+) -> Result<(u32, &FileEntry), Errno> {
+    let (index, entry) = files.entries.get(handle).ok_or(Errno::EBADF)?;
+    if entry.rights.contains(rights) {
+        Ok((index, entry))
+    } else {
+        Err(Errno::EACCES)
+    }
+}
+
+/// The absolute offset of `count` bytes at `offset` of a range, if they are inside it.
+#[inline]
+fn within(offset: u64, count: u32, base: u64, len: u64) -> Result<u64, Errno> {
+    let end = offset.checked_add(u64::from(count)).ok_or(Errno::ERANGE)?;
+    if end > len {
+        return Err(Errno::ERANGE);
+    }
+    // Cannot overflow: the table holds no range past the end of the largest file or buffer.
+    Ok(base + offset)
+}
+
+#[inline]
+fn check_alignment(file: &FileEntry, buffer: &BufferEntry, t: &Transfer) -> Result<(), Errno> {
+    let Some(align) = &file.align else {
+        return Ok(());
+    };
+    let address = buffer.address as u64 + t.buffer_offset;
+    let aligned = t.file_offset.is_multiple_of(u64::from(align.offset))
+        && t.len.is_multiple_of(align.offset)
+        && address.is_multiple_of(u64::from(align.memory));
+    if aligned { Ok(()) } else { Err(Errno::EINVAL) }
+}

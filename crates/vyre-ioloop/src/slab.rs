@@ -1,0 +1,222 @@
+//! A table of capabilities: handle → entry, with generations so that a revoked handle stays dead.
+
+use crate::tables::TableError;
+
+/// Bits of a handle that are the entry's index; the rest count how often it was reused.
+const INDEX_BITS: u32 = 20;
+const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
+const GENERATIONS: u32 = 1 << (u32::BITS - INDEX_BITS);
+
+#[derive(Clone, Debug)]
+struct Place<E> {
+    /// The handle that names the entry, or would name the next one.
+    handle: u32,
+    entry: Option<E>,
+    /// Revoked: no request finds it, and it goes when nothing is in flight on it.
+    revoked: bool,
+    in_flight: u32,
+}
+
+/// Entries under 32-bit handles. A look-up is one bounds check and one comparison.
+#[derive(Clone, Debug)]
+pub(crate) struct HandleTable<E> {
+    places: Vec<Place<E>>,
+    free: Vec<u32>,
+}
+
+impl<E> HandleTable<E> {
+    /// Index 0 is never given out: a zeroed request names nothing.
+    pub(crate) fn new() -> Self {
+        let mut table = Self {
+            places: Vec::new(),
+            free: Vec::new(),
+        };
+        table.grow_to(1);
+        table
+    }
+
+    /// Adds an entry under a new handle.
+    pub(crate) fn insert(&mut self, entry: E) -> Result<u32, TableError> {
+        let index = match self.free.pop() {
+            Some(index) => index as usize,
+            None if self.places.len() <= INDEX_MASK as usize => {
+                self.grow_to(self.places.len() + 1);
+                self.places.len() - 1
+            }
+            None => return Err(TableError::Full),
+        };
+        let place = &mut self.places[index];
+        place.entry = Some(entry);
+        Ok(place.handle)
+    }
+
+    /// Adds an entry under a handle of the caller's choice.
+    pub(crate) fn insert_at(&mut self, handle: u32, entry: E) -> Result<(), TableError> {
+        let index = handle & INDEX_MASK;
+        if index as usize >= self.places.len() {
+            let fresh = self.places.len() as u32..index;
+            self.grow_to(index as usize + 1);
+            self.free.extend(fresh);
+        } else if self.places[index as usize].entry.is_some() {
+            return Err(TableError::Taken { handle });
+        }
+        self.free.retain(|&free| free != index);
+        let place = &mut self.places[index as usize];
+        place.handle = handle;
+        place.entry = Some(entry);
+        Ok(())
+    }
+
+    fn grow_to(&mut self, len: usize) {
+        let first = self.places.len();
+        self.places.extend((first..len).map(|index| Place {
+            handle: index as u32,
+            entry: None,
+            revoked: false,
+            in_flight: 0,
+        }));
+    }
+
+    /// The entry that a handle names, and its index.
+    #[inline]
+    pub(crate) fn get(&self, handle: u32) -> Option<(u32, &E)> {
+        let index = handle & INDEX_MASK;
+        let place = self.places.get(index as usize)?;
+        match &place.entry {
+            Some(entry) if place.handle == handle && !place.revoked => Some((index, entry)),
+            _ => None,
+        }
+    }
+
+    /// The entry at an index that `get` returned, revoked since or not.
+    #[inline]
+    pub(crate) fn at(&self, index: u32) -> Option<&E> {
+        self.places.get(index as usize)?.entry.as_ref()
+    }
+
+    /// Counts a request in flight on an entry.
+    #[inline]
+    pub(crate) fn acquire(&mut self, index: u32) {
+        if let Some(place) = self.places.get_mut(index as usize) {
+            place.in_flight += 1;
+        }
+    }
+
+    /// Counts it out. Whether the entry was revoked and may go now.
+    #[inline]
+    pub(crate) fn release(&mut self, index: u32) -> bool {
+        let Some(place) = self.places.get_mut(index as usize) else {
+            return false;
+        };
+        place.in_flight -= 1;
+        place.revoked && place.in_flight == 0
+    }
+
+    /// Makes a handle unknown. Its index, if it was known, and whether it may go at once.
+    pub(crate) fn revoke(&mut self, handle: u32) -> Option<(u32, bool)> {
+        let (index, _) = self.get(handle)?;
+        let place = &mut self.places[index as usize];
+        place.revoked = true;
+        Some((index, place.in_flight == 0))
+    }
+
+    /// Whether an entry is revoked and still used.
+    pub(crate) fn is_lingering(&self, index: u32) -> bool {
+        self.places
+            .get(index as usize)
+            .is_some_and(|place| place.revoked && place.in_flight > 0)
+    }
+
+    /// Removes an entry that nothing is in flight on. Its place is reused under another handle,
+    /// until it has had them all.
+    pub(crate) fn remove(&mut self, index: u32) -> Option<E> {
+        let place = self.places.get_mut(index as usize)?;
+        debug_assert_eq!(place.in_flight, 0, "removed while in use");
+        let entry = place.entry.take()?;
+        place.revoked = false;
+        let generation = (place.handle >> INDEX_BITS) + 1;
+        if generation < GENERATIONS {
+            place.handle = generation << INDEX_BITS | index;
+            self.free.push(index);
+        }
+        Some(entry)
+    }
+
+    /// Every entry that has not been removed, with its index.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &E)> {
+        self.places
+            .iter()
+            .zip(0..)
+            .filter_map(|(place, index)| Some((index, place.entry.as_ref()?)))
+    }
+
+    /// One more than the highest index in use so far.
+    pub(crate) fn bound(&self) -> u32 {
+        self.places.len() as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removed_entry_s_handle_never_names_its_successor() {
+        let mut table = HandleTable::new();
+        let old = table.insert('a').expect("room");
+        let (index, at_once) = table.revoke(old).expect("known");
+        assert!(at_once);
+        assert_eq!(table.get(old), None, "revoked");
+        assert_eq!(table.remove(index), Some('a'));
+        let new = table.insert('b').expect("room");
+        assert_eq!(new & INDEX_MASK, index, "the place is reused");
+        assert_eq!(table.get(old), None);
+        assert_eq!(table.get(new), Some((index, &'b')));
+    }
+
+    #[test]
+    fn a_place_that_has_had_every_handle_is_retired() {
+        let mut table = HandleTable::new();
+        let mut handles = std::collections::HashSet::new();
+        for _ in 0..2 * GENERATIONS {
+            let handle = table.insert(()).expect("room");
+            assert!(handles.insert(handle), "{handle:#x} twice");
+            let (index, _) = table.revoke(handle).expect("known");
+            table.remove(index);
+        }
+    }
+
+    #[test]
+    fn zero_names_nothing_until_somebody_chooses_it() {
+        let mut table = HandleTable::new();
+        assert_eq!(table.insert('a'), Ok(1));
+        assert_eq!(table.get(0), None);
+        assert_eq!(table.insert_at(0, 'z'), Ok(()));
+        assert_eq!(table.get(0), Some((0, &'z')));
+        assert_eq!(
+            table.insert_at(0, 'y'),
+            Err(TableError::Taken { handle: 0 })
+        );
+    }
+
+    #[test]
+    fn chosen_handles_leave_the_gap_for_others() {
+        let mut table = HandleTable::new();
+        table.insert_at(5, 'f').expect("free");
+        let others: Vec<u32> = (0..4).map(|_| table.insert('o').expect("room")).collect();
+        assert!(others.iter().all(|&handle| handle < 5), "{others:?}");
+        assert_eq!(table.insert('n'), Ok(6));
+    }
+
+    #[test]
+    fn a_revoked_entry_lingers_while_it_is_used() {
+        let mut table = HandleTable::new();
+        let handle = table.insert('a').expect("room");
+        let (index, _) = table.get(handle).expect("known");
+        table.acquire(index);
+        assert_eq!(table.revoke(handle), Some((index, false)));
+        assert!(table.is_lingering(index));
+        assert_eq!(table.at(index), Some(&'a'));
+        assert!(table.release(index), "the last user lets it go");
+    }
+}

@@ -1,0 +1,383 @@
+//! The two tables of capabilities: all that a device can name.
+
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+use vyre_ioq::{BufferHandle, FileHandle};
+use vyre_uring::{Buffer, BufferSlot, DirectAlign, FileSlot, direct_alignment};
+
+use crate::rights::Rights;
+use crate::slab::HandleTable;
+
+/// One past the last byte of the largest file: offsets are signed in the kernel.
+const MAX_FILE: u64 = i64::MAX as u64;
+
+/// Why an entry cannot be added to a table.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TableError {
+    /// READ was asked for, and the descriptor cannot be read from.
+    #[error("the file is not open for reading; open it so, or leave out Rights::READ")]
+    NotReadable,
+    /// WRITE was asked for, and the descriptor cannot be written to.
+    #[error("the file is not open for writing; open it so, or leave out Rights::WRITE")]
+    NotWritable,
+    /// WRITE was asked for on an O_APPEND descriptor, whose writes ignore their offset.
+    #[error("the file is open for appending, where offsets mean nothing; open it without O_APPEND")]
+    Appending,
+    /// The range is reversed, or ends past the largest file or past the buffer.
+    #[error("range {}..{} is not within 0..{end}", .range.start, .range.end)]
+    BadRange {
+        /// Bytes asked for.
+        range: Range<u64>,
+        /// End of what there is.
+        end: u64,
+    },
+    /// Pages of no bytes, or a buffer that holds none.
+    #[error("a buffer of {len} bytes has no pages of {page} bytes")]
+    BadPage {
+        /// Bytes of a page.
+        page: u64,
+        /// Bytes of the buffer.
+        len: u64,
+    },
+    /// The chosen handle is in use.
+    #[error("handle {handle:#x} is in use; revoke it first")]
+    Taken {
+        /// The handle.
+        handle: u32,
+    },
+    /// Every handle is in use.
+    #[error("the table is full: 1,048,575 entries; revoke some")]
+    Full,
+    /// The kernel would not say what the descriptor is.
+    #[error("the descriptor cannot be examined: {0}")]
+    Examine(#[from] std::io::Error),
+}
+
+#[cfg(test)]
+impl PartialEq for TableError {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+
+/// What a file is, however many descriptors name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileIdentity {
+    device: u64,
+    inode: u64,
+}
+
+/// A byte range of a file, and what it may be used for.
+#[derive(Clone, Debug)]
+pub(crate) struct FileEntry {
+    pub(crate) file: Arc<OwnedFd>,
+    pub(crate) identity: FileIdentity,
+    pub(crate) base: u64,
+    pub(crate) len: u64,
+    pub(crate) rights: Rights,
+    /// Set for an O_DIRECT descriptor.
+    pub(crate) align: Option<DirectAlign>,
+}
+
+impl FileEntry {
+    fn new(file: OwnedFd, range: Range<u64>, rights: Rights) -> Result<Self, TableError> {
+        if range.start > range.end || range.end > MAX_FILE {
+            return Err(TableError::BadRange {
+                range,
+                end: MAX_FILE,
+            });
+        }
+        let flags = rustix::fs::fcntl_getfl(&file).map_err(std::io::Error::from)?;
+        let mode = flags & OFlags::ACCMODE;
+        if rights.contains(Rights::READ) && mode == OFlags::WRONLY {
+            return Err(TableError::NotReadable);
+        }
+        if rights.contains(Rights::WRITE) {
+            if mode == OFlags::RDONLY {
+                return Err(TableError::NotWritable);
+            }
+            if flags.contains(OFlags::APPEND) {
+                return Err(TableError::Appending);
+            }
+        }
+        let stat = rustix::fs::fstat(&file).map_err(std::io::Error::from)?;
+        let align = direct_alignment(file.as_fd())?;
+        Ok(Self {
+            identity: FileIdentity {
+                device: stat.st_dev,
+                inode: stat.st_ino,
+            },
+            file: Arc::new(file),
+            base: range.start,
+            len: range.end - range.start,
+            rights,
+            align,
+        })
+    }
+}
+
+/// The files that a device may name, each with a byte range and rights.
+///
+/// Offsets in requests count from the start of the range. A device can name nothing but the
+/// handles of the table, and no descriptor.
+///
+/// ```no_run
+/// use std::fs::File;
+/// use vyre_ioloop::{FileTable, Rights};
+///
+/// let mut files = FileTable::new();
+/// let weights = files.insert(File::open("weights.bin")?, Rights::READ)?;
+/// let header = files.insert_range(File::open("weights.bin")?, 0..4096, Rights::READ)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct FileTable {
+    pub(crate) entries: HandleTable<FileEntry>,
+}
+
+impl FileTable {
+    /// An empty table.
+    pub fn new() -> Self {
+        Self {
+            entries: HandleTable::new(),
+        }
+    }
+
+    /// Adds a whole file, however long it grows.
+    ///
+    /// # Errors
+    /// [`TableError`], in particular if the rights exceed what the file is open for.
+    pub fn insert(
+        &mut self,
+        file: impl Into<OwnedFd>,
+        rights: Rights,
+    ) -> Result<FileHandle, TableError> {
+        self.insert_range(file, 0..MAX_FILE, rights)
+    }
+
+    /// Adds a byte range of a file.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub fn insert_range(
+        &mut self,
+        file: impl Into<OwnedFd>,
+        range: Range<u64>,
+        rights: Rights,
+    ) -> Result<FileHandle, TableError> {
+        let entry = FileEntry::new(file.into(), range, rights)?;
+        self.entries.insert(entry).map(FileHandle::from_raw)
+    }
+
+    /// Adds a byte range of a file under a handle of the caller's choice, for devices that have
+    /// their handles compiled in. The low 20 bits of the handle are an index: keep them small.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub fn insert_at(
+        &mut self,
+        handle: FileHandle,
+        file: impl Into<OwnedFd>,
+        range: Range<u64>,
+        rights: Rights,
+    ) -> Result<(), TableError> {
+        let entry = FileEntry::new(file.into(), range, rights)?;
+        self.entries.insert_at(handle.raw(), entry)
+    }
+
+    /// Where an entry is registered: the index is the slot.
+    pub(crate) const fn slot(index: u32) -> FileSlot {
+        FileSlot::new(index)
+    }
+}
+
+impl Default for FileTable {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A byte range of a buffer, and what it may be used for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BufferEntry {
+    pub(crate) slot: BufferSlot,
+    /// Address of the buffer's first byte, for alignment checks alone.
+    pub(crate) address: usize,
+    pub(crate) base: u64,
+    pub(crate) len: u64,
+    pub(crate) rights: Rights,
+}
+
+/// One buffer, under however many handles.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) buffer: Buffer,
+    pub(crate) entries: u32,
+}
+
+/// The memory that a device may name, each with a byte range and rights.
+#[derive(Clone, Debug)]
+pub struct BufferTable {
+    pub(crate) entries: HandleTable<BufferEntry>,
+    pub(crate) held: Vec<Option<Held>>,
+}
+
+impl BufferTable {
+    /// An empty table.
+    pub fn new() -> Self {
+        Self {
+            entries: HandleTable::new(),
+            held: Vec::new(),
+        }
+    }
+
+    /// Adds a whole buffer, for both directions. Keep a clone to look at the bytes.
+    ///
+    /// # Errors
+    /// [`TableError::Full`].
+    pub fn insert(&mut self, buffer: Buffer) -> Result<BufferHandle, TableError> {
+        let range = 0..buffer.len() as u64;
+        self.insert_range(buffer, range, Rights::READ | Rights::WRITE)
+    }
+
+    /// Adds a byte range of a buffer.
+    ///
+    /// # Errors
+    /// [`TableError::BadRange`] or [`TableError::Full`].
+    pub fn insert_range(
+        &mut self,
+        buffer: Buffer,
+        range: Range<u64>,
+        rights: Rights,
+    ) -> Result<BufferHandle, TableError> {
+        let entry = self.entry(buffer, range, rights)?;
+        let handle = self.entries.insert(entry);
+        self.settle(entry, handle.is_ok());
+        handle.map(BufferHandle::from_raw)
+    }
+
+    /// Adds a byte range of a buffer under a handle of the caller's choice. The low 20 bits of the
+    /// handle are an index: keep them small.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub fn insert_at(
+        &mut self,
+        handle: BufferHandle,
+        buffer: Buffer,
+        range: Range<u64>,
+        rights: Rights,
+    ) -> Result<(), TableError> {
+        let entry = self.entry(buffer, range, rights)?;
+        let inserted = self.entries.insert_at(handle.raw(), entry);
+        self.settle(entry, inserted.is_ok());
+        inserted
+    }
+
+    /// Adds a buffer as equal pages, each under a handle of its own, in order: for devices that
+    /// can say no buffer offset, as in the bare layout. What does not fill a page is left out.
+    ///
+    /// # Errors
+    /// [`TableError::BadPage`] or [`TableError::Full`].
+    #[allow(clippy::needless_pass_by_value)] // As its siblings: the table keeps the buffer.
+    pub fn insert_pages(
+        &mut self,
+        buffer: Buffer,
+        page: u64,
+        rights: Rights,
+    ) -> Result<Vec<BufferHandle>, TableError> {
+        let len = buffer.len() as u64;
+        if page == 0 || page > len {
+            return Err(TableError::BadPage { page, len });
+        }
+        (0..len / page)
+            .map(|index| {
+                let range = index * page..(index + 1) * page;
+                self.insert_range(buffer.clone(), range, rights)
+            })
+            .collect()
+    }
+
+    fn entry(
+        &mut self,
+        buffer: Buffer,
+        range: Range<u64>,
+        rights: Rights,
+    ) -> Result<BufferEntry, TableError> {
+        let end = buffer.len() as u64;
+        if range.start > range.end || range.end > end {
+            return Err(TableError::BadRange { range, end });
+        }
+        let address = buffer.as_ptr().addr();
+        Ok(BufferEntry {
+            slot: self.hold(buffer),
+            address,
+            base: range.start,
+            len: range.end - range.start,
+            rights,
+        })
+    }
+
+    /// The slot of a buffer; a new one unless it is held already.
+    fn hold(&mut self, buffer: Buffer) -> BufferSlot {
+        let known = self
+            .held
+            .iter()
+            .position(|held| matches!(held, Some(held) if held.buffer.same_memory(&buffer)));
+        let index = known.unwrap_or_else(|| {
+            let held = Some(Held { buffer, entries: 0 });
+            match self.held.iter().position(Option::is_none) {
+                Some(free) => {
+                    self.held[free] = held;
+                    free
+                }
+                None => {
+                    self.held.push(held);
+                    self.held.len() - 1
+                }
+            }
+        });
+        BufferSlot::new(index as u32)
+    }
+
+    /// Counts an entry in, or lets go of a buffer that no entry came to name.
+    fn settle(&mut self, entry: BufferEntry, inserted: bool) {
+        let place = &mut self.held[entry.slot.index() as usize];
+        if let Some(held) = place {
+            held.entries += u32::from(inserted);
+            if held.entries == 0 {
+                *place = None;
+            }
+        }
+    }
+
+    /// How many handles name a buffer.
+    pub(crate) fn users(&self, slot: BufferSlot) -> u32 {
+        match self.held.get(slot.index() as usize) {
+            Some(Some(held)) => held.entries,
+            _ => 0,
+        }
+    }
+
+    /// Counts a removed entry out. Whether its buffer has no handle left.
+    pub(crate) fn let_go(&mut self, slot: BufferSlot) -> bool {
+        let place = &mut self.held[slot.index() as usize];
+        let Some(held) = place else { return false };
+        held.entries -= 1;
+        let last = held.entries == 0;
+        if last {
+            *place = None;
+        }
+        last
+    }
+}
+
+impl Default for BufferTable {
+    fn default() -> Self {
+        Self::new()
+    }
+}
