@@ -1,1 +1,81 @@
-fn main() {}
+//! The contributor's one door: `cargo xtask ci` runs everything that a change must pass,
+//! and the hosted checks run nothing else.
+
+mod cargo_steps;
+mod ci;
+mod package;
+mod props;
+mod readme;
+mod sh;
+mod steps;
+mod tally;
+mod test_steps;
+mod tidy;
+mod tools;
+mod workspace;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// Any failure of the tooling: what went wrong, in words for the person at the terminal.
+type Error = Box<dyn std::error::Error>;
+type Result<T> = std::result::Result<T, Error>;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Contributor tooling of vyre-io")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run every check that a change must pass
+    Ci {
+        #[command(flatten)]
+        options: ci::Options,
+        /// List the steps and leave
+        #[arg(long)]
+        list: bool,
+    },
+    /// Run the property tests for long, with fresh seeds every round
+    Props {
+        /// Cases per property and round
+        #[arg(long, default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]
+        cases: u32,
+        /// Start no further round after this many seconds
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
+    /// Run the README's first command and check what it did
+    Readme,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Ci { list: true, .. } => {
+            ci::list();
+            Ok(true)
+        }
+        Command::Ci { options, .. } => Workspace::load().and_then(|ws| ci::run(&ws, &options)),
+        Command::Props { cases, seconds } => Workspace::load()
+            .and_then(|ws| props::soak(&ws, cases, Duration::from_secs(seconds)))
+            .map(|()| true),
+        Command::Readme => Workspace::load()
+            .and_then(|ws| readme::run(&ws))
+            .map(|note| println!("readme: {note}"))
+            .map(|()| true),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,19 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+/// The queue in shared memory: its bytes, its states and both of its ends (`vyre-ioq`).
+pub use vyre_ioq as ioq;
+
+/// The transport: registered files and buffers on io_uring (`vyre-uring`).
+pub use vyre_uring as uring;
+
+pub use vyre_ioloop::{
+    BufferTable, ChangeError, Engine, FileTable, IoLoop, IoLoopBuilder, LiveError, LoopCounters,
+    Policy, Progress, QueueCounters, Revocation, Rights, SpawnError, StopError, TableError,
+};
+pub use vyre_ioq::{
+    AttachError, BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Outcome,
+    Queue, QueueFull, QueueLayout, Region, Request, Ticket, WaitError,
+};
+pub use vyre_uring::{Buffer, BufferError, DirectAlign, SetupReport};

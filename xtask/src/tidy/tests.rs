@@ -1,0 +1,130 @@
+use super::source::{code_only, first_word};
+use super::*;
+
+fn files<const N: usize>(list: [(&str, &str); N]) -> Files {
+    list.into_iter()
+        .map(|(path, text)| (path.to_owned(), text.to_owned()))
+        .collect()
+}
+
+fn rust_errors(text: &str, allowed: &[(&str, &str)]) -> Vec<String> {
+    let mut found = Findings::default();
+    rust_files(&files([("a.rs", text)]), allowed, &mut found);
+    found.errors
+}
+
+#[test]
+fn unsafe_is_found_in_code_alone() {
+    let cases = [
+        ("unsafe { x() }", Some(1)),
+        ("\n#[unsafe(no_mangle)]", Some(2)),
+        ("type F = unsafe fn();", Some(1)),
+        ("fn f<'a>(x: &'a str) { '\\''; unsafe {} }", Some(1)),
+        ("let r = 'r'; let q = '\"'; unsafe {}", Some(1)),
+        (
+            "r#\"a\" unsafe\"#; b\"unsafe\"; c\"unsafe\"; br##\"unsafe\"# \"##",
+            None,
+        ),
+        (
+            "// unsafe\n/* unsafe /* x */ unsafe */ \"unsafe \\\" unsafe\"",
+            None,
+        ),
+        (
+            "/// unsafe\n#![forbid(unsafe_code)]\nlet r#unsafe_ = 1;",
+            None,
+        ),
+        ("/* \n */\n\"a\nb\"; unsafe {}", Some(4)),
+        ("let four = r; unsafe {}", Some(1)),
+    ];
+    for (source, line) in cases {
+        assert_eq!(first_word(&code_only(source), "unsafe"), line, "{source}");
+    }
+}
+
+#[test]
+fn unsafe_must_be_listed_and_listed_must_be_unsafe() {
+    let list = [("a.rs", "why")];
+    assert_eq!(rust_errors("unsafe {}", &list).len(), 0);
+    assert_eq!(rust_errors("unsafe {}", &[]).len(), 1);
+    assert_eq!(rust_errors("// unsafe", &list).len(), 1);
+    assert_eq!(rust_errors("", &[]).len(), 0);
+    assert_eq!(rust_errors("", &[("gone.rs", "why")]).len(), 1);
+}
+
+#[test]
+fn unfinished_work_is_found() {
+    assert_eq!(rust_errors("fn f() { todo!() }", &[]).len(), 1);
+    assert_eq!(rust_errors("#[ignore = \"slow\"]\nfn f() {}", &[]).len(), 1);
+    assert_eq!(rust_errors(concat!("// FIX", "ME: this"), &[]).len(), 1);
+    assert_eq!(
+        rust_errors("// todo! in a comment\n\"#[ignore]\"", &[]).len(),
+        0
+    );
+}
+
+#[test]
+fn long_files_are_found() {
+    let mut found = Findings::default();
+    let (warn, fail) = ("\n".repeat(LINES_WARN + 1), "\n".repeat(LINES_MAX + 1));
+    let edge = "\n".repeat(LINES_WARN);
+    rust_files(
+        &files([("a.rs", &warn), ("b.rs", &fail), ("c.rs", &edge)]),
+        &[],
+        &mut found,
+    );
+    assert_eq!((found.warnings.len(), found.errors.len()), (1, 1));
+}
+
+#[test]
+fn crates_need_their_documents_and_layers() {
+    let all = [
+        (
+            "crates/vyre-ioq/Cargo.toml",
+            "[dependencies]\nbitflags = \"2\"",
+        ),
+        ("crates/vyre-ioq/README.md", ""),
+        ("crates/vyre-ioq/CHANGELOG.md", ""),
+        ("crates/vyre-uring/Cargo.toml", "name = \"vyre-uring\""),
+        ("crates/vyre-uring/README.md", ""),
+        ("crates/vyre-uring/CHANGELOG.md", ""),
+    ];
+    let errors = |files: &Files| {
+        let mut found = Findings::default();
+        crates(files, &mut found);
+        found.errors
+    };
+    assert_eq!(errors(&files(all)), Vec::<String>::new());
+
+    let mut changed = files(all);
+    changed.remove("crates/vyre-ioq/CHANGELOG.md");
+    assert_eq!(errors(&changed), ["crates/vyre-ioq: has no CHANGELOG.md"]);
+    for line in [
+        "vyre-ioq.workspace = true",
+        "vyre-ioq = \"1\"",
+        "[dev-dependencies.vyre-ioq]",
+    ] {
+        let mut changed = files(all);
+        changed.insert("crates/vyre-uring/Cargo.toml".to_owned(), line.to_owned());
+        assert_eq!(errors(&changed).len(), 1, "{line}");
+    }
+    assert!(!errors(&Files::new()).is_empty());
+}
+
+#[test]
+fn the_one_door_is_named_everywhere() {
+    let all = [
+        ("README.md", "```sh\ncargo xtask ci\n```"),
+        (".ci/run", "exec cargo xtask ci"),
+        (".github/workflows/ci.yml", "run: bash .ci/run"),
+    ];
+    let errors = |files: &Files| {
+        let mut found = Findings::default();
+        one_door(files, &mut found);
+        found.errors.len()
+    };
+    assert_eq!(errors(&files(all)), 0);
+    assert_eq!(errors(&Files::new()), ONE_DOOR.len());
+    let mut changed = files(all);
+    changed.insert(".ci/run".to_owned(), "cargo test".to_owned());
+    assert_eq!(errors(&changed), 1);
+}
