@@ -1,2 +1,33 @@
-//! placeholder
-fn main() {}
+//! `vyre-io`: copies files through the queue, measures it, and diagnoses a machine.
+
+#![deny(unsafe_code)]
+
+mod args;
+mod bench;
+mod copy;
+mod doctor;
+mod failure;
+mod stack;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Args, Command};
+use crate::failure::Failure;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let done = match &args.command {
+        Command::Copy(args) => copy::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Doctor(args) => doctor::run(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("vyre-io: {failure}");
+            ExitCode::from(failure.status())
+        }
+    }
+}

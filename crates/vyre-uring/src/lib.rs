@@ -1,1 +1,30 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+#![deny(missing_docs)]
+
+mod align;
+mod buffer;
+mod error;
+mod op;
+mod raw;
+mod report;
+mod ring;
+mod setup;
+#[cfg(feature = "sim")]
+mod sim;
+mod slab;
+mod table;
+mod transport;
+
+pub use align::{DirectAlign, alignment_of, alignment_of_path, direct_alignment};
+pub use buffer::{Buffer, OutOfRange};
+pub use error::{BufferError, Busy, EnterError, PushError, RegisterError, SetupError};
+pub use op::{BufferSlot, Completion, FileSlot, Op, Token};
+pub use report::{Features, OpKind, Refused, SetupReport, Step};
+pub use ring::Ring;
+pub use setup::RingBuilder;
+#[cfg(feature = "sim")]
+pub use sim::{SimBuilder, SimTransport};
+pub use transport::Transport;
+
+/// An errno of the kernel: what a failed operation completes with.
+pub use rustix::io::Errno;

@@ -1,0 +1,184 @@
+//! The command line.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::doctor::DoctorArgs;
+
+#[derive(Debug, Parser)]
+#[command(name = "vyre-io", version, about, long_about = None)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Copy a file through the queue
+    Copy(CopyArgs),
+    /// Measure the queue and the loop
+    Bench(BenchArgs),
+    /// Say what this machine offers, and what costs speed
+    Doctor(DoctorArgs),
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Text,
+    /// One JSON object
+    Json,
+}
+
+/// A number of bytes, such as 4096, 4k or 1MiB. A suffix is a power of 1024, with or without the i.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) u64);
+
+impl std::str::FromStr for Size {
+    type Err = parse_size::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_size::Config::new()
+            .with_binary()
+            .parse_size(text)
+            .map(Self)
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CopyArgs {
+    /// File to copy
+    pub(crate) src: PathBuf,
+    /// Where to: a file, which is replaced when the copy is complete, or a directory
+    pub(crate) dst: PathBuf,
+    /// Threads that play the device, each with one block in flight
+    #[arg(long, value_name = "N", default_value = "4")]
+    pub(crate) lanes: NonZeroU32,
+    /// Slots of the queue, 1 to 4096 [default: 64, or as many as there are lanes]
+    #[arg(long, value_name = "N")]
+    pub(crate) slots: Option<NonZeroU32>,
+    /// Bytes moved by one request
+    #[arg(long, value_name = "SIZE", default_value = "256KiB")]
+    pub(crate) block_size: Size,
+    /// Go past the page cache (`O_DIRECT`)
+    #[arg(long)]
+    pub(crate) direct: bool,
+    /// Read both files again and compare their hashes before DST gets its name
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Do not wait until DST is on stable storage
+    #[arg(long)]
+    pub(crate) no_sync: bool,
+}
+
+/// What the lanes ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum BenchOp {
+    /// Blocks of the file
+    Read,
+    /// Blocks of the file, stamped
+    Write,
+    /// Nothing: the cost of the queue alone
+    Fence,
+    /// Not a thing: the cost of waiting
+    Idle,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Pattern {
+    /// Any block, each as likely
+    Random,
+    /// One block after the other
+    Sequential,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PolicyArg {
+    /// Never sleep
+    Spin,
+    /// Spin for a while, then sleep
+    Adaptive,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("target"))]
+pub(crate) struct BenchArgs {
+    /// File to read or write; with --op write its contents are lost
+    #[arg(long, value_name = "PATH", group = "target")]
+    pub(crate) file: Option<PathBuf>,
+    /// Make a stamped file of that size first; it is kept
+    #[arg(long, num_args = 2, value_names = ["SIZE", "PATH"], group = "target")]
+    pub(crate) create: Option<Vec<String>>,
+    /// What to ask for
+    #[arg(long, value_enum, default_value = "read")]
+    pub(crate) op: BenchOp,
+    /// Which blocks
+    #[arg(long, value_enum, default_value = "random")]
+    pub(crate) pattern: Pattern,
+    /// Bytes of one request
+    #[arg(long, value_name = "SIZE", default_value = "4KiB")]
+    pub(crate) block_size: Size,
+    /// Threads that play the device
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) lanes: NonZeroU32,
+    /// Requests in flight, over all lanes
+    #[arg(long, value_name = "N", default_value = "64")]
+    pub(crate) depth: NonZeroU32,
+    /// Slots of each queue [default: what its lanes need, 64 at least]
+    #[arg(long, value_name = "N")]
+    pub(crate) slots: Option<NonZeroU32>,
+    /// Queues; the lanes are spread over them
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) queues: NonZeroU32,
+    /// Go past the page cache (`O_DIRECT`)
+    #[arg(long)]
+    pub(crate) direct: bool,
+    /// How the loop waits for work
+    #[arg(long, value_enum, default_value = "adaptive")]
+    pub(crate) policy: PolicyArg,
+    /// How long to measure, over all rounds
+    #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
+    pub(crate) seconds: f64,
+    /// Measure a raw io_uring loop too, in turns with ours, and report the ratio
+    #[arg(long)]
+    pub(crate) baseline: bool,
+    /// How the result is printed
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: Format,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.01..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("a number of seconds from 0.01 to 86400 is needed".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Args as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_are_binary() {
+        for (text, bytes) in [
+            ("4096", 4096),
+            ("4k", 4096),
+            ("1MiB", 1 << 20),
+            ("2G", 2 << 30),
+        ] {
+            assert_eq!(text.parse::<Size>().expect(text), Size(bytes));
+        }
+        assert!("many".parse::<Size>().is_err());
+    }
+}

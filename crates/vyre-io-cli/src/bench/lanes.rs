@@ -1,0 +1,379 @@
+//! The device's part of a benchmark: threads that keep requests in flight.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use vyre_io::{Buffer, BufferHandle, BufferTable, DeviceQueue, Errno, FileHandle, Request, Ticket};
+
+use super::plan::{BlockNumbers, Plan, pin};
+use super::stamp;
+use super::target::Target;
+use crate::args::BenchOp;
+use crate::failure::Failure;
+
+/// One completion in so many is verified while the clock runs.
+const SAMPLE: u64 = 256;
+/// Blocks read again and verified after the clock has stopped.
+const VERIFY: u64 = 4096;
+/// Polls of the oldest request before the lane looks at a younger one.
+const PATIENCE: u32 = 64;
+/// Fruitless rounds over all requests before the lane offers its core to others.
+const YIELD_AFTER: u32 = 16;
+/// Latencies are recorded from a nanosecond to a minute, to three digits.
+const LONGEST: u64 = 60_000_000_000;
+
+/// What lanes counted.
+pub(super) struct Tally {
+    pub(super) ops: u64,
+    pub(super) bytes: u64,
+    pub(super) failed: u64,
+    first_errno: Option<Errno>,
+    pub(super) verified: u64,
+    bad: u64,
+    bad_offset: u64,
+    pub(super) elapsed: Duration,
+    pub(super) latency: Histogram<u64>,
+}
+
+impl Tally {
+    pub(super) fn new() -> Self {
+        Self {
+            ops: 0,
+            bytes: 0,
+            failed: 0,
+            first_errno: None,
+            verified: 0,
+            bad: 0,
+            bad_offset: 0,
+            elapsed: Duration::ZERO,
+            latency: Histogram::new_with_bounds(1, LONGEST, 3)
+                .unwrap_or_else(|error| unreachable!("constant bounds: {error}")),
+        }
+    }
+
+    pub(super) fn idle(elapsed: Duration) -> Self {
+        Self {
+            elapsed,
+            ..Self::new()
+        }
+    }
+
+    /// Adds another round.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.elapsed += other.elapsed;
+        self.add_lane(other);
+    }
+
+    /// Adds what another lane did in the same time.
+    fn add_lane(&mut self, other: &Self) {
+        self.ops += other.ops;
+        self.bytes += other.bytes;
+        self.failed += other.failed;
+        self.first_errno = self.first_errno.or(other.first_errno);
+        self.verified += other.verified;
+        if self.bad == 0 {
+            self.bad_offset = other.bad_offset;
+        }
+        self.bad += other.bad;
+        // The bounds are the same, so there is nothing to refuse.
+        let _ = self.latency.add(&other.latency);
+    }
+
+    /// Operations in a second.
+    pub(super) fn rate(&self) -> f64 {
+        self.ops as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+
+    pub(super) const fn errors(&self) -> u64 {
+        self.failed + self.bad
+    }
+
+    /// Fails if any request did, or any block was wrong.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        if self.bad > 0 {
+            return Err(Failure::BadStamps {
+                failed: self.bad,
+                offset: self.bad_offset,
+            });
+        }
+        match self.first_errno {
+            Some(errno) => Err(Failure::Requests {
+                failed: self.failed,
+                first: io::Error::from(errno),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_block(&mut self, offset: u64, bytes: &[u8]) {
+        if stamp::is_intact(offset, bytes) {
+            self.verified += 1;
+        } else {
+            if self.bad == 0 {
+                self.bad_offset = offset;
+            }
+            self.bad += 1;
+        }
+    }
+}
+
+/// All lanes, and what they share.
+pub(super) struct Lanes<'a> {
+    plan: &'a Plan,
+    target: Option<&'a Target>,
+    random: bool,
+    file: Option<FileHandle>,
+    buffer: Buffer,
+    pool: BufferHandle,
+}
+
+/// A request in flight.
+struct Flight {
+    ticket: Ticket,
+    since: Instant,
+    offset: u64,
+    /// Place of its block in the lane's part of the buffer.
+    place: u64,
+}
+
+impl<'a> Lanes<'a> {
+    pub(super) fn new(
+        plan: &'a Plan,
+        target: Option<&'a Target>,
+        random: bool,
+        buffers: &mut BufferTable,
+    ) -> Result<Self, Failure> {
+        let bytes = u64::from(plan.depth()) * u64::from(plan.block_size);
+        let len = usize::try_from(bytes).map_err(|_| {
+            Failure::Usage("--depth times --block-size does not fit the address space".into())
+        })?;
+        let buffer = Buffer::anonymous(len)?;
+        let pool = buffers.insert(buffer.clone())?;
+        Ok(Self {
+            plan,
+            target,
+            random,
+            file: None,
+            buffer,
+            pool,
+        })
+    }
+
+    pub(super) fn set_file(&mut self, file: FileHandle) {
+        self.file = Some(file);
+    }
+
+    /// Lets all lanes work for `time`, from the moment when the last of them is ready.
+    pub(super) fn run(&self, devices: &[DeviceQueue], time: Duration) -> Result<Tally, Failure> {
+        let barrier = Barrier::new(self.plan.lanes() as usize);
+        let results: Vec<Result<Tally, Failure>> = thread::scope(|scope| {
+            let lanes: Vec<_> = (0..self.plan.lanes())
+                .map(|number| {
+                    let device = &devices[self.plan.queue_of(number) as usize];
+                    let barrier = &barrier;
+                    scope.spawn(move || {
+                        pin(self.plan.lane_core(number));
+                        let mut lane = Lane::new(self, device, number);
+                        barrier.wait();
+                        lane.run(time)
+                    })
+                })
+                .collect();
+            lanes
+                .into_iter()
+                .map(|lane| {
+                    lane.join()
+                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                })
+                .collect()
+        });
+        let mut total = Tally::new();
+        for result in results {
+            let tally = result?;
+            total.elapsed = total.elapsed.max(tally.elapsed);
+            total.add_lane(&tally);
+        }
+        Ok(total)
+    }
+
+    /// Reads some blocks again and checks each of their sectors.
+    pub(super) fn verify(&self, devices: &[DeviceQueue], tally: &mut Tally) -> Result<(), Failure> {
+        let (Some(target), Some(file), Some(device)) = (self.target, self.file, devices.first())
+        else {
+            return Ok(());
+        };
+        if !target.stamped {
+            return Ok(());
+        }
+        let size = self.plan.block_size;
+        let mut numbers = BlockNumbers::new(1, target.blocks, target.blocks > VERIFY);
+        let mut bytes = vec![0; size as usize];
+        for _ in 0..target.blocks.min(VERIFY) {
+            let offset = numbers.next() * u64::from(size);
+            let read = Request::read(file, offset, size).into(self.pool, 0).exact();
+            let outcome = device.wait(device.submit(read)?)?;
+            match outcome.bytes() {
+                Ok(_) => {
+                    self.look(0, &mut bytes);
+                    tally.check_block(offset, &bytes);
+                }
+                Err(errno) => {
+                    tally.failed += 1;
+                    tally.first_errno.get_or_insert(errno);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies a block out of the buffer.
+    fn look(&self, place: u64, bytes: &mut [u8]) {
+        let read = self.buffer.read_at(place as usize, bytes);
+        debug_assert!(read.is_ok(), "every place is inside the buffer");
+    }
+}
+
+/// One thread.
+struct Lane<'a> {
+    lanes: &'a Lanes<'a>,
+    device: &'a DeviceQueue,
+    numbers: Option<BlockNumbers>,
+    flights: VecDeque<Flight>,
+    depth: u32,
+    first_place: u64,
+    bytes: Vec<u8>,
+    tally: Tally,
+}
+
+impl<'a> Lane<'a> {
+    fn new(lanes: &'a Lanes<'a>, device: &'a DeviceQueue, number: u32) -> Self {
+        let plan = lanes.plan;
+        let size = u64::from(plan.block_size);
+        let numbers = lanes.target.map(|target| {
+            let share = target.blocks * u64::from(number) / u64::from(plan.lanes());
+            BlockNumbers::new(share, target.blocks, lanes.random)
+        });
+        let depth = plan.depth_of(number);
+        Self {
+            lanes,
+            device,
+            numbers,
+            flights: VecDeque::with_capacity(depth as usize),
+            depth,
+            first_place: u64::from(plan.depth_before(number)) * size,
+            bytes: vec![0; plan.block_size as usize],
+            tally: Tally::new(),
+        }
+    }
+
+    fn run(&mut self, time: Duration) -> Result<Tally, Failure> {
+        let started = Instant::now();
+        let end = started + time;
+        for index in 0..self.depth {
+            let place = self.first_place + u64::from(index) * u64::from(self.lanes.plan.block_size);
+            self.submit(place, Instant::now())?;
+        }
+        let mut last = started;
+        while let Some(flight) = self.flights.pop_front() {
+            let (done, place) = self.settle(flight)?;
+            last = done;
+            if done < end {
+                self.submit(place, done)?;
+            }
+        }
+        let mut tally = std::mem::replace(&mut self.tally, Tally::new());
+        tally.elapsed = last - started;
+        Ok(tally)
+    }
+
+    fn submit(&mut self, place: u64, now: Instant) -> Result<(), Failure> {
+        let size = self.lanes.plan.block_size;
+        let (request, offset) = match (self.lanes.file, &mut self.numbers) {
+            (Some(file), Some(numbers)) => {
+                let offset = numbers.next() * u64::from(size);
+                (self.transfer(file, offset, place), offset)
+            }
+            _ => (Request::fence(), 0),
+        };
+        let ticket = self.device.submit(request)?;
+        self.flights.push_back(Flight {
+            ticket,
+            since: now,
+            offset,
+            place,
+        });
+        Ok(())
+    }
+
+    fn transfer(&mut self, file: FileHandle, offset: u64, place: u64) -> Request {
+        let (size, pool) = (self.lanes.plan.block_size, self.lanes.pool);
+        if self.lanes.plan.op != BenchOp::Write {
+            return Request::read(file, offset, size).into(pool, place).exact();
+        }
+        stamp::write(offset, &mut self.bytes);
+        let written = self.lanes.buffer.write_at(place as usize, &self.bytes);
+        debug_assert!(written.is_ok(), "every place is inside the buffer");
+        Request::write(file, offset, size).from(pool, place).exact()
+    }
+
+    /// Waits for a request, or for another of this lane's that is faster. Returns when that was,
+    /// and the place that is free again.
+    fn settle(&mut self, mut flight: Flight) -> Result<(Instant, u64), Failure> {
+        let mut rounds = 0_u32;
+        loop {
+            for _ in 0..PATIENCE {
+                match self.device.take(flight.ticket) {
+                    Ok(outcome) => {
+                        let now = Instant::now();
+                        let since = flight.since;
+                        self.count(flight.offset, flight.place, outcome.bytes(), now - since);
+                        return Ok((now, flight.place));
+                    }
+                    Err(ticket) => flight.ticket = ticket,
+                }
+                std::hint::spin_loop();
+            }
+            self.flights.push_back(flight);
+            rounds += 1;
+            if rounds.is_multiple_of(YIELD_AFTER) {
+                if self
+                    .device
+                    .host_state()
+                    .is_some_and(vyre_io::LoopState::is_gone)
+                {
+                    return Err(Failure::Requests {
+                        failed: self.flights.len() as u64,
+                        first: Errno::ECANCELED.into(),
+                    });
+                }
+                thread::yield_now();
+            }
+            let Some(oldest) = self.flights.pop_front() else {
+                unreachable!("one was just pushed")
+            };
+            flight = oldest;
+        }
+    }
+
+    fn count(&mut self, offset: u64, place: u64, result: Result<u32, Errno>, took: Duration) {
+        let _ = self.tally.latency.record(took.as_nanos() as u64);
+        self.tally.ops += 1;
+        match result {
+            Ok(moved) => self.tally.bytes += u64::from(moved),
+            Err(errno) => {
+                self.tally.failed += 1;
+                self.tally.first_errno.get_or_insert(errno);
+                return;
+            }
+        }
+        let stamped = self.lanes.target.is_some_and(|target| target.stamped);
+        if stamped && self.lanes.plan.op == BenchOp::Read && self.tally.ops.is_multiple_of(SAMPLE) {
+            self.lanes.look(place, &mut self.bytes);
+            self.tally.check_block(offset, &self.bytes);
+        }
+    }
+}

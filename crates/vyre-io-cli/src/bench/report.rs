@@ -1,0 +1,153 @@
+//! What a run came to, for people and for programs.
+
+use std::io::{self, Write};
+
+use hdrhistogram::Histogram;
+use indicatif::HumanBytes;
+use serde::Serialize;
+
+use super::lanes::Tally;
+use super::plan::Plan;
+use crate::args::{BenchArgs, BenchOp, Format, Pattern, PolicyArg};
+
+/// One JSON object.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    op: BenchOp,
+    pattern: Pattern,
+    block_size: u32,
+    lanes: u32,
+    depth: u32,
+    slots: u32,
+    queues: u32,
+    direct: bool,
+    policy: PolicyArg,
+    seconds: f64,
+    ops: u64,
+    iops: f64,
+    bytes_per_second: f64,
+    errors: u64,
+    /// Blocks whose contents were checked and right.
+    verified: u64,
+    latency_ns: Latency,
+    loop_cpu_fraction: f64,
+    #[serde(flatten)]
+    baseline: Option<Baseline>,
+}
+
+/// How ours compares with the raw loop.
+#[derive(Debug, Serialize)]
+pub(super) struct Baseline {
+    /// Median over the rounds.
+    pub(super) baseline_iops: f64,
+    /// Median of the rounds' ratios.
+    pub(super) ratio: f64,
+    pub(super) rounds: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct Latency {
+    p50: u64,
+    p90: u64,
+    p99: u64,
+    p999: u64,
+    max: u64,
+}
+
+impl Latency {
+    fn of(recorded: &Histogram<u64>) -> Self {
+        Self {
+            p50: recorded.value_at_quantile(0.5),
+            p90: recorded.value_at_quantile(0.9),
+            p99: recorded.value_at_quantile(0.99),
+            p999: recorded.value_at_quantile(0.999),
+            max: recorded.max(),
+        }
+    }
+}
+
+impl Report {
+    pub(super) fn new(
+        args: &BenchArgs,
+        plan: &Plan,
+        tally: &Tally,
+        loop_cpu_fraction: f64,
+        baseline: Option<Baseline>,
+    ) -> Self {
+        Self {
+            op: args.op,
+            pattern: args.pattern,
+            block_size: plan.block_size,
+            lanes: plan.lanes(),
+            depth: plan.depth(),
+            slots: plan.slots(),
+            queues: plan.queues(),
+            direct: args.direct,
+            policy: args.policy,
+            seconds: tally.elapsed.as_secs_f64(),
+            ops: tally.ops,
+            iops: tally.rate(),
+            bytes_per_second: tally.bytes as f64 / tally.elapsed.as_secs_f64().max(1e-9),
+            errors: tally.errors(),
+            verified: tally.verified,
+            latency_ns: Latency::of(&tally.latency),
+            loop_cpu_fraction,
+            baseline,
+        }
+    }
+
+    pub(super) fn print(&self, format: Format) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        if format == Format::Json {
+            serde_json::to_writer(&mut out, self)?;
+            return writeln!(out);
+        }
+        writeln!(
+            out,
+            "{:?}, {:?}, {} a request, {} lanes, depth {}, {} queues of {} slots, {}, {:?}",
+            self.op,
+            self.pattern,
+            HumanBytes(self.block_size.into()),
+            self.lanes,
+            self.depth,
+            self.queues,
+            self.slots,
+            if self.direct { "direct" } else { "buffered" },
+            self.policy,
+        )?;
+        writeln!(
+            out,
+            "  {:.0} operations a second, {}/s ({} in {:.2} s; {} errors, {} blocks verified)",
+            self.iops,
+            HumanBytes(self.bytes_per_second as u64),
+            self.ops,
+            self.seconds,
+            self.errors,
+            self.verified,
+        )?;
+        let Latency {
+            p50,
+            p90,
+            p99,
+            p999,
+            max,
+        } = self.latency_ns;
+        writeln!(
+            out,
+            "  latency in ns: p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p999}, max {max}"
+        )?;
+        writeln!(
+            out,
+            "  the loop used {:.1} % of a core",
+            100.0 * self.loop_cpu_fraction
+        )?;
+        if let Some(baseline) = &self.baseline {
+            writeln!(
+                out,
+                "  raw io_uring: {:.0} operations a second; ratio {:.3}, median of {} rounds",
+                baseline.baseline_iops, baseline.ratio, baseline.rounds
+            )?;
+        }
+        Ok(())
+    }
+}

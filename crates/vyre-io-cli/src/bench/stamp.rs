@@ -1,0 +1,71 @@
+//! What a benchmark's file holds: in every 512 bytes, which ones they are.
+//!
+//! A sector is a magic number, its own index in the file, a checksum of the two, and a fill that
+//! depends on the index. So any read that is aligned to sectors can be verified, whatever the
+//! block size of the run that wrote it.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Bytes that carry one stamp.
+pub(super) const SECTOR: usize = 512;
+const MAGIC: u64 = u64::from_le_bytes(*b"vyrestmp");
+const WORD: usize = size_of::<u64>();
+
+fn head(index: u64) -> [u64; 3] {
+    let mut bytes = [0; 2 * WORD];
+    bytes[..WORD].copy_from_slice(&MAGIC.to_le_bytes());
+    bytes[WORD..].copy_from_slice(&index.to_le_bytes());
+    [MAGIC, index, xxh3_64(&bytes)]
+}
+
+/// Stamps whole sectors, the first of which is at `offset` of the file.
+pub(super) fn write(offset: u64, bytes: &mut [u8]) {
+    let first = offset / SECTOR as u64;
+    for (index, sector) in (first..).zip(bytes.chunks_exact_mut(SECTOR)) {
+        let head = head(index);
+        let fill = head[2];
+        for (number, word) in sector.chunks_exact_mut(WORD).enumerate() {
+            let value = *head.get(number).unwrap_or(&fill);
+            word.copy_from_slice(&value.to_le_bytes());
+        }
+    }
+}
+
+/// Whether whole sectors hold what `write` puts there.
+pub(super) fn is_intact(offset: u64, bytes: &[u8]) -> bool {
+    let first = offset / SECTOR as u64;
+    (first..)
+        .zip(bytes.chunks_exact(SECTOR))
+        .all(|(index, sector)| {
+            let head = head(index);
+            let fill = head[2];
+            sector.chunks_exact(WORD).enumerate().all(|(number, word)| {
+                let expected = *head.get(number).unwrap_or(&fill);
+                word == expected.to_le_bytes()
+            })
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_changed_byte_is_noticed() {
+        let mut bytes = vec![0; 2 * SECTOR];
+        write(4096, &mut bytes);
+        assert!(is_intact(4096, &bytes));
+        for at in 0..bytes.len() {
+            bytes[at] ^= 1;
+            assert!(!is_intact(4096, &bytes), "byte {at}");
+            bytes[at] ^= 1;
+        }
+    }
+
+    #[test]
+    fn a_sector_from_elsewhere_is_noticed() {
+        let mut bytes = vec![0; SECTOR];
+        write(4096, &mut bytes);
+        assert!(!is_intact(4096 + SECTOR as u64, &bytes));
+    }
+}

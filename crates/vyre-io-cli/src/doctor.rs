@@ -1,0 +1,143 @@
+//! `vyre-io doctor`: what this machine offers, what it costs, and how to mend it.
+//!
+//! It builds the ring that the loop would build and reads from each path through it, rather than
+//! guess from versions. It changes nothing: in a directory it makes a file without a name.
+
+mod file_system;
+mod host;
+mod path;
+mod report;
+mod ring;
+mod text;
+
+use std::cmp::Reverse;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use vyre_io::uring::SetupError;
+
+use self::host::Gate;
+use self::report::{Finding, IoUring, Report};
+use self::ring::Trial;
+use crate::Failure;
+use crate::args::Format;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DoctorArgs {
+    /// Files, block devices or directories to try: a directory stands for a new file in it
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// How the report is printed
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: Format,
+}
+
+/// Prints the report. Fails, once it is printed, if I/O would not work here or on one of the paths.
+pub(crate) fn run(args: &DoctorArgs) -> Result<(), Failure> {
+    let report = examine(&args.paths);
+    let text = match args.format {
+        Format::Text => report.to_string(),
+        Format::Json => serde_json::to_string_pretty(&report).map_err(io::Error::from)? + "\n",
+    };
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    if report.is_broken() {
+        return Err(Failure::Reported);
+    }
+    Ok(())
+}
+
+fn examine(paths: &[PathBuf]) -> Report {
+    // Before the ring takes the last descriptor, if there are that few.
+    let gate = Gate::read();
+    let memlock = host::memlock();
+
+    let mut io_uring = IoUring {
+        allowed: true,
+        by: None,
+        error: None,
+        io_uring_disabled: gate.disabled,
+        io_uring_group: gate.group,
+        seccomp: gate.seccomp,
+    };
+    let mut findings = Vec::new();
+    let mut ring = None;
+    let mut trial = match Trial::start() {
+        Ok(trial) => {
+            let built = trial.report();
+            findings.extend(gate.finding());
+            findings.extend(built.findings(&memlock));
+            ring = Some(built);
+            Some(trial)
+        }
+        Err(error) => {
+            findings.push(explain(&gate, error, &mut io_uring));
+            None
+        }
+    };
+    findings.extend(memlock.finding());
+
+    let mut reports = Vec::with_capacity(paths.len());
+    for path in paths {
+        let (report, found) = path::probe(path, trial.as_mut());
+        reports.push(report);
+        findings.extend(found);
+    }
+    findings.sort_by_key(|finding| Reverse(finding.level));
+    Report {
+        kernel: host::kernel(),
+        io_uring,
+        ring,
+        memlock,
+        paths: reports,
+        findings,
+    }
+}
+
+/// Takes down why there is no ring.
+fn explain(gate: &Gate, error: SetupError, io_uring: &mut IoUring) -> Finding {
+    let words = error.to_string();
+    // The set-up's errors say what happened, a colon, and what to do.
+    let (what, advice) = words
+        .split_once(": ")
+        .unwrap_or((&words, "look for io_uring in the kernel's log (dmesg)"));
+    let finding = match gate.forbidden_by(error) {
+        Some(forbidden) => {
+            io_uring.allowed = false;
+            let what = format!("io_uring is forbidden by {}", forbidden.by);
+            io_uring.by = Some(forbidden.by);
+            Finding::broken(what, forbidden.advice)
+        }
+        None => Finding::broken(format!("io_uring cannot be used: {what}"), advice),
+    };
+    io_uring.error = Some(words);
+    finding
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resource_error_keeps_its_remedy() {
+        let mut io_uring = examine(&[]).io_uring;
+        io_uring.allowed = true;
+        let finding = explain(&Gate::read(), SetupError::NoDescriptors, &mut io_uring);
+        assert!(io_uring.allowed, "{io_uring:?}");
+        assert!(finding.what.contains("EMFILE"), "{finding:?}");
+        assert!(
+            finding
+                .advice
+                .is_some_and(|advice| advice.contains("RLIMIT_NOFILE"))
+        );
+    }
+
+    #[test]
+    fn a_ban_is_put_down_to_someone() {
+        let mut io_uring = examine(&[]).io_uring;
+        let finding = explain(&Gate::read(), SetupError::Forbidden, &mut io_uring);
+        assert!(!io_uring.allowed && io_uring.by.is_some(), "{io_uring:?}");
+        assert!(finding.what.contains("forbidden by"), "{finding:?}");
+    }
+}

@@ -1,0 +1,368 @@
+//! What I/O on a path would be like: its file system, direct I/O, and a read on trial.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, SeekFrom, StatxFlags, fstat, fstatfs, ftruncate, open, seek,
+    statx,
+};
+use rustix::io::Errno;
+use vyre_io::uring::alignment_of;
+
+use super::file_system::{caveat, is_memory, name};
+use super::report::{Alignment, AlignmentSource, Finding, PathReport};
+use super::ring::{ReadError, Trial};
+use super::text::{bytes, words};
+
+/// What a trial read asks for at least, and the alignment that needs no remark.
+const PAGE: u32 = 4096;
+
+/// A path being looked at, and the findings so far.
+struct Probe<'a> {
+    path: &'a Path,
+    report: PathReport,
+    findings: Vec<Finding>,
+}
+
+/// Opens the file with these flags on top of its own.
+type Open<'a> = &'a dyn Fn(OFlags) -> Result<OwnedFd, Errno>;
+
+/// Looks at a path. Without a ring, only what needs none is found.
+pub(super) fn probe(path: &Path, trial: Option<&mut Trial>) -> (PathReport, Vec<Finding>) {
+    let mut probe = Probe::new(path);
+    if let Err(errno) = probe.look(trial) {
+        probe.cannot_open(errno);
+    }
+    (probe.report, probe.findings)
+}
+
+impl<'a> Probe<'a> {
+    fn new(path: &'a Path) -> Self {
+        Self {
+            path,
+            report: PathReport {
+                path: path.to_string_lossy().into_owned(),
+                ..PathReport::default()
+            },
+            findings: Vec::new(),
+        }
+    }
+
+    fn look(&mut self, trial: Option<&mut Trial>) -> Result<(), Errno> {
+        let kind = self.identify()?;
+        let path = self.path;
+        match kind {
+            FileType::RegularFile | FileType::BlockDevice => self.file(trial, kind, &|more| {
+                let flags = more | OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
+                open(path, flags, Mode::empty())
+            }),
+            FileType::Directory => self.directory(trial),
+            _ => {
+                self.report.reason = format!(
+                    "a {} was left unopened: opening one may block, or act on a device",
+                    kind_name(kind)
+                );
+                let what = format!("cannot vouch for it: {}", self.report.reason);
+                let advice = "name a regular file, a block device, or a directory";
+                self.find(Finding::broken(what, advice));
+                Ok(())
+            }
+        }
+    }
+
+    /// Opened in name only, which neither blocks nor acts on a device.
+    fn identify(&mut self) -> Result<FileType, Errno> {
+        let named = open(self.path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let stat = fstat(&named)?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        self.report.kind = Some(kind_name(kind));
+        if kind == FileType::RegularFile {
+            self.report.size = u64::try_from(stat.st_size).ok();
+        }
+        self.report.file_system = match kind {
+            // The node's file system says nothing about the device that it names.
+            FileType::BlockDevice | FileType::CharacterDevice => None,
+            _ => Some(name(fstatfs(&named)?.f_type as u32)),
+        };
+        Ok(kind)
+    }
+
+    /// A directory stands for a file made in it: one without a name, which is gone when closed.
+    fn directory(&mut self, trial: Option<&mut Trial>) -> Result<(), Errno> {
+        let path = self.path;
+        let make = |more| {
+            let flags = more | OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+            let file = open(path, flags, Mode::RUSR | Mode::WUSR)?;
+            // A hole, so that there is something to read.
+            ftruncate(&file, u64::from(Trial::MOST))?;
+            Ok(file)
+        };
+        match make(OFlags::empty()) {
+            Ok(_) => self.file(trial, FileType::RegularFile, &make),
+            Err(errno @ (Errno::MFILE | Errno::NFILE)) => Err(errno),
+            Err(errno) => {
+                self.report.reason =
+                    format!("no nameless file can be made in it ({})", words(errno));
+                let what = format!("a directory that cannot be tried: {}", self.report.reason);
+                self.find(Finding::note(
+                    what,
+                    "name a file in it, or make it writable",
+                ));
+                Ok(())
+            }
+        }
+    }
+
+    fn file(
+        &mut self,
+        trial: Option<&mut Trial>,
+        kind: FileType,
+        open: Open<'_>,
+    ) -> Result<(), Errno> {
+        let buffered = open(OFlags::empty())?;
+        if kind == FileType::BlockDevice {
+            self.report.size = seek(&buffered, SeekFrom::End(0)).ok();
+        }
+        let direct = self.direct(&buffered, kind, open)?;
+        let Some(trial) = trial else {
+            self.report.reason = "no ring could be made".to_owned();
+            return Ok(());
+        };
+        let direct = match direct {
+            Ok(file) => self.try_direct(trial, file),
+            Err(reason) => Err(reason),
+        };
+        let (path, reason) = match direct {
+            Ok(reason) => (["direct plain", "direct registered"], reason),
+            Err(reason) => match trial.read(buffered, PAGE) {
+                Ok(_) => (["buffered plain", "buffered registered"], reason),
+                Err(error) => {
+                    self.cannot_read(&error);
+                    return Ok(());
+                }
+            },
+        };
+        let registered = trial.is_registered();
+        self.report.data_path = Some(path[usize::from(registered)]);
+        self.report.reason = reason;
+        if !registered {
+            self.report.reason += "; buffers cannot be registered";
+        }
+        Ok(())
+    }
+
+    /// The file open for direct I/O, or why there is none to speak of.
+    fn direct(
+        &mut self,
+        buffered: &OwnedFd,
+        kind: FileType,
+        open: Open<'_>,
+    ) -> Result<Result<OwnedFd, String>, Errno> {
+        let opened = open(OFlags::DIRECT);
+        self.report.direct_opens = Some(opened.is_ok());
+        let system = self.report.file_system.clone().unwrap_or_default();
+        if is_memory(&system) {
+            self.find(Finding::note(
+                format!("{system} keeps its files in memory: direct I/O means nothing there"),
+                "measure on a file system on a drive",
+            ));
+            return Ok(Err("its files are memory".to_owned()));
+        }
+        let file = match opened {
+            Ok(file) => file,
+            Err(errno @ (Errno::MFILE | Errno::NFILE)) => return Err(errno),
+            Err(errno) => {
+                let reason = format!("O_DIRECT is refused ({})", words(errno));
+                self.find(Finding::cost(
+                    format!("{reason}: data pass through the page cache, one copy more"),
+                    "put it on a file system with direct I/O, such as ext4 or XFS",
+                ));
+                return Ok(Err(reason));
+            }
+        };
+        if let Some((what, advice)) = caveat(&system) {
+            self.find(Finding::note(format!("{system}: {what}"), advice));
+        }
+        let Some(alignment) = alignment(buffered, kind) else {
+            let reason = "the file system says that it takes no direct I/O on this file".to_owned();
+            self.find(Finding::cost(
+                format!("{reason}: O_DIRECT passes through the page cache all the same"),
+                "take encryption, verity, compression or data journalling off the file",
+            ));
+            return Ok(Err(reason));
+        };
+        self.remark_on(alignment);
+        self.report.alignment = Some(alignment);
+        Ok(Ok(file))
+    }
+
+    fn remark_on(&mut self, alignment: Alignment) {
+        if alignment.from == AlignmentSource::Fallback {
+            self.find(Finding::note(
+                format!(
+                    "the alignment of direct I/O is not stated; multiples of {} are assumed",
+                    alignment.offset
+                ),
+                "run Linux 6.1 or later, whose local file systems state it",
+            ));
+        }
+        let most = alignment.memory.max(alignment.offset);
+        if most > PAGE {
+            self.find(Finding::note(
+                format!("direct I/O goes in multiples of {}", bytes(most.into())),
+                "make blocks and buffers a multiple of that",
+            ));
+        }
+    }
+
+    /// Reads on trial. The reason for direct I/O, or against it.
+    fn try_direct(&mut self, trial: &mut Trial, file: OwnedFd) -> Result<String, String> {
+        let unit = self.report.alignment.map_or(PAGE, |align| align.offset);
+        let len = unit.max(PAGE);
+        if len > Trial::MOST {
+            return Ok("opens with O_DIRECT; its blocks are too large for a trial".to_owned());
+        }
+        match trial.read(file, len) {
+            Ok(_) => Ok(format!(
+                "opens with O_DIRECT, and a direct read of {} worked",
+                bytes(len.into())
+            )),
+            // The buffered read will say so too.
+            Err(error @ ReadError::Untried(_)) => Err(error.describe()),
+            Err(error) => {
+                let reason = format!("a direct read {}", error.describe());
+                self.find(Finding::cost(
+                    format!("it opens with O_DIRECT, but {reason}"),
+                    "open it buffered (no --direct), or move it to another file system",
+                ));
+                Err(reason)
+            }
+        }
+    }
+
+    fn cannot_read(&mut self, error: &ReadError) {
+        self.report.reason = format!("a read {}", error.describe());
+        let advice = match error {
+            ReadError::Untried(_) => "run vyre-io doctor on this path alone",
+            _ => "check the drive or the server behind it (dmesg), and that cat can read it",
+        };
+        let what = format!("it opens, but {}", self.report.reason);
+        self.find(Finding::broken(what, advice));
+    }
+
+    fn cannot_open(&mut self, errno: Errno) {
+        let error = words(errno);
+        let advice = match errno {
+            Errno::NOENT => "check the path: nothing is there",
+            Errno::NOTDIR => "check the path: a part of it is a file, not a directory",
+            Errno::ACCESS => "allow this user to read it and to search the directories above it",
+            Errno::PERM => {
+                "allow it to this process: file seals, a container's device list, or \
+                            a security module forbid it"
+            }
+            Errno::MFILE => "raise RLIMIT_NOFILE (ulimit -n)",
+            Errno::NFILE => "raise the sysctl fs.file-max",
+            Errno::LOOP => "check the symbolic links: they go round in a circle",
+            _ => "check that it can be read, with cat for one",
+        };
+        self.find(Finding::broken(
+            format!("cannot be opened: {error}"),
+            advice,
+        ));
+        self.report.reason = "cannot be opened".to_owned();
+        self.report.error = Some(error);
+    }
+
+    /// Adds a finding about this path.
+    fn find(&mut self, mut finding: Finding) {
+        finding.what = format!("{}: {}", self.report.path, finding.what);
+        self.findings.push(finding);
+    }
+}
+
+impl ReadError {
+    fn describe(&self) -> String {
+        match self {
+            Self::Failed(errno) => format!("failed ({})", words(*errno)),
+            Self::Late => "was not answered in time".to_owned(),
+            Self::Untried(why) => format!("could not be tried ({why})"),
+        }
+    }
+}
+
+/// The alignment of direct I/O and who states it; `None` if the file system states that the file
+/// takes none.
+fn alignment(file: &OwnedFd, kind: FileType) -> Option<Alignment> {
+    let align = alignment_of(file.as_fd()).ok()?;
+    let stated = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN)
+        .ok()
+        .filter(|stat| stat.stx_mask & StatxFlags::DIOALIGN.bits() != 0)
+        .map(|stat| stat.stx_dio_mem_align != 0 && stat.stx_dio_offset_align != 0);
+    let from = match stated {
+        Some(false) => return None,
+        Some(true) => AlignmentSource::Statx,
+        None if kind == FileType::BlockDevice => AlignmentSource::BlockSize,
+        None => AlignmentSource::Fallback,
+    };
+    Some(Alignment {
+        memory: align.memory,
+        offset: align.offset,
+        from,
+    })
+}
+
+const fn kind_name(kind: FileType) -> &'static str {
+    match kind {
+        FileType::RegularFile => "regular file",
+        FileType::Directory => "directory",
+        FileType::BlockDevice => "block device",
+        FileType::CharacterDevice => "character device",
+        FileType::Fifo => "FIFO",
+        FileType::Socket => "socket",
+        FileType::Symlink => "symbolic link",
+        FileType::Unknown => "file of unknown kind",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::doctor::report::Level;
+
+    /// A pipe that nobody writes to stands for a file on a server that is gone.
+    #[test]
+    fn a_file_that_never_answers_is_broken_and_holds_nobody_up() {
+        let (reader, _writer) = std::io::pipe().unwrap();
+        let reader = OwnedFd::from(reader);
+        let mut trial = Trial::start().unwrap();
+        trial.patience = std::time::Duration::from_millis(1);
+        let mut probe = Probe::new(Path::new("gone"));
+        let open = |_| rustix::io::fcntl_dupfd_cloexec(&reader, 0);
+        probe
+            .file(Some(&mut trial), FileType::RegularFile, &open)
+            .unwrap();
+        assert_eq!(probe.report.data_path, None);
+        let late = &probe.findings[1];
+        assert!(late.what.contains("not answered in time"), "{late:?}");
+        let last = probe.findings.last().unwrap();
+        assert_eq!(last.level, Level::Broken, "{last:?}");
+        assert!(last.what.contains("could not be tried"), "{last:?}");
+    }
+
+    #[test]
+    fn without_a_ring_the_rest_is_still_found() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let (report, findings) = super::probe(file.path(), None);
+        assert_eq!(report.kind, Some("regular file"));
+        assert!(report.direct_opens.is_some() && report.file_system.is_some());
+        assert_eq!(report.data_path, None);
+        assert_eq!(report.reason, "no ring could be made");
+        assert!(
+            findings
+                .iter()
+                .all(|finding| finding.level != Level::Broken)
+        );
+    }
+}

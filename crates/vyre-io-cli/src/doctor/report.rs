@@ -1,0 +1,236 @@
+//! What was found, in the shape that `--format json` prints.
+
+use std::fmt::Display;
+
+use rustix::io::Errno;
+use serde::Serialize;
+
+use super::text::words;
+
+/// How much a finding matters. Later ones are worse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Level {
+    /// As good as it gets.
+    Ok,
+    /// Worth knowing.
+    Note,
+    /// Works, but slower or with less than it could.
+    Cost,
+    /// I/O does not work.
+    Broken,
+}
+
+impl Level {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Note => "note",
+            Self::Cost => "cost",
+            Self::Broken => "broken",
+        }
+    }
+}
+
+/// One statement about the machine or a path, and how to mend what is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Finding {
+    pub(super) level: Level,
+    pub(super) what: String,
+    /// Always there when the level is `cost` or `broken`.
+    pub(super) advice: Option<String>,
+}
+
+impl Finding {
+    pub(super) fn ok(what: impl Into<String>) -> Self {
+        Self {
+            level: Level::Ok,
+            what: what.into(),
+            advice: None,
+        }
+    }
+
+    pub(super) fn note(what: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self::new(Level::Note, what, advice)
+    }
+
+    pub(super) fn cost(what: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self::new(Level::Cost, what, advice)
+    }
+
+    pub(super) fn broken(what: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self::new(Level::Broken, what, advice)
+    }
+
+    fn new(level: Level, what: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self {
+            level,
+            what: what.into(),
+            advice: Some(advice.into()),
+        }
+    }
+}
+
+/// Everything that the command found.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pub(super) kernel: String,
+    pub(super) io_uring: IoUring,
+    /// None if no ring could be made.
+    pub(super) ring: Option<Ring>,
+    pub(super) memlock: Memlock,
+    pub(super) paths: Vec<PathReport>,
+    /// Worst first.
+    pub(super) findings: Vec<Finding>,
+}
+
+impl Report {
+    /// Whether I/O would not work, here or on a path.
+    pub(super) fn is_broken(&self) -> bool {
+        self.findings
+            .iter()
+            .any(|finding| finding.level == Level::Broken)
+    }
+}
+
+/// Whether io_uring may be used, and what has a say in it.
+#[derive(Debug, Serialize)]
+pub(super) struct IoUring {
+    pub(super) allowed: bool,
+    /// What forbids it.
+    pub(super) by: Option<String>,
+    /// Why no ring could be made.
+    pub(super) error: Option<String>,
+    /// `kernel.io_uring_disabled`; none before Linux 6.6, or where it cannot be read.
+    pub(super) io_uring_disabled: Option<u32>,
+    /// `kernel.io_uring_group`; none, or -1, if no group is exempt.
+    pub(super) io_uring_group: Option<i64>,
+    pub(super) seccomp: Seccomp,
+}
+
+/// The mode of seccomp that this process runs under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Seccomp {
+    Off,
+    Strict,
+    Filter,
+    Unknown,
+}
+
+/// What the ring could be built with.
+#[derive(Debug, Serialize)]
+pub(super) struct Ring {
+    pub(super) flags: Vec<&'static str>,
+    pub(super) refused: Vec<Rung>,
+    pub(super) sq_entries: u32,
+    pub(super) cq_entries: u32,
+    pub(super) registered_ring_fd: Step,
+    pub(super) registered_files: Step,
+    pub(super) registered_buffers: Step,
+    pub(super) missing_operations: Vec<&'static str>,
+    /// How requests are served: `registered` or `plain`, by what became of the buffers.
+    pub(super) data_path: &'static str,
+}
+
+/// A better set of set-up flags that the kernel refused.
+#[derive(Debug, Serialize)]
+pub(super) struct Rung {
+    pub(super) flags: Vec<&'static str>,
+    pub(super) why: String,
+}
+
+/// A step that speeds the ring up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Step {
+    pub(super) in_use: bool,
+    /// Why not.
+    pub(super) why: Option<String>,
+    /// What the kernel answered, if it was the kernel that refused it.
+    #[serde(skip)]
+    pub(super) errno: Option<Errno>,
+}
+
+impl Step {
+    pub(super) const fn in_use() -> Self {
+        Self {
+            in_use: true,
+            why: None,
+            errno: None,
+        }
+    }
+
+    pub(super) fn refused(errno: Errno) -> Self {
+        Self {
+            errno: Some(errno),
+            ..Self::not(words(errno))
+        }
+    }
+
+    pub(super) fn not(why: impl Display) -> Self {
+        Self {
+            in_use: false,
+            why: Some(why.to_string()),
+            errno: None,
+        }
+    }
+}
+
+/// `RLIMIT_MEMLOCK`, in bytes; none is unlimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(super) struct Memlock {
+    pub(super) soft: Option<u64>,
+    pub(super) hard: Option<u64>,
+    /// Whether `CAP_IPC_LOCK` lifts the limit from this process.
+    pub(super) exempt: bool,
+}
+
+/// What was found about one path.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct PathReport {
+    pub(super) path: String,
+    /// Why it could not be opened. The rest is then unknown.
+    pub(super) error: Option<String>,
+    pub(super) file_system: Option<String>,
+    pub(super) kind: Option<&'static str>,
+    /// Of a regular file, in bytes.
+    pub(super) size: Option<u64>,
+    /// Whether it opens with `O_DIRECT`; none if that was not tried.
+    pub(super) direct_opens: Option<bool>,
+    /// What direct I/O would need.
+    pub(super) alignment: Option<Alignment>,
+    pub(super) data_path: Option<&'static str>,
+    pub(super) reason: String,
+}
+
+/// The alignment of direct I/O, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(super) struct Alignment {
+    /// Of the memory address.
+    pub(super) memory: u32,
+    /// Of the file offset and the length.
+    pub(super) offset: u32,
+    pub(super) from: AlignmentSource,
+}
+
+/// Who stated an alignment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum AlignmentSource {
+    /// The file system, through `statx` (Linux 6.1).
+    Statx,
+    /// A block device: its logical block size.
+    BlockSize,
+    /// Nobody: a multiple of every common block size.
+    Fallback,
+}
+
+impl AlignmentSource {
+    pub(super) const fn describe(self) -> &'static str {
+        match self {
+            Self::Statx => "as statx states",
+            Self::BlockSize => "its logical blocks",
+            Self::Fallback => "assumed, since nothing states it",
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! A ring, built as the loop builds its own, and what it turned out to be.
+
+use std::fmt::Display;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use vyre_io::Buffer;
+use vyre_io::uring::{self, BufferSlot, FileSlot, Op, OpKind, SetupError, Transport};
+
+use super::host::seccomp_advice;
+use super::report::{Finding, Memlock, Ring, Rung, Step};
+use super::text::words;
+
+/// The memory that is registered on trial: well under the least limit that distributions set.
+const TRIAL_BUFFER: usize = 1 << 20;
+
+/// How long a trial read may take. A file system that answers later is not one to wait for here.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+const FILE: FileSlot = FileSlot::new(0);
+const BUFFER: BufferSlot = BufferSlot::new(0);
+
+/// The Linux that first took each set-up flag, latest first.
+const SINCE: [(&str, &str); 6] = [
+    ("NO_SQARRAY", "6.6"),
+    ("DEFER_TASKRUN", "6.1"),
+    ("SINGLE_ISSUER", "6.0"),
+    ("COOP_TASKRUN", "5.19"),
+    ("TASKRUN_FLAG", "5.19"),
+    ("SUBMIT_ALL", "5.18"),
+];
+
+/// A ring on which to try things.
+pub(super) struct Trial {
+    ring: uring::Ring,
+    /// Whether buffers can be registered, by what became of the trial one.
+    buffers: Step,
+    /// How long a read may take.
+    pub(super) patience: Duration,
+}
+
+/// How a trial read ended, if not well.
+pub(super) enum ReadError {
+    Failed(Errno),
+    /// No answer in time; the ring still waits for it.
+    Late,
+    /// It could not be tried, for this reason, which says nothing about the file.
+    Untried(String),
+}
+
+impl Trial {
+    /// The most bytes that a trial read can ask for.
+    pub(super) const MOST: u32 = TRIAL_BUFFER as u32;
+
+    pub(super) fn start() -> Result<Self, SetupError> {
+        let mut ring = uring::Ring::builder().build()?;
+        let buffers = match Buffer::anonymous(TRIAL_BUFFER) {
+            Err(error) => Step::not(error),
+            Ok(buffer) => match ring.set_buffer(BUFFER, Some(buffer)) {
+                Err(error) => Step::not(error),
+                Ok(()) if ring.is_buffer_registered(BUFFER) => Step::in_use(),
+                Ok(()) => match ring.report().plain_buffers() {
+                    (_, Some(errno)) => Step::refused(errno),
+                    _ => ring.report().buffers().into(),
+                },
+            },
+        };
+        Ok(Self {
+            ring,
+            buffers,
+            patience: PATIENCE,
+        })
+    }
+
+    /// Whether buffers can be registered.
+    pub(super) fn is_registered(&self) -> bool {
+        self.buffers.in_use
+    }
+
+    /// Reads from the file's start.
+    pub(super) fn read(&mut self, file: OwnedFd, len: u32) -> Result<u32, ReadError> {
+        self.ring
+            .set_file(FILE, Some(Arc::new(file)))
+            .map_err(untried)?;
+        let op = Op::Read {
+            file: FILE,
+            offset: 0,
+            buffer: BUFFER,
+            buffer_offset: 0,
+            len,
+        };
+        let token = self.ring.push(op, 0).map_err(untried)?;
+        self.ring.wait(Some(self.patience)).map_err(untried)?;
+        let mut result = None;
+        self.ring
+            .reap(|completion| result = Some(completion.result));
+        let Some(result) = result else {
+            // Sent with the next submit, or when the ring is dropped.
+            self.ring.cancel(token);
+            return Err(ReadError::Late);
+        };
+        // Nothing is in flight, so this cannot fail; it closes the descriptor.
+        let _ = self.ring.set_file(FILE, None);
+        result.map_err(ReadError::Failed)
+    }
+
+    pub(super) fn report(&self) -> Ring {
+        let report = self.ring.report();
+        let rung = |refused: &uring::Refused| Rung {
+            flags: refused.flags.clone(),
+            why: words(refused.errno),
+        };
+        let missing = |kind: &OpKind| report.supports(*kind) == Some(false);
+        Ring {
+            flags: report.flags().to_vec(),
+            refused: report.refused().iter().map(rung).collect(),
+            sq_entries: report.sq_entries(),
+            cq_entries: report.cq_entries(),
+            registered_ring_fd: report.ring_fd().into(),
+            registered_files: report.files().into(),
+            registered_buffers: self.buffers.clone(),
+            missing_operations: OpKind::ALL
+                .into_iter()
+                .filter(missing)
+                .map(OpKind::name)
+                .collect(),
+            data_path: if self.is_registered() {
+                "registered"
+            } else {
+                "plain"
+            },
+        }
+    }
+}
+
+fn untried(error: impl Display) -> ReadError {
+    ReadError::Untried(error.to_string())
+}
+
+impl From<uring::Step> for Step {
+    fn from(step: uring::Step) -> Self {
+        match step {
+            uring::Step::InUse => Self::in_use(),
+            uring::Step::Refused(errno) => Self::refused(errno),
+            other => Self::not(other),
+        }
+    }
+}
+
+/// How to have a step that was refused. `scarce` is what to do where that was for want of
+/// something.
+fn remedy(step: &Step, since: &str, scarce: &str) -> String {
+    match step.errno {
+        Some(Errno::PERM | Errno::ACCESS | Errno::NOSYS) => seccomp_advice(),
+        Some(Errno::INVAL) => format!("run Linux {since} or later"),
+        _ => scarce.to_owned(),
+    }
+}
+
+impl Ring {
+    pub(super) fn findings(&self, memlock: &Memlock) -> Vec<Finding> {
+        let mut findings = vec![Finding::ok(format!(
+            "io_uring works; buffers take {} transfers",
+            self.data_path
+        ))];
+        findings.extend(self.lost_flags());
+        let nofile = "raise RLIMIT_NOFILE (ulimit -n)";
+        for (step, what, since, scarce) in [
+            (
+                &self.registered_ring_fd,
+                "the ring's descriptor cannot be registered, and is looked up at each call",
+                "5.18",
+                nofile,
+            ),
+            (
+                &self.registered_files,
+                "files cannot be registered, and are looked up at each request",
+                "5.19",
+                nofile,
+            ),
+            (
+                &self.registered_buffers,
+                "buffers cannot be registered, and are pinned at each request",
+                "5.19",
+                &memlock.advice(),
+            ),
+        ] {
+            if let Some(why) = &step.why {
+                let what = format!("{what} ({why})");
+                findings.push(Finding::cost(what, remedy(step, since, scarce)));
+            }
+        }
+        if !self.missing_operations.is_empty() {
+            findings.push(Finding::cost(
+                format!(
+                    "the kernel lacks {}, and fails requests that need it with EINVAL",
+                    self.missing_operations.join(", ")
+                ),
+                "run Linux 5.6 or later, and lift restrictions on io_uring operations",
+            ));
+        }
+        findings
+    }
+
+    /// What the rungs above this one would have had more. `NO_SQARRAY` alone is not felt.
+    fn lost_flags(&self) -> Option<Finding> {
+        let best = &self.refused.first()?.flags;
+        let lost: Vec<_> = SINCE
+            .iter()
+            .filter(|(flag, _)| best.contains(flag) && !self.flags.contains(flag))
+            .collect();
+        let (_, since) = lost.first()?;
+        let names: Vec<_> = lost.iter().map(|(flag, _)| *flag).collect();
+        let what = format!("the kernel refused the set-up flags {}", names.join(", "));
+        let advice = format!("run Linux {since} or later");
+        Some(if names == ["NO_SQARRAY"] {
+            Finding::note(what, advice)
+        } else {
+            Finding::cost(what, advice)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::report::Level;
+
+    fn ring(flags: &[&'static str], refused: &[&[&'static str]]) -> Ring {
+        Ring {
+            flags: flags.to_vec(),
+            refused: refused
+                .iter()
+                .map(|flags| Rung {
+                    flags: flags.to_vec(),
+                    why: "Invalid argument".to_owned(),
+                })
+                .collect(),
+            sq_entries: 256,
+            cq_entries: 512,
+            registered_ring_fd: Step::in_use(),
+            registered_files: Step::in_use(),
+            registered_buffers: Step::in_use(),
+            missing_operations: Vec::new(),
+            data_path: "registered",
+        }
+    }
+
+    const LIMIT: Memlock = Memlock {
+        soft: Some(65_536),
+        hard: Some(65_536),
+        exempt: false,
+    };
+
+    #[test]
+    fn a_ring_with_everything_is_fine() {
+        let findings = ring(&["SUBMIT_ALL"], &[]).findings(&LIMIT);
+        assert_eq!(findings.len(), 1);
+        assert_eq!(findings[0].level, Level::Ok);
+    }
+
+    #[test]
+    fn a_lost_flag_names_the_kernel_that_has_it() {
+        let top = ["SINGLE_ISSUER", "DEFER_TASKRUN", "NO_SQARRAY"];
+        let next = ["SINGLE_ISSUER", "DEFER_TASKRUN"];
+        let note = ring(&next, &[&top]).lost_flags().unwrap();
+        assert_eq!(note.level, Level::Note);
+        let cost = ring(&["COOP_TASKRUN"], &[&top, &next])
+            .lost_flags()
+            .unwrap();
+        assert_eq!(cost.level, Level::Cost);
+        assert!(
+            cost.what
+                .ends_with("NO_SQARRAY, DEFER_TASKRUN, SINGLE_ISSUER")
+        );
+        assert_eq!(cost.advice.as_deref(), Some("run Linux 6.6 or later"));
+    }
+
+    #[test]
+    fn what_is_missing_costs_and_says_how_to_mend_it() {
+        let mut ring = ring(&[], &[]);
+        ring.registered_ring_fd = Step::refused(Errno::INVAL);
+        ring.registered_files = Step::refused(Errno::MFILE);
+        ring.registered_buffers = Step::refused(Errno::NOMEM);
+        ring.missing_operations.push("READ_FIXED");
+        let findings = ring.findings(&LIMIT);
+        let costs: Vec<_> = findings
+            .iter()
+            .filter(|finding| finding.level == Level::Cost)
+            .map(|finding| finding.advice.as_deref().unwrap())
+            .collect();
+        let expected = ["Linux 5.18", "RLIMIT_NOFILE", "RLIMIT_MEMLOCK", "Linux 5.6"];
+        assert_eq!(costs.len(), expected.len());
+        for (advice, part) in costs.iter().zip(expected) {
+            assert!(advice.contains(part), "{advice}");
+        }
+    }
+
+    #[test]
+    fn a_forbidden_registration_is_put_down_to_seccomp() {
+        let mut ring = ring(&[], &[]);
+        ring.registered_buffers = Step::refused(Errno::PERM);
+        let finding = &ring.findings(&LIMIT)[1];
+        let advice = finding.advice.as_deref().unwrap();
+        assert!(advice.contains("io_uring_register"), "{finding:?}");
+    }
+}

@@ -1,0 +1,207 @@
+//! The report for people.
+
+use std::fmt::{self, Display, Formatter};
+
+use rustix::io::Errno;
+
+use super::report::{Alignment, IoUring, PathReport, Report, Ring, Seccomp, Step};
+
+/// Where values begin.
+const COLUMN: usize = 18;
+
+/// A number of bytes in the largest unit that holds it in few digits.
+pub(super) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut scaled = count as f64;
+    let mut unit = "bytes";
+    for next in UNITS {
+        if scaled < 1024.0 {
+            break;
+        }
+        scaled /= 1024.0;
+        unit = next;
+    }
+    if scaled.fract() == 0.0 {
+        format!("{scaled} {unit}")
+    } else {
+        format!("{scaled:.1} {unit}")
+    }
+}
+
+/// An errno in words, without its number.
+pub(super) fn words(errno: Errno) -> String {
+    let text = std::io::Error::from(errno).to_string();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
+    }
+}
+
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        row(f, "kernel", &self.kernel)?;
+        self.io_uring.show(f)?;
+        if let Some(ring) = &self.ring {
+            ring.show(f)?;
+        }
+        row(f, "memlock limit", self.memlock.describe())?;
+        for path in &self.paths {
+            path.show(f)?;
+        }
+        writeln!(f, "\nfindings")?;
+        for finding in &self.findings {
+            writeln!(f, "  {:<8}{}", finding.level.name(), finding.what)?;
+            if let Some(advice) = &finding.advice {
+                writeln!(f, "  {:<8}-> {advice}", "")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl IoUring {
+    fn show(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let verdict = match &self.by {
+            Some(by) => format!("forbidden by {by}"),
+            None if self.allowed => "allowed".to_owned(),
+            None => "forbidden".to_owned(),
+        };
+        row(f, "io_uring", verdict)?;
+        let known = self
+            .io_uring_disabled
+            .map_or("not there".to_owned(), |value| value.to_string());
+        let group = match self.io_uring_group {
+            Some(group @ 0..) => format!(", group {group}"),
+            _ => String::new(),
+        };
+        row(f, "  disabled sysctl", format!("{known}{group}"))?;
+        row(f, "  seccomp", self.seccomp.name())?;
+        match &self.error {
+            Some(error) => row(f, "  error", error),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Seccomp {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Strict => "strict",
+            Self::Filter => "filter",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl Ring {
+    fn show(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        row(f, "ring", flags(&self.flags))?;
+        for rung in &self.refused {
+            let what = format!("{} ({})", flags(&rung.flags), rung.why);
+            row(f, "  refused", what)?;
+        }
+        let entries = format!(
+            "{} to submit, {} to complete",
+            self.sq_entries, self.cq_entries
+        );
+        row(f, "  entries", entries)?;
+        row(f, "  registered", "")?;
+        row(f, "    descriptor", &self.registered_ring_fd)?;
+        row(f, "    files", &self.registered_files)?;
+        row(f, "    buffers", &self.registered_buffers)?;
+        if !self.missing_operations.is_empty() {
+            row(f, "  lacks", self.missing_operations.join(" "))?;
+        }
+        row(f, "  data path", self.data_path)
+    }
+}
+
+impl Display for Step {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match (&self.why, self.in_use) {
+            (_, true) => f.write_str("yes"),
+            (Some(why), false) => write!(f, "no ({why})"),
+            (None, false) => f.write_str("no"),
+        }
+    }
+}
+
+impl PathReport {
+    fn show(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n{}", self.path)?;
+        if let Some(error) = &self.error {
+            return row(f, "  error", error);
+        }
+        if let Some(system) = &self.file_system {
+            row(f, "  file system", system)?;
+        }
+        if let Some(kind) = self.kind {
+            let size = self.size.map(|size| format!(", {}", bytes(size)));
+            row(f, "  kind", format!("{kind}{}", size.unwrap_or_default()))?;
+        }
+        match (self.direct_opens, self.alignment) {
+            (Some(true), Some(align)) => row(f, "  direct I/O", align)?,
+            (Some(true), None) => row(f, "  direct I/O", "O_DIRECT opens, but means nothing")?,
+            (Some(false), _) => row(f, "  direct I/O", "refused")?,
+            (None, _) => {}
+        }
+        row(f, "  data path", self.data_path.unwrap_or("unknown"))?;
+        row(f, "    because", &self.reason)
+    }
+}
+
+impl Display for Alignment {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "yes, aligned to {} in the file, {} in memory ({})",
+            self.offset,
+            self.memory,
+            self.from.describe()
+        )
+    }
+}
+
+fn row(f: &mut Formatter<'_>, label: &str, value: impl Display) -> fmt::Result {
+    let line = format!("{label:<COLUMN$}{value}");
+    writeln!(f, "{}", line.trim_end())
+}
+
+fn flags(flags: &[&str]) -> String {
+    match flags {
+        [] => "no flags".to_owned(),
+        flags => flags.join(" | "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_in_the_unit_that_reads_best() {
+        for (count, expected) in [
+            (0, "0 bytes"),
+            (512, "512 bytes"),
+            (4096, "4 KiB"),
+            (8 << 20, "8 MiB"),
+            (3 << 29, "1.5 GiB"),
+            (u64::MAX, "16 EiB"),
+        ] {
+            assert_eq!(bytes(count), expected);
+        }
+    }
+
+    #[test]
+    fn an_errno_is_words_alone() {
+        assert_eq!(words(Errno::INVAL), "Invalid argument");
+    }
+
+    #[test]
+    fn a_step_says_why_it_is_not_in_use() {
+        assert_eq!(Step::in_use().to_string(), "yes");
+        let refused = Step::refused(Errno::MFILE);
+        assert_eq!(refused.to_string(), "no (Too many open files)");
+    }
+}

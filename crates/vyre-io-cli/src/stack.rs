@@ -1,0 +1,69 @@
+//! What `copy` and `bench` share: opening files for buffered or direct I/O, and cores.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use vyre_io::DirectAlign;
+
+use crate::failure::Failure;
+
+/// A descriptor, and how its I/O has to be aligned if it goes past the page cache.
+pub(crate) struct Opened {
+    pub(crate) fd: OwnedFd,
+    pub(crate) align: Option<DirectAlign>,
+}
+
+impl Opened {
+    /// Bytes that offsets, lengths and addresses have to be a multiple of.
+    pub(crate) fn granularity(&self) -> u64 {
+        self.align
+            .as_ref()
+            .map_or(1, |align| u64::from(align.offset.max(align.memory)))
+    }
+
+    pub(crate) fn of(fd: OwnedFd, path: &Path) -> Result<Self, Failure> {
+        let align = vyre_io::uring::direct_alignment(fd.as_fd())
+            .map_err(|error| Failure::file("examine", path, error))?;
+        Ok(Self { fd, align })
+    }
+
+    pub(crate) fn len(&self, path: &Path) -> Result<u64, Failure> {
+        let failed = |error| Failure::file("examine", path, error);
+        let file = File::from(self.fd.try_clone().map_err(failed)?);
+        // Seeking measures block devices too; nobody else uses this descriptor's position.
+        io::Seek::seek(&mut &file, io::SeekFrom::End(0)).map_err(failed)
+    }
+}
+
+/// Opens a file, past the page cache if `direct`. Where the file system cannot do that, the file is
+/// opened for buffered I/O, and standard error says so.
+pub(crate) fn open(path: &Path, flags: OFlags, direct: bool) -> Result<Opened, Failure> {
+    with_direct(path, direct, |more| {
+        rustix::fs::open(path, flags | more | OFlags::CLOEXEC, Mode::empty())
+    })
+}
+
+/// Runs `open` with O_DIRECT if `direct`, and without where that is refused.
+pub(crate) fn with_direct(
+    path: &Path,
+    direct: bool,
+    open: impl Fn(OFlags) -> rustix::io::Result<OwnedFd>,
+) -> Result<Opened, Failure> {
+    let failed = |errno: rustix::io::Errno| Failure::file("open", path, errno);
+    if direct {
+        match open(OFlags::DIRECT) {
+            Ok(fd) => return Opened::of(fd, path),
+            Err(rustix::io::Errno::INVAL) => {
+                eprintln!(
+                    "vyre-io: {}: the file system has no direct I/O; using buffered I/O",
+                    path.display()
+                );
+            }
+            Err(errno) => return Err(failed(errno)),
+        }
+    }
+    Opened::of(open(OFlags::empty()).map_err(failed)?, path)
+}

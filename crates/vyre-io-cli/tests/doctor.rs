@@ -1,0 +1,231 @@
+//! `vyre-io doctor` as its users run it.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_vyre-io");
+
+/// Where cargo keeps the build: a directory on an ordinary file system.
+const TARGET: &str = env!("CARGO_TARGET_TMPDIR");
+
+fn doctor<A: AsRef<OsStr>>(args: &[A]) -> Output {
+    let mut command = Command::new(PROGRAM);
+    command.arg("doctor").args(args).output().unwrap()
+}
+
+/// As [`doctor`], under limits that the shell sets first.
+fn doctor_under(limits: &str, args: &[&str]) -> Output {
+    let script = format!("{limits} && exec \"$0\" doctor \"$@\"");
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(script).arg(PROGRAM).args(args);
+    command.output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+/// The findings whose text contains `part`.
+fn findings<'a>(report: &'a Value, part: &str) -> Vec<&'a Value> {
+    let all = report["findings"].as_array().unwrap();
+    all.iter()
+        .filter(|finding| finding["what"].as_str().unwrap().contains(part))
+        .collect()
+}
+
+fn temporary_file(directory: impl AsRef<Path>) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new_in(directory).unwrap();
+    std::fs::write(file.path(), vec![7; 10_000]).unwrap();
+    file
+}
+
+#[test]
+fn json_is_one_object_with_all_that_is_promised() {
+    let file = temporary_file(TARGET);
+    let output = doctor(&[
+        file.path().as_os_str(),
+        "--format".as_ref(),
+        "json".as_ref(),
+    ]);
+    assert!(output.status.success(), "{output:?}");
+    let report = json(&output);
+
+    assert!(report["kernel"].as_str().unwrap().starts_with("Linux "));
+    assert_eq!(report["io_uring"]["allowed"], true);
+    for field in ["by", "error"] {
+        assert_eq!(report["io_uring"].get(field), Some(&Value::Null), "{field}");
+    }
+    for field in ["flags", "refused", "missing_operations"] {
+        assert!(report["ring"][field].is_array(), "{field}");
+    }
+    for field in [
+        "registered_ring_fd",
+        "registered_files",
+        "registered_buffers",
+    ] {
+        let step = &report["ring"][field];
+        let in_use = step["in_use"].as_bool().unwrap();
+        assert_eq!(in_use, step["why"].is_null(), "{field}: {step}");
+    }
+    for field in ["soft", "hard"] {
+        let limit = report["memlock"].get(field).unwrap();
+        assert!(limit.is_null() || limit.is_u64(), "{field}");
+    }
+    assert!(report["memlock"]["exempt"].is_boolean());
+
+    let path = &report["paths"][0];
+    assert_eq!(path["path"].as_str(), file.path().to_str());
+    assert_eq!(path["kind"], "regular file");
+    assert_eq!(path["size"], 10_000);
+    assert!(path["file_system"].is_string() && path["reason"].is_string());
+    assert!(path["direct_opens"].is_boolean());
+    assert!(path["data_path"].is_string(), "{path}");
+}
+
+#[test]
+fn what_costs_or_breaks_comes_with_advice_and_the_worst_first() {
+    let report = json(&doctor(&["/does/not/exist", TARGET, "--format=json"]));
+    let rank = |finding: &Value| match finding["level"].as_str().unwrap() {
+        "broken" => 3,
+        "cost" => 2,
+        "note" => 1,
+        "ok" => 0,
+        other => panic!("{other}"),
+    };
+    let all = report["findings"].as_array().unwrap();
+    assert!(all.is_sorted_by_key(|finding| std::cmp::Reverse(rank(finding))));
+    for finding in all {
+        assert!(
+            rank(finding) < 2 || finding["advice"].is_string(),
+            "{finding}"
+        );
+    }
+}
+
+#[test]
+fn a_missing_path_is_an_error_and_the_others_are_still_reported() {
+    let file = temporary_file(TARGET);
+    let missing = Path::new(TARGET).join("no-such-file");
+    let output = doctor(&[missing.as_path(), file.path()]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let text = text(&output);
+    let line = format!(
+        "{}: cannot be opened: No such file or directory",
+        missing.display()
+    );
+    assert!(text.contains(&line), "{text}");
+    assert!(text.contains("-> check the path"), "{text}");
+    assert!(
+        text.contains(&format!("\n{}\n", file.path().display())),
+        "{text}"
+    );
+    assert!(text.contains("regular file, 9.8 KiB"), "{text}");
+}
+
+#[test]
+fn memory_is_told_from_a_drive() {
+    let shm = temporary_file("/dev/shm");
+    let shm = shm.path().to_str().unwrap();
+    let output = doctor(&[shm, TARGET, "--format=json"]);
+    assert!(output.status.success(), "{output:?}");
+    let report = json(&output);
+    let [memory, target] = [0, 1].map(|index| &report["paths"][index]);
+    assert_eq!(memory["file_system"], "tmpfs");
+    assert_eq!(memory["alignment"], Value::Null);
+    assert!(
+        memory["data_path"]
+            .as_str()
+            .unwrap()
+            .starts_with("buffered")
+    );
+    assert_eq!(findings(&report, "direct I/O means nothing").len(), 1);
+
+    assert_eq!(target["kind"], "directory");
+    let system = target["file_system"].as_str().unwrap();
+    assert!(!system.is_empty());
+    // What is true of a directory is true of a file in it.
+    let file = temporary_file(TARGET);
+    let inside = json(&doctor(&[file.path().to_str().unwrap(), "--format=json"]));
+    assert_eq!(inside["paths"][0]["file_system"], system);
+    if target["data_path"].is_string() {
+        assert_eq!(inside["paths"][0]["data_path"], target["data_path"]);
+    }
+}
+
+#[test]
+fn a_directory_is_tried_without_leaving_anything_in_it() {
+    let directory = tempfile::tempdir_in(TARGET).unwrap();
+    assert!(doctor(&[directory.path()]).status.success());
+    assert_eq!(directory.path().read_dir().unwrap().count(), 0);
+}
+
+#[test]
+fn what_may_block_is_not_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    for (path, kind) in [
+        (socket.as_path(), "socket"),
+        (Path::new("/dev/tty"), "character device"),
+    ] {
+        let output = doctor(&[path]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let text = text(&output);
+        assert!(
+            text.contains(&format!("a {kind} was left unopened")),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn want_of_descriptors_names_its_remedy() {
+    // One is left, which the loader needs first, and the ring takes for good.
+    let output = doctor_under("ulimit -n 4 && exec 3>&-", &[TARGET]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let text = text(&output);
+    assert!(
+        text.contains("files         no (Too many open files)"),
+        "{text}"
+    );
+    let line = format!("{TARGET}: cannot be opened: Too many open files");
+    assert!(text.contains(&line), "{text}");
+    assert!(
+        text.contains("-> raise RLIMIT_NOFILE (ulimit -n)"),
+        "{text}"
+    );
+}
+
+#[test]
+fn want_of_lockable_memory_is_seen_and_costs() {
+    // Capabilities are a thread's: the child inherits this one's, without the exemption.
+    let output = std::thread::spawn(|| {
+        // Without privileges there is no exemption to give up.
+        let _ = remove_capability_from_bounding_set(CapabilitySet::IPC_LOCK);
+        doctor_under("ulimit -l 64", &[TARGET, "--format=json"])
+    });
+    let output = output.join().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let report = json(&output);
+    assert_eq!(report["memlock"]["soft"], 65_536);
+    assert_eq!(report["memlock"]["exempt"], false);
+    assert_eq!(report["ring"]["registered_buffers"]["in_use"], false);
+    assert_eq!(report["ring"]["data_path"], "plain");
+    let path = report["paths"][0]["data_path"].as_str().unwrap();
+    assert!(path.ends_with(" plain"), "{path}");
+    for finding in [
+        findings(&report, "buffers cannot be registered"),
+        findings(&report, "RLIMIT_MEMLOCK"),
+    ] {
+        let advice = finding[0]["advice"].as_str().unwrap();
+        assert!(advice.contains("RLIMIT_MEMLOCK"), "{advice}");
+    }
+}

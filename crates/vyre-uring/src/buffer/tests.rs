@@ -1,0 +1,136 @@
+use super::*;
+
+/// A buffer over plain memory whose base is `shift` bytes past a word boundary.
+fn shifted(shift: usize, len: usize) -> Buffer {
+    let words = (shift + len).div_ceil(WORD) + 1;
+    let owner: Arc<[AtomicU64]> = (0..words).map(|_| AtomicU64::new(0)).collect();
+    let base = owner.as_ptr().cast_mut().cast::<u8>().wrapping_add(shift);
+    let base = NonNull::new(base).unwrap();
+    // SAFETY: the bytes are inside `owner`, whose atomics allow shared writes, and are reached
+    // through the buffer alone.
+    unsafe { Buffer::from_raw_parts(base, len, Box::new(owner)) }
+}
+
+#[test]
+fn every_alignment_and_length_round_trips_and_spares_neighbours() {
+    for shift in 0..WORD {
+        for len in 1..40 {
+            let buffer = shifted(shift, len);
+            for offset in 0..len {
+                for count in 0..=(len - offset) {
+                    buffer.write_at(0, &vec![0xEE; len]).unwrap();
+                    let data: Vec<u8> = (1..=count as u8).collect();
+                    buffer.write_at(offset, &data).unwrap();
+                    let mut expected = vec![0xEE; len];
+                    expected[offset..offset + count].copy_from_slice(&data);
+                    let mut all = vec![0; len];
+                    buffer.read_at(0, &mut all).unwrap();
+                    assert_eq!(
+                        all, expected,
+                        "shift {shift}, {count} bytes at {offset} of {len}"
+                    );
+                    let mut part = vec![0; count];
+                    buffer.read_at(offset, &mut part).unwrap();
+                    assert_eq!(part, data);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn ranges_outside_are_refused_whole() {
+    let buffer = Buffer::anonymous(10).unwrap();
+    let mut out = [1; 4];
+    let error = buffer.read_at(7, &mut out).unwrap_err();
+    assert_eq!(
+        error,
+        OutOfRange {
+            offset: 7,
+            count: 4,
+            len: 10
+        }
+    );
+    assert_eq!(out, [1; 4]);
+    assert!(buffer.write_at(11, &[]).is_err());
+    assert!(buffer.write_at(usize::MAX, &[1]).is_err());
+    assert!(buffer.write_at(10, &[]).is_ok());
+}
+
+#[test]
+fn anonymous_memory_is_zero_and_page_aligned() {
+    let buffer = Buffer::anonymous(HUGE_PAGE + 1).unwrap();
+    assert_eq!(buffer.as_ptr().addr() % page_size(), 0);
+    let mut all = vec![1; buffer.len()];
+    buffer.read_at(0, &mut all).unwrap();
+    assert!(all.iter().all(|&byte| byte == 0));
+    assert!(!buffer.is_empty());
+}
+
+#[test]
+fn impossible_lengths_are_errors() {
+    assert_eq!(Buffer::anonymous(0).unwrap_err(), BufferError::Empty);
+    assert_eq!(
+        Buffer::anonymous(usize::MAX).unwrap_err(),
+        BufferError::TooLong(usize::MAX)
+    );
+    assert!(matches!(
+        Buffer::anonymous(1 << 60),
+        Err(BufferError::Map { .. })
+    ));
+}
+
+#[test]
+fn buffers_cross_threads() {
+    fn crosses<T: Send + Sync>() {}
+    crosses::<Buffer>();
+}
+
+#[test]
+fn clones_share_and_others_do_not() {
+    let one = Buffer::anonymous(8).unwrap();
+    let same = one.clone();
+    let other = Buffer::anonymous(8).unwrap();
+    one.write_at(0, b"abcdefgh").unwrap();
+    let mut seen = [0; 8];
+    same.read_at(0, &mut seen).unwrap();
+    assert_eq!(&seen, b"abcdefgh");
+    assert!(one.same_memory(&same));
+    assert!(!one.same_memory(&other));
+    assert!(!format!("{one:?}").contains("abc"));
+}
+
+#[test]
+fn the_owner_goes_with_the_last_clone() {
+    let witness = Arc::new(());
+    let owner = (shifted(0, 8), Arc::clone(&witness));
+    let base = NonNull::new(owner.0.as_ptr()).unwrap();
+    // SAFETY: the inner buffer, part of the owner, keeps the bytes valid, and is not used itself.
+    let buffer = unsafe { Buffer::from_raw_parts(base, 8, Box::new(owner)) };
+    let clone = buffer.clone();
+    drop(buffer);
+    assert_eq!(Arc::strong_count(&witness), 2);
+    drop(clone);
+    assert_eq!(Arc::strong_count(&witness), 1);
+}
+
+#[test]
+fn concurrent_writers_of_one_word_lose_nothing() {
+    let buffer = Buffer::anonymous(64).unwrap();
+    std::thread::scope(|scope| {
+        for lane in 0..3usize {
+            let buffer = &buffer;
+            scope.spawn(move || {
+                // Ranges of three bytes: each word is shared by two or three writers.
+                for round in 0..200u8 {
+                    for at in (lane * 3..60).step_by(9) {
+                        buffer.write_at(at, &[round; 3]).unwrap();
+                        let mut seen = [0; 3];
+                        buffer.read_at(at, &mut seen).unwrap();
+                        assert_eq!(seen, [round; 3], "another writer undid bytes at {at}");
+                    }
+                }
+            });
+        }
+    });
+}

@@ -1,0 +1,266 @@
+//! The kernel's ring: its memory, its three handles and `io_uring_enter`.
+//!
+//! The crate `io-uring` remembers a registered ring descriptor in one `Submitter`, and caches queue
+//! heads in one `SubmissionQueue` and one `CompletionQueue`. So all three are kept for the ring's
+//! whole life, beside the `IoUring` that they borrow from.
+#![allow(unsafe_code)] // Ties the borrowed handles to their ring, and enters the kernel.
+
+use std::ffi::c_void;
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::ptr::NonNull;
+
+use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
+use io_uring::{CompletionQueue, EnterFlags, IoUring, Parameters, Probe, opcode};
+use io_uring::{SubmissionQueue, Submitter, cqueue, squeue};
+use rustix::io::Errno;
+use rustix::io_uring::{IoringRegisterOp, io_uring_ptr, io_uring_register};
+use rustix::io_uring::{io_uring_rsrc_update2, iovec};
+
+/// A ring and the handles on it.
+///
+/// Fields drop in this order: the handles, which write to the ring's memory as they go, before the
+/// ring. (`Drop for Raw` runs before either.)
+pub(crate) struct Raw {
+    pub(crate) sq: SubmissionQueue<'static>,
+    pub(crate) cq: CompletionQueue<'static>,
+    submitter: Submitter<'static>,
+    owner: Owner,
+}
+
+/// Owns a boxed ring by raw pointer, so that moving it asserts no uniqueness over what the handles
+/// have borrowed.
+struct Owner(NonNull<IoUring>);
+
+impl Owner {
+    fn get(&self) -> &IoUring {
+        // SAFETY: the pointer came from a box that only `Drop for Owner` frees; since then there
+        // have been shared references to it alone.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // SAFETY: the pointer came from `Box::into_raw` and is given back once. It is the last field
+        // of `Raw`, so the handles that borrowed from the ring are gone.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+}
+
+/// The errno in an error of the `io-uring` crate, all of which come from system calls.
+pub(crate) fn errno_of(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
+impl Raw {
+    pub(crate) fn new(ring: IoUring) -> Self {
+        let pointer = NonNull::from(Box::leak(Box::new(ring)));
+        let owner = Owner(pointer);
+        // SAFETY: the ring was just leaked and is freed by `owner` only, the last field of the value
+        // built here, after every user of this reference (the three handles, which do not leave
+        // `Raw`) was dropped. Until then only shared references to it exist.
+        let ring: &'static IoUring = unsafe { pointer.as_ref() };
+        Self {
+            // SAFETY: this is the one submission queue handle of the ring, for its whole life.
+            sq: unsafe { ring.submission_shared() },
+            // SAFETY: this is the one completion queue handle of the ring, for its whole life.
+            cq: unsafe { ring.completion_shared() },
+            submitter: ring.submitter(),
+            owner,
+        }
+    }
+
+    pub(crate) fn params(&self) -> &Parameters {
+        self.owner.get().params()
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.owner.get().as_fd()
+    }
+
+    /// Queues an entry. The caller has made sure of room.
+    ///
+    /// # Safety
+    /// What the entry names by address or by plain descriptor stays valid, and that descriptor
+    /// open, until the entry's completion was posted, or until the ring is dropped if the entry is
+    /// never submitted.
+    #[inline]
+    pub(crate) unsafe fn push(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: the caller's promise is the one that `SubmissionQueue::push` asks for.
+        unsafe { self.sq.push(entry) }.is_ok()
+    }
+
+    /// Whether the kernel waits for this thread to enter it: to run deferred task work, or to flush
+    /// completions that overflowed the queue.
+    #[inline]
+    pub(crate) fn wants_entry(&self) -> bool {
+        self.sq.taskrun() || self.sq.cq_overflow()
+    }
+
+    /// `io_uring_enter`: submits up to `submit` published entries and waits for `want` completions,
+    /// for `timeout` at most (which needs the kernel feature `EXT_ARG`). Also runs deferred work.
+    pub(crate) fn enter(
+        &self,
+        submit: u32,
+        want: u32,
+        timeout: Option<&Timespec>,
+    ) -> Result<u32, Errno> {
+        let mut flags = EnterFlags::empty();
+        if want > 0 || self.wants_entry() {
+            flags |= EnterFlags::GETEVENTS;
+        }
+        let done = if let Some(timeout) = timeout {
+            let args = SubmitArgs::new().timespec(timeout);
+            flags |= EnterFlags::EXT_ARG;
+            // SAFETY: with `EXT_ARG` the argument is an `io_uring_getevents_arg`, which `SubmitArgs`
+            // is, transparently; it and the time live through the call. Published entries were
+            // pushed under the promise of `push`.
+            unsafe {
+                self.submitter
+                    .enter(submit, want, flags.bits(), Some(&args))
+            }
+        } else {
+            // SAFETY: without an argument the kernel reads no memory. Published entries were pushed
+            // under the promise of `push`.
+            unsafe {
+                self.submitter
+                    .enter::<u64>(submit, want, flags.bits(), None)
+            }
+        };
+        done.map(|taken| taken as u32)
+            .map_err(|error| errno_of(&error))
+    }
+
+    /// Runs one operation that does nothing: a sandbox may allow set-up and forbid entering.
+    pub(crate) fn trial(&mut self) -> Result<(), Errno> {
+        let nop = opcode::Nop::new().build();
+        // SAFETY: the entry names no memory and no descriptor.
+        let pushed = unsafe { self.push(&nop) };
+        self.sq.sync();
+        while pushed && !self.sq.is_empty() {
+            match self.enter(1, 1, None) {
+                Ok(_) | Err(Errno::INTR) => self.sq.sync(),
+                Err(errno) => return Err(errno),
+            }
+        }
+        loop {
+            self.cq.sync();
+            if let Some(completion) = self.next() {
+                self.cq.sync();
+                return match completion.result() {
+                    0 => Ok(()),
+                    res => Err(Errno::from_raw_os_error(res.wrapping_neg())),
+                };
+            }
+            match self.enter(0, 1, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    pub(crate) fn register_ring_fd(&mut self) -> Result<(), Errno> {
+        self.submitter
+            .register_ring_fd()
+            .map_err(|error| errno_of(&error))
+    }
+
+    pub(crate) fn register_files_sparse(&self, count: u32) -> Result<(), Errno> {
+        self.submitter
+            .register_files_sparse(count)
+            .map_err(|error| errno_of(&error))
+    }
+
+    pub(crate) fn register_buffers_sparse(&self, count: u32) -> Result<(), Errno> {
+        self.submitter
+            .register_buffers_sparse(count)
+            .map_err(|error| errno_of(&error))
+    }
+
+    pub(crate) fn probe(&self) -> Result<Probe, Errno> {
+        let mut probe = Probe::new();
+        self.submitter
+            .register_probe(&mut probe)
+            .map_err(|error| errno_of(&error))?;
+        Ok(probe)
+    }
+
+    /// Puts a descriptor into the kernel's file table; -1 empties the place.
+    pub(crate) fn update_file(&self, index: u32, fd: RawFd) -> Result<(), Errno> {
+        match self.submitter.register_files_update(index, &[fd]) {
+            Ok(1) => Ok(()),
+            Ok(_) => Err(Errno::INVAL),
+            Err(error) => Err(errno_of(&error)),
+        }
+    }
+
+    /// Puts memory into the kernel's buffer table.
+    ///
+    /// # Safety
+    /// The memory stays mapped until the place was cleared and the operations that use it have
+    /// completed.
+    pub(crate) unsafe fn update_buffer(
+        &self,
+        index: u32,
+        base: *mut u8,
+        len: usize,
+    ) -> Result<(), Errno> {
+        let place = iovec {
+            iov_base: base.cast(),
+            iov_len: len,
+        };
+        let mut update = io_uring_rsrc_update2::default();
+        update.offset = index;
+        update.data = io_uring_ptr::new((&raw const place).cast_mut().cast());
+        update.nr = 1;
+        // SAFETY: for this opcode the kernel reads one `io_uring_rsrc_update2`, of the size stated,
+        // and the one `iovec` it names; both live through the call. The caller vouches for the
+        // memory that this names in turn.
+        let updated = unsafe {
+            io_uring_register(
+                self.fd(),
+                IoringRegisterOp::RegisterBuffersUpdate,
+                (&raw const update).cast::<c_void>(),
+                size_of::<io_uring_rsrc_update2>() as u32,
+            )
+        };
+        updated.map(|_| ())
+    }
+
+    /// Empties a place of the kernel's buffer table.
+    pub(crate) fn clear_buffer(&self, index: u32) -> Result<(), Errno> {
+        // SAFETY: no memory is named.
+        unsafe { self.update_buffer(index, std::ptr::null_mut(), 0) }
+    }
+
+    /// Cancels everything submitted, without waiting for what cannot be cancelled.
+    pub(crate) fn cancel_all(&self) -> Result<(), Errno> {
+        let all = CancelBuilder::any().all();
+        match self
+            .submitter
+            .register_sync_cancel(Some(Timespec::new()), all)
+        {
+            Ok(()) => Ok(()),
+            Err(error) => match errno_of(&error) {
+                Errno::NOENT | Errno::TIME | Errno::ALREADY | Errno::INTR => Ok(()),
+                errno => Err(errno),
+            },
+        }
+    }
+
+    /// Takes the next completion that the last sync has shown.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Option<cqueue::Entry> {
+        self.cq.next()
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // A registered descriptor is held by the thread, not by the ring: left there, it would keep
+        // the ring alive until the thread ends.
+        let _ = self.submitter.unregister_ring_fd();
+        let _ = self.submitter.unregister_buffers();
+        let _ = self.submitter.unregister_files();
+    }
+}

@@ -1,0 +1,246 @@
+//! What a ring could be built with, and why not with more.
+
+use std::fmt;
+
+use rustix::io::Errno;
+
+/// One step that speeds a ring up but is not needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Step {
+    /// In use.
+    InUse,
+    /// Not asked for.
+    Off,
+    /// The kernel refused it, and the ring works without.
+    Refused(Errno),
+}
+
+impl Step {
+    /// Whether it is in use.
+    pub const fn in_use(self) -> bool {
+        matches!(self, Self::InUse)
+    }
+}
+
+impl From<Result<(), Errno>> for Step {
+    fn from(result: Result<(), Errno>) -> Self {
+        match result {
+            Ok(()) => Self::InUse,
+            Err(errno) => Self::Refused(errno),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InUse => f.write_str("yes"),
+            Self::Off => f.write_str("no (not asked for)"),
+            Self::Refused(Errno::NOMEM) => f.write_str("no (ENOMEM: raise RLIMIT_MEMLOCK)"),
+            Self::Refused(Errno::MFILE) => f.write_str("no (EMFILE: raise RLIMIT_NOFILE)"),
+            Self::Refused(Errno::INVAL) => f.write_str("no (EINVAL: the kernel is too old)"),
+            Self::Refused(errno) => write!(f, "no ({errno})"),
+        }
+    }
+}
+
+/// A set of set-up flags that the kernel refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The flags, by the kernel's names without their prefix.
+    pub flags: Vec<&'static str>,
+    /// What the kernel answered.
+    pub errno: Errno,
+}
+
+/// The kinds of operations that a ring sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OpKind {
+    /// `READ_FIXED`: into a registered buffer.
+    ReadFixed,
+    /// `WRITE_FIXED`: from a registered buffer.
+    WriteFixed,
+    /// `READ`: into any memory.
+    Read,
+    /// `WRITE`: from any memory.
+    Write,
+    /// `FSYNC`.
+    Sync,
+    /// `FADVISE`.
+    Prefetch,
+    /// `ASYNC_CANCEL`.
+    Cancel,
+}
+
+impl OpKind {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::ReadFixed,
+        Self::WriteFixed,
+        Self::Read,
+        Self::Write,
+        Self::Sync,
+        Self::Prefetch,
+        Self::Cancel,
+    ];
+
+    /// The kernel's name, without its prefix.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ReadFixed => "READ_FIXED",
+            Self::WriteFixed => "WRITE_FIXED",
+            Self::Read => "READ",
+            Self::Write => "WRITE",
+            Self::Sync => "FSYNC",
+            Self::Prefetch => "FADVISE",
+            Self::Cancel => "ASYNC_CANCEL",
+        }
+    }
+}
+
+/// What the kernel says that its io_uring can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Features {
+    /// `EXT_ARG`: waits with a timeout in one call.
+    pub ext_arg: bool,
+    /// `NODROP`: completions that overflow the queue are kept.
+    pub nodrop: bool,
+    /// `NATIVE_WORKERS`: blocking operations run in threads of this process.
+    pub native_workers: bool,
+    /// `FAST_POLL`: pipes and sockets need no worker thread to wait on.
+    pub fast_poll: bool,
+    /// `RSRC_TAGS`: the tables can be changed while in use.
+    pub rsrc_tags: bool,
+    /// `MIN_TIMEOUT`: waits for a batch with a shorter limit for a part of it.
+    pub min_timeout: bool,
+}
+
+/// What [`Ring`](crate::Ring) was built with; `Display` says it in a few lines.
+#[derive(Debug, Clone)]
+pub struct SetupReport {
+    pub(crate) flags: Vec<&'static str>,
+    pub(crate) refused: Vec<Refused>,
+    pub(crate) sq_entries: u32,
+    pub(crate) cq_entries: u32,
+    pub(crate) ring_fd: Step,
+    pub(crate) files: Step,
+    pub(crate) buffers: Step,
+    pub(crate) plain_buffers: u32,
+    pub(crate) plain_errno: Option<Errno>,
+    pub(crate) ops: Option<[bool; OpKind::ALL.len()]>,
+    pub(crate) features: Features,
+}
+
+impl SetupReport {
+    /// The set-up flags in use: the highest rung of the ladder that the kernel took.
+    pub fn flags(&self) -> &[&'static str] {
+        &self.flags
+    }
+
+    /// The rungs above it, highest first.
+    pub fn refused(&self) -> &[Refused] {
+        &self.refused
+    }
+
+    /// The entries of the submission queue.
+    pub fn sq_entries(&self) -> u32 {
+        self.sq_entries
+    }
+
+    /// The entries of the completion queue.
+    pub fn cq_entries(&self) -> u32 {
+        self.cq_entries
+    }
+
+    /// Whether the ring's own descriptor is registered with the thread.
+    pub fn ring_fd(&self) -> Step {
+        self.ring_fd
+    }
+
+    /// Whether files are registered with the ring.
+    pub fn files(&self) -> Step {
+        self.files
+    }
+
+    /// Whether buffers can be registered with the ring.
+    pub fn buffers(&self) -> Step {
+        self.buffers
+    }
+
+    /// The buffers given so far that the kernel would not register, which are served by plain
+    /// reads and writes, and its latest reason.
+    pub fn plain_buffers(&self) -> (u32, Option<Errno>) {
+        (self.plain_buffers, self.plain_errno)
+    }
+
+    /// Whether the kernel has this kind of operation; `None` if it cannot be asked. An operation
+    /// that it lacks completes with `EINVAL`.
+    pub fn supports(&self, kind: OpKind) -> Option<bool> {
+        let place = OpKind::ALL.iter().position(|&other| other == kind)?;
+        self.ops.map(|ops| ops[place])
+    }
+
+    /// The kernel's features.
+    pub fn features(&self) -> Features {
+        self.features
+    }
+}
+
+impl fmt::Display for SetupReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |flags: &[&str]| match flags {
+            [] => "none".to_owned(),
+            flags => flags.join(" | "),
+        };
+        writeln!(f, "set-up flags: {}", name(&self.flags))?;
+        for refused in &self.refused {
+            writeln!(f, "  refused: {} ({})", name(&refused.flags), refused.errno)?;
+        }
+        writeln!(
+            f,
+            "entries: {} submission, {} completion",
+            self.sq_entries, self.cq_entries
+        )?;
+        writeln!(f, "registered ring descriptor: {}", self.ring_fd)?;
+        writeln!(f, "registered files: {}", self.files)?;
+        write!(f, "registered buffers: {}", self.buffers)?;
+        if let (count @ 1.., Some(errno)) = self.plain_buffers() {
+            write!(
+                f,
+                ", but {count} given could not be ({errno}) and take plain transfers"
+            )?;
+        }
+        write!(f, "\noperations:")?;
+        for kind in OpKind::ALL {
+            let mark = match self.supports(kind) {
+                Some(true) => "",
+                Some(false) => " (missing)",
+                None => " (unknown)",
+            };
+            write!(f, " {}{mark}", kind.name())?;
+        }
+        let Features {
+            ext_arg,
+            nodrop,
+            native_workers,
+            fast_poll,
+            rsrc_tags,
+            min_timeout,
+        } = self.features;
+        write!(f, "\nkernel features:")?;
+        for (present, name) in [
+            (ext_arg, "EXT_ARG"),
+            (nodrop, "NODROP"),
+            (native_workers, "NATIVE_WORKERS"),
+            (fast_poll, "FAST_POLL"),
+            (rsrc_tags, "RSRC_TAGS"),
+            (min_timeout, "MIN_TIMEOUT"),
+        ] {
+            write!(f, " {name}{}", if present { "" } else { " (missing)" })?;
+        }
+        Ok(())
+    }
+}

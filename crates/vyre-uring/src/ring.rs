@@ -1,0 +1,358 @@
+//! A transport on io_uring.
+
+mod kernel;
+mod progress;
+mod push;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use io_uring::opcode;
+use rustix::io::Errno;
+
+use crate::buffer::Buffer;
+use crate::error::{Busy, EnterError, PushError, RegisterError};
+use crate::op::{BufferSlot, Completion, FileSlot, Op, Token};
+use crate::raw::Raw;
+use crate::report::SetupReport;
+use crate::setup::RingBuilder;
+use crate::slab::{NO_BUFFER, Slab};
+use crate::table::{BufferEntry, FileEntry, Places, descriptor_of, pieces};
+use crate::transport::Transport;
+
+/// A [`Transport`] on one io_uring, for the thread that built it.
+///
+/// Dropping it cancels what is in flight and waits for all of it; see
+/// [`RingBuilder::drop_deadline`] for what happens when the kernel does not give everything back.
+///
+/// It cannot leave its thread:
+///
+/// ```compile_fail,E0277
+/// fn leaves<T: Send>() {}
+/// leaves::<vyre_uring::Ring>();
+/// ```
+pub struct Ring {
+    /// In a place from which drop can decline to free it.
+    raw: ManuallyDrop<Raw>,
+    slab: Slab,
+    files: Box<[FileEntry]>,
+    buffers: Box<[BufferEntry]>,
+    /// What each entry of the submission queue carries as user data, by queue position: the
+    /// operations to answer for if the kernel never takes them.
+    queued: Box<[u64]>,
+    /// Entries ever pushed, wrapping: the next position in `queued`.
+    pushed: u32,
+    /// Outcomes known but not reaped: user data and result, as the kernel words them.
+    stash: VecDeque<(u64, i32)>,
+    /// Cancel requests that the kernel has not answered yet.
+    cancels: u32,
+    strays: u64,
+    poisoned: Option<Errno>,
+    fixed_files: bool,
+    fixed_buffers: bool,
+    ext_arg: bool,
+    places: Places,
+    report: SetupReport,
+    drop_deadline: Duration,
+    /// The kernel knows one thread as the ring's only issuer.
+    _one_thread: PhantomData<*mut ()>,
+}
+
+impl Ring {
+    /// Starts a ring's set-up.
+    pub fn builder() -> RingBuilder {
+        RingBuilder::default()
+    }
+
+    pub(crate) fn new(
+        raw: Raw,
+        report: SetupReport,
+        files: u32,
+        buffers: u32,
+        places: u32,
+        drop_deadline: Duration,
+    ) -> Self {
+        let entries = report.sq_entries;
+        Self {
+            slab: Slab::with_capacity(entries),
+            files: (0..files).map(|_| FileEntry::EMPTY).collect(),
+            buffers: (0..buffers).map(|_| BufferEntry::EMPTY).collect(),
+            queued: vec![0; entries as usize].into(),
+            pushed: 0,
+            stash: VecDeque::with_capacity(entries as usize),
+            cancels: 0,
+            strays: 0,
+            poisoned: None,
+            fixed_files: report.files.in_use(),
+            fixed_buffers: report.buffers.in_use(),
+            ext_arg: report.features.ext_arg,
+            places: Places::new(buffers, places),
+            report,
+            drop_deadline,
+            raw: ManuallyDrop::new(raw),
+            _one_thread: PhantomData,
+        }
+    }
+
+    /// What the ring was built with, and why not with more.
+    pub fn report(&self) -> &SetupReport {
+        &self.report
+    }
+
+    /// Whether the buffer in this slot is registered with the kernel. If not, it is served by plain
+    /// reads and writes.
+    pub fn is_buffer_registered(&self, slot: BufferSlot) -> bool {
+        self.buffers
+            .get(slot.0 as usize)
+            .is_some_and(|entry| entry.place.is_some())
+    }
+
+    /// Completions that matched nothing in flight. They were ignored; any at all is a fault of the
+    /// kernel or of this crate.
+    pub fn stray_completions(&self) -> u64 {
+        self.strays
+    }
+
+    /// Turns a completion of the kernel into one for the caller. `None` for the ring's own, and for
+    /// one that matches nothing.
+    #[inline]
+    fn settle(&mut self, user_data: u64, res: i32) -> Option<Completion> {
+        let token = Token(user_data);
+        let Some(entry) = self.slab.remove(token) else {
+            self.settle_other(token);
+            return None;
+        };
+        self.files[entry.file as usize].in_flight -= 1;
+        if entry.buffer != NO_BUFFER {
+            self.buffers[entry.buffer as usize].in_flight -= 1;
+        }
+        Some(Completion::from_raw(entry.user, token, res))
+    }
+
+    #[cold]
+    fn settle_other(&mut self, token: Token) {
+        match self.cancels.checked_sub(1) {
+            Some(left) if token.is_cancel() => {
+                self.cancels = left;
+                // Whatever came of it, another may be sent: a request on the move can be missed.
+                if let Some(entry) = self.slab.get_mut(token.cancelled()) {
+                    entry.cancelling = false;
+                }
+            }
+            _ => self.strays += 1,
+        }
+    }
+
+    fn check_poison(&self) -> Result<(), EnterError> {
+        self.poisoned
+            .map_or(Ok(()), |errno| Err(EnterError::Fatal(errno)))
+    }
+
+    /// Empties a full submission queue. On failure nothing more can be pushed now.
+    #[cold]
+    fn make_room(&mut self) -> Result<(), PushError> {
+        self.flush()
+            .map_err(|EnterError::Fatal(errno)| PushError::Poisoned(errno))?;
+        if self.raw.sq.is_full() {
+            Err(PushError::Full)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Transport for Ring {
+    #[inline]
+    fn capacity(&self) -> u32 {
+        self.slab.capacity()
+    }
+
+    #[inline]
+    fn in_flight(&self) -> u32 {
+        self.slab.live()
+    }
+
+    #[inline]
+    fn push(&mut self, op: Op, user: u64) -> Result<Token, PushError> {
+        self.push_op(op, user)
+    }
+
+    #[inline]
+    fn submit(&mut self) -> Result<u32, EnterError> {
+        self.flush()
+    }
+
+    #[inline]
+    fn reap<F: FnMut(Completion)>(&mut self, mut sink: F) -> u32 {
+        let mut count = 0;
+        while let Some((user_data, res)) = self.stash.pop_front() {
+            if let Some(completion) = self.settle(user_data, res) {
+                count += 1;
+                sink(completion);
+            }
+        }
+        self.raw.cq.sync();
+        if self.raw.wants_entry() {
+            self.run_deferred();
+        }
+        let mut seen = false;
+        while let Some(cqe) = self.raw.next() {
+            seen = true;
+            if let Some(completion) = self.settle(cqe.user_data(), cqe.result()) {
+                count += 1;
+                sink(completion);
+            }
+        }
+        if seen {
+            // Gives the places back at once: the kernel counts from the head when it waits.
+            self.raw.cq.sync();
+        }
+        count
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> Result<(), EnterError> {
+        self.wait_until_ready(timeout)
+    }
+
+    fn cancel(&mut self, token: Token) -> bool {
+        let room = self.poisoned.is_none() && self.cancels < self.slab.capacity();
+        let Some(entry) = self.slab.get_mut(token) else {
+            return false;
+        };
+        if entry.cancelling {
+            return true;
+        }
+        if !room || (self.raw.sq.is_full() && self.make_room().is_err()) {
+            return false;
+        }
+        if let Some(entry) = self.slab.get_mut(token) {
+            entry.cancelling = true;
+        }
+        self.cancels += 1;
+        self.enqueue(opcode::AsyncCancel::new(token.0).build(), token.cancel());
+        true
+    }
+
+    fn set_file(
+        &mut self,
+        slot: FileSlot,
+        file: Option<Arc<OwnedFd>>,
+    ) -> Result<(), RegisterError> {
+        let entry = self
+            .files
+            .get_mut(slot.0 as usize)
+            .ok_or(RegisterError::UnknownFile(slot))?;
+        if entry.in_flight > 0 {
+            return Err(RegisterError::Busy {
+                in_flight: entry.in_flight,
+            });
+        }
+        if self.fixed_files {
+            self.raw
+                .update_file(slot.0, descriptor_of(file.as_ref()))
+                .map_err(RegisterError::Kernel)?;
+        }
+        entry.set(file);
+        Ok(())
+    }
+
+    fn set_buffer(
+        &mut self,
+        slot: BufferSlot,
+        buffer: Option<Buffer>,
+    ) -> Result<(), RegisterError> {
+        let entry = self
+            .buffers
+            .get_mut(slot.0 as usize)
+            .ok_or(RegisterError::UnknownBuffer(slot))?;
+        if entry.in_flight > 0 {
+            return Err(RegisterError::Busy {
+                in_flight: entry.in_flight,
+            });
+        }
+        if buffer.as_ref().is_some_and(Buffer::is_empty) {
+            return Err(RegisterError::EmptyBuffer);
+        }
+        let had = entry.places();
+        self.clear_places(had);
+        let place = buffer
+            .as_ref()
+            .and_then(|buffer| self.register(slot, buffer));
+        self.buffers[slot.0 as usize].set(buffer, place);
+        Ok(())
+    }
+
+    fn quiesce(&mut self, deadline: Duration) -> Result<(), Busy> {
+        self.cancel_and_collect(deadline)
+    }
+}
+
+impl Ring {
+    /// Registers a buffer with the kernel, in as many places as its length takes, and returns the
+    /// first. `None` if it would not be registered: plain transfers do for any memory.
+    fn register(&mut self, slot: BufferSlot, buffer: &Buffer) -> Option<u16> {
+        if !self.fixed_buffers {
+            return None;
+        }
+        let count = pieces(buffer.len() as u64);
+        let first = if count == 1 {
+            Some(slot.0)
+        } else {
+            self.places.take(count)
+        };
+        let registered = match first {
+            Some(first) => self.register_places(first, buffer).map(|()| first),
+            // The kernel's own word for a table that is full.
+            None => Err(Errno::NOSPC),
+        };
+        match registered {
+            Ok(first) => u16::try_from(first).ok(),
+            Err(errno) => {
+                self.clear_places(first.map_or(0..0, |first| first..first + count));
+                self.report.plain_buffers += 1;
+                self.report.plain_errno = Some(errno);
+                None
+            }
+        }
+    }
+
+    fn clear_places(&mut self, places: std::ops::Range<u32>) {
+        for place in places {
+            // A place that cannot be cleared keeps its pages pinned until the ring goes. Nothing is
+            // in flight on it, so the memory may go.
+            let _ = self.raw.clear_buffer(place);
+            self.places.give_back(place);
+        }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        match self.cancel_and_collect(self.drop_deadline) {
+            Ok(()) => self.free(),
+            Err(Busy { .. }) => {
+                // The kernel may yet write to the buffers, so neither they nor the ring are freed.
+                self.buffers.iter_mut().for_each(BufferEntry::leak);
+                self.files.iter_mut().for_each(FileEntry::leak);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Ring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring")
+            .field("capacity", &self.slab.capacity())
+            .field("in_flight", &self.slab.live())
+            .field("stray_completions", &self.strays)
+            .field("poisoned", &self.poisoned)
+            .finish_non_exhaustive()
+    }
+}

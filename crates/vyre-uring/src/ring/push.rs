@@ -1,0 +1,238 @@
+//! From operations to submission queue entries.
+
+use io_uring::opcode;
+use io_uring::types::{Fd, Fixed, FsyncFlags};
+use rustix::fs::Advice;
+use rustix::io::ReadWriteFlags;
+
+use super::Ring;
+use crate::error::PushError;
+use crate::op::{BufferSlot, FileSlot, Op, Token};
+use crate::slab::NO_BUFFER;
+use crate::table::{FileEntry, PIECE_SHIFT};
+
+/// The most that one read or write moves (the kernel's `MAX_RW_COUNT` with the smallest pages).
+const MAX_RW: u32 = 0x7fff_f000;
+
+/// A file as an entry names it.
+#[derive(Clone, Copy)]
+enum Target {
+    Fixed(u32),
+    Plain(i32),
+}
+
+/// Builds an entry on either kind of target, which the builders take as different types, and
+/// queues it. Both in one arm, so that the entry is built where it is to lie.
+macro_rules! send {
+    ($ring:expr, $token:expr, $target:expr, $fd:ident => $build:expr) => {
+        match $target {
+            Target::Fixed(index) => {
+                let $fd = Fixed(index);
+                $ring.enqueue($build, $token);
+            }
+            Target::Plain(raw) => {
+                let $fd = Fd(raw);
+                $ring.enqueue($build, $token);
+            }
+        }
+    };
+}
+
+/// The part of a buffer that one entry can move.
+pub(super) struct Span {
+    pub(super) address: *mut u8,
+    pub(super) len: u32,
+    pub(super) place: Option<u16>,
+}
+
+impl Ring {
+    #[inline]
+    pub(super) fn push_op(&mut self, op: Op, user: u64) -> Result<Token, PushError> {
+        if let Some(errno) = self.poisoned {
+            return Err(PushError::Poisoned(errno));
+        }
+        if self.slab.is_full() {
+            return Err(PushError::Full);
+        }
+        if self.raw.sq.is_full() {
+            self.make_room()?;
+        }
+        match op {
+            Op::Read {
+                file,
+                offset,
+                buffer,
+                buffer_offset,
+                len,
+            } => {
+                let target = self.target(file)?;
+                let Span {
+                    address,
+                    len,
+                    place,
+                } = self.span(buffer, buffer_offset, len)?;
+                check_offset(offset, len)?;
+                let token = self.admit(user, file.0, buffer.0)?;
+                match place {
+                    Some(place) => send!(self, token, target, fd => {
+                        opcode::ReadFixed::new(fd, address, len, place).offset(offset).build()
+                    }),
+                    None => send!(self, token, target, fd => {
+                        opcode::Read::new(fd, address, len).offset(offset).build()
+                    }),
+                }
+                Ok(token)
+            }
+            Op::Write {
+                file,
+                offset,
+                buffer,
+                buffer_offset,
+                len,
+                durable,
+            } => {
+                let target = self.target(file)?;
+                let Span {
+                    address,
+                    len,
+                    place,
+                } = self.span(buffer, buffer_offset, len)?;
+                check_offset(offset, len)?;
+                let flags = if durable {
+                    ReadWriteFlags::DSYNC.bits() as i32
+                } else {
+                    0
+                };
+                let token = self.admit(user, file.0, buffer.0)?;
+                match place {
+                    Some(place) => send!(self, token, target, fd => {
+                        opcode::WriteFixed::new(fd, address, len, place)
+                            .offset(offset)
+                            .rw_flags(flags)
+                            .build()
+                    }),
+                    None => send!(self, token, target, fd => {
+                        opcode::Write::new(fd, address, len)
+                            .offset(offset)
+                            .rw_flags(flags)
+                            .build()
+                    }),
+                }
+                Ok(token)
+            }
+            Op::Sync { file, data_only } => self.push_sync(file, data_only, user),
+            Op::Prefetch { file, offset, len } => self.push_prefetch(file, offset, len, user),
+        }
+    }
+
+    fn push_sync(
+        &mut self,
+        file: FileSlot,
+        data_only: bool,
+        user: u64,
+    ) -> Result<Token, PushError> {
+        let flags = if data_only {
+            FsyncFlags::DATASYNC
+        } else {
+            FsyncFlags::empty()
+        };
+        let target = self.target(file)?;
+        let token = self.admit(user, file.0, NO_BUFFER)?;
+        send!(self, token, target, fd => opcode::Fsync::new(fd).flags(flags).build());
+        Ok(token)
+    }
+
+    fn push_prefetch(
+        &mut self,
+        file: FileSlot,
+        offset: u64,
+        len: u32,
+        user: u64,
+    ) -> Result<Token, PushError> {
+        let target = self.target(file)?;
+        check_offset(offset, len)?;
+        let token = self.admit(user, file.0, NO_BUFFER)?;
+        if len == 0 {
+            // To the kernel a length of zero means all the rest of the file.
+            self.enqueue(opcode::Nop::new().build(), token);
+        } else {
+            let advice = Advice::WillNeed as i32;
+            send!(self, token, target, fd => {
+                opcode::Fadvise::new(fd, len.into(), advice).offset(offset).build()
+            });
+        }
+        Ok(token)
+    }
+
+    /// Counts an operation as in flight on its slots.
+    #[inline(always)]
+    fn admit(&mut self, user: u64, file: u32, buffer: u32) -> Result<Token, PushError> {
+        let token = self
+            .slab
+            .insert(user, file, buffer)
+            .ok_or(PushError::Full)?;
+        self.files[file as usize].in_flight += 1;
+        if buffer != NO_BUFFER {
+            self.buffers[buffer as usize].in_flight += 1;
+        }
+        Ok(token)
+    }
+
+    #[inline]
+    fn target(&self, slot: FileSlot) -> Result<Target, PushError> {
+        match self
+            .files
+            .get(slot.0 as usize)
+            .and_then(FileEntry::descriptor)
+        {
+            Some(_) if self.fixed_files => Ok(Target::Fixed(slot.0)),
+            Some(raw) => Ok(Target::Plain(raw)),
+            None => Err(PushError::UnknownFile(slot)),
+        }
+    }
+
+    /// The span of a transfer: all that was asked for, or less if one entry cannot move that much.
+    #[inline]
+    pub(super) fn span(&self, slot: BufferSlot, offset: u64, len: u32) -> Result<Span, PushError> {
+        let entry = match self.buffers.get(slot.0 as usize) {
+            Some(entry) if !entry.base.is_null() => entry,
+            _ => return Err(PushError::UnknownBuffer(slot)),
+        };
+        match offset.checked_add(len.into()) {
+            Some(end) if end <= entry.len => {}
+            _ => return Err(PushError::OutOfRange),
+        }
+        // In range, so it fits the address space.
+        let address = entry.base.wrapping_add(offset as usize);
+        let Some(first) = entry.place else {
+            return Ok(Span {
+                address,
+                len: len.min(MAX_RW),
+                place: None,
+            });
+        };
+        // The very end of the buffer, where only nothing can be moved, belongs to its last piece.
+        let piece = (offset >> PIECE_SHIFT).min((entry.len - 1) >> PIECE_SHIFT);
+        let left = ((piece + 1) << PIECE_SHIFT) - offset;
+        let len = if left < u64::from(len) {
+            left as u32
+        } else {
+            len
+        };
+        Ok(Span {
+            address,
+            len,
+            place: Some(first + piece as u16),
+        })
+    }
+}
+
+/// Refuses what the kernel would take for something else: an offset of all ones means "wherever
+/// the file position is", and beyond `i64::MAX` there is no file.
+#[inline]
+fn check_offset(offset: u64, len: u32) -> Result<(), PushError> {
+    match offset.checked_add(len.into()) {
+        Some(end) if end <= i64::MAX as u64 => Ok(()),
+        _ => Err(PushError::OutOfRange),
+    }
+}

@@ -1,0 +1,155 @@
+//! The files and buffers that operations name by slot.
+
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::sync::Arc;
+
+use crate::buffer::Buffer;
+
+/// The bytes that one place of the kernel's buffer table can hold, as a power of two: 1 GiB.
+pub(crate) const PIECE_SHIFT: u32 = 30;
+
+/// A slot of the file table.
+#[derive(Debug)]
+pub(crate) struct FileEntry {
+    file: Option<Arc<OwnedFd>>,
+    /// The descriptor, or -1.
+    raw: RawFd,
+    pub(crate) in_flight: u32,
+}
+
+impl FileEntry {
+    pub(crate) const EMPTY: Self = Self {
+        file: None,
+        raw: -1,
+        in_flight: 0,
+    };
+
+    /// The descriptor, if there is a file; it is open for as long as the file stays in the slot.
+    #[inline]
+    pub(crate) fn descriptor(&self) -> Option<RawFd> {
+        (self.raw >= 0).then_some(self.raw)
+    }
+
+    pub(crate) fn set(&mut self, file: Option<Arc<OwnedFd>>) {
+        self.raw = descriptor_of(file.as_ref());
+        self.file = file;
+    }
+
+    /// Keeps the descriptor open for ever.
+    pub(crate) fn leak(&mut self) {
+        std::mem::forget(self.file.take());
+    }
+}
+
+/// The descriptor of a file, or -1 for none.
+pub(crate) fn descriptor_of(file: Option<&Arc<OwnedFd>>) -> RawFd {
+    file.map_or(-1, AsRawFd::as_raw_fd)
+}
+
+/// A slot of the buffer table.
+#[derive(Debug)]
+pub(crate) struct BufferEntry {
+    buffer: Option<Buffer>,
+    /// Of the buffer, cached here to spare an operation the way there; null if there is none.
+    pub(crate) base: *mut u8,
+    pub(crate) len: u64,
+    /// The first place in the kernel's table, if the buffer is registered there.
+    pub(crate) place: Option<u16>,
+    pub(crate) in_flight: u32,
+}
+
+impl BufferEntry {
+    pub(crate) const EMPTY: Self = Self {
+        buffer: None,
+        base: ptr::null_mut(),
+        len: 0,
+        place: None,
+        in_flight: 0,
+    };
+
+    pub(crate) fn set(&mut self, buffer: Option<Buffer>, place: Option<u16>) {
+        self.base = buffer.as_ref().map_or(ptr::null_mut(), Buffer::as_ptr);
+        self.len = buffer.as_ref().map_or(0, |buffer| buffer.len() as u64);
+        self.place = place;
+        self.buffer = buffer;
+    }
+
+    /// The places that the buffer takes in the kernel's table.
+    pub(crate) fn places(&self) -> std::ops::Range<u32> {
+        match self.place {
+            Some(first) => u32::from(first)..u32::from(first) + pieces(self.len),
+            None => 0..0,
+        }
+    }
+
+    /// Keeps the memory mapped for ever.
+    pub(crate) fn leak(&mut self) {
+        std::mem::forget(self.buffer.take());
+    }
+}
+
+/// The places that a buffer of this length needs.
+pub(crate) fn pieces(len: u64) -> u32 {
+    u32::try_from(len.div_ceil(1 << PIECE_SHIFT)).unwrap_or(u32::MAX)
+}
+
+/// Which of the places beyond one for each slot are taken.
+#[derive(Debug)]
+pub(crate) struct Places {
+    first: u32,
+    taken: Box<[bool]>,
+}
+
+impl Places {
+    pub(crate) fn new(first: u32, end: u32) -> Self {
+        Self {
+            first,
+            taken: vec![false; end.saturating_sub(first) as usize].into(),
+        }
+    }
+
+    /// Takes a run of free places.
+    pub(crate) fn take(&mut self, count: u32) -> Option<u32> {
+        let count = count as usize;
+        let start = self
+            .taken
+            .windows(count)
+            .position(|run| run.iter().all(|&taken| !taken))?;
+        self.taken[start..start + count].fill(true);
+        Some(self.first + start as u32)
+    }
+
+    /// Gives a place back. Places that were never handed out, those of slots, are ignored.
+    pub(crate) fn give_back(&mut self, place: u32) {
+        let index = place.checked_sub(self.first);
+        if let Some(taken) = index.and_then(|index| self.taken.get_mut(index as usize)) {
+            *taken = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_disjoint_and_reused() {
+        let mut places = Places::new(10, 15);
+        assert_eq!(places.take(2), Some(10));
+        assert_eq!(places.take(2), Some(12));
+        assert_eq!(places.take(2), None);
+        assert_eq!(places.take(1), Some(14));
+        places.give_back(11);
+        places.give_back(12);
+        places.give_back(9);
+        places.give_back(99);
+        assert_eq!(places.take(2), Some(11));
+    }
+
+    #[test]
+    fn pieces_round_up() {
+        let gib = 1u64 << PIECE_SHIFT;
+        assert_eq!([1, gib, gib + 1, 3 * gib].map(pieces), [1, 1, 2, 3]);
+    }
+}

@@ -1,0 +1,301 @@
+//! Waiting, cancelling, failing and ending.
+#![allow(unsafe_code)] // One test breaks the rule that a ring stays on its thread.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::*;
+use rustix::io::write as write_fd;
+use vyre_uring::{
+    Buffer, BufferSlot, EnterError, Errno, FileSlot, PushError, RegisterError, Ring, SetupError,
+    Step, Transport,
+};
+
+#[test]
+fn cancelling_a_read_of_an_empty_pipe_ends_it_once() {
+    for builder in modes() {
+        let (mut ring, _, _writer) = ring_on_pipe(builder);
+        let token = ring.push(read(0, 0, 16), 5).unwrap();
+        ring.submit().unwrap();
+        assert_eq!(ring.reap(|_| panic!("nothing was written")), 0);
+        assert!(ring.cancel(token));
+        assert!(ring.cancel(token), "asking twice is allowed");
+        let completion = reap_n(&mut ring, 1)[0];
+        assert_eq!(
+            (completion.user, completion.result),
+            (5, Err(Errno::CANCELED))
+        );
+        assert!(!ring.cancel(token), "the token is stale");
+        ring.wait(Some(Duration::from_millis(10))).unwrap();
+        assert_eq!(ring.reap(|_| panic!("a second completion")), 0);
+        assert_eq!(ring.stray_completions(), 0);
+        assert_eq!(ring.in_flight(), 0);
+    }
+}
+
+#[test]
+fn cancelling_what_is_still_queued_works() {
+    let (mut ring, _, _writer) = ring_on_pipe(Ring::builder().entries(2));
+    let token = ring.push(read(0, 0, 16), 5).unwrap();
+    assert!(ring.cancel(token));
+    assert_eq!(reap_n(&mut ring, 1)[0].result, Err(Errno::CANCELED));
+}
+
+#[test]
+fn every_operation_of_a_full_ring_can_be_cancelled() {
+    let (mut ring, _, _writer) = ring_on_pipe(Ring::builder().entries(8));
+    let tokens: Vec<_> = (0..ring.capacity())
+        .map(|user| ring.push(read(0, 0, 1), user.into()).unwrap())
+        .collect();
+    assert_eq!(ring.push(read(0, 0, 1), 0), Err(PushError::Full));
+    assert!(tokens.iter().all(|&token| ring.cancel(token)));
+    for completion in reap_n(&mut ring, 8) {
+        assert_eq!(completion.result, Err(Errno::CANCELED));
+    }
+    assert_eq!(ring.stray_completions(), 0);
+}
+
+#[test]
+fn a_stale_token_does_not_cancel_the_next_tenant() {
+    let (mut ring, buffer, writer) = ring_on_pipe(Ring::builder().entries(1));
+    let old = ring.push(read(0, 0, 1), 1).unwrap();
+    ring.submit().unwrap();
+    write_fd(&writer, b"a").unwrap();
+    assert_eq!(reap_n(&mut ring, 1)[0].result, Ok(1));
+    ring.push(read(0, 0, 1), 2).unwrap();
+    assert!(!ring.cancel(old));
+    ring.wait(Some(Duration::from_millis(20))).unwrap();
+    assert_eq!(ring.reap(|_| panic!("nothing was written")), 0);
+    write_fd(&writer, b"b").unwrap();
+    assert_eq!(reap_n(&mut ring, 1)[0].result, Ok(1));
+    assert_eq!(contents(&buffer, 0, 1), b"b");
+}
+
+#[test]
+fn a_wait_ends_with_its_time_or_with_a_completion() {
+    for builder in modes() {
+        let (mut ring, _, writer) = ring_on_pipe(builder);
+        ring.wait(None).unwrap(); // Nothing is in flight: at once.
+        ring.push(read(0, 0, 16), 0).unwrap();
+        let started = Instant::now();
+        ring.wait(Some(Duration::from_millis(30))).unwrap();
+        assert!(
+            started.elapsed() >= Duration::from_millis(30),
+            "{:?}",
+            started.elapsed()
+        );
+        ring.wait(Some(Duration::ZERO)).unwrap();
+        assert_eq!(ring.reap(|_| panic!("nothing was written")), 0);
+
+        let helper = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(30));
+            write_fd(&writer, b"hello").unwrap();
+            writer
+        });
+        let started = Instant::now();
+        ring.wait(Some(Duration::from_secs(20))).unwrap();
+        assert!(started.elapsed() < Duration::from_secs(10));
+        let mut result = None;
+        ring.reap(|completion| result = Some(completion.result));
+        assert_eq!(result, Some(Ok(5)));
+        helper.join().unwrap();
+    }
+}
+
+#[test]
+fn a_zero_wait_submits() {
+    let file = tempfile::tempfile().unwrap();
+    let (mut ring, _) = ring_with(Ring::builder(), &file, 4096);
+    ring.push(read(0, 0, 1), 0).unwrap();
+    ring.wait(Some(Duration::ZERO)).unwrap();
+    assert_eq!(ring.submit(), Ok(0), "the wait should have submitted");
+    reap_n(&mut ring, 1);
+}
+
+#[test]
+fn dropping_a_ring_with_a_read_pending_returns_soon() {
+    for builder in modes() {
+        let (mut ring, buffer, _writer) = ring_on_pipe(builder);
+        ring.push(read(0, 0, 16), 0).unwrap();
+        ring.submit().unwrap();
+        ring.push(read(0, 16, 16), 0).unwrap(); // And one never submitted.
+        let started = Instant::now();
+        drop(ring);
+        assert!(
+            started.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            started.elapsed()
+        );
+        buffer.write_at(0, b"still ours").unwrap();
+    }
+}
+
+#[test]
+fn nothing_lands_after_drop() {
+    let (mut ring, buffer, writer) = ring_on_pipe(Ring::builder());
+    ring.push(read(0, 0, 16), 0).unwrap();
+    ring.submit().unwrap();
+    drop(ring);
+    // Whoever reads the pipe would get these bytes. The reading end went with the ring.
+    assert_eq!(write_fd(&writer, b"late"), Err(Errno::PIPE));
+    assert_eq!(contents(&buffer, 0, 4), [0; 4]);
+}
+
+#[test]
+fn many_rings_come_and_go() {
+    // A thread can register 16 ring descriptors: a ring that kept its own would show here.
+    for _ in 0..40 {
+        let ring = Ring::builder().entries(4).build().unwrap();
+        assert_eq!(ring.report().ring_fd(), Step::InUse);
+    }
+}
+
+#[test]
+fn quiesce_leaves_the_completions_and_a_ring_that_works() {
+    for builder in modes() {
+        let (mut ring, _, writer) = ring_on_pipe(builder);
+        for user in 0..8 {
+            ring.push(read(0, 0, 1), user).unwrap();
+        }
+        ring.quiesce(Duration::from_secs(10)).unwrap();
+        assert_eq!(ring.in_flight(), 8, "not reaped yet");
+        assert_eq!(ring.push(read(0, 0, 1), 9), Err(PushError::Full));
+        let mut users = Vec::new();
+        ring.reap(|completion| {
+            assert_eq!(completion.result, Err(Errno::CANCELED));
+            users.push(completion.user);
+        });
+        users.sort_unstable();
+        assert_eq!(users, (0..8).collect::<Vec<_>>());
+        write_fd(&writer, b"x").unwrap();
+        assert_eq!(run(&mut ring, read(0, 0, 1)).result, Ok(1));
+        ring.quiesce(Duration::ZERO).unwrap();
+    }
+}
+
+#[test]
+fn slots_in_use_are_busy_until_reaped() {
+    for builder in modes() {
+        let (mut ring, _, writer) = ring_on_pipe(builder);
+        ring.push(read(0, 0, 1), 0).unwrap();
+        let busy = Err(RegisterError::Busy { in_flight: 1 });
+        let other = Buffer::anonymous(4096).unwrap();
+        assert_eq!(ring.set_buffer(BUFFER, Some(other)), busy);
+        assert_eq!(ring.set_file(FILE, None), busy);
+        ring.submit().unwrap();
+        write_fd(&writer, b"x").unwrap();
+        ring.wait(None).unwrap();
+        assert_eq!(
+            ring.set_buffer(BUFFER, None),
+            busy,
+            "completed but not reaped"
+        );
+        assert_eq!(ring.reap(|_| ()), 1);
+        assert_eq!(ring.set_buffer(BUFFER, None), Ok(()));
+        assert_eq!(ring.set_file(FILE, None), Ok(()));
+    }
+}
+
+#[test]
+fn slots_beyond_the_tables_are_refused() {
+    let mut ring = Ring::builder()
+        .entries(1)
+        .files(1)
+        .buffers(1)
+        .build()
+        .unwrap();
+    let (file, buffer) = (FileSlot::new(1), BufferSlot::new(1));
+    assert_eq!(
+        ring.set_file(file, None),
+        Err(RegisterError::UnknownFile(file))
+    );
+    assert_eq!(
+        ring.set_buffer(buffer, None),
+        Err(RegisterError::UnknownBuffer(buffer))
+    );
+}
+
+#[test]
+fn set_up_refuses_what_no_kernel_takes() {
+    let build = |builder: vyre_uring::RingBuilder| builder.build().map(drop).unwrap_err();
+    assert_eq!(build(Ring::builder().entries(0)), SetupError::Entries(0));
+    assert_eq!(
+        build(Ring::builder().entries(32_769)),
+        SetupError::Entries(32_769)
+    );
+    assert!(matches!(
+        build(Ring::builder().buffers(16_385)),
+        SetupError::TableSize {
+            what: "buffers",
+            ..
+        }
+    ));
+    assert!(matches!(
+        build(Ring::builder().files(u32::MAX)),
+        SetupError::TableSize { what: "files", .. }
+    ));
+}
+
+#[test]
+fn empty_tables_and_the_report() {
+    let ring = Ring::builder().files(0).buffers(0).build().unwrap();
+    assert_eq!(
+        (ring.report().files(), ring.report().buffers()),
+        (Step::Off, Step::Off)
+    );
+    let text = ring.report().to_string();
+    assert!(text.contains("set-up flags:"), "{text}");
+    assert!(
+        text.contains("registered files: no (not asked for)"),
+        "{text}"
+    );
+    assert!(text.contains("READ_FIXED"), "{text}");
+    assert_eq!(ring.capacity(), ring.report().sq_entries());
+    assert_eq!(ring.report().cq_entries(), 2 * ring.capacity());
+}
+
+/// The kernel knows one thread as the issuer, and its registered ring descriptor is that thread's:
+/// entering from another is a fatal error, the one kind that a test can provoke.
+#[test]
+fn a_fatal_error_answers_for_what_the_kernel_did_not_take() {
+    struct Smuggled(Ring);
+    // SAFETY: the ring is used by one thread at a time, and dropped by its own; that the kernel
+    // refuses the other is what the test is about.
+    unsafe impl Send for Smuggled {}
+
+    let (mut ring, _, _writer) = ring_on_pipe(Ring::builder().entries(4));
+    if !ring.report().flags().contains(&"SINGLE_ISSUER") {
+        eprintln!("SKIPPED: this kernel lets any thread enter the ring");
+        return;
+    }
+    let taken = ring.push(read(0, 0, 1), 0).unwrap();
+    ring.submit().unwrap();
+    let mut smuggled = Smuggled(ring);
+    let abroad = std::thread::spawn(move || {
+        let Smuggled(ring) = &mut smuggled;
+        for user in 1..4 {
+            ring.push(read(0, 0, 1), user).unwrap();
+        }
+        let error = ring.submit().unwrap_err();
+        (smuggled, error)
+    });
+    let (Smuggled(mut ring), error) = abroad.join().unwrap();
+    let EnterError::Fatal(errno) = error else {
+        panic!("{error}")
+    };
+
+    let mut untaken = Vec::new();
+    ring.reap(|completion| untaken.push((completion.user, completion.result)));
+    assert_eq!(untaken, [(1, Err(errno)), (2, Err(errno)), (3, Err(errno))]);
+    assert_eq!(ring.in_flight(), 1, "the one that the kernel took");
+    assert_eq!(ring.push(read(0, 0, 1), 9), Err(PushError::Poisoned(errno)));
+    assert_eq!(ring.submit(), Err(EnterError::Fatal(errno)));
+    assert_eq!(ring.wait(None), Err(EnterError::Fatal(errno)));
+    assert!(!ring.cancel(taken));
+    ring.quiesce(Duration::from_secs(10)).unwrap();
+    let mut last = Vec::new();
+    ring.reap(|completion| last.push((completion.user, completion.result)));
+    assert_eq!(last, [(0, Err(Errno::CANCELED))]);
+    assert_eq!(ring.stray_completions(), 0);
+}
