@@ -1,0 +1,82 @@
+//! Running the binary, and files to run it on.
+
+#![allow(dead_code)] // Each test file uses its share.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A directory on the file system of the build directory, and one on tmpfs.
+pub(crate) fn places() -> Vec<tempfile::TempDir> {
+    [
+        Path::new(env!("CARGO_TARGET_TMPDIR")),
+        Path::new("/dev/shm"),
+    ]
+    .into_iter()
+    .filter(|place| place.is_dir())
+    .map(|place| tempfile::tempdir_in(place).expect("a directory"))
+    .collect()
+}
+
+pub(crate) fn place() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory")
+}
+
+pub(crate) fn vyre_io() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vyre-io"));
+    command.stdin(Stdio::null());
+    command
+}
+
+pub(crate) fn run(args: &[&str]) -> Output {
+    vyre_io().args(args).output().expect("the binary runs")
+}
+
+pub(crate) fn copy(src: &Path, dst: &Path, more: &[&str]) -> Output {
+    vyre_io()
+        .arg("copy")
+        .args([src, dst])
+        .args(more)
+        .output()
+        .expect("the binary runs")
+}
+
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A file whose bytes say where they are.
+pub(crate) fn file(dir: &Path, name: &str, len: usize) -> PathBuf {
+    let path = dir.join(name);
+    fs::write(&path, contents(len)).expect("room");
+    path
+}
+
+pub(crate) fn contents(len: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+/// Names in a directory, hidden ones included.
+pub(crate) fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(dir)
+        .expect("a directory")
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
+    names.sort();
+    names
+}
