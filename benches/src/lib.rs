@@ -1,1 +1,3 @@
-//! Criterion benches over the layers of vyre-io; see `benches/`.
+//! Criterion benches over the layers of vyre-io, on one thread each: `cargo bench -p vyre-benches`.
+//!
+//! What crosses cores is measured by `vyre-io bench`, which pins both sides.
