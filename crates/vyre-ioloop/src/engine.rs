@@ -1,6 +1,7 @@
 //! The loop as pure steps: what a thread, a test, a simulation and a fuzz target all drive.
 
 mod admit;
+mod core;
 mod live;
 pub(crate) mod served;
 mod stop;
@@ -11,11 +12,12 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno as OsErrno;
 use vyre_ioq::{Errno, HostQueue, LoopState};
-use vyre_uring::{BufferSlot, Completion, EnterError, PushError, RegisterError, Transport};
+use vyre_uring::{BufferSlot, EnterError, PushError, RegisterError, Transport};
 
 use crate::counters::{LoopCounters, QueueCounters, SharedCounters};
-use crate::record::{Next, Record, Work, from_os};
+use crate::record::from_os;
 use crate::tables::{BufferTable, FileTable};
+use core::Core;
 use served::Served;
 
 pub use live::{ChangeError, Revocation};
@@ -74,24 +76,16 @@ impl Place {
 #[derive(Debug)]
 pub struct Engine<T: Transport> {
     transport: T,
-    files: FileTable,
-    buffers: BufferTable,
-    queues: Vec<Served>,
-    /// Requests that wait for room in the transport, oldest first.
-    backlog: VecDeque<Place>,
-    completions: Vec<Completion>,
-    counters: LoopCounters,
+    core: Core,
     shared: Arc<SharedCounters>,
     /// Epoch of `Record::expires`.
     started: Instant,
-    /// Claimed requests that have a deadline, and when the first of them may be due.
-    timed: u32,
+    /// When the first of the requests that have a deadline may be due.
     next_expiry: u64,
     until_beat: u32,
     draining: bool,
     stopped: bool,
     failure: Option<OsErrno>,
-    live: live::Live,
 }
 
 impl<T: Transport> Engine<T> {
@@ -120,22 +114,23 @@ impl<T: Transport> Engine<T> {
         }
         let slots = queues.iter().map(|queue| queue.records.len()).sum();
         Ok(Self {
-            completions: Vec::with_capacity(transport.capacity() as usize),
-            backlog: VecDeque::with_capacity(slots),
             shared: Arc::new(SharedCounters::new(queues.len())),
-            counters: LoopCounters::default(),
             transport,
-            files,
-            buffers,
-            queues,
+            core: Core {
+                files,
+                buffers,
+                queues,
+                backlog: VecDeque::with_capacity(slots),
+                counters: LoopCounters::default(),
+                timed: 0,
+                live: live::Live::default(),
+            },
             started: Instant::now(),
-            timed: 0,
             next_expiry: u64::MAX,
             until_beat: 0,
             draining: false,
             stopped: false,
             failure: None,
-            live: live::Live::default(),
         })
     }
 
@@ -145,11 +140,18 @@ impl<T: Transport> Engine<T> {
     pub fn step(&mut self) -> Progress {
         let reaped = self.reap();
         let mut claimed = 0;
-        for queue in 0..self.queues.len() {
+        for queue in 0..self.core.queues.len() {
             claimed += self.claim(queue);
         }
-        let expired = if self.timed > 0 { self.expire() } else { 0 };
+        let expired = if self.core.timed > 0 {
+            self.expire()
+        } else {
+            0
+        };
         let started = self.start();
+        if !self.core.live.is_empty() {
+            self.tidy();
+        }
         let progress = Progress {
             reaped,
             claimed,
@@ -157,7 +159,7 @@ impl<T: Transport> Engine<T> {
             expired,
         };
         if !progress.is_idle() {
-            self.counters.busy_passes += 1;
+            self.core.counters.busy_passes += 1;
             self.publish_counters();
         }
         if self.until_beat == 0 {
@@ -170,7 +172,7 @@ impl<T: Transport> Engine<T> {
     /// Sleeps until the transport has a completion, or for `timeout`. Devices see a heartbeat
     /// first.
     pub fn wait(&mut self, timeout: Duration) {
-        self.counters.sleeps += 1;
+        self.core.counters.sleeps += 1;
         self.beat();
         self.publish_counters();
         if let Err(error) = self.transport.wait(Some(timeout)) {
@@ -180,7 +182,11 @@ impl<T: Transport> Engine<T> {
 
     /// Claimed requests that have no outcome yet.
     pub fn in_flight(&self) -> u32 {
-        self.queues.iter().map(|queue| queue.host.in_flight()).sum()
+        self.core
+            .queues
+            .iter()
+            .map(|queue| queue.host.in_flight())
+            .sum()
     }
 
     /// The errno that ended the transport's work, if one did. From then on the engine answers
@@ -196,12 +202,12 @@ impl<T: Transport> Engine<T> {
 
     /// The loop's counters, as of now.
     pub const fn counters(&self) -> LoopCounters {
-        self.counters
+        self.core.counters
     }
 
     /// A queue's counters, as of now, in the order in which the queues were given.
     pub fn queue_counters(&self, queue: usize) -> Option<QueueCounters> {
-        self.queues.get(queue).map(Served::counters)
+        self.core.queues.get(queue).map(Served::counters)
     }
 
     pub(crate) fn shared_counters(&self) -> Arc<SharedCounters> {
@@ -210,116 +216,19 @@ impl<T: Transport> Engine<T> {
 
     #[inline]
     fn reap(&mut self) -> u32 {
-        let mut completions = std::mem::take(&mut self.completions);
-        let reaped = self
-            .transport
-            .reap(|completion| completions.push(completion));
-        for completion in completions.drain(..) {
-            self.completed(completion);
-        }
-        self.completions = completions;
-        reaped
-    }
-
-    #[inline]
-    fn completed(&mut self, completion: Completion) {
-        let place = Place::from_user(completion.user);
-        let Some(record) = self
-            .record_mut(place)
-            .filter(|record| record.token == Some(completion.token))
-        else {
-            self.counters.stray += 1;
-            return;
-        };
-        record.token = None;
-        let file = record.file();
-        let align = match completion.result {
-            // Asked for only when it matters: the transfer is short.
-            Ok(_) => self.offset_alignment(file),
-            Err(_) => 1,
-        };
-        let Some(record) = self.record_mut(place) else {
-            return;
-        };
-        match record.advance(completion.result, align) {
-            Next::Finish(result) => self.finish(place, result),
-            Next::Resume => {
-                self.counters.resumed += 1;
-                self.backlog.push_back(place);
-            }
-            Next::Retry => {
-                self.counters.retried += 1;
-                self.backlog.push_back(place);
-            }
-        }
-    }
-
-    #[inline]
-    fn offset_alignment(&self, file: Option<u32>) -> u32 {
-        file.and_then(|index| self.files.entries.at(index))
-            .and_then(|entry| entry.align.as_ref())
-            .map_or(1, |align| align.offset)
-    }
-
-    #[inline]
-    fn record_mut(&mut self, place: Place) -> Option<&mut Record> {
-        self.queues
-            .get_mut(place.queue as usize)?
-            .records
-            .get_mut(place.slot as usize)
-    }
-
-    /// Gives a request its outcome and lets go of everything it held.
-    #[inline]
-    fn finish(&mut self, place: Place, result: Result<u32, Errno>) {
-        let Some(record) = self.record_mut(place) else {
-            return;
-        };
-        let record = std::mem::replace(record, Record::IDLE);
-        let queue = &mut self.queues[place.queue as usize];
-        if record.expires != 0 {
-            self.timed -= 1;
-        }
-        match record.work {
-            Work::None => return,
-            Work::Fence => {}
-            Work::Read(_) => {
-                queue.counters.bytes_read += u64::from(result.unwrap_or(0));
-                queue.order.complete(record.epoch);
-            }
-            Work::Write { transfer, .. } => {
-                queue.counters.bytes_written += u64::from(result.unwrap_or(0));
-                queue.order.complete(record.epoch);
-                let identity = self.files.entries.at(transfer.file).map(|e| e.identity);
-                let backlog = &mut self.backlog;
-                queue.write_finished(
-                    record.sequence,
-                    |awaited| identity == Some(awaited),
-                    |slot| backlog.push_back(Place { slot, ..place }),
-                );
-            }
-            Work::Sync { .. } | Work::Prefetch { .. } => queue.order.complete(record.epoch),
-        }
-        queue.answer(place.slot, result);
-        self.release(&record);
-        self.finish_due_fences(place.queue);
-    }
-
-    #[inline]
-    fn finish_due_fences(&mut self, queue: u32) {
-        while let Some(slot) = self.queues[queue as usize].order.due() {
-            self.finish(Place { queue, slot }, Ok(0));
-        }
+        let core = &mut self.core;
+        self.transport
+            .reap(|completion| core.completed(&completion))
     }
 
     /// Gives waiting requests to the transport, as many as it takes, and submits.
     #[inline]
     fn start(&mut self) -> u32 {
-        while let Some(&place) = self.backlog.front() {
+        while let Some(&place) = self.core.backlog.front() {
             if !self.push(place) {
                 break;
             }
-            self.backlog.pop_front();
+            self.core.backlog.pop_front();
         }
         match self.transport.submit() {
             Ok(started) => started,
@@ -333,13 +242,13 @@ impl<T: Transport> Engine<T> {
     /// Gives a request's next operation to the transport. False if there is no room.
     #[inline]
     fn push(&mut self, place: Place) -> bool {
-        let Some(operation) = self.record_mut(place).and_then(|r| r.operation()) else {
+        let Some(operation) = self.core.record_mut(place).and_then(|r| r.operation()) else {
             return true;
         };
         match self.transport.push(operation, place.to_user()) {
             Ok(token) => {
-                self.counters.operations += 1;
-                if let Some(record) = self.record_mut(place) {
+                self.core.counters.operations += 1;
+                if let Some(record) = self.core.record_mut(place) {
                     record.token = Some(token);
                 }
                 true
@@ -364,7 +273,7 @@ impl<T: Transport> Engine<T> {
             }
             _ => Errno::EIO,
         };
-        self.finish(place, Err(errno));
+        self.core.finish(place, Err(errno));
     }
 
     #[cold]
@@ -379,14 +288,14 @@ impl<T: Transport> Engine<T> {
     #[cold]
     fn beat(&mut self) {
         self.until_beat = BEAT_EVERY;
-        for queue in &mut self.queues {
+        for queue in &mut self.core.queues {
             queue.host.beat();
         }
     }
 
     fn publish_counters(&self) {
-        self.shared.whole.publish(&self.counters);
-        for (queue, shared) in self.queues.iter().zip(&self.shared.queues) {
+        self.shared.whole.publish(&self.core.counters);
+        for (queue, shared) in self.core.queues.iter().zip(&self.shared.queues) {
             shared.publish(&queue.counters());
         }
     }

@@ -4,89 +4,105 @@
 //! next, so a fence delays nobody who came later. A fence is due when its own epoch and every
 //! older one have nothing outstanding; epochs end in order, and so do fences.
 
-use std::collections::VecDeque;
-
-/// No slot.
+/// No slot, or no epoch.
 const NONE: u32 = u32::MAX;
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Epoch {
     outstanding: u32,
     /// First fence that closed the epoch; the others follow in `Order::next`.
     fences: u32,
+    older: u32,
+    /// The next newer epoch; of a free place, the next free one.
+    newer: u32,
 }
 
 impl Epoch {
     const OPEN: Self = Self {
         outstanding: 0,
         fences: NONE,
+        older: NONE,
+        newer: NONE,
     };
 }
 
-/// The order of one queue's requests. Never allocates after its creation: an epoch that has not
-/// ended holds at least one fence, so there are at most as many as slots, and the open one.
+/// The order of one queue's requests. Never allocates after its creation: an epoch that is closed
+/// holds at least one request or fence, so there are at most as many as slots, and the open one.
 #[derive(Debug)]
 pub(crate) struct Order {
-    epochs: VecDeque<Epoch>,
-    /// Number of the oldest epoch.
-    oldest: u64,
+    /// In the order of `Epoch::newer`, from `oldest` to `open`; and the free places from `free`.
+    epochs: Box<[Epoch]>,
+    oldest: u32,
+    open: u32,
+    free: u32,
     /// For each slot that holds a fence, the next fence of its epoch.
     next: Box<[u32]>,
 }
 
 impl Order {
     pub(crate) fn new(slots: u32) -> Self {
-        let mut epochs = VecDeque::with_capacity(slots as usize + 2);
-        epochs.push_back(Epoch::OPEN);
+        let mut epochs: Box<[Epoch]> = vec![Epoch::OPEN; slots as usize + 1].into();
+        for (place, epoch) in (1..=slots).zip(&mut epochs[1..]) {
+            epoch.newer = if place < slots { place + 1 } else { NONE };
+        }
         Self {
             epochs,
             oldest: 0,
+            open: 0,
+            free: if slots > 0 { 1 } else { NONE },
             next: vec![NONE; slots as usize].into(),
         }
     }
 
     /// Admits a request; the epoch to complete it with.
     #[inline]
-    pub(crate) fn admit(&mut self) -> u64 {
-        if let Some(open) = self.epochs.back_mut() {
-            open.outstanding += 1;
-        }
-        self.oldest + self.epochs.len() as u64 - 1
+    pub(crate) fn admit(&mut self) -> u32 {
+        self.epochs[self.open as usize].outstanding += 1;
+        self.open
     }
 
     /// Admits a fence; its epoch.
-    pub(crate) fn fence(&mut self, slot: u32) -> u64 {
-        if let Some(open) = self.epochs.back_mut() {
-            self.next[slot as usize] = open.fences;
-            open.fences = slot;
-        }
-        self.oldest + self.epochs.len() as u64 - 1
+    pub(crate) fn fence(&mut self, slot: u32) -> u32 {
+        let open = &mut self.epochs[self.open as usize];
+        self.next[slot as usize] = open.fences;
+        open.fences = slot;
+        self.open
     }
 
     /// Ends a pass: what comes next belongs to a new epoch, if this one has a fence.
     #[inline]
     pub(crate) fn close(&mut self) {
-        if self.epochs.back().is_some_and(|open| open.fences != NONE) {
-            self.epochs.push_back(Epoch::OPEN);
+        if self.epochs[self.open as usize].fences != NONE && self.free != NONE {
+            self.open_next();
         }
+    }
+
+    fn open_next(&mut self) {
+        let (closed, opened) = (self.open, self.free);
+        let epoch = &mut self.epochs[opened as usize];
+        self.free = epoch.newer;
+        *epoch = Epoch {
+            older: closed,
+            ..Epoch::OPEN
+        };
+        self.epochs[closed as usize].newer = opened;
+        self.open = opened;
     }
 
     /// Counts a request out of its epoch.
     #[inline]
-    pub(crate) fn complete(&mut self, epoch: u64) {
-        if let Some(epoch) = self.epoch_mut(epoch) {
-            epoch.outstanding -= 1;
-        }
+    pub(crate) fn complete(&mut self, epoch: u32) {
+        self.epochs[epoch as usize].outstanding -= 1;
+        self.end_if_empty(epoch);
     }
 
     /// Takes a fence that will not wait any longer out of its epoch.
-    pub(crate) fn forget_fence(&mut self, epoch: u64, slot: u32) {
+    pub(crate) fn forget_fence(&mut self, epoch: u32, slot: u32) {
         let after = std::mem::replace(&mut self.next[slot as usize], NONE);
-        let Some(first) = self.epoch_mut(epoch).map(|epoch| &mut epoch.fences) else {
-            return;
-        };
+        let first = &mut self.epochs[epoch as usize].fences;
         if *first == slot {
             *first = after;
+            self.end_if_empty(epoch);
             return;
         }
         let mut fence = *first;
@@ -103,29 +119,37 @@ impl Order {
     /// The next fence that is due, taken out.
     #[inline]
     pub(crate) fn due(&mut self) -> Option<u32> {
-        loop {
-            let closed = self.epochs.len() > 1;
-            let front = self.epochs.front_mut()?;
-            if front.outstanding != 0 {
-                return None;
-            }
-            if front.fences != NONE {
-                let slot = front.fences;
-                front.fences = std::mem::replace(&mut self.next[slot as usize], NONE);
-                return Some(slot);
-            }
-            if !closed {
-                return None;
-            }
-            self.epochs.pop_front();
-            self.oldest += 1;
+        let oldest = &mut self.epochs[self.oldest as usize];
+        if oldest.outstanding != 0 || oldest.fences == NONE {
+            return None;
         }
+        let slot = oldest.fences;
+        oldest.fences = std::mem::replace(&mut self.next[slot as usize], NONE);
+        self.end_if_empty(self.oldest);
+        Some(slot)
     }
 
+    /// Takes a closed epoch that nothing belongs to any more out of the order.
     #[inline]
-    fn epoch_mut(&mut self, epoch: u64) -> Option<&mut Epoch> {
-        let index = epoch.checked_sub(self.oldest)?;
-        self.epochs.get_mut(usize::try_from(index).ok()?)
+    fn end_if_empty(&mut self, place: u32) {
+        let Epoch {
+            outstanding,
+            fences,
+            older,
+            newer,
+        } = self.epochs[place as usize];
+        if outstanding != 0 || fences != NONE || place == self.open {
+            return;
+        }
+        // A closed epoch has a newer one.
+        self.epochs[newer as usize].older = older;
+        if older == NONE {
+            self.oldest = newer;
+        } else {
+            self.epochs[older as usize].newer = newer;
+        }
+        self.epochs[place as usize].newer = self.free;
+        self.free = place;
     }
 }
 
@@ -188,22 +212,55 @@ mod tests {
         }
     }
 
+    /// Epochs in the order, walked both ways.
+    fn epochs(order: &Order) -> usize {
+        let walk = |from: u32, step: fn(&Epoch) -> u32| {
+            std::iter::successors(Some(from), |&place| {
+                Some(step(&order.epochs[place as usize])).filter(|&place| place != NONE)
+            })
+            .count()
+        };
+        let count = walk(order.oldest, |epoch| epoch.newer);
+        assert_eq!(count, walk(order.open, |epoch| epoch.older));
+        count
+    }
+
     #[test]
     fn epochs_do_not_pile_up() {
         let mut order = Order::new(4);
-        let capacity = order.epochs.capacity();
         for _ in 0..1000 {
-            for slot in 0..3 {
-                order.admit();
+            let admitted = [0, 1, 2].map(|slot| {
+                let epoch = order.admit();
                 order.fence(slot);
                 order.close();
-            }
-            for epoch in order.oldest..order.oldest + 3 {
+                epoch
+            });
+            for epoch in admitted {
                 order.complete(epoch);
             }
             assert_eq!(all_due(&mut order), [0, 1, 2]);
-            assert_eq!(order.epochs.len(), 1);
+            assert_eq!(epochs(&order), 1);
         }
-        assert_eq!(order.epochs.capacity(), capacity, "never grew");
+    }
+
+    #[test]
+    fn epochs_without_a_fence_end_wherever_they_are() {
+        let mut order = Order::new(4);
+        let for_ever = order.admit();
+        order.fence(3);
+        order.close();
+        for _ in 0..1000 {
+            let early = order.admit();
+            let epoch = order.fence(0);
+            order.close();
+            let late = order.admit();
+            order.forget_fence(epoch, 0);
+            order.complete(early);
+            order.complete(late);
+            assert_eq!(epochs(&order), 2);
+        }
+        order.complete(for_ever);
+        assert_eq!(all_due(&mut order), [3]);
+        assert_eq!(epochs(&order), 1);
     }
 }

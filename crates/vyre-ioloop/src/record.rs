@@ -41,7 +41,7 @@ pub(crate) struct Record {
     /// The operation in flight, while there is one.
     pub(crate) token: Option<Token>,
     /// Epoch of the queue's order.
-    pub(crate) epoch: u64,
+    pub(crate) epoch: u32,
     /// Number of the claim in its queue.
     pub(crate) sequence: u64,
     /// Microseconds of the engine's clock; 0 is never.

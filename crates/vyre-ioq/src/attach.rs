@@ -184,7 +184,9 @@ impl Geometry {
 
     /// Bytes from the start of the region to the end of the last slot.
     pub const fn bytes(&self) -> usize {
-        self.first + self.slots as usize * self.stride()
+        // Saturating: before the checks, the numbers may be anybody's.
+        self.first
+            .saturating_add((self.slots as usize).saturating_mul(self.stride()))
     }
 
     /// First word of a slot. `slot` must be below [`slots`](Self::slots).
@@ -248,8 +250,9 @@ impl Geometry {
     }
 }
 
-/// Reads line 0 of the header, once, into a private image. Relaxed: whoever hands the memory over
-/// orders the creator's stores before this.
+/// Reads line 0 of the header, once, into a private image. The magic comes first, with acquire: it
+/// pairs with the release in [`initialise`](crate::header::initialise), so that whoever sees the
+/// magic sees the rest.
 fn read_header(region: &Region) -> Result<HeaderImage, AttachError> {
     if region.len() < abi::HEADER_BYTES {
         return Err(AttachError::TooShort {
@@ -258,11 +261,14 @@ fn read_header(region: &Region) -> Result<HeaderImage, AttachError> {
         });
     }
     let line = region.words::<16>(0);
-    let words: [u32; 16] = core::array::from_fn(|word| line.load(word, Ordering::Relaxed));
+    let mut words = [line.load(header_word::MAGIC, Ordering::Acquire); 16];
+    for (word, copy) in words.iter_mut().enumerate().skip(1) {
+        *copy = line.load(word, Ordering::Relaxed);
+    }
     Ok(bytemuck::cast(words))
 }
 
-/// Checks a header against every rule, in the order of the words.
+/// Checks a header against every rule.
 pub(crate) fn check_header(region: &Region) -> Result<(Geometry, Features, u64), AttachError> {
     let address = region.as_ptr().addr();
     if !address.is_multiple_of(abi::HEADER_ALIGN) {

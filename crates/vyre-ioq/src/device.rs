@@ -1,6 +1,6 @@
 //! The device's end: reserves a slot, publishes a request, polls for the outcome, recycles.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::abi::{MAX_SLOTS, status, word};
 use crate::attach::{AttachError, Geometry, check_header};
@@ -15,7 +15,12 @@ mod wait;
 #[cfg(feature = "std")]
 pub use wait::WaitError;
 
-const LOCK_WORDS: usize = (MAX_SLOTS / u64::BITS) as usize;
+// Words of the machine: not every one has 64-bit atomics.
+const LOCK_WORDS: usize = (MAX_SLOTS / usize::BITS) as usize;
+
+/// Names every [`DeviceQueue`] of the process, so that a ticket fits the one that gave it out. An
+/// address would not do: the next queue may get the same memory.
+static NEXT_IDENTITY: AtomicUsize = AtomicUsize::new(0);
 
 /// Every slot is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,7 +77,8 @@ pub struct DeviceQueue {
     geometry: Geometry,
     features: Features,
     id: u64,
-    locks: [AtomicU64; LOCK_WORDS],
+    identity: usize,
+    locks: [AtomicUsize; LOCK_WORDS],
 }
 
 impl DeviceQueue {
@@ -100,7 +106,9 @@ impl DeviceQueue {
             geometry,
             features,
             id,
-            locks: [const { AtomicU64::new(0) }; LOCK_WORDS],
+            // Relaxed: only that the values differ matters.
+            identity: NEXT_IDENTITY.fetch_add(1, Ordering::Relaxed),
+            locks: [const { AtomicUsize::new(0) }; LOCK_WORDS],
         }
     }
 
@@ -192,14 +200,14 @@ impl DeviceQueue {
     /// [`QueueFull`] if there is none.
     pub fn reserve(&self) -> Result<Ticket, QueueFull> {
         let slots = self.geometry.slots();
-        for (group, lock) in (0..slots.div_ceil(u64::BITS)).zip(&self.locks) {
-            let first = group * u64::BITS;
-            let absent = u64::MAX.checked_shl(slots - first).unwrap_or(0);
+        for (group, lock) in (0..slots.div_ceil(usize::BITS)).zip(&self.locks) {
+            let first = group * usize::BITS;
+            let absent = usize::MAX.checked_shl(slots - first).unwrap_or(0);
             let mut refused = absent;
             loop {
                 let taken = lock.load(Ordering::Relaxed) | refused;
                 let bit = taken.trailing_ones();
-                if bit == u64::BITS {
+                if bit == usize::BITS {
                     break;
                 }
                 // Acquire, paired with the release in `unlock`: the last user's recycling store
@@ -210,7 +218,7 @@ impl DeviceQueue {
                 if self.is_free(first + bit) {
                     return Ok(Ticket {
                         slot: first + bit,
-                        queue: self.identity(),
+                        queue: self.identity,
                     });
                 }
                 self.unlock(first + bit);
@@ -268,21 +276,14 @@ impl DeviceQueue {
     /// Release, paired with the acquire in `reserve`.
     #[inline]
     fn unlock(&self, slot: u32) {
-        let bit = 1 << (slot % u64::BITS);
-        self.locks[(slot / u64::BITS) as usize].fetch_and(!bit, Ordering::Release);
-    }
-
-    /// Tells tickets of different queues apart.
-    #[inline]
-    fn identity(&self) -> usize {
-        self.region.as_ptr().addr()
+        let bit = 1 << (slot % usize::BITS);
+        self.locks[(slot / usize::BITS) as usize].fetch_and(!bit, Ordering::Release);
     }
 
     #[inline]
     fn assert_ours(&self, ticket: &Ticket) {
         assert_eq!(
-            ticket.queue,
-            self.identity(),
+            ticket.queue, self.identity,
             "the ticket belongs to another queue"
         );
     }

@@ -78,7 +78,7 @@ pub(crate) fn initialise(region: &Region, layout: &QueueLayout) {
         queue_id: [id as u32, (id >> 32) as u32],
         reserved: [0; 6],
     });
-    // The magic comes last: its release orders the rest of the queue before it.
+    // The magic comes last, with release: it pairs with the acquire in `attach::read_header`.
     for (word, &value) in image.iter().enumerate().skip(1) {
         words.store(word, value, Ordering::Relaxed);
     }

@@ -7,10 +7,17 @@ use crate::abi::{SlotImage, status, word};
 use crate::attach::{AttachError, Geometry, QueueLayout};
 use crate::errno::Errno;
 use crate::header::{self, Header, LoopState};
-use crate::ledger::SlotSet;
+use crate::ledger::{GROUP, SlotSet};
 use crate::region::Region;
 use crate::request::Op;
 use crate::state::{self, Observation, PeerFault};
+
+/// What a look at a group of slots found: a bit for each.
+#[derive(Clone, Copy)]
+struct Found {
+    requests: u64,
+    faults: u64,
+}
 
 /// What a sweep may claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,9 +42,10 @@ pub struct Claim {
 /// How often the device broke the protocol, as far as the host saw. None of it was followed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostFaults {
-    /// [`PeerFault::UnknownStatus`]; counted once for as long as the slot stays in such a state.
+    /// [`PeerFault::UnknownStatus`]; a slot counts once until it is claimed next, however often
+    /// it is swept.
     pub unknown_status: u64,
-    /// [`PeerFault::ForgedClaim`]; counted likewise.
+    /// [`PeerFault::ForgedClaim`]; a slot counts once for this and the above together.
     pub forged_claim: u64,
     /// [`PeerFault::Overwritten`]; seen, and counted, when the slot is completed.
     pub overwritten: u64,
@@ -170,31 +178,79 @@ impl HostQueue {
         accept: Accept,
         mut sink: impl FnMut(Claim),
     ) -> u32 {
+        let end = slots.end.min(self.geometry.slots());
         let mut claimed = 0;
-        for slot in slots.start..slots.end.min(self.geometry.slots()) {
-            if self.owed.contains(slot) {
-                continue;
+        let mut first = slots.start;
+        while first < end {
+            let next = ((first / GROUP + 1) * GROUP).min(end);
+            let found = self.look(first..next);
+            if found.faults != 0 {
+                self.count_faults(first, found.faults);
             }
-            let found = self.status(slot, Ordering::Acquire);
-            if found == status::EMPTY {
-                continue;
-            }
-            match state::observe(false, found) {
-                Observation::Request => {
-                    let image = self.image(slot);
-                    let ordered = Op::from_word(image.op).is_some_and(Op::is_ordered);
-                    if accept == Accept::Unordered && ordered {
-                        continue;
-                    }
-                    self.claim(slot);
-                    claimed += 1;
-                    sink(Claim { slot, image });
+            let mut requests = found.requests;
+            while requests != 0 {
+                let slot = first + requests.trailing_zeros();
+                requests &= requests - 1;
+                let image = self.image(slot);
+                let ordered = Op::from_word(image.op).is_some_and(Op::is_ordered);
+                if accept == Accept::Unordered && ordered {
+                    continue;
                 }
-                Observation::Fault(fault) => self.count_once(slot, fault),
-                Observation::Idle | Observation::Owed => {}
+                self.claim(slot);
+                claimed += 1;
+                sink(Claim { slot, image });
             }
+            first = next;
         }
         claimed
+    }
+
+    /// Looks at the statuses of up to a group of slots, leaving out those that are owed an
+    /// outcome. The loads are independent of each other, so that their cache misses overlap.
+    #[inline]
+    fn look(&self, slots: Range<u32>) -> Found {
+        let owed = self.owed.bits(slots.clone());
+        let nothing = Found {
+            requests: 0,
+            faults: 0,
+        };
+        if owed.count_ones() as usize == slots.len() {
+            return nothing;
+        }
+        let stride = self.geometry.stride() / size_of::<u32>();
+        let first = self.geometry.slot_word(slots.start) + word::STATUS;
+        let statuses = self.region.column(first, stride, slots.len());
+        // Most often there is nothing: EMPTY, and OK that nobody has taken. Relaxed: whatever is
+        // decided on is loaded again.
+        let any = (0..slots.len()).fold(0, |any, at| any | statuses.load(at, Ordering::Relaxed));
+        if any & !status::OK == 0 {
+            return nothing;
+        }
+        let mut found = nothing;
+        for at in 0..slots.len() {
+            // Acquire: the rest of a published slot is read after this.
+            let observation = state::observe(false, statuses.load(at, Ordering::Acquire));
+            found.requests |= u64::from(observation == Observation::Request) << at;
+            found.faults |= u64::from(matches!(observation, Observation::Fault(_))) << at;
+        }
+        found.requests &= !owed;
+        found.faults &= !owed;
+        found
+    }
+
+    #[cold]
+    fn count_faults(&mut self, first: u32, mut faults: u64) {
+        while faults != 0 {
+            let slot = first + faults.trailing_zeros();
+            faults &= faults - 1;
+            // Loaded again: a device that changed it meanwhile has not earned a better count.
+            let found = self.status(slot, Ordering::Relaxed);
+            if let Observation::Fault(fault) = state::observe(false, found)
+                && self.faulty.insert(slot)
+            {
+                self.faults.count(fault);
+            }
+        }
     }
 
     /// Answers a claimed slot: with the bytes moved, or with an errno.
@@ -271,23 +327,34 @@ impl HostQueue {
             .load(word::STATUS, order)
     }
 
-    /// Reads each word of a published slot once. Relaxed: the acquire of its status came before.
+    /// Reads each word of a published slot once; the status was read before, with acquire, so that
+    /// relaxed loads are enough for the rest.
     #[inline]
     fn image(&self, slot: u32) -> SlotImage {
         let first = self.geometry.slot_word(slot);
-        let mut words = [0; 16];
-        if self.geometry.is_bare() {
-            let shared = self.region.words::<8>(first);
-            for (word, copy) in words.iter_mut().enumerate().take(8) {
-                *copy = shared.load(word, Ordering::Relaxed);
-            }
-        } else {
-            let shared = self.region.words::<16>(first);
-            for (word, copy) in words.iter_mut().enumerate() {
-                *copy = shared.load(word, Ordering::Relaxed);
-            }
+        let words = self.region.words::<8>(first);
+        let load = |word| words.load(word, Ordering::Relaxed);
+        let mut image = SlotImage {
+            op: load(word::OP),
+            source: load(word::SOURCE),
+            destination: load(word::DESTINATION),
+            file_offset_low: load(word::FILE_OFFSET_LOW),
+            file_offset_high: load(word::FILE_OFFSET_HIGH),
+            count: load(word::COUNT),
+            status: status::PUBLISHED,
+            tag: load(word::TAG),
+            ..SlotImage::default()
+        };
+        if !self.geometry.is_bare() {
+            let words = self.region.words::<16>(first);
+            let load = |word| words.load(word, Ordering::Relaxed);
+            image.buffer_offset_low = load(word::BUFFER_OFFSET_LOW);
+            image.buffer_offset_high = load(word::BUFFER_OFFSET_HIGH);
+            image.flags = load(word::FLAGS);
+            image.deadline = load(word::DEADLINE);
+            image.reserved = core::array::from_fn(|index| load(word::RESERVED + index));
         }
-        bytemuck::cast(words)
+        image
     }
 
     /// Takes a slot into the ledger and tells the device. Relaxed: CLAIMED orders nothing, the
@@ -302,13 +369,6 @@ impl HostQueue {
             status::CLAIMED,
             Ordering::Relaxed,
         );
-    }
-
-    #[cold]
-    fn count_once(&mut self, slot: u32, fault: PeerFault) {
-        if self.faulty.insert(slot) {
-            self.faults.count(fault);
-        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use crate::abi::MAX_SLOTS;
 
-const GROUP: u32 = u64::BITS;
+/// Slots that share a word of the set.
+pub(crate) const GROUP: u32 = u64::BITS;
 const GROUPS: usize = (MAX_SLOTS / GROUP) as usize;
 
 /// A set of slots of one queue.
@@ -17,6 +18,13 @@ impl SlotSet {
     #[inline]
     pub(crate) fn contains(&self, slot: u32) -> bool {
         self.0[Self::group(slot)] & Self::bit(slot) != 0
+    }
+
+    /// One bit for each of a few slots, which lie in one group.
+    #[inline]
+    pub(crate) fn bits(&self, slots: core::ops::Range<u32>) -> u64 {
+        let ones = u64::MAX >> (GROUP - slots.len() as u32);
+        self.0[Self::group(slots.start)] >> (slots.start % GROUP) & ones
     }
 
     /// Adds a slot; whether it was absent.

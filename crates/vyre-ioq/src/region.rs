@@ -26,7 +26,7 @@ const WORD: usize = size_of::<u32>();
 #[derive(Clone)]
 pub struct Region {
     base: NonNull<AtomicU32>,
-    words: usize,
+    len: usize,
     #[cfg(feature = "alloc")]
     owner: Option<Arc<dyn Any + Send + Sync>>,
 }
@@ -38,7 +38,7 @@ unsafe impl Send for Region {}
 unsafe impl Sync for Region {}
 
 impl Region {
-    /// Names `len` bytes at `base`. A length that is no multiple of four is rounded down.
+    /// Names `len` bytes at `base`. Bytes past the last whole word are never touched.
     ///
     /// # Errors
     /// [`AttachError::Misaligned`] if `base` is not aligned to four bytes.
@@ -57,7 +57,7 @@ impl Region {
         }
         Ok(Self {
             base: base.cast(),
-            words: len / WORD,
+            len,
             #[cfg(feature = "alloc")]
             owner: None,
         })
@@ -70,7 +70,8 @@ impl Region {
     /// [`AttachError::Misaligned`] if `base` is not aligned to four bytes.
     ///
     /// # Safety
-    /// As for [`from_raw_parts`](Self::from_raw_parts), for as long as `owner` lives.
+    /// As for [`from_raw_parts`](Self::from_raw_parts), for as long as `owner` lives; moving `owner`
+    /// must neither move the bytes nor end the validity of `base`, as moving a `Box` would.
     #[cfg(feature = "alloc")]
     pub unsafe fn from_owner(
         base: NonNull<u8>,
@@ -83,33 +84,58 @@ impl Region {
         Ok(region)
     }
 
-    /// Zeroed memory of at least `len` bytes from the global allocator, aligned to a page: for a
-    /// queue between threads of one process.
+    /// Zeroed memory of `len` bytes from the global allocator, aligned to a page: for a queue
+    /// between threads of one process.
     ///
     /// # Errors
     /// [`AttachError::OutOfMemory`] if the allocator has none.
     #[cfg(feature = "alloc")]
     pub fn allocate(len: usize) -> Result<Self, AttachError> {
         let pages = Pages::zeroed(len)?;
-        let (base, len) = (pages.base, pages.layout.size());
-        // SAFETY: `pages` owns the bytes, is their only name besides the region, and frees them
-        // when the region drops it.
-        unsafe { Self::from_owner(base, len, pages) }
+        // SAFETY: `pages` owns at least `len` bytes, is their only name besides the region, and
+        // frees them when the last clone of the region drops it.
+        unsafe { Self::from_owner(pages.base, len, pages) }
     }
 
     /// Length in bytes.
     pub fn len(&self) -> usize {
-        self.words * WORD
+        self.len
     }
 
     /// Whether the region holds no word at all.
     pub fn is_empty(&self) -> bool {
-        self.words == 0
+        self.words_len() == 0
     }
 
     /// Address of the first byte.
     pub fn as_ptr(&self) -> *mut u8 {
         self.base.as_ptr().cast()
+    }
+
+    #[inline]
+    const fn words_len(&self) -> usize {
+        self.len / WORD
+    }
+
+    /// The word `first`, and the words every `stride` words after it, `count` in all.
+    ///
+    /// # Panics
+    /// If they are not all inside the region. Callers pass geometry that attach has checked.
+    #[inline]
+    pub(crate) fn column(&self, first: usize, stride: usize, count: usize) -> Column<'_> {
+        let words = self.words_len();
+        assert!(
+            first < words && count.saturating_sub(1).saturating_mul(stride) < words - first,
+            "{count} words from {first} on, {stride} apart, are outside a region of {words} words"
+        );
+        // SAFETY: `first` is inside the region.
+        let base = unsafe { self.base.add(first) };
+        Column {
+            base,
+            stride,
+            count,
+            region: PhantomData,
+        }
     }
 
     /// `N` words from `first` on: one bounds check for many accesses.
@@ -118,10 +144,10 @@ impl Region {
     /// If they are not all inside the region. Callers pass geometry that attach has checked.
     #[inline]
     pub(crate) fn words<const N: usize>(&self, first: usize) -> Words<'_, N> {
+        let words = self.words_len();
         assert!(
-            first <= self.words && N <= self.words - first,
-            "words {first}..+{N} are outside a region of {} words",
-            self.words
+            first <= words && N <= words - first,
+            "words {first}..+{N} are outside a region of {words} words"
         );
         // SAFETY: `first` is at most the number of words, so the result is inside the mapping or
         // one past its end.
@@ -130,6 +156,29 @@ impl Region {
             base,
             region: PhantomData,
         }
+    }
+}
+
+/// The same word of `count` records that lie `stride` words apart: one bounds check for all.
+#[derive(Clone, Copy)]
+pub(crate) struct Column<'r> {
+    base: NonNull<AtomicU32>,
+    stride: usize,
+    count: usize,
+    region: PhantomData<&'r Region>,
+}
+
+impl Column<'_> {
+    /// Reads the word of one record.
+    #[inline]
+    pub(crate) fn load(self, record: usize, order: Ordering) -> u32 {
+        assert!(record < self.count, "record {record} of {}", self.count);
+        // SAFETY: `Region::column` checked that the last record's word is inside the region.
+        let word = unsafe { self.base.add(record * self.stride) };
+        // SAFETY: valid, aligned and only accessed atomically (`Region`'s contract); the reference
+        // dies with the expression.
+        let shared = unsafe { word.as_ref() };
+        u32::from_le(shared.load(order))
     }
 }
 

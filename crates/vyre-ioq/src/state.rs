@@ -9,9 +9,9 @@
 //! ```
 //!
 //! Each state names the one side that may leave it, so that no word ever has two writers and no
-//! read-modify-write has to cross the boundary. [`step`] judges a change; [`observe`] judges what
-//! the host finds, given what its ledger says it owes. The host end, the device end and the
-//! property tests all call these two.
+//! read-modify-write has to cross the boundary. [`observe`] judges what the host finds, given what
+//! its ledger says it owes: the host end calls it on every status word that it reads. [`step`]
+//! judges a change by either side: tests, models and mock peers hold both ends to it.
 
 use crate::abi::status;
 

@@ -7,7 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use vyre_io::{Buffer, BufferHandle, BufferTable, DeviceQueue, Errno, FileHandle, Request, Ticket};
+use vyre_io::{
+    Buffer, BufferHandle, BufferTable, DeviceQueue, Errno, FileHandle, LoopState, Request, Ticket,
+};
 
 use super::plan::{BlockNumbers, Plan, pin};
 use super::stamp;
@@ -19,10 +21,9 @@ use crate::failure::Failure;
 const SAMPLE: u64 = 256;
 /// Blocks read again and verified after the clock has stopped.
 const VERIFY: u64 = 4096;
-/// Polls of the oldest request before the lane looks at a younger one.
-const PATIENCE: u32 = 64;
-/// Fruitless rounds over all requests before the lane offers its core to others.
-const YIELD_AFTER: u32 = 16;
+/// Polls of the oldest request before the lane looks at the others: some 50 µs. Each look takes a
+/// cache line away from the loop that is about to write to it.
+const PATIENCE: u32 = 2048;
 /// Latencies are recorded from a nanosecond to a minute, to three digits.
 const LONGEST: u64 = 60_000_000_000;
 
@@ -175,12 +176,16 @@ impl<'a> Lanes<'a> {
                 .map(|number| {
                     let device = &devices[self.plan.queue_of(number) as usize];
                     let barrier = &barrier;
-                    scope.spawn(move || {
+                    let lane = move || {
                         pin(self.plan.lane_core(number));
                         let mut lane = Lane::new(self, device, number);
                         barrier.wait();
                         lane.run(time)
-                    })
+                    };
+                    thread::Builder::new()
+                        .name(format!("lane-{number}"))
+                        .spawn_scoped(scope, lane)
+                        .unwrap_or_else(|error| panic!("no thread for a lane: {error}"))
                 })
                 .collect();
             lanes
@@ -320,42 +325,41 @@ impl<'a> Lane<'a> {
         Request::write(file, offset, size).from(pool, place).exact()
     }
 
-    /// Waits for a request, or for another of this lane's that is faster. Returns when that was,
-    /// and the place that is free again.
+    /// Waits for the oldest request, or for another of this lane's that is faster. Returns when that
+    /// was, and the place that is free again.
     fn settle(&mut self, mut flight: Flight) -> Result<(Instant, u64), Failure> {
-        let mut rounds = 0_u32;
+        let mut polls = PATIENCE;
         loop {
-            for _ in 0..PATIENCE {
-                match self.device.take(flight.ticket) {
-                    Ok(outcome) => {
-                        let now = Instant::now();
-                        let since = flight.since;
-                        self.count(flight.offset, flight.place, outcome.bytes(), now - since);
-                        return Ok((now, flight.place));
-                    }
-                    Err(ticket) => flight.ticket = ticket,
+            match self.device.take(flight.ticket) {
+                Ok(outcome) => {
+                    let now = Instant::now();
+                    let took = now - flight.since;
+                    self.count(flight.offset, flight.place, outcome.bytes(), took);
+                    return Ok((now, flight.place));
                 }
-                std::hint::spin_loop();
+                Err(ticket) => flight.ticket = ticket,
             }
-            self.flights.push_back(flight);
-            rounds += 1;
-            if rounds.is_multiple_of(YIELD_AFTER) {
-                if self
-                    .device
-                    .host_state()
-                    .is_some_and(vyre_io::LoopState::is_gone)
-                {
-                    return Err(Failure::Requests {
-                        failed: self.flights.len() as u64,
-                        first: Errno::ECANCELED.into(),
-                    });
-                }
-                thread::yield_now();
+            std::hint::spin_loop();
+            polls -= 1;
+            if polls > 0 {
+                continue;
             }
-            let Some(oldest) = self.flights.pop_front() else {
-                unreachable!("one was just pushed")
-            };
-            flight = oldest;
+            polls = PATIENCE;
+            if self.device.host_state().is_some_and(LoopState::is_gone) {
+                return Err(Failure::Requests {
+                    failed: self.flights.len() as u64 + 1,
+                    first: Errno::ECANCELED.into(),
+                });
+            }
+            thread::yield_now();
+            // At most one of them: the oldest gets the next turn.
+            let ready = self
+                .flights
+                .iter()
+                .position(|other| self.device.poll(&other.ticket).is_some());
+            if let Some(other) = ready.and_then(|index| self.flights.get_mut(index)) {
+                std::mem::swap(other, &mut flight);
+            }
         }
     }
 

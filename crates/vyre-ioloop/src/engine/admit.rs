@@ -11,26 +11,27 @@ impl<T: Transport> Engine<T> {
     /// Claims what is published in one queue and takes it in, or refuses it.
     #[inline]
     pub(super) fn claim(&mut self, queue: usize) -> u32 {
-        let served = &mut self.queues[queue];
+        let served = &mut self.core.queues[queue];
         if !served.sweep() {
             return 0;
         }
         let mut claims = std::mem::take(&mut served.claims);
         let claimed = claims.len() as u32;
         served.counters.claimed += u64::from(claimed);
-        for claim in claims.drain(..) {
+        for claim in &claims {
             let place = Place {
                 queue: queue as u32,
                 slot: claim.slot,
             };
-            if let Err(errno) = self.admit(place, &claim) {
-                self.queues[queue].answer(claim.slot, Err(errno));
+            if let Err(errno) = self.admit(place, claim) {
+                self.core.queues[queue].answer(claim.slot, Err(errno));
             }
         }
-        let served = &mut self.queues[queue];
+        let served = &mut self.core.queues[queue];
+        claims.clear();
         served.claims = claims;
         served.order.close();
-        self.finish_due_fences(queue as u32);
+        self.core.finish_due_fences(queue as u32);
         claimed
     }
 
@@ -42,7 +43,7 @@ impl<T: Transport> Engine<T> {
             return Err(Errno::ECANCELED);
         }
         let request = Request::decode(&claim.image).map_err(|error| error.errno())?;
-        let plan = resolve(&self.files, &self.buffers, &request)?;
+        let plan = resolve(&self.core.files, &self.core.buffers, &request)?;
         let work = match plan {
             Plan::Read(transfer) => Work::Read(transfer),
             Plan::Write(transfer) => Work::Write {
@@ -59,14 +60,14 @@ impl<T: Transport> Engine<T> {
             expires: self.expiry(request.deadline),
             ..Record::IDLE
         };
-        self.acquire(&record);
-        self.queues[place.queue as usize].admit(place.slot, record);
+        self.core.acquire(&record);
+        self.core.queues[place.queue as usize].admit(place.slot, record);
         self.begin(place, work);
         Ok(())
     }
 
     fn plan_sync(&self, file: u32) -> Result<Work, Errno> {
-        let entry = self.files.entries.at(file).ok_or(Errno::EBADF)?;
+        let entry = self.core.files.entries.at(file).ok_or(Errno::EBADF)?;
         Ok(Work::Sync {
             file,
             identity: entry.identity,
@@ -80,18 +81,20 @@ impl<T: Transport> Engine<T> {
         match work {
             Work::Fence => return,
             Work::Read(transfer) | Work::Write { transfer, .. } if transfer.len == 0 => {
-                self.finish(place, Ok(0));
+                self.core.finish(place, Ok(0));
                 return;
             }
             Work::Sync { .. } => {
-                let files = &self.files;
-                let waits =
-                    self.queues[place.queue as usize].hold_sync(place.slot, |file, identity| {
+                let files = &self.core.files;
+                let waits = self.core.queues[place.queue as usize].hold_sync(
+                    place.slot,
+                    |file, identity| {
                         files
                             .entries
                             .at(file)
                             .is_some_and(|entry| entry.identity == identity)
-                    });
+                    },
+                );
                 if waits {
                     return;
                 }
@@ -99,9 +102,9 @@ impl<T: Transport> Engine<T> {
             _ => {}
         }
         // First come, first served: nobody overtakes those who wait for room.
-        if !self.backlog.is_empty() || !self.push(place) {
-            self.counters.deferred += 1;
-            self.backlog.push_back(place);
+        if !self.core.backlog.is_empty() || !self.push(place) {
+            self.core.counters.deferred += 1;
+            self.core.backlog.push_back(place);
         }
     }
 
@@ -113,7 +116,7 @@ impl<T: Transport> Engine<T> {
             return 0;
         }
         let expires = self.now() + u64::from(deadline);
-        self.timed += 1;
+        self.core.timed += 1;
         self.next_expiry = self.next_expiry.min(expires);
         expires
     }
@@ -133,16 +136,16 @@ impl<T: Transport> Engine<T> {
         }
         let mut expired = 0;
         self.next_expiry = u64::MAX;
-        for queue in 0..self.queues.len() as u32 {
-            for slot in 0..self.queues[queue as usize].records.len() as u32 {
-                let record = &self.queues[queue as usize].records[slot as usize];
+        for queue in 0..self.core.queues.len() as u32 {
+            for slot in 0..self.core.queues[queue as usize].records.len() as u32 {
+                let record = &self.core.queues[queue as usize].records[slot as usize];
                 if record.expires == 0 || record.cancelled.is_some() {
                     continue;
                 }
                 if record.expires > now {
                     self.next_expiry = self.next_expiry.min(record.expires);
                 } else if self.cancel(Place { queue, slot }, Errno::ETIMEDOUT) {
-                    self.counters.timed_out += 1;
+                    self.core.counters.timed_out += 1;
                     expired += 1;
                 } else {
                     // No room to ask the kernel: again in the next pass.
@@ -156,7 +159,7 @@ impl<T: Transport> Engine<T> {
     /// Ends a request early with `reason`, now or as soon as the kernel lets go of its buffer.
     /// False if the kernel could not be asked yet.
     pub(super) fn cancel(&mut self, place: Place, reason: Errno) -> bool {
-        let served = &mut self.queues[place.queue as usize];
+        let served = &mut self.core.queues[place.queue as usize];
         let record = &mut served.records[place.slot as usize];
         if let Some(token) = record.token {
             if !self.transport.cancel(token) {
@@ -170,9 +173,9 @@ impl<T: Transport> Engine<T> {
             Work::None => return true,
             Work::Fence => served.order.forget_fence(epoch, place.slot),
             Work::Sync { .. } if served.forget_sync(place.slot) => {}
-            _ => self.backlog.retain(|waiting| *waiting != place),
+            _ => self.core.backlog.retain(|waiting| *waiting != place),
         }
-        self.finish(place, Err(reason));
+        self.core.finish(place, Err(reason));
         true
     }
 }

@@ -7,7 +7,6 @@ use vyre_ioq::{BufferHandle, FileHandle};
 use vyre_uring::{Buffer, RegisterError, Transport};
 
 use super::Engine;
-use crate::record::Record;
 use crate::rights::Rights;
 use crate::tables::{FileTable, TableError};
 
@@ -32,8 +31,15 @@ pub enum ChangeError {
 /// Entries revoked whose last request has completed since.
 #[derive(Debug, Default)]
 pub(super) struct Live {
-    files: Vec<u32>,
-    buffers: Vec<u32>,
+    pub(super) files: Vec<u32>,
+    pub(super) buffers: Vec<u32>,
+}
+
+impl Live {
+    #[inline]
+    pub(super) const fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.buffers.is_empty()
+    }
 }
 
 /// What [`Engine::revoke_file`] or [`Engine::revoke_buffer`] began.
@@ -56,15 +62,15 @@ impl<T: Transport> Engine<T> {
         rights: Rights,
     ) -> Result<FileHandle, ChangeError> {
         self.tidy();
-        let handle = self.files.insert_range(file, range, rights)?;
-        let Some((index, entry)) = self.files.entries.get(handle.raw()) else {
+        let handle = self.core.files.insert_range(file, range, rights)?;
+        let Some((index, entry)) = self.core.files.entries.get(handle.raw()) else {
             return Err(ChangeError::Unknown {
                 handle: handle.raw(),
             });
         };
         let file = entry.file.clone();
         if let Err(error) = self.transport.set_file(FileTable::slot(index), Some(file)) {
-            self.files.entries.remove(index);
+            self.core.files.entries.remove(index);
             return Err(error.into());
         }
         Ok(handle)
@@ -81,16 +87,19 @@ impl<T: Transport> Engine<T> {
         rights: Rights,
     ) -> Result<BufferHandle, ChangeError> {
         self.tidy();
-        let handle = self.buffers.insert_range(buffer.clone(), range, rights)?;
-        let Some((index, &entry)) = self.buffers.entries.get(handle.raw()) else {
+        let handle = self
+            .core
+            .buffers
+            .insert_range(buffer.clone(), range, rights)?;
+        let Some((index, &entry)) = self.core.buffers.entries.get(handle.raw()) else {
             return Err(ChangeError::Unknown {
                 handle: handle.raw(),
             });
         };
-        let is_first = self.buffers.users(entry.slot) == 1;
+        let is_first = self.core.buffers.users(entry.slot) == 1;
         if is_first && let Err(error) = self.transport.set_buffer(entry.slot, Some(buffer)) {
-            self.buffers.entries.remove(index);
-            self.buffers.let_go(entry.slot);
+            self.core.buffers.entries.remove(index);
+            self.core.buffers.let_go(entry.slot);
             return Err(error.into());
         }
         Ok(handle)
@@ -104,12 +113,13 @@ impl<T: Transport> Engine<T> {
     pub fn revoke_file(&mut self, handle: FileHandle) -> Result<Revocation, ChangeError> {
         let handle = handle.raw();
         let (index, idle) = self
+            .core
             .files
             .entries
             .revoke(handle)
             .ok_or(ChangeError::Unknown { handle })?;
         if idle {
-            self.live.files.push(index);
+            self.core.live.files.push(index);
         }
         self.tidy();
         let is_file = true;
@@ -124,12 +134,13 @@ impl<T: Transport> Engine<T> {
     pub fn revoke_buffer(&mut self, handle: BufferHandle) -> Result<Revocation, ChangeError> {
         let handle = handle.raw();
         let (index, idle) = self
+            .core
             .buffers
             .entries
             .revoke(handle)
             .ok_or(ChangeError::Unknown { handle })?;
         if idle {
-            self.live.buffers.push(index);
+            self.core.live.buffers.push(index);
         }
         self.tidy();
         let is_file = false;
@@ -139,51 +150,23 @@ impl<T: Transport> Engine<T> {
     /// Whether nothing is in flight any more on an entry that was revoked.
     pub fn is_revoked(&self, revocation: Revocation) -> bool {
         !if revocation.is_file {
-            self.files.entries.is_lingering(revocation.index)
+            self.core.files.entries.is_lingering(revocation.index)
         } else {
-            self.buffers.entries.is_lingering(revocation.index)
-        }
-    }
-
-    /// Counts a request in on the entries it uses.
-    #[inline]
-    pub(super) fn acquire(&mut self, record: &Record) {
-        if let Some(file) = record.file() {
-            self.files.entries.acquire(file);
-        }
-        if let Some(buffer) = record.buffer() {
-            self.buffers.entries.acquire(buffer);
-        }
-    }
-
-    /// Counts it out.
-    #[inline]
-    pub(super) fn release(&mut self, record: &Record) {
-        if let Some(file) = record.file()
-            && self.files.entries.release(file)
-        {
-            self.live.files.push(file);
-            self.tidy();
-        }
-        if let Some(buffer) = record.buffer()
-            && self.buffers.entries.release(buffer)
-        {
-            self.live.buffers.push(buffer);
-            self.tidy();
+            self.core.buffers.entries.is_lingering(revocation.index)
         }
     }
 
     /// Takes revoked entries that nobody uses out of the transport and the tables.
     #[cold]
-    fn tidy(&mut self) {
-        while let Some(index) = self.live.files.pop() {
+    pub(super) fn tidy(&mut self) {
+        while let Some(index) = self.core.live.files.pop() {
             // Nothing is in flight on it, so the transport has no reason to refuse.
             let _ = self.transport.set_file(FileTable::slot(index), None);
-            self.files.entries.remove(index);
+            self.core.files.entries.remove(index);
         }
-        while let Some(index) = self.live.buffers.pop() {
-            if let Some(entry) = self.buffers.entries.remove(index)
-                && self.buffers.let_go(entry.slot)
+        while let Some(index) = self.core.live.buffers.pop() {
+            if let Some(entry) = self.core.buffers.entries.remove(index)
+                && self.core.buffers.let_go(entry.slot)
             {
                 let _ = self.transport.set_buffer(entry.slot, None);
             }

@@ -38,26 +38,32 @@ impl Served {
         }
     }
 
-    /// Claims what is published into `claims`. Where that includes a fence or a sync, slots that
-    /// the sweep passed before it are looked at once more: a request published before the fence,
-    /// but after the sweep came by, is among them, and visible by now. Other fences that turn up
-    /// in that second look are left for the next pass, which owes them a second look of their own.
+    /// Claims what is published into `claims`. Where that includes a fence or a sync, the slots
+    /// that were looked at before it are looked at once more: a request published before the
+    /// fence, but after the sweep came by, is among them, and visible by now. A fence or a sync
+    /// that turns up in such a second look is owed one of its own. This ends, since each look but
+    /// the last claims a slot.
     #[inline]
     pub(crate) fn sweep(&mut self) -> bool {
-        let mut last_ordered = None;
-        let claims = &mut self.claims;
-        self.host
-            .claim_published(0..u32::MAX, Accept::All, |claim| {
+        let mut end = u32::MAX;
+        let mut any_ordered = false;
+        loop {
+            let mut last_ordered = None;
+            let claims = &mut self.claims;
+            self.host.claim_published(0..end, Accept::All, |claim| {
                 if is_ordered(&claim) {
                     last_ordered = Some(claim.slot);
                 }
                 claims.push(claim);
             });
-        if let Some(slot) = last_ordered {
-            self.host
-                .claim_published(0..slot, Accept::Unordered, |claim| claims.push(claim));
+            let Some(slot) = last_ordered else { break };
+            any_ordered = true;
+            // What comes after `slot` was looked at since, if this look went to the end.
+            end = if end == u32::MAX { slot } else { u32::MAX };
+        }
+        if any_ordered {
             // Fences last: they wait for everything else of the pass.
-            claims.sort_unstable_by_key(rank);
+            self.claims.sort_unstable_by_key(rank);
         }
         !self.claims.is_empty()
     }

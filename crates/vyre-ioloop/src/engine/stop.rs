@@ -6,7 +6,7 @@ use vyre_ioq::{Errno, LoopState};
 use vyre_uring::{Busy, Transport};
 
 use super::{Engine, Place};
-use crate::record::Work;
+use crate::record::{Record, Work};
 
 impl<T: Transport> Engine<T> {
     /// Begins to drain: what is claimed is finished, what is published from now on is completed
@@ -24,6 +24,7 @@ impl<T: Transport> Engine<T> {
     /// # Errors
     /// [`Busy`] if the kernel kept operations longer than `deadline`. Devices then see FAILED, and
     /// dropping the engine leaks their buffers rather than free memory that may yet be written.
+    /// The call may be repeated, to ask whether it still does.
     pub fn stop(&mut self, deadline: Duration) -> Result<(), Busy> {
         self.end(deadline, LoopState::Stopped)
     }
@@ -38,15 +39,18 @@ impl<T: Transport> Engine<T> {
 
     fn end(&mut self, deadline: Duration, state: LoopState) -> Result<(), Busy> {
         if self.stopped {
-            return Ok(());
+            return self.transport.quiesce(deadline);
         }
         self.stopped = true;
         self.drain();
         self.cancel_everything();
         let quiet = self.transport.quiesce(deadline);
         let _ = self.reap_cancelled();
-        for queue in 0..self.queues.len() {
-            self.queues[queue].host.complete_owed(Errno::ECANCELED);
+        for queue in 0..self.core.queues.len() {
+            let served = &mut self.core.queues[queue];
+            served.host.complete_owed(Errno::ECANCELED);
+            // What the kernel has kept answers nothing, should it come back yet.
+            served.records.fill(Record::IDLE);
             self.claim(queue);
         }
         self.set_state(if quiet.is_ok() {
@@ -60,9 +64,9 @@ impl<T: Transport> Engine<T> {
 
     /// Ends every request that the transport does not hold, and marks the others.
     fn cancel_everything(&mut self) {
-        for queue in 0..self.queues.len() as u32 {
-            for slot in 0..self.queues[queue as usize].records.len() as u32 {
-                let record = &mut self.queues[queue as usize].records[slot as usize];
+        for queue in 0..self.core.queues.len() as u32 {
+            for slot in 0..self.core.queues[queue as usize].records.len() as u32 {
+                let record = &mut self.core.queues[queue as usize].records[slot as usize];
                 if record.token.is_some() {
                     record.cancelled.get_or_insert(Errno::ECANCELED);
                 } else if record.work != Work::None && record.work != Work::Fence {
@@ -75,14 +79,14 @@ impl<T: Transport> Engine<T> {
     /// Reaps without starting anything new. Fences end when all they wait for has.
     fn reap_cancelled(&mut self) -> u32 {
         let reaped = self.reap();
-        while let Some(place) = self.backlog.pop_front() {
-            self.finish(place, Err(Errno::ECANCELED));
+        while let Some(place) = self.core.backlog.pop_front() {
+            self.core.finish(place, Err(Errno::ECANCELED));
         }
         reaped
     }
 
     fn set_state(&mut self, state: LoopState) {
-        for queue in &mut self.queues {
+        for queue in &mut self.core.queues {
             queue.host.set_state(state);
         }
     }
@@ -90,8 +94,10 @@ impl<T: Transport> Engine<T> {
 
 impl<T: Transport> Drop for Engine<T> {
     fn drop(&mut self) {
-        // The transport's own drop leaks what it cannot quiesce.
-        let _ = self.fail(DROP_DEADLINE);
+        // The transport's own drop waits once more, and leaks what it cannot quiesce.
+        if !self.stopped {
+            let _ = self.fail(DROP_DEADLINE);
+        }
     }
 }
 

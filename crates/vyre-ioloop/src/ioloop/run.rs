@@ -5,6 +5,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno as OsErrno;
 use rustix::thread::CpuSet;
 use vyre_ioq::HostQueue;
 use vyre_uring::{Ring, SetupReport, Transport};
@@ -94,8 +95,14 @@ fn prepare(setup: Setup) -> Result<(Engine<Ring>, SetupReport), SpawnError> {
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1_000));
     let ring = Ring::builder()
         .entries(setup.entries)
-        .files(setup.files.entries.bound() + setup.live_entries)
-        .buffers(setup.buffers.held.len() as u32 + setup.live_entries)
+        .files(
+            setup
+                .files
+                .entries
+                .bound()
+                .saturating_add(setup.live_entries),
+        )
+        .buffers((setup.buffers.held.len() as u32).saturating_add(setup.live_entries))
         .drop_deadline(setup.abort_timeout)
         .build()?;
     let engine = Engine::new(ring, setup.files, setup.buffers, setup.queues)?;
@@ -127,8 +134,7 @@ fn serve<T: Transport>(
         }
         inbox.settle(engine);
         if let Some(errno) = engine.failure() {
-            engine.fail(conduct.abort_timeout).map_err(stuck)?;
-            return Err(StopError::Ring(from_os(errno)));
+            return failed(engine, conduct, errno);
         }
         match signals.ending() {
             Ending::None => {}
@@ -152,11 +158,15 @@ fn drain<T: Transport>(
     conduct: Conduct,
     signals: &Signals,
 ) -> Result<(), StopError> {
-    let end = Instant::now() + conduct.drain_timeout;
+    // A time too far away to be named is no limit.
+    let end = Instant::now().checked_add(conduct.drain_timeout);
     let mut backoff = Backoff::new(Policy::ADAPTIVE);
     engine.drain();
-    while engine.in_flight() > 0 && engine.failure().is_none() {
-        if Instant::now() >= end || signals.ending() == Ending::Abort {
+    while engine.in_flight() > 0 {
+        if let Some(errno) = engine.failure() {
+            return failed(engine, conduct, errno);
+        }
+        if end.is_some_and(|end| Instant::now() >= end) || signals.ending() == Ending::Abort {
             break;
         }
         if !engine.step().is_idle() {
@@ -166,6 +176,17 @@ fn drain<T: Transport>(
         }
     }
     engine.stop(conduct.abort_timeout).map_err(stuck)
+}
+
+/// Ends service because the ring is of no use any more.
+#[cold]
+fn failed<T: Transport>(
+    engine: &mut Engine<T>,
+    conduct: Conduct,
+    errno: OsErrno,
+) -> Result<(), StopError> {
+    engine.fail(conduct.abort_timeout).map_err(stuck)?;
+    Err(StopError::Ring(from_os(errno)))
 }
 
 fn stuck(busy: vyre_uring::Busy) -> StopError {

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::{DeviceQueue, Outcome, Ticket};
+use crate::header::LoopState;
 
 /// How long [`DeviceQueue::wait`] waits at most.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(30);
@@ -80,7 +81,7 @@ impl DeviceQueue {
                 }
                 core::hint::spin_loop();
             }
-            if self.host_state().is_some_and(|state| state.is_gone()) {
+            if self.host_state().is_some_and(LoopState::is_gone) {
                 // The state's acquire came first: an outcome that the host wrote is visible now.
                 return self.take(ticket).map_err(WaitError::HostGone);
             }

@@ -1,0 +1,163 @@
+//! What the host knows: tables, queues and the requests in its hands. It decides; the engine around
+//! it has the transport.
+
+use std::collections::VecDeque;
+
+use vyre_ioq::Errno;
+use vyre_uring::Completion;
+
+use super::Place;
+use super::live::Live;
+use super::served::Served;
+use crate::counters::LoopCounters;
+use crate::record::{Next, Record, Work};
+use crate::tables::{BufferTable, FileTable};
+
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) files: FileTable,
+    pub(super) buffers: BufferTable,
+    pub(super) queues: Vec<Served>,
+    /// Requests that wait for room in the transport, oldest first.
+    pub(super) backlog: VecDeque<Place>,
+    pub(super) counters: LoopCounters,
+    /// Claimed requests that have a deadline.
+    pub(super) timed: u32,
+    pub(super) live: Live,
+}
+
+impl Core {
+    /// Takes in how an operation ended.
+    #[inline]
+    pub(super) fn completed(&mut self, completion: &Completion) {
+        let place = Place::from_user(completion.user);
+        let align = match completion.result {
+            // Matters only if the transfer was short.
+            Ok(_) => self.offset_alignment(place),
+            Err(_) => 1,
+        };
+        let Some(record) = self
+            .record_mut(place)
+            .filter(|record| record.token == Some(completion.token))
+        else {
+            self.counters.stray += 1;
+            return;
+        };
+        record.token = None;
+        match record.advance(completion.result, align) {
+            Next::Finish(result) => self.finish(place, result),
+            Next::Resume => {
+                self.counters.resumed += 1;
+                self.backlog.push_back(place);
+            }
+            Next::Retry => {
+                self.counters.retried += 1;
+                self.backlog.push_back(place);
+            }
+        }
+    }
+
+    #[inline]
+    fn offset_alignment(&mut self, place: Place) -> u32 {
+        self.record_mut(place)
+            .and_then(|record| record.file())
+            .and_then(|index| self.files.entries.at(index))
+            .and_then(|entry| entry.align.as_ref())
+            .map_or(1, |align| align.offset)
+    }
+
+    #[inline]
+    pub(super) fn record_mut(&mut self, place: Place) -> Option<&mut Record> {
+        self.queues
+            .get_mut(place.queue as usize)?
+            .records
+            .get_mut(place.slot as usize)
+    }
+
+    /// Gives a request its outcome and lets go of everything it held.
+    #[inline]
+    pub(super) fn finish(&mut self, place: Place, result: Result<u32, Errno>) {
+        let Some(queue) = self.queues.get_mut(place.queue as usize) else {
+            return;
+        };
+        let Some(record) = queue.records.get_mut(place.slot as usize) else {
+            return;
+        };
+        let moved = u64::from(result.unwrap_or(0));
+        let (mut is_fence, mut is_write) = (false, false);
+        match record.work {
+            Work::None => return,
+            Work::Fence => is_fence = true,
+            Work::Read(_) => queue.counters.bytes_read += moved,
+            Work::Write { .. } => {
+                is_write = true;
+                queue.counters.bytes_written += moved;
+            }
+            Work::Sync { .. } | Work::Prefetch { .. } => {}
+        }
+        let (file, buffer) = (record.file(), record.buffer());
+        let (epoch, sequence) = (record.epoch, record.sequence);
+        self.timed -= u32::from(record.expires != 0);
+        // Nothing else: the next admission writes it all.
+        record.work = Work::None;
+        record.expires = 0;
+        queue.answer(place.slot, result);
+        if is_fence {
+            // No fence makes another due; and thousands may be, too many to nest in one another.
+            return;
+        }
+        queue.order.complete(epoch);
+        if is_write {
+            self.write_finished(place, file, sequence);
+        }
+        self.release(file, buffer);
+        self.finish_due_fences(place.queue);
+    }
+
+    /// Lets SYNCs go on that waited for a write.
+    #[inline]
+    fn write_finished(&mut self, place: Place, file: Option<u32>, sequence: u64) {
+        let identity = file
+            .and_then(|file| self.files.entries.at(file))
+            .map(|entry| entry.identity);
+        let backlog = &mut self.backlog;
+        self.queues[place.queue as usize].write_finished(
+            sequence,
+            |awaited| identity == Some(awaited),
+            |slot| backlog.push_back(Place { slot, ..place }),
+        );
+    }
+
+    #[inline]
+    pub(super) fn finish_due_fences(&mut self, queue: u32) {
+        while let Some(slot) = self.queues[queue as usize].order.due() {
+            self.finish(Place { queue, slot }, Ok(0));
+        }
+    }
+
+    /// Counts a request in on the entries it uses.
+    #[inline]
+    pub(super) fn acquire(&mut self, record: &Record) {
+        if let Some(file) = record.file() {
+            self.files.entries.acquire(file);
+        }
+        if let Some(buffer) = record.buffer() {
+            self.buffers.entries.acquire(buffer);
+        }
+    }
+
+    /// Counts it out.
+    #[inline]
+    fn release(&mut self, file: Option<u32>, buffer: Option<u32>) {
+        if let Some(file) = file
+            && self.files.entries.release(file)
+        {
+            self.live.files.push(file);
+        }
+        if let Some(buffer) = buffer
+            && self.buffers.entries.release(buffer)
+        {
+            self.live.buffers.push(buffer);
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! Each kind of bad input fails one request with its errno, while 63 good ones of the same sweep are
+//! served.
+
+mod common;
+
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
+
+use common::*;
+use vyre_ioloop::{Engine, Rights};
+use vyre_ioq::abi::{op, word};
+use vyre_ioq::{BufferHandle, Errno, FileHandle, Request};
+use vyre_uring::{DirectAlign, Ring, direct_alignment};
+
+const SLOTS: u32 = 64;
+const LEN: u64 = 64;
+
+struct World {
+    engine: Engine<Ring>,
+    slots: Slots,
+    file: FileHandle,
+    pool: BufferHandle,
+    memory: vyre_uring::Buffer,
+    read_only: FileHandle,
+    write_only: FileHandle,
+    /// READ and WRITE, but no SYNC.
+    volatile: FileHandle,
+    /// Bytes 100 to 200 of the file.
+    part: FileHandle,
+    /// May be taken from, not put into; and the other way round.
+    source: BufferHandle,
+    sink: BufferHandle,
+    /// Bytes 100 to 200 of another buffer.
+    piece: BufferHandle,
+    direct: Option<(FileHandle, DirectAlign)>,
+}
+
+fn open_direct() -> Option<File> {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).ok()?;
+    let path = directory.path().join("direct");
+    std::fs::write(&path, pattern(1, 1 << 16)).ok()?;
+    let mut options = File::options();
+    options.read(true).write(true);
+    options.custom_flags(libc::O_DIRECT).open(path).ok()
+}
+
+fn world() -> World {
+    let mut tables = Tables::new(4096, 4096);
+    let disk = tables.disk.try_clone().unwrap();
+    let mut file = |range, rights| {
+        let file = disk.try_clone().unwrap();
+        tables.files.insert_range(file, range, rights).unwrap()
+    };
+    let read_only = file(0..u64::MAX >> 1, Rights::READ);
+    let write_only = file(0..u64::MAX >> 1, Rights::WRITE | Rights::SYNC);
+    let volatile = file(0..u64::MAX >> 1, Rights::READ | Rights::WRITE);
+    let part = file(100..200, Rights::all());
+    let direct = open_direct().map(|file| {
+        let align = direct_alignment(&file).unwrap().unwrap();
+        (tables.files.insert(file, Rights::all()).unwrap(), align)
+    });
+    let spare = memory(1 << 16);
+    let mut buffer = |range, rights| {
+        let buffers = &mut tables.buffers;
+        buffers.insert_range(spare.clone(), range, rights).unwrap()
+    };
+    let source = buffer(0..1 << 16, Rights::READ);
+    let sink = buffer(0..1 << 16, Rights::WRITE);
+    let piece = buffer(100..200, Rights::READ | Rights::WRITE);
+    let (file, pool, memory) = (tables.file, tables.pool, tables.memory.clone());
+    let (slots, host, _device) = Slots::queue(SLOTS);
+    World {
+        engine: tables.engine(ring(64), vec![host]),
+        slots,
+        file,
+        pool,
+        memory,
+        read_only,
+        write_only,
+        volatile,
+        part,
+        source,
+        sink,
+        piece,
+        direct,
+    }
+}
+
+impl World {
+    /// Publishes the bad words in one slot and good reads in all others, and steps till all have
+    /// their outcomes.
+    fn check(&mut self, what: &str, bad: &[u32; 16], errno: Errno) {
+        let at = 17;
+        self.memory.write_at(0, &[0; 4096]).unwrap();
+        let good: Vec<u32> = (0..SLOTS).filter(|&slot| slot != at).collect();
+        for &slot in &good {
+            let offset = u64::from(slot) * LEN;
+            let read = Request::read(self.file, offset, LEN as u32).into(self.pool, offset);
+            self.slots.publish(slot, &read);
+        }
+        self.slots.publish_words(at, bad);
+        let progress = self.engine.step();
+        assert_eq!(progress.claimed, SLOTS, "{what}: one sweep");
+        assert_eq!(self.slots.outcome(at), Some(Err(errno)), "{what}");
+        eventually(what, || {
+            let _ = self.engine.step();
+            good.iter().all(|&slot| self.slots.outcome(slot).is_some())
+        });
+        let bytes = contents(&self.memory, 0, 4096);
+        for &slot in &good {
+            let range = slot as usize * 64..(slot as usize + 1) * 64;
+            assert_eq!(self.slots.outcome(slot), Some(Ok(64)), "{what}: {slot}");
+            assert_eq!(bytes[range.clone()], pattern(1, 4096)[range], "{what}");
+        }
+        assert_eq!(self.slots.load(at, word::TAG), bad[word::TAG], "{what}");
+        assert_eq!(self.engine.in_flight(), 0, "{what}");
+        for slot in 0..SLOTS {
+            self.slots.store(slot, word::STATUS, 0);
+        }
+    }
+
+    fn check_request(&mut self, what: &str, bad: Request, errno: Errno) {
+        self.check(what, &words_of(&bad.tag(0xabcd)), errno);
+    }
+
+    fn words_of_good_read(&self) -> [u32; 16] {
+        words_of(&Request::read(self.file, 0, 64).into(self.pool, 0))
+    }
+}
+
+#[test]
+fn an_unknown_operation_is_einval() {
+    let mut world = world();
+    for op in [0, 6, 7, 22, 1 << 8 | 1, 1 << 31, u32::MAX] {
+        let mut words = world.words_of_good_read();
+        words[word::OP] = op;
+        world.check("operation", &words, Errno::EINVAL);
+    }
+}
+
+#[test]
+fn an_unknown_flag_is_einval() {
+    let mut world = world();
+    for bit in 2..32 {
+        let mut words = world.words_of_good_read();
+        words[word::FLAGS] = 1 << bit;
+        world.check("flag", &words, Errno::EINVAL);
+    }
+}
+
+#[test]
+fn a_flag_of_another_operation_is_einval() {
+    let mut world = world();
+    let (file, pool) = (world.file, world.pool);
+    for bad in [
+        Request::read(file, 0, 64).into(pool, 0).durable(),
+        Request::fence().exact(),
+        Request::fence().durable(),
+        Request::sync(file).durable(),
+        Request::sync(file).exact(),
+        Request::prefetch(file, 0, 64).exact(),
+        Request::prefetch(file, 0, 64).durable(),
+    ] {
+        world.check_request("flag", bad, Errno::EINVAL);
+    }
+}
+
+#[test]
+fn a_reserved_word_that_is_set_is_einval() {
+    let mut world = world();
+    for op in [op::READ, op::FENCE] {
+        for reserved in 12..16 {
+            for value in [1, 1 << 31] {
+                let mut words = world.words_of_good_read();
+                words[word::OP] = op;
+                words[reserved] = value;
+                world.check("reserved word", &words, Errno::EINVAL);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_unknown_handle_is_ebadf() {
+    let mut world = world();
+    let (file, pool) = (world.file, world.pool);
+    // Absent, beyond the table, and of another generation than the one in use.
+    for other in [
+        0,
+        60,
+        1 << 19,
+        u32::MAX,
+        1 << 20 | file.raw(),
+        1 << 31 | file.raw(),
+    ] {
+        let (bad_file, bad_pool) = (FileHandle::from_raw(other), BufferHandle::from_raw(other));
+        for bad in [
+            Request::read(bad_file, 0, 64).into(pool, 0),
+            Request::read(file, 0, 64).into(bad_pool, 0),
+            Request::write(bad_file, 0, 64).from(pool, 0),
+            Request::write(file, 0, 64).from(bad_pool, 0),
+            Request::sync(bad_file),
+            Request::prefetch(bad_file, 0, 64),
+        ] {
+            world.check_request("handle", bad, Errno::EBADF);
+        }
+    }
+}
+
+#[test]
+fn a_missing_right_is_eacces() {
+    let mut world = world();
+    let World {
+        file,
+        pool,
+        read_only,
+        write_only,
+        volatile,
+        source,
+        sink,
+        ..
+    } = world;
+    for (what, bad) in [
+        (
+            "READ of a file",
+            Request::read(write_only, 0, 64).into(pool, 0),
+        ),
+        ("READ ahead", Request::prefetch(write_only, 0, 64)),
+        (
+            "WRITE of a file",
+            Request::write(read_only, 0, 64).from(pool, 0),
+        ),
+        ("SYNC of a file", Request::sync(read_only)),
+        (
+            "SYNC, by a durable write",
+            Request::write(volatile, 0, 64).from(pool, 0).durable(),
+        ),
+        (
+            "WRITE of a buffer",
+            Request::read(file, 0, 64).into(source, 0),
+        ),
+        (
+            "READ of a buffer",
+            Request::write(file, 0, 64).from(sink, 0),
+        ),
+    ] {
+        world.check_request(what, bad, Errno::EACCES);
+    }
+}
+
+#[test]
+fn what_leaves_the_range_of_a_file_handle_is_erange() {
+    let mut world = world();
+    let (part, pool) = (world.part, world.pool);
+    for (offset, count) in [
+        (0, 101),
+        (100, 1),
+        (101, 0),
+        (99, 2),
+        (1 << 32, 1),
+        (u64::MAX, 0),
+        (0, u32::MAX),
+    ] {
+        for bad in [
+            Request::read(part, offset, count).into(pool, 0),
+            Request::write(part, offset, count).from(pool, 0),
+            Request::prefetch(part, offset, count),
+        ] {
+            world.check_request("range of a file", bad, Errno::ERANGE);
+        }
+    }
+}
+
+#[test]
+fn what_leaves_the_range_of_a_buffer_handle_is_erange() {
+    let mut world = world();
+    let (file, piece) = (world.file, world.piece);
+    for (offset, count) in [
+        (0, 101),
+        (100, 1),
+        (101, 0),
+        (99, 2),
+        (1 << 32, 1),
+        (u64::MAX, 0),
+        (0, u32::MAX),
+    ] {
+        for bad in [
+            Request::read(file, 0, count).into(piece, offset),
+            Request::write(file, 0, count).from(piece, offset),
+        ] {
+            world.check_request("range of a buffer", bad, Errno::ERANGE);
+        }
+    }
+}
+
+#[test]
+fn an_offset_and_a_length_that_overflow_together_are_erange() {
+    let mut world = world();
+    let World {
+        file,
+        pool,
+        part,
+        piece,
+        ..
+    } = world;
+    for (offset, count) in [
+        (u64::MAX, 1),
+        (u64::MAX - 63, 64),
+        (u64::MAX - 99, 100),
+        (i64::MAX as u64, 1),
+        (1 << 63, 64),
+    ] {
+        for bad in [
+            Request::read(file, offset, count).into(pool, 0),
+            Request::read(part, offset, count).into(pool, 0),
+            Request::write(file, offset, count).from(pool, 0),
+            Request::read(file, 0, count).into(pool, offset),
+            Request::read(file, 0, count).into(piece, offset),
+            Request::write(file, 0, count).from(piece, offset),
+            Request::prefetch(file, offset, count),
+        ] {
+            world.check_request("overflow", bad, Errno::ERANGE);
+        }
+    }
+}
+
+#[test]
+fn misaligned_direct_io_is_einval() {
+    let mut world = world();
+    let Some((direct, align)) = world.direct else {
+        eprintln!("skipped: no direct I/O in {}", env!("CARGO_TARGET_TMPDIR"));
+        return;
+    };
+    let (sink, source, block) = (world.sink, world.source, align.offset);
+    let mut bad = vec![
+        Request::read(direct, 1, block).into(sink, 0),
+        Request::read(direct, 0, block - 1).into(sink, 0),
+        Request::read(direct, u64::from(block) / 2, block).into(sink, 0),
+        Request::write(direct, 1, block).from(source, 0),
+        Request::write(direct, 0, block + 1).from(source, 0),
+    ];
+    if align.memory > 1 {
+        bad.push(Request::read(direct, 0, block).into(sink, 1));
+        bad.push(Request::write(direct, 0, block).from(source, u64::from(align.memory) / 2));
+    }
+    for bad in bad {
+        world.check_request("alignment", bad, Errno::EINVAL);
+    }
+    // And what is aligned goes through.
+    let good = Request::read(direct, u64::from(block), block).into(sink, u64::from(align.memory));
+    world.slots.publish(0, &good);
+    eventually("the read", || {
+        let _ = world.engine.step();
+        world.slots.outcome(0) == Some(Ok(block))
+    });
+}
+
+/// The bare layout has no room for flags, reserved words or a buffer offset: what lies there is
+/// the next slot, and must not be taken for them.
+#[test]
+fn a_bare_slot_s_neighbour_is_not_its_second_half() {
+    let tables = Tables::new(4096, 4096);
+    let (file, pool, memory) = (tables.file, tables.pool, tables.memory.clone());
+    let (slots, host, _device) = Slots::bare(64);
+    let mut engine = tables.engine(ring(8), vec![host]);
+    for number in 0..8 {
+        slots.store(6, number, u32::MAX);
+    }
+    slots.store(6, word::STATUS, 0);
+    slots.publish(5, &Request::read(file, 8, 64).into(pool, 0));
+    eventually("the read", || {
+        let _ = engine.step();
+        slots.outcome(5) == Some(Ok(64))
+    });
+    assert_eq!(contents(&memory, 0, 64), pattern(1, 4096)[8..72]);
+}

@@ -1,0 +1,111 @@
+//! A transport that does what no transport should, when told to.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use vyre_uring::{
+    Buffer, BufferSlot, Busy, Completion, EnterError, Errno, FileSlot, Op, PushError,
+    RegisterError, SimTransport, Token, Transport,
+};
+
+/// What it is told.
+#[derive(Debug, Default)]
+pub(crate) struct Orders {
+    pub(crate) panic_in_submit: AtomicBool,
+    /// Every completion of the past is delivered again.
+    pub(crate) replay: AtomicBool,
+    /// `quiesce` says that so many operations are left.
+    pub(crate) busy: AtomicU32,
+    pub(crate) fail_wait: AtomicBool,
+    pub(crate) refuse_cancel: AtomicBool,
+    /// Every operation pushed so far.
+    pub(crate) pushed: Mutex<Vec<Op>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Faulty {
+    pub(crate) inner: SimTransport,
+    pub(crate) orders: Arc<Orders>,
+    past: Vec<Completion>,
+}
+
+impl Faulty {
+    pub(crate) fn new(inner: SimTransport) -> (Self, Arc<Orders>) {
+        let orders = Arc::new(Orders::default());
+        let faulty = Self {
+            inner,
+            orders: orders.clone(),
+            past: Vec::new(),
+        };
+        (faulty, orders)
+    }
+}
+
+impl Transport for Faulty {
+    fn capacity(&self) -> u32 {
+        self.inner.capacity()
+    }
+
+    fn in_flight(&self) -> u32 {
+        self.inner.in_flight()
+    }
+
+    fn push(&mut self, op: Op, user: u64) -> Result<Token, PushError> {
+        let token = self.inner.push(op, user)?;
+        self.orders.pushed.lock().unwrap().push(op);
+        Ok(token)
+    }
+
+    fn submit(&mut self) -> Result<u32, EnterError> {
+        let panics = self.orders.panic_in_submit.swap(false, Ordering::Relaxed);
+        assert!(!panics, "ordered to");
+        self.inner.submit()
+    }
+
+    fn reap<F: FnMut(Completion)>(&mut self, mut sink: F) -> u32 {
+        if self.orders.replay.load(Ordering::Relaxed) {
+            self.past.iter().copied().for_each(&mut sink);
+        }
+        let past = &mut self.past;
+        self.inner.reap(|completion| {
+            past.push(completion);
+            sink(completion);
+        })
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> Result<(), EnterError> {
+        if self.orders.fail_wait.load(Ordering::Relaxed) {
+            return Err(EnterError::Fatal(Errno::BADF));
+        }
+        self.inner.wait(timeout)
+    }
+
+    fn cancel(&mut self, token: Token) -> bool {
+        !self.orders.refuse_cancel.load(Ordering::Relaxed) && self.inner.cancel(token)
+    }
+
+    fn set_file(
+        &mut self,
+        slot: FileSlot,
+        file: Option<Arc<OwnedFd>>,
+    ) -> Result<(), RegisterError> {
+        self.inner.set_file(slot, file)
+    }
+
+    fn set_buffer(
+        &mut self,
+        slot: BufferSlot,
+        buffer: Option<Buffer>,
+    ) -> Result<(), RegisterError> {
+        self.inner.set_buffer(slot, buffer)
+    }
+
+    fn quiesce(&mut self, deadline: Duration) -> Result<(), Busy> {
+        match self.orders.busy.load(Ordering::Relaxed) {
+            0 => self.inner.quiesce(deadline),
+            in_flight => Err(Busy { in_flight }),
+        }
+    }
+}

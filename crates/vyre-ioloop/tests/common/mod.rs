@@ -1,0 +1,351 @@
+//! What the tests share: memory that a hostile device may store into, and an engine on a leash.
+
+#![allow(unsafe_code)] // `Region::from_owner` and signals; nothing else here is.
+#![allow(dead_code)] // Every test file compiles its own copy and uses a part of it.
+
+pub(crate) mod faulty;
+
+use std::fs::File;
+use std::io::Write;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use vyre_ioloop::{BufferTable, Engine, FileTable, IoLoop, IoLoopBuilder, Rights};
+use vyre_ioq::abi::{HEADER_BYTES, SlotImage, status, word};
+use vyre_ioq::{
+    BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, Outcome, Queue, QueueLayout, Region,
+    Request, Ticket,
+};
+use vyre_uring::{Buffer, Ring, SimTransport, Transport};
+
+/// Longer than anything takes on a machine that is busy with other things.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+const WORD: usize = 4;
+const PAGE_WORDS: usize = 1024;
+
+#[repr(C, align(4096))]
+struct Page([AtomicU32; PAGE_WORDS]);
+
+/// A queue's memory, and its slots as the device sees them: any word may be stored at any time.
+#[derive(Clone)]
+pub(crate) struct Slots {
+    pages: Arc<[Page]>,
+    len: usize,
+    first: usize,
+    stride: usize,
+}
+
+impl Slots {
+    /// A queue with a header.
+    pub(crate) fn queue(slots: u32) -> (Self, HostQueue, DeviceQueue) {
+        let layout = QueueLayout::with_slots(slots);
+        let memory = Self::new(layout.bytes(), HEADER_BYTES / WORD, 16);
+        let (host, device) = Queue::in_region(memory.region(), layout).expect("fits");
+        (memory, host, device)
+    }
+
+    /// A bare queue, as a vyre 0.7 device makes one.
+    pub(crate) fn bare(slots: usize) -> (Self, HostQueue, DeviceQueue) {
+        let memory = Self::new(slots * 8 * WORD, 0, 8);
+        let host = HostQueue::attach_bare(memory.region()).expect("fits");
+        let device = DeviceQueue::attach_bare(memory.region()).expect("fits");
+        (memory, host, device)
+    }
+
+    pub(crate) fn new(len: usize, first: usize, stride: usize) -> Self {
+        let pages = len.div_ceil(WORD * PAGE_WORDS).max(1);
+        Self {
+            pages: (0..pages)
+                .map(|_| Page([const { AtomicU32::new(0) }; PAGE_WORDS]))
+                .collect(),
+            len,
+            first,
+            stride,
+        }
+    }
+
+    pub(crate) fn region(&self) -> Region {
+        let pages: *const Page = self.pages.as_ptr();
+        let base = NonNull::new(pages.cast::<u8>().cast_mut()).expect("an allocation");
+        // SAFETY: the bytes are atomics inside the pages, which live as long as the `Arc` handed
+        // over and do not move with it; `len` was rounded up to whole pages.
+        unsafe { Region::from_owner(base, self.len, Arc::clone(&self.pages)) }.expect("aligned")
+    }
+
+    pub(crate) fn load(&self, slot: u32, word: usize) -> u32 {
+        u32::from_le(self.word(slot, word).load(Ordering::Acquire))
+    }
+
+    pub(crate) fn store(&self, slot: u32, word: usize, value: u32) {
+        self.word(slot, word)
+            .store(value.to_le(), Ordering::Release);
+    }
+
+    /// Stores a request's words, the status last.
+    pub(crate) fn publish(&self, slot: u32, request: &Request) {
+        self.publish_words(slot, &words_of(request));
+    }
+
+    pub(crate) fn publish_words(&self, slot: u32, words: &[u32; 16]) {
+        for (number, &value) in words.iter().enumerate().take(self.stride) {
+            if number != word::STATUS {
+                self.store(slot, number, value);
+            }
+        }
+        self.store(slot, word::STATUS, status::PUBLISHED);
+    }
+
+    /// The outcome in a slot, if there is one.
+    pub(crate) fn outcome(&self, slot: u32) -> Option<Result<u32, Errno>> {
+        match self.load(slot, word::STATUS) {
+            status::OK => Some(Ok(self.load(slot, word::COUNT))),
+            status::ERROR => Some(Err(Errno::from_raw(self.load(slot, word::COUNT)))),
+            _ => None,
+        }
+    }
+
+    fn word(&self, slot: u32, word: usize) -> &AtomicU32 {
+        assert!(word < self.stride);
+        let word = self.first + slot as usize * self.stride + word;
+        &self.pages[word / PAGE_WORDS].0[word % PAGE_WORDS]
+    }
+}
+
+/// The words of a request, in the order of the wire.
+pub(crate) fn words_of(request: &Request) -> [u32; 16] {
+    let image = SlotImage {
+        op: request.op as u32,
+        source: request.source,
+        destination: request.destination,
+        file_offset_low: request.file_offset as u32,
+        file_offset_high: (request.file_offset >> 32) as u32,
+        count: request.count,
+        status: status::PUBLISHED,
+        tag: request.tag,
+        buffer_offset_low: request.buffer_offset as u32,
+        buffer_offset_high: (request.buffer_offset >> 32) as u32,
+        flags: request.flags.bits(),
+        deadline: request.deadline,
+        reserved: [0; 4],
+    };
+    [
+        image.op,
+        image.source,
+        image.destination,
+        image.file_offset_low,
+        image.file_offset_high,
+        image.count,
+        image.status,
+        image.tag,
+        image.buffer_offset_low,
+        image.buffer_offset_high,
+        image.flags,
+        image.deadline,
+        0,
+        0,
+        0,
+        0,
+    ]
+}
+
+/// Bytes that differ from place to place and from seed to seed.
+pub(crate) fn pattern(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..len)
+        .map(|_| {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            (state >> 56) as u8
+        })
+        .collect()
+}
+
+/// An unnamed file that holds these bytes.
+pub(crate) fn file_of(bytes: &[u8]) -> File {
+    let mut file = tempfile::tempfile().expect("a temporary file");
+    file.write_all(bytes).expect("room on the disk");
+    file
+}
+
+pub(crate) fn contents(buffer: &Buffer, offset: usize, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    buffer.read_at(offset, &mut bytes).expect("inside");
+    bytes
+}
+
+pub(crate) fn memory(len: usize) -> Buffer {
+    Buffer::anonymous(len).expect("memory")
+}
+
+/// The usual tables: one file of `pattern(1, …)`, readable, writable and syncable, and one buffer.
+pub(crate) struct Tables {
+    pub(crate) files: FileTable,
+    pub(crate) buffers: BufferTable,
+    pub(crate) file: FileHandle,
+    pub(crate) pool: BufferHandle,
+    pub(crate) disk: File,
+    pub(crate) memory: Buffer,
+}
+
+impl Tables {
+    pub(crate) fn new(file_len: usize, buffer_len: usize) -> Self {
+        let mut files = FileTable::new();
+        let mut buffers = BufferTable::new();
+        let disk = file_of(&pattern(1, file_len));
+        let memory = memory(buffer_len);
+        let file = files
+            .insert(disk.try_clone().expect("a descriptor"), Rights::all())
+            .expect("fit");
+        let pool = buffers.insert(memory.clone()).expect("fit");
+        Self {
+            files,
+            buffers,
+            file,
+            pool,
+            disk,
+            memory,
+        }
+    }
+
+    /// Adds the reading end of an empty pipe: reads of it wait until something is written.
+    pub(crate) fn add_pipe(&mut self) -> (FileHandle, std::io::PipeWriter) {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let handle = self.files.insert(reader, Rights::READ).expect("fit");
+        (handle, writer)
+    }
+
+    pub(crate) fn loop_on(self, host: HostQueue) -> IoLoop {
+        self.builder().queue(host).spawn().expect("io_uring")
+    }
+
+    pub(crate) fn builder(self) -> IoLoopBuilder {
+        IoLoop::builder().files(self.files).buffers(self.buffers)
+    }
+
+    /// An engine on a real ring, and the device's end of its queue.
+    pub(crate) fn on_ring(self, entries: u32, slots: u32) -> Rig<Ring> {
+        self.on(ring(entries), slots)
+    }
+
+    pub(crate) fn on_sim(self, sim: SimTransport, slots: u32) -> Rig<SimTransport> {
+        self.on(sim, slots)
+    }
+
+    pub(crate) fn on<T: Transport>(self, transport: T, slots: u32) -> Rig<T> {
+        let (host, device) = Queue::anonymous(QueueLayout::with_slots(slots)).expect("a queue");
+        Rig {
+            engine: self.engine(transport, vec![host]),
+            device,
+        }
+    }
+
+    pub(crate) fn engine<T: Transport>(self, transport: T, queues: Vec<HostQueue>) -> Engine<T> {
+        Engine::new(transport, self.files, self.buffers, queues).expect("accepted")
+    }
+}
+
+pub(crate) fn ring(entries: u32) -> Ring {
+    Ring::builder()
+        .entries(entries)
+        .files(64)
+        .buffers(64)
+        .build()
+        .expect("io_uring")
+}
+
+/// An engine that goes only as far as the test steps it.
+pub(crate) struct Rig<T: Transport> {
+    pub(crate) engine: Engine<T>,
+    pub(crate) device: DeviceQueue,
+}
+
+impl<T: Transport> Rig<T> {
+    pub(crate) fn submit(&self, request: Request) -> Ticket {
+        self.device.submit(request).expect("a free slot")
+    }
+
+    /// Steps until the request has its outcome.
+    pub(crate) fn wait(&mut self, mut ticket: Ticket) -> Outcome {
+        let end = Instant::now() + LIMIT;
+        loop {
+            ticket = match self.device.take(ticket) {
+                Ok(outcome) => return outcome,
+                Err(ticket) => ticket,
+            };
+            assert!(Instant::now() < end, "slot {} unanswered", ticket.slot());
+            if self.engine.step().is_idle() {
+                self.engine.wait(Duration::from_micros(100));
+            }
+        }
+    }
+
+    pub(crate) fn wait_all(&mut self, tickets: Vec<Ticket>) -> Vec<Outcome> {
+        tickets
+            .into_iter()
+            .map(|ticket| self.wait(ticket))
+            .collect()
+    }
+
+    pub(crate) fn run(&mut self, request: Request) -> Result<u32, Errno> {
+        let ticket = self.submit(request);
+        self.wait(ticket).result
+    }
+
+    /// Steps for a while, for what must not happen to have its chance.
+    pub(crate) fn linger(&mut self) {
+        linger(&mut self.engine);
+    }
+
+    /// Whether a request is still unanswered.
+    pub(crate) fn pending(&self, ticket: &Ticket) -> bool {
+        self.device.poll(ticket).is_none()
+    }
+}
+
+pub(crate) fn linger<T: Transport>(engine: &mut Engine<T>) {
+    for _ in 0..20 {
+        let _ = engine.step();
+        engine.wait(Duration::from_micros(500));
+    }
+}
+
+/// Waits for something that another thread does.
+pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + LIMIT;
+    while !done() {
+        assert!(Instant::now() < end, "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Waits for an outcome of a loop that runs.
+pub(crate) fn answer(device: &DeviceQueue, ticket: Ticket) -> Result<u32, Errno> {
+    let outcome = device.wait_for(ticket, LIMIT).expect("an outcome");
+    outcome.result
+}
+
+/// Whether a thread of this process still exists.
+pub(crate) fn thread_lives(thread_id: u32) -> bool {
+    std::path::Path::new(&format!("/proc/self/task/{thread_id}")).exists()
+}
+
+extern "C" fn do_nothing(_: libc::c_int) {}
+
+/// Gives SIGUSR1 a handler that does nothing, and does not restart the call that it interrupts.
+pub(crate) fn let_signals_interrupt() {
+    // SAFETY: all zeroes is a valid `sigaction`: no flags, an empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = do_nothing as extern "C" fn(libc::c_int) as usize;
+    // SAFETY: the handler touches nothing, so it may interrupt anything.
+    let set = unsafe { libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut()) };
+    assert_eq!(set, 0);
+}
+
+/// Sends SIGUSR1 to one thread of this process. It must have a handler by then.
+pub(crate) fn signal(thread_id: u32) {
+    let (process, thread) = (std::process::id() as libc::pid_t, thread_id as libc::pid_t);
+    // SAFETY: a system call on numbers alone; the handler was set by `let_signals_interrupt`.
+    unsafe { libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGUSR1) };
+}

@@ -1,0 +1,225 @@
+//! Changes to the tables while the loop runs.
+
+mod common;
+
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::*;
+use vyre_ioloop::{ChangeError, LiveError, Rights};
+use vyre_ioq::{DeviceQueue, Errno, Queue, QueueLayout, Request};
+use vyre_uring::{BufferSlot, RegisterError};
+
+fn queue() -> (vyre_ioq::HostQueue, DeviceQueue) {
+    Queue::anonymous(QueueLayout::with_slots(64)).unwrap()
+}
+
+fn run(device: &DeviceQueue, request: Request) -> Result<u32, Errno> {
+    answer(device, device.submit(request).unwrap())
+}
+
+#[test]
+fn entries_added_while_the_loop_runs_can_be_used_at_once() {
+    let (host, device) = queue();
+    let io = Tables::new(16, 64).loop_on(host);
+    let bytes = pattern(8, 1000);
+    let memory = memory(4096);
+    let file = io
+        .insert_file(file_of(&bytes), 100..900, Rights::READ)
+        .unwrap();
+    let both = Rights::READ | Rights::WRITE;
+    let low = io.insert_buffer(memory.clone(), 0..2048, both).unwrap();
+    let high = io.insert_buffer(memory.clone(), 2048..4096, both).unwrap();
+    assert_eq!(
+        run(&device, Request::read(file, 0, 800).into(low, 0)),
+        Ok(800)
+    );
+    assert_eq!(
+        run(&device, Request::read(file, 1, 799).into(high, 8)),
+        Ok(799)
+    );
+    assert_eq!(contents(&memory, 0, 800), bytes[100..900]);
+    assert_eq!(contents(&memory, 2056, 799), bytes[101..900]);
+    io.stop().unwrap();
+}
+
+#[test]
+fn unfit_entries_are_refused_and_leave_no_trace() {
+    let (host, device) = queue();
+    let tables = Tables::new(16, 64);
+    let io = tables
+        .builder()
+        .queue(host)
+        .live_entries(1)
+        .spawn()
+        .unwrap();
+    let memory = memory(64);
+    let refused = io
+        .insert_buffer(memory.clone(), 0..65, Rights::READ)
+        .unwrap_err();
+    assert!(
+        matches!(refused, LiveError::Change(ChangeError::Table(_))),
+        "{refused}"
+    );
+    let file = || file_of(b"abc");
+    let first = io.insert_file(file(), 0..3, Rights::READ).unwrap();
+    let refused = io.insert_file(file(), 0..3, Rights::READ).unwrap_err();
+    let full = |error: &LiveError| {
+        matches!(
+            error,
+            LiveError::Change(ChangeError::Register(RegisterError::UnknownFile(_)))
+        )
+    };
+    assert!(full(&refused), "{refused}");
+    // The place of the first is free again once it is revoked.
+    io.revoke_file(first).unwrap();
+    let second = io.insert_file(file(), 0..3, Rights::READ).unwrap();
+    let pool = io.insert_buffer(memory, 0..64, Rights::WRITE).unwrap();
+    assert_eq!(
+        run(&device, Request::read(second, 0, 3).into(pool, 0)),
+        Ok(3)
+    );
+    io.stop().unwrap();
+}
+
+#[test]
+fn a_revoked_handle_stays_unknown_when_its_place_is_used_again() {
+    let (host, device) = queue();
+    let tables = Tables::new(4096, 4096);
+    let (file, pool) = (tables.file, tables.pool);
+    let io = tables.loop_on(host);
+    let old = io.insert_file(file_of(b"old"), 0..3, Rights::READ).unwrap();
+    let old_memory = memory(64);
+    let old_buffer = io
+        .insert_buffer(old_memory.clone(), 0..64, Rights::WRITE)
+        .unwrap();
+    assert_eq!(
+        run(&device, Request::read(old, 0, 3).into(old_buffer, 0)),
+        Ok(3)
+    );
+    io.revoke_file(old).unwrap();
+    io.revoke_buffer(old_buffer).unwrap();
+    let new = io.insert_file(file_of(b"new"), 0..3, Rights::READ).unwrap();
+    let new_buffer = io.insert_buffer(memory(64), 0..64, Rights::WRITE).unwrap();
+    assert_eq!(new.raw() & 0xf_ffff, old.raw() & 0xf_ffff, "the same place");
+    assert_ne!(new, old);
+    assert_ne!(new_buffer, old_buffer);
+    let read = Request::read(old, 0, 3).into(pool, 0);
+    assert_eq!(run(&device, read), Err(Errno::EBADF));
+    let read = Request::read(file, 0, 3).into(old_buffer, 0);
+    assert_eq!(run(&device, read), Err(Errno::EBADF));
+    assert_eq!(
+        run(&device, Request::read(new, 0, 3).into(new_buffer, 0)),
+        Ok(3)
+    );
+    let twice = io.revoke_file(old).unwrap_err();
+    assert!(matches!(
+        twice,
+        LiveError::Change(ChangeError::Unknown { handle }) if handle == old.raw()
+    ));
+    io.stop().unwrap();
+}
+
+#[test]
+fn revoking_waits_for_what_is_in_flight_on_that_entry_alone() {
+    let mut tables = Tables::new(4096, 4096);
+    let (pipe, mut writer) = tables.add_pipe();
+    let (other_pipe, _other_writer) = tables.add_pipe();
+    let (file, pool) = (tables.file, tables.pool);
+    let (host, device) = queue();
+    let io = tables.loop_on(host);
+    let memory = memory(64);
+    let buffer = io
+        .insert_buffer(memory.clone(), 0..64, Rights::WRITE)
+        .unwrap();
+    let read = device
+        .submit(Request::read(pipe, 0, 4).into(buffer, 0))
+        .unwrap();
+    let other = Request::read(other_pipe, 0, 4).into(pool, 0);
+    let other = device.submit(other).unwrap();
+    eventually("the claims", || io.queue_counters(0).unwrap().claimed == 2);
+    let revoked = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            io.revoke_buffer(buffer).unwrap();
+            revoked.store(true, Ordering::Release);
+        });
+        // From the moment that it is unknown on, and yet served.
+        eventually("the revocation", || {
+            let probe = Request::read(file, 0, 1).into(buffer, 60);
+            run(&device, probe) == Err(Errno::EBADF)
+        });
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        assert!(!revoked.load(Ordering::Acquire), "the read is in flight");
+        assert_eq!(run(&device, Request::read(file, 0, 8).into(pool, 8)), Ok(8));
+        // Another entry goes at once, though there is a read in flight on a third.
+        io.revoke_file(file).unwrap();
+        writer.write_all(b"data").unwrap();
+    });
+    assert!(revoked.load(Ordering::Acquire));
+    assert_eq!(answer(&device, read), Ok(4), "it was not cut short");
+    assert_eq!(contents(&memory, 0, 4), b"data");
+    assert!(device.poll(&other).is_none());
+    io.abort().unwrap();
+}
+
+#[test]
+fn a_buffer_is_given_back_with_its_last_handle() {
+    let tables = Tables::new(4096, 4096);
+    let file = tables.file;
+    let mut rig = tables.on_ring(8, 8);
+    let memory = memory(4096);
+    let first = rig
+        .engine
+        .insert_buffer(memory.clone(), 0..64, Rights::WRITE)
+        .unwrap();
+    let second = rig
+        .engine
+        .insert_buffer(memory, 64..128, Rights::WRITE)
+        .unwrap();
+    let slot = BufferSlot::new(1);
+    assert!(rig.engine.transport().is_buffer_registered(slot));
+    let revocation = rig.engine.revoke_buffer(first).unwrap();
+    assert!(rig.engine.is_revoked(revocation));
+    assert!(rig.engine.transport().is_buffer_registered(slot));
+    assert_eq!(rig.run(Request::read(file, 0, 64).into(second, 0)), Ok(64));
+    let _ = rig.engine.revoke_buffer(second).unwrap();
+    assert!(!rig.engine.transport().is_buffer_registered(slot));
+}
+
+#[test]
+fn a_revoked_file_is_closed_after_its_last_request() {
+    let mut tables = Tables::new(16, 64);
+    let (pipe, mut writer) = tables.add_pipe();
+    let pool = tables.pool;
+    let mut rig = tables.on_ring(8, 8);
+    let read = rig.submit(Request::read(pipe, 0, 1).into(pool, 0));
+    rig.linger();
+    let revocation = rig.engine.revoke_file(pipe).unwrap();
+    rig.linger();
+    assert!(!rig.engine.is_revoked(revocation));
+    writer.write_all(b"x").unwrap();
+    assert_eq!(rig.wait(read).result, Ok(1));
+    assert!(rig.engine.is_revoked(revocation));
+    // The kernel gives a registered file up in its own time.
+    eventually("the reading end closes", || {
+        rig.linger();
+        writer.write_all(b"x").is_err()
+    });
+}
+
+#[test]
+fn a_running_loop_can_be_looked_at() {
+    let (host, device) = queue();
+    let io = Tables::new(16, 64).loop_on(host);
+    assert!(io.is_running());
+    assert!(io.report().to_string().contains("entries"));
+    assert!(thread_lives(io.thread_id()));
+    assert_eq!(run(&device, Request::fence()), Ok(0));
+    eventually("the counts", || {
+        let queue = io.queue_counters(0).unwrap();
+        (queue.claimed, queue.succeeded, queue.failed) == (1, 1, 0)
+    });
+    assert_eq!(io.queue_counters(1), None);
+    io.stop().unwrap();
+}

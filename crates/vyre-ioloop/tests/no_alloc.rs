@@ -1,0 +1,122 @@
+//! Once it runs, the loop allocates nothing for a request; nor does the thread that publishes. This
+//! file holds one test alone, since it counts for the whole process.
+
+#![allow(unsafe_code)] // `GlobalAlloc` is an unsafe trait.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use common::*;
+use vyre_ioq::{DeviceQueue, Errno, FileHandle, Queue, QueueLayout, Request, Ticket};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: everything is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promises are those of the system's allocator.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+const DEPTH: usize = 48;
+
+struct Lane {
+    device: DeviceQueue,
+    window: [Option<(Ticket, Result<u32, Errno>)>; DEPTH],
+    at: usize,
+}
+
+impl Lane {
+    /// Publishes a request, after taking the outcome of the one before it in its place.
+    fn go(&mut self, request: Request, expected: Result<u32, Errno>) {
+        self.settle(self.at);
+        let ticket = self.device.submit(request).expect("a free slot");
+        self.window[self.at] = Some((ticket, expected));
+        self.at = (self.at + 1) % DEPTH;
+    }
+
+    fn settle(&mut self, at: usize) {
+        if let Some((ticket, expected)) = self.window[at].take() {
+            let outcome = self.device.wait_for(ticket, LIMIT).expect("an outcome");
+            assert_eq!(outcome.result, expected);
+        }
+    }
+}
+
+#[test]
+fn requests_of_every_kind_are_served_without_an_allocation() {
+    let mut tables = Tables::new(1 << 16, 1 << 16);
+    let (pipe, _writer) = tables.add_pipe();
+    let (file, pool) = (tables.file, tables.pool);
+    let (host, device) = Queue::anonymous(QueueLayout::with_slots(64)).unwrap();
+    // Fewer entries than requests, so that some wait for room.
+    let io = tables
+        .builder()
+        .queue(host)
+        .ring_entries(32)
+        .spawn()
+        .unwrap();
+    let mut lane = Lane {
+        device,
+        window: [const { None }; DEPTH],
+        at: 0,
+    };
+    let end = 1_u64 << 16;
+    let mut serve = |requests: u64| {
+        for n in 0..requests {
+            let at = n * 512 % (end / 2);
+            let (request, expected) = match n % 10 {
+                _ if n % 500 == 0 => (
+                    Request::read(pipe, 0, 8).into(pool, 0).deadline(300),
+                    Err(Errno::ETIMEDOUT),
+                ),
+                _ if n % 505 == 0 => (Request::sync(file), Ok(0)),
+                0..4 => (Request::read(file, at, 512).into(pool, at), Ok(512)),
+                4 | 5 => (Request::write(file, at, 512).from(pool, at), Ok(512)),
+                6 => (Request::fence(), Ok(0)),
+                7 => (Request::read(file, end - 100, 512).into(pool, 0), Ok(100)),
+                8 => (
+                    Request::read(FileHandle::from_raw(99), 0, 1).into(pool, 0),
+                    Err(Errno::EBADF),
+                ),
+                _ => (
+                    Request::read(file, end, 1).into(pool, 0).exact(),
+                    Err(Errno::ENODATA),
+                ),
+            };
+            lane.go(request, expected);
+        }
+        (0..DEPTH).for_each(|at| lane.settle(at));
+    };
+    serve(2_000);
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    serve(100_000);
+    let allocated = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    assert_eq!(allocated, 0, "allocations for 100,000 requests");
+    let counters = io.counters();
+    assert!(
+        counters.timed_out >= 200 && counters.resumed > 0,
+        "{counters:?}"
+    );
+    io.stop().unwrap();
+}

@@ -1,0 +1,235 @@
+//! Golden bytes. What is written here is what C and CUDA code relies on: a change is a new major
+//! version.
+
+mod common;
+
+use common::{Memory, WORD};
+use vyre_ioq::abi::{self, header_word, word};
+use vyre_ioq::{
+    Accept, BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, QueueLayout,
+    Request,
+};
+
+const FILE: FileHandle = FileHandle::from_raw(0x0403_0201);
+const BUFFER: BufferHandle = BufferHandle::from_raw(0x1413_1211);
+const FILE_OFFSET: u64 = 0x2827_2625_2423_2221;
+const COUNT: u32 = 0x3433_3231;
+const TAG: u32 = 0x4443_4241;
+const BUFFER_OFFSET: u64 = 0x5857_5655_5453_5251;
+const DEADLINE: u32 = 0x6463_6261;
+
+#[rustfmt::skip]
+const READ: [u8; 64] = [
+    0x01, 0, 0, 0,           0x01, 0x02, 0x03, 0x04,  0x11, 0x12, 0x13, 0x14,  0x21, 0x22, 0x23, 0x24,
+    0x25, 0x26, 0x27, 0x28,  0x31, 0x32, 0x33, 0x34,  0x01, 0, 0, 0,           0x41, 0x42, 0x43, 0x44,
+    0x51, 0x52, 0x53, 0x54,  0x55, 0x56, 0x57, 0x58,  0x02, 0, 0, 0,           0x61, 0x62, 0x63, 0x64,
+    0, 0, 0, 0,              0, 0, 0, 0,              0, 0, 0, 0,              0, 0, 0, 0,
+];
+#[rustfmt::skip]
+const WRITE: [u8; 64] = [
+    0x02, 0, 0, 0,           0x11, 0x12, 0x13, 0x14,  0x01, 0x02, 0x03, 0x04,  0x21, 0x22, 0x23, 0x24,
+    0x25, 0x26, 0x27, 0x28,  0x31, 0x32, 0x33, 0x34,  0x01, 0, 0, 0,           0x41, 0x42, 0x43, 0x44,
+    0x51, 0x52, 0x53, 0x54,  0x55, 0x56, 0x57, 0x58,  0x01, 0, 0, 0,           0x61, 0x62, 0x63, 0x64,
+    0, 0, 0, 0,              0, 0, 0, 0,              0, 0, 0, 0,              0, 0, 0, 0,
+];
+#[rustfmt::skip]
+const FENCE: [u8; 64] = [
+    0x03, 0, 0, 0,  0, 0, 0, 0,  0, 0, 0, 0,     0, 0, 0, 0,
+    0, 0, 0, 0,     0, 0, 0, 0,  0x01, 0, 0, 0,  0x41, 0x42, 0x43, 0x44,
+    0, 0, 0, 0,     0, 0, 0, 0,  0, 0, 0, 0,     0, 0, 0, 0,
+    0, 0, 0, 0,     0, 0, 0, 0,  0, 0, 0, 0,     0, 0, 0, 0,
+];
+#[rustfmt::skip]
+const SYNC: [u8; 64] = [
+    0x04, 0, 0, 0,  0, 0, 0, 0,  0x01, 0x02, 0x03, 0x04,  0, 0, 0, 0,
+    0, 0, 0, 0,     0, 0, 0, 0,  0x01, 0, 0, 0,           0x41, 0x42, 0x43, 0x44,
+    0, 0, 0, 0,     0, 0, 0, 0,  0, 0, 0, 0,              0x61, 0x62, 0x63, 0x64,
+    0, 0, 0, 0,     0, 0, 0, 0,  0, 0, 0, 0,              0, 0, 0, 0,
+];
+#[rustfmt::skip]
+const PREFETCH: [u8; 64] = [
+    0x05, 0, 0, 0,           0, 0, 0, 0,              0x01, 0x02, 0x03, 0x04,  0x21, 0x22, 0x23, 0x24,
+    0x25, 0x26, 0x27, 0x28,  0x31, 0x32, 0x33, 0x34,  0x01, 0, 0, 0,           0x41, 0x42, 0x43, 0x44,
+    0, 0, 0, 0,              0, 0, 0, 0,              0, 0, 0, 0,              0, 0, 0, 0,
+    0, 0, 0, 0,              0, 0, 0, 0,              0, 0, 0, 0,              0, 0, 0, 0,
+];
+
+fn requests() -> [(Request, &'static [u8; 64]); 5] {
+    [
+        (read(), &READ),
+        (
+            Request::write(FILE, FILE_OFFSET, COUNT)
+                .from(BUFFER, BUFFER_OFFSET)
+                .durable()
+                .deadline(DEADLINE)
+                .tag(TAG),
+            &WRITE,
+        ),
+        (Request::fence().tag(TAG), &FENCE),
+        (Request::sync(FILE).tag(TAG).deadline(DEADLINE), &SYNC),
+        (
+            Request::prefetch(FILE, FILE_OFFSET, COUNT).tag(TAG),
+            &PREFETCH,
+        ),
+    ]
+}
+
+fn read() -> Request {
+    Request::read(FILE, FILE_OFFSET, COUNT)
+        .into(BUFFER, BUFFER_OFFSET)
+        .exact()
+        .deadline(DEADLINE)
+        .tag(TAG)
+}
+
+/// A queue of two slots in memory to look at; slot 1 must stay as it is throughout.
+fn headed() -> (Memory, HostQueue, DeviceQueue) {
+    let layout = QueueLayout::with_slots(2);
+    let memory = Memory::new(layout.bytes());
+    let host = HostQueue::create(memory.region(), &layout).expect("a fit region");
+    let device = DeviceQueue::attach(memory.region()).expect("a header");
+    (memory, host, device)
+}
+
+fn bare() -> (Memory, HostQueue, DeviceQueue) {
+    let memory = Memory::new(QueueLayout::bare(2).bytes());
+    let host = HostQueue::attach_bare(memory.region()).expect("two slots");
+    let device = DeviceQueue::attach_bare(memory.region()).expect("two slots");
+    (memory, host, device)
+}
+
+#[test]
+fn each_operation_has_its_bytes_with_a_header() {
+    for (request, golden) in requests() {
+        let (memory, _host, device) = headed();
+        let _ticket = device.submit(request).expect("a free slot");
+        assert_eq!(&memory.bytes::<64>(4096), golden, "{request:?}");
+        assert_eq!(memory.bytes::<64>(4096 + 64), [0; 64], "slot 1");
+    }
+}
+
+#[test]
+fn each_operation_has_its_bytes_in_the_bare_layout() {
+    for (request, golden) in requests() {
+        let (memory, _host, device) = bare();
+        let _ticket = device.submit(request).expect("a free slot");
+        assert_eq!(memory.bytes::<32>(0), golden[..32], "{request:?}");
+        assert_eq!(memory.bytes::<32>(32), [0; 32], "slot 1");
+    }
+}
+
+/// `READ` with another status and count.
+fn read_with(status: u8, count: [u8; 4]) -> [u8; 64] {
+    let mut bytes = READ;
+    bytes[20..24].copy_from_slice(&count);
+    bytes[24] = status;
+    bytes
+}
+
+/// Takes a read through every state and compares its bytes by `check`.
+fn each_state(host: &mut HostQueue, device: &DeviceQueue, check: impl Fn(&str, [u8; 64])) {
+    let count = [0x31, 0x32, 0x33, 0x34];
+    check("EMPTY", [0; 64]);
+    let ticket = device.submit(read()).expect("a free slot");
+    check("PUBLISHED", read_with(0x01, count));
+    host.claim_published(0..1, Accept::All, drop);
+    check("CLAIMED", read_with(0x02, count));
+    host.complete(0, Ok(0x7473_7271)).expect("owed");
+    check("OK", read_with(0x10, [0x71, 0x72, 0x73, 0x74]));
+    let _ = device.take(ticket).expect("an outcome");
+    check("EMPTY again", read_with(0x00, [0x71, 0x72, 0x73, 0x74]));
+
+    let ticket = device.submit(read()).expect("a free slot");
+    host.claim_published(0..1, Accept::All, drop);
+    host.complete(0, Err(Errno::ECANCELED)).expect("owed");
+    check("ERROR", read_with(0x11, [125, 0, 0, 0]));
+    let _ = device.take(ticket).expect("an outcome");
+    check("EMPTY at last", read_with(0x00, [125, 0, 0, 0]));
+}
+
+#[test]
+fn each_state_has_its_bytes_with_a_header() {
+    let (memory, mut host, device) = headed();
+    each_state(&mut host, &device, |state, golden| {
+        assert_eq!(memory.bytes::<64>(4096), golden, "{state}");
+        assert_eq!(memory.bytes::<64>(4096 + 64), [0; 64], "slot 1");
+    });
+}
+
+#[test]
+fn each_state_has_its_bytes_in_the_bare_layout() {
+    let (memory, mut host, device) = bare();
+    each_state(&mut host, &device, |state, golden| {
+        assert_eq!(memory.bytes::<32>(0), golden[..32], "{state}");
+        assert_eq!(memory.bytes::<32>(32), [0; 32], "slot 1");
+    });
+}
+
+#[test]
+#[rustfmt::skip]
+fn the_header_has_its_bytes() {
+    let layout = QueueLayout::with_slots(0x0102).with_id(0x8887_8685_8483_8281);
+    let memory = Memory::new(layout.bytes());
+    for word in 0..layout.bytes() / WORD {
+        memory.store(word, 0xdead_beef);
+    }
+    let mut host = HostQueue::create(memory.region(), &layout).expect("a fit region");
+    assert_eq!(memory.bytes::<64>(0), [
+        b'V', b'Y', b'R', b'E',  b'I', b'O', b'Q', 0,      1, 0, 0, 0,  0, 0, 0, 0,
+        64, 0, 0, 0,             0x02, 0x01, 0, 0,         0, 0x10, 0, 0,  0, 0, 0, 0,
+        0x81, 0x82, 0x83, 0x84,  0x85, 0x86, 0x87, 0x88,  0, 0, 0, 0,  0, 0, 0, 0,
+        0, 0, 0, 0,              0, 0, 0, 0,              0, 0, 0, 0,  0, 0, 0, 0,
+    ]);
+    assert_eq!(memory.bytes::<128>(64), [0; 128], "lines 1 and 2");
+    assert!(
+        (4096..layout.bytes()).step_by(WORD).all(|byte| memory.load(byte / WORD) == 0),
+        "the slots are empty, whatever the memory held"
+    );
+
+    for (state, byte) in [
+        (LoopState::Running, 1), (LoopState::Draining, 2), (LoopState::Stopped, 3),
+        (LoopState::Failed, 4), (LoopState::Starting, 0),
+    ] {
+        host.set_state(state);
+        assert_eq!(memory.bytes::<8>(64), [byte, 0, 0, 0, 0, 0, 0, 0], "{state:?}");
+    }
+    host.beat();
+    host.beat();
+    assert_eq!(memory.bytes::<8>(64), [0, 0, 0, 0, 2, 0, 0, 0], "heartbeat");
+    assert_eq!(memory.bytes::<64>(128), [0; 64], "line 2 is the device's");
+}
+
+#[test]
+fn a_state_word_that_names_nothing_reads_as_failed() {
+    for word in [5, 6, 0x100, u32::MAX] {
+        assert_eq!(LoopState::from_word(word), LoopState::Failed);
+    }
+}
+
+#[test]
+fn word_numbers_and_sizes_are_those_of_the_wire() {
+    assert_eq!(&abi::MAGIC, &[0x4552_5956, 0x0051_4f49]);
+    assert_eq!((abi::ABI_MAJOR, abi::ABI_MINOR), (1, 0));
+    assert_eq!((abi::SLOT_BYTES, abi::BARE_SLOT_BYTES), (64, 32));
+    assert_eq!((abi::HEADER_BYTES, abi::HEADER_ALIGN), (4096, 4096));
+    assert_eq!((abi::MAX_SLOTS, abi::MAX_BARE_SLOTS), (4096, 64));
+    assert_eq!(
+        [
+            word::COUNT,
+            word::STATUS,
+            word::TAG,
+            word::FLAGS,
+            word::DEADLINE
+        ],
+        [5, 6, 7, 10, 11]
+    );
+    assert_eq!(
+        [
+            header_word::STATE,
+            header_word::HEARTBEAT,
+            header_word::ASLEEP,
+            header_word::DOORBELL
+        ],
+        [16, 17, 18, 32]
+    );
+}

@@ -1,0 +1,400 @@
+//! The real queue and the model, side by side, and what can happen to them.
+
+use std::ops::Range;
+
+use vyre_ioq::{
+    Accept, BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Outcome,
+    QueueLayout, Request, Ticket,
+};
+
+use super::{Answer, ERROR, Faults, Model, OK};
+use crate::common::{Memory, WORD, mix};
+
+/// Picks one of however many there are.
+pub(crate) type Pick = u16;
+
+/// Something that a device or a host does. Picks wrap around what there is to pick from; an action
+/// with nothing to pick from does nothing.
+#[derive(Clone, Debug)]
+pub(crate) enum Action {
+    Reserve,
+    /// Publishes in a slot that is reserved and not yet published.
+    Publish(Pick, u64),
+    Poll(Pick),
+    Take(Pick),
+    /// Hostile: any word of any slot.
+    Store(Pick, usize, u32),
+    /// Hostile: any word of the header's line 2.
+    StoreHeader(usize, u32),
+    Claim(Range<u32>, Accept),
+    /// Completes a slot that is owed an outcome.
+    Complete(Pick, Result<u32, Errno>),
+    /// Completes any slot, owed or not, of the queue or not.
+    CompleteAny(u32, Result<u32, Errno>),
+    CompleteBatch([u32; 2], Result<u32, Errno>),
+    CompleteOwed(Errno),
+    Published,
+}
+
+/// A slot that an honest device holds.
+struct Held {
+    ticket: Ticket,
+    /// The request that was published there, and whether a hostile store has hit the slot since.
+    published: Option<Request>,
+    disturbed: bool,
+    /// How often the host claimed it, and what it answered.
+    claims: u32,
+    answer: Option<Answer>,
+}
+
+pub(crate) struct World {
+    memory: Memory,
+    first: usize,
+    host: HostQueue,
+    device: DeviceQueue,
+    pub(crate) model: Model,
+    held: Vec<Held>,
+    serial: u32,
+    acts: u32,
+}
+
+impl World {
+    pub(crate) fn new(slots: u32, bare: bool) -> Self {
+        let layout = if bare {
+            QueueLayout::bare(slots)
+        } else {
+            QueueLayout::with_slots(slots)
+        };
+        let memory = Memory::new(layout.bytes());
+        let (host, device) = if bare {
+            (
+                HostQueue::attach_bare(memory.region()).expect("fit"),
+                DeviceQueue::attach_bare(memory.region()).expect("fit"),
+            )
+        } else {
+            (
+                HostQueue::create(memory.region(), &layout).expect("fit"),
+                DeviceQueue::attach(memory.region()).expect("a header"),
+            )
+        };
+        Self {
+            memory,
+            first: if bare { 0 } else { 4096 / WORD },
+            host,
+            device,
+            model: Model::new(slots, bare),
+            held: Vec::new(),
+            serial: 0,
+            acts: 0,
+        }
+    }
+
+    pub(crate) fn act(&mut self, action: &Action) {
+        let before: Vec<u32> = self.model.slots.iter().map(|slot| slot[6]).collect();
+        let owed_before: Vec<u32> = self.model.owed.keys().copied().collect();
+        let by_host = self.act_unchecked(action);
+        self.compare(action);
+        if by_host {
+            // Said again without the model: the host follows no illegal transition.
+            for (slot, &from) in before.iter().enumerate() {
+                let to = self.memory.load(self.word(slot as u32, 6));
+                let owed = owed_before.contains(&(slot as u32));
+                let legal = if owed {
+                    to == from || to == OK || to == ERROR
+                } else {
+                    to == from || (from, to) == (1, 2)
+                };
+                assert!(
+                    legal,
+                    "{action:?}: slot {slot} went from {from:#x} to {to:#x}"
+                );
+            }
+        }
+    }
+
+    /// Serves and takes all that is left, and checks that no honest request was lost on the way.
+    pub(crate) fn finish(mut self) {
+        let slots = self.model.slots.len() as u32;
+        self.act(&Action::Claim(0..slots, Accept::All));
+        while !self.model.owed.is_empty() {
+            self.act(&Action::Complete(0, Ok(slots)));
+        }
+        self.compare_slots(&Action::Published);
+        self.host.set_state(LoopState::Stopped);
+        for held in std::mem::take(&mut self.held) {
+            if held.disturbed || held.published.is_none() {
+                continue;
+            }
+            let request = held.published.expect("published");
+            assert_eq!(held.claims, 1, "{request:?} was claimed once");
+            let answer = held.answer.expect("answered");
+            let outcome = self.device.take(held.ticket).expect("an outcome");
+            assert_eq!(said(&outcome), (request.tag, answer));
+        }
+    }
+
+    /// Whether it was the host that acted.
+    fn act_unchecked(&mut self, action: &Action) -> bool {
+        match action {
+            Action::Reserve => self.reserve(),
+            Action::Publish(pick, seed) => self.publish(*pick, *seed),
+            Action::Poll(pick) => self.poll(*pick),
+            Action::Take(pick) => self.take(*pick),
+            Action::Store(pick, word, value) => self.hostile_store(*pick, *word, *value),
+            Action::StoreHeader(word, value) => {
+                if !self.model.bare {
+                    self.memory.store(32 + word % 16, *value);
+                }
+            }
+            Action::Claim(range, accept) => self.claim(range.clone(), *accept),
+            Action::Complete(pick, result) => self.complete_one_owed(*pick, *result),
+            Action::CompleteAny(slot, result) => self.complete(*slot, *result),
+            Action::CompleteBatch(slots, result) => self.complete_batch(*slots, *result),
+            Action::CompleteOwed(errno) => self.complete_owed(*errno),
+            Action::Published => {
+                assert_eq!(
+                    self.host.published().collect::<Vec<_>>(),
+                    self.model.published()
+                );
+            }
+        }
+        matches!(
+            action,
+            Action::Claim(..)
+                | Action::Complete(..)
+                | Action::CompleteAny(..)
+                | Action::CompleteBatch(..)
+                | Action::CompleteOwed(..)
+                | Action::Published
+        )
+    }
+
+    fn reserve(&mut self) {
+        let slots = self.model.slots.len() as u32;
+        match (self.device.reserve(), self.model.reserve()) {
+            (Ok(ticket), Some(slot)) => {
+                assert_eq!(ticket.slot(), slot);
+                self.held.push(Held {
+                    ticket,
+                    published: None,
+                    disturbed: false,
+                    claims: 0,
+                    answer: None,
+                });
+            }
+            (Err(full), None) => assert_eq!(full.slots, slots),
+            (real, model) => panic!("reserved {real:?}, the model {model:?}"),
+        }
+    }
+
+    fn publish(&mut self, pick: Pick, seed: u64) {
+        let tag = self.serial;
+        let mut unpublished: Vec<_> = self
+            .held
+            .iter_mut()
+            .filter(|held| held.published.is_none())
+            .collect();
+        let Some(pick) = picked(pick, unpublished.len()) else {
+            return;
+        };
+        let held = &mut unpublished[pick];
+        let request = some_request(seed, self.model.bare).tag(tag);
+        self.device.publish(&held.ticket, &request);
+        self.model.publish(held.ticket.slot(), &request);
+        held.published = Some(request);
+        self.serial += 1;
+        // Until it is published, nobody relies on what a reserved slot holds; but the host may have
+        // claimed there what a hostile store pretended.
+        held.disturbed = self.model.owed.contains_key(&held.ticket.slot());
+    }
+
+    fn poll(&mut self, pick: Pick) {
+        if let Some(pick) = picked(pick, self.held.len()) {
+            let held = &self.held[pick];
+            let outcome = self.device.poll(&held.ticket);
+            let expected = self.model.poll(held.ticket.slot());
+            assert_eq!(outcome.as_ref().map(said), expected);
+        }
+    }
+
+    fn take(&mut self, pick: Pick) {
+        let Some(pick) = picked(pick, self.held.len()) else {
+            return;
+        };
+        let mut held = self.held.swap_remove(pick);
+        let slot = held.ticket.slot();
+        match (self.device.take(held.ticket), self.model.take(slot)) {
+            (Ok(outcome), Some(expected)) => {
+                assert_eq!(said(&outcome), expected);
+                if let (Some(request), false) = (held.published, held.disturbed) {
+                    assert_eq!(held.claims, 1, "{request:?} was claimed once");
+                    assert_eq!(expected, (request.tag, held.answer.expect("answered")));
+                }
+            }
+            (Err(ticket), None) => {
+                held.ticket = ticket;
+                self.held.push(held);
+            }
+            (real, model) => panic!("took {real:?}, the model {model:?}"),
+        }
+    }
+
+    fn hostile_store(&mut self, pick: Pick, word: usize, value: u32) {
+        let slot = u32::from(pick) % self.model.slots.len() as u32;
+        let word = word % if self.model.bare { 8 } else { 16 };
+        self.memory.store(self.word(slot, word), value);
+        self.model.slots[slot as usize][word] = value;
+        if let Some(held) = self.held.iter_mut().find(|held| held.ticket.slot() == slot) {
+            held.disturbed = true;
+        }
+    }
+
+    fn claim(&mut self, range: Range<u32>, accept: Accept) {
+        let mut claims = Vec::new();
+        let many = self.host.claim_published(range.clone(), accept, |claim| {
+            claims.push((claim.slot, bytemuck::cast::<_, [u32; 16]>(claim.image)));
+        });
+        assert_eq!(many as usize, claims.len());
+        for (slot, _) in &claims {
+            assert!(
+                !self.model.owed.contains_key(slot),
+                "slot {slot} claimed twice"
+            );
+        }
+        assert_eq!(claims, self.model.claim(range.start, range.end, accept));
+        for (slot, image) in claims {
+            let held = self.held.iter_mut().find(|held| held.ticket.slot() == slot);
+            let Some(held) = held.filter(|held| !held.disturbed) else {
+                continue;
+            };
+            let request = held
+                .published
+                .expect("only a store could have published it");
+            let decoded = Request::decode(&bytemuck::cast(image)).expect("honest");
+            assert_eq!(decoded, request, "torn or changed");
+            held.claims += 1;
+        }
+    }
+
+    fn complete_one_owed(&mut self, pick: Pick, result: Result<u32, Errno>) {
+        let owed: Vec<u32> = self.model.owed.keys().copied().collect();
+        if let Some(pick) = picked(pick, owed.len()) {
+            self.complete(owed[pick], result);
+            // Once is all.
+            self.complete(owed[pick], Ok(!0));
+        }
+    }
+
+    fn complete(&mut self, slot: u32, result: Result<u32, Errno>) {
+        let done = self.host.complete(slot, result);
+        if let Err(not_owed) = done {
+            assert_eq!(not_owed.slot, slot);
+        }
+        assert_eq!(done.is_ok(), self.answer(slot, result));
+    }
+
+    fn complete_batch(&mut self, slots: [u32; 2], result: Result<u32, Errno>) {
+        let done = self.host.complete_batch(slots.map(|slot| (slot, result)));
+        let refused = slots.into_iter().find(|&slot| !self.answer(slot, result));
+        assert_eq!(done.err().map(|not_owed| not_owed.slot), refused);
+    }
+
+    fn complete_owed(&mut self, errno: Errno) {
+        let owed: Vec<u32> = self.model.owed.keys().copied().collect();
+        assert_eq!(self.host.complete_owed(errno) as usize, owed.len());
+        for slot in owed {
+            assert!(self.answer(slot, Err(errno)));
+        }
+    }
+
+    /// Completes a slot in the model; whether it was owed that.
+    fn answer(&mut self, slot: u32, result: Result<u32, Errno>) -> bool {
+        let answer = answer_of(result);
+        let owed = self.model.complete(slot, answer);
+        let held = self.held.iter_mut().find(|held| held.ticket.slot() == slot);
+        if let (true, Some(held)) = (owed, held) {
+            held.answer = Some(answer);
+        }
+        owed
+    }
+
+    /// Compares everything that can be seen; every word of a large queue only now and then.
+    fn compare(&mut self, action: &Action) {
+        self.acts += 1;
+        if self.model.slots.len() <= 8 || self.acts.is_multiple_of(16) {
+            self.compare_slots(action);
+        }
+        assert_eq!(self.host.in_flight() as usize, self.model.owed.len());
+        let faults = self.host.faults();
+        let found = Faults {
+            unknown: faults.unknown_status,
+            forged: faults.forged_claim,
+            overwritten: faults.overwritten,
+        };
+        assert_eq!(found, self.model.faults, "{action:?}");
+        assert_eq!(
+            faults.total(),
+            found.unknown + found.forged + found.overwritten
+        );
+    }
+
+    fn compare_slots(&self, action: &Action) {
+        let words = if self.model.bare { 8 } else { 16 };
+        for (slot, expected) in self.model.slots.iter().enumerate() {
+            for (word, &expected) in expected.iter().enumerate().take(words) {
+                let found = self.memory.load(self.word(slot as u32, word));
+                assert_eq!(found, expected, "{action:?}: slot {slot}, word {word}");
+            }
+        }
+        let past = self.model.slots.len() as u32 + 1;
+        for slot in 0..past {
+            let owed = self.model.owed.contains_key(&slot);
+            assert_eq!(self.host.is_owed(slot), owed, "{action:?}: slot {slot}");
+        }
+    }
+
+    fn word(&self, slot: u32, word: usize) -> usize {
+        let stride = if self.model.bare { 8 } else { 16 };
+        self.first + slot as usize * stride + word
+    }
+}
+
+fn picked(pick: Pick, many: usize) -> Option<usize> {
+    usize::from(pick).checked_rem(many)
+}
+
+fn answer_of(result: Result<u32, Errno>) -> Answer {
+    match result {
+        Ok(count) => Answer { status: OK, count },
+        Err(errno) => Answer {
+            status: ERROR,
+            count: errno.raw(),
+        },
+    }
+}
+
+fn said(outcome: &Outcome) -> (u32, Answer) {
+    (outcome.tag, answer_of(outcome.result))
+}
+
+/// A request of any operation, with everything set that it may carry.
+pub(crate) fn some_request(seed: u64, bare: bool) -> Request {
+    let [a, b, c] = [mix(seed), mix(!seed), mix(seed ^ 0x55)];
+    let (file, buffer) = (
+        FileHandle::from_raw(a as u32),
+        BufferHandle::from_raw(b as u32),
+    );
+    let (count, buffer_offset) = ((b >> 32) as u32, if bare { 0 } else { a });
+    let request = match seed % 5 {
+        0 => Request::read(file, c, count).into(buffer, buffer_offset),
+        1 => Request::write(file, c, count).from(buffer, buffer_offset),
+        2 => Request::fence(),
+        3 => Request::sync(file),
+        _ => Request::prefetch(file, c, count),
+    };
+    match (bare, seed % 5) {
+        (false, 0) => request.exact().deadline(c as u32),
+        (false, 1) => request.durable().deadline(c as u32),
+        _ => request,
+    }
+}

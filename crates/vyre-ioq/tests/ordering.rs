@@ -1,0 +1,140 @@
+//! Each release and its acquire, by memory that is not atomic: the bytes of a request are the
+//! host's from its publication to its outcome, and the device's otherwise. Miri reports a data race
+//! where an ordering is missing; a plain run only shows wrong values, if the machine is weak enough.
+
+mod common;
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Memory, Plain, SetOnDrop};
+use vyre_ioq::{
+    Accept, BufferHandle, DeviceQueue, FileHandle, HostQueue, LoopState, Queue, QueueLayout,
+    Request,
+};
+
+const SLOTS: u32 = 2;
+const LANES: u32 = 3;
+/// Ends a run in which a slot was lost.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn write(tag: u32) -> Request {
+    Request::write(FileHandle::from_raw(1), 0, 4)
+        .from(BufferHandle::from_raw(1), 0)
+        .tag(tag)
+}
+
+/// One buffer for each slot. A lane fills that of the slot it reserved; the host checks it and
+/// changes it; the lane sees the change; another lane gets the slot.
+fn a_buffer_changes_hands_with_its_slot(layout: QueueLayout) {
+    let (mut host, device) = Queue::anonymous(layout).expect("memory");
+    let laps = if cfg!(miri) { 12 } else { 3_000 };
+    let buffers: Vec<Plain> = (0..SLOTS).map(|_| Plain::default()).collect();
+    let (done, gone) = (AtomicBool::new(false), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let (device, buffers, gone) = (&device, &buffers, &gone);
+        let server = scope.spawn(|| {
+            let _gone = SetOnDrop(gone);
+            while !done.load(Ordering::Relaxed) {
+                host.claim_published(0..SLOTS, Accept::All, |claim| {
+                    let buffer = &buffers[claim.slot as usize];
+                    assert_eq!(buffer.get(), claim.image.tag, "the bytes of the request");
+                    buffer.set(!claim.image.tag);
+                });
+                for slot in 0..SLOTS {
+                    let _ = host.complete(slot, Ok(4)); // Refused where nothing was claimed.
+                }
+                thread::yield_now();
+            }
+        });
+        let lanes: Vec<_> = (0..LANES)
+            .map(|lane| {
+                scope.spawn(move || one_lane(device, buffers, gone, lane * laps..(lane + 1) * laps))
+            })
+            .collect();
+        let _done = SetOnDrop(&done);
+        for lane in lanes {
+            lane.join().expect("no panic in a lane");
+        }
+        done.store(true, Ordering::Relaxed);
+        server.join().expect("no panic in the host");
+    });
+}
+
+fn one_lane(device: &DeviceQueue, buffers: &[Plain], gone: &AtomicBool, tags: Range<u32>) {
+    let give_up = Instant::now() + PATIENCE;
+    let check = || {
+        assert!(!gone.load(Ordering::Relaxed), "the host panicked");
+        assert!(Instant::now() < give_up, "no slot or no outcome");
+    };
+    for tag in tags {
+        let ticket = loop {
+            check();
+            match device.reserve() {
+                Ok(ticket) => break ticket,
+                Err(_) => thread::yield_now(),
+            }
+        };
+        let buffer = &buffers[ticket.slot() as usize];
+        buffer.set(tag);
+        device.publish(&ticket, &write(tag));
+        while device.poll(&ticket).is_none() {
+            check();
+            thread::yield_now();
+        }
+        assert_eq!(buffer.get(), !tag, "what the host moved");
+        // The slot, and its buffer with it, is another lane's from here on.
+        let _ = device.take(ticket).expect("polled before");
+    }
+}
+
+#[test]
+fn a_buffer_changes_hands_with_its_slot_in_a_queue_with_a_header() {
+    a_buffer_changes_hands_with_its_slot(QueueLayout::with_slots(SLOTS));
+}
+
+#[test]
+fn a_buffer_changes_hands_with_its_slot_in_a_bare_queue() {
+    a_buffer_changes_hands_with_its_slot(QueueLayout::bare(SLOTS));
+}
+
+#[test]
+fn who_sees_that_the_host_stopped_sees_what_it_did_before() {
+    for state in [LoopState::Stopped, LoopState::Failed] {
+        let (mut host, device) = Queue::anonymous(QueueLayout::with_slots(1)).expect("memory");
+        let last = Plain::default();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                last.set(7);
+                host.set_state(state);
+            });
+            while device.host_state() != Some(state) {
+                thread::yield_now();
+            }
+            assert_eq!(last.get(), 7);
+        });
+    }
+}
+
+#[test]
+fn who_finds_the_magic_sees_the_queue_behind_it() {
+    let layout = QueueLayout::with_slots(1).with_id(9);
+    let memory = Memory::new(layout.bytes());
+    let before = Plain::default();
+    thread::scope(|scope| {
+        let creator = scope.spawn(|| {
+            before.set(7);
+            HostQueue::create(memory.region(), &layout).expect("fit")
+        });
+        let device = loop {
+            match DeviceQueue::attach(memory.region()) {
+                Ok(device) => break device,
+                Err(_) => thread::yield_now(),
+            }
+        };
+        assert_eq!((before.get(), device.id()), (7, 9));
+        drop(creator.join().expect("no panic"));
+    });
+}

@@ -1,0 +1,378 @@
+//! Properties of the state transitions of a slot. `PROPTEST_CASES` sets how many cases each gets.
+
+mod common;
+mod model;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, FileFailurePersistence, RngAlgorithm};
+use vyre_ioq::abi::SlotImage;
+use vyre_ioq::state::{Observation, PeerFault, Side, State, Step, StepFault, observe, step};
+use vyre_ioq::{Accept, DecodeError, Errno, Flags, Op, Request};
+
+use model::{Action, CLAIMED, EMPTY, ERROR, OK, PUBLISHED, Pick, World};
+
+const NAMED: [u32; 5] = [EMPTY, PUBLISHED, CLAIMED, OK, ERROR];
+
+/// Every legal change, by side and status word. Written from the protocol, not from the source.
+const LEGAL: [(Side, u32, u32, Step); 6] = [
+    (Side::Device, EMPTY, PUBLISHED, Step::Publish),
+    (Side::Host, PUBLISHED, CLAIMED, Step::Claim),
+    (Side::Host, CLAIMED, OK, Step::CompleteOk),
+    (Side::Host, CLAIMED, ERROR, Step::CompleteError),
+    (Side::Device, OK, EMPTY, Step::Recycle),
+    (Side::Device, ERROR, EMPTY, Step::Recycle),
+];
+
+fn config() -> Config {
+    let mut config = Config {
+        // The default spends most of an unoptimised run on its ChaCha rounds.
+        rng_algorithm: RngAlgorithm::XorShift,
+        ..Config::default()
+    };
+    if cfg!(miri) {
+        config.cases = 4;
+        config.failure_persistence = None; // Miri lends no file system.
+    } else {
+        let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/props.regressions");
+        config.failure_persistence = Some(Box::new(FileFailurePersistence::Direct(kept)));
+    }
+    config
+}
+
+fn state(word: u32) -> State {
+    State::from_word(word).expect("one of the five")
+}
+
+fn check_step(side: Side, from: u32, to: u32) {
+    let row = LEGAL
+        .iter()
+        .find(|row| (row.0, row.1, row.2) == (side, from, to));
+    let leaves = LEGAL.iter().any(|row| (row.0, row.1) == (side, from));
+    let expected = match row {
+        Some(row) => Ok(row.3),
+        None if !NAMED.contains(&from) => Err(StepFault::UnknownFrom(from)),
+        None if !NAMED.contains(&to) => Err(StepFault::UnknownTo(to)),
+        None if !leaves => Err(StepFault::NotYours(state(from))),
+        None => Err(StepFault::NoStep(state(from), state(to))),
+    };
+    assert_eq!(step(side, from, to), expected, "{side:?} {from:#x} {to:#x}");
+}
+
+fn check_observe(owed: bool, word: u32) {
+    let expected = match word {
+        CLAIMED if owed => Observation::Owed,
+        _ if owed => Observation::Fault(PeerFault::Overwritten(word)),
+        PUBLISHED => Observation::Request,
+        CLAIMED => Observation::Fault(PeerFault::ForgedClaim),
+        EMPTY | OK | ERROR => Observation::Idle,
+        _ => Observation::Fault(PeerFault::UnknownStatus(word)),
+    };
+    assert_eq!(observe(owed, word), expected, "owed {owed}, {word:#x}");
+}
+
+#[test]
+fn every_small_word_and_every_single_bit_is_judged_as_the_table_says() {
+    let small = if cfg!(miri) { 0x20 } else { 0x1_0000 };
+    let bits = (0..32).flat_map(|bit| [1 << bit, !(1 << bit), OK | 1 << bit, ERROR | 1 << bit]);
+    for word in (0..small).chain(bits) {
+        for side in [Side::Device, Side::Host] {
+            for named in NAMED {
+                check_step(side, word, named);
+                check_step(side, named, word);
+            }
+        }
+        check_observe(true, word);
+        check_observe(false, word);
+        let named = NAMED.contains(&word);
+        assert_eq!(
+            State::from_word(word).map(State::word),
+            named.then_some(word)
+        );
+    }
+}
+
+#[test]
+fn each_state_is_left_by_its_mover_alone() {
+    for state in State::ALL {
+        let movers: Vec<Side> = [Side::Device, Side::Host]
+            .into_iter()
+            .filter(|&side| NAMED.iter().any(|&to| step(side, state.word(), to).is_ok()))
+            .collect();
+        assert_eq!(movers, [state.mover()], "{state:?}");
+        assert_eq!(state.is_outcome(), [OK, ERROR].contains(&state.word()));
+    }
+}
+
+/// A status word, or nearly one, or anything.
+fn status_word() -> impl Strategy<Value = u32> {
+    prop_oneof![
+        4 => proptest::sample::select(&NAMED[..]),
+        1 => 0..0x20u32,
+        1 => any::<u32>(),
+    ]
+}
+
+fn side() -> impl Strategy<Value = Side> {
+    prop_oneof![Just(Side::Device), Just(Side::Host)]
+}
+
+fn accept() -> impl Strategy<Value = Accept> {
+    prop_oneof![Just(Accept::All), Just(Accept::Unordered)]
+}
+
+fn result() -> impl Strategy<Value = Result<u32, Errno>> {
+    prop_oneof![
+        any::<u32>().prop_map(Ok),
+        any::<u32>().prop_map(|raw| Err(Errno::from_raw(raw))),
+    ]
+}
+
+/// Mostly the first few, so that actions meet in one slot.
+fn slot() -> impl Strategy<Value = Pick> {
+    prop_oneof![3 => 0..4u16, 1 => any::<u16>()]
+}
+
+fn range() -> impl Strategy<Value = std::ops::Range<u32>> {
+    prop_oneof![
+        3 => Just(0..u32::MAX),
+        2 => (0..140u32, 0..140u32).prop_map(|(start, end)| start..end),
+        1 => (any::<u32>(), any::<u32>()).prop_map(|(start, end)| start..end),
+    ]
+}
+
+fn any_slot() -> impl Strategy<Value = u32> {
+    prop_oneof![4 => 0..6u32, 2 => 0..140u32, 1 => any::<u32>()]
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        4 => Just(Action::Reserve),
+        6 => (any::<Pick>(), any::<u64>()).prop_map(|(pick, seed)| Action::Publish(pick, seed)),
+        2 => any::<Pick>().prop_map(Action::Poll),
+        4 => any::<Pick>().prop_map(Action::Take),
+        3 => (slot(), status_word()).prop_map(|(slot, value)| Action::Store(slot, 6, value)),
+        1 => (slot(), 0..16usize, any::<u32>())
+            .prop_map(|(slot, word, value)| Action::Store(slot, word, value)),
+        1 => (0..16usize, any::<u32>()).prop_map(|(word, value)| Action::StoreHeader(word, value)),
+        6 => (range(), accept()).prop_map(|(range, accept)| Action::Claim(range, accept)),
+        5 => (any::<Pick>(), result()).prop_map(|(pick, result)| Action::Complete(pick, result)),
+        2 => (any_slot(), result()).prop_map(|(slot, result)| Action::CompleteAny(slot, result)),
+        1 => ([any_slot(), any_slot()], result())
+            .prop_map(|(slots, result)| Action::CompleteBatch(slots, result)),
+        1 => any::<u32>().prop_map(|raw| Action::CompleteOwed(Errno::from_raw(raw))),
+        1 => Just(Action::Published),
+    ]
+}
+
+/// Slots, and whether the queue is bare. Small queues are the likelier ones to fill up.
+fn geometry() -> impl Strategy<Value = (u32, bool)> {
+    let (most, most_bare): (u32, u32) = if cfg!(miri) { (2, 2) } else { (130, 64) };
+    prop_oneof![
+        (1..=most.min(4), any::<bool>()),
+        (1..=most, Just(false)),
+        (1..=most_bare, Just(true)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn step_is_total_and_agrees_with_the_table(side in side(), from in status_word(), to in status_word()) {
+        check_step(side, from, to);
+    }
+
+    #[test]
+    fn observe_is_total_and_agrees_with_the_table(owed: bool, word in status_word()) {
+        check_observe(owed, word);
+    }
+
+    #[test]
+    fn whatever_a_device_does_the_host_keeps_to_the_model(
+        (slots, bare) in geometry(),
+        actions in prop::collection::vec(action(), 1..if cfg!(miri) { 24 } else { 120 }),
+    ) {
+        let mut world = World::new(slots, bare);
+        for action in &actions {
+            world.act(action);
+        }
+        world.finish();
+    }
+
+    #[test]
+    fn an_honest_device_loses_nothing_and_is_blamed_for_nothing(
+        (slots, bare) in geometry(),
+        actions in prop::collection::vec(
+            action().prop_filter("honest", |action| !matches!(action, Action::Store(..))),
+            1..if cfg!(miri) { 24 } else { 120 },
+        ),
+    ) {
+        let mut world = World::new(slots, bare);
+        for action in &actions {
+            world.act(action);
+        }
+        prop_assert_eq!(world.model.faults, model::Faults::default());
+        world.finish();
+    }
+
+    #[test]
+    fn every_image_is_judged_and_a_good_one_says_the_same_again(
+        mut words: [u32; 16], op in 0..8u32, flags in 0..5u32, fit: bool,
+    ) {
+        if fit {
+            (words[0], words[10]) = (op, flags);
+            words[12..].fill(0);
+        }
+        let known = match words[0] {
+            1 => 2,
+            2 => 3,
+            3..=5 => 0,
+            _ => u32::MAX,
+        };
+        let image: SlotImage = bytemuck::cast(words);
+        let verdict = Request::decode(&image);
+        let expected = match verdict {
+            Err(DecodeError::UnknownOp(op)) => op == words[0] && known == u32::MAX,
+            Err(DecodeError::UnknownFlag(flags)) => flags == words[10] && flags > 3,
+            Err(DecodeError::ForeignFlag(op, flags)) => {
+                op as u32 == words[0] && flags.bits() == words[10] && words[10] & !known != 0
+            }
+            Err(DecodeError::ReservedNotZero(reserved)) => {
+                reserved == words[12..] && reserved != [0; 4]
+            }
+            Ok(request) => {
+                words[6] = PUBLISHED;
+                known != u32::MAX && words[10] & !known == 0 && model::words_of(&request) == words
+            }
+        };
+        prop_assert!(expected, "{:?}", verdict);
+        if let Err(error) = verdict {
+            prop_assert_eq!(error.errno(), Errno::EINVAL);
+        }
+    }
+}
+
+#[test]
+fn flags_belong_to_operations() {
+    assert_eq!(Op::Read.flags(), Flags::EXACT);
+    assert_eq!(Op::Write.flags(), Flags::EXACT | Flags::DURABLE);
+    for op in [Op::Fence, Op::Sync, Op::Prefetch] {
+        assert_eq!(op.flags(), Flags::empty());
+    }
+}
+
+/// Where a slot is before an action: the word in it, whether the host owes it an outcome, whether
+/// the device holds it.
+type Place = (&'static str, bool, bool);
+
+/// A queue of one slot in every place that there is.
+fn places() -> Vec<(Place, impl Fn(bool) -> World)> {
+    let words = [
+        ("EMPTY", EMPTY, 0),
+        ("PUBLISHED", PUBLISHED, 1),
+        ("PUBLISHED, a fence", PUBLISHED, 3),
+        ("CLAIMED", CLAIMED, 0),
+        ("OK", OK, 0),
+        ("ERROR", ERROR, 0),
+        ("unknown", 0x77, 0),
+    ];
+    let ends = [(false, false), (false, true), (true, false), (true, true)];
+    words
+        .into_iter()
+        .flat_map(|word| ends.map(|ends| (word, ends)))
+        .map(|((name, status, op), (owed, held))| {
+            let place = (name, owed, held);
+            let make = move |bare| {
+                let mut world = World::new(1, bare);
+                if held {
+                    world.act(&Action::Reserve);
+                }
+                if owed {
+                    world.act(&Action::Store(0, 6, PUBLISHED));
+                    world.act(&Action::Claim(0..1, Accept::All));
+                }
+                world.act(&Action::Store(0, 0, op));
+                world.act(&Action::Store(0, 6, status));
+                assert_eq!(world.model.owed.contains_key(&0), owed);
+                assert_eq!(world.model.locked.contains(&0), held);
+                assert_eq!(world.model.status(0), status);
+                world
+            };
+            (place, make)
+        })
+        .collect()
+}
+
+/// Every action, by name; those of a device that holds no slot find nothing to act on.
+fn every_action() -> Vec<(&'static str, Action)> {
+    let (ok, error) = (Ok(9), Err(Errno::EIO));
+    let mut actions = vec![
+        ("reserve", Action::Reserve),
+        ("publish", Action::Publish(0, 0)),
+        ("publish a fence", Action::Publish(0, 2)),
+        ("poll", Action::Poll(0)),
+        ("take", Action::Take(0)),
+        ("store in line 2", Action::StoreHeader(0, 1)),
+        ("claim all", Action::Claim(0..1, Accept::All)),
+        ("claim unordered", Action::Claim(0..1, Accept::Unordered)),
+        ("claim past the end", Action::Claim(1..9, Accept::All)),
+        ("complete, OK", Action::CompleteAny(0, ok)),
+        ("complete, ERROR", Action::CompleteAny(0, error)),
+        ("complete past the end", Action::CompleteAny(1, ok)),
+        ("complete batch, twice", Action::CompleteBatch([0, 0], ok)),
+        (
+            "complete what is owed",
+            Action::CompleteOwed(Errno::ECANCELED),
+        ),
+        ("look", Action::Published),
+    ];
+    for (name, word) in [
+        ("store EMPTY", EMPTY),
+        ("store PUBLISHED", PUBLISHED),
+        ("store CLAIMED", CLAIMED),
+        ("store OK", OK),
+        ("store ERROR", ERROR),
+        ("store unknown", 0x78),
+    ] {
+        actions.push((name, Action::Store(0, 6, word)));
+    }
+    actions.extend((0..16).map(|word| ("store any word", Action::Store(0, word, !0))));
+    actions
+}
+
+/// Two actions from every place, each checked against the model. The second shows what the first
+/// left behind: a fault counted twice, a slot that no one can claim any more.
+#[test]
+#[cfg_attr(miri, ignore = "tens of thousands of queues")]
+fn every_state_meets_every_action() {
+    let mut met = std::collections::BTreeMap::<(Place, &str), u32>::new();
+    let mut seconds = every_action();
+    seconds.retain(|(name, _)| *name != "store any word");
+    for bare in [false, true] {
+        for (place, make) in places() {
+            for (name, action) in every_action() {
+                for (_, second) in &seconds {
+                    let mut world = make(bare);
+                    world.act(&action);
+                    world.act(second);
+                    world.finish();
+                    *met.entry((place, name)).or_default() += 1;
+                }
+            }
+        }
+    }
+    let names: std::collections::BTreeSet<_> = every_action().iter().map(|it| it.0).collect();
+    for (place, _) in places() {
+        for name in &names {
+            let count = met.get(&(place, *name)).copied().unwrap_or(0);
+            assert!(count > 0, "{place:?} never met {name}");
+        }
+    }
+    println!(
+        "{} places of a slot met {} actions: {} pairs, {} runs",
+        met.len() / names.len(),
+        names.len(),
+        met.len(),
+        met.values().sum::<u32>()
+    );
+}

@@ -1,0 +1,427 @@
+//! Both ends of a queue, on one thread: depth, reuse, tickets, and what each may rely on when the
+//! other is gone.
+
+mod common;
+
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use common::{Memory, SetOnDrop, WORD};
+use vyre_ioq::abi::word;
+use vyre_ioq::{
+    Accept, BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Queue, QueueFull,
+    QueueLayout, Request, Ticket, WaitError,
+};
+
+const SHORT: Duration = Duration::from_millis(20);
+/// Long enough for another thread to get its turn on a busy machine.
+const LONG: Duration = Duration::from_millis(300);
+
+fn read(tag: u32) -> Request {
+    Request::read(FileHandle::from_raw(1), 0, 512)
+        .into(BufferHandle::from_raw(1), 0)
+        .tag(tag)
+}
+
+fn queue(slots: u32) -> (HostQueue, DeviceQueue) {
+    Queue::anonymous(QueueLayout::with_slots(slots)).expect("memory")
+}
+
+/// Claims all that is published; the slots.
+fn claim(host: &mut HostQueue, accept: Accept) -> Vec<u32> {
+    let mut slots = Vec::new();
+    let many = host.claim_published(0..u32::MAX, accept, |claim| slots.push(claim.slot));
+    assert_eq!(many as usize, slots.len());
+    slots
+}
+
+fn serve(host: &mut HostQueue) {
+    for slot in claim(host, Accept::All) {
+        host.complete(slot, Ok(slot)).expect("owed");
+    }
+}
+
+fn panics<T: std::fmt::Debug>(what: impl FnOnce() -> T) -> String {
+    let panic = catch_unwind(AssertUnwindSafe(what)).expect_err("it panics");
+    let text = panic.downcast_ref::<String>().expect("with a text");
+    text.clone()
+}
+
+#[test]
+fn a_queue_is_as_deep_as_it_has_slots() {
+    let depths: &[u32] = if cfg!(miri) {
+        &[1, 65]
+    } else {
+        &[1, 2, 63, 64, 65, 127, 128, 130, 4096]
+    };
+    for &slots in depths {
+        let (mut host, device) = queue(slots);
+        let tickets: Vec<Ticket> = (0..slots)
+            .map(|tag| device.submit(read(tag)).expect("a free slot"))
+            .collect();
+        assert_eq!(device.submit(read(0)).err(), Some(QueueFull { slots }));
+        assert_eq!(
+            claim(&mut host, Accept::All),
+            (0..slots).collect::<Vec<_>>()
+        );
+        assert_eq!(host.in_flight(), slots);
+        assert_eq!(
+            device.reserve().err(),
+            Some(QueueFull { slots }),
+            "claimed is not free"
+        );
+        for slot in 0..slots {
+            host.complete(slot, Ok(slot)).expect("owed");
+        }
+        assert_eq!(
+            device.reserve().err(),
+            Some(QueueFull { slots }),
+            "served is not taken"
+        );
+        for (tag, ticket) in (0..slots).zip(tickets) {
+            assert_eq!(ticket.slot(), tag, "the lowest free slot comes first");
+            let outcome = device.take(ticket).expect("an outcome");
+            assert_eq!((outcome.tag, outcome.bytes()), (tag, Ok(tag)));
+        }
+        assert!(device.reserve().is_ok());
+    }
+}
+
+#[test]
+fn slots_are_used_again_on_every_lap() {
+    for layout in [QueueLayout::with_slots(3), QueueLayout::bare(3)] {
+        let (mut host, device) = Queue::anonymous(layout).expect("memory");
+        for lap in 0..40 {
+            let tickets = [0, 1, 2].map(|slot| device.submit(read(lap * 3 + slot)).expect("free"));
+            assert_eq!(tickets.each_ref().map(Ticket::slot), [0, 1, 2], "lap {lap}");
+            serve(&mut host);
+            // Given back in another order: the next lap begins at the lowest again.
+            for ticket in tickets.into_iter().rev() {
+                let slot = ticket.slot();
+                let outcome = device.take(ticket).expect("an outcome");
+                assert_eq!((outcome.tag, outcome.bytes()), (lap * 3 + slot, Ok(slot)));
+            }
+        }
+        assert_eq!(host.faults().total(), 0);
+    }
+}
+
+#[test]
+fn a_request_without_an_outcome_stays_with_its_ticket() {
+    let (mut host, device) = queue(1);
+    let ticket = device.submit(read(5)).expect("free");
+    let ticket = device.take(ticket).expect_err("published");
+    claim(&mut host, Accept::All);
+    assert_eq!(device.poll(&ticket), None);
+    let ticket = device.take(ticket).expect_err("claimed");
+    host.complete(0, Err(Errno::ERANGE)).expect("owed");
+    let outcome = device.poll(&ticket).expect("served");
+    assert_eq!((outcome.tag, outcome.bytes()), (5, Err(Errno::ERANGE)));
+    assert_eq!(device.take(ticket).expect("served"), outcome);
+}
+
+#[test]
+fn a_slot_that_is_owed_nothing_is_not_completed() {
+    let (mut host, device) = queue(2);
+    let _ticket = device.submit(read(0)).expect("free");
+    for slot in [0, 1, 2, 4096, u32::MAX] {
+        assert_eq!(
+            host.complete(slot, Ok(1)).expect_err("unclaimed").slot,
+            slot
+        );
+        assert!(!host.is_owed(slot));
+    }
+    claim(&mut host, Accept::All);
+    assert!(host.is_owed(0));
+    let batch = [(0, Ok(1)), (0, Ok(2)), (1, Ok(3))];
+    assert_eq!(host.complete_batch(batch).expect_err("twice").slot, 0);
+    assert_eq!(host.in_flight(), 0);
+}
+
+#[test]
+fn a_ticket_of_another_queue_panics() {
+    let (_host, device) = queue(1);
+    let (_other_host, other) = queue(1);
+    let ticket = other.submit(read(0)).expect("free");
+    let ours = "the ticket belongs to another queue";
+    assert!(panics(|| device.poll(&ticket)).contains(ours));
+    assert!(panics(|| device.publish(&ticket, &read(0))).contains(ours));
+    let ticket = other
+        .wait_for(ticket, Duration::ZERO)
+        .expect_err("unserved")
+        .into_ticket();
+    assert!(panics(|| device.take(ticket)).contains(ours));
+}
+
+#[test]
+fn a_ticket_of_a_dead_device_end_panics_on_the_next_one_of_the_same_memory() {
+    let layout = QueueLayout::with_slots(1);
+    let memory = Memory::new(layout.bytes());
+    let _host = HostQueue::create(memory.region(), &layout).expect("fit");
+    let first = DeviceQueue::attach(memory.region()).expect("a header");
+    let ticket = first.submit(read(0)).expect("free");
+    drop(first);
+    let second = DeviceQueue::attach(memory.region()).expect("a header");
+    let text = panics(|| second.take(ticket));
+    assert!(
+        text.contains("the ticket belongs to another queue"),
+        "{text}"
+    );
+}
+
+#[test]
+fn ordered_requests_stay_published_while_only_others_are_accepted() {
+    let (mut host, device) = queue(6);
+    let file = FileHandle::from_raw(1);
+    let requests = [
+        Request::fence(),
+        read(1),
+        Request::sync(file),
+        Request::prefetch(file, 0, 1),
+        Request::write(file, 0, 1).from(BufferHandle::from_raw(1), 0),
+    ];
+    let _tickets = requests.map(|request| device.submit(request).expect("free"));
+    assert_eq!(host.published().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+    assert_eq!(claim(&mut host, Accept::Unordered), [1, 3, 4]);
+    assert_eq!(host.published().collect::<Vec<_>>(), [0, 2]);
+    assert_eq!(claim(&mut host, Accept::Unordered), []);
+    assert!(!host.is_owed(0) && !host.is_owed(2));
+    assert_eq!(claim(&mut host, Accept::All), [0, 2]);
+}
+
+#[test]
+fn a_sweep_looks_at_its_range_alone() {
+    let (mut host, device) = queue(4);
+    let _tickets = [0; 4].map(|tag| device.submit(read(tag)).expect("free"));
+    let mut slots = Vec::new();
+    for range in [
+        2..3,
+        Range { start: 3, end: 1 },
+        4..9,
+        u32::MAX - 1..u32::MAX,
+        3..u32::MAX,
+    ] {
+        host.claim_published(range, Accept::All, |claim| slots.push(claim.slot));
+    }
+    assert_eq!(slots, [2, 3]);
+}
+
+#[test]
+fn a_claim_whose_sink_panics_is_still_owed() {
+    let (mut host, device) = queue(2);
+    let ticket = device.submit(read(0)).expect("free");
+    let sunk = catch_unwind(AssertUnwindSafe(|| {
+        host.claim_published(0..2, Accept::All, |_| panic!("sink"));
+    }));
+    assert!(sunk.is_err());
+    assert_eq!((host.in_flight(), host.complete_owed(Errno::EIO)), (1, 1));
+    assert_eq!(
+        device.take(ticket).expect("served").bytes(),
+        Err(Errno::EIO)
+    );
+}
+
+#[test]
+fn a_dropped_host_fails_the_queue_and_cancels_what_it_owed() {
+    let (mut host, device) = queue(3);
+    host.set_state(LoopState::Running);
+    let claimed = device.submit(read(0)).expect("free");
+    assert_eq!(claim(&mut host, Accept::All), [0]);
+    let published = device.submit(read(1)).expect("free");
+    drop(host);
+    assert_eq!(device.host_state(), Some(LoopState::Failed));
+    let outcome = device.wait(claimed).expect("an outcome");
+    assert_eq!(outcome.bytes(), Err(Errno::ECANCELED));
+    let gone = device.wait(published).expect_err("nobody will serve it");
+    assert!(matches!(gone, WaitError::HostGone(_)), "{gone}");
+    assert_eq!(gone.into_ticket().slot(), 1);
+}
+
+#[test]
+fn a_host_that_stopped_in_order_does_not_fail_when_dropped() {
+    for state in [LoopState::Stopped, LoopState::Failed] {
+        let (mut host, device) = queue(1);
+        host.set_state(state);
+        assert_eq!(host.state(), state);
+        drop(host);
+        assert_eq!(device.host_state(), Some(state));
+    }
+}
+
+#[test]
+fn a_bare_host_that_is_dropped_cancels_what_it_owed() {
+    let (mut host, device) = Queue::anonymous(QueueLayout::bare(1)).expect("memory");
+    assert_eq!((device.host_state(), device.host_heartbeat()), (None, None));
+    let ticket = device.submit(read(0)).expect("free");
+    claim(&mut host, Accept::All);
+    drop(host);
+    assert_eq!(
+        device.take(ticket).expect("an outcome").bytes(),
+        Err(Errno::ECANCELED)
+    );
+}
+
+#[test]
+fn a_wait_ends_when_the_host_stops_or_fails() {
+    for state in [LoopState::Stopped, LoopState::Failed] {
+        let (mut host, device) = queue(1);
+        let ticket = device.submit(read(0)).expect("free");
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| device.wait(ticket));
+            host.set_state(state);
+            let gone = waiting.join().expect("no panic").expect_err("unanswered");
+            assert!(matches!(gone, WaitError::HostGone(_)), "{gone}");
+        });
+    }
+}
+
+#[test]
+fn a_wait_goes_on_while_the_host_starts_runs_or_drains() {
+    for state in [LoopState::Starting, LoopState::Running, LoopState::Draining] {
+        let (mut host, device) = queue(1);
+        host.set_state(state);
+        let ticket = device.submit(read(0)).expect("free");
+        let over = device
+            .wait_for(ticket, Duration::ZERO)
+            .expect_err("unanswered");
+        assert!(
+            matches!(over, WaitError::TimedOut { .. }),
+            "{state:?}: {over}"
+        );
+    }
+}
+
+#[test]
+fn a_wait_that_times_out_says_whether_the_host_lives() {
+    for layout in [QueueLayout::with_slots(1), QueueLayout::bare(1)] {
+        let (mut host, device) = Queue::anonymous(layout).expect("memory");
+        host.beat();
+        let ticket = device.submit(read(0)).expect("free");
+        let over = device.wait_for(ticket, SHORT).expect_err("unanswered");
+        assert!(
+            matches!(
+                over,
+                WaitError::TimedOut {
+                    host_alive: false,
+                    ..
+                }
+            ),
+            "{over}"
+        );
+
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    host.beat();
+                    thread::yield_now();
+                }
+            });
+            let _done = SetOnDrop(&done);
+            let over = device
+                .wait_for(over.into_ticket(), LONG)
+                .expect_err("unanswered");
+            let WaitError::TimedOut {
+                ticket,
+                limit,
+                host_alive,
+            } = over
+            else {
+                panic!("{over}");
+            };
+            assert_eq!((ticket.slot(), limit), (0, LONG));
+            assert_eq!(
+                host_alive,
+                !device.geometry().is_bare(),
+                "a bare queue has no heartbeat"
+            );
+        });
+    }
+}
+
+#[test]
+fn a_wait_that_timed_out_can_be_taken_up_again() {
+    let (mut host, device) = queue(1);
+    let ticket = device.submit(read(3)).expect("free");
+    let over = device.wait_for(ticket, SHORT).expect_err("unanswered");
+    serve(&mut host);
+    assert_eq!(device.wait(over.into_ticket()).expect("served").tag, 3);
+}
+
+#[test]
+fn an_outcome_is_seen_although_the_host_stopped_before_the_wait_began() {
+    let (mut host, device) = queue(1);
+    let ticket = device.submit(read(0)).expect("free");
+    serve(&mut host);
+    host.set_state(LoopState::Failed);
+    assert!(device.wait_for(ticket, Duration::ZERO).is_ok());
+}
+
+/// Slots as a dead device end left them: what the next one may use, and what not yet.
+#[test]
+fn leftovers_of_a_dead_device_end_are_reused_once_they_are_served() {
+    for bare in [false, true] {
+        let layout = if bare {
+            QueueLayout::bare(6)
+        } else {
+            QueueLayout::with_slots(6)
+        };
+        let memory = Memory::new(layout.bytes());
+        let (mut host, dead) = Queue::in_region(memory.region(), layout).expect("fit");
+        let tickets = [0, 1, 2, 3].map(|tag| dead.submit(read(tag)).expect("free"));
+        for slot in 1..4 {
+            host.claim_published(slot..slot + 1, Accept::All, drop);
+        }
+        host.complete(2, Ok(5)).expect("owed");
+        host.complete(3, Err(Errno::EIO)).expect("owed");
+        let (first, stride) = if bare { (0, 8) } else { (4096 / WORD, 16) };
+        memory.store(first + 5 * stride + word::STATUS, 0x77);
+        drop((dead, tickets));
+
+        // Published, claimed, OK, ERROR, EMPTY, unknown.
+        let device = if bare {
+            DeviceQueue::attach_bare(memory.region())
+        } else {
+            DeviceQueue::attach(memory.region())
+        };
+        let device = device.expect("fit");
+        let held = [(); 4].map(|()| device.reserve().expect("free"));
+        assert_eq!(held.each_ref().map(Ticket::slot), [2, 3, 4, 5]);
+        assert_eq!(device.reserve().err(), Some(QueueFull { slots: 6 }));
+        for ticket in &held {
+            assert_eq!(
+                device.poll(ticket),
+                None,
+                "an outcome of the dead is thrown away"
+            );
+        }
+        assert_eq!(
+            claim(&mut host, Accept::All),
+            [0],
+            "what the dead published is served"
+        );
+        assert!(device.reserve().is_err());
+        host.complete_owed(Errno::EIO);
+        assert_eq!(device.submit(read(9)).expect("served").slot(), 0);
+        assert_eq!(device.reserve().expect("served").slot(), 1);
+        assert_eq!(claim(&mut host, Accept::All), [0]);
+        assert_eq!(host.faults().total(), 0);
+    }
+}
+
+#[test]
+fn both_ends_show_the_same_queue() {
+    let layout = QueueLayout::with_slots(3).with_id(0x1_0000_0002);
+    let (mut host, device) = Queue::anonymous(layout).expect("memory");
+    assert_eq!(host.geometry(), device.geometry());
+    assert_eq!((host.id(), device.id()), (0x1_0000_0002, 0x1_0000_0002));
+    assert_eq!(device.geometry().bytes(), layout.bytes());
+    assert_eq!(device.host_state(), Some(LoopState::Starting));
+    host.set_state(LoopState::Running);
+    host.beat();
+    assert_eq!(device.host_state(), Some(LoopState::Running));
+    assert_eq!(device.host_heartbeat(), Some(1));
+}
