@@ -120,21 +120,24 @@ fn who_sees_that_the_host_stopped_sees_what_it_did_before() {
 
 #[test]
 fn who_finds_the_magic_sees_the_queue_behind_it() {
-    let layout = QueueLayout::with_slots(1).with_id(9);
-    let memory = Memory::new(layout.bytes());
-    let before = Plain::default();
-    thread::scope(|scope| {
-        let creator = scope.spawn(|| {
-            before.set(7);
-            HostQueue::create(memory.region(), &layout).expect("fit")
+    for _ in 0..if cfg!(miri) { 6 } else { 200 } {
+        let layout = QueueLayout::with_slots(1).with_id(9);
+        let memory = Memory::new(layout.bytes());
+        let (creators, devices) = (memory.region(), memory.region());
+        let before = Plain::default();
+        thread::scope(|scope| {
+            let creator = scope.spawn(|| {
+                before.set(7);
+                HostQueue::create(creators, &layout).expect("fit")
+            });
+            let device = loop {
+                match DeviceQueue::attach(devices.clone()) {
+                    Ok(device) => break device,
+                    Err(_) => thread::yield_now(),
+                }
+            };
+            assert_eq!((before.get(), device.id()), (7, 9));
+            drop(creator.join().expect("no panic"));
         });
-        let device = loop {
-            match DeviceQueue::attach(memory.region()) {
-                Ok(device) => break device,
-                Err(_) => thread::yield_now(),
-            }
-        };
-        assert_eq!((before.get(), device.id()), (7, 9));
-        drop(creator.join().expect("no panic"));
-    });
+    }
 }
