@@ -50,6 +50,8 @@ impl LoopState {
     }
 }
 
+const HEADER_WORDS: usize = abi::HEADER_BYTES / size_of::<u32>();
+
 /// Writes the constants of a new queue and empties its slots.
 pub(crate) fn initialise(region: &Region, layout: &QueueLayout) {
     let geometry = layout.geometry();
@@ -62,8 +64,8 @@ pub(crate) fn initialise(region: &Region, layout: &QueueLayout) {
     if geometry.is_bare() {
         return;
     }
-    let words = region.words::<{ header_word::END }>(0);
-    for word in 16..header_word::END {
+    let words = region.words::<HEADER_WORDS>(0);
+    for word in header_word::STATE..HEADER_WORDS {
         words.store(word, 0, Ordering::Relaxed);
     }
     let id = layout.id();
