@@ -219,7 +219,7 @@ fn stopping_ends_a_read_that_would_never_end() {
     io.stop().unwrap();
     assert_eq!(answer(&device, waiting), Err(Errno::ECANCELED));
     assert_eq!(device.host_state(), Some(LoopState::Stopped));
-    assert!(!thread_lives(thread_id), "the thread is joined");
+    eventually("the end of the thread", || !thread_lives(thread_id));
 }
 
 /// Fault 20.

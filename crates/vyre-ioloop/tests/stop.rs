@@ -112,7 +112,7 @@ fn aborting_cancels_at_once() {
     w.io.abort().unwrap();
     assert_eq!(answer(&w.device, w.read), Err(Errno::ECANCELED));
     assert_eq!(w.device.host_state(), Some(LoopState::Stopped));
-    assert!(!thread_lives(thread_id));
+    eventually("the end of the thread", || !thread_lives(thread_id));
 }
 
 /// Fault 9.
@@ -156,7 +156,7 @@ fn dropping_the_loop_drains_it_and_ends_its_thread() {
     assert!(thread_lives(thread_id));
     w.writer.write_all(&[7; 64]).unwrap();
     drop(w.io);
-    assert!(!thread_lives(thread_id), "no detached thread");
+    eventually("the end of the thread", || !thread_lives(thread_id));
     assert_eq!(answer(&w.device, w.read), Ok(64), "drained");
     assert_eq!(w.device.host_state(), Some(LoopState::Stopped));
 }
@@ -167,7 +167,7 @@ fn dropping_a_loop_that_cannot_drain_cancels() {
     let w = waiting(SOON);
     let thread_id = w.io.thread_id();
     drop(w.io);
-    assert!(!thread_lives(thread_id));
+    eventually("the end of the thread", || !thread_lives(thread_id));
     assert_eq!(answer(&w.device, w.read), Err(Errno::ECANCELED));
 }
 

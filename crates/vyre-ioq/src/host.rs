@@ -187,19 +187,21 @@ impl HostQueue {
             if found.faults != 0 {
                 self.count_faults(first, found.faults);
             }
-            let mut requests = found.requests;
-            while requests != 0 {
-                let slot = first + requests.trailing_zeros();
-                requests &= requests - 1;
+            let mut accepted = 0;
+            for slot in bits(first, found.requests) {
                 let image = self.image(slot);
                 let ordered = Op::from_word(image.op).is_some_and(Op::is_ordered);
-                if accept == Accept::Unordered && ordered {
-                    continue;
+                if accept == Accept::All || !ordered {
+                    accepted |= 1 << (slot - first);
+                    // The ledger comes first: a sink that panics leaves the slot owed, not free to
+                    // be served again.
+                    self.owed.insert(slot);
+                    self.in_flight += 1;
+                    sink(Claim { slot, image });
                 }
-                self.claim(slot);
-                claimed += 1;
-                sink(Claim { slot, image });
             }
+            self.show_claimed(first, accepted);
+            claimed += accepted.count_ones();
             first = next;
         }
         claimed
@@ -239,10 +241,8 @@ impl HostQueue {
     }
 
     #[cold]
-    fn count_faults(&mut self, first: u32, mut faults: u64) {
-        while faults != 0 {
-            let slot = first + faults.trailing_zeros();
-            faults &= faults - 1;
+    fn count_faults(&mut self, first: u32, faults: u64) {
+        for slot in bits(first, faults) {
             // Loaded again: a device that changed it meanwhile has not earned a better count.
             let found = self.status(slot, Ordering::Relaxed);
             if let Observation::Fault(fault) = state::observe(false, found)
@@ -357,19 +357,30 @@ impl HostQueue {
         image
     }
 
-    /// Takes a slot into the ledger and tells the device. Relaxed: CLAIMED orders nothing, the
-    /// device waits for the outcome.
+    /// Tells the device which slots are in the ledger now. Relaxed: CLAIMED orders nothing, the
+    /// device waits for the outcome. The stores come together, with nothing between them: each has
+    /// to fetch a line from the device's core, and stores that wait for that hold up all others.
     #[inline]
-    fn claim(&mut self, slot: u32) {
-        self.owed.insert(slot);
-        self.faulty.remove(slot);
-        self.in_flight += 1;
-        self.region.words::<8>(self.geometry.slot_word(slot)).store(
-            word::STATUS,
-            status::CLAIMED,
-            Ordering::Relaxed,
-        );
+    fn show_claimed(&mut self, first: u32, slots: u64) {
+        for slot in bits(first, slots) {
+            self.region.words::<8>(self.geometry.slot_word(slot)).store(
+                word::STATUS,
+                status::CLAIMED,
+                Ordering::Relaxed,
+            );
+        }
+        self.faulty.remove_bits(first, slots);
     }
+}
+
+/// The slots whose bits are set, the lowest bit being slot `first`.
+#[inline]
+fn bits(first: u32, mut bits: u64) -> impl Iterator<Item = u32> {
+    core::iter::from_fn(move || {
+        let slot = first + (bits != 0).then(|| bits.trailing_zeros())?;
+        bits &= bits - 1;
+        Some(slot)
+    })
 }
 
 impl Drop for HostQueue {

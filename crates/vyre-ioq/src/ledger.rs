@@ -27,6 +27,12 @@ impl SlotSet {
         self.0[Self::group(slots.start)] >> (slots.start % GROUP) & ones
     }
 
+    /// Removes slots of one group: those whose bits are set, the lowest bit being slot `first`.
+    #[inline]
+    pub(crate) fn remove_bits(&mut self, first: u32, slots: u64) {
+        self.0[Self::group(first)] &= !(slots << (first % GROUP));
+    }
+
     /// Adds a slot; whether it was absent.
     #[inline]
     pub(crate) fn insert(&mut self, slot: u32) -> bool {

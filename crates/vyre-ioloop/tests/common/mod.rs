@@ -326,7 +326,7 @@ pub(crate) fn answer(device: &DeviceQueue, ticket: Ticket) -> Result<u32, Errno>
     outcome.result
 }
 
-/// Whether a thread of this process still exists.
+/// Whether a thread of this process still exists: for a moment after it was joined, it may.
 pub(crate) fn thread_lives(thread_id: u32) -> bool {
     std::path::Path::new(&format!("/proc/self/task/{thread_id}")).exists()
 }
