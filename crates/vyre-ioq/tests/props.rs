@@ -217,12 +217,13 @@ proptest! {
 
     #[test]
     fn every_image_is_judged_and_a_good_one_says_the_same_again(
-        mut words: [u32; 16], op in 0..8u32, flags in 0..5u32, fit: bool,
+        mut words: [u32; 16],
+        op in prop_oneof![4 => 0..8u32, 1 => any::<u32>()],
+        flags in prop_oneof![4 => 0..5u32, 1 => any::<u32>()],
+        reserved in prop::array::uniform4(prop_oneof![7 => Just(0), 1 => any::<u32>()]),
     ) {
-        if fit {
-            (words[0], words[10]) = (op, flags);
-            words[12..].fill(0);
-        }
+        (words[0], words[10]) = (op, flags);
+        words[12..].copy_from_slice(&reserved);
         let known = match words[0] {
             1 => 2,
             2 => 3,
