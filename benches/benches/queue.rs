@@ -1,7 +1,6 @@
 //! Both ends of a queue on one core: instructions, not cache misses.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use vyre_io::ioq::Accept;
 use vyre_io::{Queue, QueueLayout, Request, Ticket};
 
 /// Publishes, claims, completes and takes `active` requests in a queue of `slots`.
@@ -17,7 +16,7 @@ fn lap(criterion: &mut Criterion) {
                 let tickets: Vec<Ticket> = (0..active)
                     .map(|_| device.submit(Request::fence()).expect("room"))
                     .collect();
-                host.claim_published(0..slots, Accept::All, |claim| claimed.push(claim.slot));
+                host.claim_published(0..slots, |claim| claimed.push(claim.slot));
                 for slot in claimed.drain(..) {
                     host.complete(slot, Ok(0)).expect("owed");
                 }
@@ -42,7 +41,7 @@ fn idle_sweep(criterion: &mut Criterion) {
             Queue::anonymous(QueueLayout::with_slots(slots)).expect("a queue");
         group.throughput(Throughput::Elements(slots.into()));
         group.bench_function(BenchmarkId::from_parameter(slots), |bencher| {
-            bencher.iter(|| host.claim_published(0..slots, Accept::All, |_| {}));
+            bencher.iter(|| host.claim_published(0..slots, |_| {}));
         });
     }
     group.finish();

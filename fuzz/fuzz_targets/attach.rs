@@ -4,7 +4,7 @@
 use std::ptr::NonNull;
 
 use libfuzzer_sys::fuzz_target;
-use vyre_ioq::{Accept, DeviceQueue, HostQueue, Region, Request};
+use vyre_ioq::{DeviceQueue, HostQueue, Region, Request};
 
 /// Page-aligned words, so that only the bytes decide.
 #[repr(C, align(4096))]
@@ -29,7 +29,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     if let Ok(mut host) = HostQueue::attach_bare(region.clone()) {
         assert_eq!(host.geometry().bytes(), len);
-        host.claim_published(0..u32::MAX, Accept::All, |_| {});
+        host.claim_published(0..u32::MAX, |_| {});
     }
     drop(region);
     // SAFETY: it came from a box, and no region names it any more.

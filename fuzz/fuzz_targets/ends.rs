@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use vyre_ioq::{Accept, Errno, Queue, QueueLayout, Region, Request};
+use vyre_ioq::{Errno, Queue, QueueLayout, Region, Request};
 
 const SLOTS: u32 = 8;
 
@@ -15,7 +15,7 @@ const SLOTS: u32 = 8;
 enum Step {
     Submit { tag: u32, fence: bool },
     Take { which: u8 },
-    Sweep { from: u8, to: u8, all: bool },
+    Sweep { from: u8, to: u8 },
     Complete { slot: u8, ok: bool },
     Hostile { word: u16, value: u32 },
     CompleteOwed,
@@ -48,9 +48,8 @@ fuzz_target!(|steps: Vec<Step>| {
                 tickets.extend(device.take(ticket).err());
             }
             Step::Take { .. } => {}
-            Step::Sweep { from, to, all } => {
-                let accept = if all { Accept::All } else { Accept::Unordered };
-                host.claim_published(from.into()..to.into(), accept, |claim| {
+            Step::Sweep { from, to } => {
+                host.claim_published(from.into()..to.into(), |claim| {
                     let owed = &mut owed[claim.slot as usize];
                     assert!(!*owed, "slot {} was claimed twice", claim.slot);
                     *owed = true;

@@ -9,7 +9,6 @@ use crate::errno::Errno;
 use crate::header::{self, Header, LoopState};
 use crate::ledger::{GROUP, SlotSet};
 use crate::region::Region;
-use crate::request::Op;
 use crate::state::{self, Observation, PeerFault};
 
 /// What a look at a group of slots found: a bit for each.
@@ -17,16 +16,6 @@ use crate::state::{self, Observation, PeerFault};
 struct Found {
     requests: u64,
     faults: u64,
-}
-
-/// What a sweep may claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Accept {
-    /// Every request.
-    All,
-    /// Only requests whose completion waits for no other: see [`Op::is_ordered`]. The rest stay
-    /// published.
-    Unordered,
 }
 
 /// A claimed request: the slot, which the host now owes an outcome, and its words as they were at
@@ -172,12 +161,7 @@ impl HostQueue {
     /// [`DeviceQueue::publish`](crate::DeviceQueue::publish): the other words of the slot are the
     /// request's.
     #[inline]
-    pub fn claim_published(
-        &mut self,
-        slots: Range<u32>,
-        accept: Accept,
-        mut sink: impl FnMut(Claim),
-    ) -> u32 {
+    pub fn claim_published(&mut self, slots: Range<u32>, mut sink: impl FnMut(Claim)) -> u32 {
         let end = slots.end.min(self.geometry.slots());
         let mut claimed = 0;
         let mut first = slots.start;
@@ -187,21 +171,13 @@ impl HostQueue {
             if found.faults != 0 {
                 self.count_faults(first, found.faults);
             }
-            let mut accepted = 0;
+            // All of them before the first is handed on: should the sink panic, all are owed.
+            self.claim(first, found.requests);
+            claimed += found.requests.count_ones();
             for slot in bits(first, found.requests) {
                 let image = self.image(slot);
-                let ordered = Op::from_word(image.op).is_some_and(Op::is_ordered);
-                if accept == Accept::All || !ordered {
-                    accepted |= 1 << (slot - first);
-                    // The ledger comes first: a sink that panics leaves the slot owed, not free to
-                    // be served again.
-                    self.owed.insert(slot);
-                    self.in_flight += 1;
-                    sink(Claim { slot, image });
-                }
+                sink(Claim { slot, image });
             }
-            self.show_claimed(first, accepted);
-            claimed += accepted.count_ones();
             first = next;
         }
         claimed
@@ -357,11 +333,14 @@ impl HostQueue {
         image
     }
 
-    /// Tells the device which slots are in the ledger now. Relaxed: CLAIMED orders nothing, the
+    /// Takes slots into the ledger and tells the device. Relaxed: CLAIMED orders nothing, the
     /// device waits for the outcome. The stores come together, with nothing between them: each has
     /// to fetch a line from the device's core, and stores that wait for that hold up all others.
     #[inline]
-    fn show_claimed(&mut self, first: u32, slots: u64) {
+    fn claim(&mut self, first: u32, slots: u64) {
+        self.owed.insert_bits(first, slots);
+        self.faulty.remove_bits(first, slots);
+        self.in_flight += slots.count_ones();
         for slot in bits(first, slots) {
             self.region.words::<8>(self.geometry.slot_word(slot)).store(
                 word::STATUS,
@@ -369,7 +348,6 @@ impl HostQueue {
                 Ordering::Relaxed,
             );
         }
-        self.faulty.remove_bits(first, slots);
     }
 }
 

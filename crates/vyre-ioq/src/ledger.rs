@@ -27,6 +27,12 @@ impl SlotSet {
         self.0[Self::group(slots.start)] >> (slots.start % GROUP) & ones
     }
 
+    /// Adds slots of one group: those whose bits are set, the lowest bit being slot `first`.
+    #[inline]
+    pub(crate) fn insert_bits(&mut self, first: u32, slots: u64) {
+        self.0[Self::group(first)] |= slots << (first % GROUP);
+    }
+
     /// Removes slots of one group: those whose bits are set, the lowest bit being slot `first`.
     #[inline]
     pub(crate) fn remove_bits(&mut self, first: u32, slots: u64) {

@@ -6,8 +6,7 @@ mod common;
 use common::{Memory, WORD};
 use vyre_ioq::abi::{self, header_word, word};
 use vyre_ioq::{
-    Accept, BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, QueueLayout,
-    Request,
+    BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, QueueLayout, Request,
 };
 
 const FILE: FileHandle = FileHandle::from_raw(0x0403_0201);
@@ -132,7 +131,7 @@ fn each_state(host: &mut HostQueue, device: &DeviceQueue, check: impl Fn(&str, [
     check("EMPTY", [0; 64]);
     let ticket = device.submit(read()).expect("a free slot");
     check("PUBLISHED", read_with(0x01, count));
-    host.claim_published(0..1, Accept::All, drop);
+    host.claim_published(0..1, drop);
     check("CLAIMED", read_with(0x02, count));
     host.complete(0, Ok(0x7473_7271)).expect("owed");
     check("OK", read_with(0x10, [0x71, 0x72, 0x73, 0x74]));
@@ -140,7 +139,7 @@ fn each_state(host: &mut HostQueue, device: &DeviceQueue, check: impl Fn(&str, [
     check("EMPTY again", read_with(0x00, [0x71, 0x72, 0x73, 0x74]));
 
     let ticket = device.submit(read()).expect("a free slot");
-    host.claim_published(0..1, Accept::All, drop);
+    host.claim_published(0..1, drop);
     host.complete(0, Err(Errno::ECANCELED)).expect("owed");
     check("ERROR", read_with(0x11, [125, 0, 0, 0]));
     let _ = device.take(ticket).expect("an outcome");

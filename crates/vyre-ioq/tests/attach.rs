@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use common::{Memory, WORD, attach_error_variants};
 use vyre_ioq::abi::{self, header_word};
 use vyre_ioq::{
-    Accept, AttachError, DeviceQueue, Features, HostQueue, Queue, QueueLayout, Region, Request,
+    AttachError, DeviceQueue, Features, HostQueue, Queue, QueueLayout, Region, Request,
 };
 
 /// A queue of `slots` slots whose host end is gone; the memory stays.
@@ -201,7 +201,7 @@ fn a_bare_queue_may_begin_at_any_word() {
         let device = DeviceQueue::attach_bare(memory.region()).expect("fit");
         let ticket = device.submit(Request::fence().tag(9)).expect("free");
         assert_eq!(memory.load(abi::word::STATUS), 1);
-        assert_eq!(host.claim_published(0..2, Accept::All, drop), 1);
+        assert_eq!(host.claim_published(0..2, drop), 1);
         host.complete(0, Ok(3)).expect("owed");
         let outcome = device.take(ticket).expect("an outcome");
         assert_eq!((outcome.tag, outcome.bytes()), (9, Ok(3)));
@@ -214,7 +214,7 @@ fn requests_published_before_a_bare_queue_is_taken_over_are_kept() {
     memory.store_all(0, &[3, 0, 0, 0, 0, 0, 1, 77]);
     let mut host = HostQueue::attach_bare(memory.region()).expect("fit");
     let mut tags = Vec::new();
-    host.claim_published(0..1, Accept::All, |claim| tags.push(claim.image.tag));
+    host.claim_published(0..1, |claim| tags.push(claim.image.tag));
     assert_eq!(tags, [77]);
 }
 
@@ -250,7 +250,7 @@ fn what_is_stored_over_the_header_later_moves_no_slot() {
         memory.store(word, u32::MAX);
     }
     let ticket = device.submit(Request::fence()).expect("a free slot");
-    assert_eq!(host.claim_published(0..9, Accept::All, drop), 1);
+    assert_eq!(host.claim_published(0..9, drop), 1);
     host.complete(0, Ok(0)).expect("owed");
     assert!(device.take(ticket).is_ok());
 }

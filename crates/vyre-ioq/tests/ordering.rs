@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::{Memory, Plain, SetOnDrop};
 use vyre_ioq::{
-    Accept, BufferHandle, DeviceQueue, FileHandle, HostQueue, LoopState, Queue, QueueLayout,
-    Request,
+    BufferHandle, DeviceQueue, FileHandle, HostQueue, LoopState, Queue, QueueLayout, Request,
 };
 
 const SLOTS: u32 = 2;
@@ -38,7 +37,7 @@ fn a_buffer_changes_hands_with_its_slot(layout: QueueLayout) {
         let server = scope.spawn(|| {
             let _gone = SetOnDrop(gone);
             while !done.load(Ordering::Relaxed) {
-                host.claim_published(0..SLOTS, Accept::All, |claim| {
+                host.claim_published(0..SLOTS, |claim| {
                     let buffer = &buffers[claim.slot as usize];
                     assert_eq!(buffer.get(), claim.image.tag, "the bytes of the request");
                     buffer.set(!claim.image.tag);

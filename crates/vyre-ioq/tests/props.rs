@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, RngAlgorithm};
 use vyre_ioq::abi::SlotImage;
 use vyre_ioq::state::{Observation, PeerFault, Side, State, Step, StepFault, observe, step};
-use vyre_ioq::{Accept, DecodeError, Errno, Flags, Op, Request};
+use vyre_ioq::{DecodeError, Errno, Flags, Op, Request};
 
 use model::{Action, CLAIMED, EMPTY, ERROR, OK, PUBLISHED, Pick, World};
 
@@ -116,10 +116,6 @@ fn side() -> impl Strategy<Value = Side> {
     prop_oneof![Just(Side::Device), Just(Side::Host)]
 }
 
-fn accept() -> impl Strategy<Value = Accept> {
-    prop_oneof![Just(Accept::All), Just(Accept::Unordered)]
-}
-
 fn result() -> impl Strategy<Value = Result<u32, Errno>> {
     prop_oneof![
         any::<u32>().prop_map(Ok),
@@ -154,7 +150,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (slot(), 0..16usize, any::<u32>())
             .prop_map(|(slot, word, value)| Action::Store(slot, word, value)),
         1 => (0..16usize, any::<u32>()).prop_map(|(word, value)| Action::StoreHeader(word, value)),
-        6 => (range(), accept()).prop_map(|(range, accept)| Action::Claim(range, accept)),
+        6 => range().prop_map(Action::Claim),
         5 => (any::<Pick>(), result()).prop_map(|(pick, result)| Action::Complete(pick, result)),
         2 => (any_slot(), result()).prop_map(|(slot, result)| Action::CompleteAny(slot, result)),
         1 => ([any_slot(), any_slot()], result())
@@ -290,7 +286,7 @@ fn places() -> Vec<(Place, impl Fn(bool) -> World)> {
                 }
                 if owed {
                     world.act(&Action::Store(0, 6, PUBLISHED));
-                    world.act(&Action::Claim(0..1, Accept::All));
+                    world.act(&Action::Claim(0..1));
                 }
                 world.act(&Action::Store(0, 0, op));
                 world.act(&Action::Store(0, 6, status));
@@ -314,9 +310,8 @@ fn every_action() -> Vec<(&'static str, Action)> {
         ("poll", Action::Poll(0)),
         ("take", Action::Take(0)),
         ("store in line 2", Action::StoreHeader(0, 1)),
-        ("claim all", Action::Claim(0..1, Accept::All)),
-        ("claim unordered", Action::Claim(0..1, Accept::Unordered)),
-        ("claim past the end", Action::Claim(1..9, Accept::All)),
+        ("claim all", Action::Claim(0..1)),
+        ("claim past the end", Action::Claim(1..9)),
         ("complete, OK", Action::CompleteAny(0, ok)),
         ("complete, ERROR", Action::CompleteAny(0, error)),
         ("complete past the end", Action::CompleteAny(1, ok)),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use common::{Memory, SetOnDrop, WORD};
 use vyre_ioq::abi::word;
 use vyre_ioq::{
-    Accept, BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Queue, QueueFull,
+    BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Queue, QueueFull,
     QueueLayout, Request, Ticket, WaitError,
 };
 
@@ -31,15 +31,15 @@ fn queue(slots: u32) -> (HostQueue, DeviceQueue) {
 }
 
 /// Claims all that is published; the slots.
-fn claim(host: &mut HostQueue, accept: Accept) -> Vec<u32> {
+fn claim(host: &mut HostQueue) -> Vec<u32> {
     let mut slots = Vec::new();
-    let many = host.claim_published(0..u32::MAX, accept, |claim| slots.push(claim.slot));
+    let many = host.claim_published(0..u32::MAX, |claim| slots.push(claim.slot));
     assert_eq!(many as usize, slots.len());
     slots
 }
 
 fn serve(host: &mut HostQueue) {
-    for slot in claim(host, Accept::All) {
+    for slot in claim(host) {
         host.complete(slot, Ok(slot)).expect("owed");
     }
 }
@@ -63,10 +63,7 @@ fn a_queue_is_as_deep_as_it_has_slots() {
             .map(|tag| device.submit(read(tag)).expect("a free slot"))
             .collect();
         assert_eq!(device.submit(read(0)).err(), Some(QueueFull { slots }));
-        assert_eq!(
-            claim(&mut host, Accept::All),
-            (0..slots).collect::<Vec<_>>()
-        );
+        assert_eq!(claim(&mut host), (0..slots).collect::<Vec<_>>());
         assert_eq!(host.in_flight(), slots);
         assert_eq!(
             device.reserve().err(),
@@ -114,7 +111,7 @@ fn a_request_without_an_outcome_stays_with_its_ticket() {
     let (mut host, device) = queue(1);
     let ticket = device.submit(read(5)).expect("free");
     let ticket = device.take(ticket).expect_err("published");
-    claim(&mut host, Accept::All);
+    claim(&mut host);
     assert_eq!(device.poll(&ticket), None);
     let ticket = device.take(ticket).expect_err("claimed");
     host.complete(0, Err(Errno::ERANGE)).expect("owed");
@@ -134,7 +131,7 @@ fn a_slot_that_is_owed_nothing_is_not_completed() {
         );
         assert!(!host.is_owed(slot));
     }
-    claim(&mut host, Accept::All);
+    claim(&mut host);
     assert!(host.is_owed(0));
     let batch = [(0, Ok(1)), (0, Ok(2)), (1, Ok(3))];
     assert_eq!(host.complete_batch(batch).expect_err("twice").slot, 0);
@@ -173,26 +170,6 @@ fn a_ticket_of_a_dead_device_end_panics_on_the_next_one_of_the_same_memory() {
 }
 
 #[test]
-fn ordered_requests_stay_published_while_only_others_are_accepted() {
-    let (mut host, device) = queue(6);
-    let file = FileHandle::from_raw(1);
-    let requests = [
-        Request::fence(),
-        read(1),
-        Request::sync(file),
-        Request::prefetch(file, 0, 1),
-        Request::write(file, 0, 1).from(BufferHandle::from_raw(1), 0),
-    ];
-    let _tickets = requests.map(|request| device.submit(request).expect("free"));
-    assert_eq!(host.published().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
-    assert_eq!(claim(&mut host, Accept::Unordered), [1, 3, 4]);
-    assert_eq!(host.published().collect::<Vec<_>>(), [0, 2]);
-    assert_eq!(claim(&mut host, Accept::Unordered), []);
-    assert!(!host.is_owed(0) && !host.is_owed(2));
-    assert_eq!(claim(&mut host, Accept::All), [0, 2]);
-}
-
-#[test]
 fn a_sweep_looks_at_its_range_alone() {
     let (mut host, device) = queue(4);
     let _tickets = [0; 4].map(|tag| device.submit(read(tag)).expect("free"));
@@ -204,7 +181,7 @@ fn a_sweep_looks_at_its_range_alone() {
         u32::MAX - 1..u32::MAX,
         3..u32::MAX,
     ] {
-        host.claim_published(range, Accept::All, |claim| slots.push(claim.slot));
+        host.claim_published(range, |claim| slots.push(claim.slot));
     }
     assert_eq!(slots, [2, 3]);
 }
@@ -214,7 +191,7 @@ fn a_claim_whose_sink_panics_is_still_owed() {
     let (mut host, device) = queue(2);
     let ticket = device.submit(read(0)).expect("free");
     let sunk = catch_unwind(AssertUnwindSafe(|| {
-        host.claim_published(0..2, Accept::All, |_| panic!("sink"));
+        host.claim_published(0..2, |_| panic!("sink"));
     }));
     assert!(sunk.is_err());
     assert_eq!((host.in_flight(), host.complete_owed(Errno::EIO)), (1, 1));
@@ -229,7 +206,7 @@ fn a_dropped_host_fails_the_queue_and_cancels_what_it_owed() {
     let (mut host, device) = queue(3);
     host.set_state(LoopState::Running);
     let claimed = device.submit(read(0)).expect("free");
-    assert_eq!(claim(&mut host, Accept::All), [0]);
+    assert_eq!(claim(&mut host), [0]);
     let published = device.submit(read(1)).expect("free");
     drop(host);
     assert_eq!(device.host_state(), Some(LoopState::Failed));
@@ -256,7 +233,7 @@ fn a_bare_host_that_is_dropped_cancels_what_it_owed() {
     let (mut host, device) = Queue::anonymous(QueueLayout::bare(1)).expect("memory");
     assert_eq!((device.host_state(), device.host_heartbeat()), (None, None));
     let ticket = device.submit(read(0)).expect("free");
-    claim(&mut host, Accept::All);
+    claim(&mut host);
     drop(host);
     assert_eq!(
         device.take(ticket).expect("an outcome").bytes(),
@@ -373,7 +350,7 @@ fn leftovers_of_a_dead_device_end_are_reused_once_they_are_served() {
         let (mut host, dead) = Queue::in_region(memory.region(), layout).expect("fit");
         let tickets = [0, 1, 2, 3].map(|tag| dead.submit(read(tag)).expect("free"));
         for slot in 1..4 {
-            host.claim_published(slot..slot + 1, Accept::All, drop);
+            host.claim_published(slot..slot + 1, drop);
         }
         host.complete(2, Ok(5)).expect("owed");
         host.complete(3, Err(Errno::EIO)).expect("owed");
@@ -398,16 +375,12 @@ fn leftovers_of_a_dead_device_end_are_reused_once_they_are_served() {
                 "an outcome of the dead is thrown away"
             );
         }
-        assert_eq!(
-            claim(&mut host, Accept::All),
-            [0],
-            "what the dead published is served"
-        );
+        assert_eq!(claim(&mut host), [0], "what the dead published is served");
         assert!(device.reserve().is_err());
         host.complete_owed(Errno::EIO);
         assert_eq!(device.submit(read(9)).expect("served").slot(), 0);
         assert_eq!(device.reserve().expect("served").slot(), 1);
-        assert_eq!(claim(&mut host, Accept::All), [0]);
+        assert_eq!(claim(&mut host), [0]);
         assert_eq!(host.faults().total(), 0);
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use common::{Memory, SetOnDrop, checksum, mix};
 use vyre_ioq::abi::word;
 use vyre_ioq::{
-    Accept, BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Queue, QueueLayout,
+    BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Queue, QueueLayout,
     Request, Ticket,
 };
 
@@ -90,7 +90,7 @@ fn consume(host: &mut HostQueue, running: &AtomicUsize, total: u32, bare: bool) 
     let mut claimed = VecDeque::new();
     loop {
         let last = running.load(Ordering::Acquire) == 0;
-        let many = host.claim_published(0..u32::MAX, Accept::All, |claim| {
+        let many = host.claim_published(0..u32::MAX, |claim| {
             let request = Request::decode(&claim.image).expect("a good request");
             assert_eq!(request.destination, checksum(&request), "torn request");
             assert_eq!(request, numbered(request.tag, bare), "not what was asked");
@@ -161,7 +161,7 @@ fn outcomes_written_before_stopped_are_seen() {
             for lap in 1..=laps {
                 host.set_state(LoopState::Running);
                 ready.store(lap, Ordering::Release);
-                while host.claim_published(0..1, Accept::All, drop) == 0 {
+                while host.claim_published(0..1, drop) == 0 {
                     if done.load(Ordering::Relaxed) {
                         return;
                     }
@@ -217,20 +217,10 @@ fn against_a_rewriter(at: usize, values: [u32; 2], mut claim: impl FnMut(&mut Ho
     println!("{claims} claims while word {at} changed");
 }
 
-/// A request is read once: what was judged is what is claimed, however it changes meanwhile.
-#[test]
-fn a_request_that_changes_while_it_is_claimed_is_claimed_as_it_was_judged() {
-    against_a_rewriter(word::OP, [3, 1], |host| {
-        host.claim_published(0..1, Accept::Unordered, |claim| {
-            assert_eq!(claim.image.op, 1, "a fence under `Unordered`: read twice");
-        })
-    });
-}
-
 #[test]
 fn the_status_in_an_image_is_the_one_that_was_judged() {
     against_a_rewriter(word::STATUS, [0x77, 2], |host| {
-        host.claim_published(0..1, Accept::All, |claim| {
+        host.claim_published(0..1, |claim| {
             assert_eq!(claim.image.status, 1, "status read twice");
         })
     });

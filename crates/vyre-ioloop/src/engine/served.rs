@@ -1,6 +1,6 @@
 //! One queue and what the host knows of it.
 
-use vyre_ioq::{Accept, Claim, Errno, HostQueue, Op};
+use vyre_ioq::{Claim, Errno, HostQueue, Op};
 
 use crate::counters::QueueCounters;
 use crate::order::Order;
@@ -50,7 +50,7 @@ impl Served {
         loop {
             let mut last_ordered = None;
             let claims = &mut self.claims;
-            self.host.claim_published(0..end, Accept::All, |claim| {
+            self.host.claim_published(0..end, |claim| {
                 if is_ordered(&claim) {
                     last_ordered = Some(claim.slot);
                 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vyre_ioq::{Accept, Op, Request};
+use vyre_ioq::{Op, Request};
 
 mod world;
 pub(crate) use world::{Action, Pick, World};
@@ -104,7 +104,7 @@ impl Model {
             .collect()
     }
 
-    pub(crate) fn claim(&mut self, start: u32, end: u32, accept: Accept) -> Vec<(u32, [u32; 16])> {
+    pub(crate) fn claim(&mut self, start: u32, end: u32) -> Vec<(u32, [u32; 16])> {
         let mut claims = Vec::new();
         for slot in start..end.min(self.slots.len() as u32) {
             if self.owed.contains_key(&slot) {
@@ -116,9 +116,6 @@ impl Model {
                     let mut image = self.slots[slot as usize];
                     if self.bare {
                         image[8..].fill(0);
-                    }
-                    if accept == Accept::Unordered && [3, 4].contains(&image[0]) {
-                        continue;
                     }
                     self.owed.insert(slot, image);
                     self.counted.remove(&slot);

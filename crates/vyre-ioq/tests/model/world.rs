@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use vyre_ioq::{
-    Accept, BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Outcome,
-    QueueLayout, Request, Ticket,
+    BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Outcome, QueueLayout,
+    Request, Ticket,
 };
 
 use super::{Answer, ERROR, Faults, Model, OK};
@@ -26,7 +26,7 @@ pub(crate) enum Action {
     Store(Pick, usize, u32),
     /// Hostile: any word of the header's line 2.
     StoreHeader(usize, u32),
-    Claim(Range<u32>, Accept),
+    Claim(Range<u32>),
     /// Completes a slot that is owed an outcome.
     Complete(Pick, Result<u32, Errno>),
     /// Completes any slot, owed or not, of the queue or not.
@@ -115,7 +115,7 @@ impl World {
     /// Serves and takes all that is left, and checks that no honest request was lost on the way.
     pub(crate) fn finish(mut self) {
         let slots = self.model.slots.len() as u32;
-        self.act(&Action::Claim(0..slots, Accept::All));
+        self.act(&Action::Claim(0..slots));
         while !self.model.owed.is_empty() {
             self.act(&Action::Complete(0, Ok(slots)));
         }
@@ -249,9 +249,9 @@ impl World {
         }
     }
 
-    fn claim(&mut self, range: Range<u32>, accept: Accept) {
+    fn claim(&mut self, range: Range<u32>) {
         let mut claims = Vec::new();
-        let many = self.host.claim_published(range.clone(), accept, |claim| {
+        let many = self.host.claim_published(range.clone(), |claim| {
             claims.push((claim.slot, bytemuck::cast::<_, [u32; 16]>(claim.image)));
         });
         assert_eq!(many as usize, claims.len());
@@ -261,7 +261,7 @@ impl World {
                 "slot {slot} claimed twice"
             );
         }
-        assert_eq!(claims, self.model.claim(range.start, range.end, accept));
+        assert_eq!(claims, self.model.claim(range.start, range.end));
         for (slot, image) in claims {
             let held = self.held.iter_mut().find(|held| held.ticket.slot() == slot);
             let Some(held) = held.filter(|held| !held.disturbed) else {
