@@ -146,7 +146,7 @@ impl World {
                     self.memory.store(32 + word % 16, *value);
                 }
             }
-            Action::Claim(range, accept) => self.claim(range.clone(), *accept),
+            Action::Claim(range) => self.claim(range.clone()),
             Action::Complete(pick, result) => self.complete_one_owed(*pick, *result),
             Action::CompleteAny(slot, result) => self.complete(*slot, *result),
             Action::CompleteBatch(slots, result) => self.complete_batch(*slots, *result),
