@@ -200,14 +200,16 @@ impl HostQueue {
         let statuses = self.region.column(first, stride, slots.len());
         // Most often there is nothing: EMPTY, and OK that nobody has taken. Relaxed: whatever is
         // decided on is loaded again.
-        let any = (0..slots.len()).fold(0, |any, at| any | statuses.load(at, Ordering::Relaxed));
+        let any = statuses
+            .load(Ordering::Relaxed)
+            .fold(0, |any, status| any | status);
         if any & !status::OK == 0 {
             return nothing;
         }
         let mut found = nothing;
-        for at in 0..slots.len() {
-            // Acquire: the rest of a published slot is read after this.
-            let observation = state::observe(false, statuses.load(at, Ordering::Acquire));
+        // Acquire: the rest of a published slot is read after this.
+        for (at, status) in statuses.load(Ordering::Acquire).enumerate() {
+            let observation = state::observe(false, status);
             found.requests |= u64::from(observation == Observation::Request) << at;
             found.faults |= u64::from(matches!(observation, Observation::Fault(_))) << at;
         }

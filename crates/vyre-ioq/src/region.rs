@@ -124,10 +124,10 @@ impl Region {
     #[inline]
     pub(crate) fn column(&self, first: usize, stride: usize, count: usize) -> Column<'_> {
         let words = self.words_len();
-        assert!(
-            first < words && count.saturating_sub(1).saturating_mul(stride) < words - first,
-            "{count} words from {first} on, {stride} apart, are outside a region of {words} words"
-        );
+        let last = count.saturating_sub(1).saturating_mul(stride);
+        if first >= words || last >= words - first {
+            outside(first, words);
+        }
         // SAFETY: `first` is inside the region.
         let base = unsafe { self.base.add(first) };
         Column {
@@ -145,10 +145,9 @@ impl Region {
     #[inline]
     pub(crate) fn words<const N: usize>(&self, first: usize) -> Words<'_, N> {
         let words = self.words_len();
-        assert!(
-            first <= words && N <= words - first,
-            "words {first}..+{N} are outside a region of {words} words"
-        );
+        if first > words || N > words - first {
+            outside(first, words);
+        }
         // SAFETY: `first` is at most the number of words, so the result is inside the mapping or
         // one past its end.
         let base = unsafe { self.base.add(first) };
@@ -169,17 +168,25 @@ pub(crate) struct Column<'r> {
 }
 
 impl Column<'_> {
-    /// Reads the word of one record.
+    /// Reads the word of every record, in order.
     #[inline]
-    pub(crate) fn load(self, record: usize, order: Ordering) -> u32 {
-        assert!(record < self.count, "record {record} of {}", self.count);
-        // SAFETY: `Region::column` checked that the last record's word is inside the region.
-        let word = unsafe { self.base.add(record * self.stride) };
-        // SAFETY: valid, aligned and only accessed atomically (`Region`'s contract); the reference
-        // dies with the expression.
-        let shared = unsafe { word.as_ref() };
-        u32::from_le(shared.load(order))
+    pub(crate) fn load(self, order: Ordering) -> impl Iterator<Item = u32> {
+        (0..self.count).map(move |record| {
+            // SAFETY: `Region::column` checked that the last record's word is inside the region.
+            let word = unsafe { self.base.add(record * self.stride) };
+            // SAFETY: valid, aligned and only accessed atomically (`Region`'s contract); the
+            // reference dies with the expression.
+            let shared = unsafe { word.as_ref() };
+            u32::from_le(shared.load(order))
+        })
     }
+}
+
+/// Kept out of the way: a message built in place would cost the hot path its registers.
+#[cold]
+#[inline(never)]
+fn outside(first: usize, words: usize) -> ! {
+    panic!("words from {first} on are outside a region of {words} words");
 }
 
 impl fmt::Debug for Region {
@@ -215,7 +222,7 @@ impl<const N: usize> Words<'_, N> {
 
     #[inline]
     fn word_ptr(self, word: usize) -> NonNull<AtomicU32> {
-        assert!(word < N, "word {word} of {N}");
+        assert!(word < N);
         // SAFETY: `Region::words` checked that `N` words from `base` on are inside the region.
         unsafe { self.base.add(word) }
     }

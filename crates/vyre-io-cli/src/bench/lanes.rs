@@ -21,9 +21,14 @@ use crate::failure::Failure;
 const SAMPLE: u64 = 256;
 /// Blocks read again and verified after the clock has stopped.
 const VERIFY: u64 = 4096;
-/// Polls of the oldest request before the lane looks at the others: some 50 µs. Each look takes a
-/// cache line away from the loop that is about to write to it.
-const PATIENCE: u32 = 2048;
+/// Polls of the oldest request before the lane offers its core to others: some 50 µs for a lane
+/// that has a core to itself, and less where lanes share one.
+const POLLS: u32 = 2048;
+const POLLS_CROWDED: u32 = 64;
+/// At most so many times `POLLS` pass before the lane looks at its younger requests. Each look takes
+/// cache lines away from the loop that is about to write to them, so it becomes rare where requests
+/// complete in order.
+const PATIENCE: u32 = 64;
 /// Latencies are recorded from a nanosecond to a minute, to three digits.
 const LONGEST: u64 = 60_000_000_000;
 
@@ -252,6 +257,8 @@ struct Lane<'a> {
     first_place: u64,
     bytes: Vec<u8>,
     tally: Tally,
+    polls: u32,
+    patience: u32,
 }
 
 impl<'a> Lane<'a> {
@@ -272,6 +279,12 @@ impl<'a> Lane<'a> {
             first_place: u64::from(plan.depth_before(number)) * size,
             bytes: vec![0; plan.block_size as usize],
             tally: Tally::new(),
+            polls: if plan.is_crowded() {
+                POLLS_CROWDED
+            } else {
+                POLLS
+            },
+            patience: 1,
         }
     }
 
@@ -328,7 +341,7 @@ impl<'a> Lane<'a> {
     /// Waits for the oldest request, or for another of this lane's that is faster. Returns when that
     /// was, and the place that is free again.
     fn settle(&mut self, mut flight: Flight) -> Result<(Instant, u64), Failure> {
-        let mut polls = PATIENCE;
+        let (mut polls, mut waits) = (self.polls, self.patience);
         loop {
             match self.device.take(flight.ticket) {
                 Ok(outcome) => {
@@ -344,7 +357,12 @@ impl<'a> Lane<'a> {
             if polls > 0 {
                 continue;
             }
-            polls = PATIENCE;
+            polls = self.polls;
+            waits -= 1;
+            if waits == 0 {
+                self.prefer_a_faster(&mut flight);
+                waits = self.patience;
+            }
             if self.device.host_state().is_some_and(LoopState::is_gone) {
                 return Err(Failure::Requests {
                     failed: self.flights.len() as u64 + 1,
@@ -352,14 +370,18 @@ impl<'a> Lane<'a> {
                 });
             }
             thread::yield_now();
-            // At most one of them: the oldest gets the next turn.
-            let ready = self
-                .flights
-                .iter()
-                .position(|other| self.device.poll(&other.ticket).is_some());
-            if let Some(other) = ready.and_then(|index| self.flights.get_mut(index)) {
-                std::mem::swap(other, &mut flight);
-            }
+        }
+    }
+
+    /// Changes places with a younger request that is done already, if there is one.
+    fn prefer_a_faster(&mut self, flight: &mut Flight) {
+        let done = |other: &Flight| self.device.poll(&other.ticket).is_some();
+        let faster = self.flights.iter().position(done);
+        if let Some(other) = faster.and_then(|index| self.flights.get_mut(index)) {
+            std::mem::swap(other, flight);
+            self.patience = (self.patience / 2).max(1);
+        } else {
+            self.patience = (self.patience * 2).min(PATIENCE);
         }
     }
 

@@ -113,6 +113,11 @@ impl Plan {
         (self.cores.len() > 1).then(|| self.cores[0])
     }
 
+    /// Whether lanes have to share a core.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.lanes as usize >= self.cores.len().max(2)
+    }
+
     /// A lane's core: any but the loop's.
     pub(super) fn lane_core(&self, lane: u32) -> Option<usize> {
         let others = self.cores.len().checked_sub(1).filter(|&n| n > 0)?;
