@@ -1,7 +1,7 @@
 //! The loop as pure steps: what a thread, a test, a simulation and a fuzz target all drive.
 
 mod admit;
-mod core;
+mod books;
 mod live;
 pub(crate) mod served;
 mod stop;
@@ -17,7 +17,7 @@ use vyre_uring::{BufferSlot, EnterError, PushError, RegisterError, Transport};
 use crate::counters::{LoopCounters, QueueCounters, SharedCounters};
 use crate::record::from_os;
 use crate::tables::{BufferTable, FileTable};
-use core::Core;
+use books::Books;
 use served::Served;
 
 pub use live::{ChangeError, Revocation};
@@ -76,7 +76,7 @@ impl Place {
 #[derive(Debug)]
 pub struct Engine<T: Transport> {
     transport: T,
-    core: Core,
+    books: Books,
     shared: Arc<SharedCounters>,
     /// Epoch of `Record::expires`.
     started: Instant,
@@ -116,7 +116,7 @@ impl<T: Transport> Engine<T> {
         Ok(Self {
             shared: Arc::new(SharedCounters::new(queues.len())),
             transport,
-            core: Core {
+            books: Books {
                 files,
                 buffers,
                 queues,
@@ -140,16 +140,16 @@ impl<T: Transport> Engine<T> {
     pub fn step(&mut self) -> Progress {
         let reaped = self.reap();
         let mut claimed = 0;
-        for queue in 0..self.core.queues.len() {
+        for queue in 0..self.books.queues.len() {
             claimed += self.claim(queue);
         }
-        let expired = if self.core.timed > 0 {
+        let expired = if self.books.timed > 0 {
             self.expire()
         } else {
             0
         };
         let started = self.start();
-        if !self.core.live.is_empty() {
+        if !self.books.live.is_empty() {
             self.tidy();
         }
         let progress = Progress {
@@ -159,7 +159,7 @@ impl<T: Transport> Engine<T> {
             expired,
         };
         if !progress.is_idle() {
-            self.core.counters.busy_passes += 1;
+            self.books.counters.busy_passes += 1;
             self.publish_counters();
         }
         if self.until_beat == 0 {
@@ -172,7 +172,7 @@ impl<T: Transport> Engine<T> {
     /// Sleeps until the transport has a completion, or for `timeout`. Devices see a heartbeat
     /// first.
     pub fn wait(&mut self, timeout: Duration) {
-        self.core.counters.sleeps += 1;
+        self.books.counters.sleeps += 1;
         self.beat();
         self.publish_counters();
         if let Err(error) = self.transport.wait(Some(timeout)) {
@@ -182,7 +182,7 @@ impl<T: Transport> Engine<T> {
 
     /// Claimed requests that have no outcome yet.
     pub fn in_flight(&self) -> u32 {
-        self.core
+        self.books
             .queues
             .iter()
             .map(|queue| queue.host.in_flight())
@@ -202,12 +202,12 @@ impl<T: Transport> Engine<T> {
 
     /// The loop's counters, as of now.
     pub const fn counters(&self) -> LoopCounters {
-        self.core.counters
+        self.books.counters
     }
 
     /// A queue's counters, as of now, in the order in which the queues were given.
     pub fn queue_counters(&self, queue: usize) -> Option<QueueCounters> {
-        self.core.queues.get(queue).map(Served::counters)
+        self.books.queues.get(queue).map(Served::counters)
     }
 
     pub(crate) fn shared_counters(&self) -> Arc<SharedCounters> {
@@ -216,19 +216,19 @@ impl<T: Transport> Engine<T> {
 
     #[inline]
     fn reap(&mut self) -> u32 {
-        let core = &mut self.core;
+        let books = &mut self.books;
         self.transport
-            .reap(|completion| core.completed(&completion))
+            .reap(|completion| books.completed(&completion))
     }
 
     /// Gives waiting requests to the transport, as many as it takes, and submits.
     #[inline]
     fn start(&mut self) -> u32 {
-        while let Some(&place) = self.core.backlog.front() {
+        while let Some(&place) = self.books.backlog.front() {
             if !self.push(place) {
                 break;
             }
-            self.core.backlog.pop_front();
+            self.books.backlog.pop_front();
         }
         match self.transport.submit() {
             Ok(started) => started,
@@ -242,13 +242,13 @@ impl<T: Transport> Engine<T> {
     /// Gives a request's next operation to the transport. False if there is no room.
     #[inline]
     fn push(&mut self, place: Place) -> bool {
-        let Some(operation) = self.core.record_mut(place).and_then(|r| r.operation()) else {
+        let Some(operation) = self.books.record_mut(place).and_then(|r| r.operation()) else {
             return true;
         };
         match self.transport.push(operation, place.to_user()) {
             Ok(token) => {
-                self.core.counters.operations += 1;
-                if let Some(record) = self.core.record_mut(place) {
+                self.books.counters.operations += 1;
+                if let Some(record) = self.books.record_mut(place) {
                     record.token = Some(token);
                 }
                 true
@@ -273,7 +273,7 @@ impl<T: Transport> Engine<T> {
             }
             _ => Errno::EIO,
         };
-        self.core.finish(place, Err(errno));
+        self.books.finish(place, Err(errno));
     }
 
     #[cold]
@@ -288,14 +288,14 @@ impl<T: Transport> Engine<T> {
     #[cold]
     fn beat(&mut self) {
         self.until_beat = BEAT_EVERY;
-        for queue in &mut self.core.queues {
+        for queue in &mut self.books.queues {
             queue.host.beat();
         }
     }
 
     fn publish_counters(&self) {
-        self.shared.whole.publish(&self.core.counters);
-        for (queue, shared) in self.core.queues.iter().zip(&self.shared.queues) {
+        self.shared.whole.publish(&self.books.counters);
+        for (queue, shared) in self.books.queues.iter().zip(&self.shared.queues) {
             shared.publish(&queue.counters());
         }
     }

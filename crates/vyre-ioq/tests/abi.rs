@@ -1,6 +1,8 @@
 //! Golden bytes. What is written here is what C and CUDA code relies on: a change is a new major
 //! version.
 
+#![cfg(feature = "std")]
+
 mod common;
 
 use common::{Memory, WORD};

@@ -1,5 +1,7 @@
 //! Every rule by which memory is accepted as a queue, broken once.
 
+#![cfg(feature = "std")]
+
 mod common;
 
 use std::collections::BTreeSet;

@@ -2,6 +2,8 @@
 //! host's from its publication to its outcome, and the device's otherwise. Miri reports a data race
 //! where an ordering is missing; a plain run only shows wrong values, if the machine is weak enough.
 
+#![cfg(feature = "std")]
+
 mod common;
 
 use std::ops::Range;

@@ -1,5 +1,7 @@
 //! Properties of the state transitions of a slot. `PROPTEST_CASES` sets how many cases each gets.
 
+#![cfg(feature = "std")]
+
 mod common;
 mod model;
 

@@ -1,6 +1,8 @@
 //! Both ends of a queue, on one thread: depth, reuse, tickets, and what each may rely on when the
 //! other is gone.
 
+#![cfg(feature = "std")]
+
 mod common;
 
 use std::ops::Range;

@@ -1,6 +1,8 @@
 //! Both ends on their own threads: nothing lost, nothing twice, nothing torn; and a hostile device
 //! that rewrites a request while it is being claimed.
 
+#![cfg(feature = "std")]
+
 mod common;
 
 use std::collections::VecDeque;

@@ -11,7 +11,7 @@ impl<T: Transport> Engine<T> {
     /// Claims what is published in one queue and takes it in, or refuses it.
     #[inline]
     pub(super) fn claim(&mut self, queue: usize) -> u32 {
-        let served = &mut self.core.queues[queue];
+        let served = &mut self.books.queues[queue];
         if !served.sweep() {
             return 0;
         }
@@ -24,14 +24,14 @@ impl<T: Transport> Engine<T> {
                 slot: claim.slot,
             };
             if let Err(errno) = self.admit(place, claim) {
-                self.core.queues[queue].answer(claim.slot, Err(errno));
+                self.books.queues[queue].answer(claim.slot, Err(errno));
             }
         }
-        let served = &mut self.core.queues[queue];
+        let served = &mut self.books.queues[queue];
         claims.clear();
         served.claims = claims;
         served.order.close();
-        self.core.finish_due_fences(queue as u32);
+        self.books.finish_due_fences(queue as u32);
         claimed
     }
 
@@ -43,7 +43,7 @@ impl<T: Transport> Engine<T> {
             return Err(Errno::ECANCELED);
         }
         let request = Request::decode(&claim.image).map_err(|error| error.errno())?;
-        let plan = resolve(&self.core.files, &self.core.buffers, &request)?;
+        let plan = resolve(&self.books.files, &self.books.buffers, &request)?;
         let work = match plan {
             Plan::Read(transfer) => Work::Read(transfer),
             Plan::Write(transfer) => Work::Write {
@@ -60,14 +60,14 @@ impl<T: Transport> Engine<T> {
             expires: self.expiry(request.deadline),
             ..Record::IDLE
         };
-        self.core.acquire(&record);
-        self.core.queues[place.queue as usize].admit(place.slot, record);
+        self.books.acquire(&record);
+        self.books.queues[place.queue as usize].admit(place.slot, record);
         self.begin(place, work);
         Ok(())
     }
 
     fn plan_sync(&self, file: u32) -> Result<Work, Errno> {
-        let entry = self.core.files.entries.at(file).ok_or(Errno::EBADF)?;
+        let entry = self.books.files.entries.at(file).ok_or(Errno::EBADF)?;
         Ok(Work::Sync {
             file,
             identity: entry.identity,
@@ -81,12 +81,12 @@ impl<T: Transport> Engine<T> {
         match work {
             Work::Fence => return,
             Work::Read(transfer) | Work::Write { transfer, .. } if transfer.len == 0 => {
-                self.core.finish(place, Ok(0));
+                self.books.finish(place, Ok(0));
                 return;
             }
             Work::Sync { .. } => {
-                let files = &self.core.files;
-                let waits = self.core.queues[place.queue as usize].hold_sync(
+                let files = &self.books.files;
+                let waits = self.books.queues[place.queue as usize].hold_sync(
                     place.slot,
                     |file, identity| {
                         files
@@ -102,9 +102,9 @@ impl<T: Transport> Engine<T> {
             _ => {}
         }
         // First come, first served: nobody overtakes those who wait for room.
-        if !self.core.backlog.is_empty() || !self.push(place) {
-            self.core.counters.deferred += 1;
-            self.core.backlog.push_back(place);
+        if !self.books.backlog.is_empty() || !self.push(place) {
+            self.books.counters.deferred += 1;
+            self.books.backlog.push_back(place);
         }
     }
 
@@ -116,7 +116,7 @@ impl<T: Transport> Engine<T> {
             return 0;
         }
         let expires = self.now() + u64::from(deadline);
-        self.core.timed += 1;
+        self.books.timed += 1;
         self.next_expiry = self.next_expiry.min(expires);
         expires
     }
@@ -136,16 +136,16 @@ impl<T: Transport> Engine<T> {
         }
         let mut expired = 0;
         self.next_expiry = u64::MAX;
-        for queue in 0..self.core.queues.len() as u32 {
-            for slot in 0..self.core.queues[queue as usize].records.len() as u32 {
-                let record = &self.core.queues[queue as usize].records[slot as usize];
+        for queue in 0..self.books.queues.len() as u32 {
+            for slot in 0..self.books.queues[queue as usize].records.len() as u32 {
+                let record = &self.books.queues[queue as usize].records[slot as usize];
                 if record.expires == 0 || record.cancelled.is_some() {
                     continue;
                 }
                 if record.expires > now {
                     self.next_expiry = self.next_expiry.min(record.expires);
                 } else if self.cancel(Place { queue, slot }, Errno::ETIMEDOUT) {
-                    self.core.counters.timed_out += 1;
+                    self.books.counters.timed_out += 1;
                     expired += 1;
                 } else {
                     // No room to ask the kernel: again in the next pass.
@@ -159,7 +159,7 @@ impl<T: Transport> Engine<T> {
     /// Ends a request early with `reason`, now or as soon as the kernel lets go of its buffer.
     /// False if the kernel could not be asked yet.
     pub(super) fn cancel(&mut self, place: Place, reason: Errno) -> bool {
-        let served = &mut self.core.queues[place.queue as usize];
+        let served = &mut self.books.queues[place.queue as usize];
         let record = &mut served.records[place.slot as usize];
         if let Some(token) = record.token {
             if !self.transport.cancel(token) {
@@ -173,9 +173,9 @@ impl<T: Transport> Engine<T> {
             Work::None => return true,
             Work::Fence => served.order.forget_fence(epoch, place.slot),
             Work::Sync { .. } if served.forget_sync(place.slot) => {}
-            _ => self.core.backlog.retain(|waiting| *waiting != place),
+            _ => self.books.backlog.retain(|waiting| *waiting != place),
         }
-        self.core.finish(place, Err(reason));
+        self.books.finish(place, Err(reason));
         true
     }
 }

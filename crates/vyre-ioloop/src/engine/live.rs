@@ -62,15 +62,15 @@ impl<T: Transport> Engine<T> {
         rights: Rights,
     ) -> Result<FileHandle, ChangeError> {
         self.tidy();
-        let handle = self.core.files.insert_range(file, range, rights)?;
-        let Some((index, entry)) = self.core.files.entries.get(handle.raw()) else {
+        let handle = self.books.files.insert_range(file, range, rights)?;
+        let Some((index, entry)) = self.books.files.entries.get(handle.raw()) else {
             return Err(ChangeError::Unknown {
                 handle: handle.raw(),
             });
         };
         let file = entry.file.clone();
         if let Err(error) = self.transport.set_file(FileTable::slot(index), Some(file)) {
-            self.core.files.entries.remove(index);
+            self.books.files.entries.remove(index);
             return Err(error.into());
         }
         Ok(handle)
@@ -88,18 +88,18 @@ impl<T: Transport> Engine<T> {
     ) -> Result<BufferHandle, ChangeError> {
         self.tidy();
         let handle = self
-            .core
+            .books
             .buffers
             .insert_range(buffer.clone(), range, rights)?;
-        let Some((index, &entry)) = self.core.buffers.entries.get(handle.raw()) else {
+        let Some((index, &entry)) = self.books.buffers.entries.get(handle.raw()) else {
             return Err(ChangeError::Unknown {
                 handle: handle.raw(),
             });
         };
-        let is_first = self.core.buffers.users(entry.slot) == 1;
+        let is_first = self.books.buffers.users(entry.slot) == 1;
         if is_first && let Err(error) = self.transport.set_buffer(entry.slot, Some(buffer)) {
-            self.core.buffers.entries.remove(index);
-            self.core.buffers.let_go(entry.slot);
+            self.books.buffers.entries.remove(index);
+            self.books.buffers.let_go(entry.slot);
             return Err(error.into());
         }
         Ok(handle)
@@ -113,13 +113,13 @@ impl<T: Transport> Engine<T> {
     pub fn revoke_file(&mut self, handle: FileHandle) -> Result<Revocation, ChangeError> {
         let handle = handle.raw();
         let (index, idle) = self
-            .core
+            .books
             .files
             .entries
             .revoke(handle)
             .ok_or(ChangeError::Unknown { handle })?;
         if idle {
-            self.core.live.files.push(index);
+            self.books.live.files.push(index);
         }
         self.tidy();
         let is_file = true;
@@ -134,13 +134,13 @@ impl<T: Transport> Engine<T> {
     pub fn revoke_buffer(&mut self, handle: BufferHandle) -> Result<Revocation, ChangeError> {
         let handle = handle.raw();
         let (index, idle) = self
-            .core
+            .books
             .buffers
             .entries
             .revoke(handle)
             .ok_or(ChangeError::Unknown { handle })?;
         if idle {
-            self.core.live.buffers.push(index);
+            self.books.live.buffers.push(index);
         }
         self.tidy();
         let is_file = false;
@@ -150,23 +150,23 @@ impl<T: Transport> Engine<T> {
     /// Whether nothing is in flight any more on an entry that was revoked.
     pub fn is_revoked(&self, revocation: Revocation) -> bool {
         !if revocation.is_file {
-            self.core.files.entries.is_lingering(revocation.index)
+            self.books.files.entries.is_lingering(revocation.index)
         } else {
-            self.core.buffers.entries.is_lingering(revocation.index)
+            self.books.buffers.entries.is_lingering(revocation.index)
         }
     }
 
     /// Takes revoked entries that nobody uses out of the transport and the tables.
     #[cold]
     pub(super) fn tidy(&mut self) {
-        while let Some(index) = self.core.live.files.pop() {
+        while let Some(index) = self.books.live.files.pop() {
             // Nothing is in flight on it, so the transport has no reason to refuse.
             let _ = self.transport.set_file(FileTable::slot(index), None);
-            self.core.files.entries.remove(index);
+            self.books.files.entries.remove(index);
         }
-        while let Some(index) = self.core.live.buffers.pop() {
-            if let Some(entry) = self.core.buffers.entries.remove(index)
-                && self.core.buffers.let_go(entry.slot)
+        while let Some(index) = self.books.live.buffers.pop() {
+            if let Some(entry) = self.books.buffers.entries.remove(index)
+                && self.books.buffers.let_go(entry.slot)
             {
                 let _ = self.transport.set_buffer(entry.slot, None);
             }

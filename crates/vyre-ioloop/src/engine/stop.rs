@@ -46,8 +46,8 @@ impl<T: Transport> Engine<T> {
         self.cancel_everything();
         let quiet = self.transport.quiesce(deadline);
         let _ = self.reap_cancelled();
-        for queue in 0..self.core.queues.len() {
-            let served = &mut self.core.queues[queue];
+        for queue in 0..self.books.queues.len() {
+            let served = &mut self.books.queues[queue];
             served.host.complete_owed(Errno::ECANCELED);
             // What the kernel has kept answers nothing, should it come back yet.
             served.records.fill(Record::IDLE);
@@ -64,9 +64,9 @@ impl<T: Transport> Engine<T> {
 
     /// Ends every request that the transport does not hold, and marks the others.
     fn cancel_everything(&mut self) {
-        for queue in 0..self.core.queues.len() as u32 {
-            for slot in 0..self.core.queues[queue as usize].records.len() as u32 {
-                let record = &mut self.core.queues[queue as usize].records[slot as usize];
+        for queue in 0..self.books.queues.len() as u32 {
+            for slot in 0..self.books.queues[queue as usize].records.len() as u32 {
+                let record = &mut self.books.queues[queue as usize].records[slot as usize];
                 if record.token.is_some() {
                     record.cancelled.get_or_insert(Errno::ECANCELED);
                 } else if record.work != Work::None && record.work != Work::Fence {
@@ -79,14 +79,14 @@ impl<T: Transport> Engine<T> {
     /// Reaps without starting anything new. Fences end when all they wait for has.
     fn reap_cancelled(&mut self) -> u32 {
         let reaped = self.reap();
-        while let Some(place) = self.core.backlog.pop_front() {
-            self.core.finish(place, Err(Errno::ECANCELED));
+        while let Some(place) = self.books.backlog.pop_front() {
+            self.books.finish(place, Err(Errno::ECANCELED));
         }
         reaped
     }
 
     fn set_state(&mut self, state: LoopState) {
-        for queue in &mut self.core.queues {
+        for queue in &mut self.books.queues {
             queue.host.set_state(state);
         }
     }

@@ -14,7 +14,7 @@ use crate::record::{Next, Record, Work};
 use crate::tables::{BufferTable, FileTable};
 
 #[derive(Debug)]
-pub(super) struct Core {
+pub(super) struct Books {
     pub(super) files: FileTable,
     pub(super) buffers: BufferTable,
     pub(super) queues: Vec<Served>,
@@ -26,7 +26,7 @@ pub(super) struct Core {
     pub(super) live: Live,
 }
 
-impl Core {
+impl Books {
     /// Takes in how an operation ended.
     #[inline]
     pub(super) fn completed(&mut self, completion: &Completion) {
