@@ -242,15 +242,16 @@ impl<T: Transport> Engine<T> {
     /// Gives a request's next operation to the transport. False if there is no room.
     #[inline]
     fn push(&mut self, place: Place) -> bool {
-        let Some(operation) = self.books.record_mut(place).and_then(|r| r.operation()) else {
+        let Some(record) = self.books.record_mut(place) else {
+            return true;
+        };
+        let Some(operation) = record.operation() else {
             return true;
         };
         match self.transport.push(operation, place.to_user()) {
             Ok(token) => {
+                record.token = Some(token);
                 self.books.counters.operations += 1;
-                if let Some(record) = self.books.record_mut(place) {
-                    record.token = Some(token);
-                }
                 true
             }
             Err(PushError::Full) => false,

@@ -132,6 +132,18 @@ impl Record {
         }
     }
 
+    /// The bytes that the request will have moved, if its current operation ended with `result` and
+    /// nothing is left to do: by far the commonest way.
+    #[inline]
+    pub(crate) fn completes_with(&self, result: Result<u32, OsErrno>) -> Option<u32> {
+        match (&self.work, result) {
+            (Work::Read(t) | Work::Write { transfer: t, .. }, Ok(count)) if count == t.len => {
+                Some(self.moved + count)
+            }
+            _ => None,
+        }
+    }
+
     /// Takes in how the current operation ended. `align` is the offset alignment of a direct-I/O
     /// file, else 1.
     #[inline]

@@ -34,7 +34,7 @@ pub(crate) enum Plan {
 ///
 /// Errors are what the device is told: EBADF for a handle, EACCES for a right, ERANGE for bytes
 /// outside, EINVAL for a direct-I/O file's alignment, in this order.
-#[inline]
+#[inline(always)]
 pub(crate) fn resolve(
     files: &FileTable,
     buffers: &BufferTable,
@@ -64,7 +64,7 @@ pub(crate) fn resolve(
     }
 }
 
-#[inline]
+#[inline(always)]
 fn transfer(
     files: &FileTable,
     buffers: &BufferTable,
@@ -97,7 +97,7 @@ fn transfer(
     Ok(transfer)
 }
 
-#[inline]
+#[inline(always)]
 fn permitted_file(
     files: &FileTable,
     handle: u32,
@@ -112,7 +112,7 @@ fn permitted_file(
 }
 
 /// The absolute offset of `count` bytes at `offset` of a range, if they are inside it.
-#[inline]
+#[inline(always)]
 fn within(offset: u64, count: u32, base: u64, len: u64) -> Result<u64, Errno> {
     let end = offset.checked_add(u64::from(count)).ok_or(Errno::ERANGE)?;
     if end > len {
@@ -122,7 +122,7 @@ fn within(offset: u64, count: u32, base: u64, len: u64) -> Result<u64, Errno> {
     Ok(base + offset)
 }
 
-#[inline]
+#[inline(always)]
 fn check_alignment(file: &FileEntry, buffer: &BufferEntry, t: &Transfer) -> Result<(), Errno> {
     let Some(align) = &file.align else {
         return Ok(());

@@ -107,6 +107,19 @@ impl Op {
 pub struct Token(pub(crate) u64);
 
 impl Token {
+    /// A token for an implementation of [`Transport`](crate::Transport). Must differ from that of
+    /// every other operation in flight, and should differ from those of earlier ones.
+    #[inline]
+    pub const fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// The number that it was made of.
+    #[inline]
+    pub const fn raw(self) -> u64 {
+        self.0
+    }
+
     #[inline]
     pub(crate) const fn pack(index: u32, generation: u32) -> Self {
         Self((generation as u64) << 32 | index as u64)

@@ -31,19 +31,25 @@ impl Books {
     #[inline]
     pub(super) fn completed(&mut self, completion: &Completion) {
         let place = Place::from_user(completion.user);
-        let align = match completion.result {
-            // Matters only if the transfer was short.
-            Ok(_) => self.offset_alignment(place),
-            Err(_) => 1,
+        let Some(queue) = self.queues.get_mut(place.queue as usize) else {
+            self.counters.stray += 1;
+            return;
         };
-        let Some(record) = self
-            .record_mut(place)
-            .filter(|record| record.token == Some(completion.token))
-        else {
+        let record = queue.records.get_mut(place.slot as usize);
+        let Some(record) = record.filter(|record| record.token == Some(completion.token)) else {
             self.counters.stray += 1;
             return;
         };
         record.token = None;
+        if let Some(moved) = record.completes_with(completion.result) {
+            self.finish(place, Ok(moved));
+            return;
+        }
+        let align = record
+            .file()
+            .and_then(|file| self.files.entries.at(file))
+            .and_then(|entry| entry.align.as_ref())
+            .map_or(1, |align| align.offset);
         match record.advance(completion.result, align) {
             Next::Finish(result) => self.finish(place, result),
             Next::Resume => {
@@ -55,15 +61,6 @@ impl Books {
                 self.backlog.push_back(place);
             }
         }
-    }
-
-    #[inline]
-    fn offset_alignment(&mut self, place: Place) -> u32 {
-        self.record_mut(place)
-            .and_then(|record| record.file())
-            .and_then(|index| self.files.entries.at(index))
-            .and_then(|entry| entry.align.as_ref())
-            .map_or(1, |align| align.offset)
     }
 
     #[inline]
