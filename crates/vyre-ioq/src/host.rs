@@ -1,6 +1,6 @@
 //! The host's end: claims what is published, completes what it claimed.
 
-use core::ops::Range;
+use core::ops::{BitOr, Range};
 use core::sync::atomic::Ordering;
 
 use crate::abi::{SlotImage, status, word};
@@ -8,8 +8,11 @@ use crate::attach::{AttachError, Geometry, QueueLayout};
 use crate::errno::Errno;
 use crate::header::{self, Header, LoopState};
 use crate::ledger::{GROUP, SlotSet};
-use crate::region::Region;
+use crate::region::{Column, Region};
 use crate::state::{self, Observation, PeerFault};
+
+/// Slots whose statuses are looked at together before any is judged.
+const CHUNK: usize = 8;
 
 /// What a look at a group of slots found: a bit for each.
 #[derive(Clone, Copy)]
@@ -195,27 +198,34 @@ impl HostQueue {
         if owed.count_ones() as usize == slots.len() {
             return nothing;
         }
-        let stride = self.geometry.stride() / size_of::<u32>();
-        let first = self.geometry.slot_word(slots.start) + word::STATUS;
-        let statuses = self.region.column(first, stride, slots.len());
-        // Most often there is nothing: EMPTY, and OK that nobody has taken. Relaxed: whatever is
-        // decided on is loaded again.
-        let any = statuses
-            .load(Ordering::Relaxed)
-            .fold(0, |any, status| any | status);
-        if any & !status::OK == 0 {
-            return nothing;
-        }
         let mut found = nothing;
-        // Acquire: the rest of a published slot is read after this.
-        for (at, status) in statuses.load(Ordering::Acquire).enumerate() {
-            let observation = state::observe(false, status);
-            found.requests |= u64::from(observation == Observation::Request) << at;
-            found.faults |= u64::from(matches!(observation, Observation::Fault(_))) << at;
+        for chunk in (0..slots.len() as u32).step_by(CHUNK) {
+            let first = slots.start + chunk;
+            let statuses = self.statuses(first..slots.end.min(first + CHUNK as u32));
+            // Most often there is nothing: EMPTY, and OK that nobody has taken. Relaxed: whatever
+            // is decided on is loaded again.
+            let any = statuses.load(Ordering::Relaxed).fold(0, u32::bitor);
+            if any & !status::OK == 0 {
+                continue;
+            }
+            // Acquire: the rest of a published slot is read after this.
+            for (at, status) in (chunk..).zip(statuses.load(Ordering::Acquire)) {
+                let observation = state::observe(false, status);
+                found.requests |= u64::from(observation == Observation::Request) << at;
+                found.faults |= u64::from(matches!(observation, Observation::Fault(_))) << at;
+            }
         }
         found.requests &= !owed;
         found.faults &= !owed;
         found
+    }
+
+    /// The status words of some slots.
+    #[inline]
+    fn statuses(&self, slots: Range<u32>) -> Column<'_> {
+        let stride = self.geometry.stride() / size_of::<u32>();
+        let first = self.geometry.slot_word(slots.start) + word::STATUS;
+        self.region.column(first, stride, slots.len())
     }
 
     #[cold]
