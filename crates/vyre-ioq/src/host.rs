@@ -1,6 +1,6 @@
 //! The host's end: claims what is published, completes what it claimed.
 
-use core::ops::{BitOr, Range};
+use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use crate::abi::{SlotImage, status, word};
@@ -8,11 +8,11 @@ use crate::attach::{AttachError, Geometry, QueueLayout};
 use crate::errno::Errno;
 use crate::header::{self, Header, LoopState};
 use crate::ledger::{GROUP, SlotSet};
-use crate::region::{Column, Region};
+use crate::region::Region;
 use crate::state::{self, Observation, PeerFault};
 
 /// Slots whose statuses are looked at together before any is judged.
-const CHUNK: usize = 8;
+const CHUNK: u32 = 8;
 
 /// What a look at a group of slots found: a bit for each.
 #[derive(Clone, Copy)]
@@ -199,33 +199,46 @@ impl HostQueue {
             return nothing;
         }
         let mut found = nothing;
-        for chunk in (0..slots.len() as u32).step_by(CHUNK) {
-            let first = slots.start + chunk;
-            let statuses = self.statuses(first..slots.end.min(first + CHUNK as u32));
-            // Most often there is nothing: EMPTY, and OK that nobody has taken. Relaxed: whatever
-            // is decided on is loaded again.
-            let any = statuses.load(Ordering::Relaxed).fold(0, u32::bitor);
-            if any & !status::OK == 0 {
-                continue;
-            }
-            // Acquire: the rest of a published slot is read after this.
-            for (at, status) in (chunk..).zip(statuses.load(Ordering::Acquire)) {
-                let observation = state::observe(false, status);
-                found.requests |= u64::from(observation == Observation::Request) << at;
-                found.faults |= u64::from(matches!(observation, Observation::Fault(_))) << at;
-            }
+        let mut first = slots.start;
+        while first < slots.end {
+            let whole = slots.end - first >= CHUNK;
+            let chunk = match (whole, self.geometry.is_bare()) {
+                (true, false) => self.judge::<8, { 8 * 16 }>(first),
+                (true, true) => self.judge::<8, { 8 * 8 }>(first),
+                (false, false) => self.judge::<1, 16>(first),
+                (false, true) => self.judge::<1, 8>(first),
+            };
+            found.requests |= chunk.requests << (first - slots.start);
+            found.faults |= chunk.faults << (first - slots.start);
+            first += if whole { CHUNK } else { 1 };
         }
         found.requests &= !owed;
         found.faults &= !owed;
         found
     }
 
-    /// The status words of some slots.
+    /// Judges the statuses of `SLOTS` slots, which take `WORDS` words.
     #[inline]
-    fn statuses(&self, slots: Range<u32>) -> Column<'_> {
-        let stride = self.geometry.stride() / size_of::<u32>();
-        let first = self.geometry.slot_word(slots.start) + word::STATUS;
-        self.region.column(first, stride, slots.len())
+    fn judge<const SLOTS: usize, const WORDS: usize>(&self, first: u32) -> Found {
+        let words = self.region.words::<WORDS>(self.geometry.slot_word(first));
+        let status = |slot, order| words.load(slot * (WORDS / SLOTS) + word::STATUS, order);
+        let mut found = Found {
+            requests: 0,
+            faults: 0,
+        };
+        // Most often there is nothing: EMPTY, and OK that nobody has taken. Relaxed: whatever is
+        // decided on is loaded again.
+        let any = (0..SLOTS).fold(0, |any, slot| any | status(slot, Ordering::Relaxed));
+        if any & !status::OK == 0 {
+            return found;
+        }
+        for slot in 0..SLOTS {
+            // Acquire: the rest of a published slot is read after this.
+            let observation = state::observe(false, status(slot, Ordering::Acquire));
+            found.requests |= u64::from(observation == Observation::Request) << slot;
+            found.faults |= u64::from(matches!(observation, Observation::Fault(_))) << slot;
+        }
+        found
     }
 
     #[cold]

@@ -117,27 +117,6 @@ impl Region {
         self.len / WORD
     }
 
-    /// The word `first`, and the words every `stride` words after it, `count` in all.
-    ///
-    /// # Panics
-    /// If they are not all inside the region. Callers pass geometry that attach has checked.
-    #[inline]
-    pub(crate) fn column(&self, first: usize, stride: usize, count: usize) -> Column<'_> {
-        let words = self.words_len();
-        let last = count.saturating_sub(1).saturating_mul(stride);
-        if first >= words || last >= words - first {
-            outside(first, words);
-        }
-        // SAFETY: `first` is inside the region.
-        let base = unsafe { self.base.add(first) };
-        Column {
-            base,
-            stride,
-            count,
-            region: PhantomData,
-        }
-    }
-
     /// `N` words from `first` on: one bounds check for many accesses.
     ///
     /// # Panics
@@ -155,30 +134,6 @@ impl Region {
             base,
             region: PhantomData,
         }
-    }
-}
-
-/// The same word of `count` records that lie `stride` words apart: one bounds check for all.
-#[derive(Clone, Copy)]
-pub(crate) struct Column<'r> {
-    base: NonNull<AtomicU32>,
-    stride: usize,
-    count: usize,
-    region: PhantomData<&'r Region>,
-}
-
-impl Column<'_> {
-    /// Reads the word of every record, in order.
-    #[inline]
-    pub(crate) fn load(self, order: Ordering) -> impl Iterator<Item = u32> {
-        (0..self.count).map(move |record| {
-            // SAFETY: `Region::column` checked that the last record's word is inside the region.
-            let word = unsafe { self.base.add(record * self.stride) };
-            // SAFETY: valid, aligned and only accessed atomically (`Region`'s contract); the
-            // reference dies with the expression.
-            let shared = unsafe { word.as_ref() };
-            u32::from_le(shared.load(order))
-        })
     }
 }
 
