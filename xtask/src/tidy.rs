@@ -41,6 +41,16 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "crates/vyre-uring/src/buffer/tests.rs",
         "memory that a test provides",
     ),
+    (
+        "crates/vyre-uring/tests/lifecycle.rs",
+        "a ring in a thread that must not use it",
+    ),
+    (
+        "crates/vyre-uring/tests/no_alloc.rs",
+        "an allocator that counts",
+    ),
+    ("fuzz/fuzz_targets/attach.rs", "memory that holds any bytes"),
+    ("fuzz/fuzz_targets/ends.rs", "a device that stores any word"),
     ("crates/vyre-uring/src/raw.rs", "the kernel's ring"),
     (
         "crates/vyre-uring/src/ring/kernel.rs",
