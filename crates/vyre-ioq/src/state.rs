@@ -10,7 +10,7 @@
 //!
 //! Each state names the one side that may leave it, so that no word ever has two writers and no
 //! read-modify-write has to cross the boundary. [`observe`] judges what the host finds, given what
-//! its ledger says it owes: the host end calls it on every status word that it reads. [`step`]
+//! its ledger says it owes: the host end calls it on every status word that it acts on. [`step`]
 //! judges a change by either side: tests, models and mock peers hold both ends to it.
 
 use crate::abi::status;
