@@ -21,6 +21,9 @@ pub const MAX_SLOTS: u32 = 4096;
 /// Most slots of a bare queue.
 pub const MAX_BARE_SLOTS: u32 = 64;
 
+/// Slots of a group. The host looks at group 0 always, and at the others once they are in use.
+pub const GROUP_SLOTS: u32 = 64;
+
 /// First eight bytes of a queue that has a header: `VYREIOQ` and a NUL.
 pub const MAGIC: [u32; 2] = [u32::from_le_bytes(*b"VYRE"), u32::from_le_bytes(*b"IOQ\0")];
 /// Version of everything that both sides must agree on. Attach requires an exact match.
@@ -84,8 +87,11 @@ pub mod header_word {
     pub const ASLEEP: usize = 18;
     /// Line 2, device: the doorbell, a counter of rings.
     pub const DOORBELL: usize = 32;
+    /// Lines 4 to 7, device: a word for each group of [`GROUP_SLOTS`](super::GROUP_SLOTS) slots, 1
+    /// once a slot of the group was ever published. That of group 0 is never looked at.
+    pub const IN_USE: usize = 64;
     /// Words in use; the rest of the header page is zero.
-    pub const END: usize = 48;
+    pub const END: usize = 128;
 }
 
 /// Operation codes: word 0 of a slot.
@@ -191,6 +197,10 @@ const _: () = assert!(at(header_word::END) <= HEADER_BYTES);
 const _: () = assert!(at(word::FILE_OFFSET_HIGH).is_multiple_of(16));
 // One writer a line.
 const _: () = assert!(at(header_word::STATE) == 64 && at(header_word::DOORBELL) == 128);
+const _: () = assert!(at(header_word::IN_USE) == 256);
+const _: () = assert!(header_word::END - header_word::IN_USE == (MAX_SLOTS / GROUP_SLOTS) as usize);
+// A queue without words for its groups has one group, which needs none.
+const _: () = assert!(MAX_BARE_SLOTS == GROUP_SLOTS);
 
 words_at!(SlotImage:
     op = word::OP,

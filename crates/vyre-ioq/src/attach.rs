@@ -195,6 +195,11 @@ impl Geometry {
         (self.first + slot as usize * self.stride()) / size_of::<u32>()
     }
 
+    /// Groups of slots that the queue has, a bit for each.
+    pub(crate) const fn groups(&self) -> u64 {
+        u64::MAX >> (u64::BITS - self.slots.div_ceil(abi::GROUP_SLOTS))
+    }
+
     const fn most(&self) -> u32 {
         if self.bare {
             abi::MAX_BARE_SLOTS

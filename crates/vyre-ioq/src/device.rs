@@ -1,8 +1,8 @@
 //! The device's end: reserves a slot, publishes a request, polls for the outcome, recycles.
 
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::abi::{MAX_SLOTS, status, word};
+use crate::abi::{GROUP_SLOTS, MAX_SLOTS, status, word};
 use crate::attach::{AttachError, Geometry, check_header};
 use crate::errno::Errno;
 use crate::header::{Features, Header, LoopState};
@@ -17,6 +17,7 @@ pub use wait::WaitError;
 
 // Words of the machine: not every one has 64-bit atomics.
 const LOCK_WORDS: usize = (MAX_SLOTS / usize::BITS) as usize;
+const GROUPS: usize = (MAX_SLOTS / GROUP_SLOTS) as usize;
 
 /// Names every [`DeviceQueue`] of the process, so that a ticket fits the one that gave it out. An
 /// address would not do: the next queue may get the same memory.
@@ -79,6 +80,8 @@ pub struct DeviceQueue {
     id: u64,
     identity: usize,
     locks: [AtomicUsize; LOCK_WORDS],
+    /// Groups that the host was told to look at.
+    in_use: [AtomicBool; GROUPS],
 }
 
 impl DeviceQueue {
@@ -109,6 +112,8 @@ impl DeviceQueue {
             // Relaxed: only that the values differ matters.
             identity: NEXT_IDENTITY.fetch_add(1, Ordering::Relaxed),
             locks: [const { AtomicUsize::new(0) }; LOCK_WORDS],
+            // The host looks at the first unasked.
+            in_use: core::array::from_fn(|group| AtomicBool::new(group == 0)),
         }
     }
 
@@ -216,6 +221,7 @@ impl DeviceQueue {
                     continue;
                 }
                 if self.is_free(first + bit) {
+                    self.mark_in_use(first + bit);
                     return Ok(Ticket {
                         slot: first + bit,
                         queue: self.identity,
@@ -270,6 +276,19 @@ impl DeviceQueue {
                 true
             }
             Some(State::Published | State::Claimed) => false,
+        }
+    }
+
+    /// Makes sure that the host looks at the group of a slot, before anything is published there.
+    #[inline]
+    fn mark_in_use(&self, slot: u32) {
+        let group = slot / GROUP_SLOTS;
+        let told = &self.in_use[group as usize];
+        // Acquire, paired with the release below: the mark of another lane comes before what this
+        // one publishes, so that a host which sees the one sees the other.
+        if !told.load(Ordering::Acquire) {
+            Header::of(&self.region, &self.geometry).mark_in_use(group);
+            told.store(true, Ordering::Release);
         }
     }
 

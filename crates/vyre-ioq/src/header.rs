@@ -50,6 +50,7 @@ impl LoopState {
     }
 }
 
+const GROUPS: usize = header_word::END - header_word::IN_USE;
 const HEADER_WORDS: usize = abi::HEADER_BYTES / size_of::<u32>();
 
 /// Writes the constants of a new queue and empties its slots.
@@ -120,6 +121,27 @@ impl<'r> Header<'r> {
         if let Some(words) = self.0 {
             words.store(header_word::HEARTBEAT, beat, Ordering::Relaxed);
         }
+    }
+
+    /// Device: tells the host to look at a group of slots, from now on. Relaxed: whoever publishes
+    /// in the group does so after this, with release.
+    pub(crate) fn mark_in_use(self, group: u32) {
+        if let Some(words) = self.0 {
+            words.store(header_word::IN_USE + group as usize, 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Host: which of the groups in `candidates` the device uses, a bit for each. Relaxed: the
+    /// acquire of a status that was published after the mark makes the mark visible.
+    #[inline]
+    pub(crate) fn in_use(self, candidates: u64) -> u64 {
+        let Some(words) = self.0 else { return 0 };
+        let load = |group: usize| words.load(header_word::IN_USE + group, Ordering::Relaxed);
+        // All of them, without a branch: the loads wait for nothing.
+        let found = (0..GROUPS).fold(0, |found, group| {
+            found | u64::from(load(group) != 0) << group
+        });
+        found & candidates
     }
 
     /// Device: the host's heartbeat.

@@ -3,11 +3,11 @@
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 
-use crate::abi::{SlotImage, status, word};
+use crate::abi::{GROUP_SLOTS as GROUP, SlotImage, status, word};
 use crate::attach::{AttachError, Geometry, QueueLayout};
 use crate::errno::Errno;
 use crate::header::{self, Header, LoopState};
-use crate::ledger::{GROUP, SlotSet};
+use crate::ledger::SlotSet;
 use crate::region::Region;
 use crate::state::{self, Observation, PeerFault};
 
@@ -80,6 +80,8 @@ pub struct HostQueue {
     id: u64,
     owed: SlotSet,
     faulty: SlotSet,
+    /// Groups that are not looked at, until the device says that it uses them.
+    unused: u64,
     in_flight: u32,
     beat: u32,
     state: LoopState,
@@ -114,6 +116,7 @@ impl HostQueue {
             id,
             owed: SlotSet::new(),
             faulty: SlotSet::new(),
+            unused: geometry.groups() & !1,
             in_flight: 0,
             beat: 0,
             state: LoopState::Starting,
@@ -150,8 +153,10 @@ impl HostQueue {
 
     /// Looks for requests without claiming them.
     pub fn published(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..self.geometry.slots()).filter(|&slot| {
-            !self.owed.contains(slot)
+        let unused = self.unused & !self.header().in_use(self.unused);
+        (0..self.geometry.slots()).filter(move |&slot| {
+            unused >> (slot / GROUP) & 1 == 0
+                && !self.owed.contains(slot)
                 && state::observe(false, self.status(slot, Ordering::Relaxed))
                     == Observation::Request
         })
@@ -162,14 +167,21 @@ impl HostQueue {
     ///
     /// Reads a status with acquire, which pairs with the release of
     /// [`DeviceQueue::publish`](crate::DeviceQueue::publish): the other words of the slot are the
-    /// request's.
+    /// request's. A group of slots that the device has never used costs one load instead of one for
+    /// each slot.
     #[inline]
     pub fn claim_published(&mut self, slots: Range<u32>, mut sink: impl FnMut(Claim)) -> u32 {
         let end = slots.end.min(self.geometry.slots());
         let mut claimed = 0;
-        let mut first = slots.start;
-        while first < end {
-            let next = ((first / GROUP + 1) * GROUP).min(end);
+        let mut groups = self.groups_in_use();
+        while groups != 0 {
+            let group = groups.trailing_zeros();
+            groups &= groups - 1;
+            let first = (group * GROUP).max(slots.start);
+            let next = ((group + 1) * GROUP).min(end);
+            if first >= next {
+                continue;
+            }
             let found = self.look(first..next);
             if found.faults != 0 {
                 self.count_faults(first, found.faults);
@@ -181,9 +193,17 @@ impl HostQueue {
                 let image = self.image(slot);
                 sink(Claim { slot, image });
             }
-            first = next;
         }
         claimed
+    }
+
+    /// Asks the device which of the other groups it uses by now; all that it uses.
+    #[inline]
+    fn groups_in_use(&mut self) -> u64 {
+        if self.unused != 0 {
+            self.unused &= !self.header().in_use(self.unused);
+        }
+        self.geometry.groups() & !self.unused
     }
 
     /// Looks at the statuses of up to a group of slots, leaving out those that are owed an
@@ -305,7 +325,7 @@ impl HostQueue {
     /// Tells the device what the host is. Release: outcomes stored before it are seen before it.
     pub fn set_state(&mut self, state: LoopState) {
         self.state = state;
-        Header::of(&self.region, &self.geometry).set_state(state);
+        self.header().set_state(state);
     }
 
     /// What the device was told last.
@@ -318,7 +338,12 @@ impl HostQueue {
     #[inline]
     pub fn beat(&mut self) {
         self.beat = self.beat.wrapping_add(1);
-        Header::of(&self.region, &self.geometry).set_heartbeat(self.beat);
+        self.header().set_heartbeat(self.beat);
+    }
+
+    #[inline]
+    fn header(&self) -> Header<'_> {
+        Header::of(&self.region, &self.geometry)
     }
 
     #[inline]

@@ -1,10 +1,11 @@
 //! The host's own account of a queue: which slots it serves. Nothing in it comes from the device.
 
-use crate::abi::MAX_SLOTS;
+use crate::abi::{GROUP_SLOTS as GROUP, MAX_SLOTS};
 
-/// Slots that share a word of the set.
-pub(crate) const GROUP: u32 = u64::BITS;
 const GROUPS: usize = (MAX_SLOTS / GROUP) as usize;
+
+// A word of the set is a group.
+const _: () = assert!(GROUP == u64::BITS);
 
 /// A set of slots of one queue.
 #[derive(Clone, Debug)]

@@ -212,7 +212,10 @@ fn word_numbers_and_sizes_are_those_of_the_wire() {
     assert_eq!((abi::ABI_MAJOR, abi::ABI_MINOR), (1, 0));
     assert_eq!((abi::SLOT_BYTES, abi::BARE_SLOT_BYTES), (64, 32));
     assert_eq!((abi::HEADER_BYTES, abi::HEADER_ALIGN), (4096, 4096));
-    assert_eq!((abi::MAX_SLOTS, abi::MAX_BARE_SLOTS), (4096, 64));
+    assert_eq!(
+        (abi::MAX_SLOTS, abi::MAX_BARE_SLOTS, abi::GROUP_SLOTS),
+        (4096, 64, 64)
+    );
     assert_eq!(
         [
             word::COUNT,
@@ -228,8 +231,10 @@ fn word_numbers_and_sizes_are_those_of_the_wire() {
             header_word::STATE,
             header_word::HEARTBEAT,
             header_word::ASLEEP,
-            header_word::DOORBELL
+            header_word::DOORBELL,
+            header_word::IN_USE,
+            header_word::END,
         ],
-        [16, 17, 18, 32]
+        [16, 17, 18, 32, 64, 128]
     );
 }

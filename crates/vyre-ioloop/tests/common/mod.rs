@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use vyre_ioloop::{BufferTable, Engine, FileTable, IoLoop, IoLoopBuilder, Rights};
-use vyre_ioq::abi::{HEADER_BYTES, SlotImage, status, word};
+use vyre_ioq::abi::{GROUP_SLOTS, HEADER_BYTES, SlotImage, header_word, status, word};
 use vyre_ioq::{
     BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, Outcome, Queue, QueueLayout, Region,
     Request, Ticket,
@@ -95,6 +95,10 @@ impl Slots {
                 self.store(slot, number, value);
             }
         }
+        if slot >= GROUP_SLOTS {
+            let mark = header_word::IN_USE + (slot / GROUP_SLOTS) as usize;
+            self.at(mark).store(1_u32.to_le(), Ordering::Relaxed);
+        }
         self.store(slot, word::STATUS, status::PUBLISHED);
     }
 
@@ -109,7 +113,10 @@ impl Slots {
 
     fn word(&self, slot: u32, word: usize) -> &AtomicU32 {
         assert!(word < self.stride);
-        let word = self.first + slot as usize * self.stride + word;
+        self.at(self.first + slot as usize * self.stride + word)
+    }
+
+    fn at(&self, word: usize) -> &AtomicU32 {
         &self.pages[word / PAGE_WORDS].0[word % PAGE_WORDS]
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use vyre_ioq::abi::{GROUP_SLOTS, header_word};
 use vyre_ioq::{
     BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Outcome, QueueLayout,
     Request, Ticket,
@@ -77,6 +78,12 @@ impl World {
                 DeviceQueue::attach(memory.region()).expect("a header"),
             )
         };
+        if !bare {
+            // Hostile stores go to any slot; `groups.rs` has what becomes of those without a mark.
+            for group in 0..slots.div_ceil(GROUP_SLOTS) as usize {
+                memory.store(header_word::IN_USE + group, 1);
+            }
+        }
         Self {
             memory,
             first: if bare { 0 } else { 4096 / WORD },

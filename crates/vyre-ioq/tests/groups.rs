@@ -1,0 +1,109 @@
+//! Groups of slots: the host looks where the device says that it works, and nowhere else.
+
+#![cfg(feature = "std")]
+
+mod common;
+
+use common::{Memory, WORD};
+use vyre_ioq::abi::{GROUP_SLOTS, HEADER_BYTES, MAX_SLOTS, SLOT_BYTES, header_word, status, word};
+use vyre_ioq::{DeviceQueue, HostQueue, QueueLayout, Request};
+
+fn memory(slots: u32) -> (Memory, HostQueue) {
+    let layout = QueueLayout::with_slots(slots);
+    let memory = Memory::new(layout.bytes());
+    let host = HostQueue::create(memory.region(), &layout).expect("fits");
+    (memory, host)
+}
+
+fn claim(host: &mut HostQueue) -> Vec<u32> {
+    let mut slots = Vec::new();
+    host.claim_published(0..u32::MAX, |claim| slots.push(claim.slot));
+    slots
+}
+
+fn store_status(memory: &Memory, slot: u32, value: u32) {
+    let first = (HEADER_BYTES + slot as usize * SLOT_BYTES) / WORD;
+    memory.store(first + word::STATUS, value);
+}
+
+fn marks(memory: &Memory) -> Vec<u32> {
+    (1..MAX_SLOTS / GROUP_SLOTS)
+        .filter(|&group| memory.load(header_word::IN_USE + group as usize) != 0)
+        .collect()
+}
+
+#[test]
+fn a_group_is_marked_before_its_first_slot_is_handed_out() {
+    let (memory, _host) = memory(4 * GROUP_SLOTS);
+    let device = DeviceQueue::attach(memory.region()).expect("a queue");
+    let mut tickets = Vec::new();
+    for slot in 0..4 * GROUP_SLOTS {
+        tickets.push(device.reserve().expect("a free slot"));
+        let groups: Vec<u32> = (1..=slot / GROUP_SLOTS).collect();
+        assert_eq!(marks(&memory), groups, "slot {slot}");
+    }
+}
+
+#[test]
+fn a_group_without_a_mark_is_left_alone_and_one_with_any_mark_is_served() {
+    let (memory, mut host) = memory(MAX_SLOTS);
+    for group in 1..MAX_SLOTS / GROUP_SLOTS {
+        let slot = group * GROUP_SLOTS + group;
+        store_status(&memory, slot, status::PUBLISHED);
+        assert_eq!(claim(&mut host), [], "no mark");
+        assert_eq!(host.published().count(), 0, "no mark");
+        let mark = if group % 2 == 0 {
+            1
+        } else {
+            u32::MAX << group.min(31)
+        };
+        memory.store(header_word::IN_USE + group as usize, mark);
+        assert_eq!(host.published().collect::<Vec<_>>(), [slot]);
+        assert_eq!(claim(&mut host), [slot]);
+        host.complete(slot, Ok(0)).expect("owed");
+    }
+}
+
+#[test]
+fn a_mark_cannot_be_taken_back() {
+    let (memory, mut host) = memory(2 * GROUP_SLOTS);
+    memory.store(header_word::IN_USE + 1, 1);
+    assert_eq!(claim(&mut host), []);
+    memory.store(header_word::IN_USE + 1, 0);
+    store_status(&memory, GROUP_SLOTS, status::PUBLISHED);
+    assert_eq!(claim(&mut host), [GROUP_SLOTS]);
+}
+
+#[test]
+fn marks_of_groups_that_the_queue_does_not_have_mean_nothing() {
+    let (memory, mut host) = memory(GROUP_SLOTS + 1);
+    for group in 0..MAX_SLOTS / GROUP_SLOTS {
+        memory.store(header_word::IN_USE + group as usize, u32::MAX);
+    }
+    store_status(&memory, GROUP_SLOTS, status::PUBLISHED);
+    assert_eq!(claim(&mut host), [GROUP_SLOTS]);
+}
+
+#[test]
+fn the_first_group_needs_no_mark() {
+    let (memory, mut host) = memory(MAX_SLOTS);
+    store_status(&memory, GROUP_SLOTS - 1, status::PUBLISHED);
+    assert_eq!(claim(&mut host), [GROUP_SLOTS - 1]);
+}
+
+#[test]
+fn a_second_device_end_marks_anew_and_a_new_queue_has_no_marks() {
+    let (memory, _host) = memory(2 * GROUP_SLOTS);
+    let fill = |device: &DeviceQueue| {
+        (0..2 * GROUP_SLOTS)
+            .map(|_| device.submit(Request::fence()).expect("a free slot"))
+            .collect::<Vec<_>>()
+    };
+    let _tickets = fill(&DeviceQueue::attach(memory.region()).expect("a queue"));
+    let layout = QueueLayout::with_slots(2 * GROUP_SLOTS);
+    let mut host = HostQueue::create(memory.region(), &layout).expect("fits");
+    assert_eq!(marks(&memory), []);
+    let _more = fill(&DeviceQueue::attach(memory.region()).expect("a queue"));
+    assert_eq!(marks(&memory), [1]);
+    assert_eq!(claim(&mut host).len(), 2 * GROUP_SLOTS as usize);
+}
