@@ -55,13 +55,13 @@ pub(crate) struct CopyArgs {
     /// Where to: a file, which is replaced when the copy is complete, or a directory
     pub(crate) dst: PathBuf,
     /// Threads that play the device, each with one block in flight
-    #[arg(long, value_name = "N", default_value = "4")]
+    #[arg(long, value_name = "N", default_value = "6")]
     pub(crate) lanes: NonZeroU32,
     /// Slots of the queue, 1 to 4096 [default: 64, or as many as there are lanes]
     #[arg(long, value_name = "N")]
     pub(crate) slots: Option<NonZeroU32>,
     /// Bytes moved by one request
-    #[arg(long, value_name = "SIZE", default_value = "256KiB")]
+    #[arg(long, value_name = "SIZE", default_value = "1MiB")]
     pub(crate) block_size: Size,
     /// Go past the page cache (`O_DIRECT`)
     #[arg(long)]

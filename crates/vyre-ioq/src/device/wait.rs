@@ -13,8 +13,11 @@ const DEFAULT_LIMIT: Duration = Duration::from_secs(30);
 const POLLS: u32 = 64;
 /// How long a wait only spins: longer than a cached read takes.
 const SPIN: Duration = Duration::from_micros(20);
-/// How long it yields before it begins to sleep: longer than a drive takes.
-const YIELD: Duration = Duration::from_millis(1);
+/// How long it yields before it begins to sleep: longer than a fast drive takes. A lane that goes on
+/// keeps a core from those who do its work.
+const YIELD: Duration = Duration::from_micros(100);
+/// How long it sleeps at once, at most.
+const NAP: Duration = Duration::from_millis(1);
 
 /// Why a wait ended without an outcome. The request may still be served: the ticket comes back,
 /// and the buffer must be left alone until it is taken.
@@ -94,7 +97,7 @@ impl DeviceQueue {
                 });
             }
             if waited >= YIELD {
-                thread::sleep((waited / 16).min(YIELD).min(limit - waited));
+                thread::sleep((waited / 16).min(NAP).min(limit - waited));
             } else if waited >= SPIN {
                 thread::yield_now();
             }
