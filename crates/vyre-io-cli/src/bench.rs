@@ -79,6 +79,8 @@ fn round(
     let mut builder = IoLoop::builder()
         .files(files)
         .buffers(buffers)
+        // As the baseline's: a larger ring is more memory to walk through.
+        .ring_entries(plan.depth().next_power_of_two().clamp(8, 4096))
         .policy(match args.policy {
             PolicyArg::Spin => vyre_io::Policy::Spin,
             PolicyArg::Adaptive => vyre_io::Policy::ADAPTIVE,

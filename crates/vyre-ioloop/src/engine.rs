@@ -149,6 +149,7 @@ impl<T: Transport> Engine<T> {
             0
         };
         let started = self.start();
+        self.books.deliver();
         if !self.books.live.is_empty() {
             self.tidy();
         }
@@ -217,8 +218,11 @@ impl<T: Transport> Engine<T> {
     #[inline]
     fn reap(&mut self) -> u32 {
         let books = &mut self.books;
-        self.transport
-            .reap(|completion| books.completed(&completion))
+        let reaped = self
+            .transport
+            .reap(|completion| books.completed(&completion));
+        books.deliver();
+        reaped
     }
 
     /// Gives waiting requests to the transport, as many as it takes, and submits.

@@ -14,7 +14,9 @@ struct Place<E> {
     entry: Option<E>,
     /// Revoked: no request finds it, and it goes when nothing is in flight on it.
     revoked: bool,
-    in_flight: u32,
+    /// Requests in flight on it. Counted when it is revoked, for there are no more from then on:
+    /// a request on an entry that stays need not be counted in and out.
+    users: u32,
 }
 
 /// Entries under 32-bit handles. A look-up is one bounds check and one comparison.
@@ -22,6 +24,8 @@ struct Place<E> {
 pub(crate) struct HandleTable<E> {
     places: Vec<Place<E>>,
     free: Vec<u32>,
+    /// Entries that are revoked and still used.
+    lingering: u32,
 }
 
 impl<E> HandleTable<E> {
@@ -30,6 +34,7 @@ impl<E> HandleTable<E> {
         let mut table = Self {
             places: Vec::new(),
             free: Vec::new(),
+            lingering: 0,
         };
         table.grow_to(1);
         table
@@ -73,7 +78,7 @@ impl<E> HandleTable<E> {
             handle: index as u32,
             entry: None,
             revoked: false,
-            in_flight: 0,
+            users: 0,
         }));
     }
 
@@ -94,44 +99,51 @@ impl<E> HandleTable<E> {
         self.places.get(index as usize)?.entry.as_ref()
     }
 
-    /// Counts a request in flight on an entry.
+    /// Counts a request out of an entry. Whether the entry was revoked and may go now.
     #[inline]
-    pub(crate) fn acquire(&mut self, index: u32) {
-        if let Some(place) = self.places.get_mut(index as usize) {
-            place.in_flight += 1;
+    pub(crate) fn release(&mut self, index: u32) -> bool {
+        self.lingering > 0 && self.release_lingering(index)
+    }
+
+    #[cold]
+    fn release_lingering(&mut self, index: u32) -> bool {
+        match self.places.get_mut(index as usize) {
+            Some(place) if place.users > 0 => {
+                place.users -= 1;
+                self.lingering -= u32::from(place.users == 0);
+                place.users == 0
+            }
+            _ => false,
         }
     }
 
-    /// Counts it out. Whether the entry was revoked and may go now.
-    #[inline]
-    pub(crate) fn release(&mut self, index: u32) -> bool {
-        let Some(place) = self.places.get_mut(index as usize) else {
-            return false;
-        };
-        place.in_flight -= 1;
-        place.revoked && place.in_flight == 0
-    }
-
-    /// Makes a handle unknown. Its index, if it was known, and whether it may go at once.
-    pub(crate) fn revoke(&mut self, handle: u32) -> Option<(u32, bool)> {
+    /// Makes a handle unknown. `users` counts the requests in flight on the entry at an index. The
+    /// index, if the handle was known, and whether the entry may go at once.
+    pub(crate) fn revoke(
+        &mut self,
+        handle: u32,
+        users: impl FnOnce(u32) -> u32,
+    ) -> Option<(u32, bool)> {
         let (index, _) = self.get(handle)?;
         let place = &mut self.places[index as usize];
         place.revoked = true;
-        Some((index, place.in_flight == 0))
+        place.users = users(index);
+        self.lingering += u32::from(place.users > 0);
+        Some((index, place.users == 0))
     }
 
     /// Whether an entry is revoked and still used.
     pub(crate) fn is_lingering(&self, index: u32) -> bool {
         self.places
             .get(index as usize)
-            .is_some_and(|place| place.revoked && place.in_flight > 0)
+            .is_some_and(|place| place.users > 0)
     }
 
     /// Removes an entry that nothing is in flight on. Its place is reused under another handle,
     /// until it has had them all.
     pub(crate) fn remove(&mut self, index: u32) -> Option<E> {
         let place = self.places.get_mut(index as usize)?;
-        debug_assert_eq!(place.in_flight, 0, "removed while in use");
+        debug_assert_eq!(place.users, 0, "removed while in use");
         let entry = place.entry.take()?;
         place.revoked = false;
         let generation = (place.handle >> INDEX_BITS) + 1;
@@ -164,7 +176,7 @@ mod tests {
     fn a_removed_entry_s_handle_never_names_its_successor() {
         let mut table = HandleTable::new();
         let old = table.insert('a').expect("room");
-        let (index, at_once) = table.revoke(old).expect("known");
+        let (index, at_once) = table.revoke(old, |_| 0).expect("known");
         assert!(at_once);
         assert_eq!(table.get(old), None, "revoked");
         assert_eq!(table.remove(index), Some('a'));
@@ -181,7 +193,7 @@ mod tests {
         for _ in 0..2 * GENERATIONS {
             let handle = table.insert(()).expect("room");
             assert!(handles.insert(handle), "{handle:#x} twice");
-            let (index, _) = table.revoke(handle).expect("known");
+            let (index, _) = table.revoke(handle, |_| 0).expect("known");
             table.remove(index);
         }
     }
@@ -213,10 +225,13 @@ mod tests {
         let mut table = HandleTable::new();
         let handle = table.insert('a').expect("room");
         let (index, _) = table.get(handle).expect("known");
-        table.acquire(index);
-        assert_eq!(table.revoke(handle), Some((index, false)));
+        assert!(!table.release(index), "nobody waits for it");
+        assert_eq!(table.revoke(handle, |_| 2), Some((index, false)));
         assert!(table.is_lingering(index));
+        assert!(!table.release(index), "one is left");
         assert_eq!(table.at(index), Some(&'a'));
         assert!(table.release(index), "the last user lets it go");
+        assert!(!table.is_lingering(index));
+        assert_eq!(table.remove(index), Some('a'));
     }
 }

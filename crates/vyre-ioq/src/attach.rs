@@ -192,8 +192,12 @@ impl Geometry {
     /// First word of a slot. `slot` must be below [`slots`](Self::slots).
     #[inline]
     pub(crate) const fn slot_word(&self, slot: u32) -> usize {
-        (self.first + slot as usize * self.stride()) / size_of::<u32>()
+        self.first / size_of::<u32>() + ((slot as usize) << (4 - self.bare as u32))
     }
+
+    const _WORDS: () = assert!(
+        abi::SLOT_BYTES == size_of::<u32>() << 4 && abi::BARE_SLOT_BYTES == size_of::<u32>() << 3
+    );
 
     /// Groups of slots that the queue has, a bit for each.
     pub(crate) const fn groups(&self) -> u64 {

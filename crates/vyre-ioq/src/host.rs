@@ -1,5 +1,7 @@
 //! The host's end: claims what is published, completes what it claimed.
 
+mod groups;
+
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 
@@ -10,6 +12,8 @@ use crate::header::{self, Header, LoopState};
 use crate::ledger::SlotSet;
 use crate::region::Region;
 use crate::state::{self, Observation, PeerFault};
+
+pub use groups::{Claimed, Groups};
 
 /// Slots whose statuses are looked at together before any is judged.
 const CHUNK: u32 = 8;
@@ -165,45 +169,57 @@ impl HostQueue {
     /// Claims the requests that are published in `slots`, in order, and hands each to `sink`.
     /// Returns how many. Slots past the end are ignored.
     ///
-    /// Reads a status with acquire, which pairs with the release of
-    /// [`DeviceQueue::publish`](crate::DeviceQueue::publish): the other words of the slot are the
-    /// request's. A group of slots that the device has never used costs one load instead of one for
-    /// each slot.
+    /// It is [`groups`](Self::groups), [`claim`](Self::claim) and [`image`](Self::image) in one.
     #[inline]
     pub fn claim_published(&mut self, slots: Range<u32>, mut sink: impl FnMut(Claim)) -> u32 {
-        let end = slots.end.min(self.geometry.slots());
         let mut claimed = 0;
-        let mut groups = self.groups_in_use();
-        while groups != 0 {
-            let group = groups.trailing_zeros();
-            groups &= groups - 1;
-            let first = (group * GROUP).max(slots.start);
-            let next = ((group + 1) * GROUP).min(end);
-            if first >= next {
-                continue;
-            }
-            let found = self.look(first..next);
-            if found.faults != 0 {
-                self.count_faults(first, found.faults);
-            }
-            // All of them before the first is handed on: should the sink panic, all are owed.
-            self.claim(first, found.requests);
-            claimed += found.requests.count_ones();
-            for slot in bits(first, found.requests) {
+        for group in self.groups(slots) {
+            for slot in self.claim(group) {
                 let image = self.image(slot);
                 sink(Claim { slot, image });
+                claimed += 1;
             }
         }
         claimed
     }
 
-    /// Asks the device which of the other groups it uses by now; all that it uses.
+    /// The parts of `slots` where there may be requests, each inside a group: those of the first
+    /// group, and of the others that the device uses by now. A group that it has never used costs
+    /// one load instead of one for each slot.
     #[inline]
-    fn groups_in_use(&mut self) -> u64 {
+    pub fn groups(&mut self, slots: Range<u32>) -> Groups {
         if self.unused != 0 {
             self.unused &= !self.header().in_use(self.unused);
         }
-        self.geometry.groups() & !self.unused
+        Groups {
+            groups: self.geometry.groups() & !self.unused,
+            slots: slots.start..slots.end.min(self.geometry.slots()),
+        }
+    }
+
+    /// Claims the requests that are published in `slots`, which are of one group; slots of other
+    /// groups than the first one's are left alone. All of them are claimed, and owed an outcome,
+    /// when this returns; [`image`](Self::image) has their words.
+    ///
+    /// Reads the status with acquire, which pairs with the release of
+    /// [`DeviceQueue::publish`](crate::DeviceQueue::publish): the other words of the slot are the
+    /// request's.
+    #[inline]
+    pub fn claim(&mut self, slots: Range<u32>) -> Claimed {
+        let first = slots.start;
+        let end = slots.end.min(self.geometry.slots());
+        if first >= end {
+            return Claimed { first, slots: 0 };
+        }
+        let found = self.look(first..end.min((first / GROUP + 1) * GROUP));
+        if found.faults != 0 {
+            self.count_faults(first, found.faults);
+        }
+        self.take_in(first, found.requests);
+        Claimed {
+            first,
+            slots: found.requests,
+        }
     }
 
     /// Looks at the statuses of up to a group of slots, leaving out those that are owed an
@@ -246,24 +262,31 @@ impl HostQueue {
             requests: 0,
             faults: 0,
         };
-        // Most often there is nothing: EMPTY, and OK that nobody has taken. Relaxed: whatever is
-        // decided on is loaded again.
-        let any = (0..SLOTS).fold(0, |any, slot| any | status(slot, Ordering::Relaxed));
-        if any & !status::OK == 0 {
+        let seen: [u32; SLOTS] = core::array::from_fn(|slot| status(slot, Ordering::Relaxed));
+        // Most often there is nothing: EMPTY, and OK that nobody has taken.
+        if seen.iter().fold(0, |any, seen| any | seen) & !status::OK == 0 {
             return found;
         }
-        for slot in 0..SLOTS {
-            // Acquire: the rest of a published slot is read after this.
-            let observation = state::observe(false, status(slot, Ordering::Acquire));
-            found.requests |= u64::from(observation == Observation::Request) << slot;
-            found.faults |= u64::from(matches!(observation, Observation::Fault(_))) << slot;
+        for (slot, &seen) in seen.iter().enumerate() {
+            match state::observe(false, seen) {
+                // Acquire: the rest of the slot is read after this. Where a hostile device has
+                // changed it meanwhile, it is the next sweep's.
+                Observation::Request if status(slot, Ordering::Acquire) == seen => {
+                    found.requests |= 1 << slot;
+                }
+                Observation::Fault(_) => found.faults |= 1 << slot,
+                _ => {}
+            }
         }
         found
     }
 
     #[cold]
     fn count_faults(&mut self, first: u32, faults: u64) {
-        for slot in bits(first, faults) {
+        for slot in (Claimed {
+            first,
+            slots: faults,
+        }) {
             // Loaded again: a device that changed it meanwhile has not earned a better count.
             let found = self.status(slot, Ordering::Relaxed);
             if let Observation::Fault(fault) = state::observe(false, found)
@@ -283,35 +306,61 @@ impl HostQueue {
     /// [`NotOwed`], and nothing is stored, if the slot is not claimed.
     #[inline]
     pub fn complete(&mut self, slot: u32, result: Result<u32, Errno>) -> Result<(), NotOwed> {
+        self.settle(slot)?;
+        self.answer(slot, result);
+        Ok(())
+    }
+
+    /// Completes several slots, in order. The stores to them come together, with nothing between:
+    /// each has to fetch a line from the device's core, and stores that wait for that hold up all
+    /// others.
+    ///
+    /// # Errors
+    /// [`NotOwed`] for the first slot that is not claimed; those before it are completed.
+    #[inline]
+    pub fn complete_batch(
+        &mut self,
+        outcomes: &[(u32, Result<u32, Errno>)],
+    ) -> Result<(), NotOwed> {
+        let mut settled = Ok(());
+        let mut count = 0;
+        for &(slot, _) in outcomes {
+            settled = self.settle(slot);
+            if settled.is_err() {
+                break;
+            }
+            count += 1;
+        }
+        for &(slot, result) in &outcomes[..count] {
+            self.answer(slot, result);
+        }
+        settled
+    }
+
+    /// Takes a slot out of the ledger.
+    #[inline]
+    fn settle(&mut self, slot: u32) -> Result<(), NotOwed> {
         if slot >= self.geometry.slots() || !self.owed.remove(slot) {
             return Err(NotOwed { slot });
         }
         self.in_flight -= 1;
-        let words = self.region.words::<8>(self.geometry.slot_word(slot));
-        let found = words.load(word::STATUS, Ordering::Relaxed);
+        let found = self.status(slot, Ordering::Relaxed);
         if let Observation::Fault(fault) = state::observe(true, found) {
             self.faults.count(fault);
         }
+        Ok(())
+    }
+
+    /// Stores an outcome.
+    #[inline]
+    fn answer(&self, slot: u32, result: Result<u32, Errno>) {
+        let words = self.region.words::<8>(self.geometry.slot_word(slot));
         let (count, outcome) = match result {
             Ok(moved) => (moved, status::OK),
             Err(errno) => (errno.raw(), status::ERROR),
         };
         words.store(word::COUNT, count, Ordering::Relaxed);
         words.store(word::STATUS, outcome, Ordering::Release);
-        Ok(())
-    }
-
-    /// Completes several slots, in order.
-    ///
-    /// # Errors
-    /// [`NotOwed`] for the first slot that is not claimed; those before it are completed.
-    pub fn complete_batch(
-        &mut self,
-        outcomes: impl IntoIterator<Item = (u32, Result<u32, Errno>)>,
-    ) -> Result<(), NotOwed> {
-        outcomes
-            .into_iter()
-            .try_for_each(|(slot, result)| self.complete(slot, result))
     }
 
     /// Completes every slot that is still owed an outcome with `errno`; how many.
@@ -353,45 +402,38 @@ impl HostQueue {
             .load(word::STATUS, order)
     }
 
-    /// Reads each word of a published slot once; the status was read before, with acquire, so that
-    /// relaxed loads are enough for the rest.
+    /// A private copy of a claimed slot: each word is read once, so call it once. Relaxed: the
+    /// status was read before, with acquire. That of a slot which is not claimed is any words.
+    ///
+    /// # Panics
+    /// If the queue has no such slot.
     #[inline]
-    fn image(&self, slot: u32) -> SlotImage {
+    pub fn image(&self, slot: u32) -> SlotImage {
         let first = self.geometry.slot_word(slot);
-        let words = self.region.words::<8>(first);
-        let load = |word| words.load(word, Ordering::Relaxed);
-        let mut image = SlotImage {
-            op: load(word::OP),
-            source: load(word::SOURCE),
-            destination: load(word::DESTINATION),
-            file_offset_low: load(word::FILE_OFFSET_LOW),
-            file_offset_high: load(word::FILE_OFFSET_HIGH),
-            count: load(word::COUNT),
-            status: status::PUBLISHED,
-            tag: load(word::TAG),
-            ..SlotImage::default()
-        };
-        if !self.geometry.is_bare() {
-            let words = self.region.words::<16>(first);
-            let load = |word| words.load(word, Ordering::Relaxed);
-            image.buffer_offset_low = load(word::BUFFER_OFFSET_LOW);
-            image.buffer_offset_high = load(word::BUFFER_OFFSET_HIGH);
-            image.flags = load(word::FLAGS);
-            image.deadline = load(word::DEADLINE);
-            image.reserved = core::array::from_fn(|index| load(word::RESERVED + index));
+        let mut words = [0; 16];
+        if self.geometry.is_bare() {
+            let shared = self.region.words::<8>(first);
+            for (word, value) in words.iter_mut().enumerate().take(8) {
+                *value = shared.load(word, Ordering::Relaxed);
+            }
+        } else {
+            let shared = self.region.words::<16>(first);
+            words = core::array::from_fn(|word| shared.load(word, Ordering::Relaxed));
         }
-        image
+        // Known, and not to be read twice.
+        words[word::STATUS] = status::PUBLISHED;
+        bytemuck::cast(words)
     }
 
     /// Takes slots into the ledger and tells the device. Relaxed: CLAIMED orders nothing, the
     /// device waits for the outcome. The stores come together, with nothing between them: each has
     /// to fetch a line from the device's core, and stores that wait for that hold up all others.
     #[inline]
-    fn claim(&mut self, first: u32, slots: u64) {
+    fn take_in(&mut self, first: u32, slots: u64) {
         self.owed.insert_bits(first, slots);
         self.faulty.remove_bits(first, slots);
         self.in_flight += slots.count_ones();
-        for slot in bits(first, slots) {
+        for slot in (Claimed { first, slots }) {
             self.region.words::<8>(self.geometry.slot_word(slot)).store(
                 word::STATUS,
                 status::CLAIMED,
@@ -399,16 +441,6 @@ impl HostQueue {
             );
         }
     }
-}
-
-/// The slots whose bits are set, the lowest bit being slot `first`.
-#[inline]
-fn bits(first: u32, mut bits: u64) -> impl Iterator<Item = u32> {
-    core::iter::from_fn(move || {
-        let slot = first + (bits != 0).then(|| bits.trailing_zeros())?;
-        bits &= bits - 1;
-        Some(slot)
-    })
 }
 
 impl Drop for HostQueue {

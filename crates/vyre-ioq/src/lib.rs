@@ -28,7 +28,7 @@ pub use device::WaitError;
 pub use device::{DeviceQueue, Outcome, QueueFull, Ticket};
 pub use errno::Errno;
 pub use header::{Features, LoopState};
-pub use host::{Claim, HostFaults, HostQueue, NotOwed};
+pub use host::{Claim, Claimed, Groups, HostFaults, HostQueue, NotOwed};
 pub use region::Region;
 pub use request::{
     BufferHandle, DecodeError, FileHandle, Flags, Op, PartialRead, PartialWrite, Request,

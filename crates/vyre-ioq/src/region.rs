@@ -124,7 +124,7 @@ impl Region {
     #[inline]
     pub(crate) fn words<const N: usize>(&self, first: usize) -> Words<'_, N> {
         let words = self.words_len();
-        if first > words || N > words - first {
+        if words < N || first > words - N {
             outside(first, words);
         }
         // SAFETY: `first` is at most the number of words, so the result is inside the mapping or

@@ -136,7 +136,7 @@ fn a_slot_that_is_owed_nothing_is_not_completed() {
     claim(&mut host);
     assert!(host.is_owed(0));
     let batch = [(0, Ok(1)), (0, Ok(2)), (1, Ok(3))];
-    assert_eq!(host.complete_batch(batch).expect_err("twice").slot, 0);
+    assert_eq!(host.complete_batch(&batch).expect_err("twice").slot, 0);
     assert_eq!(host.in_flight(), 0);
 }
 

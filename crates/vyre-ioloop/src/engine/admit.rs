@@ -1,48 +1,87 @@
 //! From published slots to requests in the host's hands; and deadlines, which begin there.
 
-use vyre_ioq::{Claim, Errno, Flags, Request};
+use vyre_ioq::abi::SlotImage;
+use vyre_ioq::{Claim, Errno, Flags, Op, Request};
 use vyre_uring::Transport;
 
+use super::served::rank;
 use super::{Engine, Place};
 use crate::record::{Record, Work};
 use crate::resolve::{Plan, resolve};
 
 impl<T: Transport> Engine<T> {
-    /// Claims what is published in one queue and takes it in, or refuses it.
+    /// Claims what is published in one queue and takes it in, or refuses it. How many.
+    ///
+    /// Where that includes a fence or a sync, the slots that were looked at before it are looked at
+    /// once more: a request published before the fence, but after the sweep came by, is among them,
+    /// and visible by now. A fence or a sync that turns up in such a second look is owed one of its
+    /// own. This ends, since each look but the last claims a slot.
     #[inline]
     pub(super) fn claim(&mut self, queue: usize) -> u32 {
-        let served = &mut self.books.queues[queue];
-        if !served.sweep() {
+        let mut claimed = 0;
+        let mut end = u32::MAX;
+        loop {
+            let mut last_ordered = None;
+            for group in self.books.queues[queue].host.groups(0..end) {
+                for slot in self.books.queues[queue].host.claim(group) {
+                    claimed += 1;
+                    let image = self.books.queues[queue].host.image(slot);
+                    if Op::from_word(image.op).is_some_and(Op::is_ordered) {
+                        last_ordered = Some(slot);
+                        let claim = Claim { slot, image };
+                        self.books.queues[queue].ordered.push(claim);
+                    } else {
+                        self.admit_or_refuse(queue, slot, &image);
+                    }
+                }
+            }
+            let Some(slot) = last_ordered else { break };
+            // What comes after `slot` was looked at since, if this look went to the end.
+            end = if end == u32::MAX { slot } else { u32::MAX };
+        }
+        if claimed == 0 {
             return 0;
         }
-        let mut claims = std::mem::take(&mut served.claims);
-        let claimed = claims.len() as u32;
-        served.counters.claimed += u64::from(claimed);
-        for claim in &claims {
-            let place = Place {
-                queue: queue as u32,
-                slot: claim.slot,
-            };
-            if let Err(errno) = self.admit(place, claim) {
-                self.books.queues[queue].answer(claim.slot, Err(errno));
-            }
+        if !self.books.queues[queue].ordered.is_empty() {
+            self.admit_ordered(queue);
+        }
+        self.books.queues[queue].counters.claimed += u64::from(claimed);
+        self.books.queues[queue].deliver();
+        claimed
+    }
+
+    /// Takes in the fences and syncs of a pass, now that everything before them is known.
+    fn admit_ordered(&mut self, queue: usize) {
+        let mut ordered = std::mem::take(&mut self.books.queues[queue].ordered);
+        ordered.sort_unstable_by_key(rank);
+        for Claim { slot, image } in ordered.drain(..) {
+            self.admit_or_refuse(queue, slot, &image);
         }
         let served = &mut self.books.queues[queue];
-        claims.clear();
-        served.claims = claims;
+        served.ordered = ordered;
         served.order.close();
         self.books.finish_due_fences(queue as u32);
-        claimed
+    }
+
+    #[inline]
+    fn admit_or_refuse(&mut self, queue: usize, slot: u32, image: &SlotImage) {
+        let place = Place {
+            queue: queue as u32,
+            slot,
+        };
+        if let Err(errno) = self.admit(place, image) {
+            self.books.queues[queue].answer(slot, Err(errno));
+        }
     }
 
     /// Checks a claimed request and starts on it. An error is the device's outcome, and leaves
     /// nothing behind.
     #[inline]
-    fn admit(&mut self, place: Place, claim: &Claim) -> Result<(), Errno> {
+    fn admit(&mut self, place: Place, image: &SlotImage) -> Result<(), Errno> {
         if self.draining {
             return Err(Errno::ECANCELED);
         }
-        let request = Request::decode(&claim.image).map_err(|error| error.errno())?;
+        let request = Request::decode(image).map_err(|error| error.errno())?;
         let plan = resolve(&self.books.files, &self.books.buffers, &request)?;
         let work = match plan {
             Plan::Read(transfer) => Work::Read(transfer),
@@ -60,7 +99,6 @@ impl<T: Transport> Engine<T> {
             expires: self.expiry(request.deadline),
             ..Record::IDLE
         };
-        self.books.acquire(&record);
         self.books.queues[place.queue as usize].admit(place.slot, record);
         self.begin(place, work);
         Ok(())

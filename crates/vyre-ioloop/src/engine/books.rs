@@ -111,6 +111,14 @@ impl Books {
         self.finish_due_fences(place.queue);
     }
 
+    /// Tells the devices what was decided.
+    #[inline]
+    pub(super) fn deliver(&mut self) {
+        for queue in &mut self.queues {
+            queue.deliver();
+        }
+    }
+
     /// Lets SYNCs go on that waited for a write.
     #[inline]
     fn write_finished(&mut self, place: Place, file: Option<u32>, sequence: u64) {
@@ -132,18 +140,13 @@ impl Books {
         }
     }
 
-    /// Counts a request in on the entries it uses.
-    #[inline]
-    pub(super) fn acquire(&mut self, record: &Record) {
-        if let Some(file) = record.file() {
-            self.files.entries.acquire(file);
-        }
-        if let Some(buffer) = record.buffer() {
-            self.buffers.entries.acquire(buffer);
-        }
+    /// Requests in flight that `on` holds for.
+    pub(super) fn users(queues: &[Served], on: impl Fn(&Record) -> bool) -> u32 {
+        let records = queues.iter().flat_map(|queue| &queue.records);
+        records.filter(|&record| on(record)).count() as u32
     }
 
-    /// Counts it out.
+    /// Counts a request out of the entries that it used.
     #[inline]
     fn release(&mut self, file: Option<u32>, buffer: Option<u32>) {
         if let Some(file) = file

@@ -7,6 +7,7 @@ use vyre_ioq::{BufferHandle, FileHandle};
 use vyre_uring::{Buffer, RegisterError, Transport};
 
 use super::Engine;
+use super::books::Books;
 use crate::rights::Rights;
 use crate::tables::{FileTable, TableError};
 
@@ -112,11 +113,13 @@ impl<T: Transport> Engine<T> {
     /// [`ChangeError::Unknown`].
     pub fn revoke_file(&mut self, handle: FileHandle) -> Result<Revocation, ChangeError> {
         let handle = handle.raw();
+        let queues = &self.books.queues;
+        let users = |index| Books::users(queues, |record| record.file() == Some(index));
         let (index, idle) = self
             .books
             .files
             .entries
-            .revoke(handle)
+            .revoke(handle, users)
             .ok_or(ChangeError::Unknown { handle })?;
         if idle {
             self.books.live.files.push(index);
@@ -133,11 +136,13 @@ impl<T: Transport> Engine<T> {
     /// [`ChangeError::Unknown`].
     pub fn revoke_buffer(&mut self, handle: BufferHandle) -> Result<Revocation, ChangeError> {
         let handle = handle.raw();
+        let queues = &self.books.queues;
+        let users = |index| Books::users(queues, |record| record.buffer() == Some(index));
         let (index, idle) = self
             .books
             .buffers
             .entries
-            .revoke(handle)
+            .revoke(handle, users)
             .ok_or(ChangeError::Unknown { handle })?;
         if idle {
             self.books.live.buffers.push(index);

@@ -14,8 +14,10 @@ pub(crate) struct Served {
     pub(crate) records: Box<[Record]>,
     pub(crate) order: Order,
     pub(crate) counters: QueueCounters,
-    /// Claims of the current pass.
-    pub(crate) claims: Vec<Claim>,
+    /// Claimed requests of the current pass that others have to be admitted before.
+    pub(crate) ordered: Vec<Claim>,
+    /// Outcomes of the current pass that the device has not been told.
+    outcomes: Vec<(u32, Result<u32, Errno>)>,
     /// Slots of SYNC requests that wait for writes.
     syncs: Vec<u32>,
     /// WRITE requests claimed and not completed.
@@ -30,42 +32,13 @@ impl Served {
             records: vec![Record::IDLE; slots as usize].into(),
             order: Order::new(slots),
             counters: QueueCounters::default(),
-            claims: Vec::with_capacity(slots as usize),
+            ordered: Vec::with_capacity(slots as usize),
+            outcomes: Vec::with_capacity(slots as usize),
             syncs: Vec::with_capacity(slots as usize),
             writes: 0,
             sequence: 0,
             host,
         }
-    }
-
-    /// Claims what is published into `claims`. Where that includes a fence or a sync, the slots
-    /// that were looked at before it are looked at once more: a request published before the
-    /// fence, but after the sweep came by, is among them, and visible by now. A fence or a sync
-    /// that turns up in such a second look is owed one of its own. This ends, since each look but
-    /// the last claims a slot.
-    #[inline]
-    pub(crate) fn sweep(&mut self) -> bool {
-        let mut end = u32::MAX;
-        let mut any_ordered = false;
-        loop {
-            let mut last_ordered = None;
-            let claims = &mut self.claims;
-            self.host.claim_published(0..end, |claim| {
-                if is_ordered(&claim) {
-                    last_ordered = Some(claim.slot);
-                }
-                claims.push(claim);
-            });
-            let Some(slot) = last_ordered else { break };
-            any_ordered = true;
-            // What comes after `slot` was looked at since, if this look went to the end.
-            end = if end == u32::MAX { slot } else { u32::MAX };
-        }
-        if any_ordered {
-            // Fences last: they wait for everything else of the pass.
-            self.claims.sort_unstable_by_key(rank);
-        }
-        !self.claims.is_empty()
     }
 
     /// Takes a claimed request in; it is outstanding from here on.
@@ -163,27 +136,29 @@ impl Served {
         }
     }
 
-    /// Writes an outcome into a slot that is owed one.
+    /// Decides the outcome of a claimed slot. The device sees it when it is
+    /// [delivered](Self::deliver).
     #[inline]
     pub(crate) fn answer(&mut self, slot: u32, result: Result<u32, Errno>) {
-        let answered = self.host.complete(slot, result);
-        debug_assert!(answered.is_ok(), "slot {slot} was not owed an outcome");
+        self.outcomes.push((slot, result));
         match result {
             Ok(_) => self.counters.succeeded += 1,
             Err(_) => self.counters.failed += 1,
         }
     }
-}
 
-fn is_ordered(claim: &Claim) -> bool {
-    Op::from_word(claim.image.op).is_some_and(Op::is_ordered)
-}
-
-/// Requests that wait for nothing, then SYNCs, then fences.
-fn rank(claim: &Claim) -> u8 {
-    match Op::from_word(claim.image.op) {
-        Some(Op::Fence) => 2,
-        Some(Op::Sync) => 1,
-        _ => 0,
+    /// Writes the outcomes decided on into their slots.
+    #[inline]
+    pub(crate) fn deliver(&mut self) {
+        if !self.outcomes.is_empty() {
+            let delivered = self.host.complete_batch(&self.outcomes);
+            debug_assert!(delivered.is_ok(), "{delivered:?}");
+            self.outcomes.clear();
+        }
     }
+}
+
+/// SYNCs, then fences, which wait for everything else of the pass.
+pub(crate) fn rank(claim: &Claim) -> u8 {
+    u8::from(Op::from_word(claim.image.op) == Some(Op::Fence))
 }

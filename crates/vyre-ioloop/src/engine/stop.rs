@@ -82,6 +82,7 @@ impl<T: Transport> Engine<T> {
         while let Some(place) = self.books.backlog.pop_front() {
             self.books.finish(place, Err(Errno::ECANCELED));
         }
+        self.books.deliver();
         reaped
     }
 

@@ -301,7 +301,7 @@ impl World {
     }
 
     fn complete_batch(&mut self, slots: [u32; 2], result: Result<u32, Errno>) {
-        let done = self.host.complete_batch(slots.map(|slot| (slot, result)));
+        let done = self.host.complete_batch(&slots.map(|slot| (slot, result)));
         let refused = slots.into_iter().find(|&slot| !self.answer(slot, result));
         assert_eq!(done.err().map(|not_owed| not_owed.slot), refused);
     }
