@@ -249,7 +249,7 @@ impl<T: Transport> Engine<T> {
         let Some(record) = self.books.record_mut(place) else {
             return true;
         };
-        let Some(operation) = record.operation() else {
+        let Some(operation) = record.work.operation() else {
             return true;
         };
         match self.transport.push(operation, place.to_user()) {

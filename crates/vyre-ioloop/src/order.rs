@@ -35,6 +35,8 @@ pub(crate) struct Order {
     oldest: u32,
     open: u32,
     free: u32,
+    /// Fences that are not due yet.
+    fences: u32,
     /// For each slot that holds a fence, the next fence of its epoch.
     next: Box<[u32]>,
 }
@@ -50,6 +52,7 @@ impl Order {
             oldest: 0,
             open: 0,
             free: if slots > 0 { 1 } else { NONE },
+            fences: 0,
             next: vec![NONE; slots as usize].into(),
         }
     }
@@ -66,6 +69,7 @@ impl Order {
         let open = &mut self.epochs[self.open as usize];
         self.next[slot as usize] = open.fences;
         open.fences = slot;
+        self.fences += 1;
         self.open
     }
 
@@ -92,12 +96,16 @@ impl Order {
     /// Counts a request out of its epoch.
     #[inline]
     pub(crate) fn complete(&mut self, epoch: u32) {
-        self.epochs[epoch as usize].outstanding -= 1;
-        self.end_if_empty(epoch);
+        let outstanding = &mut self.epochs[epoch as usize].outstanding;
+        *outstanding -= 1;
+        if *outstanding == 0 && epoch != self.open {
+            self.end_if_empty(epoch);
+        }
     }
 
     /// Takes a fence that will not wait any longer out of its epoch.
     pub(crate) fn forget_fence(&mut self, epoch: u32, slot: u32) {
+        self.fences -= 1;
         let after = std::mem::replace(&mut self.next[slot as usize], NONE);
         let first = &mut self.epochs[epoch as usize].fences;
         if *first == slot {
@@ -119,12 +127,20 @@ impl Order {
     /// The next fence that is due, taken out.
     #[inline]
     pub(crate) fn due(&mut self) -> Option<u32> {
+        if self.fences == 0 {
+            return None;
+        }
+        self.first_due()
+    }
+
+    fn first_due(&mut self) -> Option<u32> {
         let oldest = &mut self.epochs[self.oldest as usize];
         if oldest.outstanding != 0 || oldest.fences == NONE {
             return None;
         }
         let slot = oldest.fences;
         oldest.fences = std::mem::replace(&mut self.next[slot as usize], NONE);
+        self.fences -= 1;
         self.end_if_empty(self.oldest);
         Some(slot)
     }

@@ -34,6 +34,53 @@ pub(crate) enum Work {
     },
 }
 
+impl Work {
+    /// Whether it is an operation at once: nothing is to be waited for, and there is something to do.
+    #[inline]
+    pub(crate) const fn starts_at_once(&self) -> bool {
+        match self {
+            Self::Read(t) | Self::Write { transfer: t, .. } => t.len > 0,
+            Self::Prefetch { .. } => true,
+            Self::None | Self::Fence | Self::Sync { .. } => false,
+        }
+    }
+
+    /// The operation that takes the request on from where it is. A fence has none.
+    #[inline]
+    pub(crate) fn operation(&self) -> Option<Op> {
+        Some(match *self {
+            Self::Read(t) => Op::Read {
+                file: FileTable::slot(t.file),
+                offset: t.file_offset,
+                buffer: t.slot,
+                buffer_offset: t.buffer_offset,
+                len: t.len,
+            },
+            Self::Write {
+                transfer: t,
+                durable,
+            } => Op::Write {
+                file: FileTable::slot(t.file),
+                offset: t.file_offset,
+                buffer: t.slot,
+                buffer_offset: t.buffer_offset,
+                len: t.len,
+                durable,
+            },
+            Self::Sync { file, .. } => Op::Sync {
+                file: FileTable::slot(file),
+                data_only: true,
+            },
+            Self::Prefetch { file, offset, len } => Op::Prefetch {
+                file: FileTable::slot(file),
+                offset,
+                len,
+            },
+            Self::None | Self::Fence => return None,
+        })
+    }
+}
+
 /// A claimed slot. Everything in it was checked at the claim; the device can change none of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record {
@@ -77,41 +124,6 @@ impl Record {
         exact: false,
         cancelled: None,
     };
-
-    /// The operation that takes the request on from where it is. A fence has none.
-    #[inline]
-    pub(crate) fn operation(&self) -> Option<Op> {
-        Some(match self.work {
-            Work::Read(t) => Op::Read {
-                file: FileTable::slot(t.file),
-                offset: t.file_offset,
-                buffer: t.slot,
-                buffer_offset: t.buffer_offset,
-                len: t.len,
-            },
-            Work::Write {
-                transfer: t,
-                durable,
-            } => Op::Write {
-                file: FileTable::slot(t.file),
-                offset: t.file_offset,
-                buffer: t.slot,
-                buffer_offset: t.buffer_offset,
-                len: t.len,
-                durable,
-            },
-            Work::Sync { file, .. } => Op::Sync {
-                file: FileTable::slot(file),
-                data_only: true,
-            },
-            Work::Prefetch { file, offset, len } => Op::Prefetch {
-                file: FileTable::slot(file),
-                offset,
-                len,
-            },
-            Work::None | Work::Fence => return None,
-        })
-    }
 
     /// Index of the file that the request is on.
     #[inline]
@@ -261,7 +273,7 @@ mod tests {
             buffer_offset,
             len,
             ..
-        }) = record.operation()
+        }) = record.work.operation()
         else {
             panic!("not a read")
         };

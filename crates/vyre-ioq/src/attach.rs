@@ -140,8 +140,16 @@ impl QueueLayout {
     pub(crate) const fn geometry(&self) -> Geometry {
         Geometry {
             slots: self.slots,
-            first: if self.bare { 0 } else { abi::HEADER_BYTES },
-            bare: self.bare,
+            first: if self.bare {
+                0
+            } else {
+                abi::HEADER_BYTES / size_of::<u32>()
+            },
+            slot_shift: if self.bare {
+                BARE_SLOT_SHIFT
+            } else {
+                SLOT_SHIFT
+            },
         }
     }
 
@@ -155,9 +163,16 @@ impl QueueLayout {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
     slots: u32,
+    /// First word of slot 0.
     first: usize,
-    bare: bool,
+    /// Words of a slot, as a power of two: the sweep has no time to choose or to divide.
+    slot_shift: u8,
 }
+
+const SLOT_SHIFT: u8 = (abi::SLOT_BYTES / size_of::<u32>()).ilog2() as u8;
+const BARE_SLOT_SHIFT: u8 = (abi::BARE_SLOT_BYTES / size_of::<u32>()).ilog2() as u8;
+const _: () = assert!(size_of::<u32>() << SLOT_SHIFT == abi::SLOT_BYTES);
+const _: () = assert!(size_of::<u32>() << BARE_SLOT_SHIFT == abi::BARE_SLOT_BYTES);
 
 impl Geometry {
     /// Number of slots.
@@ -169,35 +184,27 @@ impl Geometry {
     /// Whether this is the bare layout of the vyre 0.7 queue.
     #[inline]
     pub const fn is_bare(&self) -> bool {
-        self.bare
+        self.slot_shift == BARE_SLOT_SHIFT
     }
 
     /// Bytes from one slot to the next.
     #[inline]
     pub const fn stride(&self) -> usize {
-        if self.bare {
-            abi::BARE_SLOT_BYTES
-        } else {
-            abi::SLOT_BYTES
-        }
+        size_of::<u32>() << self.slot_shift
     }
 
     /// Bytes from the start of the region to the end of the last slot.
     pub const fn bytes(&self) -> usize {
         // Saturating: before the checks, the numbers may be anybody's.
-        self.first
+        (self.first * size_of::<u32>())
             .saturating_add((self.slots as usize).saturating_mul(self.stride()))
     }
 
     /// First word of a slot. `slot` must be below [`slots`](Self::slots).
     #[inline]
     pub(crate) const fn slot_word(&self, slot: u32) -> usize {
-        self.first / size_of::<u32>() + ((slot as usize) << (4 - self.bare as u32))
+        self.first + ((slot as usize) << self.slot_shift)
     }
-
-    const _WORDS: () = assert!(
-        abi::SLOT_BYTES == size_of::<u32>() << 4 && abi::BARE_SLOT_BYTES == size_of::<u32>() << 3
-    );
 
     /// Groups of slots that the queue has, a bit for each.
     pub(crate) const fn groups(&self) -> u64 {
@@ -205,7 +212,7 @@ impl Geometry {
     }
 
     const fn most(&self) -> u32 {
-        if self.bare {
+        if self.is_bare() {
             abi::MAX_BARE_SLOTS
         } else {
             abi::MAX_SLOTS
@@ -225,7 +232,7 @@ impl Geometry {
     /// Checks that the region can hold the queue.
     pub(crate) fn check_region(self, region: &Region) -> Result<Self, AttachError> {
         let address = region.as_ptr().addr();
-        if !self.bare && !address.is_multiple_of(abi::HEADER_ALIGN) {
+        if !self.is_bare() && !address.is_multiple_of(abi::HEADER_ALIGN) {
             return Err(AttachError::Misaligned {
                 address,
                 align: abi::HEADER_ALIGN,
@@ -252,7 +259,7 @@ impl Geometry {
             Ok(slots @ 1..=abi::MAX_BARE_SLOTS) => Ok(Self {
                 slots,
                 first: 0,
-                bare: true,
+                slot_shift: BARE_SLOT_SHIFT,
             }),
             _ => Err(AttachError::BadSlotCount { slots, most }),
         }
@@ -313,8 +320,8 @@ pub(crate) fn check_header(region: &Region) -> Result<(Geometry, Features, u64),
     }
     let geometry = Geometry {
         slots: image.slots,
-        first: offset as usize,
-        bare: false,
+        first: offset as usize / size_of::<u32>(),
+        slot_shift: SLOT_SHIFT,
     }
     .check_slots()?
     .check_region(region)?;

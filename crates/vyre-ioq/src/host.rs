@@ -19,7 +19,7 @@ pub use groups::{Claimed, Groups};
 const CHUNK: u32 = 8;
 
 /// What a look at a group of slots found: a bit for each.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Found {
     requests: u64,
     faults: u64,
@@ -215,34 +215,42 @@ impl HostQueue {
         if found.faults != 0 {
             self.count_faults(first, found.faults);
         }
-        self.take_in(first, found.requests);
+        let mut requests = found.requests;
+        for slot in (Claimed {
+            first,
+            slots: requests,
+        }) {
+            // Acquire: the rest of the slot is read after this. What a hostile device has changed
+            // since the look is the next look's.
+            if self.status(slot, Ordering::Acquire) != status::PUBLISHED {
+                requests &= !(1 << (slot - first));
+            }
+        }
+        self.take_in(first, requests);
         Claimed {
             first,
-            slots: found.requests,
+            slots: requests,
         }
     }
 
     /// Looks at the statuses of up to a group of slots, leaving out those that are owed an
-    /// outcome. The loads are independent of each other, so that their cache misses overlap.
+    /// outcome. No load waits for another, and no branch for a load, so that their cache misses
+    /// overlap. Relaxed: whatever is acted on is loaded again.
     #[inline]
     fn look(&self, slots: Range<u32>) -> Found {
         let owed = self.owed.bits(slots.clone());
-        let nothing = Found {
-            requests: 0,
-            faults: 0,
-        };
+        let mut found = Found::default();
         if owed.count_ones() as usize == slots.len() {
-            return nothing;
+            return found;
         }
-        let mut found = nothing;
         let mut first = slots.start;
         while first < slots.end {
             let whole = slots.end - first >= CHUNK;
             let chunk = match (whole, self.geometry.is_bare()) {
-                (true, false) => self.judge::<8, { 8 * 16 }>(first),
-                (true, true) => self.judge::<8, { 8 * 8 }>(first),
-                (false, false) => self.judge::<1, 16>(first),
-                (false, true) => self.judge::<1, 8>(first),
+                (true, false) => self.look_at::<8, { 8 * 16 }>(first),
+                (true, true) => self.look_at::<8, { 8 * 8 }>(first),
+                (false, false) => self.look_at::<1, 16>(first),
+                (false, true) => self.look_at::<1, 8>(first),
             };
             found.requests |= chunk.requests << (first - slots.start);
             found.faults |= chunk.faults << (first - slots.start);
@@ -253,30 +261,15 @@ impl HostQueue {
         found
     }
 
-    /// Judges the statuses of `SLOTS` slots, which take `WORDS` words.
+    /// Looks at `SLOTS` slots, which take `WORDS` words.
     #[inline]
-    fn judge<const SLOTS: usize, const WORDS: usize>(&self, first: u32) -> Found {
+    fn look_at<const SLOTS: usize, const WORDS: usize>(&self, first: u32) -> Found {
         let words = self.region.words::<WORDS>(self.geometry.slot_word(first));
-        let status = |slot, order| words.load(slot * (WORDS / SLOTS) + word::STATUS, order);
-        let mut found = Found {
-            requests: 0,
-            faults: 0,
-        };
-        let seen: [u32; SLOTS] = core::array::from_fn(|slot| status(slot, Ordering::Relaxed));
-        // Most often there is nothing: EMPTY, and OK that nobody has taken.
-        if seen.iter().fold(0, |any, seen| any | seen) & !status::OK == 0 {
-            return found;
-        }
-        for (slot, &seen) in seen.iter().enumerate() {
-            match state::observe(false, seen) {
-                // Acquire: the rest of the slot is read after this. Where a hostile device has
-                // changed it meanwhile, it is the next sweep's.
-                Observation::Request if status(slot, Ordering::Acquire) == seen => {
-                    found.requests |= 1 << slot;
-                }
-                Observation::Fault(_) => found.faults |= 1 << slot,
-                _ => {}
-            }
+        let mut found = Found::default();
+        for slot in 0..SLOTS {
+            let seen = words.load(slot * (WORDS / SLOTS) + word::STATUS, Ordering::Relaxed);
+            found.requests |= u64::from(seen == status::PUBLISHED) << slot;
+            found.faults |= u64::from(!state::is_in_order(seen)) << slot;
         }
         found
     }

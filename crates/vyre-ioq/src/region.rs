@@ -27,6 +27,8 @@ const WORD: usize = size_of::<u32>();
 pub struct Region {
     base: NonNull<AtomicU32>,
     len: usize,
+    /// Whole words.
+    words: usize,
     #[cfg(feature = "alloc")]
     owner: Option<Arc<dyn Any + Send + Sync>>,
 }
@@ -58,6 +60,7 @@ impl Region {
         Ok(Self {
             base: base.cast(),
             len,
+            words: len / WORD,
             #[cfg(feature = "alloc")]
             owner: None,
         })
@@ -104,17 +107,12 @@ impl Region {
 
     /// Whether the region holds no word at all.
     pub fn is_empty(&self) -> bool {
-        self.words_len() == 0
+        self.words == 0
     }
 
     /// Address of the first byte.
     pub fn as_ptr(&self) -> *mut u8 {
         self.base.as_ptr().cast()
-    }
-
-    #[inline]
-    const fn words_len(&self) -> usize {
-        self.len / WORD
     }
 
     /// `N` words from `first` on: one bounds check for many accesses.
@@ -123,9 +121,8 @@ impl Region {
     /// If they are not all inside the region. Callers pass geometry that attach has checked.
     #[inline]
     pub(crate) fn words<const N: usize>(&self, first: usize) -> Words<'_, N> {
-        let words = self.words_len();
-        if words < N || first > words - N {
-            outside(first, words);
+        if self.words < N || first > self.words - N {
+            outside(first, self.words);
         }
         // SAFETY: `first` is at most the number of words, so the result is inside the mapping or
         // one past its end.

@@ -183,3 +183,27 @@ pub const fn observe(owed: bool, word: u32) -> Observation {
         (false, None) => Observation::Fault(PeerFault::UnknownStatus(word)),
     }
 }
+
+/// Whether [`observe`] finds no fault in the status of a slot that the host does not serve, in a
+/// form without branches: the sweep asks it of every slot.
+#[inline]
+pub(crate) const fn is_in_order(word: u32) -> bool {
+    const STATES: u32 = status::EMPTY | status::PUBLISHED | status::OK | status::ERROR;
+    // EMPTY, PUBLISHED, OK and ERROR are every combination of their bits.
+    word & !STATES == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_short_form_is_that_of_observe() {
+        let bits = |word: u32| (0..32).map(move |bit| word ^ 1 << bit);
+        let near = (0..0x1_0000).chain(bits(0)).chain(bits(u32::MAX));
+        for word in near.chain([u32::MAX, status::CLAIMED]) {
+            let fault = matches!(observe(false, word), Observation::Fault(_));
+            assert_eq!(is_in_order(word), !fault, "{word:#x}");
+        }
+    }
+}

@@ -6,7 +6,7 @@ use vyre_uring::Transport;
 
 use super::served::rank;
 use super::{Engine, Place};
-use crate::record::{Record, Work};
+use crate::record::Work;
 use crate::resolve::{Plan, resolve};
 
 impl<T: Transport> Engine<T> {
@@ -93,15 +93,53 @@ impl<T: Transport> Engine<T> {
             Plan::Sync { file } => self.plan_sync(file)?,
             Plan::Prefetch { file, offset, len } => Work::Prefetch { file, offset, len },
         };
-        let record = Record {
-            work,
-            exact: request.flags.contains(Flags::EXACT),
-            expires: self.expiry(request.deadline),
-            ..Record::IDLE
-        };
-        self.books.queues[place.queue as usize].admit(place.slot, record);
-        self.begin(place, work);
+        let expires = self.expiry(request.deadline);
+        let exact = request.flags.contains(Flags::EXACT);
+        let served = &mut self.books.queues[place.queue as usize];
+        let record = served.admit(place.slot, work, exact, expires);
+        // The usual case, with the record at hand.
+        if work.starts_at_once()
+            && self.books.backlog.is_empty()
+            && let Some(operation) = work.operation()
+            && let Ok(token) = self.transport.push(operation, place.to_user())
+        {
+            record.token = Some(token);
+            self.books.counters.operations += 1;
+        } else {
+            self.begin(place, work);
+        }
         Ok(())
+    }
+
+    /// Sends an admitted request on its way, whatever that takes.
+    #[cold]
+    fn begin(&mut self, place: Place, work: Work) {
+        match work {
+            Work::Fence => return,
+            Work::Read(transfer) | Work::Write { transfer, .. } if transfer.len == 0 => {
+                self.books.finish(place, Ok(0));
+                return;
+            }
+            Work::Sync { .. } if self.holds_sync(place) => return,
+            _ => {}
+        }
+        // First come, first served: nobody overtakes those who wait for room.
+        if !self.books.backlog.is_empty() || !self.push(place) {
+            self.books.counters.deferred += 1;
+            self.books.backlog.push_back(place);
+        }
+    }
+
+    /// Whether a SYNC has to wait for earlier writes.
+    fn holds_sync(&mut self, place: Place) -> bool {
+        let files = &self.books.files;
+        let served = &mut self.books.queues[place.queue as usize];
+        served.hold_sync(place.slot, |file, identity| {
+            files
+                .entries
+                .at(file)
+                .is_some_and(|entry| entry.identity == identity)
+        })
     }
 
     fn plan_sync(&self, file: u32) -> Result<Work, Errno> {
@@ -111,39 +149,6 @@ impl<T: Transport> Engine<T> {
             identity: entry.identity,
             writes: 0,
         })
-    }
-
-    /// Sends an admitted request on its way.
-    #[inline]
-    fn begin(&mut self, place: Place, work: Work) {
-        match work {
-            Work::Fence => return,
-            Work::Read(transfer) | Work::Write { transfer, .. } if transfer.len == 0 => {
-                self.books.finish(place, Ok(0));
-                return;
-            }
-            Work::Sync { .. } => {
-                let files = &self.books.files;
-                let waits = self.books.queues[place.queue as usize].hold_sync(
-                    place.slot,
-                    |file, identity| {
-                        files
-                            .entries
-                            .at(file)
-                            .is_some_and(|entry| entry.identity == identity)
-                    },
-                );
-                if waits {
-                    return;
-                }
-            }
-            _ => {}
-        }
-        // First come, first served: nobody overtakes those who wait for room.
-        if !self.books.backlog.is_empty() || !self.push(place) {
-            self.books.counters.deferred += 1;
-            self.books.backlog.push_back(place);
-        }
     }
 
     /// When a request claimed now expires, on the engine's clock, which is read only for those

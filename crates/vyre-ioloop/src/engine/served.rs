@@ -42,21 +42,33 @@ impl Served {
     }
 
     /// Takes a claimed request in; it is outstanding from here on.
-    #[inline]
-    pub(crate) fn admit(&mut self, slot: u32, mut record: Record) {
+    #[inline(always)]
+    pub(crate) fn admit(
+        &mut self,
+        slot: u32,
+        work: Work,
+        exact: bool,
+        expires: u64,
+    ) -> &mut Record {
         self.sequence += 1;
-        record.sequence = self.sequence;
-        match &mut record.work {
-            Work::Fence => {
-                record.epoch = self.order.fence(slot);
-                self.records[slot as usize] = record;
-                return;
-            }
-            Work::Write { .. } => self.writes += 1,
-            Work::None | Work::Read(_) | Work::Sync { .. } | Work::Prefetch { .. } => {}
-        }
-        record.epoch = self.order.admit();
-        self.records[slot as usize] = record;
+        let epoch = match work {
+            Work::Fence => self.order.fence(slot),
+            _ => self.order.admit(),
+        };
+        self.writes += u32::from(matches!(work, Work::Write { .. }));
+        let record = &mut self.records[slot as usize];
+        *record = Record {
+            work,
+            token: None,
+            epoch,
+            sequence: self.sequence,
+            expires,
+            moved: 0,
+            retries: 0,
+            exact,
+            cancelled: None,
+        };
+        record
     }
 
     /// Makes an admitted SYNC wait for the writes to its file that are still out. Whether there
