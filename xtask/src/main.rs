@@ -3,6 +3,7 @@
 
 mod cargo_steps;
 mod ci;
+mod features;
 mod package;
 mod props;
 mod readme;

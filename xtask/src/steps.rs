@@ -2,7 +2,7 @@
 
 use crate::tally::Tally;
 use crate::workspace::Workspace;
-use crate::{Result, cargo_steps, package, props, readme, test_steps, tidy, tools};
+use crate::{Result, cargo_steps, features, package, props, readme, test_steps, tidy, tools};
 
 pub(crate) struct Step {
     pub(crate) name: &'static str,
@@ -50,8 +50,13 @@ pub(crate) const ALL: &[Step] = &[
     },
     Step {
         name: "no_std",
-        about: "vyre-ioq without std or alloc",
+        about: "vyre-ioq where there is no std",
         run: cargo_steps::no_std,
+    },
+    Step {
+        name: "features",
+        about: "each library with every set of its features",
+        run: features::run,
     },
     Step {
         name: "test",
