@@ -3,6 +3,7 @@
 
 mod cargo_steps;
 mod ci;
+mod consumers;
 mod features;
 mod package;
 mod props;

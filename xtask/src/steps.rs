@@ -2,7 +2,9 @@
 
 use crate::tally::Tally;
 use crate::workspace::Workspace;
-use crate::{Result, cargo_steps, features, package, props, readme, test_steps, tidy, tools};
+use crate::{
+    Result, cargo_steps, consumers, features, package, props, readme, test_steps, tidy, tools,
+};
 
 pub(crate) struct Step {
     pub(crate) name: &'static str,
@@ -62,6 +64,11 @@ pub(crate) const ALL: &[Step] = &[
         name: "test",
         about: "all tests and doctests",
         run: test_steps::run,
+    },
+    Step {
+        name: "consumers",
+        about: "programs as users would write them",
+        run: consumers::run,
     },
     Step {
         name: "props",
