@@ -334,3 +334,6 @@ impl DecodeError {
         Errno::EINVAL
     }
 }
+
+#[cfg(kani)]
+mod proofs;

@@ -183,3 +183,6 @@ pub const fn observe(owed: bool, word: u32) -> Observation {
         (false, None) => Observation::Fault(PeerFault::UnknownStatus(word)),
     }
 }
+
+#[cfg(kani)]
+mod proofs;
