@@ -18,7 +18,7 @@ struct Done {
 
 pub(crate) fn list() {
     for step in steps::ALL {
-        println!("{:<8} {}", step.name, step.about);
+        println!("{:<9} {}", step.name, step.about);
     }
 }
 
@@ -101,7 +101,7 @@ fn run_one(ws: &Workspace, step: &'static Step, no_skip: bool) -> Done {
 /// Prints the closing table. Its last line, `N passed, N failed`, counts tests and is kept in
 /// that form for other programs to read.
 fn summarise(done: &[Done], chosen: &[&Step]) -> bool {
-    println!("\n{:<8} {:<8} {:>8}  note", "step", "result", "time");
+    println!("\n{:<9} {:<8} {:>8}  note", "step", "result", "time");
     let mut tests = Tally::default();
     for Done {
         step,
@@ -122,12 +122,12 @@ fn summarise(done: &[Done], chosen: &[&Step]) -> bool {
         let note = note.lines().next().unwrap_or_default();
         println!(
             "{}",
-            format!("{:<8} {result:<8} {seconds:>8}  {note}", step.name).trim_end()
+            format!("{:<9} {result:<8} {seconds:>8}  {note}", step.name).trim_end()
         );
         tests += report.tests;
     }
     for step in &chosen[done.len()..] {
-        println!("{:<8} not run", step.name);
+        println!("{:<9} not run", step.name);
     }
     let failed = done.iter().filter(|done| done.error.is_some()).count();
     let skipped = done

@@ -3,6 +3,9 @@
 
 mod cargo_steps;
 mod ci;
+mod consumers;
+mod features;
+mod minimal;
 mod package;
 mod props;
 mod readme;
@@ -53,6 +56,8 @@ enum Command {
     },
     /// Run the README's first command and check what it did
     Readme,
+    /// Build with the oldest versions of the dependencies; needs a nightly toolchain beside
+    MinimalVersions,
 }
 
 fn main() -> ExitCode {
@@ -68,6 +73,9 @@ fn main() -> ExitCode {
         Command::Readme => Workspace::load()
             .and_then(|ws| readme::run(&ws))
             .map(|note| println!("readme: {note}"))
+            .map(|()| true),
+        Command::MinimalVersions => Workspace::load()
+            .and_then(|ws| minimal::run(&ws))
             .map(|()| true),
     };
     match done {

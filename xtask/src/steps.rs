@@ -2,7 +2,9 @@
 
 use crate::tally::Tally;
 use crate::workspace::Workspace;
-use crate::{Result, cargo_steps, package, props, readme, test_steps, tidy, tools};
+use crate::{
+    Result, cargo_steps, consumers, features, package, props, readme, test_steps, tidy, tools,
+};
 
 pub(crate) struct Step {
     pub(crate) name: &'static str,
@@ -50,13 +52,23 @@ pub(crate) const ALL: &[Step] = &[
     },
     Step {
         name: "no_std",
-        about: "vyre-ioq without std or alloc",
+        about: "vyre-ioq where there is no std",
         run: cargo_steps::no_std,
+    },
+    Step {
+        name: "features",
+        about: "each library with every set of its features",
+        run: features::run,
     },
     Step {
         name: "test",
         about: "all tests and doctests",
         run: test_steps::run,
+    },
+    Step {
+        name: "consumers",
+        about: "programs as users would write them",
+        run: consumers::run,
     },
     Step {
         name: "props",

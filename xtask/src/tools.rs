@@ -9,9 +9,9 @@ use crate::{Error, Result, sh};
 /// The first cargo that packages crates of one workspace which depend on each other.
 const OLDEST_CARGO: (u32, u32) = (1, 90);
 
-/// Targets without an operating system that `vyre-ioq` may be built for, the preferred one
-/// first: it differs from the host in its word size too. Not every release offers all of them.
-const BARE_TARGETS: &[&str] = &["thumbv7m-none-eabi", "x86_64-unknown-none"];
+/// A target without an operating system. It differs from the host in its word size too, and has no
+/// 64-bit atomics.
+pub(crate) const BARE_TARGET: &str = "thumbv7m-none-eabi";
 
 pub(crate) fn run(ws: &Workspace, report: &mut Report) -> Result<()> {
     if !["cc", "gcc", "clang"]
@@ -45,14 +45,10 @@ pub(crate) fn run(ws: &Workspace, report: &mut Report) -> Result<()> {
 /// Where these cannot be had, say without a network, the steps that need them are skipped, and
 /// say so; `cargo xtask ci --no-skip` then fails.
 fn optional(ws: &Workspace) {
-    let target = |target: &&&str| {
-        let there = || has_target(ws, target);
-        ensure(ws, target, &["target", "add", target], there)
-            .map_err(|error| warn(&error))
-            .is_ok()
-    };
-    if bare_target(ws).is_none() && BARE_TARGETS.iter().find(target).is_none() {
-        println!("  warning: no target without std: part of the no_std step will be skipped");
+    let add = ["target", "add", BARE_TARGET];
+    if let Err(error) = ensure(ws, BARE_TARGET, &add, || has_target(ws, BARE_TARGET)) {
+        warn(&error);
+        println!("  warning: without {BARE_TARGET}, the no_std step will be skipped");
     }
     let install = [
         "toolchain",
@@ -76,14 +72,6 @@ fn optional(ws: &Workspace) {
 
 fn warn(error: &Error) {
     println!("  warning: {error}");
-}
-
-/// The bare target to build for, if any is installed.
-pub(crate) fn bare_target(ws: &Workspace) -> Option<&'static str> {
-    BARE_TARGETS
-        .iter()
-        .copied()
-        .find(|target| has_target(ws, target))
 }
 
 pub(crate) fn has_toolchain(ws: &Workspace, version: &str) -> bool {
@@ -112,7 +100,7 @@ fn ensure(ws: &Workspace, what: &str, rustup: &[&str], there: impl Fn() -> bool)
 }
 
 /// Whether the active toolchain has the target's `core`.
-fn has_target(ws: &Workspace, target: &str) -> bool {
+pub(crate) fn has_target(ws: &Workspace, target: &str) -> bool {
     let mut ask = sh::program(ws, "rustc");
     ask.args(["--print", "target-libdir", "--target", target]);
     sh::read(&mut ask).is_ok_and(|dir| Path::new(dir.trim()).is_dir())

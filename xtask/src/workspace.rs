@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::features::Features;
 use crate::{Result, sh};
 
 pub(crate) struct Workspace {
@@ -17,6 +18,9 @@ pub(crate) struct Member {
     pub(crate) name: String,
     /// Whether it goes to a package registry: `publish = false` says no.
     pub(crate) published: bool,
+    /// Whether others may depend on it: it is published and has a library.
+    pub(crate) library: bool,
+    pub(crate) features: Features,
 }
 
 impl Workspace {
@@ -61,9 +65,20 @@ fn parse(metadata: &str) -> Result<(Vec<Member>, String)> {
         let published = package["publish"]
             .as_array()
             .is_none_or(|to| !to.is_empty());
+        let has_library = package["targets"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|target| {
+                target["kind"]
+                    .as_array()
+                    .is_some_and(|kind| kind.contains(&"lib".into()))
+            });
         members.push(Member {
             name: name.to_owned(),
             published,
+            library: published && has_library,
+            features: serde_json::from_value(package["features"].clone())?,
         });
     }
     let msrv = msrv.ok_or("the workspace has no members")?.to_owned();
@@ -78,23 +93,32 @@ mod tests {
     fn metadata_is_understood() {
         let (members, msrv) = parse(
             r#"{"packages": [
-                {"name": "a", "rust_version": "1.88", "publish": null},
-                {"name": "b", "rust_version": "1.88", "publish": []}
+                {"name": "a", "rust_version": "1.88", "publish": null, "features": {"f": ["g"]},
+                    "targets": [{"kind": ["bin"]}, {"kind": ["lib"]}]},
+                {"name": "b", "rust_version": "1.88", "publish": [], "features": {},
+                    "targets": [{"kind": ["lib"]}]},
+                {"name": "c", "rust_version": "1.88", "publish": null, "features": {},
+                    "targets": [{"kind": ["bin"]}]}
             ]}"#,
         )
         .unwrap();
         assert_eq!(msrv, "1.88");
         let published: Vec<_> = members
             .iter()
-            .map(|m| (m.name.as_str(), m.published))
+            .map(|m| (m.name.as_str(), m.published, m.library))
             .collect();
-        assert_eq!(published, [("a", true), ("b", false)]);
+        assert_eq!(
+            published,
+            [("a", true, true), ("b", false, false), ("c", true, false)]
+        );
+        assert_eq!(members[0].features["f"], ["g"]);
     }
 
     #[test]
     fn one_msrv_for_all() {
         let two = r#"{"packages": [
-            {"name": "a", "rust_version": "1.88"}, {"name": "b", "rust_version": "1.90"}]}"#;
+            {"name": "a", "rust_version": "1.88", "features": {}},
+            {"name": "b", "rust_version": "1.90", "features": {}}]}"#;
         assert!(parse(two).is_err());
         assert!(parse(r#"{"packages": [{"name": "a", "rust_version": null}]}"#).is_err());
         assert!(parse(r#"{"packages": []}"#).is_err());

@@ -231,17 +231,20 @@ impl Geometry {
 
     /// Checks that the region can hold the queue.
     pub(crate) fn check_region(self, region: &Region) -> Result<Self, AttachError> {
-        let address = region.as_ptr().addr();
+        self.check_memory(region.as_ptr().addr(), region.len())
+    }
+
+    fn check_memory(self, address: usize, len: usize) -> Result<Self, AttachError> {
         if !self.is_bare() && !address.is_multiple_of(abi::HEADER_ALIGN) {
             return Err(AttachError::Misaligned {
                 address,
                 align: abi::HEADER_ALIGN,
             });
         }
-        if region.len() < self.bytes() {
+        if len < self.bytes() {
             return Err(AttachError::TooShort {
                 need: self.bytes(),
-                have: region.len(),
+                have: len,
             });
         }
         Ok(self)
@@ -249,7 +252,10 @@ impl Geometry {
 
     /// The geometry of a bare queue that fills its region.
     pub(crate) fn of_bare(region: &Region) -> Result<Self, AttachError> {
-        let len = region.len();
+        Self::of_bare_bytes(region.len())
+    }
+
+    fn of_bare_bytes(len: usize) -> Result<Self, AttachError> {
         if !len.is_multiple_of(abi::BARE_SLOT_BYTES) {
             return Err(AttachError::BareLength { len });
         }
@@ -294,6 +300,17 @@ pub(crate) fn check_header(region: &Region) -> Result<(Geometry, Features, u64),
         });
     }
     let image = read_header(region)?;
+    let (geometry, features) = check_image(&image, address, region.len())?;
+    let id = u64::from(image.queue_id[0]) | u64::from(image.queue_id[1]) << 32;
+    Ok((geometry, features, id))
+}
+
+/// Checks a private copy of the header against the rules, and against the memory it is to describe.
+fn check_image(
+    image: &HeaderImage,
+    address: usize,
+    len: usize,
+) -> Result<(Geometry, Features), AttachError> {
     if image.magic != abi::MAGIC {
         return Err(AttachError::BadMagic { found: image.magic });
     }
@@ -324,7 +341,9 @@ pub(crate) fn check_header(region: &Region) -> Result<(Geometry, Features, u64),
         slot_shift: SLOT_SHIFT,
     }
     .check_slots()?
-    .check_region(region)?;
-    let id = u64::from(image.queue_id[0]) | u64::from(image.queue_id[1]) << 32;
-    Ok((geometry, Features::from_bits_truncate(image.features), id))
+    .check_memory(address, len)?;
+    Ok((geometry, Features::from_bits_truncate(image.features)))
 }
+
+#[cfg(kani)]
+mod proofs;

@@ -19,8 +19,8 @@ pub use wait::WaitError;
 const LOCK_WORDS: usize = (MAX_SLOTS / usize::BITS) as usize;
 const GROUPS: usize = (MAX_SLOTS / GROUP_SLOTS) as usize;
 
-/// Names every [`DeviceQueue`] of the process, so that a ticket fits the one that gave it out. An
-/// address would not do: the next queue may get the same memory.
+/// Names every [`DeviceQueue`] of the process, so that a reservation or a ticket fits the one that
+/// gave it out. An address would not do: the next queue may get the same memory.
 static NEXT_IDENTITY: AtomicUsize = AtomicUsize::new(0);
 
 /// Every slot is in use.
@@ -29,6 +29,50 @@ static NEXT_IDENTITY: AtomicUsize = AtomicUsize::new(0);
 pub struct QueueFull {
     /// Slots of the queue.
     pub slots: u32,
+}
+
+/// The one right to publish in a slot that is free.
+///
+/// Where it matters which slot a request gets, say because each has a buffer of its own, a lane
+/// reserves first, fills the buffer, and publishes then. [`DeviceQueue::submit`] does both at once.
+///
+/// ```
+/// use vyre_ioq::{Queue, QueueLayout, Request};
+///
+/// let (_host, device) = Queue::anonymous(QueueLayout::with_slots(2))?;
+/// let reservation = device.reserve()?;
+/// assert_eq!(reservation.slot(), 0);
+/// let ticket = device.publish(reservation, &Request::fence());
+/// assert_eq!(ticket.slot(), 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// It is good for one request; the slot is the host's from then on:
+///
+/// ```compile_fail,E0382
+/// use vyre_ioq::{Queue, QueueLayout, Request};
+///
+/// let (_host, device) = Queue::anonymous(QueueLayout::with_slots(2))?;
+/// let reservation = device.reserve()?;
+/// let ticket = device.publish(reservation, &Request::fence());
+/// let again = device.publish(reservation, &Request::fence());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A reservation that is dropped takes its slot out of use for the life of the [`DeviceQueue`]; one
+/// that is not needed goes to [`DeviceQueue::unreserve`].
+#[derive(Debug)]
+#[must_use = "a dropped reservation loses its slot"]
+pub struct Reservation {
+    slot: u32,
+    queue: usize,
+}
+
+impl Reservation {
+    /// The slot that a request will be published in.
+    pub const fn slot(&self) -> u32 {
+        self.slot
+    }
 }
 
 /// The one right to poll and to recycle a slot that holds a request.
@@ -147,9 +191,8 @@ impl DeviceQueue {
     /// # Errors
     /// [`QueueFull`] if every slot is in use.
     pub fn submit(&self, request: Request) -> Result<Ticket, QueueFull> {
-        let ticket = self.reserve()?;
-        self.publish(&ticket, &request);
-        Ok(ticket)
+        let reservation = self.reserve()?;
+        Ok(self.publish(reservation, &request))
     }
 
     /// Looks at a request: its outcome, once there is one.
@@ -162,7 +205,7 @@ impl DeviceQueue {
     /// If the ticket is another queue's.
     #[inline]
     pub fn poll(&self, ticket: &Ticket) -> Option<Outcome> {
-        self.assert_ours(ticket);
+        self.assert_ours(ticket.queue);
         let words = self.region.words::<8>(self.geometry.slot_word(ticket.slot));
         let ok = match words.load(word::STATUS, Ordering::Acquire) {
             status::OK => true,
@@ -203,7 +246,7 @@ impl DeviceQueue {
     ///
     /// # Errors
     /// [`QueueFull`] if there is none.
-    pub fn reserve(&self) -> Result<Ticket, QueueFull> {
+    pub fn reserve(&self) -> Result<Reservation, QueueFull> {
         let slots = self.geometry.slots();
         for (group, lock) in (0..slots.div_ceil(usize::BITS)).zip(&self.locks) {
             let first = group * usize::BITS;
@@ -222,7 +265,7 @@ impl DeviceQueue {
                 }
                 if self.is_free(first + bit) {
                     self.mark_in_use(first + bit);
-                    return Ok(Ticket {
+                    return Ok(Reservation {
                         slot: first + bit,
                         queue: self.identity,
                     });
@@ -234,20 +277,32 @@ impl DeviceQueue {
         Err(QueueFull { slots })
     }
 
-    /// Publishes a request in a reserved slot. The status goes last, with release: it pairs with
-    /// the acquire of [`HostQueue::claim_published`](crate::HostQueue::claim_published), and
-    /// everything that the device wrote before, the bytes for a WRITE included, is the host's to
-    /// see.
+    /// Gives back a reserved slot in which nothing is to be published after all.
+    ///
+    /// # Panics
+    /// If the reservation is another queue's.
+    #[allow(clippy::needless_pass_by_value)] // It is used up.
+    pub fn unreserve(&self, reservation: Reservation) {
+        self.assert_ours(reservation.queue);
+        self.unlock(reservation.slot);
+    }
+
+    /// Publishes a request in a reserved slot; the ticket is the right to its outcome. The status
+    /// goes last, with release: it pairs with the acquire of
+    /// [`HostQueue::claim_published`](crate::HostQueue::claim_published), and everything that the
+    /// device wrote before, the bytes for a WRITE included, is the host's to see.
     ///
     /// In a bare queue, whose slots have no room for them, the buffer offset, flags and deadline
     /// are left out.
     ///
     /// # Panics
-    /// If the ticket is another queue's.
+    /// If the reservation is another queue's.
     #[inline]
-    pub fn publish(&self, ticket: &Ticket, request: &Request) {
-        self.assert_ours(ticket);
-        let first = self.geometry.slot_word(ticket.slot);
+    #[allow(clippy::needless_pass_by_value)] // It is used up.
+    pub fn publish(&self, reservation: Reservation, request: &Request) -> Ticket {
+        let Reservation { slot, queue } = reservation;
+        self.assert_ours(queue);
+        let first = self.geometry.slot_word(slot);
         let image: [u32; 16] = bytemuck::cast(request.encode());
         if !self.geometry.is_bare() {
             let words = self.region.words::<16>(first);
@@ -262,6 +317,7 @@ impl DeviceQueue {
             }
         }
         words.store(word::STATUS, status::PUBLISHED, Ordering::Release);
+        Ticket { slot, queue }
     }
 
     /// Whether a slot that was just locked can be used. Not so, if it still holds a request of an
@@ -300,10 +356,10 @@ impl DeviceQueue {
     }
 
     #[inline]
-    fn assert_ours(&self, ticket: &Ticket) {
+    fn assert_ours(&self, queue: usize) {
         assert_eq!(
-            ticket.queue, self.identity,
-            "the ticket belongs to another queue"
+            queue, self.identity,
+            "the slot was reserved in another queue"
         );
     }
 }

@@ -25,7 +25,7 @@ mod queue;
 pub use attach::{AttachError, Geometry, QueueLayout};
 #[cfg(feature = "std")]
 pub use device::WaitError;
-pub use device::{DeviceQueue, Outcome, QueueFull, Ticket};
+pub use device::{DeviceQueue, Outcome, QueueFull, Reservation, Ticket};
 pub use errno::Errno;
 pub use header::{Features, LoopState};
 pub use host::{Claim, Claimed, Groups, HostFaults, HostQueue, NotOwed};

@@ -246,8 +246,20 @@ impl Request {
         self
     }
 
-    /// The words of the request, status EMPTY.
-    pub(crate) const fn encode(&self) -> SlotImage {
+    /// The words of the request, for whoever lays them into a slot by other means than a
+    /// [`DeviceQueue`](crate::DeviceQueue). The status is EMPTY: PUBLISHED is stored last, with
+    /// release.
+    ///
+    /// ```
+    /// use vyre_ioq::{FileHandle, Request};
+    ///
+    /// let request = Request::prefetch(FileHandle::from_raw(3), 1 << 32, 4096).tag(9);
+    /// let image = request.encode();
+    /// assert_eq!((image.op, image.destination, image.file_offset_high), (5, 3, 1));
+    /// assert_eq!(Request::decode(&image), Ok(request));
+    /// ```
+    #[must_use]
+    pub const fn encode(&self) -> SlotImage {
         SlotImage {
             op: self.op as u32,
             source: self.source,
@@ -322,3 +334,6 @@ impl DecodeError {
         Errno::EINVAL
     }
 }
+
+#[cfg(kani)]
+mod proofs;

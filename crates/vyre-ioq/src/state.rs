@@ -193,6 +193,9 @@ pub(crate) const fn is_in_order(word: u32) -> bool {
     word & !STATES == 0
 }
 
+#[cfg(kani)]
+mod proofs;
+
 #[cfg(test)]
 mod tests {
     use super::*;

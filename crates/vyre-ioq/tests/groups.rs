@@ -36,9 +36,9 @@ fn marks(memory: &Memory) -> Vec<u32> {
 fn a_group_is_marked_before_its_first_slot_is_handed_out() {
     let (memory, _host) = memory(4 * GROUP_SLOTS);
     let device = DeviceQueue::attach(memory.region()).expect("a queue");
-    let mut tickets = Vec::new();
+    let mut reservations = Vec::new();
     for slot in 0..4 * GROUP_SLOTS {
-        tickets.push(device.reserve().expect("a free slot"));
+        reservations.push(device.reserve().expect("a free slot"));
         let groups: Vec<u32> = (1..=slot / GROUP_SLOTS).collect();
         assert_eq!(marks(&memory), groups, "slot {slot}");
     }

@@ -71,16 +71,16 @@ fn one_lane(device: &DeviceQueue, buffers: &[Plain], gone: &AtomicBool, tags: Ra
         assert!(Instant::now() < give_up, "no slot or no outcome");
     };
     for tag in tags {
-        let ticket = loop {
+        let reservation = loop {
             check();
             match device.reserve() {
-                Ok(ticket) => break ticket,
+                Ok(reservation) => break reservation,
                 Err(_) => thread::yield_now(),
             }
         };
-        let buffer = &buffers[ticket.slot() as usize];
+        let buffer = &buffers[reservation.slot() as usize];
         buffer.set(tag);
-        device.publish(&ticket, &write(tag));
+        let ticket = device.publish(reservation, &write(tag));
         while device.poll(&ticket).is_none() {
             check();
             thread::yield_now();

@@ -145,6 +145,7 @@ fn any_slot() -> impl Strategy<Value = u32> {
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         4 => Just(Action::Reserve),
+        1 => any::<Pick>().prop_map(Action::Unreserve),
         6 => (any::<Pick>(), any::<u64>()).prop_map(|(pick, seed)| Action::Publish(pick, seed)),
         2 => any::<Pick>().prop_map(Action::Poll),
         4 => any::<Pick>().prop_map(Action::Take),
@@ -260,9 +261,17 @@ fn flags_belong_to_operations() {
     }
 }
 
-/// Where a slot is before an action: the word in it, whether the host owes it an outcome, whether
-/// the device holds it.
-type Place = (&'static str, bool, bool);
+/// What the device holds of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Hold {
+    Nothing,
+    Reservation,
+    Ticket,
+}
+
+/// Where a slot is before an action: the word in it, whether the host owes it an outcome, what the
+/// device holds of it.
+type Place = (&'static str, bool, Hold);
 
 /// A queue of two slots, the first in every place that there is. The second is free: a sweep over
 /// both must look at it, and still leave the first alone where it is owed.
@@ -276,16 +285,20 @@ fn places() -> Vec<(Place, impl Fn(bool) -> World)> {
         ("ERROR", ERROR, 0),
         ("unknown", 0x77, 0),
     ];
-    let ends = [(false, false), (false, true), (true, false), (true, true)];
+    let holds = [Hold::Nothing, Hold::Reservation, Hold::Ticket];
+    let ends = [false, true].map(|owed| holds.map(|hold| (owed, hold)));
     words
         .into_iter()
-        .flat_map(|word| ends.map(|ends| (word, ends)))
-        .map(|((name, status, op), (owed, held))| {
-            let place = (name, owed, held);
+        .flat_map(|word| ends.into_iter().flatten().map(move |ends| (word, ends)))
+        .map(|((name, status, op), (owed, hold))| {
+            let place = (name, owed, hold);
             let make = move |bare| {
                 let mut world = World::new(2, bare);
-                if held {
+                if hold != Hold::Nothing {
                     world.act(&Action::Reserve);
+                }
+                if hold == Hold::Ticket {
+                    world.act(&Action::Publish(0, 0));
                 }
                 if owed {
                     world.act(&Action::Store(0, 6, PUBLISHED));
@@ -294,7 +307,7 @@ fn places() -> Vec<(Place, impl Fn(bool) -> World)> {
                 world.act(&Action::Store(0, 0, op));
                 world.act(&Action::Store(0, 6, status));
                 assert_eq!(world.model.owed.contains_key(&0), owed);
-                assert_eq!(world.model.locked.contains(&0), held);
+                assert_eq!(world.model.locked.contains(&0), hold != Hold::Nothing);
                 assert_eq!(world.model.status(0), status);
                 world
             };
@@ -308,6 +321,7 @@ fn every_action() -> Vec<(&'static str, Action)> {
     let (ok, error) = (Ok(9), Err(Errno::EIO));
     let mut actions = vec![
         ("reserve", Action::Reserve),
+        ("unreserve", Action::Unreserve(0)),
         ("publish", Action::Publish(0, 0)),
         ("publish a fence", Action::Publish(0, 2)),
         ("poll", Action::Poll(0)),

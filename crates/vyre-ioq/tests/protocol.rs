@@ -12,10 +12,10 @@ use std::thread;
 use std::time::Duration;
 
 use common::{Memory, SetOnDrop, WORD};
-use vyre_ioq::abi::word;
+use vyre_ioq::abi::{status, word};
 use vyre_ioq::{
     BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Queue, QueueFull,
-    QueueLayout, Request, Ticket, WaitError,
+    QueueLayout, Request, Reservation, Ticket, WaitError,
 };
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -90,6 +90,22 @@ fn a_queue_is_as_deep_as_it_has_slots() {
 }
 
 #[test]
+fn a_reservation_that_is_given_back_is_free_again() {
+    for layout in [QueueLayout::with_slots(2), QueueLayout::bare(2)] {
+        let (mut host, device) = Queue::anonymous(layout).expect("memory");
+        let [first, second] = [(); 2].map(|()| device.reserve().expect("free"));
+        assert_eq!((first.slot(), second.slot()), (0, 1));
+        device.unreserve(first);
+        assert_eq!(claim(&mut host), [], "nothing was published");
+        let ticket = device.submit(read(0)).expect("given back");
+        assert_eq!(ticket.slot(), 0);
+        assert_eq!(device.reserve().err(), Some(QueueFull { slots: 2 }));
+        assert_eq!(device.publish(second, &read(1)).slot(), 1);
+        assert_eq!(claim(&mut host), [0, 1]);
+    }
+}
+
+#[test]
 fn slots_are_used_again_on_every_lap() {
     for layout in [QueueLayout::with_slots(3), QueueLayout::bare(3)] {
         let (mut host, device) = Queue::anonymous(layout).expect("memory");
@@ -141,13 +157,15 @@ fn a_slot_that_is_owed_nothing_is_not_completed() {
 }
 
 #[test]
-fn a_ticket_of_another_queue_panics() {
+fn a_ticket_or_a_reservation_of_another_queue_panics() {
     let (_host, device) = queue(1);
-    let (_other_host, other) = queue(1);
+    let (_other_host, other) = queue(3);
     let ticket = other.submit(read(0)).expect("free");
-    let ours = "the ticket belongs to another queue";
+    let ours = "the slot was reserved in another queue";
     assert!(panics(|| device.poll(&ticket)).contains(ours));
-    assert!(panics(|| device.publish(&ticket, &read(0))).contains(ours));
+    let [reserved, spare] = [(); 2].map(|()| other.reserve().expect("free"));
+    assert!(panics(|| device.publish(reserved, &read(0))).contains(ours));
+    assert!(panics(|| device.unreserve(spare)).contains(ours));
     let ticket = other
         .wait_for(ticket, Duration::ZERO)
         .expect_err("unserved")
@@ -166,7 +184,7 @@ fn a_ticket_of_a_dead_device_end_panics_on_the_next_one_of_the_same_memory() {
     let second = DeviceQueue::attach(memory.region()).expect("a header");
     let text = panics(|| second.take(ticket));
     assert!(
-        text.contains("the ticket belongs to another queue"),
+        text.contains("the slot was reserved in another queue"),
         "{text}"
     );
 }
@@ -368,12 +386,12 @@ fn leftovers_of_a_dead_device_end_are_reused_once_they_are_served() {
         };
         let device = device.expect("fit");
         let held = [(); 4].map(|()| device.reserve().expect("free"));
-        assert_eq!(held.each_ref().map(Ticket::slot), [2, 3, 4, 5]);
+        assert_eq!(held.each_ref().map(Reservation::slot), [2, 3, 4, 5]);
         assert_eq!(device.reserve().err(), Some(QueueFull { slots: 6 }));
-        for ticket in &held {
+        for slot in 2..6 {
             assert_eq!(
-                device.poll(ticket),
-                None,
+                memory.load(first + slot * stride + word::STATUS),
+                status::EMPTY,
                 "an outcome of the dead is thrown away"
             );
         }

@@ -33,6 +33,8 @@ struct Page([AtomicU32; PAGE_WORDS]);
 #[derive(Clone)]
 pub(crate) struct Slots {
     pages: Arc<[Page]>,
+    /// Word at which the queue begins, its bytes, and the word at which its slots begin.
+    start: usize,
     len: usize,
     first: usize,
     stride: usize,
@@ -49,15 +51,26 @@ impl Slots {
 
     /// A bare queue, as a vyre 0.7 device makes one.
     pub(crate) fn bare(slots: usize) -> (Self, HostQueue, DeviceQueue) {
-        let memory = Self::new(slots * 8 * WORD, 0, 8);
+        Self::bare_at(0, slots)
+    }
+
+    /// The same, `start` words after a page boundary.
+    pub(crate) fn bare_at(start: usize, slots: usize) -> (Self, HostQueue, DeviceQueue) {
+        assert!(start < PAGE_WORDS);
+        let memory = Self {
+            start,
+            ..Self::new(slots * 8 * WORD, start, 8)
+        };
         let host = HostQueue::attach_bare(memory.region()).expect("fits");
         let device = DeviceQueue::attach_bare(memory.region()).expect("fits");
         (memory, host, device)
     }
 
     pub(crate) fn new(len: usize, first: usize, stride: usize) -> Self {
-        let pages = len.div_ceil(WORD * PAGE_WORDS).max(1);
+        // Room for a queue that begins a little later, and for the word behind it.
+        let pages = (len + HEADER_BYTES).div_ceil(WORD * PAGE_WORDS);
         Self {
+            start: 0,
             pages: (0..pages)
                 .map(|_| Page([const { AtomicU32::new(0) }; PAGE_WORDS]))
                 .collect(),
@@ -69,9 +82,14 @@ impl Slots {
 
     pub(crate) fn region(&self) -> Region {
         let pages: *const Page = self.pages.as_ptr();
-        let base = NonNull::new(pages.cast::<u8>().cast_mut()).expect("an allocation");
+        let base = pages
+            .cast::<u8>()
+            .cast_mut()
+            .wrapping_add(self.start * WORD);
+        let base = NonNull::new(base).expect("an allocation");
         // SAFETY: the bytes are atomics inside the pages, which live as long as the `Arc` handed
-        // over and do not move with it; `len` was rounded up to whole pages.
+        // over and do not move with it; they hold `len` bytes and a page, and `start` is inside the
+        // first.
         unsafe { Region::from_owner(base, self.len, Arc::clone(&self.pages)) }.expect("aligned")
     }
 
@@ -109,6 +127,19 @@ impl Slots {
             status::ERROR => Some(Err(Errno::from_raw(self.load(slot, word::COUNT)))),
             _ => None,
         }
+    }
+
+    /// The bytes of a bare slot, as they lie in memory.
+    pub(crate) fn bare_bytes(&self, slot: u32) -> [u8; 32] {
+        core::array::from_fn(|byte| {
+            let word = self.word(slot, byte / WORD).load(Ordering::Acquire);
+            word.to_ne_bytes()[byte % WORD]
+        })
+    }
+
+    /// The words just before and just behind a queue that does not begin with a page: not its own.
+    pub(crate) fn neighbours(&self) -> [&AtomicU32; 2] {
+        [self.start - 1, self.start + self.len / WORD].map(|word| self.at(word))
     }
 
     fn word(&self, slot: u32, word: usize) -> &AtomicU32 {

@@ -197,11 +197,11 @@ impl World {
         if self.published.len() == HONEST as usize {
             return;
         }
-        let ticket = self.device.reserve().expect("a slot of the honest");
-        assert!(ticket.slot() < HONEST);
+        let reservation = self.device.reserve().expect("a slot of the honest");
+        assert!(reservation.slot() < HONEST);
         let id = self.next;
         self.next += 1;
-        let base = ticket.slot() as usize * PIECE;
+        let base = reservation.slot() as usize * PIECE;
         let place = u64::from(id) * PIECE as u64;
         request.tag = id;
         match request.op {
@@ -228,7 +228,7 @@ impl World {
             .filter(precedes)
             .map(|other| other.id)
             .collect();
-        self.device.publish(&ticket, &request);
+        let ticket = self.device.publish(reservation, &request);
         self.places.insert(id, ticket.slot());
         self.published.push(Published {
             id,

@@ -76,6 +76,10 @@ impl Model {
         Some(free)
     }
 
+    pub(crate) fn unreserve(&mut self, slot: u32) {
+        self.locked.remove(&slot);
+    }
+
     pub(crate) fn publish(&mut self, slot: u32, request: &Request) {
         let words = words_of(request);
         let carried = if self.bare { 8 } else { 16 };

@@ -5,7 +5,7 @@ use std::ops::Range;
 use vyre_ioq::abi::{GROUP_SLOTS, header_word};
 use vyre_ioq::{
     BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Outcome, QueueLayout,
-    Request, Ticket,
+    Request, Reservation, Ticket,
 };
 
 use super::{Answer, ERROR, Faults, Model, OK};
@@ -19,6 +19,8 @@ pub(crate) type Pick = u16;
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     Reserve,
+    /// Gives back a slot that is reserved and not yet published.
+    Unreserve(Pick),
     /// Publishes in a slot that is reserved and not yet published.
     Publish(Pick, u64),
     Poll(Pick),
@@ -37,11 +39,11 @@ pub(crate) enum Action {
     Published,
 }
 
-/// A slot that an honest device holds.
+/// A slot in which an honest device has published.
 struct Held {
     ticket: Ticket,
     /// The request that was published there, and whether a hostile store has hit the slot since.
-    published: Option<Request>,
+    request: Request,
     disturbed: bool,
     /// How often the host claimed it, and what it answered.
     claims: u32,
@@ -54,6 +56,7 @@ pub(crate) struct World {
     host: HostQueue,
     device: DeviceQueue,
     pub(crate) model: Model,
+    reserved: Vec<Reservation>,
     held: Vec<Held>,
     serial: u32,
     acts: u32,
@@ -90,6 +93,7 @@ impl World {
             host,
             device,
             model: Model::new(slots, bare),
+            reserved: Vec::new(),
             held: Vec::new(),
             serial: 0,
             acts: 0,
@@ -129,10 +133,10 @@ impl World {
         self.compare_slots(&Action::Published);
         self.host.set_state(LoopState::Stopped);
         for held in std::mem::take(&mut self.held) {
-            if held.disturbed || held.published.is_none() {
+            if held.disturbed {
                 continue;
             }
-            let request = held.published.expect("published");
+            let request = held.request;
             assert_eq!(held.claims, 1, "{request:?} was claimed once");
             let answer = held.answer.expect("answered");
             let outcome = self.device.take(held.ticket).expect("an outcome");
@@ -144,6 +148,7 @@ impl World {
     fn act_unchecked(&mut self, action: &Action) -> bool {
         match action {
             Action::Reserve => self.reserve(),
+            Action::Unreserve(pick) => self.unreserve(*pick),
             Action::Publish(pick, seed) => self.publish(*pick, *seed),
             Action::Poll(pick) => self.poll(*pick),
             Action::Take(pick) => self.take(*pick),
@@ -179,40 +184,43 @@ impl World {
     fn reserve(&mut self) {
         let slots = self.model.slots.len() as u32;
         match (self.device.reserve(), self.model.reserve()) {
-            (Ok(ticket), Some(slot)) => {
-                assert_eq!(ticket.slot(), slot);
-                self.held.push(Held {
-                    ticket,
-                    published: None,
-                    disturbed: false,
-                    claims: 0,
-                    answer: None,
-                });
+            (Ok(reservation), Some(slot)) => {
+                assert_eq!(reservation.slot(), slot);
+                self.reserved.push(reservation);
             }
             (Err(full), None) => assert_eq!(full.slots, slots),
             (real, model) => panic!("reserved {real:?}, the model {model:?}"),
         }
     }
 
+    fn unreserve(&mut self, pick: Pick) {
+        if let Some(pick) = picked(pick, self.reserved.len()) {
+            let reservation = self.reserved.swap_remove(pick);
+            self.model.unreserve(reservation.slot());
+            self.device.unreserve(reservation);
+        }
+    }
+
     fn publish(&mut self, pick: Pick, seed: u64) {
-        let tag = self.serial;
-        let mut unpublished: Vec<_> = self
-            .held
-            .iter_mut()
-            .filter(|held| held.published.is_none())
-            .collect();
-        let Some(pick) = picked(pick, unpublished.len()) else {
+        let Some(pick) = picked(pick, self.reserved.len()) else {
             return;
         };
-        let held = &mut unpublished[pick];
-        let request = some_request(seed, self.model.bare).tag(tag);
-        self.device.publish(&held.ticket, &request);
-        self.model.publish(held.ticket.slot(), &request);
-        held.published = Some(request);
+        let reservation = self.reserved.swap_remove(pick);
+        let slot = reservation.slot();
+        let request = some_request(seed, self.model.bare).tag(self.serial);
+        let ticket = self.device.publish(reservation, &request);
+        assert_eq!(ticket.slot(), slot);
+        self.model.publish(slot, &request);
         self.serial += 1;
-        // Until it is published, nobody relies on what a reserved slot holds; but the host may have
-        // claimed there what a hostile store pretended.
-        held.disturbed = self.model.owed.contains_key(&held.ticket.slot());
+        self.held.push(Held {
+            ticket,
+            request,
+            // Until it is published, nobody relies on what a reserved slot holds; but the host may
+            // have claimed there what a hostile store pretended.
+            disturbed: self.model.owed.contains_key(&slot),
+            claims: 0,
+            answer: None,
+        });
     }
 
     fn poll(&mut self, pick: Pick) {
@@ -233,7 +241,8 @@ impl World {
         match (self.device.take(held.ticket), self.model.take(slot)) {
             (Ok(outcome), Some(expected)) => {
                 assert_eq!(said(&outcome), expected);
-                if let (Some(request), false) = (held.published, held.disturbed) {
+                if !held.disturbed {
+                    let request = held.request;
                     assert_eq!(held.claims, 1, "{request:?} was claimed once");
                     assert_eq!(expected, (request.tag, held.answer.expect("answered")));
                 }
@@ -274,11 +283,8 @@ impl World {
             let Some(held) = held.filter(|held| !held.disturbed) else {
                 continue;
             };
-            let request = held
-                .published
-                .expect("only a store could have published it");
             let decoded = Request::decode(&bytemuck::cast(image)).expect("honest");
-            assert_eq!(decoded, request, "torn or changed");
+            assert_eq!(decoded, held.request, "torn or changed");
             held.claims += 1;
         }
     }

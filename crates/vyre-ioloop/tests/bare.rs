@@ -1,0 +1,240 @@
+//! The queue of vyre 0.7, served: every length, every alignment, and every byte of a slot in every
+//! state. What is written here is what devices of that version rely on.
+
+mod common;
+
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering;
+
+use common::{Slots, contents, eventually, file_of, memory, pattern, ring};
+use vyre_ioloop::{BufferTable, Engine, FileTable, Rights};
+use vyre_ioq::abi::status;
+use vyre_ioq::{BufferHandle, DeviceQueue, FileHandle, Request, Ticket};
+use vyre_uring::{Buffer, Ring};
+
+const FILE: FileHandle = FileHandle::from_raw(0x07);
+const POOL: BufferHandle = BufferHandle::from_raw(0x09);
+const MOST: usize = 64;
+/// Words of a line of the cache: alignments beyond it change nothing.
+const LINE: usize = 16;
+/// Bytes that each slot of the longest queue reads.
+const PIECE: usize = 40;
+/// What lies around a queue.
+const GUARD: u32 = 0xdead_beef;
+
+struct Queue {
+    slots: Slots,
+    device: DeviceQueue,
+    tickets: Vec<Ticket>,
+}
+
+/// Every length at some alignment, and every alignment at three lengths.
+fn shapes() -> Vec<(usize, usize)> {
+    let lengths = (1..=MOST).map(|slots| (1 + slots % LINE, slots));
+    let alignments = (1..=LINE).flat_map(|start| [1, 3, MOST].map(|slots| (start, slots)));
+    lengths.chain(alignments).collect()
+}
+
+#[test]
+fn every_length_and_every_alignment_is_served() {
+    let bytes = pattern(1, MOST * PIECE);
+    let pool = memory(MOST * PIECE);
+    let (mut files, mut buffers) = (FileTable::new(), BufferTable::new());
+    let file = files.insert(file_of(&bytes), Rights::READ).expect("fits");
+    let pages = buffers.insert_pages(pool.clone(), PIECE as u64, Rights::WRITE);
+    let pages = pages.expect("fit");
+    let (mut queues, mut hosts) = (Vec::new(), Vec::new());
+    for (start, count) in shapes() {
+        let (slots, host, device) = Slots::bare_at(start, count);
+        for word in slots.neighbours() {
+            word.store(GUARD, Ordering::Relaxed);
+        }
+        assert_eq!(host.geometry().slots() as usize, count);
+        assert_eq!(slots.region().as_ptr().addr() % 64, start % LINE * 4);
+        hosts.push(host);
+        queues.push(Queue {
+            slots,
+            device,
+            tickets: Vec::new(),
+        });
+    }
+    let mut engine = Engine::new(ring(64), files, buffers, hosts).expect("accepted");
+    for (queue, (start, count)) in queues.iter_mut().zip(shapes()) {
+        let clean = vec![0; MOST * PIECE];
+        pool.write_at(0, &clean).expect("inside");
+        for (slot, &page) in pages.iter().enumerate().take(count) {
+            let read = Request::read(file, (slot * PIECE) as u64, PIECE as u32).into(page, 0);
+            let ticket = queue.device.submit(read.tag(slot as u32)).expect("free");
+            assert_eq!(ticket.slot() as usize, slot);
+            queue.tickets.push(ticket);
+        }
+        assert!(queue.device.reserve().is_err(), "{count} slots, no more");
+        let tickets = &queue.tickets;
+        eventually("the reads", || {
+            let _ = engine.step();
+            tickets
+                .iter()
+                .all(|ticket| queue.device.poll(ticket).is_some())
+        });
+        for (slot, ticket) in queue.tickets.drain(..).enumerate() {
+            let outcome = queue.device.take(ticket).expect("polled before");
+            assert_eq!(
+                (outcome.tag, outcome.bytes()),
+                (slot as u32, Ok(PIECE as u32))
+            );
+        }
+        let (read, rest) = (count * PIECE, (MOST - count) * PIECE);
+        assert!(contents(&pool, 0, read) == bytes[..read], "{count} slots");
+        assert_eq!(contents(&pool, read, rest), clean[read..], "the rest");
+        for word in queue.slots.neighbours() {
+            let word = word.load(Ordering::Relaxed);
+            assert_eq!(word, GUARD, "{count} slots, {start} words after a page");
+        }
+    }
+    assert_eq!(engine.in_flight(), 0);
+}
+
+/// A file whose bytes are past 4 GiB, one buffer, and a queue of three slots of which the middle
+/// one is used.
+struct World {
+    slots: Slots,
+    engine: Engine<Ring>,
+    pool: Buffer,
+}
+
+const SLOT: u32 = 1;
+const PLACE: u64 = 0x1_2345_6789;
+/// What the file holds there, to its end.
+const HELD: u32 = 300;
+
+impl World {
+    fn new() -> Self {
+        let file = file_of(&[]);
+        file.write_all_at(&pattern(3, HELD as usize), PLACE)
+            .expect("a sparse file");
+        let pool = memory(512);
+        let (mut files, mut buffers) = (FileTable::new(), BufferTable::new());
+        files
+            .insert_at(FILE, file, 0..1 << 40, Rights::all())
+            .expect("fits");
+        buffers
+            .insert_at(POOL, pool.clone(), 0..512, Rights::all())
+            .expect("fits");
+        let (slots, host, _device) = Slots::bare_at(3, 3);
+        let engine = Engine::new(ring(8), files, buffers, vec![host]).expect("accepted");
+        Self {
+            slots,
+            engine,
+            pool,
+        }
+    }
+
+    /// Publishes as a device of that version does, word by word, has it served step by step, and
+    /// compares all 32 bytes before and after each.
+    fn goes(&mut self, words: [u32; 8], published: [u8; 32], outcome: u8, count: u32) {
+        let with = |status: u8, count: [u8; 4]| {
+            let mut bytes = published;
+            bytes[20..24].copy_from_slice(&count);
+            bytes[24] = status;
+            bytes
+        };
+        let asked = words[5].to_le_bytes();
+        for (word, value) in words.into_iter().enumerate() {
+            self.slots.store(SLOT, word, value);
+        }
+        self.check("EMPTY", with(0x00, asked));
+        let _ = self.engine.step();
+        self.check("EMPTY, and looked at", with(0x00, asked));
+        self.slots.store(SLOT, 6, status::PUBLISHED);
+        self.check("PUBLISHED", with(0x01, asked));
+        assert_eq!(published, with(0x01, asked), "the bytes given are those");
+        // What the kernel has done in this step is reaped in the next.
+        let progress = self.engine.step();
+        assert_eq!(progress.claimed, 1);
+        if outcome == 0x10 {
+            self.check("CLAIMED", with(0x02, asked));
+        }
+        eventually("the outcome", || {
+            let _ = self.engine.step();
+            self.slots.outcome(SLOT).is_some()
+        });
+        let answered = with(outcome, count.to_le_bytes());
+        self.check("answered", answered);
+        self.slots.store(SLOT, 6, status::EMPTY);
+        let _ = self.engine.step();
+        self.check("EMPTY again", with(0x00, count.to_le_bytes()));
+    }
+
+    fn check(&self, state: &str, expected: [u8; 32]) {
+        assert_eq!(self.slots.bare_bytes(SLOT), expected, "{state}");
+        for other in [0, 2] {
+            assert_eq!(self.slots.bare_bytes(other), [0; 32], "{state}: {other}");
+        }
+    }
+}
+
+#[test]
+#[rustfmt::skip]
+fn a_read_has_its_bytes_in_every_state() {
+    let mut world = World::new();
+    world.goes(
+        [1, 0x07, 0x09, 0x2345_6789, 1, 512, 0, 0x4433_2211],
+        [
+            0x01, 0, 0, 0,           0x07, 0, 0, 0,  0x09, 0, 0, 0,  0x89, 0x67, 0x45, 0x23,
+            0x01, 0, 0, 0,           0, 0x02, 0, 0,  0x01, 0, 0, 0,  0x11, 0x22, 0x33, 0x44,
+        ],
+        0x10, HELD,
+    );
+    let mut arrived = pattern(3, HELD as usize);
+    arrived.resize(512, 0);
+    assert_eq!(contents(&world.pool, 0, 512), arrived);
+}
+
+#[test]
+#[rustfmt::skip]
+fn a_write_has_its_bytes_in_every_state() {
+    let mut world = World::new();
+    world.pool.write_at(0, &pattern(4, 512)).expect("inside");
+    world.goes(
+        [2, 0x09, 0x07, 0x2345_6789, 2, 511, 0, 1],
+        [
+            0x02, 0, 0, 0,  0x09, 0, 0, 0,     0x07, 0, 0, 0,  0x89, 0x67, 0x45, 0x23,
+            0x02, 0, 0, 0,  0xff, 0x01, 0, 0,  0x01, 0, 0, 0,  0x01, 0, 0, 0,
+        ],
+        0x10, 511,
+    );
+    world.pool.write_at(0, &[0; 512]).expect("inside");
+    world.goes(
+        [1, 0x07, 0x09, 0x2345_6789, 2, 512, 0, 2],
+        [
+            0x01, 0, 0, 0,  0x07, 0, 0, 0,  0x09, 0, 0, 0,  0x89, 0x67, 0x45, 0x23,
+            0x02, 0, 0, 0,  0, 0x02, 0, 0,  0x01, 0, 0, 0,  0x02, 0, 0, 0,
+        ],
+        0x10, 511,
+    );
+    assert_eq!(contents(&world.pool, 0, 511), pattern(4, 511));
+}
+
+#[test]
+#[rustfmt::skip]
+fn an_error_has_its_bytes_in_every_state() {
+    let mut world = World::new();
+    // A handle that nobody gave out, and an operation that nobody knows.
+    world.goes(
+        [1, 0x08, 0x09, 0, 0, 512, 0, u32::MAX],
+        [
+            0x01, 0, 0, 0,  0x08, 0, 0, 0,  0x09, 0, 0, 0,  0, 0, 0, 0,
+            0, 0, 0, 0,     0, 0x02, 0, 0,  0x01, 0, 0, 0,  0xff, 0xff, 0xff, 0xff,
+        ],
+        0x11, 9,
+    );
+    world.goes(
+        [0xaa, 0, 0, 0, 0, 512, 0, 0],
+        [
+            0xaa, 0, 0, 0,  0, 0, 0, 0,     0, 0, 0, 0,     0, 0, 0, 0,
+            0, 0, 0, 0,     0, 0x02, 0, 0,  0x01, 0, 0, 0,  0, 0, 0, 0,
+        ],
+        0x11, 22,
+    );
+    assert_eq!(contents(&world.pool, 0, 512), [0; 512]);
+}

@@ -1,0 +1,97 @@
+//! Proofs about every status word. `cargo kani` runs them, nothing else does.
+
+use super::{Observation, PeerFault, Side, State, Step, StepFault, observe, step};
+
+const EMPTY: u32 = 0;
+const PUBLISHED: u32 = 1;
+const CLAIMED: u32 = 2;
+const OK: u32 = 0x10;
+const ERROR: u32 = 0x11;
+
+fn any_side() -> Side {
+    if kani::any() {
+        Side::Device
+    } else {
+        Side::Host
+    }
+}
+
+/// The steps of the ABI's table.
+fn step_of(side: Side, from: u32, to: u32) -> Option<Step> {
+    match (side, from, to) {
+        (Side::Device, EMPTY, PUBLISHED) => Some(Step::Publish),
+        (Side::Host, PUBLISHED, CLAIMED) => Some(Step::Claim),
+        (Side::Host, CLAIMED, OK) => Some(Step::CompleteOk),
+        (Side::Host, CLAIMED, ERROR) => Some(Step::CompleteError),
+        (Side::Device, OK | ERROR, EMPTY) => Some(Step::Recycle),
+        _ => None,
+    }
+}
+
+fn is_named(word: u32) -> bool {
+    matches!(word, EMPTY | PUBLISHED | CLAIMED | OK | ERROR)
+}
+
+#[kani::proof]
+fn the_steps_are_those_of_the_table() {
+    let (side, from, to) = (any_side(), kani::any(), kani::any());
+    let judged = step(side, from, to);
+    kani::cover!(judged.is_ok(), "some step is legal");
+    assert!(judged.ok() == step_of(side, from, to));
+}
+
+#[kani::proof]
+fn a_step_that_is_refused_breaks_the_rule_it_is_refused_for() {
+    let (side, from, to): (_, u32, u32) = (any_side(), kani::any(), kani::any());
+    let named = match step(side, from, to) {
+        Ok(_) => return,
+        Err(StepFault::UnknownFrom(word)) => word == from && !is_named(from),
+        Err(StepFault::UnknownTo(word)) => word == to && is_named(from) && !is_named(to),
+        Err(StepFault::NotYours(state)) => state.word() == from && state.mover() != side,
+        Err(StepFault::NoStep(left, entered)) => {
+            (left.word(), entered.word()) == (from, to) && left.mover() == side
+        }
+    };
+    assert!(named);
+}
+
+/// What makes one writer a word: no state that both sides may leave.
+#[kani::proof]
+fn no_state_is_left_by_both_sides() {
+    let from = kani::any();
+    let left_by = |side| step(side, from, kani::any()).is_ok();
+    assert!(!(left_by(Side::Device) && left_by(Side::Host)));
+}
+
+#[kani::proof]
+fn a_state_has_one_word() {
+    let word = kani::any();
+    let state = State::from_word(word);
+    assert!(state.is_some() == is_named(word));
+    if let Some(state) = state {
+        assert!(state.word() == word);
+        assert!(state.is_outcome() == matches!(word, OK | ERROR));
+    }
+}
+
+#[kani::proof]
+fn what_is_observed_is_what_the_table_says() {
+    let (owed, word): (bool, u32) = (kani::any(), kani::any());
+    let expected = match (owed, word) {
+        (true, CLAIMED) => Observation::Owed,
+        (true, _) => Observation::Fault(PeerFault::Overwritten(word)),
+        (false, PUBLISHED) => Observation::Request,
+        (false, CLAIMED) => Observation::Fault(PeerFault::ForgedClaim),
+        (false, EMPTY | OK | ERROR) => Observation::Idle,
+        (false, _) => Observation::Fault(PeerFault::UnknownStatus(word)),
+    };
+    assert!(observe(owed, word) == expected);
+}
+
+/// The two judges agree: what the host takes for a request, it may claim.
+#[kani::proof]
+fn a_request_is_what_the_host_may_claim() {
+    let word = kani::any();
+    let request = observe(false, word) == Observation::Request;
+    assert!(request == (step(Side::Host, word, CLAIMED) == Ok(Step::Claim)));
+}
