@@ -9,6 +9,7 @@ use crate::errno::Errno;
 use crate::header::{self, Header, LoopState};
 use crate::ledger::SlotSet;
 use crate::region::Region;
+use crate::request::Op;
 use crate::state::{self, Observation, PeerFault};
 
 /// Slots whose statuses are looked at together before any is judged.
@@ -169,6 +170,9 @@ impl HostQueue {
     /// [`DeviceQueue::publish`](crate::DeviceQueue::publish): the other words of the slot are the
     /// request's. A group of slots that the device has never used costs one load instead of one for
     /// each slot.
+    ///
+    /// Where a FENCE or SYNC is claimed, what was published before it in a later slot is claimed by
+    /// the same call. What was published before it in an earlier one is there for the next call.
     #[inline]
     pub fn claim_published(&mut self, slots: Range<u32>, mut sink: impl FnMut(Claim)) -> u32 {
         let end = slots.end.min(self.geometry.slots());
@@ -189,9 +193,16 @@ impl HostQueue {
             // All of them before the first is handed on: should the sink panic, all are owed.
             self.claim(first, found.requests);
             claimed += found.requests.count_ones();
+            let mut any_ordered = false;
             for slot in bits(first, found.requests) {
                 let image = self.image(slot);
+                any_ordered |= Op::from_word(image.op).is_some_and(Op::is_ordered);
                 sink(Claim { slot, image });
+            }
+            if any_ordered {
+                // A mark may be younger than our look at the marks, and older than the fence: the
+                // acquire that saw the fence makes it visible.
+                groups |= self.groups_in_use() & (!1 << group);
             }
         }
         claimed

@@ -5,7 +5,9 @@
 mod common;
 
 use common::{Memory, WORD};
-use vyre_ioq::abi::{GROUP_SLOTS, HEADER_BYTES, MAX_SLOTS, SLOT_BYTES, header_word, status, word};
+use vyre_ioq::abi::{
+    GROUP_SLOTS, HEADER_BYTES, MAX_SLOTS, SLOT_BYTES, header_word, op, status, word,
+};
 use vyre_ioq::{DeviceQueue, HostQueue, QueueLayout, Request};
 
 fn memory(slots: u32) -> (Memory, HostQueue) {
@@ -106,4 +108,24 @@ fn a_second_device_end_marks_anew_and_a_new_queue_has_no_marks() {
     let _more = fill(&DeviceQueue::attach(memory.region()).expect("a queue"));
     assert_eq!(marks(&memory), [1]);
     assert_eq!(claim(&mut host).len(), 2 * GROUP_SLOTS as usize);
+}
+
+/// A sink that stores where the host has looked already: as if it had been stored just before.
+#[test]
+fn a_fence_brings_what_came_before_it_in_a_group_whose_mark_came_late() {
+    for op in [op::FENCE, op::SYNC] {
+        let (memory, mut host) = memory(3 * GROUP_SLOTS);
+        let device = DeviceQueue::attach(memory.region()).expect("a queue");
+        let _ticket = device.submit(Request::fence()).expect("free");
+        memory.store(HEADER_BYTES / WORD + word::OP, op);
+        let mut slots = Vec::new();
+        host.claim_published(0..u32::MAX, |claim| {
+            if slots.is_empty() {
+                memory.store(header_word::IN_USE + 2, 1);
+                store_status(&memory, 2 * GROUP_SLOTS, status::PUBLISHED);
+            }
+            slots.push(claim.slot);
+        });
+        assert_eq!(slots, [0, 2 * GROUP_SLOTS]);
+    }
 }
