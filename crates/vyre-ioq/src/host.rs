@@ -1,19 +1,21 @@
 //! The host's end: claims what is published, completes what it claimed.
 
 use core::ops::Range;
-use core::sync::atomic::Ordering;
 
 use crate::abi::{GROUP_SLOTS as GROUP, SlotImage, status, word};
 use crate::attach::{AttachError, Geometry, QueueLayout};
 use crate::errno::Errno;
-use crate::header::{self, Header, LoopState};
+use crate::header::{self, Features, Header, LoopState};
 use crate::ledger::SlotSet;
 use crate::region::Region;
 use crate::request::Op;
 use crate::state::{self, Observation, PeerFault};
+use crate::sync::Ordering;
+
+mod doorbell;
 
 /// Slots whose statuses are looked at together before any is judged.
-const CHUNK: u32 = 8;
+const CHUNK: usize = if cfg!(loom) { 2 } else { 8 };
 
 /// What a look at a group of slots found: a bit for each.
 #[derive(Clone, Copy)]
@@ -79,6 +81,7 @@ pub struct HostQueue {
     region: Region,
     geometry: Geometry,
     id: u64,
+    features: Features,
     owed: SlotSet,
     faulty: SlotSet,
     /// Groups that are not looked at, until the device says that it uses them.
@@ -97,7 +100,7 @@ impl HostQueue {
     pub fn create(region: Region, layout: &QueueLayout) -> Result<Self, AttachError> {
         let geometry = layout.check()?.check_region(&region)?;
         header::initialise(&region, layout);
-        Ok(Self::new(region, geometry, layout.id()))
+        Ok(Self::new(region, geometry, layout.features(), layout.id()))
     }
 
     /// Takes over a bare queue (the layout of vyre 0.7) that a device has made, and that fills
@@ -107,14 +110,15 @@ impl HostQueue {
     /// [`AttachError::BareLength`] or [`AttachError::BadSlotCount`].
     pub fn attach_bare(region: Region) -> Result<Self, AttachError> {
         let geometry = Geometry::of_bare(&region)?;
-        Ok(Self::new(region, geometry, 0))
+        Ok(Self::new(region, geometry, Features::empty(), 0))
     }
 
-    fn new(region: Region, geometry: Geometry, id: u64) -> Self {
+    fn new(region: Region, geometry: Geometry, features: Features, id: u64) -> Self {
         Self {
             region,
             geometry,
             id,
+            features,
             owed: SlotSet::new(),
             faulty: SlotSet::new(),
             unused: geometry.groups() & !1,
@@ -134,6 +138,11 @@ impl HostQueue {
     /// The name given by [`QueueLayout::with_id`].
     pub const fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Features that the queue offers its device.
+    pub const fn features(&self) -> Features {
+        self.features
     }
 
     /// Claimed slots that are still owed an outcome.
@@ -232,16 +241,16 @@ impl HostQueue {
         let mut found = nothing;
         let mut first = slots.start;
         while first < slots.end {
-            let whole = slots.end - first >= CHUNK;
+            let whole = slots.end - first >= CHUNK as u32;
             let chunk = match (whole, self.geometry.is_bare()) {
-                (true, false) => self.judge::<8, { 8 * 16 }>(first),
-                (true, true) => self.judge::<8, { 8 * 8 }>(first),
+                (true, false) => self.judge::<CHUNK, { CHUNK * 16 }>(first),
+                (true, true) => self.judge::<CHUNK, { CHUNK * 8 }>(first),
                 (false, false) => self.judge::<1, 16>(first),
                 (false, true) => self.judge::<1, 8>(first),
             };
             found.requests |= chunk.requests << (first - slots.start);
             found.faults |= chunk.faults << (first - slots.start);
-            first += if whole { CHUNK } else { 1 };
+            first += if whole { CHUNK as u32 } else { 1 };
         }
         found.requests &= !owed;
         found.faults &= !owed;
