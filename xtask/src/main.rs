@@ -3,7 +3,9 @@
 
 mod cargo_steps;
 mod ci;
+mod orderings;
 mod package;
+mod proofs;
 mod props;
 mod readme;
 mod sh;
@@ -53,6 +55,22 @@ enum Command {
     },
     /// Run the README's first command and check what it did
     Readme,
+    /// Run the models of vyre-ioq under loom
+    Loom,
+    /// Run the tests of vyre-ioq under Miri, with both aliasing models
+    Miri {
+        /// With this aliasing model alone
+        #[arg(long)]
+        model: Option<proofs::Model>,
+    },
+    /// Run the tests of vyre-ioq that have threads under ThreadSanitizer
+    Tsan,
+    /// Weaken each memory ordering of vyre-ioq in a copy, and see that what should catch it does
+    Orderings {
+        /// With these catchers alone (may be given more than once)
+        #[arg(long = "tool")]
+        tools: Vec<orderings::Tool>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -68,6 +86,18 @@ fn main() -> ExitCode {
         Command::Readme => Workspace::load()
             .and_then(|ws| readme::run(&ws))
             .map(|note| println!("readme: {note}"))
+            .map(|()| true),
+        Command::Loom => Workspace::load()
+            .and_then(|ws| proofs::loom(&ws))
+            .map(|_| true),
+        Command::Miri { model } => Workspace::load()
+            .and_then(|ws| proofs::miri(&ws, model))
+            .map(|()| true),
+        Command::Tsan => Workspace::load()
+            .and_then(|ws| proofs::tsan(&ws))
+            .map(|()| true),
+        Command::Orderings { tools } => Workspace::load()
+            .and_then(|ws| orderings::run(&ws, &tools))
             .map(|()| true),
     };
     match done {

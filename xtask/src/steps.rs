@@ -2,7 +2,7 @@
 
 use crate::tally::Tally;
 use crate::workspace::Workspace;
-use crate::{Result, cargo_steps, package, props, readme, test_steps, tidy, tools};
+use crate::{Result, cargo_steps, package, proofs, props, readme, test_steps, tidy, tools};
 
 pub(crate) struct Step {
     pub(crate) name: &'static str,
@@ -62,6 +62,11 @@ pub(crate) const ALL: &[Step] = &[
         name: "props",
         about: "property tests, many cases",
         run: props::run,
+    },
+    Step {
+        name: "loom",
+        about: "vyre-ioq in every order of its threads, within bounds",
+        run: proofs::step,
     },
     Step {
         name: "tidy",

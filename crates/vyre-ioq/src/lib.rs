@@ -24,6 +24,10 @@ mod request;
 pub mod state;
 mod sync;
 
+#[cfg(doc)]
+#[doc = include_str!("../ORDERINGS.md")]
+pub mod orderings {}
+
 #[cfg(feature = "alloc")]
 mod queue;
 
