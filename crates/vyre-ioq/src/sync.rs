@@ -15,15 +15,15 @@ pub(crate) use std::{
 };
 
 #[cfg(loom)]
-pub(crate) use self::model::{Instant, sleep};
+pub(crate) use self::model::{Instant, sleep, spin_loop};
 #[cfg(loom)]
 pub(crate) use loom::{
-    hint::spin_loop,
     sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, fence},
     thread::yield_now,
 };
 
-/// Time under loom: it stands still, so that a run depends on nothing but the order of its steps.
+/// Time under loom: a wait has always been long enough to yield, and never to sleep or to give up, so
+/// that a run depends on nothing but the order of its steps.
 #[cfg(loom)]
 mod model {
     use core::time::Duration;
@@ -36,11 +36,15 @@ mod model {
         }
 
         pub(crate) fn elapsed(&self) -> Duration {
-            Duration::ZERO
+            Duration::from_micros(100)
         }
     }
 
     pub(crate) fn sleep(_: Duration) {
         loom::thread::yield_now();
     }
+
+    /// Not a yield, as loom's own is: after one, loom has a thread see what it has not seen before,
+    /// and no model would miss the acquire of a state that is loaded between two polls.
+    pub(crate) fn spin_loop() {}
 }

@@ -21,6 +21,7 @@ fn finish(device: &DeviceQueue, buffers: &[Plain], ticket: Ticket) {
     let outcome = outcome(device, &ticket);
     let moved = buffers[ticket.slot() as usize].get();
     assert_eq!(moved, !outcome.tag, "what the host moved");
+    assert_eq!(outcome.bytes(), Ok(outcome.tag + 10), "and how much");
     let _ = device.take(ticket).expect("polled before");
 }
 
@@ -32,10 +33,10 @@ fn serve(host: &mut HostQueue, buffers: &[Plain], mut requests: u32) {
             let buffer = &buffers[claim.slot as usize];
             assert_eq!(buffer.get(), claim.image.tag, "the bytes of the request");
             buffer.set(!claim.image.tag);
-            slots.push(claim.slot);
+            slots.push((claim.slot, claim.image.tag));
         });
-        for slot in slots {
-            host.complete(slot, Ok(4)).expect("owed");
+        for (slot, tag) in slots {
+            host.complete(slot, Ok(tag + 10)).expect("owed");
         }
         if requests > 0 {
             thread::yield_now();
