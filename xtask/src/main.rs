@@ -6,7 +6,9 @@ mod ci;
 mod consumers;
 mod features;
 mod minimal;
+mod orderings;
 mod package;
+mod proofs;
 mod props;
 mod readme;
 mod sh;
@@ -58,6 +60,22 @@ enum Command {
     Readme,
     /// Build with the oldest versions of the dependencies; needs a nightly toolchain beside
     MinimalVersions,
+    /// Run the models of vyre-ioq under loom
+    Loom,
+    /// Run the tests of vyre-ioq under Miri, with both aliasing models
+    Miri {
+        /// With this aliasing model alone
+        #[arg(long)]
+        model: Option<proofs::Model>,
+    },
+    /// Run the tests of vyre-ioq that have threads under ThreadSanitizer
+    Tsan,
+    /// Weaken each memory ordering of vyre-ioq in a copy, and see that what should catch it does
+    Orderings {
+        /// With these catchers alone (may be given more than once)
+        #[arg(long = "tool")]
+        tools: Vec<orderings::Tool>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -76,6 +94,18 @@ fn main() -> ExitCode {
             .map(|()| true),
         Command::MinimalVersions => Workspace::load()
             .and_then(|ws| minimal::run(&ws))
+            .map(|()| true),
+        Command::Loom => Workspace::load()
+            .and_then(|ws| proofs::loom(&ws))
+            .map(|_| true),
+        Command::Miri { model } => Workspace::load()
+            .and_then(|ws| proofs::miri(&ws, model))
+            .map(|()| true),
+        Command::Tsan => Workspace::load()
+            .and_then(|ws| proofs::tsan(&ws))
+            .map(|()| true),
+        Command::Orderings { tools } => Workspace::load()
+            .and_then(|ws| orderings::run(&ws, &tools))
             .map(|()| true),
     };
     match done {

@@ -3,7 +3,8 @@
 use crate::tally::Tally;
 use crate::workspace::Workspace;
 use crate::{
-    Result, cargo_steps, consumers, features, package, props, readme, test_steps, tidy, tools,
+    Result, cargo_steps, consumers, features, package, proofs, props, readme, test_steps, tidy,
+    tools,
 };
 
 pub(crate) struct Step {
@@ -74,6 +75,11 @@ pub(crate) const ALL: &[Step] = &[
         name: "props",
         about: "property tests, many cases",
         run: props::run,
+    },
+    Step {
+        name: "loom",
+        about: "vyre-ioq in every order of its threads, within bounds",
+        run: proofs::step,
     },
     Step {
         name: "tidy",

@@ -74,6 +74,23 @@ fn warn(error: &Error) {
     println!("  warning: {error}");
 }
 
+/// Sees to it that there is a nightly toolchain with these components.
+pub(crate) fn nightly(ws: &Workspace, components: &[&str]) -> Result<()> {
+    let list = components.join(",");
+    let args = ["toolchain", "install", "nightly", "--profile", "minimal"];
+    let with = ["--component", &list, "--no-self-update"];
+    let there = || {
+        let mut ask = sh::program(ws, "rustup");
+        ask.args(["component", "list", "--toolchain", "nightly", "--installed"]);
+        ask.stderr(std::process::Stdio::null());
+        let installed = sh::read(&mut ask).unwrap_or_default();
+        let has = |component: &str| installed.lines().any(|line| line.starts_with(component));
+        components.iter().all(|component| has(component))
+    };
+    let what = format!("nightly Rust with {list}");
+    ensure(ws, &what, &[&args[..], &with[..]].concat(), there)
+}
+
 pub(crate) fn has_toolchain(ws: &Workspace, version: &str) -> bool {
     let mut ask = sh::cargo(ws, &[&format!("+{version}"), "--version"]);
     // The question alone must not install anything.

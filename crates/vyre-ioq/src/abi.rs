@@ -8,20 +8,29 @@
 
 use bytemuck::{Pod, Zeroable};
 
+#[cfg(loom)]
+mod small;
+#[cfg(loom)]
+pub use small::{GROUP_SLOTS, HEADER_BYTES, MAX_BARE_SLOTS, MAX_SLOTS};
+
 /// Bytes of a slot in a queue that has a header: one cache line.
 pub const SLOT_BYTES: usize = 64;
 /// Bytes of a slot in the bare layout of the vyre 0.7 queue.
 pub const BARE_SLOT_BYTES: usize = 32;
 /// Bytes before the first slot of a queue that has a header: one page.
+#[cfg(not(loom))]
 pub const HEADER_BYTES: usize = 4096;
 /// Alignment that a queue with a header requires of its memory.
 pub const HEADER_ALIGN: usize = 4096;
 /// Most slots of a queue that has a header.
+#[cfg(not(loom))]
 pub const MAX_SLOTS: u32 = 4096;
 /// Most slots of a bare queue.
+#[cfg(not(loom))]
 pub const MAX_BARE_SLOTS: u32 = 64;
 
 /// Slots of a group. The host looks at group 0 always, and at the others once they are in use.
+#[cfg(not(loom))]
 pub const GROUP_SLOTS: u32 = 64;
 
 /// First eight bytes of a queue that has a header: `VYREIOQ` and a NUL.
@@ -91,7 +100,10 @@ pub mod header_word {
     /// once a slot of the group was ever published. That of group 0 is never looked at.
     pub const IN_USE: usize = 64;
     /// Words in use; the rest of the header page is zero.
+    #[cfg(not(loom))]
     pub const END: usize = 128;
+    #[cfg(loom)]
+    pub use super::small::END;
 }
 
 /// Operation codes: word 0 of a slot.

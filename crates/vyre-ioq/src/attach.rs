@@ -1,10 +1,9 @@
 //! Geometry of a queue, and the rules by which memory is accepted as one.
 
-use core::sync::atomic::Ordering;
-
 use crate::abi::{self, HeaderImage, header_word};
 use crate::header::Features;
 use crate::region::Region;
+use crate::sync::Ordering;
 
 /// Why memory cannot be a queue. One variant for each rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -98,6 +97,7 @@ pub struct QueueLayout {
     slots: u32,
     bare: bool,
     id: u64,
+    features: Features,
 }
 
 impl QueueLayout {
@@ -107,6 +107,7 @@ impl QueueLayout {
             slots,
             bare: false,
             id: 0,
+            features: Features::empty(),
         }
     }
 
@@ -118,6 +119,7 @@ impl QueueLayout {
             slots,
             bare: true,
             id: 0,
+            features: Features::empty(),
         }
     }
 
@@ -128,6 +130,16 @@ impl QueueLayout {
         self
     }
 
+    /// Offers optional parts of the protocol: none, unless this is called. A bare queue has no header
+    /// to offer them in, and offers none whatever is asked for here.
+    #[must_use]
+    pub const fn with_features(mut self, features: Features) -> Self {
+        if !self.bare {
+            self.features = features;
+        }
+        self
+    }
+
     /// Bytes that the queue takes.
     pub const fn bytes(&self) -> usize {
         self.geometry().bytes()
@@ -135,6 +147,10 @@ impl QueueLayout {
 
     pub(crate) const fn id(&self) -> u64 {
         self.id
+    }
+
+    pub(crate) const fn features(&self) -> Features {
+        self.features
     }
 
     pub(crate) const fn geometry(&self) -> Geometry {
@@ -274,7 +290,7 @@ impl Geometry {
 
 /// Reads line 0 of the header, once, into a private image. The magic comes first, with acquire: it
 /// pairs with the release in [`initialise`](crate::header::initialise), so that whoever sees the
-/// magic sees the rest.
+/// magic sees the rest, and whoever does not has no use for it.
 fn read_header(region: &Region) -> Result<HeaderImage, AttachError> {
     if region.len() < abi::HEADER_BYTES {
         return Err(AttachError::TooShort {
@@ -283,7 +299,14 @@ fn read_header(region: &Region) -> Result<HeaderImage, AttachError> {
         });
     }
     let line = region.words::<16>(0);
-    let mut words = [line.load(header_word::MAGIC, Ordering::Acquire); 16];
+    let magic = line.load(header_word::MAGIC, Ordering::Acquire);
+    if magic != abi::MAGIC[0] {
+        let second = line.load(header_word::MAGIC + 1, Ordering::Relaxed);
+        return Err(AttachError::BadMagic {
+            found: [magic, second],
+        });
+    }
+    let mut words = [magic; 16];
     for (word, copy) in words.iter_mut().enumerate().skip(1) {
         *copy = line.load(word, Ordering::Relaxed);
     }

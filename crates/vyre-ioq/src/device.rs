@@ -1,6 +1,6 @@
 //! The device's end: reserves a slot, publishes a request, polls for the outcome, recycles.
 
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::AtomicUsize as Counter;
 
 use crate::abi::{GROUP_SLOTS, MAX_SLOTS, status, word};
 use crate::attach::{AttachError, Geometry, check_header};
@@ -9,19 +9,21 @@ use crate::header::{Features, Header, LoopState};
 use crate::region::Region;
 use crate::request::Request;
 use crate::state::State;
+use crate::sync::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
+mod doorbell;
 #[cfg(feature = "std")]
 mod wait;
 #[cfg(feature = "std")]
 pub use wait::WaitError;
 
 // Words of the machine: not every one has 64-bit atomics.
-const LOCK_WORDS: usize = (MAX_SLOTS / usize::BITS) as usize;
+const LOCK_WORDS: usize = MAX_SLOTS.div_ceil(usize::BITS) as usize;
 const GROUPS: usize = (MAX_SLOTS / GROUP_SLOTS) as usize;
 
 /// Names every [`DeviceQueue`] of the process, so that a reservation or a ticket fits the one that
 /// gave it out. An address would not do: the next queue may get the same memory.
-static NEXT_IDENTITY: AtomicUsize = AtomicUsize::new(0);
+static NEXT_IDENTITY: Counter = Counter::new(0);
 
 /// Every slot is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -126,6 +128,8 @@ pub struct DeviceQueue {
     locks: [AtomicUsize; LOCK_WORDS],
     /// Groups that the host was told to look at.
     in_use: [AtomicBool; GROUPS],
+    /// What the doorbell word was given last.
+    rings: AtomicU32,
 }
 
 impl DeviceQueue {
@@ -148,6 +152,8 @@ impl DeviceQueue {
     }
 
     pub(crate) fn new(region: Region, geometry: Geometry, features: Features, id: u64) -> Self {
+        // A device end that was here before has rung it this often.
+        let rings = Header::of(&region, &geometry).doorbell();
         Self {
             region,
             geometry,
@@ -155,9 +161,10 @@ impl DeviceQueue {
             id,
             // Relaxed: only that the values differ matters.
             identity: NEXT_IDENTITY.fetch_add(1, Ordering::Relaxed),
-            locks: [const { AtomicUsize::new(0) }; LOCK_WORDS],
+            locks: core::array::from_fn(|_| AtomicUsize::new(0)),
             // The host looks at the first unasked.
             in_use: core::array::from_fn(|group| AtomicBool::new(group == 0)),
+            rings: AtomicU32::new(rings),
         }
     }
 

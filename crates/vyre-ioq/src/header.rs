@@ -1,10 +1,9 @@
 //! The live words of the header: what host and device tell each other beside the slots.
 
-use core::sync::atomic::Ordering;
-
 use crate::abi::{self, HeaderImage, header_word};
 use crate::attach::{Geometry, QueueLayout};
 use crate::region::{Region, Words};
+use crate::sync::Ordering;
 
 bitflags::bitflags! {
     /// Optional parts of the protocol. The host offers, the device takes what it knows.
@@ -77,7 +76,7 @@ pub(crate) fn initialise(region: &Region, layout: &QueueLayout) {
         stride: abi::SLOT_BYTES as u32,
         slots: geometry.slots(),
         slots_offset: abi::HEADER_BYTES as u32,
-        features: 0,
+        features: layout.features().bits(),
         queue_id: [id as u32, (id >> 32) as u32],
         reserved: [0; 6],
     });
@@ -142,6 +141,34 @@ impl<'r> Header<'r> {
             found | u64::from(load(group) != 0) << group
         });
         found & candidates
+    }
+
+    /// Host: says whether it sleeps and wants the doorbell. Relaxed: a fence comes after it.
+    pub(crate) fn set_asleep(self, asleep: bool) {
+        if let Some(words) = self.0 {
+            words.store(header_word::ASLEEP, u32::from(asleep), Ordering::Relaxed);
+        }
+    }
+
+    /// Device: whether the host wants the doorbell. Relaxed: a fence comes before it.
+    pub(crate) fn is_asleep(self) -> bool {
+        self.0
+            .is_some_and(|words| words.load(header_word::ASLEEP, Ordering::Relaxed) == 1)
+    }
+
+    /// Device: rings. Relaxed: what was published comes before the fence that comes before this.
+    pub(crate) fn set_doorbell(self, rings: u32) {
+        if let Some(words) = self.0 {
+            words.store(header_word::DOORBELL, rings, Ordering::Relaxed);
+        }
+    }
+
+    /// The doorbell, which is zero for ever in a queue without a header. Relaxed: it is only ever
+    /// compared; what the rings were for is found by a sweep, after a fence.
+    pub(crate) fn doorbell(self) -> u32 {
+        self.0.map_or(0, |words| {
+            words.load(header_word::DOORBELL, Ordering::Relaxed)
+        })
     }
 
     /// Device: the host's heartbeat.

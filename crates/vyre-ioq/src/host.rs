@@ -3,20 +3,23 @@
 mod groups;
 
 use core::ops::Range;
-use core::sync::atomic::Ordering;
 
 use crate::abi::{GROUP_SLOTS as GROUP, SlotImage, status, word};
 use crate::attach::{AttachError, Geometry, QueueLayout};
 use crate::errno::Errno;
-use crate::header::{self, Header, LoopState};
+use crate::header::{self, Features, Header, LoopState};
 use crate::ledger::SlotSet;
 use crate::region::Region;
+use crate::request::Op;
 use crate::state::{self, Observation, PeerFault};
+use crate::sync::Ordering;
+
+mod doorbell;
 
 pub use groups::{Claimed, Groups};
 
 /// Slots whose statuses are looked at together before any is judged.
-const CHUNK: u32 = 8;
+const CHUNK: usize = if cfg!(loom) { 2 } else { 8 };
 
 /// What a look at a group of slots found: a bit for each.
 #[derive(Clone, Copy, Default)]
@@ -82,6 +85,7 @@ pub struct HostQueue {
     region: Region,
     geometry: Geometry,
     id: u64,
+    features: Features,
     owed: SlotSet,
     faulty: SlotSet,
     /// Groups that are not looked at, until the device says that it uses them.
@@ -100,7 +104,7 @@ impl HostQueue {
     pub fn create(region: Region, layout: &QueueLayout) -> Result<Self, AttachError> {
         let geometry = layout.check()?.check_region(&region)?;
         header::initialise(&region, layout);
-        Ok(Self::new(region, geometry, layout.id()))
+        Ok(Self::new(region, geometry, layout.features(), layout.id()))
     }
 
     /// Takes over a bare queue (the layout of vyre 0.7) that a device has made, and that fills
@@ -110,14 +114,15 @@ impl HostQueue {
     /// [`AttachError::BareLength`] or [`AttachError::BadSlotCount`].
     pub fn attach_bare(region: Region) -> Result<Self, AttachError> {
         let geometry = Geometry::of_bare(&region)?;
-        Ok(Self::new(region, geometry, 0))
+        Ok(Self::new(region, geometry, Features::empty(), 0))
     }
 
-    fn new(region: Region, geometry: Geometry, id: u64) -> Self {
+    fn new(region: Region, geometry: Geometry, features: Features, id: u64) -> Self {
         Self {
             region,
             geometry,
             id,
+            features,
             owed: SlotSet::new(),
             faulty: SlotSet::new(),
             unused: geometry.groups() & !1,
@@ -137,6 +142,11 @@ impl HostQueue {
     /// The name given by [`QueueLayout::with_id`].
     pub const fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Features that the queue offers its device.
+    pub const fn features(&self) -> Features {
+        self.features
     }
 
     /// Claimed slots that are still owed an outcome.
@@ -169,15 +179,24 @@ impl HostQueue {
     /// Claims the requests that are published in `slots`, in order, and hands each to `sink`.
     /// Returns how many. Slots past the end are ignored.
     ///
-    /// It is [`groups`](Self::groups), [`claim`](Self::claim) and [`image`](Self::image) in one.
+    /// It is [`groups`](Self::groups), [`claim`](Self::claim), [`image`](Self::image) and
+    /// [`renew`](Self::renew) in one. Where a FENCE or SYNC is claimed, what was published before it in
+    /// a later slot is claimed by the same call. What was published before it in an earlier one is
+    /// there for the next call.
     #[inline]
     pub fn claim_published(&mut self, slots: Range<u32>, mut sink: impl FnMut(Claim)) -> u32 {
         let mut claimed = 0;
-        for group in self.groups(slots) {
+        let mut groups = self.groups(slots);
+        while let Some(group) = groups.next() {
+            let mut any_ordered = false;
             for slot in self.claim(group) {
                 let image = self.image(slot);
+                any_ordered |= Op::from_word(image.op).is_some_and(Op::is_ordered);
                 sink(Claim { slot, image });
                 claimed += 1;
+            }
+            if any_ordered {
+                self.renew(&mut groups);
             }
         }
         claimed
@@ -188,13 +207,27 @@ impl HostQueue {
     /// one load instead of one for each slot.
     #[inline]
     pub fn groups(&mut self, slots: Range<u32>) -> Groups {
+        Groups {
+            left: self.groups_in_use(),
+            gone: 0,
+            slots: slots.start..slots.end.min(self.geometry.slots()),
+        }
+    }
+
+    /// Adds to a walk over groups those that the device has come to use since it began, as far as
+    /// they are still ahead. To be called when a FENCE or SYNC is found: a group may have been marked
+    /// after the marks were read, and before the fence was published. The acquire that saw the fence
+    /// makes such a mark visible.
+    pub fn renew(&mut self, groups: &mut Groups) {
+        groups.left |= self.groups_in_use() & !groups.gone;
+    }
+
+    #[inline]
+    fn groups_in_use(&mut self) -> u64 {
         if self.unused != 0 {
             self.unused &= !self.header().in_use(self.unused);
         }
-        Groups {
-            groups: self.geometry.groups() & !self.unused,
-            slots: slots.start..slots.end.min(self.geometry.slots()),
-        }
+        self.geometry.groups() & !self.unused
     }
 
     /// Claims the requests that are published in `slots`, which are of one group; slots of other
@@ -245,16 +278,16 @@ impl HostQueue {
         }
         let mut first = slots.start;
         while first < slots.end {
-            let whole = slots.end - first >= CHUNK;
+            let whole = slots.end - first >= CHUNK as u32;
             let chunk = match (whole, self.geometry.is_bare()) {
-                (true, false) => self.look_at::<8, { 8 * 16 }>(first),
-                (true, true) => self.look_at::<8, { 8 * 8 }>(first),
+                (true, false) => self.look_at::<CHUNK, { CHUNK * 16 }>(first),
+                (true, true) => self.look_at::<CHUNK, { CHUNK * 8 }>(first),
                 (false, false) => self.look_at::<1, 16>(first),
                 (false, true) => self.look_at::<1, 8>(first),
             };
             found.requests |= chunk.requests << (first - slots.start);
             found.faults |= chunk.faults << (first - slots.start);
-            first += if whole { CHUNK } else { 1 };
+            first += if whole { CHUNK as u32 } else { 1 };
         }
         found.requests &= !owed;
         found.faults &= !owed;

@@ -5,7 +5,7 @@ use crate::abi::{GROUP_SLOTS as GROUP, MAX_SLOTS};
 const GROUPS: usize = (MAX_SLOTS / GROUP) as usize;
 
 // A word of the set is a group.
-const _: () = assert!(GROUP == u64::BITS);
+const _: () = assert!(GROUP <= u64::BITS);
 
 /// A set of slots of one queue.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ impl SlotSet {
     /// One bit for each of a few slots, which lie in one group.
     #[inline]
     pub(crate) fn bits(&self, slots: core::ops::Range<u32>) -> u64 {
-        let ones = u64::MAX >> (GROUP - slots.len() as u32);
+        let ones = u64::MAX >> (u64::BITS - slots.len() as u32);
         self.0[Self::group(slots.start)] >> (slots.start % GROUP) & ones
     }
 

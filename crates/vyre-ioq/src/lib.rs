@@ -15,9 +15,18 @@ mod errno;
 mod header;
 mod host;
 mod ledger;
+#[cfg(not(loom))]
+mod region;
+#[cfg(loom)]
+#[path = "region/model.rs"]
 mod region;
 mod request;
 pub mod state;
+mod sync;
+
+#[cfg(doc)]
+#[doc = include_str!("../ORDERINGS.md")]
+pub mod orderings {}
 
 #[cfg(feature = "alloc")]
 mod queue;

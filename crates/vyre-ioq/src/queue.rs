@@ -1,6 +1,5 @@
 use crate::attach::{AttachError, QueueLayout};
 use crate::device::DeviceQueue;
-use crate::header::Features;
 use crate::host::HostQueue;
 use crate::region::Region;
 
@@ -27,7 +26,7 @@ impl Queue {
         layout: QueueLayout,
     ) -> Result<(HostQueue, DeviceQueue), AttachError> {
         let host = HostQueue::create(region.clone(), &layout)?;
-        let device = DeviceQueue::new(region, layout.check()?, Features::empty(), layout.id());
+        let device = DeviceQueue::new(region, layout.check()?, layout.features(), layout.id());
         Ok((host, device))
     }
 }

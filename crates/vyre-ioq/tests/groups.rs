@@ -5,8 +5,17 @@
 mod common;
 
 use common::{Memory, WORD};
-use vyre_ioq::abi::{GROUP_SLOTS, HEADER_BYTES, MAX_SLOTS, SLOT_BYTES, header_word, status, word};
+use vyre_ioq::abi::{
+    GROUP_SLOTS, HEADER_BYTES, MAX_SLOTS, SLOT_BYTES, header_word, op, status, word,
+};
 use vyre_ioq::{DeviceQueue, HostQueue, QueueLayout, Request};
+
+/// Slots of a large queue.
+const MANY: u32 = if cfg!(miri) {
+    4 * GROUP_SLOTS
+} else {
+    MAX_SLOTS
+};
 
 fn memory(slots: u32) -> (Memory, HostQueue) {
     let layout = QueueLayout::with_slots(slots);
@@ -46,8 +55,8 @@ fn a_group_is_marked_before_its_first_slot_is_handed_out() {
 
 #[test]
 fn a_group_without_a_mark_is_left_alone_and_one_with_any_mark_is_served() {
-    let (memory, mut host) = memory(MAX_SLOTS);
-    for group in 1..MAX_SLOTS / GROUP_SLOTS {
+    let (memory, mut host) = memory(MANY);
+    for group in 1..MANY / GROUP_SLOTS {
         let slot = group * GROUP_SLOTS + group;
         store_status(&memory, slot, status::PUBLISHED);
         assert_eq!(claim(&mut host), [], "no mark");
@@ -86,7 +95,7 @@ fn marks_of_groups_that_the_queue_does_not_have_mean_nothing() {
 
 #[test]
 fn the_first_group_needs_no_mark() {
-    let (memory, mut host) = memory(MAX_SLOTS);
+    let (memory, mut host) = memory(MANY);
     store_status(&memory, GROUP_SLOTS - 1, status::PUBLISHED);
     assert_eq!(claim(&mut host), [GROUP_SLOTS - 1]);
 }
@@ -106,4 +115,24 @@ fn a_second_device_end_marks_anew_and_a_new_queue_has_no_marks() {
     let _more = fill(&DeviceQueue::attach(memory.region()).expect("a queue"));
     assert_eq!(marks(&memory), [1]);
     assert_eq!(claim(&mut host).len(), 2 * GROUP_SLOTS as usize);
+}
+
+/// A sink that stores where the host has looked already: as if it had been stored just before.
+#[test]
+fn a_fence_brings_what_came_before_it_in_a_group_whose_mark_came_late() {
+    for op in [op::FENCE, op::SYNC] {
+        let (memory, mut host) = memory(3 * GROUP_SLOTS);
+        let device = DeviceQueue::attach(memory.region()).expect("a queue");
+        let _ticket = device.submit(Request::fence()).expect("free");
+        memory.store(HEADER_BYTES / WORD + word::OP, op);
+        let mut slots = Vec::new();
+        host.claim_published(0..u32::MAX, |claim| {
+            if slots.is_empty() {
+                memory.store(header_word::IN_USE + 2, 1);
+                store_status(&memory, 2 * GROUP_SLOTS, status::PUBLISHED);
+            }
+            slots.push(claim.slot);
+        });
+        assert_eq!(slots, [0, 2 * GROUP_SLOTS]);
+    }
 }

@@ -142,3 +142,27 @@ fn who_finds_the_magic_sees_the_queue_behind_it() {
         });
     }
 }
+
+#[test]
+fn a_new_device_end_uses_a_slot_after_what_its_host_did() {
+    for _ in 0..if cfg!(miri) { 4 } else { 200 } {
+        let layout = QueueLayout::with_slots(1);
+        let memory = Memory::new(layout.bytes());
+        let mut host = HostQueue::create(memory.region(), &layout).expect("fit");
+        let gone = DeviceQueue::attach(memory.region()).expect("a queue");
+        let _lost = gone.submit(write(1)).expect("free");
+        let device = DeviceQueue::attach(memory.region()).expect("a queue");
+        let buffer = Plain::default();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                assert_eq!(host.claim_published(0..1, drop), 1);
+                buffer.set(7);
+                host.complete(0, Ok(4)).expect("owed");
+            });
+            while device.reserve().is_err() {
+                thread::yield_now();
+            }
+            assert_eq!(buffer.get(), 7, "what the host moved");
+        });
+    }
+}

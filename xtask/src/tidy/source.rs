@@ -2,7 +2,7 @@
 
 /// The source with the contents of comments, strings and characters replaced by spaces.
 /// Lines stay where they are.
-pub(super) fn code_only(source: &str) -> String {
+pub(crate) fn code_only(source: &str) -> String {
     let mut rest = source;
     let mut code = String::with_capacity(source.len());
     while let Some(first) = rest.chars().next() {

@@ -22,7 +22,9 @@ impl<T: Transport> Engine<T> {
         let mut end = u32::MAX;
         loop {
             let mut last_ordered = None;
-            for group in self.books.queues[queue].host.groups(0..end) {
+            let mut groups = self.books.queues[queue].host.groups(0..end);
+            while let Some(group) = groups.next() {
+                let ordered = self.books.queues[queue].ordered.len();
                 for slot in self.books.queues[queue].host.claim(group) {
                     claimed += 1;
                     let image = self.books.queues[queue].host.image(slot);
@@ -33,6 +35,10 @@ impl<T: Transport> Engine<T> {
                     } else {
                         self.admit_or_refuse(queue, slot, &image);
                     }
+                }
+                let served = &mut self.books.queues[queue];
+                if served.ordered.len() > ordered {
+                    served.host.renew(&mut groups);
                 }
             }
             let Some(slot) = last_ordered else { break };

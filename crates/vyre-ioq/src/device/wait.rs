@@ -1,16 +1,15 @@
 //! Waiting with a clock: bounded, and over when the host is gone.
 
 use core::time::Duration;
-use std::thread;
-use std::time::Instant;
 
 use super::{DeviceQueue, Outcome, Ticket};
 use crate::header::LoopState;
+use crate::sync::{Instant, sleep, spin_loop, yield_now};
 
 /// How long [`DeviceQueue::wait`] waits at most.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(30);
 /// Polls between two looks at the clock and at the header.
-const POLLS: u32 = 64;
+const POLLS: u32 = if cfg!(loom) { 1 } else { 64 };
 /// How long a wait only spins: longer than a cached read takes.
 const SPIN: Duration = Duration::from_micros(20);
 /// How long it yields before it begins to sleep: longer than a fast drive takes. A lane that goes on
@@ -82,7 +81,7 @@ impl DeviceQueue {
                     Ok(outcome) => return Ok(outcome),
                     Err(pending) => ticket = pending,
                 }
-                core::hint::spin_loop();
+                spin_loop();
             }
             if self.host_state().is_some_and(LoopState::is_gone) {
                 // The state's acquire came first: an outcome that the host wrote is visible now.
@@ -97,9 +96,9 @@ impl DeviceQueue {
                 });
             }
             if waited >= YIELD {
-                thread::sleep((waited / 16).min(NAP).min(limit - waited));
+                sleep((waited / 16).min(NAP).min(limit - waited));
             } else if waited >= SPIN {
-                thread::yield_now();
+                yield_now();
             }
         }
     }

@@ -1,0 +1,50 @@
+//! Atomics, and how to wait: the machine's, or those of loom, which runs a test in every order of
+//! its threads and with every value that the memory model lets a load return.
+
+pub(crate) use core::sync::atomic::Ordering;
+
+#[cfg(not(loom))]
+pub(crate) use core::{
+    hint::spin_loop,
+    sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, fence},
+};
+#[cfg(all(feature = "std", not(loom)))]
+pub(crate) use std::{
+    thread::{sleep, yield_now},
+    time::Instant,
+};
+
+#[cfg(loom)]
+pub(crate) use self::model::{Instant, sleep, spin_loop};
+#[cfg(loom)]
+pub(crate) use loom::{
+    sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, fence},
+    thread::yield_now,
+};
+
+/// Time under loom: a wait has always been long enough to yield, and never to sleep or to give up, so
+/// that a run depends on nothing but the order of its steps.
+#[cfg(loom)]
+mod model {
+    use core::time::Duration;
+
+    pub(crate) struct Instant;
+
+    impl Instant {
+        pub(crate) fn now() -> Self {
+            Self
+        }
+
+        pub(crate) fn elapsed(&self) -> Duration {
+            Duration::from_micros(100)
+        }
+    }
+
+    pub(crate) fn sleep(_: Duration) {
+        loom::thread::yield_now();
+    }
+
+    /// Not a yield, as loom's own is: after one, loom has a thread see what it has not seen before,
+    /// and no model would miss the acquire of a state that is loaded between two polls.
+    pub(crate) fn spin_loop() {}
+}

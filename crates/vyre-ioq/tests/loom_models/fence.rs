@@ -1,0 +1,125 @@
+//! What was published before a fence is claimed with it.
+
+use std::sync::Arc;
+
+use loom::thread;
+use vyre_ioq::{Claim, HostQueue, Op, Queue, QueueLayout, Request};
+
+use crate::{Times, explore, reserve, write};
+
+/// As the loop sweeps: where a look claims a fence, the slots before it are looked at once more.
+fn sweep(host: &mut HostQueue) -> Vec<Claim> {
+    let mut claims = Vec::new();
+    let mut end = u32::MAX;
+    loop {
+        let mut last_fence = None;
+        host.claim_published(0..end, |claim| {
+            if claim.image.op == Op::Fence as u32 {
+                last_fence = Some(claim.slot);
+            }
+            claims.push(claim);
+        });
+        let Some(slot) = last_fence else {
+            return claims;
+        };
+        end = if end == u32::MAX { slot } else { u32::MAX };
+    }
+}
+
+/// Sweeps until all were claimed; no sweep may end with a fence and without what came before it.
+fn serve(host: &mut HostQueue, fence: u32, before: &[u32], apart: &Times) {
+    let mut claimed = Vec::new();
+    while claimed.len() < before.len() + 1 {
+        if !claimed.is_empty() {
+            apart.once_more();
+        }
+        claimed.extend(sweep(host).iter().map(|claim| claim.slot));
+        if claimed.contains(&fence) {
+            for slot in before {
+                assert!(
+                    claimed.contains(slot),
+                    "{slot} came before the fence in {fence}"
+                );
+            }
+        } else {
+            thread::yield_now();
+        }
+    }
+}
+
+/// One lane publishes in each slot of `before`, then a fence in slot `fence`.
+fn one_lane(name: &str, slots: u32, before: &'static [u32], fence: u32) {
+    let apart = Times::default();
+    let times = apart.clone();
+    explore(name, 2, move || {
+        let (mut host, device) = Queue::anonymous(QueueLayout::with_slots(slots)).expect("memory");
+        let lane = thread::spawn(move || {
+            let tickets: Vec<_> = (0..slots).map(|_| reserve(&device)).collect();
+            for &slot in before {
+                device.publish(&tickets[slot as usize], &write(slot));
+            }
+            device.publish(&tickets[fence as usize], &Request::fence());
+        });
+        serve(&mut host, fence, before, &times);
+        lane.join().expect("no panic in the lane");
+    });
+    assert!(apart.get() > 0, "never claimed by more than one sweep");
+}
+
+#[test]
+fn a_request_in_a_slot_before_that_of_the_fence() {
+    one_lane("before, fence", 2, &[0], 1);
+}
+
+#[test]
+fn a_request_in_a_slot_after_that_of_the_fence() {
+    one_lane("fence, before", 2, &[1], 0);
+}
+
+#[test]
+fn a_request_in_a_group_after_that_of_the_fence() {
+    one_lane("fence, other group", 3, &[2], 0);
+}
+
+#[test]
+fn a_request_in_a_group_before_that_of_the_fence() {
+    one_lane("other group, fence", 3, &[0], 2);
+}
+
+#[test]
+fn requests_on_both_sides_of_the_fence() {
+    one_lane("both sides", 3, &[2, 0], 1);
+}
+
+#[test]
+fn a_lane_relies_on_the_mark_of_another() {
+    explore("one marks, another publishes", 2, || {
+        let (mut host, device) = Queue::anonymous(QueueLayout::with_slots(4)).expect("memory");
+        let device = Arc::new(device);
+        let (first, _second) = (reserve(&device), reserve(&device));
+        let marker = {
+            let device = Arc::clone(&device);
+            thread::spawn(move || drop(reserve(&device)))
+        };
+        let slot = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let lane = {
+            let (device, slot) = (Arc::clone(&device), Arc::clone(&slot));
+            thread::spawn(move || {
+                let ticket = reserve(&device);
+                slot.store(ticket.slot(), std::sync::atomic::Ordering::Relaxed);
+                device.publish(&ticket, &write(1));
+                device.publish(&first, &Request::fence());
+            })
+        };
+        let mut claims = sweep(&mut host);
+        while claims.is_empty() {
+            thread::yield_now();
+            claims = sweep(&mut host);
+        }
+        let claimed: Vec<_> = claims.iter().map(|claim| claim.slot).collect();
+        let slot = slot.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(claimed.contains(&slot), "{slot} is not in {claimed:?}");
+        marker.join().expect("no panic");
+        lane.join().expect("no panic");
+    });
+}

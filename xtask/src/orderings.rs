@@ -1,0 +1,187 @@
+//! The table of `crates/vyre-ioq/ORDERINGS.md`, checked: it lists the orderings of the sources, all of
+//! them and no other, and each is caught by what it says.
+
+mod mutate;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::tidy::Files;
+use crate::tidy::source::code_only;
+
+pub(crate) use self::mutate::run;
+
+const SOURCES: &str = "crates/vyre-ioq/src/";
+const TABLE: &str = "crates/vyre-ioq/ORDERINGS.md";
+/// Orderings that order something.
+const ORDERS: &[&str] = &["Acquire", "Release", "AcqRel", "SeqCst"];
+/// Columns of the table, in order.
+const COLUMNS: usize = 6;
+
+/// What runs the test that catches a missing ordering.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum Tool {
+    /// A model, under loom
+    Loom,
+    /// A test, under Miri with Stacked Borrows
+    Miri,
+    /// A test, under ThreadSanitizer
+    Tsan,
+}
+
+/// One ordering of the sources.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    /// Below the crate's `src`.
+    file: String,
+    function: String,
+    order: String,
+}
+
+/// A test that fails where an ordering is missing: `loom slots::two_lanes`, say.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Catcher {
+    tool: Tool,
+    test: String,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            file,
+            function,
+            order,
+        } = self;
+        write!(f, "{order} in `{function}` of {file}")
+    }
+}
+
+impl fmt::Display for Catcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {}", self.tool, self.test)
+    }
+}
+
+/// A row of the table.
+#[derive(Debug)]
+struct Row {
+    place: Place,
+    catchers: Vec<Catcher>,
+}
+
+/// What is wrong with the table: an ordering without a row, a row without an ordering, no catcher.
+pub(crate) fn check(files: &Files) -> Vec<String> {
+    let Some(table) = files.get(TABLE) else {
+        return vec![format!("{TABLE} is missing")];
+    };
+    let rows = match rows(table) {
+        Ok(rows) => rows,
+        Err(error) => return vec![error],
+    };
+    let mut balance = BTreeMap::<Place, i32>::new();
+    for (path, text) in files {
+        let Some(file) = path.strip_prefix(SOURCES) else {
+            continue;
+        };
+        for (place, _) in places(file, text) {
+            *balance.entry(place).or_default() += 1;
+        }
+    }
+    for row in &rows {
+        *balance.entry(row.place.clone()).or_default() -= 1;
+    }
+    let uneven = balance.iter().filter(|(_, count)| **count != 0);
+    uneven
+        .map(|(place, count)| {
+            if *count > 0 {
+                format!("{TABLE}: no row for {place}")
+            } else {
+                format!("{TABLE}: a row for {place}, which is not there")
+            }
+        })
+        .collect()
+}
+
+/// The rows of the table that has a column `caught by`.
+fn rows(text: &str) -> Result<Vec<Row>, String> {
+    let table = text
+        .lines()
+        .skip_while(|line| !(line.starts_with('|') && line.contains("| caught by |")))
+        .take_while(|line| line.starts_with('|'))
+        .skip(2);
+    let rows: Vec<Row> = table.map(row).collect::<Result<_, _>>()?;
+    if rows.is_empty() {
+        return Err(format!("{TABLE}: no rows"));
+    }
+    Ok(rows)
+}
+
+fn row(line: &str) -> Result<Row, String> {
+    let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+    let (Some(&[file, function, order]), COLUMNS) = (cells.first_chunk(), cells.len()) else {
+        return Err(format!("{TABLE}: not {COLUMNS} columns: {line}"));
+    };
+    let place = Place {
+        file: file.to_owned(),
+        function: function.trim_matches('`').to_owned(),
+        order: order.to_owned(),
+    };
+    let catchers: Option<Vec<_>> = cells[COLUMNS - 1].split(',').map(catcher).collect();
+    match catchers {
+        Some(catchers) => Ok(Row { place, catchers }),
+        None => Err(format!("{TABLE}: names no test that catches it: {line}")),
+    }
+}
+
+fn catcher(text: &str) -> Option<Catcher> {
+    let (tool, test) = text.trim().split_once(' ')?;
+    let tool = match tool {
+        "loom" => Tool::Loom,
+        "Miri" => Tool::Miri,
+        "TSan" => Tool::Tsan,
+        _ => return None,
+    };
+    let test = test.strip_prefix('`')?.strip_suffix('`')?;
+    test.contains("::").then(|| Catcher {
+        tool,
+        test: test.to_owned(),
+    })
+}
+
+/// The orderings of a file in the order of its lines, and the number of the line, from 0.
+fn places(file: &str, text: &str) -> Vec<(Place, usize)> {
+    let mut found = Vec::new();
+    let mut function = "";
+    let code = code_only(text);
+    for (number, line) in code.lines().enumerate() {
+        if let Some(name) = function_name(line) {
+            function = name;
+        }
+        for part in line.split("Ordering::").skip(1) {
+            let end = part.find(|c: char| !c.is_alphanumeric());
+            let order = &part[..end.unwrap_or(part.len())];
+            if ORDERS.contains(&order) {
+                let place = Place {
+                    file: file.to_owned(),
+                    function: function.to_owned(),
+                    order: order.to_owned(),
+                };
+                found.push((place, number));
+            }
+        }
+    }
+    found
+}
+
+/// `pub(crate) fn name<T>(…` → `name`.
+fn function_name(line: &str) -> Option<&str> {
+    let (before, after) = line.split_once("fn ")?;
+    if before.ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+        return None;
+    }
+    let end = after.find(|c: char| !(c.is_alphanumeric() || c == '_'))?;
+    (end > 0).then(|| &after[..end])
+}
+
+#[cfg(test)]
+mod tests;

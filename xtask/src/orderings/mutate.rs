@@ -1,0 +1,180 @@
+//! Weakens one ordering after another in a copy of the workspace, and runs what should notice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::{Catcher, Place, SOURCES, TABLE, Tool};
+use crate::workspace::Workspace;
+use crate::{Result, proofs, sh, tidy, tools};
+
+/// Below the workspace; its own target directories stay for the next time.
+const COPY: &str = "target/orderings";
+
+/// Runs the catchers of those tools, or of all: each must pass as things are, and fail once the
+/// ordering is gone.
+pub(crate) fn run(ws: &Workspace, only: &[Tool]) -> Result<()> {
+    let wanted = |tool: Tool| only.is_empty() || only.contains(&tool);
+    if wanted(Tool::Miri) || wanted(Tool::Tsan) {
+        tools::nightly(ws, &["miri", "rust-src"])?;
+    }
+    let copy = copy(ws)?;
+    let rows = super::rows(&fs::read_to_string(ws.root.join(TABLE))?)?;
+
+    let catchers: BTreeSet<&Catcher> = rows.iter().flat_map(|row| &row.catchers).collect();
+    for catcher in catchers.into_iter().filter(|c| wanted(c.tool)) {
+        if runs(&copy, catcher)? != Verdict::Passed {
+            return Err(format!("{catcher} does not pass as things are").into());
+        }
+        println!("  passes as things are: {catcher}");
+    }
+    let (mut caught, mut missed) = (0, Vec::new());
+    let mut earlier = BTreeMap::<&Place, usize>::new();
+    for row in &rows {
+        let nth = earlier.entry(&row.place).or_default();
+        let path = copy.root.join(SOURCES).join(&row.place.file);
+        let whole = fs::read_to_string(&path)?;
+        fs::write(&path, weakened(&row.place, &whole, *nth)?)?;
+        *nth += 1;
+        for catcher in row.catchers.iter().filter(|c| wanted(c.tool)) {
+            let verdict = runs(&copy, catcher)?;
+            println!("  without {}: {verdict:?} by {catcher}", row.place);
+            if verdict == Verdict::Caught {
+                caught += 1;
+            } else {
+                missed.push(format!("{}, by {catcher}", row.place));
+            }
+        }
+        fs::write(&path, whole)?;
+    }
+    println!("\n{caught} caught, {} not", missed.len());
+    if !missed.is_empty() {
+        return Err(format!("not caught: {}", missed.join("; ")).into());
+    }
+    if caught == 0 {
+        return Err("nothing was weakened".into());
+    }
+    Ok(())
+}
+
+/// The files of the workspace, elsewhere.
+fn copy(ws: &Workspace) -> Result<Workspace> {
+    let root = ws.root.join(COPY);
+    for path in tidy::paths(ws)? {
+        let to = root.join(&path);
+        fs::create_dir_all(to.parent().unwrap_or(Path::new("")))?;
+        fs::copy(ws.root.join(&path), to)?;
+    }
+    Ok(Workspace {
+        root,
+        members: Vec::new(),
+        msrv: ws.msrv.clone(),
+    })
+}
+
+/// The text of a file with the `nth` such ordering relaxed, or its fence gone.
+pub(super) fn weakened(place: &Place, text: &str, nth: usize) -> Result<String> {
+    let places = super::places(&place.file, text);
+    let mut lines = places.iter().filter(|(found, _)| found == place);
+    let &(_, number) = lines
+        .nth(nth)
+        .ok_or_else(|| format!("{place}: not in the sources; run `cargo xtask ci --step tidy`"))?;
+    let change = |(at, line): (usize, &str)| {
+        let line = if at != number {
+            line.to_owned()
+        } else if line.trim_start().starts_with("fence(") {
+            String::new()
+        } else {
+            line.replace(&format!("Ordering::{}", place.order), "Ordering::Relaxed")
+        };
+        line + "\n"
+    };
+    Ok(text.lines().enumerate().map(change).collect())
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Passed,
+    Caught,
+    /// It did not build, or the test does not exist.
+    Broken,
+}
+
+fn runs(copy: &Workspace, catcher: &Catcher) -> Result<Verdict> {
+    let mut command = command(copy, catcher)?;
+    command.args(["--", "--exact"]);
+    let test = match catcher.tool {
+        Tool::Loom => catcher.test.as_str(),
+        Tool::Miri | Tool::Tsan => split(catcher)?.1,
+    };
+    command.arg(test).stdin(Stdio::null());
+    let out = command.output()?;
+    let text = String::from_utf8_lossy(&out.stdout) + String::from_utf8_lossy(&out.stderr);
+    let verdict = verdict(out.status.success(), &text);
+    if verdict == Verdict::Broken {
+        println!("  $ {}\n{text}", sh::shown(&command));
+    }
+    Ok(verdict)
+}
+
+/// A test that ran and passed, or that failed for a reason of its own: what it asserts, or what the
+/// tool found.
+fn verdict(success: bool, text: &str) -> Verdict {
+    let found = [
+        "test result: FAILED. 0 passed; 1 failed",
+        "Undefined Behavior: Data race",
+        "WARNING: ThreadSanitizer: data race",
+    ];
+    if success && text.contains("test result: ok. 1 passed") {
+        Verdict::Passed
+    } else if !success && found.iter().any(|mark| text.contains(mark)) {
+        Verdict::Caught
+    } else {
+        Verdict::Broken
+    }
+}
+
+fn command(copy: &Workspace, catcher: &Catcher) -> Result<Command> {
+    Ok(match catcher.tool {
+        Tool::Loom => proofs::loom_tests(copy),
+        Tool::Miri => {
+            let mut command = proofs::miri_tests(copy, proofs::Model::Stacked);
+            command.args(["--test", split(catcher)?.0]);
+            command
+        }
+        Tool::Tsan => {
+            let mut command = proofs::tsan_tests(copy);
+            command.args(["--test", split(catcher)?.0]);
+            command
+        }
+    })
+}
+
+/// `file::test`.
+fn split(catcher: &Catcher) -> Result<(&str, &str)> {
+    let parts = catcher.test.split_once("::");
+    parts.ok_or_else(|| format!("{catcher}: not file::test").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_to_build_is_no_catch() {
+        let ok = "test result: ok. 1 passed; 0 failed";
+        let failed = "test result: FAILED. 0 passed; 1 failed";
+        assert_eq!(verdict(true, ok), Verdict::Passed);
+        assert_eq!(verdict(false, failed), Verdict::Caught);
+        assert_eq!(
+            verdict(false, "error: Undefined Behavior: Data race detected"),
+            Verdict::Caught
+        );
+        assert_eq!(verdict(false, "error[E0425]: cannot find"), Verdict::Broken);
+        assert_eq!(
+            verdict(true, "test result: ok. 0 passed; 0 failed"),
+            Verdict::Broken
+        );
+    }
+}
