@@ -2,7 +2,7 @@
 
 use crate::tally::Tally;
 use crate::workspace::Workspace;
-use crate::{Result, cargo_steps, package, props, readme, test_steps, tidy, tools};
+use crate::{Result, cargo_steps, header, package, props, readme, test_steps, tidy, tools};
 
 pub(crate) struct Step {
     pub(crate) name: &'static str,
@@ -52,6 +52,11 @@ pub(crate) const ALL: &[Step] = &[
         name: "no_std",
         about: "vyre-ioq without std or alloc",
         run: cargo_steps::no_std,
+    },
+    Step {
+        name: "header",
+        about: "the C headers are those of the Rust constants, and compile",
+        run: header::step,
     },
     Step {
         name: "test",

@@ -34,6 +34,10 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "memory for two sides of a queue",
     ),
     (
+        "crates/vyre-ioq/tests/conformance/memory.rs",
+        "memory that a program maps as well",
+    ),
+    (
         "crates/vyre-uring/src/buffer.rs",
         "memory that a device and the kernel may write",
     ),
