@@ -18,6 +18,10 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "the raw ring that ours is measured against",
     ),
     (
+        "crates/vyre-ioloop/src/shared.rs",
+        "memory for another process becomes a queue's",
+    ),
+    (
         "crates/vyre-ioloop/tests/common/mod.rs",
         "a device that stores any word",
     ),
