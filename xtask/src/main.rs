@@ -5,6 +5,7 @@ mod cargo_steps;
 mod ci;
 mod consumers;
 mod features;
+mod header;
 mod minimal;
 mod orderings;
 mod package;
@@ -56,6 +57,8 @@ enum Command {
         #[arg(long, default_value_t = 60)]
         seconds: u64,
     },
+    /// Write the C header with the ABI's numbers anew, from the Rust constants
+    Header,
     /// Run the README's first command and check what it did
     Readme,
     /// Build with the oldest versions of the dependencies; needs a nightly toolchain beside
@@ -87,6 +90,10 @@ fn main() -> ExitCode {
         Command::Ci { options, .. } => Workspace::load().and_then(|ws| ci::run(&ws, &options)),
         Command::Props { cases, seconds } => Workspace::load()
             .and_then(|ws| props::soak(&ws, cases, Duration::from_secs(seconds)))
+            .map(|()| true),
+        Command::Header => Workspace::load()
+            .and_then(|ws| header::write(&ws))
+            .map(|note| println!("header: {note}"))
             .map(|()| true),
         Command::Readme => Workspace::load()
             .and_then(|ws| readme::run(&ws))

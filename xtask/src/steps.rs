@@ -3,8 +3,8 @@
 use crate::tally::Tally;
 use crate::workspace::Workspace;
 use crate::{
-    Result, cargo_steps, consumers, features, package, proofs, props, readme, test_steps, tidy,
-    tools,
+    Result, cargo_steps, consumers, features, header, package, proofs, props, readme, test_steps,
+    tidy, tools,
 };
 
 pub(crate) struct Step {
@@ -60,6 +60,11 @@ pub(crate) const ALL: &[Step] = &[
         name: "features",
         about: "each library with every set of its features",
         run: features::run,
+    },
+    Step {
+        name: "header",
+        about: "the C headers are those of the Rust constants, and compile",
+        run: header::step,
     },
     Step {
         name: "test",

@@ -26,6 +26,10 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "the raw ring that ours is measured against",
     ),
     (
+        "crates/vyre-ioloop/src/shared.rs",
+        "memory for another process becomes a queue's",
+    ),
+    (
         "crates/vyre-ioloop/tests/common/mod.rs",
         "a device that stores any word",
     ),
@@ -44,6 +48,10 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     (
         "crates/vyre-ioq/tests/loom_models/plain.rs",
         "memory that a queue has to order",
+    ),
+    (
+        "crates/vyre-ioq/tests/conformance/memory.rs",
+        "memory that a program maps as well",
     ),
     (
         "crates/vyre-uring/src/buffer.rs",

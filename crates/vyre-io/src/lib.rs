@@ -10,7 +10,8 @@ pub use vyre_uring as uring;
 
 pub use vyre_ioloop::{
     BufferTable, ChangeError, Engine, FileTable, IoLoop, IoLoopBuilder, LiveError, LoopCounters,
-    Policy, Progress, QueueCounters, Revocation, Rights, SpawnError, StopError, TableError,
+    Policy, Progress, QueueCounters, Revocation, Rights, SharedQueueError, SpawnError, StopError,
+    TableError, shared_queue,
 };
 pub use vyre_ioq::{
     AttachError, BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Outcome,

@@ -1,6 +1,5 @@
 #![doc = include_str!("../README.md")]
 #![deny(missing_docs)]
-#![forbid(unsafe_code)]
 
 mod control;
 mod counters;
@@ -11,6 +10,7 @@ mod policy;
 mod record;
 mod resolve;
 mod rights;
+mod shared;
 mod slab;
 mod tables;
 
@@ -19,4 +19,5 @@ pub use engine::{ChangeError, Engine, Progress, Revocation};
 pub use ioloop::{IoLoop, IoLoopBuilder, LiveError, SpawnError, StopError};
 pub use policy::Policy;
 pub use rights::Rights;
+pub use shared::{SharedQueueError, shared_queue};
 pub use tables::{BufferTable, FileTable, TableError};

@@ -8,11 +8,13 @@
 use std::any::Any;
 use std::fmt;
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use rustix::param::page_size;
 use thiserror::Error;
 
@@ -58,7 +60,7 @@ unsafe impl Send for Inner {}
 // and `_owner` is `Sync`.
 unsafe impl Sync for Inner {}
 
-/// An anonymous mapping, unmapped on drop.
+/// A mapping, unmapped on drop.
 struct Mapping {
     base: NonNull<u8>,
     len: usize,
@@ -87,13 +89,7 @@ impl Buffer {
     /// # Errors
     /// [`BufferError`]: no bytes asked for, too many, or what the kernel answered.
     pub fn anonymous(len: usize) -> Result<Self, BufferError> {
-        if len == 0 {
-            return Err(BufferError::Empty);
-        }
-        let mapped = len
-            .checked_next_multiple_of(page_size())
-            .filter(|&mapped| isize::try_from(mapped).is_ok())
-            .ok_or(BufferError::TooLong(len))?;
+        let mapped = whole_pages(len)?;
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
@@ -115,6 +111,59 @@ impl Buffer {
         // SAFETY: the mapping is readable and writable for `len <= mapped` bytes until `mapping` is
         // dropped, and nothing else knows its address.
         Ok(unsafe { Self::from_raw_parts(base, len, Box::new(mapping)) })
+    }
+
+    /// Makes zeroed, page-aligned memory of `len` bytes that other processes can map too: a memfd,
+    /// and the descriptor that names it. Whoever is given the descriptor may read and write all of
+    /// the memory, the rest of the last page included, for as long as it likes.
+    ///
+    /// The memory can neither shrink nor grow, and nobody can change that or forbid writing: the
+    /// descriptor carries the seals `F_SEAL_SHRINK`, `F_SEAL_GROW` and `F_SEAL_SEAL`. A file that
+    /// another process could shrink would end this one by SIGBUS. The descriptor is closed on exec.
+    ///
+    /// ```
+    /// let (buffer, memfd) = vyre_uring::Buffer::memfd(1 << 16)?;
+    /// // Sent to another process, `memfd` is that process's way to the same bytes.
+    /// let file = std::fs::File::from(memfd);
+    /// buffer.write_at(100, b"shared")?;
+    /// let mut seen = [0; 6];
+    /// std::os::unix::fs::FileExt::read_exact_at(&file, &mut seen, 100)?;
+    /// assert_eq!(&seen, b"shared");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`BufferError`]: no bytes asked for, too many, or what the kernel answered.
+    pub fn memfd(len: usize) -> Result<(Self, OwnedFd), BufferError> {
+        let mapped = whole_pages(len)?;
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let memfd = memfd_create("vyre-buffer", flags).map_err(BufferError::Memfd)?;
+        ftruncate(&memfd, mapped as u64).map_err(|errno| BufferError::Resize { len, errno })?;
+        let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+        fcntl_add_seals(&memfd, seals).map_err(BufferError::Seal)?;
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
+        let base = unsafe {
+            mmap(
+                ptr::null_mut(),
+                mapped,
+                protection,
+                MapFlags::SHARED,
+                &memfd,
+                0,
+            )
+        }
+        .map_err(|errno| BufferError::Map { len, errno })?;
+        let base = NonNull::new(base.cast::<u8>()).ok_or(BufferError::Map {
+            len,
+            errno: rustix::io::Errno::NOMEM,
+        })?;
+        let mapping = Mapping { base, len: mapped };
+        // SAFETY: the mapping is readable and writable for `len <= mapped` bytes until `mapping` is
+        // dropped, since the file behind it cannot shrink; nothing else in this process knows its
+        // address. Other processes access the bytes as other devices do.
+        let buffer = unsafe { Self::from_raw_parts(base, len, Box::new(mapping)) };
+        Ok((buffer, memfd))
     }
 
     /// Wraps memory that someone else allocated: a shared mapping, pinned memory of a GPU runtime.
@@ -278,6 +327,16 @@ impl Buffer {
         // this process the location is accessed as this same byte alone.
         unsafe { AtomicU8::from_ptr(self.0.base.as_ptr().wrapping_add(offset)) }
     }
+}
+
+/// The bytes of the pages that `len` bytes take.
+fn whole_pages(len: usize) -> Result<usize, BufferError> {
+    if len == 0 {
+        return Err(BufferError::Empty);
+    }
+    len.checked_next_multiple_of(page_size())
+        .filter(|&mapped| isize::try_from(mapped).is_ok())
+        .ok_or(BufferError::TooLong(len))
 }
 
 impl fmt::Debug for Buffer {

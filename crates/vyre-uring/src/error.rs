@@ -30,6 +30,22 @@ pub enum BufferError {
     /// copy-on-write detach the memory from the device.
     #[error("madvise(MADV_DONTFORK) was refused ({0}): allow madvise in the seccomp filter")]
     DontFork(Errno),
+    /// The kernel gave no memfd.
+    #[error(
+        "memfd_create was refused ({0}): raise RLIMIT_NOFILE, or allow it in the seccomp filter"
+    )]
+    Memfd(Errno),
+    /// The memfd did not take its length.
+    #[error("a memfd of {len} bytes was refused ({errno}): ask for less, or raise RLIMIT_FSIZE")]
+    Resize {
+        /// The length asked for.
+        len: usize,
+        /// What `ftruncate` answered.
+        errno: Errno,
+    },
+    /// The memfd could not be sealed, so that whoever it is shared with could end this process.
+    #[error("the memfd took no seals ({0}): allow fcntl F_ADD_SEALS in the seccomp filter")]
+    Seal(Errno),
 }
 
 /// Why an operation was not queued. Nothing was queued and nothing will complete.

@@ -1,3 +1,5 @@
+use std::os::unix::fs::FileExt;
+
 use super::*;
 
 /// A buffer over plain memory whose base is `shift` bytes past a word boundary.
@@ -68,6 +70,48 @@ fn anonymous_memory_is_zero_and_page_aligned() {
 }
 
 #[test]
+fn a_memfd_is_the_same_memory_for_whoever_maps_it() {
+    let (buffer, memfd) = Buffer::memfd(page_size() + 1).unwrap();
+    assert_eq!(buffer.len(), page_size() + 1);
+    assert_eq!(buffer.as_ptr().addr() % page_size(), 0);
+    let mut all = vec![1; buffer.len()];
+    buffer.read_at(0, &mut all).unwrap();
+    assert!(all.iter().all(|&byte| byte == 0));
+
+    let file = std::fs::File::from(memfd);
+    file.write_all_at(b"theirs", page_size() as u64 - 5)
+        .unwrap();
+    let mut seen = [0; 6];
+    buffer.read_at(page_size() - 5, &mut seen).unwrap();
+    assert_eq!(&seen, b"theirs");
+    buffer.write_at(7, b"ours").unwrap();
+    file.read_exact_at(&mut seen[..4], 7).unwrap();
+    assert_eq!(&seen[..4], b"ours");
+}
+
+#[test]
+fn a_memfd_cannot_change_its_length_or_its_seals() {
+    let (buffer, memfd) = Buffer::memfd(2 * page_size()).unwrap();
+    let refused = Some(rustix::io::Errno::PERM);
+    for len in [0, 1, page_size(), 3 * page_size()] {
+        assert_eq!(ftruncate(&memfd, len as u64).err(), refused, "{len} bytes");
+    }
+    assert_eq!(fcntl_add_seals(&memfd, SealFlags::WRITE).err(), refused);
+    assert_eq!(
+        fcntl_add_seals(&memfd, SealFlags::FUTURE_WRITE).err(),
+        refused
+    );
+    // The memory goes with the last of mapping and descriptor, whichever that is.
+    drop(memfd);
+    buffer.write_at(2 * page_size() - 1, b"!").unwrap();
+    assert!(
+        rustix::io::fcntl_getfd(&Buffer::memfd(1).unwrap().1)
+            .unwrap()
+            .contains(rustix::io::FdFlags::CLOEXEC)
+    );
+}
+
+#[test]
 fn impossible_lengths_are_errors() {
     assert_eq!(Buffer::anonymous(0).unwrap_err(), BufferError::Empty);
     assert_eq!(
@@ -77,6 +121,15 @@ fn impossible_lengths_are_errors() {
     assert!(matches!(
         Buffer::anonymous(1 << 60),
         Err(BufferError::Map { .. })
+    ));
+    assert_eq!(Buffer::memfd(0).unwrap_err(), BufferError::Empty);
+    assert_eq!(
+        Buffer::memfd(usize::MAX).unwrap_err(),
+        BufferError::TooLong(usize::MAX)
+    );
+    assert!(matches!(
+        Buffer::memfd(1 << 60),
+        Err(BufferError::Resize { .. } | BufferError::Map { .. })
     ));
 }
 

@@ -1,0 +1,470 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0
+ *
+ * The device's end of a vyre I/O queue, for a process on the CPU. C11 or C++17, gcc or clang.
+ *
+ * A device writes requests for file I/O into slots of shared memory. A host serves them and writes
+ * the outcomes back. ABI.md in the repository is the normative text; this header is one reading of it.
+ *
+ *   reserve, publish     or submit, which is both
+ *   poll, take           or wait, which takes as soon as it can: vyre_ioq_wait.h
+ *
+ * One struct vyre_ioq_queue is the device's end, and a queue has one at a time. Any number of threads
+ * may share it, each for slots that it reserved. Nothing is allocated, nothing is said through errno,
+ * and nothing here enters the kernel.
+ *
+ * Each shared word is accessed whole, by an atomic access of 32 bits. No read-modify-write touches
+ * shared memory: threads of the device compete for slots in the queue struct, which is private. */
+
+#ifndef VYRE_IOQ_H
+#define VYRE_IOQ_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "vyre_ioq_abi.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+VYRE_IOQ_ASSERT(sizeof(uint32_t) == sizeof(vyre_ioq_word), "one kind of word");
+
+/* What a call came to: one code for each cause. */
+enum vyre_ioq_result {
+    VYRE_IOQ_DONE = 0,
+    /* There is no outcome yet. */
+    VYRE_IOQ_PENDING,
+    /* Every slot is in use: take an outcome first. */
+    VYRE_IOQ_QUEUE_FULL,
+    /* The host stopped, failed, or stood still for longer than the caller bears. */
+    VYRE_IOQ_HOST_GONE,
+    /* The time is over. */
+    VYRE_IOQ_TIMED_OUT,
+
+    /* Attach: the rule that the memory breaks. See ABI.md, section 3. */
+    VYRE_IOQ_MISALIGNED,
+    VYRE_IOQ_TOO_SHORT,
+    VYRE_IOQ_BAD_MAGIC,
+    VYRE_IOQ_MAJOR_VERSION,
+    VYRE_IOQ_BAD_STRIDE,
+    VYRE_IOQ_BAD_SLOTS_OFFSET,
+    VYRE_IOQ_RESERVED_NOT_ZERO,
+    VYRE_IOQ_BAD_SLOT_COUNT,
+    VYRE_IOQ_BARE_LENGTH
+};
+
+/* What vyre_ioq_host_state returns for a bare queue, whose host says nothing of itself. */
+#define VYRE_IOQ_STATE_UNTOLD 0xffffffffu
+
+/* The device's end. Private memory of this process; it must stay where it is while threads use it.
+ * The fields are for the functions below, but for those that say otherwise. */
+struct vyre_ioq_queue {
+    uint32_t *words;   /* the shared memory */
+    uint32_t first;    /* number of the first word of slot 0 */
+    uint32_t stride;   /* words from one slot to the next */
+    uint32_t slots;    /* to be read: how many there are */
+    uint32_t features; /* to be read: features that both sides know */
+    uint32_t bare;     /* to be read: 1 for the bare layout */
+    uint64_t id;       /* to be read: the creator's name for the queue; 0 for a bare one */
+    uint32_t locks[VYRE_IOQ_MAX_SLOTS / 32];                  /* a bit for each slot in use */
+    uint32_t marked[VYRE_IOQ_MAX_SLOTS / VYRE_IOQ_GROUP_SLOTS]; /* groups shown to the host */
+};
+
+/* What is asked for. Made by the functions below; flags, deadline and tag may be set afterwards. */
+struct vyre_ioq_request {
+    uint32_t op;
+    uint32_t source;
+    uint32_t destination;
+    uint32_t count;
+    uint64_t file_offset;
+    uint64_t buffer_offset; /* not carried by a bare queue, like the next two */
+    uint32_t flags;         /* VYRE_IOQ_FLAG_… */
+    uint32_t deadline;      /* microseconds from the host's claim; 0 is none */
+    uint32_t tag;           /* the device's own: comes back with the outcome */
+};
+
+/* What became of a request. */
+struct vyre_ioq_outcome {
+    uint32_t tag;
+    uint32_t status; /* VYRE_IOQ_STATUS_OK or VYRE_IOQ_STATUS_ERROR */
+    uint32_t count;  /* OK: bytes moved. ERROR: a Linux errno value */
+};
+
+/* Reads `count` bytes at `file_offset` of a file handle, to `buffer_offset` of a buffer handle. */
+static inline struct vyre_ioq_request vyre_ioq_read(uint32_t file, uint64_t file_offset,
+                                                    uint32_t count, uint32_t buffer,
+                                                    uint64_t buffer_offset)
+{
+    struct vyre_ioq_request request;
+    memset(&request, 0, sizeof(request));
+    request.op = VYRE_IOQ_OP_READ;
+    request.source = file;
+    request.destination = buffer;
+    request.count = count;
+    request.file_offset = file_offset;
+    request.buffer_offset = buffer_offset;
+    return request;
+}
+
+/* Writes `count` bytes at `file_offset` of a file handle, from `buffer_offset` of a buffer handle. */
+static inline struct vyre_ioq_request vyre_ioq_write(uint32_t file, uint64_t file_offset,
+                                                     uint32_t count, uint32_t buffer,
+                                                     uint64_t buffer_offset)
+{
+    struct vyre_ioq_request request = vyre_ioq_read(buffer, file_offset, count, file, buffer_offset);
+    request.op = VYRE_IOQ_OP_WRITE;
+    return request;
+}
+
+/* Completes when every request of the queue that was published before it has completed. */
+static inline struct vyre_ioq_request vyre_ioq_fence(void)
+{
+    struct vyre_ioq_request request = vyre_ioq_read(0, 0, 0, 0, 0);
+    request.op = VYRE_IOQ_OP_FENCE;
+    return request;
+}
+
+/* Completes when every earlier WRITE to the file, completed or fenced, is on stable storage. */
+static inline struct vyre_ioq_request vyre_ioq_sync(uint32_t file)
+{
+    struct vyre_ioq_request request = vyre_ioq_fence();
+    request.op = VYRE_IOQ_OP_SYNC;
+    request.destination = file;
+    return request;
+}
+
+/* Starts read-ahead of `count` bytes at `file_offset` of a file handle, and completes at once. */
+static inline struct vyre_ioq_request vyre_ioq_prefetch(uint32_t file, uint64_t file_offset,
+                                                        uint32_t count)
+{
+    struct vyre_ioq_request request = vyre_ioq_sync(file);
+    request.op = VYRE_IOQ_OP_PREFETCH;
+    request.file_offset = file_offset;
+    request.count = count;
+    return request;
+}
+
+/* ---- Shared words ------------------------------------------------------------------------------ */
+
+/* Words are little-endian in memory, whatever the machine. */
+static inline uint32_t vyre_ioq_le(uint32_t word)
+{
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    return __builtin_bswap32(word);
+#else
+    return word;
+#endif
+}
+
+static inline uint32_t vyre_ioq_load(const uint32_t *word)
+{
+    return vyre_ioq_le(__atomic_load_n(word, __ATOMIC_RELAXED));
+}
+
+static inline uint32_t vyre_ioq_load_acquire(const uint32_t *word)
+{
+    return vyre_ioq_le(__atomic_load_n(word, __ATOMIC_ACQUIRE));
+}
+
+static inline void vyre_ioq_store(uint32_t *word, uint32_t value)
+{
+    __atomic_store_n(word, vyre_ioq_le(value), __ATOMIC_RELAXED);
+}
+
+static inline void vyre_ioq_store_release(uint32_t *word, uint32_t value)
+{
+    __atomic_store_n(word, vyre_ioq_le(value), __ATOMIC_RELEASE);
+}
+
+/* First word of a slot. */
+static inline uint32_t *vyre_ioq_slot_words(const struct vyre_ioq_queue *queue, uint32_t slot)
+{
+    return queue->words + queue->first + (size_t)slot * queue->stride;
+}
+
+/* ---- Attach ------------------------------------------------------------------------------------ */
+
+static inline void vyre_ioq_begin(struct vyre_ioq_queue *queue, void *memory)
+{
+    memset(queue, 0, sizeof(*queue));
+    queue->words = (uint32_t *)memory;
+    /* The host looks at group 0 unasked. */
+    queue->marked[0] = 1;
+}
+
+/* Attaches to a queue with a header, which a host has created in the `len` bytes at `memory`. What
+ * others store in the header later moves nothing. The memory must stay mapped while `queue` is used.
+ *
+ * Returns VYRE_IOQ_DONE, or the first rule broken, and then `queue` must not be used. */
+static inline enum vyre_ioq_result vyre_ioq_attach(struct vyre_ioq_queue *queue, void *memory,
+                                                   size_t len)
+{
+    struct vyre_ioq_header header;
+    uint32_t line[sizeof(header) / sizeof(uint32_t)];
+    size_t word;
+
+    vyre_ioq_begin(queue, memory);
+    if ((uintptr_t)memory % VYRE_IOQ_HEADER_ALIGN != 0) {
+        return VYRE_IOQ_MISALIGNED;
+    }
+    if (len < VYRE_IOQ_HEADER_BYTES) {
+        return VYRE_IOQ_TOO_SHORT;
+    }
+    /* Acquire, paired with the release by which the host stores the magic last: whoever sees it sees
+     * the rest. Each word is read once. */
+    line[VYRE_IOQ_HEADER_WORD_MAGIC] = vyre_ioq_load_acquire(queue->words);
+    for (word = 1; word < sizeof(line) / sizeof(line[0]); word++) {
+        line[word] = vyre_ioq_load(queue->words + word);
+    }
+    memcpy(&header, line, sizeof(header));
+
+    if (header.magic[0] != VYRE_IOQ_MAGIC_0 || header.magic[1] != VYRE_IOQ_MAGIC_1) {
+        return VYRE_IOQ_BAD_MAGIC;
+    }
+    if (header.major != VYRE_IOQ_ABI_MAJOR) {
+        return VYRE_IOQ_MAJOR_VERSION;
+    }
+    if (header.stride != VYRE_IOQ_SLOT_BYTES) {
+        return VYRE_IOQ_BAD_STRIDE;
+    }
+    if (header.slots_offset % VYRE_IOQ_SLOT_BYTES != 0 ||
+        header.slots_offset < VYRE_IOQ_HEADER_BYTES) {
+        return VYRE_IOQ_BAD_SLOTS_OFFSET;
+    }
+    for (word = 0; word < sizeof(header.reserved) / sizeof(header.reserved[0]); word++) {
+        if (header.reserved[word] != 0) {
+            return VYRE_IOQ_RESERVED_NOT_ZERO;
+        }
+    }
+    if (header.slots == 0 || header.slots > VYRE_IOQ_MAX_SLOTS) {
+        return VYRE_IOQ_BAD_SLOT_COUNT;
+    }
+    if (len < header.slots_offset || len - header.slots_offset < header.slots * VYRE_IOQ_SLOT_BYTES) {
+        return VYRE_IOQ_TOO_SHORT;
+    }
+    queue->first = header.slots_offset / (uint32_t)sizeof(uint32_t);
+    queue->stride = VYRE_IOQ_SLOT_BYTES / (uint32_t)sizeof(uint32_t);
+    queue->slots = header.slots;
+    queue->features = header.features & VYRE_IOQ_FEATURE_DOORBELL;
+    queue->id = header.queue_id[0] | (uint64_t)header.queue_id[1] << 32;
+    return VYRE_IOQ_DONE;
+}
+
+/* Attaches to a queue of the bare layout, which fills the `len` bytes at `memory`. As
+ * vyre_ioq_attach, but nothing in the memory says that it is a queue. */
+static inline enum vyre_ioq_result vyre_ioq_attach_bare(struct vyre_ioq_queue *queue, void *memory,
+                                                        size_t len)
+{
+    vyre_ioq_begin(queue, memory);
+    if ((uintptr_t)memory % sizeof(uint32_t) != 0) {
+        return VYRE_IOQ_MISALIGNED;
+    }
+    if (len % VYRE_IOQ_BARE_SLOT_BYTES != 0) {
+        return VYRE_IOQ_BARE_LENGTH;
+    }
+    if (len == 0 || len / VYRE_IOQ_BARE_SLOT_BYTES > VYRE_IOQ_MAX_BARE_SLOTS) {
+        return VYRE_IOQ_BAD_SLOT_COUNT;
+    }
+    queue->stride = VYRE_IOQ_BARE_SLOT_BYTES / (uint32_t)sizeof(uint32_t);
+    queue->slots = (uint32_t)(len / VYRE_IOQ_BARE_SLOT_BYTES);
+    queue->bare = 1;
+    return VYRE_IOQ_DONE;
+}
+
+/* ---- Reserve and publish ----------------------------------------------------------------------- */
+
+/* Gives a slot back. Release, paired with the acquire in vyre_ioq_reserve: the store that recycled
+ * the slot comes before what its next user stores. */
+static inline void vyre_ioq_unlock(struct vyre_ioq_queue *queue, uint32_t slot)
+{
+    __atomic_fetch_and(&queue->locks[slot / 32], ~(1u << slot % 32), __ATOMIC_RELEASE);
+}
+
+/* Whether a slot that was just locked can be used. Not so if it holds a request of an earlier device
+ * end; an outcome that nobody took is thrown away. */
+static inline int vyre_ioq_is_free(struct vyre_ioq_queue *queue, uint32_t slot)
+{
+    uint32_t *status = vyre_ioq_slot_words(queue, slot) + VYRE_IOQ_WORD_STATUS;
+    /* Acquire, paired with the host's release when it completes: it has read the slot for the last
+     * time, and is done with the buffer. */
+    switch (vyre_ioq_load_acquire(status)) {
+    case VYRE_IOQ_STATUS_PUBLISHED:
+    case VYRE_IOQ_STATUS_CLAIMED:
+        return 0;
+    case VYRE_IOQ_STATUS_EMPTY:
+        return 1;
+    default:
+        vyre_ioq_store(status, VYRE_IOQ_STATUS_EMPTY);
+        return 1;
+    }
+}
+
+/* Has the host look at the group of a slot, before anything is published there. */
+static inline void vyre_ioq_mark(struct vyre_ioq_queue *queue, uint32_t slot)
+{
+    uint32_t group = slot / VYRE_IOQ_GROUP_SLOTS;
+    /* Acquire, paired with the release below: another thread's mark comes before what this one
+     * publishes, so that a host which sees the one sees the other. */
+    if (__atomic_load_n(&queue->marked[group], __ATOMIC_ACQUIRE) == 0) {
+        vyre_ioq_store(queue->words + VYRE_IOQ_HEADER_WORD_IN_USE + group, 1);
+        __atomic_store_n(&queue->marked[group], 1, __ATOMIC_RELEASE);
+    }
+}
+
+/* Reserves the lowest slot that is free, so that the slots in use lie together. It is the caller's
+ * until vyre_ioq_take or vyre_ioq_wait returns its outcome. VYRE_IOQ_DONE or VYRE_IOQ_QUEUE_FULL. */
+static inline enum vyre_ioq_result vyre_ioq_reserve(struct vyre_ioq_queue *queue, uint32_t *slot)
+{
+    uint32_t first;
+    for (first = 0; first < queue->slots; first += 32) {
+        uint32_t *lock = &queue->locks[first / 32];
+        uint32_t left = queue->slots - first;
+        /* Slots that there are not, and those that turned out to hold an old request. */
+        uint32_t refused = left < 32 ? UINT32_MAX << left : 0;
+        for (;;) {
+            uint32_t free = ~(__atomic_load_n(lock, __ATOMIC_RELAXED) | refused);
+            uint32_t bit;
+            if (free == 0) {
+                break;
+            }
+            bit = (uint32_t)__builtin_ctz(free);
+            /* Acquire, paired with the release in vyre_ioq_unlock. */
+            if (__atomic_fetch_or(lock, 1u << bit, __ATOMIC_ACQUIRE) & 1u << bit) {
+                continue;
+            }
+            if (vyre_ioq_is_free(queue, first + bit)) {
+                vyre_ioq_mark(queue, first + bit);
+                *slot = first + bit;
+                return VYRE_IOQ_DONE;
+            }
+            vyre_ioq_unlock(queue, first + bit);
+            refused |= 1u << bit;
+        }
+    }
+    return VYRE_IOQ_QUEUE_FULL;
+}
+
+/* Publishes a request in a slot that the caller reserved. From here on, until there is an outcome, a
+ * READ's buffer must not be touched and a WRITE's not be changed. */
+static inline void vyre_ioq_publish(struct vyre_ioq_queue *queue, uint32_t slot,
+                                    const struct vyre_ioq_request *request)
+{
+    uint32_t *words = vyre_ioq_slot_words(queue, slot);
+    struct vyre_ioq_slot image;
+    uint32_t copy[sizeof(image) / sizeof(uint32_t)];
+    uint32_t word;
+
+    memset(&image, 0, sizeof(image));
+    image.op = request->op;
+    image.source = request->source;
+    image.destination = request->destination;
+    image.file_offset_low = (uint32_t)request->file_offset;
+    image.file_offset_high = (uint32_t)(request->file_offset >> 32);
+    image.count = request->count;
+    image.tag = request->tag;
+    image.buffer_offset_low = (uint32_t)request->buffer_offset;
+    image.buffer_offset_high = (uint32_t)(request->buffer_offset >> 32);
+    image.flags = request->flags;
+    image.deadline = request->deadline;
+    memcpy(copy, &image, sizeof(copy));
+    for (word = 0; word < queue->stride; word++) {
+        if (word != VYRE_IOQ_WORD_STATUS) {
+            vyre_ioq_store(words + word, copy[word]);
+        }
+    }
+    /* Last, and release: paired with the acquire of the host before it claims. It hands over the
+     * words above, and the bytes that a WRITE will read. */
+    vyre_ioq_store_release(words + VYRE_IOQ_WORD_STATUS, VYRE_IOQ_STATUS_PUBLISHED);
+}
+
+/* Reserves a slot and publishes a request in it. VYRE_IOQ_DONE or VYRE_IOQ_QUEUE_FULL. */
+static inline enum vyre_ioq_result vyre_ioq_submit(struct vyre_ioq_queue *queue,
+                                                   const struct vyre_ioq_request *request,
+                                                   uint32_t *slot)
+{
+    enum vyre_ioq_result reserved = vyre_ioq_reserve(queue, slot);
+    if (reserved == VYRE_IOQ_DONE) {
+        vyre_ioq_publish(queue, *slot, request);
+    }
+    return reserved;
+}
+
+/* Rings the doorbell of a host that sleeps: after publishing, once for however many requests. Where
+ * the host must be woken, calls `wake` with `context`, once, and returns 1; else returns 0. What
+ * wakes the host is agreed on outside the queue. Does nothing where the host offers no doorbell. */
+static inline int vyre_ioq_ring(struct vyre_ioq_queue *queue, void (*wake)(void *context),
+                                void *context)
+{
+    uint32_t *doorbell = queue->words + VYRE_IOQ_HEADER_WORD_DOORBELL;
+    if ((queue->features & VYRE_IOQ_FEATURE_DOORBELL) == 0) {
+        return 0;
+    }
+    /* Paired with the host's fence between its store to ASLEEP and its last look at the slots. Either
+     * that look finds what was published before this fence, or the load below finds the host asleep. */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (vyre_ioq_load(queue->words + VYRE_IOQ_HEADER_WORD_ASLEEP) != 1) {
+        return 0;
+    }
+    /* Two threads may store the same number: it differs from what the host read all the same. */
+    vyre_ioq_store(doorbell, vyre_ioq_load(doorbell) + 1);
+    wake(context);
+    return 1;
+}
+
+/* ---- Poll and take ------------------------------------------------------------------------------ */
+
+/* Looks at a request that the caller published. VYRE_IOQ_DONE, and its outcome; or VYRE_IOQ_PENDING. */
+static inline enum vyre_ioq_result vyre_ioq_poll(const struct vyre_ioq_queue *queue, uint32_t slot,
+                                                 struct vyre_ioq_outcome *outcome)
+{
+    const uint32_t *words = vyre_ioq_slot_words(queue, slot);
+    /* Acquire, paired with the host's release when it completes: COUNT, and the bytes that a READ
+     * moved, are visible now. */
+    uint32_t status = vyre_ioq_load_acquire(words + VYRE_IOQ_WORD_STATUS);
+    if (status != VYRE_IOQ_STATUS_OK && status != VYRE_IOQ_STATUS_ERROR) {
+        return VYRE_IOQ_PENDING;
+    }
+    outcome->status = status;
+    outcome->count = vyre_ioq_load(words + VYRE_IOQ_WORD_COUNT);
+    outcome->tag = vyre_ioq_load(words + VYRE_IOQ_WORD_TAG);
+    return VYRE_IOQ_DONE;
+}
+
+/* As vyre_ioq_poll; if there is an outcome, gives the slot back as well. */
+static inline enum vyre_ioq_result vyre_ioq_take(struct vyre_ioq_queue *queue, uint32_t slot,
+                                                 struct vyre_ioq_outcome *outcome)
+{
+    enum vyre_ioq_result polled = vyre_ioq_poll(queue, slot, outcome);
+    if (polled == VYRE_IOQ_DONE) {
+        /* Relaxed: it hands nothing over. The next user of the slot comes after vyre_ioq_unlock. */
+        vyre_ioq_store(vyre_ioq_slot_words(queue, slot) + VYRE_IOQ_WORD_STATUS,
+                       VYRE_IOQ_STATUS_EMPTY);
+        vyre_ioq_unlock(queue, slot);
+    }
+    return polled;
+}
+
+/* What the host says of itself: VYRE_IOQ_STATE_…. Acquire, paired with the host's release: who sees
+ * STOPPED or FAILED sees every outcome that was stored before. */
+static inline uint32_t vyre_ioq_host_state(const struct vyre_ioq_queue *queue)
+{
+    uint32_t state;
+    if (queue->bare) {
+        return VYRE_IOQ_STATE_UNTOLD;
+    }
+    state = vyre_ioq_load_acquire(queue->words + VYRE_IOQ_HEADER_WORD_STATE);
+    return state > VYRE_IOQ_STATE_FAILED ? VYRE_IOQ_STATE_FAILED : state;
+}
+
+/* A counter that moves while the host lives; 0 for a bare queue. Only change means anything. */
+static inline uint32_t vyre_ioq_host_heartbeat(const struct vyre_ioq_queue *queue)
+{
+    return queue->bare ? 0 : vyre_ioq_load(queue->words + VYRE_IOQ_HEADER_WORD_HEARTBEAT);
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* VYRE_IOQ_H */

@@ -1,0 +1,162 @@
+//! One suite for device ends in any language: a host of this crate, and a driver that it tells what
+//! to do. PROTOCOL.md says how the two talk.
+
+#![cfg(all(feature = "std", target_os = "linux", not(miri)))]
+
+mod driver;
+mod laps;
+mod memory;
+mod numbered;
+mod rig;
+mod rust_driver;
+mod slots;
+mod threads;
+mod waits;
+mod words;
+
+use driver::{Driver, Kind};
+
+type Scenario = fn(&mut Driver);
+
+/// What a driver must pass. Each gets a fresh one.
+const SCENARIOS: &[(&str, Scenario)] = &[
+    ("words_of_each_operation", words::words_of_each_operation),
+    (
+        "words_of_each_operation_bare",
+        words::words_of_each_operation_bare,
+    ),
+    (
+        "attach_rules_of_the_header",
+        words::attach_rules_of_the_header,
+    ),
+    (
+        "attach_rules_of_the_bare_layout",
+        words::attach_rules_of_the_bare_layout,
+    ),
+    (
+        "what_attach_takes_from_the_header",
+        words::what_attach_takes_from_the_header,
+    ),
+    ("depth_is_all_slots", slots::depth_is_all_slots),
+    (
+        "the_lowest_free_slot_first",
+        slots::the_lowest_free_slot_first,
+    ),
+    ("groups_are_marked_first", slots::groups_are_marked_first),
+    ("left_over_slots", slots::left_over_slots),
+    (
+        "an_attach_touches_no_slot",
+        slots::an_attach_touches_no_slot,
+    ),
+    ("outcomes", laps::outcomes),
+    (
+        "nothing_is_taken_before_its_time",
+        laps::nothing_is_taken_before_its_time,
+    ),
+    ("many_laps_in_one_slot", laps::many_laps_in_one_slot),
+    (
+        "bare_queues_of_every_size_and_place",
+        laps::bare_queues_of_every_size_and_place,
+    ),
+    (
+        "the_doorbell_rings_when_asleep",
+        waits::the_doorbell_rings_when_asleep,
+    ),
+    (
+        "what_the_host_says_of_itself",
+        waits::what_the_host_says_of_itself,
+    ),
+    (
+        "a_wait_ends_with_the_outcome",
+        waits::a_wait_ends_with_the_outcome,
+    ),
+    (
+        "a_wait_ends_when_the_host_is_gone",
+        waits::a_wait_ends_when_the_host_is_gone,
+    ),
+    ("a_wait_ends_at_its_limit", waits::a_wait_ends_at_its_limit),
+    (
+        "a_wait_ends_when_the_heart_stands_still",
+        waits::a_wait_ends_when_the_heart_stands_still,
+    ),
+    ("many_threads", threads::many_threads),
+    (
+        "many_threads_in_the_bare_layout",
+        threads::many_threads_in_the_bare_layout,
+    ),
+];
+
+/// Scenarios about an extra that a driver may lack.
+const EXTRAS: &[(&str, &str)] = &[
+    ("the_doorbell_rings_when_asleep", "doorbell"),
+    ("a_wait_ends_when_the_heart_stands_still", "standstill"),
+];
+
+/// Runs every scenario, and fails if the driver did nothing in one. Returns the extras that it lacks.
+fn conforms(kind: &Kind) -> Vec<&'static str> {
+    let (mut passed, mut commands, mut lacking) = (0, 0, Vec::new());
+    let mut name = String::new();
+    for (scenario, run) in SCENARIOS {
+        let mut driver = Driver::start(kind);
+        name.clone_from(&driver.name);
+        let extra = EXTRAS.iter().find(|(about, _)| about == scenario);
+        if let Some((_, extra)) = extra.filter(|(_, extra)| !driver.has(extra)) {
+            lacking.push(*extra);
+            continue;
+        }
+        println!("{name}: {scenario}");
+        run(&mut driver);
+        assert!(driver.commands() > 0, "{name}: {scenario} ran nothing");
+        commands += driver.commands();
+        passed += 1;
+    }
+    assert_eq!(passed + lacking.len(), SCENARIOS.len());
+    println!("{name}: {passed} scenarios, {commands} commands; without {lacking:?}");
+    lacking
+}
+
+#[test]
+fn the_rust_device_end_conforms() {
+    // It has neither yet; when it has, this line says so.
+    assert_eq!(conforms(&Kind::Rust), ["doorbell", "standstill"]);
+}
+
+#[test]
+fn the_c_headers_conform_in_c() {
+    let driver = Kind::compiled("cc", &["-std=c11"], "c");
+    assert!(conforms(&driver).is_empty(), "every extra is there");
+}
+
+#[test]
+fn the_c_headers_conform_in_cpp() {
+    let driver = Kind::compiled("c++", &["-xc++", "-std=c++17"], "c++");
+    assert!(conforms(&driver).is_empty(), "every extra is there");
+}
+
+#[test]
+fn the_example_of_the_c_readme_compiles() {
+    let text = include_str!("../../include/README.md");
+    let (_, example) = text.split_once("```c\n").expect("an example");
+    let (example, _) = example.split_once("```").expect("its end");
+    let directory = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let source = directory.join("readme.c");
+    std::fs::write(&source, example).expect("room");
+    for (compiler, dialect) in [
+        ("cc", ["-c", "-std=c11", "-xc"]),
+        ("c++", ["-c", "-std=c++17", "-xc++"]),
+    ] {
+        driver::compile(compiler, &dialect, &source, &directory.join("readme.o"));
+    }
+}
+
+/// A driver that answers without doing anything must not pass: the suite would be asleep.
+#[test]
+fn a_driver_that_does_nothing_fails() {
+    const IDLE: &str = "while read -r line; do echo ok idle standstill doorbell; done";
+    let idle = Kind::Program("sh".into(), &["-c", IDLE]);
+    for (scenario, run) in SCENARIOS {
+        let mut driver = Driver::start(&idle);
+        let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&mut driver)));
+        assert!(ran.is_err(), "{scenario} passed an idle driver");
+    }
+}

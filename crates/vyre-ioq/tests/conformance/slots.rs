@@ -1,0 +1,174 @@
+//! Which slots a device end takes.
+
+use vyre_ioq::abi::{GROUP_SLOTS, header_word, status};
+
+use crate::driver::Driver;
+use crate::rig::{Rig, bare_read_tagged, read_tagged};
+
+/// The groups that are marked, by number. Group 0 has a word as well; nobody needs it.
+fn marks(rig: &Rig) -> Vec<u32> {
+    let words = rig.memory.words::<64>(header_word::IN_USE);
+    (1..64)
+        .filter(|&group| words[group as usize] != 0)
+        .collect()
+}
+
+fn fill(driver: &mut Driver, rig: &Rig, request: impl Fn(u32) -> String) {
+    let slots = rig.host.geometry().slots();
+    for slot in 0..slots {
+        if slot % 2 == 0 {
+            driver.expect("reserve", &format!("ok {slot}"));
+            driver.expect(&format!("publish {slot} {}", request(slot)), "ok");
+        } else {
+            driver.expect(&format!("submit {}", request(slot)), &format!("ok {slot}"));
+        }
+        assert_eq!(rig.status(slot), status::PUBLISHED);
+    }
+    driver.expect("reserve", "err QueueFull");
+    driver.expect(&format!("submit {}", request(0)), "err QueueFull");
+}
+
+/// Every slot can hold a request, and the next one is refused until an outcome is taken.
+pub(crate) fn depth_is_all_slots(driver: &mut Driver) {
+    for slots in [1, 2, 31, 32, 33, 63, 64, 65, 96, 129, 4095, 4096] {
+        let mut rig = Rig::headed(driver, slots);
+        fill(driver, &rig, read_tagged);
+        assert_eq!(rig.claim().len(), slots as usize);
+        driver.expect("reserve", "err QueueFull");
+        rig.host.complete(slots - 1, Ok(1)).expect("owed");
+        driver.expect("reserve", "err QueueFull");
+        driver.expect(
+            &format!("take {}", slots - 1),
+            &format!("ok {} OK 1", slots - 1),
+        );
+        driver.expect("reserve", &format!("ok {}", slots - 1));
+        driver.expect("reserve", "err QueueFull");
+    }
+    for slots in [1, 31, 32, 33, 64] {
+        let rig = Rig::bare(driver, slots, 0);
+        fill(driver, &rig, bare_read_tagged);
+    }
+}
+
+pub(crate) fn the_lowest_free_slot_first(driver: &mut Driver) {
+    let mut rig = Rig::headed(driver, 200);
+    fill(driver, &rig, read_tagged);
+    assert_eq!(rig.claim().len(), 200);
+    rig.host
+        .complete_batch(&(0..200).map(|slot| (slot, Ok(slot))).collect::<Vec<_>>())
+        .expect("owed");
+    // Given back in some order, handed out from the lowest.
+    let mut given = [199, 0, 64, 63, 128, 65, 31, 32, 33, 127, 1];
+    for slot in given {
+        driver.expect(&format!("take {slot}"), &format!("ok {slot} OK {slot}"));
+        assert_eq!(rig.status(slot), status::EMPTY);
+    }
+    given.sort_unstable();
+    for slot in given {
+        driver.expect("reserve", &format!("ok {slot}"));
+    }
+    driver.expect("reserve", "err QueueFull");
+}
+
+/// Whoever publishes in a group other than 0 has stored its mark before.
+pub(crate) fn groups_are_marked_first(driver: &mut Driver) {
+    let mut rig = Rig::headed(driver, 3 * GROUP_SLOTS + 1);
+    for lap in 0..2 {
+        for slot in 0..=3 * GROUP_SLOTS {
+            driver.expect("reserve", &format!("ok {slot}"));
+            let groups: Vec<u32> = match lap {
+                0 => (1..=slot / GROUP_SLOTS).collect(),
+                _ => vec![1, 2, 3],
+            };
+            assert_eq!(
+                marks(&rig),
+                groups,
+                "slot {slot}, before anything is published there"
+            );
+            driver.expect(&format!("publish {slot} {}", read_tagged(slot)), "ok");
+            assert_eq!(rig.claim().len(), 1, "the host finds slot {slot}");
+        }
+        for slot in 0..=3 * GROUP_SLOTS {
+            rig.host.complete(slot, Ok(0)).expect("owed");
+            driver.expect(&format!("take {slot}"), &format!("ok {slot} OK 0"));
+        }
+        assert_eq!(marks(&rig), [1, 2, 3], "no mark is taken back");
+    }
+    // A second device end knows nothing of the marks of the first, and must not rely on them.
+    for group in 1..4 {
+        rig.memory.store(header_word::IN_USE + group, 0);
+    }
+    rig.attach(driver);
+    assert_eq!(marks(&rig), [], "attaching marks nothing");
+    for slot in 0..=GROUP_SLOTS {
+        driver.expect("reserve", &format!("ok {slot}"));
+    }
+    assert_eq!(marks(&rig), [1]);
+}
+
+/// What an earlier device end left behind: requests stay until they have an outcome, outcomes that
+/// nobody took and words that mean nothing are thrown away.
+pub(crate) fn left_over_slots(driver: &mut Driver) {
+    for group in [0, 1] {
+        let mut rig = Rig::headed(driver, 2 * GROUP_SLOTS);
+        let first = group * GROUP_SLOTS;
+        for slot in 0..first + 2 {
+            driver.expect(
+                &format!("submit {}", read_tagged(slot)),
+                &format!("ok {slot}"),
+            );
+        }
+        // Of the first two of the group, one is claimed; all before them are out of the way.
+        let claims = rig.claim().len() as u32;
+        assert_eq!(claims, first + 2);
+        for slot in 0..first {
+            rig.host.complete(slot, Ok(0)).expect("owed");
+            driver.expect(&format!("take {slot}"), &format!("ok {slot} OK 0"));
+        }
+        rig.host.complete(first, Ok(0)).expect("owed");
+        driver.expect(&format!("take {first}"), &format!("ok {first} OK 0"));
+        driver.expect("reserve", "ok 0");
+        if first == 0 {
+            driver.expect(&format!("publish 0 {}", read_tagged(9)), "ok");
+        } else {
+            rig.store_status(first, status::PUBLISHED);
+        }
+        for (slot, left) in (first + 2..).zip([status::OK, status::ERROR, 3, 0x77, u32::MAX]) {
+            rig.store_status(slot, left);
+        }
+
+        rig.attach(driver);
+        for slot in (0..first).chain(first + 2..first + 10) {
+            driver.expect("reserve", &format!("ok {slot}"));
+            assert_eq!(
+                rig.status(slot),
+                status::EMPTY,
+                "thrown away before it is handed out"
+            );
+        }
+        assert_eq!(rig.status(first), status::PUBLISHED, "left alone");
+        assert_eq!(rig.status(first + 1), status::CLAIMED, "left alone");
+
+        // Once they have an outcome, they are free.
+        rig.host.complete(first + 1, Ok(77)).expect("owed");
+        driver.expect("reserve", &format!("ok {}", first + 1));
+        assert_eq!(rig.status(first + 1), status::EMPTY);
+        rig.serve(first, Ok(1));
+        driver.expect("reserve", &format!("ok {first}"));
+        driver.expect("reserve", &format!("ok {}", first + 10));
+    }
+}
+
+pub(crate) fn an_attach_touches_no_slot(driver: &mut Driver) {
+    let rig = Rig::headed(driver, 80);
+    for slot in 0..80 {
+        rig.store_status(slot, slot % 5 * 8 + 1);
+    }
+    let before = rig.memory.words::<2304>(0);
+    rig.attach(driver);
+    driver.expect("state", "ok Starting 0");
+    assert!(
+        rig.memory.words::<2304>(0) == before,
+        "something was stored"
+    );
+}
