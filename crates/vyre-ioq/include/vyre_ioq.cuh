@@ -10,8 +10,9 @@
 //         ...                       // the block is there, for every lane of the warp
 //     }
 //
-// Compiles under nvcc, under NVRTC without any other file, and under g++ or clang++, where threads
-// stand in for lanes (vyre_ioq_shim.h). Needs sm_70. Four rules for the caller:
+// Compiles under nvcc, under NVRTC (the texts of vyre_ioq_parts.cuh and of this file, one after the
+// other, need no include), and under g++ or clang++, where threads stand in for lanes
+// (vyre_ioq_shim.h). Needs sm_70. Four rules for the caller:
 //
 // 1. One `Local` for all kernels of a queue, zeroed before the first. It is the device's own
 //    memory: a GPU and a CPU do not exclude each other's atomics on memory that they share.
@@ -22,84 +23,12 @@
 #ifndef VYRE_IOQ_CUH
 #define VYRE_IOQ_CUH
 
-#ifndef VYRE_IOQ_ABI_CUH
-#include "vyre_ioq_abi.cuh"
-#endif
-#ifndef __CUDA_ARCH__
-#include "vyre_ioq_shim.h"
-#endif
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 700
-#error "vyre_ioq.cuh needs sm_70 or later: earlier GPUs have no memory orderings in PTX"
-#endif
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "vyre_ioq.cuh stores words as they are: it needs a little-endian machine"
+#ifndef VYRE_IOQ_PARTS_CUH
+#include "vyre_ioq_parts.cuh"
 #endif
 
 namespace vyre_ioq {
 namespace detail {
-
-// Accesses. `shared` is memory that the host sees: system scope, no read-modify-write. `local` is
-// the device's own: device scope.
-#if defined(__CUDA_ARCH__)
-// A 16-byte access is one access, and may have an order, only as .b128 (PTX ISA 8.3). As .v4 it is
-// four accesses without an order among them, so that STATUS could be seen before COUNT and TAG.
-#if __CUDACC_VER_MAJOR__ > 12 || (__CUDACC_VER_MAJOR__ == 12 && __CUDACC_VER_MINOR__ >= 3)
-#define VYRE_IOQ_UNITS 1
-#else
-#define VYRE_IOQ_UNITS 0
-#endif
-
-#define VYRE_IOQ_LOAD(name, order)                                                         \
-    VYRE_IOQ_BOTH __forceinline__ u32 name(const u32 *at) {                                \
-        u32 value;                                                                         \
-        asm volatile("ld." order ".global.u32 %0, [%1];"                                   \
-                     : "=r"(value) : "l"(__cvta_generic_to_global(at)) : "memory");        \
-        return value;                                                                      \
-    }
-#define VYRE_IOQ_STORE(name, instruction)                                                  \
-    VYRE_IOQ_FN __forceinline__ void name(u32 *at, u32 value) {                            \
-        asm volatile(instruction " [%0], %1;"                                              \
-                     :: "l"(__cvta_generic_to_global(at)), "r"(value) : "memory");         \
-    }
-VYRE_IOQ_LOAD(load_shared, "relaxed.sys")
-VYRE_IOQ_LOAD(load_shared_acquire, "acquire.sys")
-VYRE_IOQ_STORE(store_shared, "st.relaxed.sys.global.u32")
-VYRE_IOQ_STORE(store_shared_release, "st.release.sys.global.u32")
-VYRE_IOQ_LOAD(load_local, "relaxed.gpu")
-VYRE_IOQ_LOAD(load_local_acquire, "acquire.gpu")
-VYRE_IOQ_STORE(store_local_release, "st.release.gpu.global.u32")
-VYRE_IOQ_STORE(set_local, "red.relaxed.gpu.global.or.b32")
-VYRE_IOQ_STORE(clear_local_release, "red.release.gpu.global.and.b32")
-
-VYRE_IOQ_FN __forceinline__ u32 set_local_acquire(u32 *at, u32 bits) {
-    u32 before;
-    asm volatile("atom.acquire.gpu.global.or.b32 %0, [%1], %2;"
-                 : "=r"(before) : "l"(__cvta_generic_to_global(at)), "r"(bits) : "memory");
-    return before;
-}
-VYRE_IOQ_FN __forceinline__ void fence_shared() { asm volatile("fence.acq_rel.sys;" ::: "memory"); }
-
-#if VYRE_IOQ_UNITS
-#define VYRE_IOQ_STORE_UNIT(name, order)                                                   \
-    VYRE_IOQ_FN __forceinline__ void name(u32 *at, const Unit &unit) {                     \
-        asm volatile("{ .reg .b64 low, high; .reg .b128 unit; mov.b64 low, {%1, %2};"      \
-                     " mov.b64 high, {%3, %4}; mov.b128 unit, {low, high};"                \
-                     " st." order ".sys.global.b128 [%0], unit; }"                         \
-                     :: "l"(__cvta_generic_to_global(at)), "r"(unit.a), "r"(unit.b),       \
-                        "r"(unit.c), "r"(unit.d) : "memory");                              \
-    }
-VYRE_IOQ_STORE_UNIT(store_unit, "relaxed")
-VYRE_IOQ_STORE_UNIT(publish_unit, "release")
-VYRE_IOQ_FN __forceinline__ Unit load_unit(const u32 *at) {
-    Unit unit;
-    asm volatile("{ .reg .b64 low, high; .reg .b128 unit; ld.relaxed.sys.global.b128 unit, [%4];"
-                 " mov.b128 {low, high}, unit; mov.b64 {%0, %1}, low; mov.b64 {%2, %3}, high; }"
-                 : "=r"(unit.a), "=r"(unit.b), "=r"(unit.c), "=r"(unit.d)
-                 : "l"(__cvta_generic_to_global(at)) : "memory");
-    return unit;
-}
-#endif
-#endif
 
 // Lanes of a warp. Those in `mask` call each of these together; `sync` orders their memory.
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
@@ -137,7 +66,8 @@ struct Queue {
     u32 *first;    // first byte of slot 0, likewise
     Local *local;  // the device's own memory
     u64 id;        // the creator's name for the queue
-    u32 slots, features;
+    u32 slots;
+    u32 features;  // those that both sides know
     bool bare, units;  // units: slots are aligned to 16 bytes
 
     // ---- Attaching: on the CPU that starts the kernels, or on the device. ----
@@ -165,8 +95,8 @@ struct Queue {
         if (bytes < offset + (u64)slots * SLOT_BYTES) return Attach::TooShort;
         u64 id = line[header_word::QUEUE_ID] | (u64)line[header_word::QUEUE_ID + 1] << 32;
         u32 *base = (u32 *)device;
-        // No feature counts: this end does not ring, so its host must not sleep without a bound.
-        *queue = Queue{base, base + offset / 4, local, id, slots, 0, false, true};
+        u32 features = line[header_word::FEATURES] & feature::DOORBELL;
+        *queue = Queue{base, base + offset / 4, local, id, slots, features, false, true};
         return Attach::Ok;
     }
 
@@ -210,10 +140,10 @@ struct Queue {
         return Ticket{NO_SLOT};
     }
 
-    // Publishes a request in a reserved slot. STATUS goes last, or in one with its unit, with release
-    // at system scope: it pairs with the acquire load by which the host claims, and all that
-    // happened before, the bytes for a WRITE included, is the host's to see. A bare slot has no
-    // room for the buffer offset, the flags and the deadline.
+    // Publishes a request in a reserved slot. STATUS goes last, or in one with its unit, and with
+    // release at system scope: it pairs with the acquire load by which the host claims, and all
+    // that happened before, the bytes for a WRITE included, is the host's to see. A bare slot has
+    // no room for the buffer offset, the flags and the deadline.
     VYRE_IOQ_FN void publish(Ticket ticket, const Request &request) const {
         u32 *at = slot(ticket.slot);
         // Words 12 to 15 are zero from the start, and nobody writes them.
@@ -276,6 +206,20 @@ struct Queue {
         return wait(submit(request, hint), limits);
     }
 
+    // Rings the doorbell if the host sleeps: true if it must be woken now, by the means agreed on
+    // outside the queue. A kernel seldom has one, and a host that does not sleep without a bound
+    // does not need it, so no other function rings. After publishing; one ring does for many.
+    VYRE_IOQ_FN bool ring() const {
+        if ((features & feature::DOORBELL) == 0) return false;
+        // Paired with the host's fence between its store to ASLEEP and its last look at the slots:
+        // either that look finds what was published, or this load finds the host asleep.
+        detail::fence_seq_cst();
+        if (detail::load_shared(base + header_word::ASLEEP) != 1) return false;
+        u32 *bell = base + header_word::DOORBELL;
+        detail::store_shared(bell, detail::load_shared(bell) + 1);
+        return true;
+    }
+
     // ---- Warps: the lanes of `mask`, all of them, call these together, with one mask. ----
 
     // Each lane publishes a request of its own: one atomic for as many slots as there are lanes, if
@@ -301,15 +245,14 @@ struct Queue {
             if (lane == leader) end = watch.look(*this);
             end = (End)detail::shuffle(mask, (u32)end, leader);
         }
-        // Hands on the leader's acquire of STATE before the last look, and every lane's acquire of
-        // its outcome before the return. A shuffle orders nothing.
+        // Hands on the leader's acquire of STATE, before the last look. A shuffle orders nothing.
         detail::sync(mask);
         if (reply.end == End::PENDING) {
             reply.end = end;
             answered(&reply);
         }
         reply.host_moved = detail::shuffle(mask, watch.moved, leader) != 0;
-        detail::sync(mask);
+        detail::sync(mask);  // hands on every lane's acquire of its outcome
         return reply;
     }
 

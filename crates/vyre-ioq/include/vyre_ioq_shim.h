@@ -8,12 +8,12 @@
 //     vyre_ioq::shim::Lane lane(&warp, number);   // in each thread
 //
 // As on a GPU, the lanes of a mask must all come; unlike there, a lane that never comes is noticed,
-// after a minute, and ends the process.
+// after two minutes, and ends the process.
 #ifndef VYRE_IOQ_SHIM_H
 #define VYRE_IOQ_SHIM_H
 
-#ifndef VYRE_IOQ_ABI_CUH
-#include "vyre_ioq_abi.cuh"
+#ifndef VYRE_IOQ_PARTS_CUH
+#include "vyre_ioq_parts.cuh"
 #endif
 
 // A unit of 16 bytes is four words here.
@@ -56,6 +56,10 @@ VYRE_IOQ_BOTH inline void clear_local_release(u32 *at, u32 bits) {
 // What stands beside it has the order already: the acquire of a status word, and the release of a
 // mark. ThreadSanitizer, which knows no fences, can so judge the rest.
 VYRE_IOQ_BOTH inline void fence_shared() {}
+#if defined(__SANITIZE_THREAD__) && defined(__GNUC__)
+#pragma GCC diagnostic ignored "-Wtsan"
+#endif
+VYRE_IOQ_BOTH inline void fence_seq_cst() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 }  // namespace detail
 }  // namespace vyre_ioq
 
@@ -83,7 +87,7 @@ inline u32 lowest(u32 bits) { return (u32)__builtin_ffs((int)bits) - 1; }
 
 namespace shim {
 
-constexpr u64 PATIENCE = 60000000000ull;
+constexpr u64 PATIENCE = 120000000000ull;
 
 // On a GPU a shuffle and a ballot order no memory, and `sync` does. Under ThreadSanitizer it is the
 // same here, so that a `sync` that is missing is found. Only there, and only where the machine
@@ -94,38 +98,9 @@ constexpr bool EXCHANGE_ORDERS = false;
 constexpr bool EXCHANGE_ORDERS = true;
 #endif
 
-// Where the lanes of one mask meet. Masks that are in use at one time have no lane in common, so
-// the lowest lane names the place.
-struct Meeting {
-    u32 here = 0, meetings = 0;
-
-    template <bool ORDERS>
-    void meet(u32 lanes) {
-        constexpr int BOTH = ORDERS ? __ATOMIC_ACQ_REL : __ATOMIC_RELAXED;
-        constexpr int ACQUIRE = ORDERS ? __ATOMIC_ACQUIRE : __ATOMIC_RELAXED;
-        constexpr int RELEASE = ORDERS ? __ATOMIC_RELEASE : __ATOMIC_RELAXED;
-        u32 before = __atomic_load_n(&meetings, __ATOMIC_RELAXED);
-        // Acquire and release: the last to come has seen what each did before, ...
-        if (__atomic_add_fetch(&here, 1, BOTH) == lanes) {
-            __atomic_store_n(&here, 0, __ATOMIC_RELAXED);
-            // ... and hands it on to those that wait below.
-            __atomic_store_n(&meetings, before + 1, RELEASE);
-            return;
-        }
-        u64 began = detail::now();
-        while (__atomic_load_n(&meetings, ACQUIRE) == before) {
-            sched_yield();
-            if (detail::now() - began > PATIENCE) {
-                fputs("vyre_ioq_shim: a lane of the mask does not come\n", stderr);
-                abort();
-            }
-        }
-    }
-};
-
 struct Warp {
-    Meeting meetings[32];
-    u32 values[32] = {};
+    u32 values[32] = {};   // what each lane shows to the others
+    u32 waiting[32] = {};  // the mask whose lanes each lane waits for; 0: none
 };
 
 struct Place {
@@ -147,13 +122,41 @@ namespace detail {
 
 inline u32 lane_id() { return shim::place.lane; }
 
+// Waits for a word of the warp.
+template <bool ORDERS>
+void await(const u32 *word, u32 value) {
+    u64 began = now();
+    while (__atomic_load_n(word, ORDERS ? __ATOMIC_ACQUIRE : __ATOMIC_RELAXED) != value) {
+        sched_yield();
+        if (now() - began > shim::PATIENCE) {
+            fputs("vyre_ioq_shim: a lane of the mask does not come\n", stderr);
+            abort();
+        }
+    }
+}
+
+// The lowest lane waits for the others, and then lets them go. Acquire and release both ways: each
+// lane goes on with what every other did before.
 template <bool ORDERS>
 void meet(u32 mask) {
-    if (shim::place.warp == nullptr || (mask >> lane_id() & 1) == 0) {
+    constexpr int RELEASE = ORDERS ? __ATOMIC_RELEASE : __ATOMIC_RELAXED;
+    u32 lane = lane_id();
+    if (shim::place.warp == nullptr || (mask >> lane & 1) == 0) {
         fputs("vyre_ioq_shim: the thread is no lane of the mask; make a shim::Lane\n", stderr);
         abort();
     }
-    shim::place.warp->meetings[lowest(mask)].meet<ORDERS>(count(mask));
+    u32 *waiting = shim::place.warp->waiting;
+    if (lane != lowest(mask)) {
+        __atomic_store_n(&waiting[lane], mask, RELEASE);
+        await<ORDERS>(&waiting[lane], 0);
+        return;
+    }
+    for (u32 others = mask & (mask - 1); others != 0; others &= others - 1) {
+        await<ORDERS>(&waiting[lowest(others)], mask);
+    }
+    for (u32 others = mask & (mask - 1); others != 0; others &= others - 1) {
+        __atomic_store_n(&waiting[lowest(others)], 0, RELEASE);
+    }
 }
 
 inline void sync(u32 mask) { meet<true>(mask); }

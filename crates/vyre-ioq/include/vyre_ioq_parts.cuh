@@ -1,8 +1,8 @@
-// What a kernel handles of a vyre I/O queue, as plain values: the numbers of ABI 1.0, requests,
-// outcomes, limits. vyre_ioq.cuh includes it; where includes cannot be found, as under NVRTC, give
-// the compiler the text of this file and then the text of that one.
-#ifndef VYRE_IOQ_ABI_CUH
-#define VYRE_IOQ_ABI_CUH
+// What vyre_ioq.cuh is made of: the numbers of ABI 1.0, requests, outcomes and limits as plain
+// values, and the accesses to memory. That file includes this one; where includes cannot be found,
+// as under NVRTC, give the compiler the text of this file and then the text of that one.
+#ifndef VYRE_IOQ_PARTS_CUH
+#define VYRE_IOQ_PARTS_CUH
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
 #define VYRE_IOQ_FN __device__
@@ -10,6 +10,13 @@
 #else
 #define VYRE_IOQ_FN
 #define VYRE_IOQ_BOTH
+#endif
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 700
+#error "vyre_ioq.cuh needs sm_70 or later: earlier GPUs have no memory orderings in PTX"
+#endif
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "vyre_ioq.cuh stores words as they are: it needs a little-endian machine"
 #endif
 
 namespace vyre_ioq {
@@ -54,6 +61,11 @@ enum : u32 {
     DURABLE = 1, EXACT = 2,
 };
 }  // namespace flag
+namespace feature {
+enum : u32 {
+    DOORBELL = 1,
+};
+}  // namespace feature
 namespace state {
 enum : u32 {
     STARTING = 0, RUNNING = 1, DRAINING = 2, STOPPED = 3, FAILED = 4,
@@ -186,4 +198,77 @@ struct Unit {
     u32 a, b, c, d;
 };
 }  // namespace vyre_ioq
-#endif  // VYRE_IOQ_ABI_CUH
+
+// ---- Accesses: to `shared` memory, which the host sees, at system scope and without any
+// read-modify-write; to `local` memory, which is the device's own, at device scope. ----
+
+#if defined(__CUDA_ARCH__)
+namespace vyre_ioq {
+namespace detail {
+
+// A 16-byte access is one access, and may have an order, only as .b128 (PTX ISA 8.3). As .v4 it is
+// four accesses without an order among them, so that STATUS could be seen before COUNT and TAG.
+#if __CUDACC_VER_MAJOR__ > 12 || (__CUDACC_VER_MAJOR__ == 12 && __CUDACC_VER_MINOR__ >= 3)
+#define VYRE_IOQ_UNITS 1
+#else
+#define VYRE_IOQ_UNITS 0
+#endif
+
+// The order of each access is in its name, or relaxed.
+#define VYRE_IOQ_LOAD(name, order)                                                         \
+    VYRE_IOQ_BOTH __forceinline__ u32 name(const u32 *at) {                                \
+        u32 value;                                                                         \
+        asm volatile("ld." order ".global.u32 %0, [%1];"                                   \
+                     : "=r"(value) : "l"(__cvta_generic_to_global(at)) : "memory");        \
+        return value;                                                                      \
+    }
+#define VYRE_IOQ_STORE(name, instruction)                                                  \
+    VYRE_IOQ_FN __forceinline__ void name(u32 *at, u32 value) {                            \
+        asm volatile(instruction " [%0], %1;"                                              \
+                     :: "l"(__cvta_generic_to_global(at)), "r"(value) : "memory");         \
+    }
+VYRE_IOQ_LOAD(load_shared, "relaxed.sys")
+VYRE_IOQ_LOAD(load_shared_acquire, "acquire.sys")
+VYRE_IOQ_STORE(store_shared, "st.relaxed.sys.global.u32")
+VYRE_IOQ_STORE(store_shared_release, "st.release.sys.global.u32")
+VYRE_IOQ_LOAD(load_local, "relaxed.gpu")
+VYRE_IOQ_LOAD(load_local_acquire, "acquire.gpu")
+VYRE_IOQ_STORE(store_local_release, "st.release.gpu.global.u32")
+VYRE_IOQ_STORE(set_local, "red.relaxed.gpu.global.or.b32")
+VYRE_IOQ_STORE(clear_local_release, "red.release.gpu.global.and.b32")
+
+VYRE_IOQ_FN __forceinline__ u32 set_local_acquire(u32 *at, u32 bits) {
+    u32 before;
+    asm volatile("atom.acquire.gpu.global.or.b32 %0, [%1], %2;"
+                 : "=r"(before) : "l"(__cvta_generic_to_global(at)), "r"(bits) : "memory");
+    return before;
+}
+VYRE_IOQ_FN __forceinline__ void fence_shared() { asm volatile("fence.acq_rel.sys;" ::: "memory"); }
+VYRE_IOQ_FN __forceinline__ void fence_seq_cst() { asm volatile("fence.sc.sys;" ::: "memory"); }
+
+#if VYRE_IOQ_UNITS
+#define VYRE_IOQ_STORE_UNIT(name, order)                                                   \
+    VYRE_IOQ_FN __forceinline__ void name(u32 *at, const Unit &unit) {                     \
+        asm volatile("{ .reg .b64 low, high; .reg .b128 unit; mov.b64 low, {%1, %2};"      \
+                     " mov.b64 high, {%3, %4}; mov.b128 unit, {low, high};"                \
+                     " st." order ".sys.global.b128 [%0], unit; }"                         \
+                     :: "l"(__cvta_generic_to_global(at)), "r"(unit.a), "r"(unit.b),       \
+                        "r"(unit.c), "r"(unit.d) : "memory");                              \
+    }
+VYRE_IOQ_STORE_UNIT(store_unit, "relaxed")
+VYRE_IOQ_STORE_UNIT(publish_unit, "release")
+VYRE_IOQ_FN __forceinline__ Unit load_unit(const u32 *at) {
+    Unit unit;
+    asm volatile("{ .reg .b64 low, high; .reg .b128 unit; ld.relaxed.sys.global.b128 unit, [%4];"
+                 " mov.b128 {low, high}, unit; mov.b64 {%0, %1}, low; mov.b64 {%2, %3}, high; }"
+                 : "=r"(unit.a), "=r"(unit.b), "=r"(unit.c), "=r"(unit.d)
+                 : "l"(__cvta_generic_to_global(at)) : "memory");
+    return unit;
+}
+#endif
+}  // namespace detail
+}  // namespace vyre_ioq
+#else
+#include "vyre_ioq_shim.h"
+#endif
+#endif  // VYRE_IOQ_PARTS_CUH
