@@ -20,6 +20,12 @@ pub(crate) fn run(ws: &Workspace, report: &mut Report) -> Result<()> {
     {
         return Err("no C compiler to link with: install gcc with your distribution".into());
     }
+    // The tests of the CUDA header compile it, with ThreadSanitizer too.
+    if !sh::succeeds(sh::program(ws, "g++").arg("--version")) {
+        return Err(
+            "no g++ for the tests of the CUDA header: install it with your distribution".into(),
+        );
+    }
     let version = sh::read(&mut sh::cargo(ws, &["--version"]))?;
     match minor_version(&version) {
         Some(found) if found >= OLDEST_CARGO => {}

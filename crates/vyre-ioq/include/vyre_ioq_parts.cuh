@@ -1,0 +1,274 @@
+// What vyre_ioq.cuh is made of: the numbers of ABI 1.0, requests, outcomes and limits as plain
+// values, and the accesses to memory. That file includes this one; where includes cannot be found,
+// as under NVRTC, give the compiler the text of this file and then the text of that one.
+#ifndef VYRE_IOQ_PARTS_CUH
+#define VYRE_IOQ_PARTS_CUH
+
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+#define VYRE_IOQ_FN __device__
+#define VYRE_IOQ_BOTH __host__ __device__
+#else
+#define VYRE_IOQ_FN
+#define VYRE_IOQ_BOTH
+#endif
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 700
+#error "vyre_ioq.cuh needs sm_70 or later: earlier GPUs have no memory orderings in PTX"
+#endif
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "vyre_ioq.cuh stores words as they are: it needs a little-endian machine"
+#endif
+
+namespace vyre_ioq {
+
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+// ---- The numbers of ABI.md. tests/cuda_header.rs ties each of them to the Rust sources. ----
+
+enum : u32 {
+    SLOT_BYTES = 64, BARE_SLOT_BYTES = 32, HEADER_BYTES = 4096, HEADER_ALIGN = 4096,
+    MAX_SLOTS = 4096, MAX_BARE_SLOTS = 64, GROUP_SLOTS = 64,
+    ABI_MAJOR = 1, ABI_MINOR = 0,
+    MAGIC_LOW = 0x45525956, MAGIC_HIGH = 0x00514f49,
+};
+namespace word {
+enum : u32 {
+    OP = 0, SOURCE = 1, DESTINATION = 2, FILE_OFFSET_LOW = 3, FILE_OFFSET_HIGH = 4,
+    COUNT = 5, STATUS = 6, TAG = 7, BUFFER_OFFSET_LOW = 8, BUFFER_OFFSET_HIGH = 9,
+    FLAGS = 10, DEADLINE = 11, RESERVED = 12,
+};
+}  // namespace word
+namespace header_word {
+enum : u32 {
+    MAGIC = 0, MAJOR = 2, MINOR = 3, STRIDE = 4, SLOTS = 5, SLOTS_OFFSET = 6,
+    FEATURES = 7, QUEUE_ID = 8, STATE = 16, HEARTBEAT = 17, ASLEEP = 18, DOORBELL = 32,
+    IN_USE = 64, END = 128,
+};
+}  // namespace header_word
+namespace op {
+enum : u32 {
+    READ = 1, WRITE = 2, FENCE = 3, SYNC = 4, PREFETCH = 5,
+};
+}  // namespace op
+namespace status {
+enum : u32 {
+    EMPTY = 0, PUBLISHED = 1, CLAIMED = 2, OK = 0x10, ERROR = 0x11,
+};
+}  // namespace status
+namespace flag {
+enum : u32 {
+    DURABLE = 1, EXACT = 2,
+};
+}  // namespace flag
+namespace feature {
+enum : u32 {
+    DOORBELL = 1,
+};
+}  // namespace feature
+namespace state {
+enum : u32 {
+    STARTING = 0, RUNNING = 1, DRAINING = 2, STOPPED = 3, FAILED = 4,
+};
+}  // namespace state
+namespace error {  // without their E: <errno.h> has macros of those names
+enum : u32 {
+    IO = 5, BADF = 9, ACCES = 13, INVAL = 22, NOSPC = 28, RANGE = 34, NODATA = 61,
+    TIMEDOUT = 110, CANCELED = 125,
+};
+}  // namespace error
+
+// ---- What a kernel handles ----
+
+enum : u32 {
+    FULL_WARP = 0xffffffff,  // the mask of all lanes
+    NO_SLOT = 0xffffffff,
+};
+
+// The device's own memory for a queue, which the host end never sees: in GPU memory, zeroed before
+// the first kernel, and kept as long as requests are out. A zeroed one is a new device end.
+struct Local {
+    u32 locks[MAX_SLOTS / 32];   // a bit for each slot: 1 from the reservation to the taking
+    u32 known[MAX_SLOTS / 32];   // a bit for each slot: 1 once this end has had it; never cleared
+    u32 marks[MAX_SLOTS / GROUP_SLOTS];  // 1: the host was told to look at the group
+};
+
+// Whom a slot belongs to until its outcome is taken.
+struct Ticket {
+    u32 slot;
+    VYRE_IOQ_BOTH bool is_none() const { return slot == NO_SLOT; }
+};
+
+// A request. Handles are numbers that the host gave out; offsets count from their ranges' starts.
+struct Request {
+    u32 op, source, destination, count, flags, deadline, tag;
+    u64 file_offset, buffer_offset;
+
+    // File to buffer. A short count is the end of the file.
+    static VYRE_IOQ_BOTH Request read(u32 file, u64 offset, u32 count, u32 buffer,
+                                      u64 buffer_offset) {
+        return Request{op::READ, file, buffer, count, 0, 0, 0, offset, buffer_offset};
+    }
+    // Buffer to file. What other threads wrote to the buffer must happen before the publication.
+    static VYRE_IOQ_BOTH Request write(u32 file, u64 offset, u32 count, u32 buffer,
+                                       u64 buffer_offset) {
+        return Request{op::WRITE, buffer, file, count, 0, 0, 0, offset, buffer_offset};
+    }
+    // Completes when every request that was published before it has completed.
+    static VYRE_IOQ_BOTH Request fence() { return Request{op::FENCE, 0, 0, 0, 0, 0, 0, 0, 0}; }
+    // Completes when every earlier WRITE to the file, completed or fenced, is on stable storage.
+    static VYRE_IOQ_BOTH Request sync(u32 file) {
+        return Request{op::SYNC, 0, file, 0, 0, 0, 0, 0, 0};
+    }
+    // Starts read-ahead, and completes at once.
+    static VYRE_IOQ_BOTH Request prefetch(u32 file, u64 offset, u32 count) {
+        return Request{op::PREFETCH, 0, file, count, 0, 0, 0, offset, 0};
+    }
+
+    // READ, WRITE: a short count is the error ENODATA.
+    VYRE_IOQ_BOTH Request exact() const { return with_flags(flag::EXACT); }
+    // WRITE: the bytes are on stable storage when it completes.
+    VYRE_IOQ_BOTH Request durable() const { return with_flags(flag::DURABLE); }
+    VYRE_IOQ_BOTH Request with_flags(u32 more) const {
+        Request changed = *this;
+        changed.flags |= more;
+        return changed;
+    }
+    // The host cancels it so many microseconds after its claim; 0 is never.
+    VYRE_IOQ_BOTH Request with_deadline(u32 micros) const {
+        Request changed = *this;
+        changed.deadline = micros;
+        return changed;
+    }
+    // Comes back with the outcome.
+    VYRE_IOQ_BOTH Request with_tag(u32 own) const {
+        Request changed = *this;
+        changed.tag = own;
+        return changed;
+    }
+};
+
+// What became of a request.
+struct Outcome {
+    u32 status, value, tag;
+    VYRE_IOQ_BOTH bool ok() const { return status == status::OK; }
+    // Bytes moved; 0 after an error.
+    VYRE_IOQ_BOTH u32 bytes() const { return ok() ? value : 0; }
+    // The Linux errno; 0 for OK.
+    VYRE_IOQ_BOTH u32 error() const { return ok() ? 0 : value; }
+    VYRE_IOQ_BOTH bool is_short(u32 asked) const { return ok() && value < asked; }
+};
+
+// How a wait ended.
+enum class End : u32 {
+    PENDING,     // not yet: no wait returns this
+    ANSWERED,    // with an outcome; its slot is free again
+    QUEUE_FULL,  // nothing was published
+    HOST_GONE,   // the host stopped, failed, or did not move for Limits::standstill
+    TIMED_OUT,   // after Limits::nanoseconds or Limits::polls
+};
+
+struct Reply {
+    End end;
+    bool host_moved;  // TIMED_OUT: the heartbeat moved meanwhile, so that waiting on makes sense
+    Ticket ticket;    // HOST_GONE, TIMED_OUT: still holds the request; none in any other case
+    Outcome outcome;  // ANSWERED
+    VYRE_IOQ_BOTH bool ok() const { return end == End::ANSWERED && outcome.ok(); }
+};
+
+// How long to wait. Every wait is bounded.
+struct Limits {
+    u64 nanoseconds = 30000000000ull;  // by the GPU's timer, looked at every LOOK polls
+    u64 standstill = 0;  // nanoseconds that HEARTBEAT may stand still; 0: it is not looked at
+    u32 polls = 0;       // 0: no limit
+    u32 nap = 0;         // nanoseconds to sleep between two polls, after the first LOOK; 0: none
+};
+enum : u32 {
+    LOOK = 64,  // polls between two looks at the clock and the header, which cost three loads
+};
+
+// Why memory cannot be a queue: the rules of ABI.md, section 3, by name.
+enum class Attach : u32 {
+    Ok, Misaligned, TooShort, BadMagic, MajorVersion, BadStride, BadSlotsOffset, ReservedNotZero,
+    BadSlotCount, BareLength,
+};
+
+// An aligned unit of 16 bytes. Words 4 to 7 of a slot are one: the outcome beside its status.
+struct Unit {
+    u32 a, b, c, d;
+};
+}  // namespace vyre_ioq
+
+// ---- Accesses: to `shared` memory, which the host sees, at system scope and without any
+// read-modify-write; to `local` memory, which is the device's own, at device scope. ----
+
+#if defined(__CUDA_ARCH__)
+namespace vyre_ioq {
+namespace detail {
+
+// A 16-byte access is one access, and may have an order, only as .b128 (PTX ISA 8.3). As .v4 it is
+// four accesses without an order among them, so that STATUS could be seen before COUNT and TAG.
+#if __CUDACC_VER_MAJOR__ > 12 || (__CUDACC_VER_MAJOR__ == 12 && __CUDACC_VER_MINOR__ >= 3)
+#define VYRE_IOQ_UNITS 1
+#else
+#define VYRE_IOQ_UNITS 0
+#endif
+
+// The order of each access is in its name, or relaxed.
+#define VYRE_IOQ_LOAD(name, order)                                                         \
+    VYRE_IOQ_BOTH __forceinline__ u32 name(const u32 *at) {                                \
+        u32 value;                                                                         \
+        asm volatile("ld." order ".global.u32 %0, [%1];"                                   \
+                     : "=r"(value) : "l"(__cvta_generic_to_global(at)) : "memory");        \
+        return value;                                                                      \
+    }
+#define VYRE_IOQ_STORE(name, instruction)                                                  \
+    VYRE_IOQ_FN __forceinline__ void name(u32 *at, u32 value) {                            \
+        asm volatile(instruction " [%0], %1;"                                              \
+                     :: "l"(__cvta_generic_to_global(at)), "r"(value) : "memory");         \
+    }
+VYRE_IOQ_LOAD(load_shared, "relaxed.sys")
+VYRE_IOQ_LOAD(load_shared_acquire, "acquire.sys")
+VYRE_IOQ_STORE(store_shared, "st.relaxed.sys.global.u32")
+VYRE_IOQ_STORE(store_shared_release, "st.release.sys.global.u32")
+VYRE_IOQ_LOAD(load_local, "relaxed.gpu")
+VYRE_IOQ_LOAD(load_local_acquire, "acquire.gpu")
+VYRE_IOQ_STORE(store_local_release, "st.release.gpu.global.u32")
+VYRE_IOQ_STORE(set_local, "red.relaxed.gpu.global.or.b32")
+VYRE_IOQ_STORE(clear_local_release, "red.release.gpu.global.and.b32")
+
+VYRE_IOQ_FN __forceinline__ u32 set_local_acquire(u32 *at, u32 bits) {
+    u32 before;
+    asm volatile("atom.acquire.gpu.global.or.b32 %0, [%1], %2;"
+                 : "=r"(before) : "l"(__cvta_generic_to_global(at)), "r"(bits) : "memory");
+    return before;
+}
+VYRE_IOQ_FN __forceinline__ void fence_shared() { asm volatile("fence.acq_rel.sys;" ::: "memory"); }
+VYRE_IOQ_FN __forceinline__ void fence_seq_cst() { asm volatile("fence.sc.sys;" ::: "memory"); }
+
+#if VYRE_IOQ_UNITS
+#define VYRE_IOQ_STORE_UNIT(name, order)                                                   \
+    VYRE_IOQ_FN __forceinline__ void name(u32 *at, const Unit &unit) {                     \
+        asm volatile("{ .reg .b64 low, high; .reg .b128 unit; mov.b64 low, {%1, %2};"      \
+                     " mov.b64 high, {%3, %4}; mov.b128 unit, {low, high};"                \
+                     " st." order ".sys.global.b128 [%0], unit; }"                         \
+                     :: "l"(__cvta_generic_to_global(at)), "r"(unit.a), "r"(unit.b),       \
+                        "r"(unit.c), "r"(unit.d) : "memory");                              \
+    }
+VYRE_IOQ_STORE_UNIT(store_unit, "relaxed")
+VYRE_IOQ_STORE_UNIT(publish_unit, "release")
+VYRE_IOQ_FN __forceinline__ Unit load_unit(const u32 *at) {
+    Unit unit;
+    asm volatile("{ .reg .b64 low, high; .reg .b128 unit; ld.relaxed.sys.global.b128 unit, [%4];"
+                 " mov.b128 {low, high}, unit; mov.b64 {%0, %1}, low; mov.b64 {%2, %3}, high; }"
+                 : "=r"(unit.a), "=r"(unit.b), "=r"(unit.c), "=r"(unit.d)
+                 : "l"(__cvta_generic_to_global(at)) : "memory");
+    return unit;
+}
+#endif
+}  // namespace detail
+}  // namespace vyre_ioq
+#else
+#include "vyre_ioq_shim.h"
+#endif
+#endif  // VYRE_IOQ_PARTS_CUH

@@ -1,0 +1,325 @@
+// A driver of the conformance suite (tests/conformance/PROTOCOL.md) for the CUDA header, as g++
+// compiles it. `threads` runs its lanes each for itself, or as warps of eight if the program's
+// argument is `warps`.
+
+#include "vyre_ioq.cuh"
+
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <atomic>
+#include <iostream>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+using namespace vyre_ioq;
+
+namespace {
+
+constexpr u32 WIDTH = 8;      // lanes of a warp
+constexpr u32 IN_FLIGHT = 8;  // requests of a lane, where it has several
+constexpr u64 PATIENCE = 60000000000ull;
+
+Queue queue;
+std::unique_ptr<Local> local;
+bool as_warps = false;
+
+// Words of a line, as numbers.
+struct Line {
+    std::istringstream rest;
+    u64 number() {
+        u64 value = 0;
+        rest >> value;
+        return value;
+    }
+    u32 word() { return (u32)number(); }
+};
+
+const char *name(Attach rule) {
+    static const char *const NAMES[] = {
+        "Ok", "Misaligned", "TooShort", "BadMagic", "MajorVersion", "BadStride", "BadSlotsOffset",
+        "ReservedNotZero", "BadSlotCount", "BareLength",
+    };
+    return NAMES[(u32)rule];
+}
+
+std::string attach(Line &line) {
+    static void *mapped = nullptr;
+    static size_t length = 0;
+    int file = (int)line.number();
+    u64 offset = line.number(), bytes = line.number();
+    std::string layout;
+    line.rest >> layout;
+    struct stat stat;
+    if (fstat(file, &stat) != 0 || offset + bytes > (u64)stat.st_size) {
+        return "err Protocol the file is shorter than the queue";
+    }
+    if (mapped != nullptr) munmap(mapped, length);
+    length = (size_t)stat.st_size;
+    mapped = mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    if (mapped == MAP_FAILED) {
+        mapped = nullptr;
+        return "err Protocol cannot map the file";
+    }
+    local = std::make_unique<Local>();  // a new device end
+    char *base = (char *)mapped + offset;
+    Attach rule = layout == "bare" ? Queue::attach_bare(base, bytes, local.get(), &queue)
+                                   : Queue::attach(base, base, bytes, local.get(), &queue);
+    if (rule != Attach::Ok) return std::string("err ") + name(rule);
+    std::ostringstream answer;
+    answer << "ok " << queue.slots << ' ' << queue.features << ' ' << queue.id;
+    return answer.str();
+}
+
+Request request(Line &line) {
+    u32 op = line.word(), file = line.word();
+    u64 offset = line.number();
+    u32 count = line.word(), buffer = line.word();
+    u64 buffer_offset = line.number();
+    u32 flags = line.word(), deadline = line.word(), tag = line.word();
+    Request made = Request::fence();
+    if (op == op::READ) made = Request::read(file, offset, count, buffer, buffer_offset);
+    if (op == op::WRITE) made = Request::write(file, offset, count, buffer, buffer_offset);
+    if (op == op::SYNC) made = Request::sync(file);
+    if (op == op::PREFETCH) made = Request::prefetch(file, offset, count);
+    if (flags & flag::EXACT) made = made.exact();
+    if (flags & flag::DURABLE) made = made.durable();
+    return made.with_deadline(deadline).with_tag(tag);
+}
+
+std::string said(Ticket ticket) {
+    return ticket.is_none() ? "err QueueFull" : "ok " + std::to_string(ticket.slot);
+}
+
+std::string said(bool there, const Outcome &outcome) {
+    if (!there) return "ok pending";
+    std::ostringstream answer;
+    answer << "ok " << outcome.tag << (outcome.ok() ? " OK " : " ERROR ")
+           << (outcome.ok() ? outcome.bytes() : outcome.error());
+    return answer.str();
+}
+
+std::string waited(Line &line) {
+    Ticket ticket{line.word()};
+    Limits limits;
+    limits.nanoseconds = line.number() * 1000;
+    limits.standstill = line.number() * 1000;
+    Reply reply = queue.wait(ticket, limits);
+    if (reply.end == End::HOST_GONE) return "err HostGone";
+    if (reply.end == End::TIMED_OUT) {
+        return reply.host_moved ? "err TimedOut alive" : "err TimedOut still";
+    }
+    return said(reply.end == End::ANSWERED, reply.outcome);
+}
+
+std::string said_of_host() {
+    static const char *const NAMES[] = {"Starting", "Running", "Draining", "Stopped", "Failed"};
+    if (queue.bare) return "ok none";
+    std::ostringstream answer;
+    answer << "ok " << NAMES[queue.host_state()] << ' ' << queue.host_heartbeat();
+    return answer.str();
+}
+
+// ---- Many lanes at once ----
+
+u32 mix(u32 x) {
+    x ^= x >> 16;
+    x *= 0x7feb352d;
+    x ^= x >> 15;
+    x *= 0x846ca68b;
+    return x ^ x >> 16;
+}
+
+Request numbered(u32 tag) {
+    u32 f[8];
+    for (u32 i = 0; i < 8; ++i) f[i] = queue.bare && i >= 4 ? 0 : mix(tag * 16 + i);
+    u32 words[16] = {op::READ, f[0], 0,    f[1],     f[2], f[3], 0, tag,
+                     f[4],     f[5], f[6] & 2, f[7], 0,    0,    0, 0};
+    u32 sum = 0;
+    for (u32 i = 0; i < (queue.bare ? 8u : 16u); ++i) {
+        if (i != word::DESTINATION && i != word::STATUS) sum += mix(words[i] + i);
+    }
+    Request request = Request::read(f[0], f[1] | (u64)f[2] << 32, f[3], sum, f[4] | (u64)f[5] << 32);
+    return request.with_flags(f[6] & 2).with_deadline(f[7]).with_tag(tag);
+}
+
+bool is_right(u32 tag, const Outcome &outcome) {
+    u32 status = tag % 7 == 0 ? status::ERROR : status::OK;
+    return outcome.tag == tag && outcome.status == status && outcome.value == mix(tag * 16 + 8);
+}
+
+// What went wrong first, and how many outcomes were right.
+struct Tally {
+    std::atomic<const char *> wrong{nullptr};
+    std::atomic<u32> done{0};
+
+    void check(u32 tag, const Outcome &outcome) {
+        if (is_right(tag, outcome)) {
+            done += 1;
+        } else {
+            wrong = "a wrong outcome";
+        }
+    }
+};
+
+// A lane alone, with several requests in flight.
+void run_thread(Tally &tally, u32 lane, u32 each) {
+    std::vector<std::pair<Ticket, u32>> held;
+    u32 next = lane * each, end = next + each;
+    u64 began = detail::now();
+    while ((next < end || !held.empty()) && tally.wrong == nullptr) {
+        while (held.size() < IN_FLIGHT && next < end) {
+            Ticket ticket = queue.submit(numbered(next), next % 3 == 0 ? 0 : lane * IN_FLIGHT);
+            if (ticket.is_none()) break;
+            queue.ring();
+            held.emplace_back(ticket, next++);
+        }
+        for (size_t i = 0; i < held.size();) {
+            Outcome outcome;
+            if (!queue.take(held[i].first, &outcome)) {
+                ++i;
+                continue;
+            }
+            tally.check(held[i].second, outcome);
+            held[i] = held.back();
+            held.pop_back();
+        }
+        if (detail::now() - began > PATIENCE) tally.wrong = "an outcome that never came";
+        sched_yield();
+    }
+}
+
+Limits patient() {
+    Limits limits;
+    limits.nanoseconds = PATIENCE;
+    limits.nap = 1000;
+    return limits;
+}
+
+// Each lane of the mask its own request, again for those that found the queue full.
+void submit_together(Tally &tally, u32 mask, u32 hint, u32 tag) {
+    bool done = false;
+    while (u32 left = detail::ballot(mask, !done)) {
+        if (done) continue;
+        Ticket ticket = queue.warp_submit(left, numbered(tag), hint);
+        if (!ticket.is_none()) queue.ring();
+        Reply reply = queue.warp_wait(left, ticket, patient());
+        if (reply.end == End::QUEUE_FULL) {
+            sched_yield();
+            continue;
+        }
+        done = true;
+        if (reply.end == End::ANSWERED) {
+            tally.check(tag, reply.outcome);
+        } else {
+            tally.wrong = "an outcome that never came";
+        }
+    }
+}
+
+// The lanes share one request after the other: lane 0's, then lane 1's, without lane 0, and so on.
+void share(Tally &tally, u32 mask, u32 lane, u32 hint, const std::vector<u32> &tags) {
+    for (u32 leader = 0; leader < tags.size(); ++leader) {
+        u32 sharing = mask & (0xffffffff << leader);
+        if ((sharing >> lane & 1) == 0) break;
+        Reply reply;
+        do {
+            reply = queue.warp_perform(sharing, numbered(tags[lane]), hint, patient());
+        } while (reply.end == End::QUEUE_FULL);
+        if (reply.end != End::ANSWERED || !is_right(tags[leader], reply.outcome)) {
+            tally.wrong = "a reply that the warp does not share";
+        } else if (lane == leader) {
+            tally.done += 1;
+        }
+    }
+    detail::sync(mask);
+}
+
+void run_lane_of_warp(Tally &tally, shim::Warp *warp, u32 first, u32 lanes, u32 lane, u32 each) {
+    shim::Lane joined(warp, lane);
+    u32 mask = 0xffffffff >> (32 - lanes), mine = (first + lane) * each;
+    for (u32 i = 0; i < each; ++i) {
+        u32 tag = mine + i;
+        if (i % 4 == 0) {
+            std::vector<u32> tags;
+            for (u32 other = 0; other < lanes; ++other) tags.push_back((first + other) * each + i);
+            share(tally, mask, lane, first, tags);
+        } else if (i % 4 == 1) {
+            // Two halves of the warp, apart.
+            u32 even = mask & 0x55555555;
+            submit_together(tally, lane % 2 == 0 ? even : mask & ~even, first, tag);
+            detail::sync(mask);
+        } else {
+            submit_together(tally, mask, i % 4 == 2 ? 0 : first, tag);
+        }
+    }
+}
+
+std::string threads(Line &line) {
+    u32 lanes = line.word(), each = line.word();
+    std::vector<std::thread> running;
+    std::vector<std::unique_ptr<shim::Warp>> warps;
+    Tally tally;
+    for (u32 lane = 0; lane < lanes; ++lane) {
+        if (!as_warps) {
+            running.emplace_back([&, lane] { run_thread(tally, lane, each); });
+            continue;
+        }
+        u32 first = lane / WIDTH * WIDTH;
+        if (lane == first) warps.push_back(std::make_unique<shim::Warp>());
+        shim::Warp *warp = warps.back().get();
+        u32 width = lanes - first < WIDTH ? lanes - first : WIDTH;
+        running.emplace_back(
+            [&tally, warp, first, width, lane, each] {
+                run_lane_of_warp(tally, warp, first, width, lane - first, each);
+            });
+    }
+    for (std::thread &thread : running) thread.join();
+    if (tally.wrong != nullptr) return std::string("err Threads ") + tally.wrong.load();
+    return "ok " + std::to_string(tally.done.load());
+}
+
+std::string obey(const std::string &command, Line &line) {
+    Outcome outcome = {};
+    if (command == "hello") {
+        return std::string("ok shim-") + (as_warps ? "warps" : "threads") + " standstill doorbell";
+    }
+    if (command == "attach") return attach(line);
+    if (command == "reserve") return said(queue.reserve());
+    if (command == "submit") return said(queue.submit(request(line)));
+    if (command == "publish") {
+        Ticket ticket{line.word()};
+        queue.publish(ticket, request(line));
+        return "ok";
+    }
+    if (command == "poll") {
+        bool there = queue.poll(Ticket{line.word()}, &outcome);
+        return said(there, outcome);
+    }
+    if (command == "take") {
+        bool there = queue.take(Ticket{line.word()}, &outcome);
+        return said(there, outcome);
+    }
+    if (command == "wait") return waited(line);
+    if (command == "state") return said_of_host();
+    if (command == "ring") return queue.ring() ? "ok woken" : "ok quiet";
+    if (command == "threads") return threads(line);
+    if (command == "quit") return "ok";
+    return "err Protocol unknown command";
+}
+}  // namespace
+
+int main(int count, char **arguments) {
+    as_warps = count > 1 && std::string(arguments[1]) == "warps";
+    std::string text, command;
+    while (command != "quit" && std::getline(std::cin, text)) {
+        Line line{std::istringstream(text)};
+        line.rest >> command;
+        std::cout << obey(command, line) << std::endl;
+    }
+    return 0;
+}

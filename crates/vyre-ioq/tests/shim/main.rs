@@ -1,0 +1,165 @@
+//! The CUDA header on a CPU, with threads as lanes: judged by ThreadSanitizer, whole, and with one
+//! ordering after the other taken away. The conformance suite drives the same header through
+//! `driver.cpp`.
+
+#![cfg(all(feature = "std", target_os = "linux", not(miri)))]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// How ThreadSanitizer says that it found something.
+const OBJECTED: i32 = 66;
+/// Attempts at a race: it is found if both sides come near each other in time.
+const ATTEMPTS: u32 = 5;
+
+/// Orderings of the header: the file, what provides the ordering, and what does not.
+const ORDERINGS: &[(&str, &str, &str, &str)] = &[
+    (
+        "publish_release",
+        "vyre_ioq.cuh",
+        "detail::store_shared_release(at + 2, unit.c);",
+        "detail::store_shared(at + 2, unit.c);",
+    ),
+    (
+        "poll_acquire",
+        "vyre_ioq.cuh",
+        "unit.c = detail::load_shared_acquire(at + 2);",
+        "unit.c = detail::load_shared(at + 2);",
+    ),
+    (
+        "lock_acquire",
+        "vyre_ioq_shim.h",
+        "__atomic_fetch_or(at, bits, __ATOMIC_ACQUIRE)",
+        "__atomic_fetch_or(at, bits, __ATOMIC_RELAXED)",
+    ),
+    (
+        "unlock_release",
+        "vyre_ioq_shim.h",
+        "__atomic_fetch_and(at, bits, __ATOMIC_RELEASE)",
+        "__atomic_fetch_and(at, bits, __ATOMIC_RELAXED)",
+    ),
+    (
+        "magic_acquire",
+        "vyre_ioq.cuh",
+        "line[header_word::MAGIC] = detail::load_shared_acquire(header);",
+        "line[header_word::MAGIC] = detail::load_shared(header);",
+    ),
+    (
+        "state_acquire",
+        "vyre_ioq.cuh",
+        "detail::load_shared_acquire(base + header_word::STATE)",
+        "detail::load_shared(base + header_word::STATE)",
+    ),
+    (
+        "warp_reserve_sync",
+        "vyre_ioq.cuh",
+        "detail::sync(mask);  // hands on the leader's acquire of the locks",
+        "",
+    ),
+    (
+        "warp_wait_sync",
+        "vyre_ioq.cuh",
+        "detail::sync(mask);  // hands on every lane's acquire",
+        "",
+    ),
+    (
+        "warp_perform_sync_before",
+        "vyre_ioq.cuh",
+        "detail::sync(mask);  // what the lanes wrote, before the leader's release",
+        "",
+    ),
+    (
+        "warp_perform_sync_after",
+        "vyre_ioq.cuh",
+        "detail::sync(mask);  // the leader's acquire, before what the lanes read",
+        "",
+    ),
+];
+
+fn here() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Compiles `race.cpp` with the headers of a folder.
+fn compile(include: &Path, name: &str, flags: &[&str]) -> PathBuf {
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("race-{name}"));
+    let compiled = Command::new("g++")
+        .args(["-std=c++17", "-Wall", "-Wextra", "-Werror", "-pthread"])
+        .args(flags)
+        .arg("-I")
+        .arg(include)
+        .arg(here().join("tests/shim/race.cpp"))
+        .arg("-o")
+        .arg(&program)
+        .status();
+    match compiled {
+        Ok(status) => assert!(
+            status.success(),
+            "g++ {flags:?} refused race.cpp; where it does not find -ltsan, install libtsan with \
+             your distribution"
+        ),
+        Err(error) => {
+            panic!("cannot start g++ ({error}): install g++ with your distribution")
+        }
+    }
+    program
+}
+
+const SANITIZED: &[&str] = &["-O1", "-g", "-fsanitize=thread"];
+
+fn run(program: &Path, laps: u32) -> Output {
+    Command::new(program)
+        .arg(laps.to_string())
+        .env(
+            "TSAN_OPTIONS",
+            format!("halt_on_error=1:exitcode={OBJECTED}"),
+        )
+        .output()
+        .expect("a program that was just compiled")
+}
+
+fn said(output: &Output) -> String {
+    format!(
+        "{}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+#[test]
+fn every_outcome_is_right_on_threads_and_warps() {
+    let program = compile(&here().join("include"), "plain", &["-O2"]);
+    let output = run(&program, 2000);
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+#[test]
+fn thread_sanitizer_finds_nothing() {
+    let program = compile(&here().join("include"), "sanitized", SANITIZED);
+    let output = run(&program, 100);
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+/// The above means something only if a missing ordering would be found.
+#[test]
+fn thread_sanitizer_finds_each_ordering_that_is_taken_away() {
+    for (name, file, ordering, none) in ORDERINGS {
+        let include = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("without-{name}"));
+        fs::create_dir_all(&include).expect("a folder");
+        for header in ["vyre_ioq.cuh", "vyre_ioq_parts.cuh", "vyre_ioq_shim.h"] {
+            let path = here().join("include").join(header);
+            let mut text = fs::read_to_string(path).expect("a header of the crate");
+            if header == *file {
+                assert_eq!(text.matches(ordering).count(), 1, "{name}: once in {file}");
+                text = text.replace(ordering, none);
+            }
+            fs::write(include.join(header), text).expect("room");
+        }
+        let program = compile(&include, name, SANITIZED);
+        let found = (0..ATTEMPTS).any(|_| run(&program, 100).status.code() == Some(OBJECTED));
+        assert!(found, "{name}: ThreadSanitizer does not miss it");
+        println!("without {name}: found");
+    }
+}

@@ -1,0 +1,236 @@
+// Lanes and a host in one process, for ThreadSanitizer: every byte that the queue has to order is
+// plain memory here, so that an ordering that is missing in the header is a data race. The host is
+// a mock written from ABI.md. Argument: laps. Ends with 0, or with 1 and a line that says what failed.
+
+#include "vyre_ioq.cuh"
+
+#include <pthread.h>
+
+using namespace vyre_ioq;
+
+namespace {
+
+constexpr u32 SLOTS = 70, THREADS = 4, WARPS = 2, WIDTH = 4, BLOCK = 8;
+constexpr u32 LANES = THREADS + WARPS * WIDTH;
+constexpr u32 EXACT_LANES = 0xf;
+static_assert(EXACT_LANES == (1u << WIDTH) - 1, "the mask of a warp");
+
+alignas(HEADER_ALIGN) u32 memory[(HEADER_BYTES + SLOTS * SLOT_BYTES) / 4];
+Local local;
+u32 laps = 100;
+u32 quit;  // by __atomic builtins
+
+// Plain memory. The blocks are the buffers of requests: one for each lane and each warp.
+u32 blocks[LANES + WARPS][BLOCK];
+u32 notes[SLOTS];  // of the lane that has the slot
+u32 greeting, farewell;
+
+void check(bool holds, const char *what) {
+    if (holds) return;
+    fprintf(stderr, "%s\n", what);
+    exit(1);
+}
+
+u32 mix(u32 x) {
+    x = (x ^ x >> 16) * 0x7feb352d;
+    return x ^ x >> 15;
+}
+
+// ---- The host ----
+
+void store(u32 *at, u32 value) { __atomic_store_n(at, value, __ATOMIC_RELAXED); }
+u32 load(const u32 *at) { return __atomic_load_n(at, __ATOMIC_RELAXED); }
+
+void create() {
+    store(memory + header_word::MAGIC + 1, MAGIC_HIGH);
+    store(memory + header_word::MAJOR, ABI_MAJOR);
+    store(memory + header_word::STRIDE, SLOT_BYTES);
+    store(memory + header_word::SLOTS, SLOTS);
+    store(memory + header_word::SLOTS_OFFSET, HEADER_BYTES);
+    greeting = 42;
+    __atomic_store_n(memory + header_word::MAGIC, MAGIC_LOW, __ATOMIC_RELEASE);
+}
+
+void serve(u32 *slot) {
+    u32 words[16];
+    for (u32 i = 0; i < 16; ++i) words[i] = load(slot + i);
+    store(slot + word::STATUS, status::CLAIMED);
+    u32 tag = words[word::TAG], count = words[word::COUNT];
+    bool reads = words[word::OP] == op::READ;
+    u32 buffer = words[reads ? word::DESTINATION : word::SOURCE];
+    check(reads || words[word::OP] == op::WRITE, "an operation that nobody asked for");
+    check(buffer < LANES + WARPS && count <= BLOCK, "a torn request");
+    check(words[word::FILE_OFFSET_LOW] == mix(tag) && words[word::BUFFER_OFFSET_LOW] == mix(tag + 1),
+          "a torn request");
+    check(words[word::DEADLINE] == tag && words[word::FILE_OFFSET_HIGH] == buffer, "a torn request");
+    for (u32 i = 0; i < count; ++i) {
+        if (reads) {
+            blocks[buffer][i] = mix(tag + i);
+        } else {
+            check(blocks[buffer][i] == mix(tag + i), "bytes of a WRITE that are not there");
+        }
+    }
+    store(slot + word::COUNT, tag % 5 == 0 ? error::IO : count);
+    u32 outcome = tag % 5 == 0 ? status::ERROR : status::OK;
+    __atomic_store_n(slot + word::STATUS, outcome, __ATOMIC_RELEASE);
+}
+
+void *host(void *) {
+    create();
+    store(memory + header_word::STATE, state::RUNNING);
+    while (__atomic_load_n(&quit, __ATOMIC_RELAXED) == 0) {
+        for (u32 i = 0; i < SLOTS; ++i) {
+            if (i >= GROUP_SLOTS && load(memory + header_word::IN_USE + i / GROUP_SLOTS) == 0) break;
+            u32 *slot = memory + (HEADER_BYTES + i * SLOT_BYTES) / 4;
+            if (__atomic_load_n(slot + word::STATUS, __ATOMIC_ACQUIRE) == status::PUBLISHED) {
+                serve(slot);
+            }
+        }
+        sched_yield();
+    }
+    farewell = 7;
+    __atomic_store_n(memory + header_word::STATE, state::STOPPED, __ATOMIC_RELEASE);
+    return nullptr;
+}
+
+// ---- The device ----
+
+Queue attached() {
+    Queue queue;
+    u64 began = detail::now();
+    while (Queue::attach(memory, memory, sizeof memory, &local, &queue) != Attach::Ok) {
+        check(detail::now() - began < 30000000000ull, "the queue is never there");
+        sched_yield();
+    }
+    check(greeting == 42, "what came before the magic");
+    return queue;
+}
+
+Limits patient() {
+    Limits limits;
+    limits.nap = 1000;
+    return limits;
+}
+
+Request asking(bool reads, u32 tag, u32 buffer, u32 count) {
+    u64 offset = mix(tag) | (u64)buffer << 32;
+    Request request = reads ? Request::read(1, offset, count, buffer, mix(tag + 1))
+                            : Request::write(1, offset, count, buffer, mix(tag + 1));
+    return request.with_tag(tag).with_deadline(tag);
+}
+
+void check_reply(const Reply &reply, u32 tag, u32 count) {
+    check(reply.end == End::ANSWERED && reply.outcome.tag == tag, "no outcome, or another's");
+    check(reply.outcome.bytes() == (tag % 5 == 0 ? 0 : count), "a wrong count");
+    check(reply.outcome.error() == (tag % 5 == 0 ? error::IO : 0u), "a wrong errno");
+}
+
+// Slots past the first group, too.
+u32 hint(u32 lane, u32 lap) { return lap % 2 == 0 ? lane : GROUP_SLOTS + lane; }
+
+void *thread(void *argument) {
+    u32 lane = (u32)(u64)argument;
+    Queue queue = attached();
+    for (u32 lap = 0; lap < laps; ++lap) {
+        u32 tag = lane << 24 | lap << 8;
+        bool reads = lap % 3 != 0;
+        // The slot that another lane gave back last, and that the host did not hear of since: all
+        // that orders the two is the lock.
+        detail::nap(mix(tag) % 200000);
+        Ticket ticket = queue.reserve(lap % 3 != 0 ? 0 : hint(lap % LANES, lap));
+        check(!ticket.is_none(), "full, with a slot for each lane");
+        notes[ticket.slot] = tag;
+        for (u32 i = 0; i < BLOCK; ++i) blocks[lane][i] = reads ? 0 : mix(tag + i);
+        check(notes[ticket.slot] == tag, "a slot with two users");
+        queue.publish(ticket, asking(reads, tag, lane, BLOCK));
+        Outcome outcome;
+        u64 began = detail::now();
+        while (!queue.poll(ticket, &outcome)) {
+            check(detail::now() - began < 30000000000ull, "no outcome");
+            sched_yield();
+        }
+        for (u32 i = 0; i < BLOCK; ++i) {
+            check(blocks[lane][i] == mix(tag + i), "bytes of a READ that are not there");
+        }
+        // The last word on the slot: the lock alone orders it before what the next user does.
+        notes[ticket.slot] = 0;
+        check_reply(queue.wait(ticket, patient()), tag, BLOCK);
+    }
+    return nullptr;
+}
+
+// Each lane its own request. Afterwards it looks at what its neighbour's moved.
+void together(const Queue &queue, u32 first, u32 lane, u32 lap) {
+    u32 tag = (first + lane) << 24 | lap << 8, next = (lane + 1) % WIDTH;
+    detail::nap(mix(lap) % 200000);
+    Ticket ticket = queue.warp_reserve(EXACT_LANES, hint(first, lap));
+    check(!ticket.is_none(), "full, with a slot for each lane");
+    notes[ticket.slot] = tag;
+    queue.publish(ticket, asking(true, tag, first + lane, BLOCK));
+    check_reply(queue.warp_wait(EXACT_LANES, ticket, patient()), tag, BLOCK);
+    u32 other = (first + next) << 24 | lap << 8;
+    for (u32 i = 0; i < BLOCK; ++i) {
+        check(blocks[first + next][i] == mix(other + i), "bytes of a neighbour's READ");
+    }
+    detail::sync(EXACT_LANES);
+}
+
+// One request for the warp: a WRITE of what each lane put there, a READ that each looks at.
+void shared(const Queue &queue, u32 warp, u32 first, u32 lane, u32 lap) {
+    u32 tag = first << 24 | lap << 8, *block = blocks[LANES + warp];
+    block[lane] = mix(tag + lane);
+    Request request = asking(false, tag, LANES + warp, WIDTH);
+    check_reply(queue.warp_perform(EXACT_LANES, request, first, patient()), tag, WIDTH);
+    tag += 0x80;
+    request = asking(true, tag, LANES + warp, WIDTH);
+    check_reply(queue.warp_perform(EXACT_LANES, request, first, patient()), tag, WIDTH);
+    u32 next = (lane + 1) % WIDTH;
+    check(block[next] == mix(tag + next), "bytes of a READ that the warp shares");
+    detail::sync(EXACT_LANES);
+}
+
+shim::Warp warps[WARPS];
+
+void *lane_of_warp(void *argument) {
+    u32 number = (u32)(u64)argument, warp = number / WIDTH, lane = number % WIDTH;
+    shim::Lane joined(&warps[warp], lane);
+    Queue queue = attached();
+    u32 first = THREADS + warp * WIDTH;
+    for (u32 lap = 0; lap < laps; ++lap) {
+        together(queue, first, lane, lap);
+        shared(queue, warp, first, lane, lap);
+    }
+    return nullptr;
+}
+
+// Waits for a host that stops. What the host did before is there then.
+void *mourner(void *) {
+    Queue queue = attached();
+    Reply reply;
+    do {
+        reply = queue.perform(asking(true, 1, 0, 0), 0, patient());
+    } while (reply.end == End::ANSWERED);
+    check(reply.end == End::HOST_GONE, "a host that stopped, and nobody sees it");
+    check(farewell == 7, "what came before STOPPED");
+    return nullptr;
+}
+}  // namespace
+
+int main(int count, char **arguments) {
+    if (count > 1) laps = (u32)atoi(arguments[1]);
+    check(laps > 0 && laps < 0x10000, "laps: 1 to 65535");
+    pthread_t serving, mourning, lanes[LANES];
+    pthread_create(&serving, nullptr, host, nullptr);
+    for (u64 lane = 0; lane < LANES; ++lane) {
+        bool alone = lane < THREADS;
+        pthread_create(&lanes[lane], nullptr, alone ? thread : lane_of_warp,
+                       (void *)(alone ? lane : lane - THREADS));
+    }
+    for (pthread_t lane : lanes) pthread_join(lane, nullptr);
+    pthread_create(&mourning, nullptr, mourner, nullptr);
+    __atomic_store_n(&quit, 1, __ATOMIC_RELAXED);
+    pthread_join(mourning, nullptr);
+    pthread_join(serving, nullptr);
+    printf("%u laps of %u lanes: every outcome right\n", laps, LANES);
+    return 0;
+}
