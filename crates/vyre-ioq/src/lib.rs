@@ -18,6 +18,8 @@ mod ledger;
 mod region;
 mod request;
 pub mod state;
+#[cfg(feature = "test-utils")]
+pub mod test_utils;
 
 #[cfg(feature = "alloc")]
 mod queue;
