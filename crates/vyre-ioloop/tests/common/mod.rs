@@ -1,19 +1,18 @@
 //! What the tests share: memory that a hostile device may store into, and an engine on a leash.
 
-#![allow(unsafe_code)] // `Region::from_owner` and signals; nothing else here is.
+#![allow(unsafe_code)] // Signals.
 #![allow(dead_code)] // Every test file compiles its own copy and uses a part of it.
 
 pub(crate) mod faulty;
 
 use std::fs::File;
 use std::io::Write;
-use std::ptr::NonNull;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use vyre_ioloop::{BufferTable, Engine, FileTable, IoLoop, IoLoopBuilder, Rights};
 use vyre_ioq::abi::{GROUP_SLOTS, HEADER_BYTES, SlotImage, header_word, status, word};
+use vyre_ioq::test_utils::GuardedMemory;
 use vyre_ioq::{
     BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, Outcome, Queue, QueueLayout, Region,
     Request, Ticket,
@@ -24,16 +23,11 @@ use vyre_uring::{Buffer, Ring, SimTransport, Transport};
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 const WORD: usize = 4;
-const PAGE_WORDS: usize = 1024;
-
-#[repr(C, align(4096))]
-struct Page([AtomicU32; PAGE_WORDS]);
 
 /// A queue's memory, and its slots as the device sees them: any word may be stored at any time.
 #[derive(Clone)]
 pub(crate) struct Slots {
-    pages: Arc<[Page]>,
-    len: usize,
+    memory: GuardedMemory,
     first: usize,
     stride: usize,
 }
@@ -56,32 +50,24 @@ impl Slots {
     }
 
     pub(crate) fn new(len: usize, first: usize, stride: usize) -> Self {
-        let pages = len.div_ceil(WORD * PAGE_WORDS).max(1);
         Self {
-            pages: (0..pages)
-                .map(|_| Page([const { AtomicU32::new(0) }; PAGE_WORDS]))
-                .collect(),
-            len,
+            memory: GuardedMemory::new(len).expect("memory"),
             first,
             stride,
         }
     }
 
     pub(crate) fn region(&self) -> Region {
-        let pages: *const Page = self.pages.as_ptr();
-        let base = NonNull::new(pages.cast::<u8>().cast_mut()).expect("an allocation");
-        // SAFETY: the bytes are atomics inside the pages, which live as long as the `Arc` handed
-        // over and do not move with it; `len` was rounded up to whole pages.
-        unsafe { Region::from_owner(base, self.len, Arc::clone(&self.pages)) }.expect("aligned")
+        self.memory.region()
     }
 
     pub(crate) fn load(&self, slot: u32, word: usize) -> u32 {
-        u32::from_le(self.word(slot, word).load(Ordering::Acquire))
+        self.memory.load(self.place(slot, word), Ordering::Acquire)
     }
 
     pub(crate) fn store(&self, slot: u32, word: usize, value: u32) {
-        self.word(slot, word)
-            .store(value.to_le(), Ordering::Release);
+        let place = self.place(slot, word);
+        self.memory.store(place, value, Ordering::Release);
     }
 
     /// Stores a request's words, the status last.
@@ -97,7 +83,7 @@ impl Slots {
         }
         if slot >= GROUP_SLOTS {
             let mark = header_word::IN_USE + (slot / GROUP_SLOTS) as usize;
-            self.at(mark).store(1_u32.to_le(), Ordering::Relaxed);
+            self.memory.store(mark, 1, Ordering::Relaxed);
         }
         self.store(slot, word::STATUS, status::PUBLISHED);
     }
@@ -111,13 +97,9 @@ impl Slots {
         }
     }
 
-    fn word(&self, slot: u32, word: usize) -> &AtomicU32 {
+    fn place(&self, slot: u32, word: usize) -> usize {
         assert!(word < self.stride);
-        self.at(self.first + slot as usize * self.stride + word)
-    }
-
-    fn at(&self, word: usize) -> &AtomicU32 {
-        &self.pages[word / PAGE_WORDS].0[word % PAGE_WORDS]
+        self.first + slot as usize * self.stride + word
     }
 }
 
