@@ -3,6 +3,7 @@
 
 mod cargo_steps;
 mod ci;
+mod fuzz;
 mod package;
 mod props;
 mod readme;
@@ -12,6 +13,7 @@ mod tally;
 mod test_steps;
 mod tidy;
 mod tools;
+mod volume;
 mod workspace;
 
 use std::process::ExitCode;
@@ -51,6 +53,29 @@ enum Command {
         #[arg(long, default_value_t = 60)]
         seconds: u64,
     },
+    /// Run the fuzz targets, and count executions
+    Fuzz {
+        #[command(flatten)]
+        options: fuzz::Options,
+    },
+    /// Store hostile words against the host's end and the engine
+    Hostile {
+        /// How many, such as 1000000 or 1e9
+        #[arg(long, default_value = "1e8")]
+        words: String,
+        /// Seed of all that happens
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Have several producers ask, and lose nothing
+    Soak {
+        /// How many requests, such as 1000000 or 1e9
+        #[arg(long, default_value = "1e8")]
+        ops: String,
+        /// Threads that ask
+        #[arg(long)]
+        producers: Option<u32>,
+    },
     /// Run the README's first command and check what it did
     Readme,
 }
@@ -64,6 +89,15 @@ fn main() -> ExitCode {
         Command::Ci { options, .. } => Workspace::load().and_then(|ws| ci::run(&ws, &options)),
         Command::Props { cases, seconds } => Workspace::load()
             .and_then(|ws| props::soak(&ws, cases, Duration::from_secs(seconds)))
+            .map(|()| true),
+        Command::Fuzz { options } => Workspace::load()
+            .and_then(|ws| fuzz::run(&ws, &options))
+            .map(|()| true),
+        Command::Hostile { words, seed } => Workspace::load()
+            .and_then(|ws| volume::words(&ws, &words, seed))
+            .map(|()| true),
+        Command::Soak { ops, producers } => Workspace::load()
+            .and_then(|ws| volume::soak(&ws, &ops, producers))
             .map(|()| true),
         Command::Readme => Workspace::load()
             .and_then(|ws| readme::run(&ws))

@@ -2,7 +2,7 @@
 
 use crate::tally::Tally;
 use crate::workspace::Workspace;
-use crate::{Result, cargo_steps, package, props, readme, test_steps, tidy, tools};
+use crate::{Result, cargo_steps, fuzz, package, props, readme, test_steps, tidy, tools, volume};
 
 pub(crate) struct Step {
     pub(crate) name: &'static str,
@@ -62,6 +62,16 @@ pub(crate) const ALL: &[Step] = &[
         name: "props",
         about: "property tests, many cases",
         run: props::run,
+    },
+    Step {
+        name: "hostile",
+        about: "hostile words, and a soak of producers",
+        run: volume::step,
+    },
+    Step {
+        name: "fuzz",
+        about: "the fuzz targets build",
+        run: fuzz::step,
     },
     Step {
         name: "tidy",
