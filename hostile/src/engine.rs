@@ -17,8 +17,8 @@ use honest::Honest;
 /// Slots of the shared queue that honest lanes use, and that a hostile device uses.
 const HONEST: u32 = 6;
 const BESIDE: u32 = 6;
-/// Slots of the hostile queue.
-const HOSTILE: u32 = 128;
+/// Slots of the hostile queue: a group, and a part of the next.
+const HOSTILE: u32 = 72;
 /// Passes in which whatever the honest asked for is served: far more than it takes.
 const PASSES: u32 = 100_000;
 

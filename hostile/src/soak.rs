@@ -11,8 +11,8 @@ use vyre_ioq::{
 
 use crate::mix;
 
-/// Slots of the queue: few, so that every one is used again at once.
-const SLOTS: u32 = 64;
+/// Slots of the queue: few, so that every one is used again at once, and at times none is free.
+const SLOTS: u32 = 32;
 /// Requests that a producer has out at once, at most.
 const HELD: usize = 16;
 /// How far apart the oldest and the youngest of them may be.

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::sync::atomic::Ordering;
 
-use vyre_ioq::abi::SlotImage;
+use vyre_ioq::abi::{HEADER_BYTES, SlotImage};
 use vyre_ioq::test_utils::{Attack, GuardedMemory};
 use vyre_ioq::{DeviceQueue, Errno, FileHandle, HostQueue, Op, Request};
 
@@ -22,7 +22,7 @@ pub const ALL: &[Target] = &[
 ];
 
 /// Memory that is offered as a queue, at most.
-const ATTACH_BYTES: usize = 4096 * 3;
+const ATTACH_BYTES: usize = 4096 * 2;
 /// Actions of one input, at most: a longer one finds nothing that two short ones do not.
 const ACTIONS: usize = 256;
 
@@ -72,8 +72,15 @@ pub fn attach(bytes: &[u8]) {
 
 fn attach_in(memory: &GuardedMemory, bytes: &[u8]) {
     let len = bytes.len().min(ATTACH_BYTES) & !3;
-    // At the start of a page, as a queue with a header has to be; and before the guard.
-    for skip in [0, ATTACH_BYTES - len] {
+    // At the start of a page, as a queue with a header has to be; if there can be none, before the
+    // guard too.
+    let end = ATTACH_BYTES - len;
+    let places = if len < HEADER_BYTES {
+        &[0, end][..]
+    } else {
+        &[0]
+    };
+    for &skip in places {
         for (word, chunk) in bytes[..len].chunks_exact(4).enumerate() {
             let value = Bytes(chunk).word();
             memory.store(skip / 4 + word, value, Ordering::Relaxed);

@@ -11,10 +11,10 @@ const MANIFEST: &str = "fuzz/Cargo.toml";
 
 /// Each target with the most bytes that make a difference to it.
 const TARGETS: &[(&str, u32)] = &[
-    ("attach", 12_288),
+    ("attach", 8192),
     ("decode", 64),
-    ("ends", 1024),
-    ("hostile", 1024),
+    ("ends", 512),
+    ("hostile", 512),
 ];
 
 /// Builds them as a user of the stable toolchain can; their seeds are run by `hostile/tests`.

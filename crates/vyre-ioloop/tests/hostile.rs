@@ -6,7 +6,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::*;
-use vyre_ioloop::Engine;
+use vyre_ioloop::{Engine, IoLoopBuilder};
 use vyre_ioq::test_utils::{Adversary, Attack, GuardedMemory, HostileThread, Weights};
 use vyre_ioq::{
     BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, Queue, QueueLayout, Request, Ticket,
@@ -207,7 +207,7 @@ fn a_running_loop_serves_its_other_queue_as_if_there_were_no_attack() {
         let (tables, honest, queues, adversary) = world(seed, weights);
         let builder = queues
             .into_iter()
-            .fold(tables.builder(), |builder, queue| builder.queue(queue));
+            .fold(tables.builder(), IoLoopBuilder::queue);
         let io = builder.spawn().expect("io_uring");
         let thread = adversary.spawn().expect("a thread");
         honest.run(5_000, std::thread::yield_now);

@@ -62,7 +62,7 @@ impl Random {
     /// A number below `bound`, or zero.
     #[inline]
     const fn below(&mut self, bound: u32) -> u32 {
-        ((self.next() >> 32) * bound as u64 >> 32) as u32
+        (((self.next() >> 32) * bound as u64) >> 32) as u32
     }
 
     /// True once in so many times.
