@@ -5,6 +5,7 @@ mod cargo_steps;
 mod ci;
 mod consumers;
 mod features;
+mod fuzz;
 mod header;
 mod minimal;
 mod orderings;
@@ -18,6 +19,7 @@ mod tally;
 mod test_steps;
 mod tidy;
 mod tools;
+mod volume;
 mod workspace;
 
 use std::process::ExitCode;
@@ -59,6 +61,29 @@ enum Command {
     },
     /// Write the C header with the ABI's numbers anew, from the Rust constants
     Header,
+    /// Run the fuzz targets, and count executions
+    Fuzz {
+        #[command(flatten)]
+        options: fuzz::Options,
+    },
+    /// Store hostile words against the host's end and the engine
+    Hostile {
+        /// How many, such as 1000000 or 1e9
+        #[arg(long, default_value = "1e8")]
+        words: String,
+        /// Seed of all that happens
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Have several producers ask, and lose nothing
+    Soak {
+        /// How many requests, such as 1000000 or 1e9
+        #[arg(long, default_value = "1e8")]
+        ops: String,
+        /// Threads that ask
+        #[arg(long)]
+        producers: Option<u32>,
+    },
     /// Run the README's first command and check what it did
     Readme,
     /// Build with the oldest versions of the dependencies; needs a nightly toolchain beside
@@ -94,6 +119,15 @@ fn main() -> ExitCode {
         Command::Header => Workspace::load()
             .and_then(|ws| header::write(&ws))
             .map(|note| println!("header: {note}"))
+            .map(|()| true),
+        Command::Fuzz { options } => Workspace::load()
+            .and_then(|ws| fuzz::run(&ws, &options))
+            .map(|()| true),
+        Command::Hostile { words, seed } => Workspace::load()
+            .and_then(|ws| volume::words(&ws, &words, seed))
+            .map(|()| true),
+        Command::Soak { ops, producers } => Workspace::load()
+            .and_then(|ws| volume::soak(&ws, &ops, producers))
             .map(|()| true),
         Command::Readme => Workspace::load()
             .and_then(|ws| readme::run(&ws))

@@ -3,8 +3,8 @@
 use crate::tally::Tally;
 use crate::workspace::Workspace;
 use crate::{
-    Result, cargo_steps, consumers, features, header, package, proofs, props, readme, test_steps,
-    tidy, tools,
+    Result, cargo_steps, consumers, features, fuzz, header, package, proofs, props, readme,
+    test_steps, tidy, tools, volume,
 };
 
 pub(crate) struct Step {
@@ -85,6 +85,16 @@ pub(crate) const ALL: &[Step] = &[
         name: "loom",
         about: "vyre-ioq in every order of its threads, within bounds",
         run: proofs::step,
+    },
+    Step {
+        name: "hostile",
+        about: "hostile words, and a soak of producers",
+        run: volume::step,
+    },
+    Step {
+        name: "fuzz",
+        about: "the fuzz targets build",
+        run: fuzz::step,
     },
     Step {
         name: "tidy",

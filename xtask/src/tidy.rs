@@ -31,7 +31,7 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ),
     (
         "crates/vyre-ioloop/tests/common/mod.rs",
-        "a device that stores any word",
+        "signals that interrupt a system call",
     ),
     (
         "crates/vyre-ioloop/tests/no_alloc.rs",
@@ -42,8 +42,12 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "the words of shared memory",
     ),
     (
+        "crates/vyre-ioq/src/test_utils/guard.rs",
+        "memory between guard pages",
+    ),
+    (
         "crates/vyre-ioq/tests/common/mod.rs",
-        "memory for two sides of a queue",
+        "plain memory that a queue has to order",
     ),
     (
         "crates/vyre-ioq/tests/loom_models/plain.rs",
@@ -69,8 +73,6 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "crates/vyre-uring/tests/no_alloc.rs",
         "an allocator that counts",
     ),
-    ("fuzz/fuzz_targets/attach.rs", "memory that holds any bytes"),
-    ("fuzz/fuzz_targets/ends.rs", "a device that stores any word"),
     ("crates/vyre-uring/src/raw.rs", "the kernel's ring"),
     (
         "crates/vyre-uring/src/ring/kernel.rs",

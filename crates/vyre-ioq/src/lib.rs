@@ -27,6 +27,8 @@ mod sync;
 #[cfg(doc)]
 #[doc = include_str!("../ORDERINGS.md")]
 pub mod orderings {}
+#[cfg(feature = "test-utils")]
+pub mod test_utils;
 
 #[cfg(feature = "alloc")]
 mod queue;

@@ -1,4 +1,4 @@
-//! Shared memory, as words: the only file of this crate with unsafe code.
+//! Shared memory, as words: the only file of the queue itself with unsafe code.
 //!
 //! No reference to shared bytes ever leaves this file, and none outlives one expression. What
 //! leaves it are `u32` values.

@@ -1,28 +1,19 @@
 //! Memory that a test can look into, and store into behind a queue's back, as a hostile device can.
 
-#![allow(unsafe_code)] // Raw words, `Region::from_owner`, plain memory that a queue has to order.
+#![allow(unsafe_code)] // Plain memory that a queue has to order.
 #![allow(dead_code)] // Every test file compiles its own copy and uses a part of it.
 
 use std::cell::UnsafeCell;
-use std::ptr::NonNull;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use vyre_ioq::test_utils::GuardedMemory;
 use vyre_ioq::{AttachError, Region, Request};
 
 pub(crate) const WORD: usize = 4;
-const PAGE_WORDS: usize = 1024;
 
-#[repr(C, align(4096))]
-struct Page([AtomicU32; PAGE_WORDS]);
-
-/// Zeroed words: `len` bytes that begin `start` words after a page boundary.
+/// Zeroed words between guard pages: `len` bytes that begin `start` words after a page boundary.
 #[derive(Clone)]
-pub(crate) struct Memory {
-    pages: Arc<[Page]>,
-    start: usize,
-    len: usize,
-}
+pub(crate) struct Memory(GuardedMemory);
 
 impl Memory {
     pub(crate) fn new(len: usize) -> Self {
@@ -30,40 +21,24 @@ impl Memory {
     }
 
     pub(crate) fn starting_at(start: usize, len: usize) -> Self {
-        let pages = (start + len.div_ceil(WORD)).div_ceil(PAGE_WORDS).max(1);
-        Self {
-            pages: (0..pages)
-                .map(|_| Page([const { AtomicU32::new(0) }; PAGE_WORDS]))
-                .collect(),
-            start,
-            len,
-        }
+        Self(GuardedMemory::starting_at(start * WORD, len).expect("memory"))
     }
 
     pub(crate) fn region(&self) -> Region {
-        self.try_region(0, self.len).expect("aligned to a word")
+        self.0.region()
     }
 
     /// `len` bytes from `skip` bytes on, whatever their alignment.
     pub(crate) fn try_region(&self, skip: usize, len: usize) -> Result<Region, AttachError> {
-        assert!(skip + len <= self.len, "inside the memory");
-        let pages: *const Page = self.pages.as_ptr();
-        let base = pages
-            .cast::<u8>()
-            .cast_mut()
-            .wrapping_add(self.start * WORD + skip);
-        let base = NonNull::new(base).expect("an allocation");
-        // SAFETY: the bytes are atomics inside the pages (`start`, `skip` and `len` were checked
-        // against them), which live as long as the `Arc` handed over and do not move with it.
-        unsafe { Region::from_owner(base, len, Arc::clone(&self.pages)) }
+        self.0.try_region(skip, len)
     }
 
     pub(crate) fn load(&self, word: usize) -> u32 {
-        u32::from_le(self.word(word).load(Ordering::Relaxed))
+        self.0.load(word, Ordering::Relaxed)
     }
 
     pub(crate) fn store(&self, word: usize, value: u32) {
-        self.word(word).store(value.to_le(), Ordering::Relaxed);
+        self.0.store(word, value, Ordering::Relaxed);
     }
 
     pub(crate) fn store_all(&self, first: usize, values: &[u32]) {
@@ -76,16 +51,17 @@ impl Memory {
     pub(crate) fn bytes<const N: usize>(&self, first: usize) -> [u8; N] {
         core::array::from_fn(|byte| {
             let (word, byte) = ((first + byte) / WORD, (first + byte) % WORD);
-            self.word(word).load(Ordering::Relaxed).to_ne_bytes()[byte]
+            self.load(word).to_le_bytes()[byte]
         })
     }
+}
 
-    fn word(&self, word: usize) -> &AtomicU32 {
-        assert!(word < self.len.div_ceil(WORD), "word {word} is outside");
-        // Not by indexing: a reference to all pages at every access makes Miri crawl.
-        let first: *const AtomicU32 = Arc::as_ptr(&self.pages).cast();
-        // SAFETY: pages are atomics throughout, the word is inside them, and `self` keeps them.
-        unsafe { &*first.wrapping_add(self.start + word) }
+impl Drop for Memory {
+    fn drop(&mut self) {
+        assert!(
+            std::thread::panicking() || self.0.is_intact(),
+            "something was stored outside the memory"
+        );
     }
 }
 

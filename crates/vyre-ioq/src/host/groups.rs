@@ -1,0 +1,62 @@
+//! Sets of slots as the host walks them.
+
+use core::ops::Range;
+
+use crate::abi::GROUP_SLOTS as GROUP;
+
+/// Slots that [`HostQueue::claim`](super::HostQueue::claim) has claimed, in order.
+#[derive(Clone, Debug)]
+#[must_use = "the slots are owed an outcome"]
+pub struct Claimed {
+    pub(super) first: u32,
+    /// A bit for each; the lowest is slot `first`.
+    pub(super) slots: u64,
+}
+
+impl Iterator for Claimed {
+    type Item = u32;
+
+    #[inline]
+    fn next(&mut self) -> Option<u32> {
+        let slot = self.first + (self.slots != 0).then(|| self.slots.trailing_zeros())?;
+        self.slots &= self.slots - 1;
+        Some(slot)
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.slots.count_ones() as usize;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Claimed {}
+
+/// Ranges of slots to look at: see [`HostQueue::groups`](super::HostQueue::groups).
+#[derive(Clone, Debug)]
+pub struct Groups {
+    /// Groups to come, a bit for each.
+    pub(super) left: u64,
+    /// The group that was given out last, and all before it.
+    pub(super) gone: u64,
+    pub(super) slots: Range<u32>,
+}
+
+impl Iterator for Groups {
+    type Item = Range<u32>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Range<u32>> {
+        while self.left != 0 {
+            let group = self.left & self.left.wrapping_neg();
+            self.gone = group | (group - 1);
+            self.left &= !group;
+            let first = group.trailing_zeros() * GROUP;
+            let part = first.max(self.slots.start)..(first + GROUP).min(self.slots.end);
+            if !part.is_empty() {
+                return Some(part);
+            }
+        }
+        None
+    }
+}

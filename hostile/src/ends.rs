@@ -1,0 +1,208 @@
+//! The host's end and the device's, step by step, with a hostile device beside them.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+use vyre_ioq::abi::{GROUP_SLOTS, HEADER_BYTES, header_word, status, word};
+use vyre_ioq::test_utils::{Adversary, GuardedMemory};
+use vyre_ioq::{DeviceQueue, Errno, HostQueue, NotOwed, QueueLayout, Request, Ticket};
+
+const WORD: usize = size_of::<u32>();
+
+/// A queue between guard pages, and what the host's end must make of it.
+#[derive(Debug)]
+pub struct Ends {
+    memory: GuardedMemory,
+    host: HostQueue,
+    device: DeviceQueue,
+    adversary: Adversary,
+    tickets: Vec<Ticket>,
+    owed: Vec<bool>,
+    in_use: Vec<bool>,
+    first: usize,
+    stride: usize,
+    /// Requests claimed so far.
+    pub claims: u64,
+    /// Outcomes given so far.
+    pub outcomes: u64,
+}
+
+impl Ends {
+    /// One of a few geometries: `kind` wraps around them. Bare queues lie at the start of their
+    /// page or at its end, so that either guard is next to a slot.
+    ///
+    /// # Panics
+    /// If there is no memory.
+    pub fn new(kind: u8, seed: u64) -> Self {
+        let (layout, at_end) = match kind % 6 {
+            0 => (QueueLayout::with_slots(8), false),
+            1 => (QueueLayout::with_slots(128), false),
+            2 => (QueueLayout::bare(64), false),
+            3 => (QueueLayout::bare(64), true),
+            4 => (QueueLayout::bare(3), true),
+            _ => (QueueLayout::with_slots(65), false),
+        };
+        let make = if at_end {
+            GuardedMemory::at_end
+        } else {
+            GuardedMemory::new
+        };
+        let memory = make(layout.bytes()).expect("memory");
+        let host = HostQueue::create(memory.region(), &layout).expect("fit");
+        let geometry = *host.geometry();
+        let device = if geometry.is_bare() {
+            DeviceQueue::attach_bare(memory.region())
+        } else {
+            DeviceQueue::attach(memory.region())
+        };
+        let slots = geometry.slots() as usize;
+        let mut in_use = vec![false; slots.div_ceil(GROUP_SLOTS as usize)];
+        in_use[0] = true;
+        Self {
+            adversary: Adversary::new(memory.region(), &layout, seed).expect("fit"),
+            device: device.expect("just made"),
+            host,
+            tickets: Vec::new(),
+            owed: vec![false; slots],
+            in_use,
+            first: if geometry.is_bare() {
+                0
+            } else {
+                HEADER_BYTES / WORD
+            },
+            stride: geometry.stride() / WORD,
+            claims: 0,
+            outcomes: 0,
+            memory,
+        }
+    }
+
+    /// Slots of the queue.
+    pub const fn slots(&self) -> u32 {
+        self.host.geometry().slots()
+    }
+
+    /// The hostile device.
+    pub const fn adversary(&mut self) -> &mut Adversary {
+        &mut self.adversary
+    }
+
+    /// Publishes a request, if there is a free slot.
+    pub fn submit(&mut self, request: Request) {
+        self.tickets.extend(self.device.submit(request));
+    }
+
+    /// Takes an outcome, if there is one. What it is, the hostile device may have decided.
+    pub fn take(&mut self, which: u32) {
+        if !self.tickets.is_empty() {
+            let which = which as usize % self.tickets.len();
+            let ticket = self.tickets.swap_remove(which);
+            self.tickets.extend(self.device.take(ticket).err());
+        }
+    }
+
+    /// Stores any word of the memory.
+    pub fn store(&mut self, word: u32, value: u32) {
+        let words = self.memory.len() / WORD;
+        self.memory
+            .store(word as usize % words, value, Ordering::Release);
+    }
+
+    /// Has the host claim what is published.
+    ///
+    /// # Panics
+    /// If it claims anything else, anything twice, or not all of it.
+    pub fn sweep(&mut self, range: Range<u32>) {
+        let expected = self.published(&range);
+        let owed = &mut self.owed;
+        let claimed = self.host.claim_published(range.clone(), |claim| {
+            let owed = &mut owed[claim.slot as usize];
+            assert!(!*owed, "slot {} was claimed twice", claim.slot);
+            assert!(
+                range.contains(&claim.slot),
+                "slot {} of {range:?}",
+                claim.slot
+            );
+            assert_eq!(claim.image.status, status::PUBLISHED);
+            *owed = true;
+        });
+        assert_eq!(claimed, expected, "claims of {range:?}");
+        self.claims += u64::from(claimed);
+        self.check();
+    }
+
+    /// Has the host complete any slot.
+    ///
+    /// # Panics
+    /// If it does so where it owes nothing, or not where it does, or stores another outcome.
+    pub fn complete(&mut self, slot: u32, result: Result<u32, Errno>) {
+        let owed = self.owed.get_mut(slot as usize);
+        let expected = owed.is_some_and(std::mem::take);
+        let given = self.host.complete(slot, result);
+        if expected {
+            assert_eq!(given, Ok(()), "slot {slot} was owed an outcome");
+            let (count, outcome) = match result {
+                Ok(count) => (count, status::OK),
+                Err(errno) => (errno.raw(), status::ERROR),
+            };
+            assert_eq!(self.load(slot, word::STATUS), outcome, "slot {slot}");
+            assert_eq!(self.load(slot, word::COUNT), count, "slot {slot}");
+            self.outcomes += 1;
+        } else {
+            assert_eq!(given, Err(NotOwed { slot }));
+        }
+        self.check();
+    }
+
+    /// Has the host complete whatever it owes.
+    ///
+    /// # Panics
+    /// If that is more or less than it claimed.
+    pub fn complete_owed(&mut self, errno: Errno) {
+        let expected = self.owed.iter().filter(|&&owed| owed).count() as u32;
+        assert_eq!(self.host.complete_owed(errno), expected);
+        for slot in 0..self.slots() {
+            if std::mem::take(&mut self.owed[slot as usize]) {
+                assert_eq!(self.load(slot, word::STATUS), status::ERROR, "slot {slot}");
+                assert_eq!(self.load(slot, word::COUNT), errno.raw(), "slot {slot}");
+            }
+        }
+        self.outcomes += u64::from(expected);
+        self.check();
+    }
+
+    /// The end: all that was claimed gets an outcome, and nothing was stored outside the queue.
+    ///
+    /// # Panics
+    /// If not so.
+    pub fn finish(&mut self) {
+        self.complete_owed(Errno::ECANCELED);
+        assert_eq!(self.claims, self.outcomes, "claims and outcomes");
+        assert!(self.memory.is_intact(), "a store outside the queue");
+    }
+
+    fn load(&self, slot: u32, word: usize) -> u32 {
+        let first = self.first + slot as usize * self.stride;
+        self.memory.load(first + word, Ordering::Acquire)
+    }
+
+    /// How many slots of a range hold a request that the host has to claim.
+    fn published(&mut self, range: &Range<u32>) -> u32 {
+        for (group, in_use) in self.in_use.iter_mut().enumerate().skip(1) {
+            let mark = header_word::IN_USE + group;
+            *in_use |= self.memory.load(mark, Ordering::Relaxed) != 0;
+        }
+        let end = range.end.min(self.slots());
+        let is_request = |&slot: &u32| {
+            !self.owed[slot as usize]
+                && self.in_use[(slot / GROUP_SLOTS) as usize]
+                && self.load(slot, word::STATUS) == status::PUBLISHED
+        };
+        (range.start..end).filter(is_request).count() as u32
+    }
+
+    fn check(&self) {
+        let owed = self.claims - self.outcomes;
+        assert_eq!(u64::from(self.host.in_flight()), owed, "the ledger");
+    }
+}

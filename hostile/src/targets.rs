@@ -1,0 +1,238 @@
+//! What a fuzzer calls: each takes any bytes, and panics on what must not happen.
+
+use std::cell::OnceCell;
+use std::sync::atomic::Ordering;
+
+use vyre_ioq::abi::{HEADER_BYTES, SlotImage};
+use vyre_ioq::test_utils::{Attack, GuardedMemory};
+use vyre_ioq::{DeviceQueue, Errno, FileHandle, HostQueue, Op, Request};
+
+use crate::ends::Ends;
+use crate::engine::{Faults, Which, World};
+
+/// One target: its name, which is that of its seeds' directory, and its body.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const ALL: &[Target] = &[
+    ("attach", attach),
+    ("decode", decode),
+    ("ends", ends),
+    ("hostile", hostile),
+];
+
+/// Memory that is offered as a queue, at most.
+const ATTACH_BYTES: usize = 4096 * 2;
+/// Actions of one input, at most: a longer one finds nothing that two short ones do not.
+const ACTIONS: usize = 256;
+
+/// Takes numbers off a string of bytes; zeroes when it ends.
+struct Bytes<'a>(&'a [u8]);
+
+impl Bytes<'_> {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let (taken, rest) = self.0.split_at(N.min(self.0.len()));
+        self.0 = rest;
+        let mut bytes = [0; N];
+        bytes[..taken.len()].copy_from_slice(taken);
+        bytes
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.take::<1>()[0]
+    }
+
+    fn half(&mut self) -> u32 {
+        u16::from_le_bytes(self.take()).into()
+    }
+
+    fn word(&mut self) -> u32 {
+        u32::from_le_bytes(self.take())
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Any bytes as memory that somebody says is a queue: an error, or a queue whose every slot is
+/// inside the bytes.
+///
+/// # Panics
+/// If not so.
+pub fn attach(bytes: &[u8]) {
+    thread_local! {
+        static MEMORY: OnceCell<GuardedMemory> = const { OnceCell::new() };
+    }
+    MEMORY.with(|memory| {
+        let make = || GuardedMemory::new(ATTACH_BYTES).expect("memory");
+        attach_in(memory.get_or_init(make), bytes);
+    });
+}
+
+fn attach_in(memory: &GuardedMemory, bytes: &[u8]) {
+    let len = bytes.len().min(ATTACH_BYTES) & !3;
+    // At the start of a page, as a queue with a header has to be; if there can be none, before the
+    // guard too.
+    let end = ATTACH_BYTES - len;
+    let places = if len < HEADER_BYTES {
+        &[0, end][..]
+    } else {
+        &[0]
+    };
+    for &skip in places {
+        for (word, chunk) in bytes[..len].chunks_exact(4).enumerate() {
+            let value = Bytes(chunk).word();
+            memory.store(skip / 4 + word, value, Ordering::Relaxed);
+        }
+        let region = || memory.try_region(skip, len).expect("whole words");
+        if let Ok(device) = DeviceQueue::attach(region()) {
+            assert!(device.geometry().bytes() <= len, "{:?}", device.geometry());
+            while let Ok(ticket) = device.submit(Request::fence()) {
+                assert!(device.take(ticket).is_err(), "nobody answered");
+            }
+        }
+        if let Ok(mut host) = HostQueue::attach_bare(region()) {
+            assert_eq!(host.geometry().bytes(), len);
+            let claimed = host.claim_published(0..u32::MAX, drop);
+            assert_eq!(host.complete_owed(Errno::EIO), claimed);
+        }
+        if let Ok(device) = DeviceQueue::attach_bare(region()) {
+            assert_eq!(device.geometry().bytes(), len);
+            while device.submit(Request::fence()).is_ok() {}
+        }
+    }
+}
+
+/// Any words as a slot: what is accepted means exactly what the words say.
+///
+/// # Panics
+/// If not so.
+pub fn decode(bytes: &[u8]) {
+    let mut bytes = Bytes(bytes);
+    let words: [u32; 16] = std::array::from_fn(|_| bytes.word());
+    let image = SlotImage {
+        op: words[0],
+        source: words[1],
+        destination: words[2],
+        file_offset_low: words[3],
+        file_offset_high: words[4],
+        count: words[5],
+        status: words[6],
+        tag: words[7],
+        buffer_offset_low: words[8],
+        buffer_offset_high: words[9],
+        flags: words[10],
+        deadline: words[11],
+        reserved: [words[12], words[13], words[14], words[15]],
+    };
+    let known = match words[0] {
+        1 => 2,
+        2 => 3,
+        3..=5 => 0,
+        _ => u32::MAX,
+    };
+    let fit = known != u32::MAX && words[10] & !known == 0 && image.reserved == [0; 4];
+    let verdict = Request::decode(&image);
+    assert_eq!(verdict.is_ok(), fit, "{verdict:?} of {image:x?}");
+    let Ok(request) = verdict else { return };
+    let wide = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    assert_eq!(Op::from_word(words[0]), Some(request.op));
+    assert_eq!(request.flags.bits(), words[10]);
+    assert_eq!(request.file_offset, wide(words[3], words[4]));
+    assert_eq!(request.buffer_offset, wide(words[8], words[9]));
+    let rest = [
+        request.source,
+        request.destination,
+        request.count,
+        request.tag,
+        request.deadline,
+    ];
+    assert_eq!(rest, [words[1], words[2], words[5], words[7], words[11]]);
+}
+
+/// Both ends of a queue, step by step, and stores of any word anywhere: nothing is claimed twice or
+/// left out, and what is claimed is completed exactly once. The first byte picks the geometry; then
+/// come actions, each a byte and its operands.
+///
+/// # Panics
+/// If not so.
+pub fn ends(bytes: &[u8]) {
+    let mut bytes = Bytes(bytes);
+    let mut ends = Ends::new(bytes.byte(), bytes.byte().into());
+    for _ in 0..ACTIONS {
+        if bytes.is_empty() {
+            break;
+        }
+        match bytes.byte() % 10 {
+            0 => {
+                let tag = bytes.half();
+                ends.submit(Request::sync(FileHandle::from_raw(tag)).tag(tag));
+            }
+            1 => ends.submit(Request::fence()),
+            2 => ends.take(bytes.byte().into()),
+            3 => ends.sweep(0..u32::MAX),
+            4 => {
+                let (start, end) = (bytes.byte(), bytes.byte());
+                ends.sweep(start.into()..end.into());
+            }
+            5 => ends.complete(bytes.byte().into(), Ok(1)),
+            6 => ends.complete(bytes.byte().into(), Err(Errno::EIO)),
+            7 => ends.complete_owed(Errno::ECANCELED),
+            8 => ends.store(bytes.half(), bytes.word()),
+            _ => {
+                let attack = attack(bytes.byte());
+                ends.adversary().attack(attack);
+            }
+        }
+    }
+    ends.finish();
+}
+
+/// Hostile devices while an engine serves: nothing is served twice, what is claimed gets one
+/// outcome, and honest lanes get the right ones. Four bytes set the transport up; then come
+/// actions, each a byte and its operands.
+///
+/// # Panics
+/// If not so.
+pub fn hostile(bytes: &[u8]) {
+    let mut bytes = Bytes(bytes);
+    let mut world = World::new(Faults {
+        seed: bytes.byte().into(),
+        capacity: 1 + u32::from(bytes.byte() % 16),
+        latency: u32::from(bytes.byte() % 6),
+        disturbed: f64::from(bytes.byte() % 4) / 8.0,
+    });
+    for _ in 0..ACTIONS {
+        if bytes.is_empty() {
+            break;
+        }
+        match bytes.byte() % 10 {
+            0 | 1 => world.step(),
+            2 => world.take(),
+            3 => world.read(bytes.half(), bytes.half()),
+            4 => world.write(bytes.half()),
+            5 => world.order(bytes.byte() % 2 == 1),
+            6 => {
+                let attack = attack(bytes.byte());
+                world.adversary(Which::Alone).attack(attack);
+            }
+            7 => {
+                let attack = attack(bytes.byte());
+                world.adversary(Which::Beside).attack(attack);
+            }
+            8 => {
+                for _ in 0..bytes.byte() {
+                    world.adversary(Which::Alone).step();
+                    world.adversary(Which::Beside).step();
+                }
+            }
+            _ => world.store(bytes.half(), bytes.word()),
+        }
+    }
+    world.finish();
+}
+
+fn attack(number: u8) -> Attack {
+    Attack::ALL[usize::from(number) % Attack::ALL.len()]
+}

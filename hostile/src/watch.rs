@@ -1,0 +1,142 @@
+//! What a host did to a queue, told from the words alone.
+
+use std::sync::atomic::Ordering;
+
+use vyre_ioq::abi::{GROUP_SLOTS, HEADER_BYTES, header_word, status, word};
+use vyre_ioq::test_utils::GuardedMemory;
+
+const WORD: usize = size_of::<u32>();
+const SLOT_WORDS: usize = 16;
+const FIRST: usize = HEADER_BYTES / WORD;
+/// A count that no outcome in these tests has.
+const NO_COUNT: u32 = 0xfeed_f00d;
+
+/// Looks at a queue with a header before and after a host has had its turn. While the device's
+/// side rests, every change is the host's: each is held to the protocol, and every claim and every
+/// outcome is counted, without asking the host.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    memory: GuardedMemory,
+    owed: Vec<bool>,
+    in_use: Vec<bool>,
+    header: Vec<u32>,
+    slots: Vec<[u32; SLOT_WORDS]>,
+    pub(crate) claimed: u64,
+    pub(crate) completed: u64,
+}
+
+impl Watch {
+    pub(crate) fn new(memory: &GuardedMemory, slots: u32) -> Self {
+        let mut in_use = vec![false; slots.div_ceil(GROUP_SLOTS) as usize];
+        in_use[0] = true;
+        Self {
+            memory: memory.clone(),
+            owed: vec![false; slots as usize],
+            in_use,
+            header: vec![0; header_word::END],
+            slots: vec![[0; SLOT_WORDS]; slots as usize],
+            claimed: 0,
+            completed: 0,
+        }
+    }
+
+    /// Slots that were claimed and have no outcome.
+    pub(crate) const fn owes(&self) -> u64 {
+        self.claimed - self.completed
+    }
+
+    /// Before the host's turn. Stores into the counts of slots that it owes an outcome, as a
+    /// device may that does not mind its own: so an outcome shows even where the device has
+    /// forged the same.
+    pub(crate) fn before(&mut self) {
+        for (group, in_use) in self.in_use.iter_mut().enumerate() {
+            let mark = header_word::IN_USE + group;
+            *in_use |= self.memory.load(mark, Ordering::Relaxed) != 0;
+        }
+        for (word, copy) in self.header.iter_mut().enumerate() {
+            *copy = self.memory.load(word, Ordering::Relaxed);
+        }
+        for (slot, copy) in self.slots.iter_mut().enumerate() {
+            let first = FIRST + slot * SLOT_WORDS;
+            if self.owed[slot] {
+                self.memory
+                    .store(first + word::COUNT, NO_COUNT, Ordering::Relaxed);
+            }
+            *copy = read(&self.memory, first);
+        }
+    }
+
+    /// After it. `swept` says whether the host was to claim whatever is published.
+    ///
+    /// # Panics
+    /// If the host did anything that it must not do, or left out what it must.
+    pub(crate) fn after(&mut self, swept: bool) {
+        for (word, &before) in self.header.iter().enumerate() {
+            // Line 1 is the host's.
+            let own = (header_word::STATE..header_word::STATE + 16).contains(&word);
+            let now = self.memory.load(word, Ordering::Relaxed);
+            assert!(
+                own || now == before,
+                "the host stored {now:#x} in header word {word}"
+            );
+        }
+        for slot in 0..self.slots.len() {
+            let now = read(&self.memory, FIRST + slot * SLOT_WORDS);
+            self.judge(slot, &self.slots[slot].clone(), &now, swept);
+        }
+        assert!(self.memory.is_intact(), "a store outside the queue");
+    }
+
+    fn judge(
+        &mut self,
+        slot: usize,
+        before: &[u32; SLOT_WORDS],
+        now: &[u32; SLOT_WORDS],
+        swept: bool,
+    ) {
+        for word in (0..SLOT_WORDS).filter(|&word| word != word::COUNT && word != word::STATUS) {
+            assert_eq!(
+                now[word], before[word],
+                "slot {slot}: the host stored in word {word}"
+            );
+        }
+        let found = now[word::STATUS];
+        let is_outcome = matches!(found, status::OK | status::ERROR);
+        if self.owed[slot] {
+            if now[word::COUNT] != NO_COUNT {
+                assert!(is_outcome, "slot {slot}: a count with status {found:#x}");
+                self.owed[slot] = false;
+                self.completed += 1;
+                return;
+            }
+        } else if before[word::STATUS] == status::PUBLISHED
+            && self.in_use[slot / GROUP_SLOTS as usize]
+            && (swept || found != status::PUBLISHED)
+        {
+            assert!(
+                is_outcome || found == status::CLAIMED,
+                "slot {slot}: published, and left with status {found:#x}"
+            );
+            self.claimed += 1;
+            self.owed[slot] = !is_outcome;
+            self.completed += u64::from(is_outcome);
+            if is_outcome {
+                return;
+            }
+            assert_eq!(
+                now[word::COUNT],
+                before[word::COUNT],
+                "slot {slot}: the count"
+            );
+            return;
+        }
+        assert_eq!(
+            now, before,
+            "slot {slot}: the host's only from claim to outcome"
+        );
+    }
+}
+
+fn read(memory: &GuardedMemory, first: usize) -> [u32; SLOT_WORDS] {
+    std::array::from_fn(|word| memory.load(first + word, Ordering::Relaxed))
+}

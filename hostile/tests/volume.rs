@@ -1,0 +1,21 @@
+//! A small share of what `cargo xtask hostile` and `cargo xtask soak` run for long.
+
+use vyre_hostile::{soak, volume};
+
+#[test]
+fn hostile_words_spoil_nothing() {
+    let report = volume::run(2_000_000, 7);
+    assert!(report.words.iter().sum::<u64>() >= 2_000_000);
+    assert!(
+        report.claimed.iter().all(|&claimed| claimed > 10_000),
+        "{report:?}"
+    );
+    assert_eq!(report.claimed, report.completed);
+    assert!(report.honest > 1000, "{report:?}");
+}
+
+#[test]
+fn producers_lose_nothing() {
+    let report = soak::run(100_000, 3);
+    assert_eq!((report.claimed, report.taken), (100_000, 100_000));
+}
