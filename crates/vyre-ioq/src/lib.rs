@@ -27,7 +27,7 @@ mod sync;
 #[cfg(doc)]
 #[doc = include_str!("../ORDERINGS.md")]
 pub mod orderings {}
-#[cfg(feature = "test-utils")]
+#[cfg(all(feature = "test-utils", not(loom)))] // It needs real memory.
 pub mod test_utils;
 
 #[cfg(feature = "alloc")]

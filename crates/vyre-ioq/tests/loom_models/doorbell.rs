@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use loom::thread;
-use vyre_ioq::{DeviceQueue, Features, HostQueue, Queue, QueueLayout, Ticket};
+use vyre_ioq::{DeviceQueue, Features, HostQueue, Queue, QueueLayout, Reservation};
 
 use crate::{Times, claim, explore, write};
 
@@ -29,9 +29,10 @@ fn serve(host: &mut HostQueue, mut requests: usize, sleeps: &Times) {
     }
 }
 
-fn publish_and_ring(device: &DeviceQueue, tickets: Vec<Ticket>) {
-    for ticket in tickets {
-        device.publish(&ticket, &write(ticket.slot()));
+fn publish_and_ring(device: &DeviceQueue, reserved: Vec<Reservation>) {
+    for reservation in reserved {
+        let request = write(reservation.slot());
+        let _lost = device.publish(reservation, &request);
         let _ = device.ring();
     }
 }
@@ -42,8 +43,8 @@ fn a_host_does_not_sleep_on_a_request() {
     let times = sleeps.clone();
     explore("one lane rings", 3, move || {
         let (mut host, device) = queue(1);
-        let tickets = vec![device.reserve().expect("free")];
-        let lane = thread::spawn(move || publish_and_ring(&device, tickets));
+        let reserved = vec![device.reserve().expect("free")];
+        let lane = thread::spawn(move || publish_and_ring(&device, reserved));
         serve(&mut host, 1, &times);
         lane.join().expect("no panic in the lane");
     });
@@ -57,13 +58,13 @@ fn a_late_ring_does_not_undo_another() {
     let times = sleeps.clone();
     explore("two lanes ring", 2, move || {
         let (mut host, device) = queue(3);
-        let mut tickets: Vec<_> = (0..3).map(|_| device.reserve().expect("free")).collect();
+        let mut reserved: Vec<_> = (0..3).map(|_| device.reserve().expect("free")).collect();
         let device = Arc::new(device);
         let slow = {
-            let (device, tickets) = (Arc::clone(&device), vec![tickets.remove(0)]);
-            thread::spawn(move || publish_and_ring(&device, tickets))
+            let (device, reserved) = (Arc::clone(&device), vec![reserved.remove(0)]);
+            thread::spawn(move || publish_and_ring(&device, reserved))
         };
-        let fast = thread::spawn(move || publish_and_ring(&device, tickets));
+        let fast = thread::spawn(move || publish_and_ring(&device, reserved));
         serve(&mut host, 3, &times);
         slow.join().expect("no panic");
         fast.join().expect("no panic");

@@ -54,11 +54,15 @@ fn one_lane(name: &str, slots: u32, before: &'static [u32], fence: u32) {
     explore(name, 2, move || {
         let (mut host, device) = Queue::anonymous(QueueLayout::with_slots(slots)).expect("memory");
         let lane = thread::spawn(move || {
-            let tickets: Vec<_> = (0..slots).map(|_| reserve(&device)).collect();
+            let mut reserved: Vec<_> = (0..slots).map(|_| Some(reserve(&device))).collect();
+            let mut publish = |slot: u32, request: Request| {
+                let reservation = reserved[slot as usize].take().expect("used once");
+                let _lost = device.publish(reservation, &request);
+            };
             for &slot in before {
-                device.publish(&tickets[slot as usize], &write(slot));
+                publish(slot, write(slot));
             }
-            device.publish(&tickets[fence as usize], &Request::fence());
+            publish(fence, Request::fence());
         });
         serve(&mut host, fence, before, &times);
         lane.join().expect("no panic in the lane");
@@ -107,8 +111,8 @@ fn a_lane_relies_on_the_mark_of_another() {
             thread::spawn(move || {
                 let ticket = reserve(&device);
                 slot.store(ticket.slot(), std::sync::atomic::Ordering::Relaxed);
-                device.publish(&ticket, &write(1));
-                device.publish(&first, &Request::fence());
+                let _lost = device.publish(ticket, &write(1));
+                let _lost = device.publish(first, &Request::fence());
             })
         };
         let mut claims = sweep(&mut host);

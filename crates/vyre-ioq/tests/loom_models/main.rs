@@ -15,7 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use loom::thread;
-use vyre_ioq::{BufferHandle, Claim, DeviceQueue, FileHandle, HostQueue, Outcome, Request, Ticket};
+use vyre_ioq::{
+    BufferHandle, Claim, DeviceQueue, FileHandle, HostQueue, Outcome, Request, Reservation, Ticket,
+};
 
 /// How often something happened, over all executions of a model: loom does not see it.
 #[derive(Clone, Default)]
@@ -55,10 +57,10 @@ fn write(tag: u32) -> Request {
         .tag(tag)
 }
 
-fn reserve(device: &DeviceQueue) -> Ticket {
+fn reserve(device: &DeviceQueue) -> Reservation {
     loop {
         match device.reserve() {
-            Ok(ticket) => return ticket,
+            Ok(reservation) => return reservation,
             Err(_) => thread::yield_now(),
         }
     }

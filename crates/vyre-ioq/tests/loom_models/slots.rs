@@ -10,10 +10,9 @@ use crate::{Times, explore, outcome, reserve, write};
 
 /// Reserves a slot, fills its buffer and publishes.
 fn ask(device: &DeviceQueue, buffers: &[Plain], tag: u32) -> Ticket {
-    let ticket = reserve(device);
-    buffers[ticket.slot() as usize].set(tag);
-    device.publish(&ticket, &write(tag));
-    ticket
+    let reservation = reserve(device);
+    buffers[reservation.slot() as usize].set(tag);
+    device.publish(reservation, &write(tag))
 }
 
 /// Finds in the buffer what the host moved, and gives the slot, its buffer with it, back.
