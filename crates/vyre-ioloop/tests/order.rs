@@ -11,7 +11,7 @@ use std::thread;
 use common::faulty::Faulty;
 use common::*;
 use vyre_ioloop::Engine;
-use vyre_ioq::abi::{MAX_SLOTS, status, word};
+use vyre_ioq::abi::{GROUP_SLOTS, MAX_SLOTS, status, word};
 use vyre_ioq::{Errno, Request};
 use vyre_uring::{Op, SimTransport, Transport};
 
@@ -199,6 +199,7 @@ fn a_fence_waits_for_a_sync_that_the_sweep_had_passed() {
 
 fn check_passed_request(tables: Tables, request: &Request) {
     let (slots, host, _device) = Slots::queue(MAX_SLOTS);
+    slots.mark_all(MAX_SLOTS);
     let last = MAX_SLOTS - 1;
     // Slow enough that a fence which did not wait is seen to come first.
     let sim = SimTransport::builder(7).max_latency(4).build();
@@ -233,6 +234,7 @@ fn a_fence_found_in_a_second_look_waits_for_a_request_that_this_had_passed() {
     let tables = Tables::new(4096, 4096);
     let read = Request::read(tables.file, 0, 64).into(tables.pool, 0);
     let (slots, host, _device) = Slots::queue(MAX_SLOTS);
+    slots.mark_all(MAX_SLOTS);
     let engine = tables.engine(SimTransport::builder(7).build(), vec![host]);
     let stopped = AtomicBool::new(false);
     let mut jitter = 1_u32;
@@ -263,6 +265,36 @@ fn a_fence_found_in_a_second_look_waits_for_a_request_that_this_had_passed() {
         }
     };
     race(engine, device, &stopped);
+}
+
+/// The fence is in the last slot of the first group, and the request in a group that was first used
+/// after the sweep had asked which are: finding the fence, it asks again.
+#[test]
+fn a_fence_waits_for_a_request_in_a_group_that_was_not_used_before() {
+    let mut jitter = 1_u32;
+    for round in 0..if cfg!(miri) { 3 } else { 400 } {
+        let tables = Tables::new(64, 4096);
+        let read = Request::read(tables.file, 0, 64).into(tables.pool, 0);
+        let (slots, host, _device) = Slots::queue(2 * GROUP_SLOTS);
+        let sim = SimTransport::builder(7).max_latency(4).build();
+        let engine = tables.engine(sim, vec![host]);
+        let stopped = AtomicBool::new(false);
+        jitter = jitter.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let device = || {
+            for _ in 0..jitter >> 21 {
+                std::hint::spin_loop();
+            }
+            slots.publish(GROUP_SLOTS, &read);
+            slots.publish(GROUP_SLOTS - 1, &Request::fence());
+            assert_eq!(await_outcome(&slots, GROUP_SLOTS - 1), Ok(0));
+            let passed = slots.outcome(GROUP_SLOTS).is_some();
+            if !passed {
+                stopped.store(true, Ordering::Release);
+            }
+            assert!(passed, "the fence of round {round} came before the request");
+        };
+        race(engine, device, &stopped);
+    }
 }
 
 /// One that is done as soon as it is claimed lets no fence through that others still hold back.

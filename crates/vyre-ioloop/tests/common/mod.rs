@@ -114,10 +114,20 @@ impl Slots {
             }
         }
         if slot >= GROUP_SLOTS {
-            let mark = header_word::IN_USE + (slot / GROUP_SLOTS) as usize;
-            self.at(mark).store(1_u32.to_le(), Ordering::Relaxed);
+            self.mark(slot / GROUP_SLOTS);
         }
         self.store(slot, word::STATUS, status::PUBLISHED);
+    }
+
+    /// Has the host look at a group of slots.
+    pub(crate) fn mark(&self, group: u32) {
+        let word = header_word::IN_USE + group as usize;
+        self.at(word).store(1_u32.to_le(), Ordering::Relaxed);
+    }
+
+    /// Has it look at all of them, so that a sweep takes its time.
+    pub(crate) fn mark_all(&self, slots: u32) {
+        (0..slots.div_ceil(GROUP_SLOTS)).for_each(|group| self.mark(group));
     }
 
     /// The outcome in a slot, if there is one.
