@@ -61,6 +61,7 @@ enum vyre_ioq_result {
  * The fields are for the functions below, but for those that say otherwise. */
 struct vyre_ioq_queue {
     uint32_t *words;   /* the shared memory */
+    uint32_t rings;    /* the number that went into DOORBELL last */
     uint32_t first;    /* number of the first word of slot 0 */
     uint32_t stride;   /* words from one slot to the next */
     uint32_t slots;    /* to be read: how many there are */
@@ -246,6 +247,8 @@ static inline enum vyre_ioq_result vyre_ioq_attach(struct vyre_ioq_queue *queue,
     queue->first = header.slots_offset / (uint32_t)sizeof(uint32_t);
     queue->stride = VYRE_IOQ_SLOT_BYTES / (uint32_t)sizeof(uint32_t);
     queue->slots = header.slots;
+    /* Rings go on from where an earlier device end left off. */
+    queue->rings = vyre_ioq_load(queue->words + VYRE_IOQ_HEADER_WORD_DOORBELL);
     queue->features = header.features & VYRE_IOQ_FEATURE_DOORBELL;
     queue->id = header.queue_id[0] | (uint64_t)header.queue_id[1] << 32;
     return VYRE_IOQ_DONE;
@@ -396,7 +399,7 @@ static inline enum vyre_ioq_result vyre_ioq_submit(struct vyre_ioq_queue *queue,
 static inline int vyre_ioq_ring(struct vyre_ioq_queue *queue, void (*wake)(void *context),
                                 void *context)
 {
-    uint32_t *doorbell = queue->words + VYRE_IOQ_HEADER_WORD_DOORBELL;
+    uint32_t rings;
     if ((queue->features & VYRE_IOQ_FEATURE_DOORBELL) == 0) {
         return 0;
     }
@@ -406,8 +409,11 @@ static inline int vyre_ioq_ring(struct vyre_ioq_queue *queue, void (*wake)(void 
     if (vyre_ioq_load(queue->words + VYRE_IOQ_HEADER_WORD_ASLEEP) != 1) {
         return 0;
     }
-    /* Two threads may store the same number: it differs from what the host read all the same. */
-    vyre_ioq_store(doorbell, vyre_ioq_load(doorbell) + 1);
+    /* No two rings store the same number. Had two threads added one to the word itself, the slower
+     * could bring back what the host sleeps on after the faster one rang. Relaxed: only that the
+     * numbers differ matters, and what was published comes before the fence. */
+    rings = __atomic_fetch_add(&queue->rings, 1, __ATOMIC_RELAXED) + 1;
+    vyre_ioq_store(queue->words + VYRE_IOQ_HEADER_WORD_DOORBELL, rings);
     wake(context);
     return 1;
 }

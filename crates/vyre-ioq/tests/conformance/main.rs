@@ -71,6 +71,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         waits::a_wait_ends_with_the_outcome,
     ),
     (
+        "an_outcome_before_the_end_is_seen",
+        waits::an_outcome_before_the_end_is_seen,
+    ),
+    (
         "a_wait_ends_when_the_host_is_gone",
         waits::a_wait_ends_when_the_host_is_gone,
     ),
