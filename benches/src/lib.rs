@@ -1,3 +1,4 @@
-//! Criterion benches over the layers of vyre-io, on one thread each: `cargo bench -p vyre-benches`.
+//! Criterion benches over the layers of vyre-io: `cargo bench -p vyre-benches`.
 //!
-//! What crosses cores is measured by `vyre-io bench`, which pins both sides.
+//! `queue` and `engine` count one core's work. `finding` hands requests from one pinned core to
+//! another, and measures the floor of that beside. `vyre-io bench` has the whole stack.

@@ -143,7 +143,8 @@ Request numbered(u32 tag) {
     for (u32 i = 0; i < (queue.bare ? 8u : 16u); ++i) {
         if (i != word::DESTINATION && i != word::STATUS) sum += mix(words[i] + i);
     }
-    Request request = Request::read(f[0], f[1] | (u64)f[2] << 32, f[3], sum, f[4] | (u64)f[5] << 32);
+    u64 file_offset = f[1] | (u64)f[2] << 32, buffer_offset = f[4] | (u64)f[5] << 32;
+    Request request = Request::read(f[0], file_offset, f[3], sum, buffer_offset);
     return request.with_flags(f[6] & 2).with_deadline(f[7]).with_tag(tag);
 }
 

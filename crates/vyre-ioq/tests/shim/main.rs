@@ -60,7 +60,7 @@ const ORDERINGS: &[(&str, &str, &str, &str)] = &[
     (
         "warp_wait_sync",
         "vyre_ioq.cuh",
-        "detail::sync(mask);  // hands on every lane's acquire",
+        "detail::sync(mask);  // hands on every lane's acquire of its outcome",
         "",
     ),
     (
