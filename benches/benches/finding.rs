@@ -4,6 +4,7 @@
 //!
 //! Both sides are pinned. Where there are fewer than two cores, nothing is measured.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,11 +16,14 @@ use vyre_io::{
     BufferTable, DeviceQueue, Engine, FileTable, HostQueue, Queue, QueueLayout, Request,
 };
 
-/// A core for the host, and another for the device.
+/// A core for the host, and another for the device. Asked once: a pinned thread is allowed one.
 fn cores() -> Option<[usize; 2]> {
-    let allowed = sched_getaffinity(None).ok()?;
-    let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
-    Some([cores.next()?, cores.next()?])
+    static CORES: LazyLock<Option<[usize; 2]>> = LazyLock::new(|| {
+        let allowed = sched_getaffinity(None).ok()?;
+        let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
+        Some([cores.next()?, cores.next()?])
+    });
+    *CORES
 }
 
 fn pin(core: usize) {
