@@ -92,6 +92,13 @@ pub enum AttachError {
 }
 
 /// What a queue to be created should look like.
+///
+/// ```
+/// use vyre_ioq::QueueLayout;
+///
+/// assert_eq!(QueueLayout::with_slots(64).bytes(), 4096 + 64 * 64);
+/// assert_eq!(QueueLayout::bare(64).bytes(), 64 * 32);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueLayout {
     slots: u32,

@@ -3,6 +3,14 @@ use core::fmt;
 /// A Linux errno value, as the count word of a failed slot carries it.
 ///
 /// The constants are those that the host itself answers with; any other value is the kernel's.
+///
+/// ```
+/// use vyre_ioq::Errno;
+///
+/// assert_eq!(Errno::from_raw(34), Errno::ERANGE);
+/// assert_eq!(Errno::ERANGE.to_string(), "ERANGE (errno 34)");
+/// assert_eq!(Errno::from_raw(4).name(), None);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Errno(u32);
 

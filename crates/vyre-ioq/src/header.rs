@@ -7,7 +7,7 @@ use crate::sync::Ordering;
 
 bitflags::bitflags! {
     /// Optional parts of the protocol. The host offers, the device takes what it knows.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct Features: u32 {
         /// The host may sleep until the doorbell word changes: see `ABI.md`.
         const DOORBELL = 1;

@@ -30,7 +30,7 @@ struct Found {
 
 /// A claimed request: the slot, which the host now owes an outcome, and its words as they were at
 /// the claim.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// Which slot.
     pub slot: u32,
@@ -39,7 +39,8 @@ pub struct Claim {
 }
 
 /// How often the device broke the protocol, as far as the host saw. None of it was followed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct HostFaults {
     /// [`PeerFault::UnknownStatus`]; a slot counts once until it is claimed next, however often
     /// it is swept.
@@ -80,6 +81,22 @@ pub struct NotOwed {
 /// There is one for each queue, and it belongs to one thread at a time. It keeps its own ledger of
 /// the slots it serves: whatever the device stores, a claimed slot is served once and completed
 /// once.
+///
+/// ```
+/// use vyre_ioq::{Errno, LoopState, Queue, QueueLayout, Request};
+///
+/// let (mut host, device) = Queue::anonymous(QueueLayout::with_slots(8))?;
+/// host.set_state(LoopState::Running);
+/// let ticket = device.submit(Request::fence())?;
+/// let mut claims = Vec::new();
+/// host.claim_published(0..8, |claim| claims.push(claim));
+/// for claim in claims {
+///     let answer = Request::decode(&claim.image).map(|_| 0).map_err(|_| Errno::EINVAL);
+///     host.complete(claim.slot, answer)?;
+/// }
+/// assert_eq!(device.take(ticket).expect("served").bytes(), Ok(0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct HostQueue {
     region: Region,

@@ -4,6 +4,15 @@ use crate::host::HostQueue;
 use crate::region::Region;
 
 /// Makes both ends of a queue at once.
+///
+/// ```
+/// use vyre_ioq::{Queue, QueueLayout};
+///
+/// let (host, device) = Queue::anonymous(QueueLayout::with_slots(64).with_id(7))?;
+/// assert_eq!((host.id(), device.id()), (7, 7));
+/// assert_eq!(host.geometry(), device.geometry());
+/// # Ok::<(), vyre_ioq::AttachError>(())
+/// ```
 #[derive(Debug)]
 pub struct Queue;
 

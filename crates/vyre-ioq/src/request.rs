@@ -111,7 +111,7 @@ impl Op {
 /// let request = Request::read(weights, 1 << 20, 4096).into(pool, 0).exact().tag(7);
 /// assert_eq!(request.count, 4096);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Request {
     /// What to do.
     pub op: Op,
@@ -135,12 +135,12 @@ pub struct Request {
 }
 
 /// A read that lacks its destination.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "call `into` to say where the bytes go"]
 pub struct PartialRead(Request);
 
 /// A write that lacks its source.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "call `from` to say where the bytes come from"]
 pub struct PartialWrite(Request);
 
@@ -312,7 +312,7 @@ impl Request {
 }
 
 /// Why a slot's words are no request. All are EINVAL on the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum DecodeError {
     /// Word 0 names no operation.
     #[error("operation {0:#x} is unknown; operations are 1 to 5")]

@@ -118,6 +118,16 @@ pub enum StepFault {
 
 /// Judges a change of a status word by one side.
 ///
+/// ```
+/// use vyre_ioq::abi::status::{CLAIMED, OK, PUBLISHED};
+/// use vyre_ioq::state::{Side, State, Step, StepFault, step};
+///
+/// assert_eq!(step(Side::Host, PUBLISHED, CLAIMED), Ok(Step::Claim));
+/// let fault = StepFault::NotYours(State::Published);
+/// assert_eq!(step(Side::Device, PUBLISHED, CLAIMED), Err(fault));
+/// assert_eq!(step(Side::Host, OK, 7), Err(StepFault::UnknownTo(7)));
+/// ```
+///
 /// # Errors
 /// The rule of the protocol that the change breaks.
 pub const fn step(side: Side, from: u32, to: u32) -> Result<Step, StepFault> {

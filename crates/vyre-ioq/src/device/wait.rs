@@ -21,6 +21,7 @@ const NAP: Duration = Duration::from_millis(1);
 /// Why a wait ended without an outcome. The request may still be served: the ticket comes back,
 /// and the buffer must be left alone until it is taken.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum WaitError {
     /// The host stopped or failed, and did not answer this request.
     #[error("the host is gone and left slot {} unanswered", .0.slot())]
