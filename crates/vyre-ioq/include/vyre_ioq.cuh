@@ -245,11 +245,13 @@ struct Queue {
             if (lane == leader) end = watch.look(*this);
             end = (End)detail::shuffle(mask, (u32)end, leader);
         }
-        // Hands on the leader's acquire of STATE, before the last look. A shuffle orders nothing.
-        detail::sync(mask);
-        if (reply.end == End::PENDING) {
-            reply.end = end;
-            answered(&reply);
+        if (end != End::PENDING) {  // for all lanes, or for none
+            // Hands on the leader's acquire of STATE, before the last look. A shuffle would not.
+            detail::sync(mask);
+            if (reply.end == End::PENDING) {
+                reply.end = end;
+                answered(&reply);
+            }
         }
         reply.host_moved = detail::shuffle(mask, watch.moved, leader) != 0;
         detail::sync(mask);  // hands on every lane's acquire of its outcome

@@ -174,7 +174,7 @@ __global__ void by_threads(Queue queue, Limits limits, u32 laps, Found *found) {
 
 __global__ void by_warps(Queue queue, Limits limits, u32 laps, Found *found) {
     u32 lane = blockIdx.x * blockDim.x + threadIdx.x;
-    u32 mask = __activemask();
+    u32 mask = blockDim.x < 32 ? (1u << blockDim.x) - 1 : FULL_WARP;
     for (u32 lap = 0; lap < laps; ++lap) {
         u32 tag = lane << 16 | lap;
         bool done = false, over = false;
