@@ -15,6 +15,7 @@ mod waits;
 mod words;
 
 use driver::{Driver, Kind};
+use std::path::Path;
 
 type Scenario = fn(&mut Driver);
 
@@ -135,6 +136,20 @@ fn the_c_headers_conform_in_c() {
 fn the_c_headers_conform_in_cpp() {
     let driver = Kind::compiled("c++", &["-xc++", "-std=c++17"], "c++");
     assert!(conforms(&driver).is_empty(), "every extra is there");
+}
+
+/// The CUDA header with threads as its lanes, at both of its levels.
+#[test]
+#[cfg_attr(miri, ignore = "runs a program")]
+fn the_cuda_header_conforms_on_threads() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("driver-shim");
+    let source = here.join("tests/shim/driver.cpp");
+    driver::compile("c++", &["-std=c++17", "-pthread"], &source, &program);
+    for level in [&["threads"], &["warps"]] {
+        let driver = Kind::Program(program.clone(), level);
+        assert!(conforms(&driver).is_empty(), "every extra is there");
+    }
 }
 
 #[test]

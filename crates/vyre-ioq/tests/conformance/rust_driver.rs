@@ -160,6 +160,7 @@ impl End {
                         host_alive: true, ..
                     } => "err TimedOut alive",
                     WaitError::TimedOut { .. } => "err TimedOut still",
+                    _ => "err Protocol unknown end of a wait",
                 };
                 self.keep(error.into_ticket());
                 answer.into()
