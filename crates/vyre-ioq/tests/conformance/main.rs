@@ -137,6 +137,22 @@ fn the_c_headers_conform_in_cpp() {
     assert!(conforms(&driver).is_empty(), "every extra is there");
 }
 
+/// ThreadSanitizer wants its addresses where they are without randomisation, on some kernels.
+#[test]
+fn the_orderings_of_the_c_headers_hold_under_thread_sanitizer() {
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let source = source.join("tests/conformance/orderings.c");
+    let program = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("orderings");
+    let args = ["-std=c11", "-g", "-pthread", "-fsanitize=thread"];
+    driver::compile("cc", &args, &source, &program);
+    let ran = std::process::Command::new("setarch")
+        .arg("--addr-no-randomize")
+        .arg(program)
+        .status()
+        .expect("setarch, of util-linux");
+    assert!(ran.success(), "{ran}: a data race is reported above");
+}
+
 #[test]
 fn the_example_of_the_c_readme_compiles() {
     let text = include_str!("../../include/README.md");
