@@ -74,7 +74,7 @@ fn outcome(outcome: Option<Outcome>) -> String {
 impl End {
     fn obey(&mut self, words: &[&str]) -> Option<String> {
         Some(match (words[0], words.len()) {
-            ("hello", 1) => "ok rust".into(),
+            ("hello", 1) => "ok rust doorbell".into(),
             ("quit", 1) => "ok".into(),
             ("attach", 5) => self.attach(words)?,
             ("reserve", 1) => match self.device.as_ref()?.reserve() {
@@ -106,6 +106,10 @@ impl End {
                 outcome(taken.map_err(|ticket| self.keep(ticket)).ok())
             }
             ("wait", 4) => self.wait(words)?,
+            ("ring", 1) => match self.device.as_ref()?.ring() {
+                true => "ok woken".into(),
+                false => "ok quiet".into(),
+            },
             ("state", 1) => {
                 let device = self.device.as_ref()?;
                 match (device.host_state(), device.host_heartbeat()) {
@@ -193,6 +197,7 @@ fn run_lane(device: &DeviceQueue, mut tags: std::ops::Range<u32>) -> Result<u32,
             let Ok(ticket) = device.submit(wanted.request()) else {
                 break;
             };
+            let _ = device.ring();
             held.push((ticket, tags.start));
             tags.start += 1;
         }
