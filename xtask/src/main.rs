@@ -103,6 +103,8 @@ enum Command {
         /// With these catchers alone (may be given more than once)
         #[arg(long = "tool")]
         tools: Vec<orderings::Tool>,
+        /// In these functions alone
+        functions: Vec<String>,
     },
 }
 
@@ -145,8 +147,8 @@ fn main() -> ExitCode {
         Command::Tsan => Workspace::load()
             .and_then(|ws| proofs::tsan(&ws))
             .map(|()| true),
-        Command::Orderings { tools } => Workspace::load()
-            .and_then(|ws| orderings::run(&ws, &tools))
+        Command::Orderings { tools, functions } => Workspace::load()
+            .and_then(|ws| orderings::run(&ws, &tools, &functions))
             .map(|()| true),
     };
     match done {

@@ -4,12 +4,10 @@
 pub(crate) use core::sync::atomic::Ordering;
 
 #[cfg(not(loom))]
-pub(crate) use core::{
-    hint::spin_loop,
-    sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, fence},
-};
+pub(crate) use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, fence};
 #[cfg(all(feature = "std", not(loom)))]
 pub(crate) use std::{
+    hint::spin_loop,
     thread::{sleep, yield_now},
     time::Instant,
 };

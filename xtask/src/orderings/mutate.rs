@@ -13,14 +13,15 @@ use crate::{Result, proofs, sh, tidy, tools};
 const COPY: &str = "target/orderings";
 
 /// Runs the catchers of those tools, or of all: each must pass as things are, and fail once the
-/// ordering is gone.
-pub(crate) fn run(ws: &Workspace, only: &[Tool]) -> Result<()> {
+/// ordering is gone. In the functions named alone, if any is.
+pub(crate) fn run(ws: &Workspace, only: &[Tool], functions: &[String]) -> Result<()> {
     let wanted = |tool: Tool| only.is_empty() || only.contains(&tool);
     if wanted(Tool::Miri) || wanted(Tool::Tsan) {
         tools::nightly(ws, &["miri", "rust-src"])?;
     }
     let copy = copy(ws)?;
-    let rows = super::rows(&fs::read_to_string(ws.root.join(TABLE))?)?;
+    let mut rows = super::rows(&fs::read_to_string(ws.root.join(TABLE))?)?;
+    rows.retain(|row| functions.is_empty() || functions.contains(&row.place.function));
 
     let catchers: BTreeSet<&Catcher> = rows.iter().flat_map(|row| &row.catchers).collect();
     for catcher in catchers.into_iter().filter(|c| wanted(c.tool)) {
