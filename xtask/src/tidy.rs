@@ -38,6 +38,22 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "an allocator that counts",
     ),
     (
+        "crates/vyre-ioq-cuda/src/bench.rs",
+        "the kernel of the benchmark is launched",
+    ),
+    (
+        "crates/vyre-ioq-cuda/src/driver.rs",
+        "the calls of the CUDA driver",
+    ),
+    (
+        "crates/vyre-ioq-cuda/src/kernel.rs",
+        "launching a kernel is the caller's promise",
+    ),
+    (
+        "crates/vyre-ioq-cuda/src/memory.rs",
+        "memory that a GPU maps becomes a buffer or a queue's",
+    ),
+    (
         "crates/vyre-ioq/src/region.rs",
         "the words of shared memory",
     ),

@@ -74,6 +74,29 @@ pub(crate) struct CopyArgs {
     pub(crate) no_sync: bool,
 }
 
+/// Who plays the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DeviceArg {
+    /// Threads of this process
+    Threads,
+    /// Warps of the GPU with that number
+    Cuda(u32),
+}
+
+impl std::str::FromStr for DeviceArg {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const EXPECTED: &str = "threads, cuda or cuda:N is needed";
+        match text.split_once(':') {
+            None if text == "threads" => Ok(Self::Threads),
+            None if text == "cuda" => Ok(Self::Cuda(0)),
+            Some(("cuda", number)) => number.parse().map(Self::Cuda).map_err(|_| EXPECTED),
+            _ => Err(EXPECTED),
+        }
+    }
+}
+
 /// What the lanes ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -124,18 +147,33 @@ pub(crate) struct BenchArgs {
     /// Bytes of one request
     #[arg(long, value_name = "SIZE", default_value = "4KiB")]
     pub(crate) block_size: Size,
-    /// Threads that play the device
+    /// Who plays the device: threads, cuda or cuda:N (the GPU of that number)
+    #[arg(long, value_name = "DEVICE", default_value = "threads")]
+    pub(crate) device: DeviceArg,
+    /// Threads that play the device, or warps of the GPU
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) lanes: NonZeroU32,
-    /// Requests in flight, over all lanes
-    #[arg(long, value_name = "N", default_value = "64")]
-    pub(crate) depth: NonZeroU32,
+    /// Requests in flight, over all lanes [default: 64; on a GPU, one for each lane]
+    #[arg(long, value_name = "N")]
+    pub(crate) depth: Option<NonZeroU32>,
     /// Slots of each queue [default: what its lanes need, 64 at least]
     #[arg(long, value_name = "N")]
     pub(crate) slots: Option<NonZeroU32>,
-    /// Queues; the lanes are spread over them
+    /// Queues; the lanes are spread over them [default: one for each loop]
+    #[arg(long, value_name = "N")]
+    pub(crate) queues: Option<NonZeroU32>,
+    /// Threads that serve, each with a ring of its own; the queues are spread over them
     #[arg(long, value_name = "N", default_value = "1")]
-    pub(crate) queues: NonZeroU32,
+    pub(crate) loops: NonZeroU32,
+    /// With --device cuda: warps read each block whole, and verify it if it is stamped
+    #[arg(long)]
+    pub(crate) consume: bool,
+    /// With --device cuda: take the kernel from a file of PTX
+    #[arg(long, value_name = "PATH")]
+    pub(crate) ptx: Option<PathBuf>,
+    /// With --device cuda: write the kernel's PTX to a file, and do no more
+    #[arg(long, value_name = "PATH")]
+    pub(crate) write_ptx: Option<PathBuf>,
     /// Go past the page cache (`O_DIRECT`)
     #[arg(long)]
     pub(crate) direct: bool,
@@ -167,6 +205,20 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         <Args as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn devices_are_named() {
+        for (text, device) in [
+            ("threads", DeviceArg::Threads),
+            ("cuda", DeviceArg::Cuda(0)),
+            ("cuda:3", DeviceArg::Cuda(3)),
+        ] {
+            assert_eq!(text.parse(), Ok(device));
+        }
+        for text in ["", "gpu", "cuda:", "cuda:x", "threads:1", "cuda:-1"] {
+            assert!(text.parse::<DeviceArg>().is_err(), "{text}");
+        }
     }
 
     #[test]

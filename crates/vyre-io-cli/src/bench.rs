@@ -1,7 +1,9 @@
 //! `vyre-io bench`: what the queue and the loop cost.
 
 mod baseline;
+mod cuda;
 mod lanes;
+mod loops;
 mod plan;
 mod report;
 mod stamp;
@@ -11,12 +13,15 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use vyre_io::{BufferTable, FileTable, IoLoop, Queue, QueueLayout, Rights};
+use vyre_io::{Queue, QueueLayout};
+use vyre_ioq_cuda::bench::Bench;
 
-use crate::args::{BenchArgs, BenchOp, Pattern, PolicyArg};
+use crate::args::{BenchArgs, BenchOp, DeviceArg, Pattern};
 use crate::failure::Failure;
 use baseline::Raw;
+use cuda::Cuda;
 use lanes::{Lanes, Tally};
+use loops::Loops;
 use plan::Plan;
 use report::{Baseline, Report};
 use target::Target;
@@ -25,7 +30,15 @@ use target::Target;
 const ROUNDS: u32 = 5;
 
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
+    if let (Some(path), DeviceArg::Cuda(_)) = (&args.write_ptx, args.device) {
+        let ptx = Bench::portable_ptx()?;
+        return fs::write(path, ptx.text()).map_err(|error| Failure::file("write", path, error));
+    }
     let plan = Plan::new(args)?;
+    let cuda = match args.device {
+        DeviceArg::Threads => None,
+        DeviceArg::Cuda(ordinal) => Some(Cuda::open(args, ordinal)?),
+    };
     let target = Target::open(args, &plan)?;
     let rounds = if args.baseline { ROUNDS } else { 1 };
     let each = Duration::from_secs_f64(args.seconds / f64::from(rounds));
@@ -35,7 +48,10 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     let mut ratios = Vec::new();
     let mut cpu = Vec::new();
     for _ in 0..rounds {
-        let round = round(args, &plan, target.as_ref(), each)?;
+        let round = match &cuda {
+            Some(cuda) => cuda.round(args, &plan, target.as_ref(), each)?,
+            None => round(args, &plan, target.as_ref(), each)?,
+        };
         if let (Some(target), true) = (&target, args.baseline) {
             let rate = Raw::new(args, &plan, target)?.run(each)?;
             ratios.push(round.tally.rate() / rate);
@@ -49,55 +65,48 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
         ratio: median(&mut ratios),
         rounds,
     });
-    Report::new(args, &plan, &tally, median(&mut cpu), baseline).print(args.format)?;
+    let gpu = cuda.as_ref().map(Cuda::report);
+    Report::new(args, &plan, &tally, median(&mut cpu), gpu, baseline).print(args.format)?;
     tally.check()
 }
 
 /// One round of ours.
 struct Round {
     tally: Tally,
-    /// Fraction of a core that the loop's thread used.
+    /// Fraction of a core that a loop's thread used, the mean over the loops.
     cpu: f64,
 }
 
+impl Round {
+    /// `used` is what all loops together spent in the time `wall`.
+    fn new(tally: Tally, used: Duration, wall: Duration, plan: &Plan) -> Self {
+        let wall = wall.as_secs_f64().max(1e-9);
+        Self {
+            tally,
+            cpu: used.as_secs_f64() / wall / f64::from(plan.loops()),
+        }
+    }
+}
+
+/// A round with threads as the device.
 fn round(
     args: &BenchArgs,
     plan: &Plan,
     target: Option<&Target>,
     time: Duration,
 ) -> Result<Round, Failure> {
-    let mut files = FileTable::new();
-    let mut buffers = BufferTable::new();
-    let mut lanes = Lanes::new(plan, target, args.pattern == Pattern::Random, &mut buffers)?;
-    if let Some(target) = target {
-        let rights = match args.op {
-            BenchOp::Write => Rights::READ | Rights::WRITE,
-            _ => Rights::READ,
-        };
-        lanes.set_file(files.insert(target.duplicate()?, rights)?);
-    }
-    let mut builder = IoLoop::builder()
-        .files(files)
-        .buffers(buffers)
-        // As the baseline's: a larger ring is more memory to walk through.
-        .ring_entries(plan.depth().next_power_of_two().clamp(8, 4096))
-        .policy(match args.policy {
-            PolicyArg::Spin => vyre_io::Policy::Spin,
-            PolicyArg::Adaptive => vyre_io::Policy::ADAPTIVE,
-        });
-    if let Some(core) = plan.loop_core() {
-        builder = builder.pin_to(core);
-    }
-    let mut devices = Vec::new();
+    let mut lanes = Lanes::new(plan, target, args.pattern == Pattern::Random)?;
+    let (mut hosts, mut devices) = (Vec::new(), Vec::new());
     for id in 0..plan.queues() {
         let layout = QueueLayout::with_slots(plan.slots()).with_id(id.into());
         let (host, device) = Queue::anonymous(layout)?;
-        builder = builder.queue(host);
+        hosts.push(host);
         devices.push(device);
     }
-    let io = builder.spawn()?;
+    let loops = Loops::start(args, plan, target, lanes.buffer(), hosts)?;
+    lanes.set_handles(loops.handles().to_vec());
 
-    let cpu_before = cpu_time(io.thread_id());
+    let before = loops.cpu_time();
     let started = Instant::now();
     let mut tally = if args.op == BenchOp::Idle {
         thread::sleep(time);
@@ -105,23 +114,11 @@ fn round(
     } else {
         lanes.run(&devices, time)?
     };
-    let cpu_after = cpu_time(io.thread_id());
+    let used = loops.cpu_time().saturating_sub(before);
     let wall = started.elapsed();
     lanes.verify(&devices, &mut tally)?;
-    io.stop()?;
-    let used = cpu_after.saturating_sub(cpu_before);
-    Ok(Round {
-        tally,
-        cpu: used.as_secs_f64() / wall.as_secs_f64().max(1e-9),
-    })
-}
-
-/// Time that a thread of this process has spent on a core. Zero where the kernel does not say.
-fn cpu_time(thread: u32) -> Duration {
-    let nanos = fs::read_to_string(format!("/proc/self/task/{thread}/schedstat"))
-        .ok()
-        .and_then(|line| line.split_whitespace().next()?.parse().ok());
-    Duration::from_nanos(nanos.unwrap_or(0))
+    loops.stop()?;
+    Ok(Round::new(tally, used, wall, plan))
 }
 
 fn median(values: &mut [f64]) -> f64 {

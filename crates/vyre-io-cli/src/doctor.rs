@@ -4,6 +4,7 @@
 //! guess from versions. It changes nothing: in a directory it makes a file without a name.
 
 mod file_system;
+mod gpu;
 mod host;
 mod path;
 mod report;
@@ -78,6 +79,9 @@ fn examine(paths: &[PathBuf]) -> Report {
     };
     findings.extend(memlock.finding());
 
+    let (gpu, found) = gpu::examine();
+    findings.push(found);
+
     let mut reports = Vec::with_capacity(paths.len());
     for path in paths {
         let (report, found) = path::probe(path, trial.as_mut());
@@ -90,6 +94,7 @@ fn examine(paths: &[PathBuf]) -> Report {
         io_uring,
         ring,
         memlock,
+        gpu,
         paths: reports,
         findings,
     }

@@ -58,6 +58,13 @@ pub(crate) enum Failure {
     Stop(#[from] StopError),
     #[error("{0}")]
     Wait(#[from] WaitError),
+    #[error("{0}")]
+    Cuda(#[from] vyre_ioq_cuda::CudaError),
+    #[error(
+        "{0} lanes on the GPU gave up: the loop ended, or an outcome did not come in time, or a queue \
+         had no slot"
+    )]
+    LanesGaveUp(u32),
     #[error("the raw io_uring loop failed: {0}")]
     Baseline(#[source] io::Error),
     /// What was wrong is printed already.

@@ -43,11 +43,14 @@ fn reports_have_every_field_and_add_up() {
     assert_eq!(report["pattern"], "random");
     assert_eq!(report["policy"], "adaptive");
     assert_eq!(report["direct"], false);
+    assert_eq!(report["device"], "threads");
+    assert!(report["gpu"].is_null());
     for (field, value) in [
         ("block_size", 8192.0),
         ("lanes", 3.0),
         ("depth", 7.0),
         ("queues", 2.0),
+        ("loops", 1.0),
     ] {
         assert_eq!(number(&report, field), value, "{field}");
     }
@@ -67,6 +70,67 @@ fn reports_have_every_field_and_add_up() {
     assert!(latency.is_sorted() && latency[0] > 0.0, "{latency:?}");
     assert!((0.0..=1.1).contains(&number(&report, "loop_cpu_fraction")));
     assert!(report.get("ratio").is_none(), "no baseline was asked for");
+}
+
+#[test]
+fn several_loops_share_the_lanes() {
+    let dir = place();
+    let path = dir.path().join("stamped");
+    let path = path.to_str().expect("UTF-8");
+    for (queues, more) in [(2.0, &[][..]), (3.0, &["--queues", "3"])] {
+        let args = ["--create", "4MiB", path, "--loops", "2", "--lanes", "3"];
+        let report = report(&[&args[..], more].concat());
+        assert_eq!(number(&report, "loops"), 2.0);
+        assert_eq!(number(&report, "queues"), queues);
+        assert_eq!(number(&report, "errors"), 0.0);
+        assert!(number(&report, "ops") > 0.0);
+        assert!((0.0..=1.1).contains(&number(&report, "loop_cpu_fraction")));
+    }
+}
+
+/// Also on a machine that has GPUs: none has so many.
+#[test]
+fn a_gpu_that_is_not_there_is_an_error() {
+    let device = format!("cuda:{}", u32::MAX);
+    let output = run(&["bench", "--op", "fence", "--device", &device]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(output.stdout.is_empty());
+    let words = stderr(&output);
+    assert!(
+        words.contains("CUDA driver") || words.contains("no GPU"),
+        "{words}"
+    );
+}
+
+/// On a machine with a GPU; elsewhere it says that it did nothing.
+#[test]
+fn a_gpu_reads_and_writes() {
+    let probe = run(&[
+        "bench",
+        "--op",
+        "fence",
+        "--device",
+        "cuda",
+        "--seconds",
+        "0.2",
+    ]);
+    if !probe.status.success() {
+        assert_eq!(probe.status.code(), Some(1));
+        eprintln!("SKIPPED: a_gpu_reads_and_writes: {}", stderr(&probe));
+        return;
+    }
+    let dir = place();
+    let path = dir.path().join("stamped");
+    let path = path.to_str().expect("UTF-8");
+    for op in ["write", "read"] {
+        let args = ["--create", "16MiB", path, "--device", "cuda", "--op", op];
+        let more = ["--lanes", "64", "--loops", "2", "--consume"];
+        let report = report(&[&args[..], &more[..]].concat());
+        assert_eq!(report["device"], "cuda");
+        assert!(report["gpu"]["name"].is_string());
+        assert_eq!(number(&report, "errors"), 0.0);
+        assert!(number(&report, "verified") >= 4096.0, "{report}");
+    }
 }
 
 #[test]
@@ -129,6 +193,24 @@ fn usage_errors_have_status_2() {
         &["bench", "--op", "fence", "--baseline"],
         &["bench", "--op", "fence", "--lanes", "4", "--depth", "2"],
         &["bench", "--op", "fence", "--queues", "2"],
+        &["bench", "--op", "fence", "--loops", "2"],
+        &[
+            "bench", "--op", "fence", "--loops", "2", "--lanes", "2", "--queues", "1",
+        ],
+        &["bench", "--op", "fence", "--device", "gpu"],
+        &["bench", "--op", "fence", "--consume"],
+        &["bench", "--op", "fence", "--device", "cuda", "--depth", "2"],
+        &[
+            "bench",
+            "--create",
+            "1MiB",
+            "/dev/null",
+            "--loops",
+            "2",
+            "--lanes",
+            "2",
+            "--baseline",
+        ],
         &["bench", "--op", "fence", "--depth", "64", "--slots", "8"],
         &["bench", "--op", "fence", "--seconds", "0"],
         &[

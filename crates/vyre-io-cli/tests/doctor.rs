@@ -80,6 +80,10 @@ fn json_is_one_object_with_all_that_is_promised() {
         assert!(limit.is_null() || limit.is_u64(), "{field}");
     }
     assert!(report["memlock"]["exempt"].is_boolean());
+    let gpu = &report["gpu"];
+    assert_eq!(gpu["usable"] == true, gpu["why"].is_null(), "{gpu}");
+    assert_eq!(gpu["usable"] == true, gpu["name"].is_string(), "{gpu}");
+    assert_eq!(findings(&report, "GPU can be the device").len(), 1);
 
     let path = &report["paths"][0];
     assert_eq!(path["path"].as_str(), file.path().to_str());

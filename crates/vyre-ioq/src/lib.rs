@@ -13,6 +13,7 @@ mod attach;
 mod device;
 mod errno;
 mod header;
+pub mod headers;
 mod host;
 mod ledger;
 #[cfg(not(loom))]

@@ -7,10 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use vyre_io::{
-    Buffer, BufferHandle, BufferTable, DeviceQueue, Errno, FileHandle, LoopState, Request, Ticket,
-};
+use vyre_io::{Buffer, DeviceQueue, Errno, FileHandle, LoopState, Request, Ticket};
+use vyre_ioq_cuda::bench::Counted;
 
+use super::loops::Handles;
 use super::plan::{BlockNumbers, Plan, pin};
 use super::stamp;
 use super::target::Target;
@@ -18,9 +18,9 @@ use crate::args::BenchOp;
 use crate::failure::Failure;
 
 /// One completion in so many is verified while the clock runs.
-const SAMPLE: u64 = 256;
+pub(super) const SAMPLE: u64 = 256;
 /// Blocks read again and verified after the clock has stopped.
-const VERIFY: u64 = 4096;
+pub(super) const VERIFY: u64 = 4096;
 /// Polls of the oldest request before the lane offers its core to others: some 50 µs for a lane
 /// that has a core to itself, and less where lanes share one.
 const POLLS: u32 = 2048;
@@ -66,6 +66,36 @@ impl Tally {
             elapsed,
             ..Self::new()
         }
+    }
+
+    /// What lanes on a GPU counted.
+    pub(super) fn of_gpu(counted: &Counted) -> Self {
+        let mut tally = Self {
+            ops: counted.ops,
+            bytes: counted.bytes,
+            failed: counted.failed,
+            first_errno: counted.first_error,
+            verified: counted.verified,
+            bad: counted.bad,
+            bad_offset: counted.bad_offset,
+            elapsed: counted.elapsed,
+            ..Self::new()
+        };
+        for (&nanos, &count) in &counted.latencies {
+            let _ = tally.latency.record_n(nanos.clamp(1, LONGEST), count);
+        }
+        tally
+    }
+
+    /// Adds what was verified after the clock had stopped: neither its operations nor its time.
+    pub(super) fn add_verified(&mut self, other: &Counted) {
+        self.failed += other.failed;
+        self.first_errno = self.first_errno.or(other.first_error);
+        self.verified += other.verified;
+        if self.bad == 0 {
+            self.bad_offset = other.bad_offset;
+        }
+        self.bad += other.bad;
     }
 
     /// Adds another round.
@@ -132,9 +162,9 @@ pub(super) struct Lanes<'a> {
     plan: &'a Plan,
     target: Option<&'a Target>,
     random: bool,
-    file: Option<FileHandle>,
     buffer: Buffer,
-    pool: BufferHandle,
+    /// How each loop names the file and the buffer.
+    handles: Vec<Handles>,
 }
 
 /// A request in flight.
@@ -151,26 +181,32 @@ impl<'a> Lanes<'a> {
         plan: &'a Plan,
         target: Option<&'a Target>,
         random: bool,
-        buffers: &mut BufferTable,
     ) -> Result<Self, Failure> {
         let bytes = u64::from(plan.depth()) * u64::from(plan.block_size);
         let len = usize::try_from(bytes).map_err(|_| {
             Failure::Usage("--depth times --block-size does not fit the address space".into())
         })?;
         let buffer = Buffer::anonymous(len)?;
-        let pool = buffers.insert(buffer.clone())?;
         Ok(Self {
             plan,
             target,
             random,
-            file: None,
             buffer,
-            pool,
+            handles: Vec::new(),
         })
     }
 
-    pub(super) fn set_file(&mut self, file: FileHandle) {
-        self.file = Some(file);
+    pub(super) const fn buffer(&self) -> &Buffer {
+        &self.buffer
+    }
+
+    /// Tells the lanes how each loop names the file and the buffer.
+    pub(super) fn set_handles(&mut self, handles: Vec<Handles>) {
+        self.handles = handles;
+    }
+
+    fn handles_of(&self, queue: u32) -> Handles {
+        self.handles[self.plan.loop_of(queue) as usize]
     }
 
     /// Lets all lanes work for `time`, from the moment when the last of them is ready.
@@ -212,8 +248,8 @@ impl<'a> Lanes<'a> {
 
     /// Reads some blocks again and checks each of their sectors.
     pub(super) fn verify(&self, devices: &[DeviceQueue], tally: &mut Tally) -> Result<(), Failure> {
-        let (Some(target), Some(file), Some(device)) = (self.target, self.file, devices.first())
-        else {
+        let Handles { file, pool } = self.handles_of(0);
+        let (Some(target), Some(file), Some(device)) = (self.target, file, devices.first()) else {
             return Ok(());
         };
         if !target.stamped {
@@ -224,7 +260,7 @@ impl<'a> Lanes<'a> {
         let mut bytes = vec![0; size as usize];
         for _ in 0..target.blocks.min(VERIFY) {
             let offset = numbers.next() * u64::from(size);
-            let read = Request::read(file, offset, size).into(self.pool, 0).exact();
+            let read = Request::read(file, offset, size).into(pool, 0).exact();
             let outcome = device.wait(device.submit(read)?)?;
             match outcome.bytes() {
                 Ok(_) => {
@@ -251,6 +287,7 @@ impl<'a> Lanes<'a> {
 struct Lane<'a> {
     lanes: &'a Lanes<'a>,
     device: &'a DeviceQueue,
+    handles: Handles,
     numbers: Option<BlockNumbers>,
     flights: VecDeque<Flight>,
     depth: u32,
@@ -273,6 +310,7 @@ impl<'a> Lane<'a> {
         Self {
             lanes,
             device,
+            handles: lanes.handles_of(plan.queue_of(number)),
             numbers,
             flights: VecDeque::with_capacity(depth as usize),
             depth,
@@ -310,7 +348,7 @@ impl<'a> Lane<'a> {
 
     fn submit(&mut self, place: u64, now: Instant) -> Result<(), Failure> {
         let size = self.lanes.plan.block_size;
-        let (request, offset) = match (self.lanes.file, &mut self.numbers) {
+        let (request, offset) = match (self.handles.file, &mut self.numbers) {
             (Some(file), Some(numbers)) => {
                 let offset = numbers.next() * u64::from(size);
                 (self.transfer(file, offset, place), offset)
@@ -328,7 +366,7 @@ impl<'a> Lane<'a> {
     }
 
     fn transfer(&mut self, file: FileHandle, offset: u64, place: u64) -> Request {
-        let (size, pool) = (self.lanes.plan.block_size, self.lanes.pool);
+        let (size, pool) = (self.lanes.plan.block_size, self.handles.pool);
         if self.lanes.plan.op != BenchOp::Write {
             return Request::read(file, offset, size).into(pool, place).exact();
         }

@@ -1,10 +1,15 @@
 //! The arguments, checked and completed.
 
-use crate::args::{BenchArgs, BenchOp};
+use std::num::NonZeroU32;
+
+use super::stamp;
+use crate::args::{BenchArgs, BenchOp, DeviceArg};
 use crate::failure::Failure;
 
 /// Slots of a queue, unless its lanes need more.
 const SLOTS: u32 = 64;
+/// Requests in flight, unless the command line says otherwise.
+const DEPTH: u32 = 64;
 /// Most slots of a queue.
 const MAX_SLOTS: u32 = vyre_io::ioq::abi::MAX_SLOTS;
 
@@ -16,6 +21,7 @@ pub(super) struct Plan {
     lanes: u32,
     depth: u32,
     queues: u32,
+    loops: u32,
     slots: u32,
     cores: Vec<usize>,
 }
@@ -23,11 +29,25 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn new(args: &BenchArgs) -> Result<Self, Failure> {
         let usage = |text: String| Err(Failure::Usage(text));
-        let (lanes, depth, queues) = (args.lanes.get(), args.depth.get(), args.queues.get());
+        let (lanes, loops) = (args.lanes.get(), args.loops.get());
+        let on_gpu = args.device != DeviceArg::Threads;
+        let depth = args
+            .depth
+            .map_or(if on_gpu { lanes } else { DEPTH }, NonZeroU32::get);
+        let queues = args.queues.map_or(loops, NonZeroU32::get);
         if depth < lanes {
             return usage(format!(
                 "--depth {depth} leaves some of {lanes} lanes without a request; depth is over all lanes"
             ));
+        }
+        if on_gpu && depth != lanes {
+            return usage("a lane on a GPU has one request in flight: leave --depth out".into());
+        }
+        if !on_gpu && (args.consume || args.ptx.is_some() || args.write_ptx.is_some()) {
+            return usage("--consume, --ptx and --write-ptx need --device cuda".into());
+        }
+        if queues < loops {
+            return usage(format!("{loops} loops need as many queues; raise --queues"));
         }
         if queues > lanes {
             return usage(format!("{queues} queues need as many lanes; raise --lanes"));
@@ -45,12 +65,22 @@ impl Plan {
         if args.baseline && !moves {
             return usage("--baseline compares reads and writes only".into());
         }
+        if args.baseline && loops > 1 {
+            return usage("--baseline is one raw loop: compare one of ours".into());
+        }
+        if args.consume && !u64::from(block_size).is_multiple_of(stamp::SECTOR as u64) {
+            return usage(format!(
+                "--consume needs blocks of whole {} bytes",
+                stamp::SECTOR
+            ));
+        }
         let mut plan = Self {
             op: args.op,
             block_size,
             lanes,
             depth,
             queues,
+            loops,
             slots: 0,
             cores: allowed_cores(),
         };
@@ -58,10 +88,9 @@ impl Plan {
             .map(|queue| plan.in_queue(queue))
             .max()
             .unwrap_or(1);
-        plan.slots = args.slots.map_or_else(
-            || SLOTS.max(needed.next_power_of_two()),
-            std::num::NonZero::get,
-        );
+        plan.slots = args
+            .slots
+            .map_or_else(|| SLOTS.max(needed.next_power_of_two()), NonZeroU32::get);
         if plan.slots < needed || plan.slots > MAX_SLOTS {
             return usage(format!(
                 "{needed} requests in flight in a queue need --slots {needed} to {MAX_SLOTS}, or more --queues"
@@ -76,6 +105,27 @@ impl Plan {
 
     pub(super) const fn queues(&self) -> u32 {
         self.queues
+    }
+
+    pub(super) const fn loops(&self) -> u32 {
+        self.loops
+    }
+
+    /// The loop that serves a queue.
+    pub(super) const fn loop_of(&self, queue: u32) -> u32 {
+        queue % self.loops
+    }
+
+    /// Entries of each loop's ring: a larger one is more memory to walk through.
+    pub(super) const fn ring_entries(&self) -> u32 {
+        let entries = self.depth.div_ceil(self.loops).next_power_of_two();
+        if entries < 8 {
+            8
+        } else if entries > MAX_SLOTS {
+            MAX_SLOTS
+        } else {
+            entries
+        }
     }
 
     pub(super) const fn slots(&self) -> u32 {
@@ -108,20 +158,21 @@ impl Plan {
             .sum()
     }
 
-    /// The loop's core, which the raw loop gets too. None if there is no second one for the lanes.
-    pub(super) fn loop_core(&self) -> Option<usize> {
-        (self.cores.len() > 1).then(|| self.cores[0])
+    /// A loop's core; the raw loop gets the first one's. None if none would be left for the lanes.
+    pub(super) fn loop_core(&self, number: u32) -> Option<usize> {
+        (self.cores.len() > self.loops as usize).then(|| self.cores[number as usize])
     }
 
     /// Whether lanes have to share a core.
     pub(super) fn is_crowded(&self) -> bool {
-        self.lanes as usize >= self.cores.len().max(2)
+        self.lanes as usize + self.loops as usize > self.cores.len().max(2)
     }
 
-    /// A lane's core: any but the loop's.
+    /// A lane's core: any but the loops'.
     pub(super) fn lane_core(&self, lane: u32) -> Option<usize> {
-        let others = self.cores.len().checked_sub(1).filter(|&n| n > 0)?;
-        Some(self.cores[1 + lane as usize % others])
+        let loops = self.loops as usize;
+        let others = self.cores.len().checked_sub(loops).filter(|&n| n > 0)?;
+        Some(self.cores[loops + lane as usize % others])
     }
 }
 

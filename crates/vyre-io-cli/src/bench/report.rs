@@ -6,15 +6,21 @@ use hdrhistogram::Histogram;
 use indicatif::HumanBytes;
 use serde::Serialize;
 
+use super::cuda::GpuReport;
 use super::lanes::Tally;
 use super::plan::Plan;
-use crate::args::{BenchArgs, BenchOp, Format, Pattern, PolicyArg};
+use crate::args::{BenchArgs, BenchOp, DeviceArg, Format, Pattern, PolicyArg};
 
 /// One JSON object.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     op: BenchOp,
     pattern: Pattern,
+    /// `threads` or `cuda`.
+    device: &'static str,
+    /// None if threads are the device.
+    gpu: Option<GpuReport>,
+    loops: u32,
     block_size: u32,
     lanes: u32,
     depth: u32,
@@ -72,11 +78,18 @@ impl Report {
         plan: &Plan,
         tally: &Tally,
         loop_cpu_fraction: f64,
+        gpu: Option<GpuReport>,
         baseline: Option<Baseline>,
     ) -> Self {
         Self {
             op: args.op,
             pattern: args.pattern,
+            device: match args.device {
+                DeviceArg::Threads => "threads",
+                DeviceArg::Cuda(_) => "cuda",
+            },
+            gpu,
+            loops: plan.loops(),
             block_size: plan.block_size,
             lanes: plan.lanes(),
             depth: plan.depth(),
@@ -138,9 +151,13 @@ impl Report {
         )?;
         writeln!(
             out,
-            "  the loop used {:.1} % of a core",
+            "  {} loops; each used {:.1} % of a core",
+            self.loops,
             100.0 * self.loop_cpu_fraction
         )?;
+        if let Some(gpu) = &self.gpu {
+            writeln!(out, "  lanes are warps of {gpu}")?;
+        }
         if let Some(baseline) = &self.baseline {
             writeln!(
                 out,

@@ -79,6 +79,7 @@ pub(super) struct Report {
     /// None if no ring could be made.
     pub(super) ring: Option<Ring>,
     pub(super) memlock: Memlock,
+    pub(super) gpu: Gpu,
     pub(super) paths: Vec<PathReport>,
     /// Worst first.
     pub(super) findings: Vec<Finding>,
@@ -183,6 +184,22 @@ pub(super) struct Memlock {
     pub(super) hard: Option<u64>,
     /// Whether `CAP_IPC_LOCK` lifts the limit from this process.
     pub(super) exempt: bool,
+}
+
+/// The first GPU, as a device of queues.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Gpu {
+    pub(super) usable: bool,
+    /// Why not. The rest is then unknown.
+    pub(super) why: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) compute_capability: Option<String>,
+    /// The version of CUDA that the driver was made for.
+    pub(super) driver: Option<String>,
+    /// `hostNativeAtomicSupported`.
+    pub(super) host_native_atomics: Option<bool>,
+    /// How bytes get from a file to a kernel, and why.
+    pub(super) data_path: Option<String>,
 }
 
 /// What was found about one path.

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use rustix::io::Errno;
 
-use super::report::{Alignment, IoUring, PathReport, Report, Ring, Seccomp, Step};
+use super::report::{Alignment, Gpu, IoUring, PathReport, Report, Ring, Seccomp, Step};
 
 /// Where values begin.
 const COLUMN: usize = 18;
@@ -45,6 +45,7 @@ impl Display for Report {
             ring.show(f)?;
         }
         row(f, "memlock limit", self.memlock.describe())?;
+        self.gpu.show(f)?;
         for path in &self.paths {
             path.show(f)?;
         }
@@ -80,6 +81,22 @@ impl IoUring {
             Some(error) => row(f, "  error", error),
             None => Ok(()),
         }
+    }
+}
+
+impl Gpu {
+    fn show(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let parts = (&self.name, &self.compute_capability, &self.driver);
+        let (Some(name), Some(compute), Some(driver)) = parts else {
+            return row(f, "gpu", self.why.as_deref().unwrap_or("none"));
+        };
+        row(f, "gpu", name)?;
+        row(f, "  compute", compute)?;
+        row(f, "  driver", format!("CUDA {driver}"))?;
+        if let Some(path) = &self.data_path {
+            row(f, "  data path", path)?;
+        }
+        Ok(())
     }
 }
 

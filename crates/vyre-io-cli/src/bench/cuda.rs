@@ -1,0 +1,178 @@
+//! The device's part of a benchmark where a GPU plays it: each lane is a warp of one kernel.
+
+use std::fmt;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use vyre_io::{FileHandle, QueueLayout};
+use vyre_ioq_cuda::Gpu;
+use vyre_ioq_cuda::bench::{Bench, Counted, Op, Room, Work};
+
+use super::Round;
+use super::lanes::{SAMPLE, Tally, VERIFY};
+use super::loops::Loops;
+use super::plan::Plan;
+use super::target::Target;
+use crate::args::{BenchArgs, BenchOp, Pattern};
+use crate::failure::Failure;
+
+/// How long a lane waits for one outcome. A drive that takes longer is broken.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the report says of the GPU.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct GpuReport {
+    name: String,
+    compute_capability: String,
+    /// Of each thread of the kernel.
+    registers: u32,
+    /// `nvrtc`, or `prebuilt`: where the kernel came from.
+    ptx: &'static str,
+}
+
+impl fmt::Display for GpuReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} (compute capability {}), {} registers a thread, PTX from {}",
+            self.name, self.compute_capability, self.registers, self.ptx
+        )
+    }
+}
+
+/// The GPU, and the kernel on it.
+pub(super) struct Cuda {
+    bench: Bench,
+    report: GpuReport,
+}
+
+impl Cuda {
+    /// Opens the GPU and loads the kernel, before any loop runs.
+    pub(super) fn open(args: &BenchArgs, ordinal: u32) -> Result<Self, Failure> {
+        let gpu = Gpu::open(ordinal)?;
+        let bench = match &args.ptx {
+            Some(path) => Bench::from_file(&gpu, path)?,
+            None => Bench::load(&gpu)?,
+        };
+        let (major, minor) = gpu.capabilities().compute;
+        let report = GpuReport {
+            name: gpu.capabilities().name.clone(),
+            compute_capability: format!("{major}.{minor}"),
+            registers: bench.registers(),
+            ptx: if bench.is_prebuilt() {
+                "prebuilt"
+            } else {
+                "nvrtc"
+            },
+        };
+        Ok(Self { bench, report })
+    }
+
+    pub(super) fn report(&self) -> GpuReport {
+        self.report.clone()
+    }
+
+    pub(super) fn round(
+        &self,
+        args: &BenchArgs,
+        plan: &Plan,
+        target: Option<&Target>,
+        time: Duration,
+    ) -> Result<Round, Failure> {
+        let layout = QueueLayout::with_slots(plan.slots());
+        let (hosts, room) =
+            self.bench
+                .room(layout, plan.queues(), plan.lanes(), plan.block_size)?;
+        let room = Arc::new(room);
+        let loops = Loops::start(args, plan, target, &room.buffer(), hosts)?;
+
+        let before = loops.cpu_time();
+        let started = Instant::now();
+        let mut tally = match work(args, target, time) {
+            Some(work) => Tally::of_gpu(&self.run(plan, &loops, &room, &work)?),
+            None => {
+                thread::sleep(time);
+                Tally::idle(started.elapsed())
+            }
+        };
+        let used = loops.cpu_time().saturating_sub(before);
+        let wall = started.elapsed();
+        if let Some(target) = target.filter(|target| target.stamped) {
+            let lanes = u64::from(plan.lanes());
+            let again = Work {
+                op: Op::Read,
+                random: target.blocks > VERIFY,
+                look_each: 1,
+                time: PATIENCE,
+                operations: target.blocks.min(VERIFY).div_ceil(lanes),
+                ..work_on(target)
+            };
+            tally.add_verified(&self.run(plan, &loops, &room, &again)?);
+        }
+        loops.stop()?;
+        Ok(Round::new(tally, used, wall, plan))
+    }
+
+    /// Runs the kernel. Whatever comes of it, it has ended on return.
+    fn run(
+        &self,
+        plan: &Plan,
+        loops: &Loops,
+        room: &Arc<Room>,
+        work: &Work,
+    ) -> Result<Counted, Failure> {
+        let handles: Vec<_> = (0..plan.queues())
+            .map(|queue| loops.handles()[plan.loop_of(queue) as usize])
+            // A run of fences names no file, and never looks at the handle.
+            .map(|each| (each.file.unwrap_or(FileHandle::from_raw(0)), each.pool))
+            .collect();
+        let counted = self.bench.start(room, work, &handles)?.wait()?;
+        match counted.gave_up {
+            0 => Ok(counted),
+            lanes => Err(Failure::LanesGaveUp(lanes)),
+        }
+    }
+}
+
+/// What the kernel is to do; nothing, if it is to idle.
+fn work(args: &BenchArgs, target: Option<&Target>, time: Duration) -> Option<Work> {
+    let op = match args.op {
+        BenchOp::Read => Op::Read,
+        BenchOp::Write => Op::Write,
+        BenchOp::Fence => Op::Fence,
+        BenchOp::Idle => return None,
+    };
+    let base = target.map_or(NOTHING, work_on);
+    Some(Work {
+        op,
+        random: args.pattern == Pattern::Random,
+        look_each: match (args.consume, base.stamped) {
+            (true, _) => 1,
+            (false, true) => SAMPLE as u32,
+            (false, false) => 0,
+        },
+        time,
+        ..base
+    })
+}
+
+const NOTHING: Work = Work {
+    op: Op::Fence,
+    random: false,
+    blocks: 0,
+    stamped: false,
+    look_each: 0,
+    time: Duration::ZERO,
+    operations: 0,
+    patience: PATIENCE,
+};
+
+fn work_on(target: &Target) -> Work {
+    Work {
+        blocks: target.blocks,
+        stamped: target.stamped,
+        ..NOTHING
+    }
+}

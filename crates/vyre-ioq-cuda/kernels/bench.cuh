@@ -1,0 +1,243 @@
+// The persistent kernel behind `vyre-io bench --device cuda`. Each lane is a warp that keeps one
+// request in flight: it asks for a block, waits, looks at the block if it is told to, and asks for
+// the next, until its time is over, its operations are done or the host says stop.
+//
+// Comes after vyre_ioq.cuh. src/bench.rs has the same structures, byte for byte; tests/shim runs the
+// same code on threads.
+
+namespace vyre_ioq {
+namespace bench {
+
+enum : u32 {
+    SUB_BUCKETS = 32,   // buckets of a latency for each power of two
+    BUCKETS = 1056,     // up to 2^37 ticks; what is longer goes into the last
+    LOOK_EACH = 16,     // operations between two looks at the stop word, which lies across the bus
+    SECTOR = 512,       // bytes that carry one stamp
+    UNITS_OF_SECTOR = SECTOR / 16,
+};
+
+// A queue that some of the lanes use, and the handles that its host gave out.
+struct LaneQueue {
+    Queue queue;
+    u32 file, pool;
+};
+
+struct Args {
+    const LaneQueue *queues;
+    unsigned char *data;     // mapped memory: a block for each lane
+    struct Lane *lanes;      // in GPU memory, as the next
+    u32 *histograms;         // BUCKETS words for each lane
+    const u32 *stop;         // mapped memory: any value but 0 ends every lane
+    u64 blocks;              // of the file
+    u64 nanoseconds;         // to go on
+    u64 patience;            // nanoseconds to wait for one outcome
+    u64 operations;          // of each lane; 0: until the time is over
+    u64 seed;
+    u32 queue_count, lane_count, block_size;
+    u32 op;                  // op::READ, op::WRITE, op::FENCE
+    u32 random;              // 0: each lane takes one block after the other
+    u32 stamped;             // 1: the blocks hold stamps
+    u32 look_each;           // READ: every so many blocks is read whole; 0: none
+    u32 spare;
+};
+
+// What a lane did.
+struct Lane {
+    u64 ops, bytes, failed, verified, bad;
+    u64 bad_offset;          // of the first bad block
+    u64 began, ended;        // by the GPU's clock, in nanoseconds
+    u64 ticks;               // the same time in ticks of the multiprocessor
+    u64 sum;                 // of all words that it read whole, so that the reads are done
+    u32 first_error;         // errno
+    u32 end;                 // End of the wait that went wrong, or ANSWERED
+};
+
+struct alignas(16) Pair {
+    u64 a, b;
+};
+
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+VYRE_IOQ_FN __forceinline__ u64 ticks() { return (u64)clock64(); }
+VYRE_IOQ_FN __forceinline__ void count_up(u32 *at) { atomicAdd(at, 1u); }
+VYRE_IOQ_FN __forceinline__ u64 high_product(u64 a, u64 b) { return __umul64hi(a, b); }
+VYRE_IOQ_FN __forceinline__ u32 log2_of(u64 value) { return 63 - (u32)__clzll((long long)value); }
+#else
+inline u64 ticks() { return detail::now(); }
+inline void count_up(u32 *at) { *at += 1; }
+inline u64 high_product(u64 a, u64 b) { return (u64)((unsigned __int128)a * b >> 64); }
+inline u32 log2_of(u64 value) { return 63 - (u32)__builtin_clzll(value); }
+#endif
+
+// Values below SUB_BUCKETS have a bucket each; from there on every power of two has SUB_BUCKETS.
+VYRE_IOQ_FN inline u32 bucket_of(u64 value) {
+    if (value < SUB_BUCKETS) return (u32)value;
+    u32 power = log2_of(value);
+    u32 bucket = (power - 4) * SUB_BUCKETS + (u32)(value >> (power - 5)) % SUB_BUCKETS;
+    return bucket < BUCKETS ? bucket : BUCKETS - 1;
+}
+
+// ---- Which block: SplitMix64, as the lanes on a CPU. ----
+
+VYRE_IOQ_FN inline u64 next_block(const Args &args, u64 *state) {
+    if (args.random == 0) {
+        u64 number = *state % args.blocks;
+        *state += 1;
+        return number;
+    }
+    *state += 0x9e3779b97f4a7c15ull;
+    u64 z = *state;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebull;
+    return high_product(z ^ z >> 31, args.blocks);
+}
+
+// ---- Stamps: a sector is a magic number, its index, and their XXH3 in all its other words. ----
+
+enum : u64 { STAMP_MAGIC = 0x706d747365727976ull };  // "vyrestmp"
+
+VYRE_IOQ_FN inline u64 byte_swapped(u64 value) {
+    value = (value & 0x00ff00ff00ff00ffull) << 8 | (value >> 8 & 0x00ff00ff00ff00ffull);
+    value = (value & 0x0000ffff0000ffffull) << 16 | (value >> 16 & 0x0000ffff0000ffffull);
+    return value << 32 | value >> 32;
+}
+
+// XXH3, 64 bits, of the 16 bytes of magic number and index. The two constants are words of its
+// secret: 24 ^ 32, and 40 ^ 48.
+VYRE_IOQ_FN inline u64 stamp_of(u64 index) {
+    u64 low = STAMP_MAGIC ^ 0x6782737bea4239b9ull;
+    u64 high = index ^ 0xaf56bc3b0996523aull;
+    u64 hash = 16 + byte_swapped(low) + high + (low * high ^ high_product(low, high));
+    hash = (hash ^ hash >> 37) * 0x165667919e3779f9ull;
+    return hash ^ hash >> 32;
+}
+
+// The unit of a sector that a lane of the warp has to do with.
+VYRE_IOQ_FN inline Pair stamp_unit(u64 index, u32 unit) {
+    if (unit == 0) return Pair{STAMP_MAGIC, index};
+    u64 fill = stamp_of(index);
+    return Pair{fill, fill};
+}
+
+// The warp stamps a block.
+VYRE_IOQ_FN inline void stamp_block(Pair *block, u64 offset, u32 bytes) {
+    u32 lane = detail::lane_id();
+    for (u32 sector = 0; sector < bytes / SECTOR; ++sector) {
+        block[sector * UNITS_OF_SECTOR + lane] = stamp_unit(offset / SECTOR + sector, lane);
+    }
+}
+
+// The warp reads a block whole; whether every sector is as it was stamped.
+VYRE_IOQ_FN inline bool read_block(const Pair *block, u64 offset, u32 bytes, bool stamped,
+                                   u64 *sum) {
+    u32 lane = detail::lane_id();
+    u64 wrong = 0, total = 0;
+    for (u32 sector = 0; sector < bytes / SECTOR; ++sector) {
+        Pair found = block[sector * UNITS_OF_SECTOR + lane];
+        total += found.a + found.b;
+        if (stamped) {
+            Pair expected = stamp_unit(offset / SECTOR + sector, lane);
+            wrong |= (found.a ^ expected.a) | (found.b ^ expected.b);
+        }
+    }
+    *sum += total;
+    return detail::ballot(FULL_WARP, wrong != 0) == 0;
+}
+
+// Every lane's share has to be there, so that no compiler leaves its reads out.
+VYRE_IOQ_FN inline u64 sum_over_warp(u64 own) {
+    u64 total = 0;
+    for (u32 from = 0; from < 32; ++from) {
+        u64 high = detail::shuffle(FULL_WARP, (u32)(own >> 32), from);
+        total += high << 32 | detail::shuffle(FULL_WARP, (u32)own, from);
+    }
+    return total;
+}
+
+// ---- A lane ----
+
+VYRE_IOQ_FN inline Request request_of(const Args &args, const LaneQueue &at, u64 offset,
+                                      u64 place) {
+    if (args.op == op::READ) {
+        return Request::read(at.file, offset, args.block_size, at.pool, place).exact();
+    }
+    if (args.op == op::WRITE) {
+        return Request::write(at.file, offset, args.block_size, at.pool, place).exact();
+    }
+    return Request::fence();
+}
+
+// The lane's leader alone.
+VYRE_IOQ_FN inline void count_reply(const Args &args, const Reply &reply, Lane *lane) {
+    if (reply.end != End::ANSWERED) {
+        lane->end = (u32)reply.end;
+        return;
+    }
+    lane->ops += 1;
+    lane->bytes += args.op == op::FENCE ? 0 : reply.outcome.bytes();
+    if (!reply.ok()) {
+        if (lane->failed == 0) lane->first_error = reply.outcome.error();
+        lane->failed += 1;
+    }
+}
+
+// The whole warp, with all 32 lanes.
+VYRE_IOQ_FN inline void run_lane(const Args &args, u32 number) {
+    const LaneQueue at = args.queues[number % args.queue_count];
+    bool leader = detail::lane_id() == 0;
+    u64 place = (u64)number * args.block_size;
+    Pair *block = (Pair *)(args.data + place);
+    u32 *histogram = args.histograms + (u64)number * BUCKETS;
+    u64 share = args.blocks * number / args.lane_count;
+    u64 state = args.random == 0 ? share : args.seed ^ (u64)number << 40;
+    u32 hint = number / args.queue_count;
+    Limits limits;
+    limits.nanoseconds = args.patience;
+    Lane lane = {};
+    lane.end = (u32)End::ANSWERED;
+    lane.began = detail::now();
+    u64 first_tick = ticks();
+    u32 go = 1;
+    for (u64 round = 0; go != 0; ++round) {
+        u64 offset = args.op == op::FENCE ? 0 : next_block(args, &state) * args.block_size;
+        if (args.op == op::WRITE) stamp_block(block, offset, args.block_size);
+        u64 before = ticks();
+        Reply reply = at.queue.warp_perform(FULL_WARP, request_of(args, at, offset, place), hint,
+                                            limits);
+        u64 after = ticks();
+        if (leader) {
+            if (reply.end == End::ANSWERED) count_up(&histogram[bucket_of(after - before)]);
+            count_reply(args, reply, &lane);
+        }
+        bool look = args.look_each != 0 && round % args.look_each == 0;
+        if (args.op == op::READ && look && reply.ok()) {
+            bool intact = read_block(block, offset, args.block_size, args.stamped != 0, &lane.sum);
+            if (leader && args.stamped != 0) {
+                if (!intact && lane.bad == 0) lane.bad_offset = offset;
+                (intact ? lane.verified : lane.bad) += 1;
+            }
+            // The warp has read the block before the next request may change it.
+            detail::sync(FULL_WARP);
+        }
+        if (leader) {
+            go = lane.end == (u32)End::ANSWERED;
+            if (args.operations != 0 && round + 1 >= args.operations) go = 0;
+            if (detail::now() - lane.began >= args.nanoseconds) go = 0;
+            if (round % LOOK_EACH == 0 && detail::load_shared(args.stop) != 0) go = 0;
+        }
+        go = detail::shuffle(FULL_WARP, go, 0);
+    }
+    lane.sum = sum_over_warp(lane.sum);
+    lane.ended = detail::now();
+    lane.ticks = ticks() - first_tick;
+    if (leader) args.lanes[number] = lane;
+}
+}  // namespace bench
+}  // namespace vyre_ioq
+
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+extern "C" __global__ void vyre_ioq_bench(const vyre_ioq::bench::Args args) {
+    // Whole warps come and go: `lane_count` is a number of warps.
+    vyre_ioq::u32 number = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
+    if (number < args.lane_count) vyre_ioq::bench::run_lane(args, number);
+}
+#endif

@@ -1,0 +1,449 @@
+//! The persistent kernel behind `vyre-io bench --device cuda`: lanes on the GPU that keep asking for
+//! blocks of a file, and what they counted. Also a worked example of a kernel and its host side.
+
+#![allow(unsafe_code)] // One call: the kernel is launched.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use bytemuck::{Pod, Zeroable};
+use vyre_ioq::{BufferHandle, Errno, FileHandle, HostQueue, QueueLayout, abi};
+use vyre_uring::Buffer;
+
+use crate::driver::DeviceMemory;
+use crate::error::CudaError;
+use crate::gpu::Gpu;
+use crate::kernel::{Kernel, Launch, Ptx};
+use crate::memory::MappedMemory;
+use crate::queue::{GpuQueue, QueueView};
+
+/// The device code; [`Ptx::compile`] puts `vyre_ioq.cuh` before it.
+pub const KERNEL: &str = include_str!("../kernels/bench.cuh");
+const NAME: &str = "vyre_ioq_bench";
+/// PTX that was compiled beforehand, if the crate was built with some.
+#[cfg(prebuilt_ptx)]
+const PREBUILT: Option<&str> = Some(include_str!("../ptx/bench.ptx"));
+#[cfg(not(prebuilt_ptx))]
+const PREBUILT: Option<&str> = None;
+/// The oldest GPUs that current compilers know; [`Bench::portable_ptx`] is for these and later.
+const PORTABLE: (u32, u32) = (7, 5);
+
+/// As the kernel's `SUB_BUCKETS` and `BUCKETS`.
+const SUB_BUCKETS: u64 = 32;
+const BUCKETS: usize = 1056;
+/// Threads of a warp.
+const WARP: u32 = 32;
+/// With more lanes, blocks hold several: a multiprocessor runs few blocks at once.
+const LANES_ALONE: u32 = 1024;
+const LANES_OF_BLOCK: u32 = 4;
+/// How often the end of the kernel is looked for.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// As the kernel's `LaneQueue`.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+struct LaneQueue {
+    queue: QueueView,
+    file: u32,
+    pool: u32,
+}
+
+/// As the kernel's `Args`.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+struct Args {
+    queues: u64,
+    data: u64,
+    lanes: u64,
+    histograms: u64,
+    stop: u64,
+    blocks: u64,
+    nanoseconds: u64,
+    patience: u64,
+    operations: u64,
+    seed: u64,
+    queue_count: u32,
+    lane_count: u32,
+    block_size: u32,
+    op: u32,
+    random: u32,
+    stamped: u32,
+    look_each: u32,
+    spare: u32,
+}
+
+/// As the kernel's `Lane`.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+struct Lane {
+    ops: u64,
+    bytes: u64,
+    failed: u64,
+    verified: u64,
+    bad: u64,
+    bad_offset: u64,
+    began: u64,
+    ended: u64,
+    ticks: u64,
+    sum: u64,
+    first_error: u32,
+    end: u32,
+}
+
+/// What lanes ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Op {
+    /// Blocks of the file.
+    Read,
+    /// Blocks of the file, which the lanes stamp first.
+    Write,
+    /// Nothing: the cost of the queue alone.
+    Fence,
+}
+
+/// One run of the kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct Work {
+    /// What to ask for.
+    pub op: Op,
+    /// Any block, each as likely, rather than one after the other.
+    pub random: bool,
+    /// Whole blocks in the file; not used by fences.
+    pub blocks: u64,
+    /// Whether blocks that are read hold stamps, to be verified where they are looked at.
+    pub stamped: bool,
+    /// READ: one block in so many is read whole by its warp. 0 is none.
+    pub look_each: u32,
+    /// How long the lanes go on.
+    pub time: Duration,
+    /// Operations of each lane; 0: until the time is over.
+    pub operations: u64,
+    /// How long a lane waits for one outcome before it gives up.
+    pub patience: Duration,
+}
+
+/// The kernel, loaded.
+#[derive(Clone, Debug)]
+pub struct Bench {
+    gpu: Gpu,
+    kernel: Kernel,
+    prebuilt: bool,
+}
+
+impl Bench {
+    /// Compiles and loads the kernel. Where there is no NVRTC, PTX that was compiled beforehand does.
+    ///
+    /// # Errors
+    /// [`CudaError`]; [`CudaError::NoCompiler`] if there is no such PTX either.
+    pub fn load(gpu: &Gpu) -> Result<Self, CudaError> {
+        match (Ptx::compile(KERNEL, gpu.capabilities().compute), PREBUILT) {
+            (Ok(ptx), _) => Self::of(gpu, &ptx, false),
+            (Err(CudaError::NoCompiler), Some(text)) => {
+                Self::of(gpu, &Ptx::from_text(text.to_owned()), true)
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    /// Loads PTX from a file.
+    ///
+    /// # Errors
+    /// [`CudaError::Ptx`] if it cannot be read, or what the driver makes of it.
+    pub fn from_file(gpu: &Gpu, path: &Path) -> Result<Self, CudaError> {
+        Self::of(gpu, &Ptx::from_file(path)?, true)
+    }
+
+    fn of(gpu: &Gpu, ptx: &Ptx, prebuilt: bool) -> Result<Self, CudaError> {
+        Ok(Self {
+            gpu: gpu.clone(),
+            kernel: Kernel::load(gpu, ptx, NAME)?,
+            prebuilt,
+        })
+    }
+
+    /// What NVRTC makes of the kernel for any GPU that it knows: to be kept as `ptx/bench.ptx`. Needs
+    /// no GPU.
+    ///
+    /// # Errors
+    /// As for [`Ptx::compile`].
+    pub fn portable_ptx() -> Result<Ptx, CudaError> {
+        Ptx::compile(KERNEL, PORTABLE)
+    }
+
+    /// Registers that each thread uses.
+    pub const fn registers(&self) -> u32 {
+        self.kernel.registers()
+    }
+
+    /// Whether the PTX was compiled beforehand.
+    pub const fn is_prebuilt(&self) -> bool {
+        self.prebuilt
+    }
+
+    /// Makes queues, and a block of memory for each lane.
+    ///
+    /// # Errors
+    /// [`CudaError`]: the layout is unfit, or there is no memory.
+    pub fn room(
+        &self,
+        layout: QueueLayout,
+        queues: u32,
+        lanes: u32,
+        block_size: u32,
+    ) -> Result<(Vec<HostQueue>, Room), CudaError> {
+        let (mut hosts, mut devices) = (Vec::new(), Vec::new());
+        for id in 0..queues {
+            let (host, device) = GpuQueue::new(&self.gpu, layout.with_id(id.into()))?;
+            hosts.push(host);
+            devices.push(device);
+        }
+        let data = MappedMemory::anonymous(&self.gpu, lanes as usize * block_size as usize)?;
+        let stop = MappedMemory::anonymous(&self.gpu, size_of::<u64>())?;
+        let room = Room {
+            queues: devices,
+            lanes,
+            block_size,
+            data_ptr: data.device_ptr(),
+            stop_ptr: stop.device_ptr(),
+            data: data.into_buffer()?,
+            stop: stop.into_buffer()?,
+        };
+        Ok((hosts, room))
+    }
+
+    /// Starts the lanes. `handles` are, for each queue, the file and the buffer of the room as the
+    /// queue's host names them.
+    ///
+    /// # Errors
+    /// [`CudaError`]: there is no memory on the GPU, or the driver does not launch the kernel.
+    ///
+    /// # Panics
+    /// If there is not a pair of handles for each queue, and a queue, a lane and a block at least.
+    pub fn start(
+        &self,
+        room: &Arc<Room>,
+        work: &Work,
+        handles: &[(FileHandle, BufferHandle)],
+    ) -> Result<Run, CudaError> {
+        assert_eq!(handles.len(), room.queues.len(), "handles for each queue");
+        let queues: Vec<LaneQueue> = room
+            .queues
+            .iter()
+            .zip(handles)
+            .map(|(queue, (file, pool))| LaneQueue {
+                queue: queue.view(),
+                file: file.raw(),
+                pool: pool.raw(),
+            })
+            .collect();
+        let context = self.gpu.context();
+        let count = room.lanes as usize;
+        let queues_there = DeviceMemory::of(context, bytemuck::cast_slice(&queues))?;
+        let lanes = DeviceMemory::zeroed(context, count * size_of::<Lane>())?;
+        let histograms = DeviceMemory::zeroed(context, count * BUCKETS * size_of::<u32>())?;
+        let args = Args {
+            queues: queues_there.address(),
+            data: room.data_ptr,
+            lanes: lanes.address(),
+            histograms: histograms.address(),
+            stop: room.stop_ptr,
+            ..Args::of(work, queues.len() as u32, room.lanes, room.block_size)
+        };
+        room.set_stop(0);
+        let memory = Arc::new(Results { lanes, histograms });
+        let keep = (Arc::clone(&memory), queues_there, Arc::clone(room));
+        let together = if room.lanes > LANES_ALONE {
+            LANES_OF_BLOCK
+        } else {
+            1
+        };
+        let (blocks, threads) = (room.lanes.div_ceil(together), together * WARP);
+        // SAFETY: `Args` has the layout of the kernel's parameter, which the tests compare. What the
+        // kernel reaches is in `keep`: queues, results, and a block of the room for each lane. This
+        // process reaches the room's memory as shared memory only.
+        let launch = unsafe { self.kernel.launch(blocks, threads, &args, keep) }?;
+        Ok(Run {
+            launch,
+            memory,
+            room: Arc::clone(room),
+        })
+    }
+}
+
+impl Args {
+    /// All but the addresses.
+    fn of(work: &Work, queue_count: u32, lane_count: u32, block_size: u32) -> Self {
+        assert!(queue_count > 0 && lane_count > 0, "no queue, or no lane");
+        assert!(work.op == Op::Fence || work.blocks > 0, "no block");
+        Self {
+            blocks: work.blocks,
+            nanoseconds: work.time.as_nanos() as u64,
+            patience: work.patience.as_nanos() as u64,
+            operations: work.operations,
+            seed: 0x5eed,
+            queue_count,
+            lane_count,
+            block_size,
+            op: match work.op {
+                Op::Read => abi::op::READ,
+                Op::Write => abi::op::WRITE,
+                Op::Fence => abi::op::FENCE,
+            },
+            random: work.random.into(),
+            stamped: work.stamped.into(),
+            look_each: work.look_each,
+            ..Self::zeroed()
+        }
+    }
+}
+
+/// Queues, and memory for blocks.
+#[derive(Debug)]
+pub struct Room {
+    queues: Vec<GpuQueue>,
+    lanes: u32,
+    block_size: u32,
+    data: Buffer,
+    data_ptr: u64,
+    stop: Buffer,
+    stop_ptr: u64,
+}
+
+impl Room {
+    /// The memory that blocks are read into and written from, for the buffer tables of the hosts.
+    pub fn buffer(&self) -> Buffer {
+        self.data.clone()
+    }
+
+    fn set_stop(&self, word: u64) {
+        let stored = self.stop.write_at(0, &word.to_le_bytes());
+        debug_assert!(stored.is_ok(), "the buffer has eight bytes");
+    }
+}
+
+/// Where the lanes put what they counted.
+#[derive(Debug)]
+struct Results {
+    lanes: DeviceMemory,
+    histograms: DeviceMemory,
+}
+
+/// The kernel, running.
+#[derive(Debug)]
+pub struct Run {
+    launch: Launch,
+    memory: Arc<Results>,
+    room: Arc<Room>,
+}
+
+impl Run {
+    /// Tells the lanes to end, each after the request that it has in flight.
+    pub fn stop(&self) {
+        self.room.set_stop(1);
+    }
+
+    /// Waits until every lane has ended; what they counted.
+    ///
+    /// # Errors
+    /// [`CudaError::Driver`] if the kernel failed.
+    pub fn wait(&self) -> Result<Counted, CudaError> {
+        while !self.launch.is_done()? {
+            thread::sleep(LOOK);
+        }
+        let lanes = self.memory.lanes.read()?;
+        let histograms = self.memory.histograms.read()?;
+        Ok(Counted::of(&lanes, &histograms))
+    }
+}
+
+/// What the lanes of a run counted together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Requests that have an outcome.
+    pub ops: u64,
+    /// Bytes moved.
+    pub bytes: u64,
+    /// Requests whose outcome is an error.
+    pub failed: u64,
+    /// The errno of one of them.
+    pub first_error: Option<Errno>,
+    /// Blocks that were read whole and hold their stamps.
+    pub verified: u64,
+    /// Blocks that do not.
+    pub bad: u64,
+    /// Where in the file one of these is.
+    pub bad_offset: u64,
+    /// Lanes that gave up: the host was gone, or an outcome did not come, or there was no slot.
+    pub gave_up: u32,
+    /// The sum of the 64-bit words of all blocks that were read whole, modulo 2^64.
+    pub sum: u64,
+    /// From the first lane's beginning to the last one's end.
+    pub elapsed: Duration,
+    /// Nanoseconds from before the publication to after the outcome, and how often; to some 3 %.
+    pub latencies: BTreeMap<u64, u64>,
+}
+
+impl Counted {
+    fn of(lanes: &[u8], histograms: &[u8]) -> Self {
+        let mut total = Self::default();
+        let (mut began, mut ended) = (u64::MAX, 0);
+        let lanes = lanes.chunks_exact(size_of::<Lane>());
+        let histograms = histograms.chunks_exact(BUCKETS * size_of::<u32>());
+        for (lane, histogram) in lanes.zip(histograms) {
+            let lane: Lane = bytemuck::pod_read_unaligned(lane);
+            began = began.min(lane.began);
+            ended = ended.max(lane.ended);
+            total.add(&lane);
+            let nanos = lane.ended.saturating_sub(lane.began);
+            let each = nanos as f64 / lane.ticks.max(1) as f64;
+            for (bucket, count) in histogram.chunks_exact(size_of::<u32>()).enumerate() {
+                let count: u32 = bytemuck::pod_read_unaligned(count);
+                if count > 0 {
+                    let nanos = (middle(bucket as u64) * each) as u64;
+                    *total.latencies.entry(nanos).or_default() += u64::from(count);
+                }
+            }
+        }
+        total.elapsed = Duration::from_nanos(ended.saturating_sub(began));
+        total
+    }
+
+    fn add(&mut self, lane: &Lane) {
+        /// `End::ANSWERED`.
+        const ANSWERED: u32 = 1;
+        self.ops += lane.ops;
+        self.bytes += lane.bytes;
+        self.verified += lane.verified;
+        self.sum = self.sum.wrapping_add(lane.sum);
+        self.gave_up += u32::from(lane.end != ANSWERED);
+        if lane.failed > 0 {
+            self.failed += lane.failed;
+            let errno = Errno::from_raw(lane.first_error);
+            self.first_error.get_or_insert(errno);
+        }
+        if lane.bad > 0 {
+            if self.bad == 0 {
+                self.bad_offset = lane.bad_offset;
+            }
+            self.bad += lane.bad;
+        }
+    }
+}
+
+/// The middle of what the kernel's `bucket_of` puts into a bucket, in ticks.
+fn middle(bucket: u64) -> f64 {
+    if bucket < SUB_BUCKETS {
+        return bucket as f64;
+    }
+    let power = bucket / SUB_BUCKETS + 4;
+    let width = 1_u64 << (power - 5);
+    let low = (SUB_BUCKETS + bucket % SUB_BUCKETS) * width;
+    low as f64 + (width - 1) as f64 / 2.0
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+//! The kernel on threads, through the CPU's stand-in for a GPU, against a real loop and real files.
+
+use std::fs::{self, File};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+use vyre_ioloop::{BufferTable, FileTable, IoLoop, Rights, shared_queue};
+use vyre_ioq::headers;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::*;
+
+const SECTOR: usize = 512;
+const BLOCK: u32 = 2048;
+const BLOCKS: u64 = 16;
+const LANES: u32 = 2;
+
+/// As the command line stamps its files.
+fn stamped() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for index in 0..BLOCKS * u64::from(BLOCK) / SECTOR as u64 {
+        let mut head = *b"vyrestmp\0\0\0\0\0\0\0\0";
+        head[8..].copy_from_slice(&index.to_le_bytes());
+        bytes.extend_from_slice(&head);
+        let fill = xxh3_64(&head).to_le_bytes();
+        bytes.extend((16..SECTOR).map(|at| fill[at % 8]));
+    }
+    bytes
+}
+
+fn sum(bytes: &[u8]) -> u64 {
+    let words = bytes.chunks_exact(8);
+    words.fold(0, |sum, word| {
+        sum.wrapping_add(u64::from_le_bytes(word.try_into().expect("eight")))
+    })
+}
+
+fn work(op: Op) -> Work {
+    Work {
+        op,
+        random: false,
+        blocks: BLOCKS,
+        stamped: true,
+        look_each: 1,
+        time: Duration::from_secs(120),
+        operations: BLOCKS / u64::from(LANES),
+        patience: Duration::from_secs(60),
+    }
+}
+
+/// Compiles the kernel for a CPU; the text of the kernel is `kernel`.
+fn compile(dir: &Path, kernel: &str) -> PathBuf {
+    for (name, text) in [
+        ("vyre_ioq_parts.cuh", headers::CUDA_PARTS),
+        ("vyre_ioq.cuh", headers::CUDA),
+        ("vyre_ioq_shim.h", headers::CUDA_SHIM),
+        ("bench.cuh", kernel),
+    ] {
+        fs::write(dir.join(name), text).expect("room");
+    }
+    let program = dir.join("bench");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shim/bench.cpp");
+    let compiled = Command::new("g++")
+        .args(["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror"])
+        .args(["-pthread", "-I"])
+        .arg(dir)
+        .arg(source)
+        .arg("-o")
+        .arg(&program)
+        .status()
+        .expect("g++: install it with your distribution");
+    assert!(compiled.success(), "g++ refused bench.cpp");
+    program
+}
+
+fn path_of(memfd: &OwnedFd) -> String {
+    format!("/proc/{}/fd/{}", std::process::id(), memfd.as_raw_fd())
+}
+
+/// Runs the kernel over a file that holds `contents`; what it counted, and what the file holds then.
+fn run(work: &Work, contents: &[u8]) -> (Counted, Vec<u8>) {
+    let dir = TempDir::new().expect("a directory");
+    let program = compile(dir.path(), KERNEL);
+    run_program(&program, dir.path(), work, contents)
+}
+
+fn run_program(program: &Path, dir: &Path, work: &Work, contents: &[u8]) -> (Counted, Vec<u8>) {
+    let file = dir.join("file");
+    fs::write(&file, contents).expect("room");
+    let opened = File::options().read(true).write(true).open(&file);
+    let (mut files, mut buffers) = (FileTable::new(), BufferTable::new());
+    let rights = Rights::READ | Rights::WRITE;
+    let file_handle = files.insert(opened.expect("there"), rights).expect("room");
+    let (buffer, data) = Buffer::memfd((LANES * BLOCK) as usize).expect("memory");
+    let pool = buffers.insert(buffer).expect("room");
+    let layout = QueueLayout::with_slots(64).with_id(7);
+    let (host, memory) = shared_queue(layout).expect("memory");
+    let queue = LaneQueue {
+        queue: QueueView::at(0, 0, &host),
+        file: file_handle.raw(),
+        pool: pool.raw(),
+    };
+    let builder = IoLoop::builder().files(files).buffers(buffers).queue(host);
+    let io = builder.spawn().expect("a loop");
+
+    let args = Args::of(work, 1, LANES, BLOCK);
+    let bytes = [bytemuck::bytes_of(&args), bytemuck::bytes_of(&queue)].concat();
+    fs::write(dir.join("args"), bytes).expect("room");
+    let ran = Command::new(program)
+        .arg(dir.join("args"))
+        .args([path_of(&memory), path_of(&data)])
+        .arg(dir.join("out"))
+        .status()
+        .expect("a program that was just compiled");
+    assert!(ran.success(), "the lanes ended with {ran}");
+    io.stop().expect("an orderly stop");
+
+    let out = fs::read(dir.join("out")).expect("what the lanes counted");
+    let (lanes, histograms) = out.split_at(LANES as usize * size_of::<Lane>());
+    assert_eq!(histograms.len(), LANES as usize * BUCKETS * 4);
+    let counted = Counted::of(lanes, histograms);
+    (counted, fs::read(&file).expect("the file"))
+}
+
+fn assert_complete(counted: &Counted) {
+    assert_eq!(counted.ops, BLOCKS);
+    assert_eq!((counted.failed, counted.gave_up), (0, 0));
+    assert_eq!(counted.latencies.values().sum::<u64>(), BLOCKS, "each once");
+    assert!(counted.elapsed > Duration::ZERO);
+}
+
+#[test]
+fn lanes_read_every_block_and_verify_it() {
+    let contents = stamped();
+    let (counted, _) = run(&work(Op::Read), &contents);
+    assert_complete(&counted);
+    assert_eq!(counted.bytes, contents.len() as u64);
+    assert_eq!((counted.verified, counted.bad), (BLOCKS, 0));
+    assert_eq!(counted.sum, sum(&contents), "every word was read, once");
+}
+
+#[test]
+fn lanes_find_a_changed_byte() {
+    let mut contents = stamped();
+    contents[5 * BLOCK as usize + 1801] ^= 1;
+    let (counted, _) = run(&work(Op::Read), &contents);
+    assert_eq!((counted.verified, counted.bad), (BLOCKS - 1, 1));
+    assert_eq!(counted.bad_offset, 5 * u64::from(BLOCK));
+}
+
+#[test]
+fn lanes_write_the_stamps_of_the_command_line() {
+    let expected = stamped();
+    let (counted, found) = run(&work(Op::Write), &vec![0; expected.len()]);
+    assert_complete(&counted);
+    assert!(found == expected, "a stamp differs");
+}
+
+#[test]
+fn fences_move_nothing_and_errors_are_counted() {
+    let (counted, _) = run(&work(Op::Fence), &[]);
+    assert_complete(&counted);
+    assert_eq!((counted.bytes, counted.verified), (0, 0));
+
+    // Blocks past the end of the file: EXACT makes that an error.
+    let (counted, _) = run(&work(Op::Read), &stamped()[..15 * BLOCK as usize]);
+    assert_eq!((counted.ops, counted.failed), (BLOCKS, 1));
+    assert_eq!(counted.first_error, Some(Errno::ENODATA));
+    assert_eq!(counted.verified, BLOCKS - 1);
+}
+
+#[test]
+fn random_blocks_are_blocks_of_the_file() {
+    let work = Work {
+        random: true,
+        ..work(Op::Read)
+    };
+    let (counted, _) = run(&work, &stamped());
+    assert_complete(&counted);
+    assert_eq!((counted.verified, counted.bad), (BLOCKS, 0));
+}
+
+#[test]
+fn buckets_follow_one_another() {
+    let middles: Vec<f64> = (0..BUCKETS as u64).map(middle).collect();
+    assert!(middles.is_sorted_by(|a, b| a < b), "each is longer");
+    assert_eq!(middle(31), 31.0);
+    assert_eq!(middle(32), 32.0);
+    // Two to the power of 11 is the first of the buckets that hold 64 values each.
+    assert_eq!(middle((11 - 4) * 32), 2048.0 + 31.5);
+    assert!(middles[BUCKETS - 1] > 2f64.powi(36), "a minute and more");
+}
+
+#[test]
+fn a_file_that_is_no_kernel_is_refused_with_its_name() {
+    let error = Ptx::from_file(Path::new("no/such.ptx")).expect_err("not there");
+    assert!(error.to_string().contains("no/such.ptx"), "{error}");
+}

@@ -1,0 +1,396 @@
+//! The calls of the CUDA driver, each made safe: no other file of the crate calls it.
+//!
+//! What is made here keeps its context, and is freed with the context current, on whichever thread.
+#![allow(unsafe_code)] // A foreign interface.
+
+use std::ffi::{CString, c_int, c_void};
+use std::ptr;
+use std::sync::Arc;
+
+use bytemuck::NoUninit;
+use cudarc::driver::result::DriverError;
+use cudarc::driver::sys;
+use vyre_uring::Buffer;
+
+use crate::error::CudaError;
+
+/// What the driver answered, as a result.
+fn check(call: &'static str, answer: sys::CUresult) -> Result<(), CudaError> {
+    if answer == sys::CUresult::CUDA_SUCCESS {
+        return Ok(());
+    }
+    Err(CudaError::Driver {
+        call,
+        error: name(answer),
+    })
+}
+
+fn name(answer: sys::CUresult) -> String {
+    DriverError(answer).error_name().map_or_else(
+        |_| format!("error {}", answer as u32),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
+/// Loads and starts the driver; how many devices there are.
+pub(crate) fn start() -> Result<u32, CudaError> {
+    // SAFETY: loading the driver's library runs its initializers, which are made to run in any
+    // process at any time.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(CudaError::NoDriver);
+    }
+    // SAFETY: takes no pointer; 0 is the one value allowed.
+    match unsafe { sys::cuInit(0) } {
+        sys::CUresult::CUDA_ERROR_NO_DEVICE => return Err(CudaError::NoDevice),
+        answer => check("cuInit", answer)?,
+    }
+    let mut count = 0;
+    // SAFETY: the pointer is to an integer that outlives the call.
+    check("cuDeviceGetCount", unsafe {
+        sys::cuDeviceGetCount(&raw mut count)
+    })?;
+    match u32::try_from(count) {
+        Ok(0) | Err(_) => Err(CudaError::NoDevice),
+        Ok(count) => Ok(count),
+    }
+}
+
+/// Whether NVRTC is installed.
+pub(crate) fn has_compiler() -> bool {
+    // SAFETY: as for the driver's library.
+    unsafe { cudarc::nvrtc::sys::is_culib_present() }
+}
+
+/// The version of CUDA that the driver was made for: 13000 is 13.0.
+pub(crate) fn version() -> Result<u32, CudaError> {
+    let mut version = 0;
+    // SAFETY: the pointer is to an integer that outlives the call.
+    check("cuDriverGetVersion", unsafe {
+        sys::cuDriverGetVersion(&raw mut version)
+    })?;
+    Ok(version.unsigned_abs())
+}
+
+/// A device, and this process's primary context on it, held until the last clone goes.
+#[derive(Debug)]
+pub(crate) struct Context {
+    device: sys::CUdevice,
+    context: sys::CUcontext,
+}
+
+// SAFETY: contexts of the driver may be used from any thread, by several at once.
+unsafe impl Send for Context {}
+// SAFETY: as above.
+unsafe impl Sync for Context {}
+
+impl Context {
+    pub(crate) fn of(ordinal: u32) -> Result<Arc<Self>, CudaError> {
+        let mut device = 0;
+        // SAFETY: the pointer is to an integer that outlives the call.
+        check("cuDeviceGet", unsafe {
+            sys::cuDeviceGet(&raw mut device, ordinal.cast_signed())
+        })?;
+        let mut context = ptr::null_mut();
+        // SAFETY: the pointer is to a handle that outlives the call; the device is one.
+        check("cuDevicePrimaryCtxRetain", unsafe {
+            sys::cuDevicePrimaryCtxRetain(&raw mut context, device)
+        })?;
+        Ok(Arc::new(Self { device, context }))
+    }
+
+    /// Makes it the calling thread's.
+    fn enter(&self) -> Result<(), CudaError> {
+        // SAFETY: the context is retained until `self` is dropped.
+        check("cuCtxSetCurrent", unsafe {
+            sys::cuCtxSetCurrent(self.context)
+        })
+    }
+
+    pub(crate) fn name(&self) -> Result<String, CudaError> {
+        let mut bytes = [0_u8; 256];
+        let len = bytes.len() as c_int;
+        // SAFETY: the driver writes at most `len` bytes, a zero byte among them.
+        check("cuDeviceGetName", unsafe {
+            sys::cuDeviceGetName(bytes.as_mut_ptr().cast(), len, self.device)
+        })?;
+        let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(0);
+        Ok(String::from_utf8_lossy(&bytes[..end]).into_owned())
+    }
+
+    pub(crate) fn attribute(&self, which: sys::CUdevice_attribute) -> Result<u32, CudaError> {
+        let mut value = 0;
+        // SAFETY: the pointer is to an integer that outlives the call; the device is one.
+        check("cuDeviceGetAttribute", unsafe {
+            sys::cuDeviceGetAttribute(&raw mut value, which, self.device)
+        })?;
+        Ok(value.unsigned_abs())
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: retained once by `of`, and everything made in it held a clone that is gone.
+        let _ = unsafe { sys::cuDevicePrimaryCtxRelease_v2(self.device) };
+    }
+}
+
+/// Memory of the host, pinned and mapped into every context until dropped.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    context: Arc<Context>,
+    device: u64,
+    // Dropped after the memory was given up.
+    buffer: Buffer,
+}
+
+impl Registration {
+    pub(crate) fn new(context: &Arc<Context>, buffer: Buffer) -> Result<Self, CudaError> {
+        context.enter()?;
+        let (base, len) = (buffer.as_ptr().cast::<c_void>(), buffer.len());
+        let flags = sys::CU_MEMHOSTREGISTER_DEVICEMAP | sys::CU_MEMHOSTREGISTER_PORTABLE;
+        // SAFETY: the range is that of a buffer which `self` keeps until it is unregistered.
+        let answer = unsafe { sys::cuMemHostRegister_v2(base, len, flags) };
+        if answer != sys::CUresult::CUDA_SUCCESS {
+            return Err(CudaError::Register {
+                bytes: len,
+                error: name(answer),
+            });
+        }
+        let mut made = Self {
+            context: Arc::clone(context),
+            device: 0,
+            buffer,
+        };
+        // SAFETY: the pointer is to an integer that outlives the call; the range is registered.
+        check("cuMemHostGetDevicePointer", unsafe {
+            sys::cuMemHostGetDevicePointer_v2(&raw mut made.device, base, 0)
+        })?;
+        Ok(made)
+    }
+
+    /// The address of the first byte, for kernels.
+    pub(crate) const fn device(&self) -> u64 {
+        self.device
+    }
+
+    pub(crate) fn buffer(&self) -> &Buffer {
+        &self.buffer
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if self.context.enter().is_ok() {
+            // SAFETY: registered by `new`, once, at this address.
+            let _ = unsafe { sys::cuMemHostUnregister(self.buffer.as_ptr().cast()) };
+        }
+    }
+}
+
+/// Zeroed memory of the GPU, freed on drop.
+#[derive(Debug)]
+pub(crate) struct DeviceMemory {
+    context: Arc<Context>,
+    address: u64,
+    len: usize,
+}
+
+impl DeviceMemory {
+    pub(crate) fn zeroed(context: &Arc<Context>, len: usize) -> Result<Self, CudaError> {
+        context.enter()?;
+        let mut made = Self {
+            context: Arc::clone(context),
+            address: 0,
+            len,
+        };
+        // SAFETY: the pointer is to an integer that outlives the call.
+        match unsafe { sys::cuMemAlloc_v2(&raw mut made.address, len) } {
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => return Err(CudaError::OutOfMemory(len)),
+            answer => check("cuMemAlloc", answer)?,
+        }
+        // SAFETY: the range was just allocated.
+        check("cuMemsetD8", unsafe {
+            sys::cuMemsetD8_v2(made.address, 0, len)
+        })?;
+        // The fill runs on a stream of its own: kernels must not overtake it.
+        // SAFETY: the null stream is always there.
+        check("cuStreamSynchronize", unsafe {
+            sys::cuStreamSynchronize(ptr::null_mut())
+        })?;
+        Ok(made)
+    }
+
+    /// Holds a copy of `bytes`.
+    pub(crate) fn of(context: &Arc<Context>, bytes: &[u8]) -> Result<Self, CudaError> {
+        let made = Self::zeroed(context, bytes.len())?;
+        // SAFETY: both ranges have the length of `bytes`; the call returns when they are read.
+        check("cuMemcpyHtoD", unsafe {
+            sys::cuMemcpyHtoD_v2(made.address, bytes.as_ptr().cast(), bytes.len())
+        })?;
+        Ok(made)
+    }
+
+    /// Copies everything out, once what was launched on the null stream is done.
+    pub(crate) fn read(&self) -> Result<Vec<u8>, CudaError> {
+        self.context.enter()?;
+        let mut bytes = vec![0_u8; self.len];
+        // SAFETY: both ranges have the length of `bytes`; the call returns when all is written.
+        check("cuMemcpyDtoH", unsafe {
+            sys::cuMemcpyDtoH_v2(bytes.as_mut_ptr().cast(), self.address, self.len)
+        })?;
+        Ok(bytes)
+    }
+
+    pub(crate) const fn address(&self) -> u64 {
+        self.address
+    }
+}
+
+impl Drop for DeviceMemory {
+    fn drop(&mut self) {
+        if self.address != 0 && self.context.enter().is_ok() {
+            // SAFETY: allocated by `zeroed` and freed once. The driver waits for kernels in flight.
+            let _ = unsafe { sys::cuMemFree_v2(self.address) };
+        }
+    }
+}
+
+/// A kernel in its module, loaded.
+#[derive(Debug)]
+pub(crate) struct Function {
+    context: Arc<Context>,
+    module: sys::CUmodule,
+    function: sys::CUfunction,
+}
+
+// SAFETY: modules and functions of the driver may be used from any thread, by several at once.
+unsafe impl Send for Function {}
+// SAFETY: as above.
+unsafe impl Sync for Function {}
+
+impl Function {
+    pub(crate) fn load(context: &Arc<Context>, ptx: &str, name: &str) -> Result<Self, CudaError> {
+        let text = CString::new(ptx).map_err(|_| CudaError::ZeroByte("the PTX"))?;
+        let name = CString::new(name).map_err(|_| CudaError::ZeroByte("the kernel's name"))?;
+        context.enter()?;
+        let mut made = Self {
+            context: Arc::clone(context),
+            module: ptr::null_mut(),
+            function: ptr::null_mut(),
+        };
+        // SAFETY: the image is text that ends with a zero byte; the pointers outlive the call.
+        check("cuModuleLoadData", unsafe {
+            sys::cuModuleLoadData(&raw mut made.module, text.as_ptr().cast())
+        })?;
+        // SAFETY: the module is loaded; the name ends with a zero byte.
+        check("cuModuleGetFunction", unsafe {
+            sys::cuModuleGetFunction(&raw mut made.function, made.module, name.as_ptr())
+        })?;
+        Ok(made)
+    }
+
+    /// Registers of a thread. To tell them, the driver has to load the kernel, lazy or not.
+    pub(crate) fn registers(&self) -> Result<u32, CudaError> {
+        self.context.enter()?;
+        let which = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_NUM_REGS;
+        let mut value = 0;
+        // SAFETY: the pointer is to an integer that outlives the call; the function is loaded.
+        check("cuFuncGetAttribute", unsafe {
+            sys::cuFuncGetAttribute(&raw mut value, which, self.function)
+        })?;
+        Ok(value.unsigned_abs())
+    }
+
+    /// Starts the kernel on a stream of its own.
+    ///
+    /// # Safety
+    /// `A` is the type of the kernel's one parameter, and whatever the kernel reaches through it
+    /// stays valid until the stream has ended.
+    pub(crate) unsafe fn launch<A: NoUninit>(
+        &self,
+        blocks: u32,
+        threads: u32,
+        argument: &A,
+    ) -> Result<Stream, CudaError> {
+        self.context.enter()?;
+        let mut stream = Stream {
+            context: Arc::clone(&self.context),
+            stream: ptr::null_mut(),
+        };
+        let flags = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
+        // SAFETY: the pointer is to a handle that outlives the call.
+        check("cuStreamCreate", unsafe {
+            sys::cuStreamCreate(&raw mut stream.stream, flags)
+        })?;
+        let mut parameters = [ptr::from_ref(argument).cast_mut().cast::<c_void>()];
+        // SAFETY: the kernel has one parameter of this type, which the driver copies before it
+        // returns; what the kernel does is the caller's promise.
+        check("cuLaunchKernel", unsafe {
+            sys::cuLaunchKernel(
+                self.function,
+                blocks,
+                1,
+                1,
+                threads,
+                1,
+                1,
+                0,
+                stream.stream,
+                parameters.as_mut_ptr(),
+                ptr::null_mut(),
+            )
+        })?;
+        Ok(stream)
+    }
+}
+
+impl Drop for Function {
+    fn drop(&mut self) {
+        if !self.module.is_null() && self.context.enter().is_ok() {
+            // SAFETY: loaded by `load` and unloaded once. Streams hold the kernels that they run.
+            let _ = unsafe { sys::cuModuleUnload(self.module) };
+        }
+    }
+}
+
+/// A kernel that runs, or ran.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    context: Arc<Context>,
+    stream: sys::CUstream,
+}
+
+// SAFETY: streams of the driver may be used from any thread.
+unsafe impl Send for Stream {}
+
+impl Stream {
+    /// Whether the kernel has ended; its error, if it ended by one.
+    pub(crate) fn is_done(&self) -> Result<bool, CudaError> {
+        self.context.enter()?;
+        // SAFETY: the stream is there until `self` is dropped.
+        match unsafe { sys::cuStreamQuery(self.stream) } {
+            sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+            answer => check("cuStreamQuery", answer).map(|()| true),
+        }
+    }
+
+    /// Waits for the kernel's end.
+    pub(crate) fn wait(&self) -> Result<(), CudaError> {
+        self.context.enter()?;
+        // SAFETY: the stream is there until `self` is dropped.
+        check("cuStreamSynchronize", unsafe {
+            sys::cuStreamSynchronize(self.stream)
+        })
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // What the kernel uses goes next: it must have ended.
+        let _ = self.wait();
+        if !self.stream.is_null() && self.context.enter().is_ok() {
+            // SAFETY: made by `launch` and destroyed once.
+            let _ = unsafe { sys::cuStreamDestroy_v2(self.stream) };
+        }
+    }
+}

@@ -1,0 +1,114 @@
+use bytemuck::{Pod, Zeroable};
+use vyre_ioq::abi::{GROUP_SLOTS, HEADER_BYTES, MAX_SLOTS};
+use vyre_ioq::{HostQueue, QueueLayout};
+
+use crate::driver::DeviceMemory;
+use crate::error::CudaError;
+use crate::gpu::Gpu;
+use crate::memory::MappedMemory;
+
+/// Bytes of `vyre_ioq::Local`: two bits for each slot, and a word for each group.
+const LOCAL_BYTES: usize = (2 * MAX_SLOTS / 8 + 4 * (MAX_SLOTS / GROUP_SLOTS)) as usize;
+
+/// `vyre_ioq::Queue` of `vyre_ioq.cuh`, byte for byte: what kernels take by value.
+///
+/// It holds addresses of the GPU. It is of use as long as its [`GpuQueue`] lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct QueueView {
+    /// First byte of the queue.
+    pub base: u64,
+    /// First byte of slot 0.
+    pub first: u64,
+    /// The locks and marks, in memory of the GPU.
+    pub local: u64,
+    /// The creator's name for the queue.
+    pub id: u64,
+    /// How many slots there are.
+    pub slots: u32,
+    /// The bits of the features that both sides know.
+    pub features: u32,
+    /// 1 for the bare layout, else 0.
+    pub bare: u8,
+    /// 1 if slots are aligned to 16 bytes, else 0.
+    pub units: u8,
+    /// Zero.
+    pub padding: [u8; 6],
+}
+
+impl QueueView {
+    pub(crate) fn at(base: u64, local: u64, host: &HostQueue) -> Self {
+        let bare = host.geometry().is_bare();
+        let first = if bare {
+            base
+        } else {
+            base + HEADER_BYTES as u64
+        };
+        Self {
+            base,
+            first,
+            local,
+            id: host.id(),
+            slots: host.geometry().slots(),
+            features: host.features().bits(),
+            bare: bare.into(),
+            units: first.is_multiple_of(16).into(),
+            padding: [0; 6],
+        }
+    }
+}
+
+const _: () = assert!(size_of::<QueueView>() == 48 && align_of::<QueueView>() == 8);
+const _: () = assert!(std::mem::offset_of!(QueueView, slots) == 32);
+const _: () = assert!(std::mem::offset_of!(QueueView, units) == 41);
+
+/// The device's end of a queue, for kernels: the queue is in mapped memory, the locks by which lanes
+/// share it are in memory of the GPU.
+///
+/// Dropping it frees the locks. The queue's memory stays while the host end has it.
+#[derive(Debug)]
+pub struct GpuQueue {
+    view: QueueView,
+    _local: DeviceMemory,
+    _region: vyre_ioq::Region,
+}
+
+impl GpuQueue {
+    /// Makes an empty queue with a header: the host's end for a loop, and the kernels'.
+    ///
+    /// # Errors
+    /// [`CudaError`]: the layout is unfit or bare, or there is no memory for it.
+    pub fn new(gpu: &Gpu, layout: QueueLayout) -> Result<(HostQueue, Self), CudaError> {
+        // A layout that nobody can have is refused by the host's end, not for want of memory.
+        let most = QueueLayout::with_slots(MAX_SLOTS).bytes();
+        let memory = MappedMemory::anonymous(gpu, layout.bytes().clamp(1, most))?;
+        Self::in_memory(gpu, memory, layout)
+    }
+
+    /// As [`new`](Self::new), in memory that the caller brings.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub fn in_memory(
+        gpu: &Gpu,
+        memory: MappedMemory,
+        layout: QueueLayout,
+    ) -> Result<(HostQueue, Self), CudaError> {
+        let base = memory.device_ptr();
+        let region = memory.into_region()?;
+        let host = HostQueue::create(region.clone(), &layout)?;
+        let local = DeviceMemory::zeroed(gpu.context(), LOCAL_BYTES)?;
+        let view = QueueView::at(base, local.address(), &host);
+        let device = Self {
+            view,
+            _local: local,
+            _region: region,
+        };
+        Ok((host, device))
+    }
+
+    /// What kernels take.
+    pub const fn view(&self) -> QueueView {
+        self.view
+    }
+}

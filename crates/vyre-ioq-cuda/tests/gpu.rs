@@ -1,0 +1,166 @@
+//! A real GPU, a real loop, real files. Where there is no GPU, each test says so and does nothing: run
+//! the binary of these tests on a machine that has one.
+
+use std::fs::File;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vyre_ioloop::{BufferTable, FileTable, IoLoop, Policy, Rights};
+use vyre_ioq::{BufferHandle, FileHandle, HostQueue, QueueLayout};
+use vyre_ioq_cuda::bench::{Bench, Op, Work};
+use vyre_ioq_cuda::{CudaError, Gpu, GpuQueue, MappedMemory};
+
+/// The GPU, or none and a loud word why.
+fn gpu(test: &str) -> Option<Gpu> {
+    match Gpu::open(0) {
+        Ok(gpu) => Some(gpu),
+        Err(error @ (CudaError::NoDriver | CudaError::NoDevice)) => {
+            eprintln!("SKIPPED: {test}: {error}");
+            None
+        }
+        Err(error) => panic!("there is a GPU, but {error}"),
+    }
+}
+
+fn work(op: Op, operations: u64) -> Work {
+    Work {
+        op,
+        random: true,
+        blocks: 1024,
+        stamped: true,
+        look_each: 1,
+        time: Duration::from_secs(60),
+        operations,
+        patience: Duration::from_secs(10),
+    }
+}
+
+fn serve(
+    host: HostQueue,
+    file: &File,
+    buffer: vyre_uring::Buffer,
+) -> (IoLoop, FileHandle, BufferHandle) {
+    let (mut files, mut buffers) = (FileTable::new(), BufferTable::new());
+    let file = file.try_clone().expect("a descriptor");
+    let file = files
+        .insert(file, Rights::READ | Rights::WRITE)
+        .expect("room");
+    let pool = buffers.insert(buffer).expect("room");
+    let builder = IoLoop::builder().files(files).buffers(buffers).queue(host);
+    let io = builder.policy(Policy::Spin).spawn().expect("a loop");
+    (io, file, pool)
+}
+
+#[test]
+fn without_cuda_there_is_an_error_that_says_what_to_do() {
+    match Gpu::open(u32::MAX) {
+        Err(CudaError::NoSuchDevice { ordinal, count }) => {
+            assert!(ordinal == u32::MAX && count > 0);
+        }
+        Err(error @ (CudaError::NoDriver | CudaError::NoDevice)) => {
+            assert!(error.to_string().contains(": "), "{error}");
+        }
+        other => panic!("no machine has that many GPUs: {other:?}"),
+    }
+}
+
+#[test]
+fn lanes_write_blocks_and_read_them_back() {
+    let Some(gpu) = gpu("lanes_write_blocks_and_read_them_back") else {
+        return;
+    };
+    println!("{:?}", gpu.capabilities());
+    let bench = Bench::load(&gpu).expect("the kernel");
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(&vec![0; 1024 * 4096]).expect("room");
+    let layout = QueueLayout::with_slots(256);
+    let (mut hosts, room) = bench.room(layout, 1, 64, 4096).expect("memory");
+    let room = Arc::new(room);
+    let host = hosts.pop().expect("one queue");
+    let (io, file, pool) = serve(host, &file, room.buffer());
+    // Each lane writes its share in order, so that all blocks are written.
+    let in_order = Work {
+        random: false,
+        ..work(Op::Write, 16)
+    };
+    for (work, ops) in [(in_order, 1024), (work(Op::Read, 1000), 64_000)] {
+        let run = bench
+            .start(&room, &work, &[(file, pool)])
+            .expect("a launch");
+        let counted = run.wait().expect("no fault");
+        assert_eq!((counted.ops, counted.failed, counted.gave_up), (ops, 0, 0));
+        assert_eq!(counted.bytes, ops * 4096);
+        assert_eq!(counted.bad, 0, "at byte {}", counted.bad_offset);
+        assert_eq!(counted.verified, if work.op == Op::Read { ops } else { 0 });
+        assert_eq!(counted.latencies.values().sum::<u64>(), ops);
+    }
+    io.stop().expect("an orderly stop");
+}
+
+#[test]
+fn the_stop_word_and_the_end_of_the_host_end_the_kernel() {
+    let Some(gpu) = gpu("the_stop_word_and_the_end_of_the_host_end_the_kernel") else {
+        return;
+    };
+    let bench = Bench::load(&gpu).expect("the kernel");
+    let file = tempfile::tempfile().expect("a file");
+    for host_ends in [false, true] {
+        let layout = QueueLayout::with_slots(64);
+        let (mut hosts, room) = bench.room(layout, 1, 8, 4096).expect("memory");
+        let room = Arc::new(room);
+        let (io, file, pool) = serve(hosts.pop().expect("one"), &file, room.buffer());
+        let fences = work(Op::Fence, 0);
+        let run = bench
+            .start(&room, &fences, &[(file, pool)])
+            .expect("a launch");
+        std::thread::sleep(Duration::from_millis(200));
+        if host_ends {
+            io.stop().expect("an orderly stop");
+            let counted = run.wait().expect("no fault");
+            assert_eq!(counted.gave_up, 8, "every lane saw that the host is gone");
+        } else {
+            run.stop();
+            let counted = run.wait().expect("no fault");
+            assert!(counted.ops > 0 && counted.gave_up == 0, "{counted:?}");
+            io.stop().expect("an orderly stop");
+        }
+    }
+}
+
+#[test]
+fn mapped_memory_is_given_back_with_the_last_of_its_parts() {
+    let Some(gpu) = gpu("mapped_memory_is_given_back_with_the_last_of_its_parts") else {
+        return;
+    };
+    let layout = QueueLayout::with_slots(64);
+    // More than could stay pinned.
+    for _ in 0..500 {
+        let memory = MappedMemory::anonymous(&gpu, 64 << 20).expect("memory");
+        let (first, rest) = memory.split(layout.bytes().next_multiple_of(4096));
+        let at = first.device_ptr();
+        assert_eq!(rest.device_ptr(), at + first.len() as u64);
+        let (host, queue) = GpuQueue::in_memory(&gpu, first, layout).expect("a queue");
+        assert_eq!(queue.view().base, at);
+        let buffer = rest.into_buffer().expect("bytes");
+        drop((host, queue));
+        buffer.write_at(0, b"still there").expect("inside");
+    }
+    let (memory, memfd) = MappedMemory::memfd(&gpu, 1 << 20).expect("memory");
+    assert_eq!(
+        memory.len() as u64,
+        File::from(memfd).metadata().expect("a file").len()
+    );
+}
+
+#[test]
+fn an_error_of_the_compiler_is_shown() {
+    if gpu("an_error_of_the_compiler_is_shown").is_none() {
+        return;
+    }
+    match vyre_ioq_cuda::Ptx::compile("nonsense!", (7, 5)) {
+        Err(CudaError::Compile(text)) => assert!(text.contains("nonsense"), "{text}"),
+        Err(CudaError::NoCompiler) => eprintln!("SKIPPED: an_error_of_the_compiler_is_shown"),
+        other => panic!("that compiles? {other:?}"),
+    }
+}
