@@ -39,6 +39,8 @@ const WARP: u32 = 32;
 /// With more lanes, blocks hold several: a multiprocessor runs few blocks at once.
 const LANES_ALONE: u32 = 1024;
 const LANES_OF_BLOCK: u32 = 4;
+/// A page, of which the stop word is the first.
+const STOP_BYTES: usize = 4096;
 /// How often the end of the kernel is looked for.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -202,7 +204,7 @@ impl Bench {
             devices.push(device);
         }
         let data = MappedMemory::anonymous(&self.gpu, lanes as usize * block_size as usize)?;
-        let stop = MappedMemory::anonymous(&self.gpu, size_of::<u64>())?;
+        let stop = MappedMemory::anonymous(&self.gpu, STOP_BYTES)?;
         let room = Room {
             queues: devices,
             lanes,
@@ -321,7 +323,7 @@ impl Room {
 
     fn set_stop(&self, word: u64) {
         let stored = self.stop.write_at(0, &word.to_le_bytes());
-        debug_assert!(stored.is_ok(), "the buffer has eight bytes");
+        debug_assert!(stored.is_ok(), "the buffer is a page");
     }
 }
 

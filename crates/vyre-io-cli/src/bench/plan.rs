@@ -228,3 +228,39 @@ impl BlockNumbers {
         ((u128::from(z) * u128::from(self.blocks)) >> 64) as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Args, Command};
+
+    fn plan(line: &str) -> Plan {
+        let words = ["vyre-io", "bench", "--op", "fence"].into_iter();
+        let args = Args::parse_from(words.chain(line.split_whitespace()));
+        let Command::Bench(args) = args.command else {
+            unreachable!("bench was asked for")
+        };
+        Plan::new(&args).expect(line)
+    }
+
+    #[test]
+    fn every_loop_has_its_share_of_the_queues_and_the_ring() {
+        let plan = plan("--lanes 8 --loops 3 --queues 7");
+        let mut served = [0; 3];
+        for queue in 0..plan.queues() {
+            served[plan.loop_of(queue) as usize] += 1;
+        }
+        assert_eq!(served, [3, 2, 2]);
+        assert_eq!((plan.depth(), plan.ring_entries()), (64, 32));
+    }
+
+    #[test]
+    fn a_lane_of_a_gpu_has_one_request() {
+        let plan = plan("--device cuda --lanes 1024 --loops 8");
+        assert_eq!((plan.depth(), plan.depth_of(1023)), (1024, 1));
+        assert_eq!((plan.queues(), plan.slots()), (8, 128));
+        assert_eq!(plan.ring_entries(), 128);
+    }
+}
