@@ -295,6 +295,7 @@ impl<T: Transport> Engine<T> {
         self.until_beat = BEAT_EVERY;
         for queue in &mut self.books.queues {
             queue.host.beat();
+            queue.host.announce_claims();
         }
     }
 

@@ -64,6 +64,12 @@ impl Order {
         self.open
     }
 
+    /// Whether nothing is outstanding: a fence that came now would be due at once.
+    #[inline]
+    pub(crate) fn is_clear(&self) -> bool {
+        self.oldest == self.open && self.epochs[self.open as usize].outstanding == 0
+    }
+
     /// Admits a fence; its epoch.
     pub(crate) fn fence(&mut self, slot: u32) -> u32 {
         let open = &mut self.epochs[self.open as usize];

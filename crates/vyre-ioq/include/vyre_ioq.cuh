@@ -127,7 +127,7 @@ struct Queue {
             u32 busy = detail::load_local(&local->locks[index]) | absent(index);
             while (busy != 0xffffffff) {
                 u32 bit = preferred & ~busy ? preferred : ~busy & (busy + 1);
-                // Acquire, paired with the release in `unlock`: the last user's recycling store
+                // Acquire, paired with the release in `unlock`: the outcome that the last user took
                 // comes before what is published next.
                 u32 before = detail::set_local_acquire(&local->locks[index], bit);
                 busy |= before | bit;
@@ -181,8 +181,7 @@ struct Queue {
     // As `poll`, and gives the slot back once there is an outcome: the ticket is spent.
     VYRE_IOQ_FN bool take(Ticket ticket, Outcome *outcome) const {
         if (!poll(ticket, outcome)) return false;
-        // Relaxed: the next user is ordered after it by the lock, the host by what he publishes.
-        detail::store_shared(slot(ticket.slot) + word::STATUS, status::EMPTY);
+        // No store to the slot: the next publication replaces the outcome.
         unlock(ticket.slot);
         return true;
     }
@@ -425,15 +424,15 @@ struct Queue {
 
     // Whether a slot that was just locked can be used: not so, if it still holds a request of an
     // earlier device end. `known` is a value that its word had. If the bit is set, another holder
-    // set it before unlocking, so this one's acquire of the lock comes after: the slot was left
-    // EMPTY, and its group is marked. Loading the status would cost a round trip over the bus.
+    // set it before unlocking, so this one's acquire of the lock comes after: that one's outcome was
+    // taken, and the group is marked. Loading the status would cost a round trip over the bus.
     VYRE_IOQ_FN bool is_usable(u32 number, u32 known) const {
         u32 bit = 1u << number % 32;
         if (known & bit) return true;
         u32 found = detail::load_shared_acquire(slot(number) + word::STATUS);
         if (found == status::PUBLISHED || found == status::CLAIMED) return false;
-        // An outcome that nobody took is thrown away, and so is what no end can have stored.
-        detail::store_shared(slot(number) + word::STATUS, status::EMPTY);
+        // An outcome that nobody took is replaced by what is published next, and so is what no end
+        // can have stored.
         mark_in_use(number / GROUP_SLOTS);
         detail::set_local(&local->known[number / 32], bit);
         return true;

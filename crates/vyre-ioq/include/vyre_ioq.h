@@ -277,30 +277,22 @@ static inline enum vyre_ioq_result vyre_ioq_attach_bare(struct vyre_ioq_queue *q
 
 /* ---- Reserve and publish ----------------------------------------------------------------------- */
 
-/* Gives a slot back. Release, paired with the acquire in vyre_ioq_reserve: the store that recycled
- * the slot comes before what its next user stores. */
+/* Gives a slot back. Release, paired with the acquire in vyre_ioq_reserve: the outcome that was taken
+ * comes before what the slot's next user stores. */
 static inline void vyre_ioq_unlock(struct vyre_ioq_queue *queue, uint32_t slot)
 {
     __atomic_fetch_and(&queue->locks[slot / 32], ~(1u << slot % 32), __ATOMIC_RELEASE);
 }
 
 /* Whether a slot that was just locked can be used. Not so if it holds a request of an earlier device
- * end; an outcome that nobody took is thrown away. */
+ * end. An outcome is replaced by what is published next. */
 static inline int vyre_ioq_is_free(struct vyre_ioq_queue *queue, uint32_t slot)
 {
-    uint32_t *status = vyre_ioq_slot_words(queue, slot) + VYRE_IOQ_WORD_STATUS;
     /* Acquire, paired with the host's release when it completes: it has read the slot for the last
      * time, and is done with the buffer. */
-    switch (vyre_ioq_load_acquire(status)) {
-    case VYRE_IOQ_STATUS_PUBLISHED:
-    case VYRE_IOQ_STATUS_CLAIMED:
-        return 0;
-    case VYRE_IOQ_STATUS_EMPTY:
-        return 1;
-    default:
-        vyre_ioq_store(status, VYRE_IOQ_STATUS_EMPTY);
-        return 1;
-    }
+    uint32_t status =
+        vyre_ioq_load_acquire(vyre_ioq_slot_words(queue, slot) + VYRE_IOQ_WORD_STATUS);
+    return status != VYRE_IOQ_STATUS_PUBLISHED && status != VYRE_IOQ_STATUS_CLAIMED;
 }
 
 /* Has the host look at the group of a slot, before anything is published there. */
@@ -443,9 +435,6 @@ static inline enum vyre_ioq_result vyre_ioq_take(struct vyre_ioq_queue *queue, u
 {
     enum vyre_ioq_result polled = vyre_ioq_poll(queue, slot, outcome);
     if (polled == VYRE_IOQ_DONE) {
-        /* Relaxed: it hands nothing over. The next user of the slot comes after vyre_ioq_unlock. */
-        vyre_ioq_store(vyre_ioq_slot_words(queue, slot) + VYRE_IOQ_WORD_STATUS,
-                       VYRE_IOQ_STATUS_EMPTY);
         vyre_ioq_unlock(queue, slot);
     }
     return polled;

@@ -1,4 +1,4 @@
-//! The device's end: reserves a slot, publishes a request, polls for the outcome, recycles.
+//! The device's end: reserves a slot, publishes a request, polls for the outcome, gives it back.
 
 use core::sync::atomic::AtomicUsize as Counter;
 
@@ -77,7 +77,7 @@ impl Reservation {
     }
 }
 
-/// The one right to poll and to recycle a slot that holds a request.
+/// The one right to poll a slot that holds a request, and to give it back.
 ///
 /// A ticket that is dropped takes its slot out of use for the life of the [`DeviceQueue`].
 #[derive(Debug)]
@@ -230,7 +230,8 @@ impl DeviceQueue {
         })
     }
 
-    /// Takes the outcome and gives the slot back for reuse.
+    /// Takes the outcome and gives the slot back for reuse. Nothing is stored in the slot: the next
+    /// publication replaces the outcome, and each store less is a cache line that stays where it is.
     ///
     /// # Errors
     /// The ticket, if there is no outcome yet.
@@ -242,9 +243,6 @@ impl DeviceQueue {
         let Some(outcome) = self.poll(&ticket) else {
             return Err(ticket);
         };
-        self.region
-            .words::<8>(self.geometry.slot_word(ticket.slot))
-            .store(word::STATUS, status::EMPTY, Ordering::Relaxed);
         self.unlock(ticket.slot);
         Ok(outcome)
     }
@@ -265,7 +263,7 @@ impl DeviceQueue {
                 if bit == usize::BITS {
                     break;
                 }
-                // Acquire, paired with the release in `unlock`: the last user's recycling store
+                // Acquire, paired with the release in `unlock`: the outcome that the last user took
                 // comes before what is published next.
                 if lock.fetch_or(1 << bit, Ordering::Acquire) & 1 << bit != 0 {
                     continue;
@@ -328,18 +326,14 @@ impl DeviceQueue {
     }
 
     /// Whether a slot that was just locked can be used. Not so, if it still holds a request of an
-    /// earlier device end of the same queue; an outcome that nobody took is thrown away.
+    /// earlier device end of the same queue. An outcome is replaced by what is published next.
     #[inline]
     fn is_free(&self, slot: u32) -> bool {
         let words = self.region.words::<8>(self.geometry.slot_word(slot));
-        match State::from_word(words.load(word::STATUS, Ordering::Acquire)) {
-            Some(State::Empty) => true,
-            Some(State::Ok | State::Error) | None => {
-                words.store(word::STATUS, status::EMPTY, Ordering::Relaxed);
-                true
-            }
-            Some(State::Published | State::Claimed) => false,
-        }
+        !matches!(
+            State::from_word(words.load(word::STATUS, Ordering::Acquire)),
+            Some(State::Published | State::Claimed)
+        )
     }
 
     /// Makes sure that the host looks at the group of a slot, before anything is published there.

@@ -4,7 +4,8 @@ mod groups;
 
 use core::ops::Range;
 
-use crate::abi::{GROUP_SLOTS as GROUP, SlotImage, status, word};
+use crate::abi::status::{self, PUBLISHED};
+use crate::abi::{GROUP_SLOTS as GROUP, SlotImage, word};
 use crate::attach::{AttachError, Geometry, QueueLayout};
 use crate::errno::Errno;
 use crate::header::{self, Features, Header, LoopState};
@@ -104,6 +105,8 @@ pub struct HostQueue {
     id: u64,
     features: Features,
     owed: SlotSet,
+    /// Owed slots whose device has been told so.
+    told: SlotSet,
     faulty: SlotSet,
     /// Groups that are not looked at, until the device says that it uses them.
     unused: u64,
@@ -141,6 +144,7 @@ impl HostQueue {
             id,
             features,
             owed: SlotSet::new(),
+            told: SlotSet::new(),
             faulty: SlotSet::new(),
             unused: geometry.groups() & !1,
             in_flight: 0,
@@ -265,61 +269,74 @@ impl HostQueue {
         if found.faults != 0 {
             self.count_faults(first, found.faults);
         }
-        let mut requests = found.requests;
-        for slot in (Claimed {
-            first,
-            slots: requests,
-        }) {
-            // Acquire: the rest of the slot is read after this. What a hostile device has changed
-            // since the look is the next look's.
-            if self.status(slot, Ordering::Acquire) != status::PUBLISHED {
-                requests &= !(1 << (slot - first));
-            }
-        }
-        self.take_in(first, requests);
+        self.take_in(first, found.requests);
         Claimed {
             first,
-            slots: requests,
+            slots: found.requests,
         }
     }
 
     /// Looks at the statuses of up to a group of slots, leaving out those that are owed an
     /// outcome. No load waits for another, and no branch for a load, so that their cache misses
-    /// overlap. Relaxed: whatever is acted on is loaded again.
+    /// overlap.
     #[inline]
     fn look(&self, slots: Range<u32>) -> Found {
-        let owed = self.owed.bits(slots.clone());
+        let free = !self.owed.bits(slots.clone());
         let mut found = Found::default();
-        if owed.count_ones() as usize == slots.len() {
-            return found;
-        }
         let mut first = slots.start;
         while first < slots.end {
             let whole = slots.end - first >= CHUNK as u32;
-            let chunk = match (whole, self.geometry.is_bare()) {
-                (true, false) => self.look_at::<CHUNK, { CHUNK * 16 }>(first),
-                (true, true) => self.look_at::<CHUNK, { CHUNK * 8 }>(first),
-                (false, false) => self.look_at::<1, 16>(first),
-                (false, true) => self.look_at::<1, 8>(first),
-            };
-            found.requests |= chunk.requests << (first - slots.start);
-            found.faults |= chunk.faults << (first - slots.start);
-            first += if whole { CHUNK as u32 } else { 1 };
+            let (shift, count) = (first - slots.start, if whole { CHUNK as u32 } else { 1 });
+            if free >> shift & ((1 << count) - 1) != 0 {
+                let chunk = match (whole, self.geometry.is_bare()) {
+                    (true, false) => self.look_at::<CHUNK, { CHUNK * 16 }>(first),
+                    (true, true) => self.look_at::<CHUNK, { CHUNK * 8 }>(first),
+                    (false, false) => self.look_at::<1, 16>(first),
+                    (false, true) => self.look_at::<1, 8>(first),
+                };
+                found.requests |= chunk.requests << shift;
+                found.faults |= chunk.faults << shift;
+            }
+            first += count;
         }
-        found.requests &= !owed;
-        found.faults &= !owed;
+        found.requests &= free;
+        found.faults &= free;
         found
     }
 
-    /// Looks at `SLOTS` slots, which take `WORDS` words.
+    /// Looks at `SLOTS` slots, which take `WORDS` words. Acquire: what is found to be a request is read
+    /// after this.
     #[inline]
     fn look_at<const SLOTS: usize, const WORDS: usize>(&self, first: u32) -> Found {
         let words = self.region.words::<WORDS>(self.geometry.slot_word(first));
+        let load = |slot| words.load(slot * (WORDS / SLOTS) + word::STATUS, Ordering::Acquire);
+        // A byte for each status, of the first slot lowest; and all of them in one.
+        let (mut bytes, mut together) = (0_u64, 0);
+        for slot in (0..SLOTS).rev() {
+            let status = load(slot);
+            together |= status;
+            bytes = bytes << 8 | u64::from(status);
+        }
+        if bytes == 0 {
+            return Found::default();
+        }
+        if !state::is_in_order(together) {
+            return self.look_closely(first, SLOTS as u32);
+        }
+        Found {
+            requests: state::published_in(bytes),
+            faults: 0,
+        }
+    }
+
+    /// Looks at a few slots of which one is out of order, or claimed and told so.
+    #[cold]
+    fn look_closely(&self, first: u32, count: u32) -> Found {
         let mut found = Found::default();
-        for slot in 0..SLOTS {
-            let seen = words.load(slot * (WORDS / SLOTS) + word::STATUS, Ordering::Relaxed);
-            found.requests |= u64::from(seen == status::PUBLISHED) << slot;
-            found.faults |= u64::from(!state::is_in_order(seen)) << slot;
+        for slot in 0..count {
+            let status = self.status(first + slot, Ordering::Acquire);
+            found.requests |= u64::from(status == PUBLISHED) << slot;
+            found.faults |= u64::from(!state::is_in_order(status)) << slot;
         }
         found
     }
@@ -464,25 +481,41 @@ impl HostQueue {
             words = core::array::from_fn(|word| shared.load(word, Ordering::Relaxed));
         }
         // Known, and not to be read twice.
-        words[word::STATUS] = status::PUBLISHED;
+        words[word::STATUS] = PUBLISHED;
         bytemuck::cast(words)
     }
 
-    /// Takes slots into the ledger and tells the device. Relaxed: CLAIMED orders nothing, the
-    /// device waits for the outcome. The stores come together, with nothing between them: each has
-    /// to fetch a line from the device's core, and stores that wait for that hold up all others.
+    /// Takes slots into the ledger.
     #[inline]
     fn take_in(&mut self, first: u32, slots: u64) {
         self.owed.insert_bits(first, slots);
+        self.told.remove_bits(first, slots);
         self.faulty.remove_bits(first, slots);
         self.in_flight += slots.count_ones();
-        for slot in (Claimed { first, slots }) {
-            self.region.words::<8>(self.geometry.slot_word(slot)).store(
-                word::STATUS,
-                status::CLAIMED,
-                Ordering::Relaxed,
-            );
+    }
+
+    /// Stores CLAIMED in every slot that is owed an outcome and still says PUBLISHED; how many. It
+    /// informs whoever looks, and nobody waits for it, so it need not be called. Relaxed: it orders
+    /// nothing.
+    pub fn announce_claims(&mut self) -> u32 {
+        let mut announced = 0;
+        for group in 0..self.geometry.slots().div_ceil(GROUP) {
+            let first = group * GROUP;
+            let slots = self.owed.group_bits(group) & !self.told.group_bits(group);
+            self.told.insert_bits(first, slots);
+            announced += slots.count_ones();
+            for slot in (Claimed { first, slots }) {
+                // What the device has stored over a request is for the completion to find.
+                if self.status(slot, Ordering::Relaxed) == PUBLISHED {
+                    self.region.words::<8>(self.geometry.slot_word(slot)).store(
+                        word::STATUS,
+                        status::CLAIMED,
+                        Ordering::Relaxed,
+                    );
+                }
+            }
         }
+        announced
     }
 }
 

@@ -28,6 +28,12 @@ impl SlotSet {
         self.0[Self::group(slots.start)] >> (slots.start % GROUP) & ones
     }
 
+    /// One bit for each slot of a group.
+    #[inline]
+    pub(crate) const fn group_bits(&self, group: u32) -> u64 {
+        self.0[group as usize]
+    }
+
     /// Adds slots of one group: those whose bits are set, the lowest bit being slot `first`.
     #[inline]
     pub(crate) fn insert_bits(&mut self, first: u32, slots: u64) {

@@ -1,12 +1,21 @@
 //! The states of a slot and the steps between them: pure, and total over every `u32`.
 //!
 //! ```text
-//!            publish             claim             complete
-//!   EMPTY ───────────▶ PUBLISHED ───────▶ CLAIMED ───────────▶ OK | ERROR
-//!     ▲     device                 host               host         │
-//!     └────────────────────────────────────────────────────────────┘
+//!              publish, device                 complete, host
+//!   EMPTY ─────────────────────▶ PUBLISHED ─────────────────────▶ OK | ERROR
+//!     ▲                           ▲  │ claim, host                 ▲ │ │
+//!     │                           │  └──────────▶ CLAIMED ─────────┘ │ │
+//!     │                           │                complete, host    │ │
+//!     │                           └──────────────────────────────────┘ │
+//!     │                                   publish, device              │
+//!     └────────────────────────────────────────────────────────────────┘
 //!                               recycle, device
 //! ```
+//!
+//! A request takes two steps, publish and complete: each store to a slot takes its line away from the
+//! other side. Two more steps are there for those who look: the host claims in its own ledger, and
+//! stores CLAIMED only to tell of a request that takes long; and the device may set a slot whose
+//! outcome it has taken to EMPTY, or leave that to the next publication.
 //!
 //! Each state names the one side that may leave it, so that no word ever has two writers and no
 //! read-modify-write has to cross the boundary. [`observe`] judges what the host finds, given what
@@ -87,13 +96,13 @@ impl State {
 /// A legal change of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
-    /// EMPTY to PUBLISHED, by the device.
+    /// EMPTY, OK or ERROR to PUBLISHED, by the device.
     Publish,
     /// PUBLISHED to CLAIMED, by the host.
     Claim,
-    /// CLAIMED to OK, by the host.
+    /// PUBLISHED or CLAIMED to OK, by the host.
     CompleteOk,
-    /// CLAIMED to ERROR, by the host.
+    /// PUBLISHED or CLAIMED to ERROR, by the host.
     CompleteError,
     /// OK or ERROR to EMPTY, by the device.
     Recycle,
@@ -144,10 +153,10 @@ pub const fn step(side: Side, from: u32, to: u32) -> Result<Step, StepFault> {
         return Err(StepFault::NotYours(from_state));
     }
     match (from_state, to_state) {
-        (State::Empty, State::Published) => Ok(Step::Publish),
+        (State::Empty | State::Ok | State::Error, State::Published) => Ok(Step::Publish),
         (State::Published, State::Claimed) => Ok(Step::Claim),
-        (State::Claimed, State::Ok) => Ok(Step::CompleteOk),
-        (State::Claimed, State::Error) => Ok(Step::CompleteError),
+        (State::Published | State::Claimed, State::Ok) => Ok(Step::CompleteOk),
+        (State::Published | State::Claimed, State::Error) => Ok(Step::CompleteError),
         (State::Ok | State::Error, State::Empty) => Ok(Step::Recycle),
         _ => Err(StepFault::NoStep(from_state, to_state)),
     }
@@ -175,7 +184,7 @@ pub enum PeerFault {
     /// CLAIMED on a slot that the host has not claimed.
     #[error("the device stored CLAIMED, which the host alone may store")]
     ForgedClaim,
-    /// Another word over the CLAIMED of a slot that the host is serving.
+    /// Another word over the PUBLISHED or CLAIMED of a slot that the host is serving.
     #[error("the device stored {0:#x} over a slot that the host is serving")]
     Overwritten(u32),
 }
@@ -185,7 +194,7 @@ pub enum PeerFault {
 #[inline]
 pub const fn observe(owed: bool, word: u32) -> Observation {
     match (owed, State::from_word(word)) {
-        (true, Some(State::Claimed)) => Observation::Owed,
+        (true, Some(State::Published | State::Claimed)) => Observation::Owed,
         (true, _) => Observation::Fault(PeerFault::Overwritten(word)),
         (false, Some(State::Published)) => Observation::Request,
         (false, Some(State::Empty | State::Ok | State::Error)) => Observation::Idle,
@@ -203,12 +212,38 @@ pub(crate) const fn is_in_order(word: u32) -> bool {
     word & !STATES == 0
 }
 
+/// Which of eight statuses are PUBLISHED, a bit for each: statuses [in order](is_in_order), a byte for
+/// each, the first one lowest. Without branches, and without a step for each of them.
+#[inline]
+pub(crate) const fn published_in(statuses: u64) -> u64 {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    // Of the bits of a status in order, PUBLISHED has the lowest, and not the fifth, which marks an
+    // outcome.
+    let published = statuses & !(statuses >> 4) & LOW;
+    // Moves bit 8n to bit 56 + n; no two products meet in one bit.
+    published.wrapping_mul(0x0102_0408_1020_4080) >> 56
+}
+
 #[cfg(kani)]
 mod proofs;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn eight_statuses_at_once_are_judged_as_each_alone() {
+        let in_order = [status::EMPTY, status::PUBLISHED, status::OK, status::ERROR];
+        for number in 0..4_u32.pow(8) {
+            let statuses: [u32; 8] =
+                std::array::from_fn(|slot| in_order[(number >> (2 * slot)) as usize % 4]);
+            let bytes = statuses.map(|status| status as u8);
+            let alone = (0..8).fold(0, |bits, slot| {
+                bits | u64::from(statuses[slot] == status::PUBLISHED) << slot
+            });
+            assert_eq!(published_in(u64::from_le_bytes(bytes)), alone, "{bytes:x?}");
+        }
+    }
 
     #[test]
     fn the_short_form_is_that_of_observe() {

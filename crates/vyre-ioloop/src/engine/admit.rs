@@ -4,7 +4,6 @@ use vyre_ioq::abi::SlotImage;
 use vyre_ioq::{Claim, Errno, Flags, Op, Request};
 use vyre_uring::Transport;
 
-use super::served::rank;
 use super::{Engine, Place};
 use crate::record::Work;
 use crate::resolve::{Plan, resolve};
@@ -24,21 +23,26 @@ impl<T: Transport> Engine<T> {
             let mut last_ordered = None;
             let mut groups = self.books.queues[queue].host.groups(0..end);
             while let Some(group) = groups.next() {
-                let ordered = self.books.queues[queue].ordered.len();
+                let mut any_ordered = false;
                 for slot in self.books.queues[queue].host.claim(group) {
                     claimed += 1;
                     let image = self.books.queues[queue].host.image(slot);
-                    if Op::from_word(image.op).is_some_and(Op::is_ordered) {
-                        last_ordered = Some(slot);
-                        let claim = Claim { slot, image };
-                        self.books.queues[queue].ordered.push(claim);
-                    } else {
-                        self.admit_or_refuse(queue, slot, &image);
+                    match Op::from_word(image.op) {
+                        Some(Op::Fence) => self.put_by_fence(queue, slot, &image),
+                        Some(Op::Sync) => {
+                            let syncs = &mut self.books.queues[queue].claimed_syncs;
+                            syncs.push(Claim { slot, image });
+                        }
+                        _ => {
+                            self.admit_or_refuse(queue, slot, &image);
+                            continue;
+                        }
                     }
+                    any_ordered = true;
+                    last_ordered = Some(slot);
                 }
-                let served = &mut self.books.queues[queue];
-                if served.ordered.len() > ordered {
-                    served.host.renew(&mut groups);
+                if any_ordered {
+                    self.books.queues[queue].host.renew(&mut groups);
                 }
             }
             let Some(slot) = last_ordered else { break };
@@ -48,23 +52,59 @@ impl<T: Transport> Engine<T> {
         if claimed == 0 {
             return 0;
         }
-        if !self.books.queues[queue].ordered.is_empty() {
-            self.admit_ordered(queue);
-        }
+        self.admit_ordered(queue);
         self.books.queues[queue].counters.claimed += u64::from(claimed);
         self.books.queues[queue].deliver();
         claimed
     }
 
-    /// Takes in the fences and syncs of a pass, now that everything before them is known.
+    /// Checks a fence, and keeps it until all that came before it is known.
+    #[inline]
+    fn put_by_fence(&mut self, queue: usize, slot: u32, image: &SlotImage) {
+        let served = &mut self.books.queues[queue];
+        match Request::decode(image) {
+            _ if self.draining => served.answer(slot, Err(Errno::ECANCELED)),
+            Ok(fence) => served.claimed_fences.push((slot, fence.deadline)),
+            Err(error) => served.answer(slot, Err(error.errno())),
+        }
+    }
+
+    /// Takes in the syncs and fences of a pass, now that everything before them is known: the fences
+    /// last, which wait for everything else of the pass.
+    #[inline]
     fn admit_ordered(&mut self, queue: usize) {
-        let mut ordered = std::mem::take(&mut self.books.queues[queue].ordered);
-        ordered.sort_unstable_by_key(rank);
-        for Claim { slot, image } in ordered.drain(..) {
-            self.admit_or_refuse(queue, slot, &image);
+        if !self.books.queues[queue].claimed_syncs.is_empty() {
+            self.admit_syncs(queue);
         }
         let served = &mut self.books.queues[queue];
-        served.ordered = ordered;
+        if served.claimed_fences.is_empty() {
+            return;
+        }
+        if served.order.is_clear() {
+            served.answer_fences();
+        } else {
+            self.admit_fences(queue);
+        }
+    }
+
+    #[cold]
+    fn admit_syncs(&mut self, queue: usize) {
+        let mut syncs = std::mem::take(&mut self.books.queues[queue].claimed_syncs);
+        for Claim { slot, image } in syncs.drain(..) {
+            self.admit_or_refuse(queue, slot, &image);
+        }
+        self.books.queues[queue].claimed_syncs = syncs;
+    }
+
+    /// Takes in fences that have to wait.
+    fn admit_fences(&mut self, queue: usize) {
+        let mut fences = std::mem::take(&mut self.books.queues[queue].claimed_fences);
+        for (slot, deadline) in fences.drain(..) {
+            let expires = self.expiry(deadline);
+            self.books.queues[queue].admit(slot, Work::Fence, false, expires);
+        }
+        let served = &mut self.books.queues[queue];
+        served.claimed_fences = fences;
         served.order.close();
         self.books.finish_due_fences(queue as u32);
     }

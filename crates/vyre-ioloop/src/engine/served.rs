@@ -1,6 +1,6 @@
 //! One queue and what the host knows of it.
 
-use vyre_ioq::{Claim, Errno, HostQueue, Op};
+use vyre_ioq::{Claim, Errno, HostQueue};
 
 use crate::counters::QueueCounters;
 use crate::order::Order;
@@ -14,8 +14,10 @@ pub(crate) struct Served {
     pub(crate) records: Box<[Record]>,
     pub(crate) order: Order,
     pub(crate) counters: QueueCounters,
-    /// Claimed requests of the current pass that others have to be admitted before.
-    pub(crate) ordered: Vec<Claim>,
+    /// SYNCs claimed in the current pass, before which others have to be admitted.
+    pub(crate) claimed_syncs: Vec<Claim>,
+    /// Its fences, before which the SYNCs have to be, too: slot and deadline.
+    pub(crate) claimed_fences: Vec<(u32, u32)>,
     /// Outcomes of the current pass that the device has not been told.
     outcomes: Vec<(u32, Result<u32, Errno>)>,
     /// Slots of SYNC requests that wait for writes.
@@ -32,7 +34,8 @@ impl Served {
             records: vec![Record::IDLE; slots as usize].into(),
             order: Order::new(slots),
             counters: QueueCounters::default(),
-            ordered: Vec::with_capacity(slots as usize),
+            claimed_syncs: Vec::with_capacity(slots as usize),
+            claimed_fences: Vec::with_capacity(slots as usize),
             outcomes: Vec::with_capacity(slots as usize),
             syncs: Vec::with_capacity(slots as usize),
             writes: 0,
@@ -159,6 +162,14 @@ impl Served {
         }
     }
 
+    /// Answers the fences of a pass, before which nothing is outstanding.
+    #[inline]
+    pub(crate) fn answer_fences(&mut self) {
+        self.counters.succeeded += self.claimed_fences.len() as u64;
+        let fences = self.claimed_fences.drain(..);
+        self.outcomes.extend(fences.map(|(slot, _)| (slot, Ok(0))));
+    }
+
     /// Writes the outcomes decided on into their slots.
     #[inline]
     pub(crate) fn deliver(&mut self) {
@@ -168,9 +179,4 @@ impl Served {
             self.outcomes.clear();
         }
     }
-}
-
-/// SYNCs, then fences, which wait for everything else of the pass.
-pub(crate) fn rank(claim: &Claim) -> u8 {
-    u8::from(Op::from_word(claim.image.op) == Some(Op::Fence))
 }

@@ -53,7 +53,7 @@ impl WaitError {
 }
 
 impl DeviceQueue {
-    /// Waits for an outcome and recycles the slot: [`wait_for`](Self::wait_for) with a limit of
+    /// Waits for an outcome and gives the slot back: [`wait_for`](Self::wait_for) with a limit of
     /// 30 seconds.
     ///
     /// # Errors
@@ -65,7 +65,7 @@ impl DeviceQueue {
         self.wait_for(ticket, DEFAULT_LIMIT)
     }
 
-    /// Waits for an outcome, at most for `limit`, and recycles the slot. Spins at first, then
+    /// Waits for an outcome, at most for `limit`, and gives the slot back. Spins at first, then
     /// yields, then sleeps for a sixteenth of the time it has waited, at most a millisecond.
     ///
     /// # Errors
