@@ -11,7 +11,7 @@ namespace bench {
 enum : u32 {
     SUB_BUCKETS = 32,   // buckets of a latency for each power of two
     BUCKETS = 1056,     // up to 2^37 ticks; what is longer goes into the last
-    LOOK_EACH = 16,     // operations between two looks at the stop word, which lies across the bus
+    LOOK_EACH = 16,     // operations between two looks at whether to stop
     SECTOR = 512,       // bytes that carry one stamp
     UNITS_OF_SECTOR = SECTOR / 16,
 };
@@ -28,6 +28,7 @@ struct Args {
     struct Lane *lanes;      // in GPU memory, as the next
     u32 *histograms;         // BUCKETS words for each lane
     const u32 *stop;         // mapped memory: any value but 0 ends every lane
+    u32 *stopped;            // in GPU memory: what lane 0 found there, for the others
     u64 blocks;              // of the file
     u64 nanoseconds;         // to go on
     u64 patience;            // nanoseconds to wait for one outcome
@@ -180,6 +181,15 @@ VYRE_IOQ_FN inline void count_reply(const Args &args, const Reply &reply, Lane *
     }
 }
 
+// Whether the lanes are to stop. Lane 0 alone looks across the bus, where the GPU has its loads of one
+// address one after the other.
+VYRE_IOQ_FN inline bool is_stopped(const Args &args, u32 number) {
+    if (number != 0) return detail::load_local(args.stopped) != 0;
+    if (detail::load_shared(args.stop) == 0) return false;
+    detail::set_local(args.stopped, 1);
+    return true;
+}
+
 // The whole warp, with all 32 lanes.
 VYRE_IOQ_FN inline void run_lane(const Args &args, u32 number) {
     const LaneQueue at = args.queues[number % args.queue_count];
@@ -189,7 +199,9 @@ VYRE_IOQ_FN inline void run_lane(const Args &args, u32 number) {
     u32 *histogram = args.histograms + (u64)number * BUCKETS;
     u64 share = args.blocks * number / args.lane_count;
     u64 state = args.random == 0 ? share : args.seed ^ (u64)number << 40;
-    u32 hint = number / args.queue_count;
+    // A slot of its own for the whole run. Without one, the first reply says QUEUE_FULL.
+    Ticket ticket{NO_SLOT};
+    if (leader) ticket = at.queue.reserve(number / args.queue_count);
     Limits limits;
     limits.nanoseconds = args.patience;
     Lane lane = {};
@@ -201,8 +213,8 @@ VYRE_IOQ_FN inline void run_lane(const Args &args, u32 number) {
         u64 offset = args.op == op::FENCE ? 0 : next_block(args, &state) * args.block_size;
         if (args.op == op::WRITE) stamp_block(block, offset, args.block_size);
         u64 before = ticks();
-        Reply reply = at.queue.warp_perform(FULL_WARP, request_of(args, at, offset, place), hint,
-                                            limits);
+        Reply reply = at.queue.warp_perform_kept(FULL_WARP, ticket,
+                                                 request_of(args, at, offset, place), limits);
         u64 after = ticks();
         if (leader) {
             if (reply.end == End::ANSWERED) count_up(&histogram[bucket_of(after - before)]);
@@ -222,10 +234,12 @@ VYRE_IOQ_FN inline void run_lane(const Args &args, u32 number) {
             go = lane.end == (u32)End::ANSWERED;
             if (args.operations != 0 && round + 1 >= args.operations) go = 0;
             if (detail::now() - lane.began >= args.nanoseconds) go = 0;
-            if (round % LOOK_EACH == 0 && detail::load_shared(args.stop) != 0) go = 0;
+            if (round % LOOK_EACH == 0 && is_stopped(args, number)) go = 0;
         }
         go = detail::shuffle(FULL_WARP, go, 0);
     }
+    // What has no outcome keeps its slot.
+    if (leader && lane.end == (u32)End::ANSWERED) at.queue.unreserve(ticket);
     lane.sum = sum_over_warp(lane.sum);
     lane.ended = detail::now();
     lane.ticks = ticks() - first_tick;

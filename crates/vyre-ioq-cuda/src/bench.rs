@@ -62,6 +62,7 @@ struct Args {
     lanes: u64,
     histograms: u64,
     stop: u64,
+    stopped: u64,
     blocks: u64,
     nanoseconds: u64,
     patience: u64,
@@ -247,17 +248,19 @@ impl Bench {
         let queues_there = DeviceMemory::of(context, bytemuck::cast_slice(&queues))?;
         let lanes = DeviceMemory::zeroed(context, count * size_of::<Lane>())?;
         let histograms = DeviceMemory::zeroed(context, count * BUCKETS * size_of::<u32>())?;
+        let stopped = DeviceMemory::zeroed(context, size_of::<u32>())?;
         let args = Args {
             queues: queues_there.address(),
             data: room.data_ptr,
             lanes: lanes.address(),
             histograms: histograms.address(),
             stop: room.stop_ptr,
+            stopped: stopped.address(),
             ..Args::of(work, queues.len() as u32, room.lanes, room.block_size)
         };
         room.set_stop(0);
         let memory = Arc::new(Results { lanes, histograms });
-        let keep = (Arc::clone(&memory), queues_there, Arc::clone(room));
+        let keep = (Arc::clone(&memory), queues_there, stopped, Arc::clone(room));
         let together = if room.lanes > LANES_ALONE {
             LANES_OF_BLOCK
         } else {

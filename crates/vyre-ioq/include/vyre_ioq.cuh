@@ -186,8 +186,20 @@ struct Queue {
         return true;
     }
 
+    // Gives back a slot without an outcome to take: one that was reserved or kept, and in which
+    // nothing was published since.
+    VYRE_IOQ_FN void unreserve(Ticket ticket) const { unlock(ticket.slot); }
+
     // Waits for the outcome and takes it.
     VYRE_IOQ_FN Reply wait(Ticket ticket, const Limits &limits) const {
+        Reply reply = wait_and_keep(ticket, limits);
+        if (reply.end == End::ANSWERED) spend(&reply);
+        return reply;
+    }
+
+    // Waits for the outcome, and keeps the slot: after ANSWERED the ticket is good for another
+    // `publish`. A lane that asks again and again saves the locking, half a microsecond each time.
+    VYRE_IOQ_FN Reply wait_and_keep(Ticket ticket, const Limits &limits) const {
         Reply reply = began(ticket);
         Watch watch(limits);
         while (reply.end == End::PENDING) {
@@ -234,6 +246,13 @@ struct Queue {
     // reached, the wait of all ends. Each lane sees what its own READ moved, and after the return
     // what the others' moved.
     VYRE_IOQ_FN Reply warp_wait(u32 mask, Ticket ticket, const Limits &limits) const {
+        Reply reply = warp_wait_and_keep(mask, ticket, limits);
+        if (reply.end == End::ANSWERED) spend(&reply);
+        return reply;
+    }
+
+    // As `warp_wait`, and each lane keeps its slot, as in `wait_and_keep`.
+    VYRE_IOQ_FN Reply warp_wait_and_keep(u32 mask, Ticket ticket, const Limits &limits) const {
         u32 leader = detail::lowest(mask), lane = detail::lane_id();
         Reply reply = began(ticket);
         Watch watch(limits);
@@ -261,18 +280,24 @@ struct Queue {
     // is the host's to see, and what a READ moved is there for all of them.
     VYRE_IOQ_FN Reply warp_perform(u32 mask, const Request &request, u32 hint,
                                    const Limits &limits) const {
-        u32 leader = detail::lowest(mask);
         Reply reply = {};
         detail::sync(mask);  // what the lanes wrote, before the leader's release
-        if (detail::lane_id() == leader) reply = perform(request, hint, limits);
-        reply.end = (End)detail::shuffle(mask, (u32)reply.end, leader);
-        reply.host_moved = detail::shuffle(mask, reply.host_moved, leader) != 0;
-        reply.ticket.slot = detail::shuffle(mask, reply.ticket.slot, leader);
-        reply.outcome.status = detail::shuffle(mask, reply.outcome.status, leader);
-        reply.outcome.value = detail::shuffle(mask, reply.outcome.value, leader);
-        reply.outcome.tag = detail::shuffle(mask, reply.outcome.tag, leader);
-        detail::sync(mask);  // the leader's acquire, before what the lanes read
-        return reply;
+        if (detail::lane_id() == detail::lowest(mask)) reply = perform(request, hint, limits);
+        return shared_reply(mask, reply);
+    }
+
+    // As `warp_perform`, in a slot that the warp has reserved and goes on to keep: `ticket` is the
+    // lowest lane's. After HOST_GONE or TIMED_OUT the slot still holds the request, and nothing may be
+    // published there before `wait_and_keep` has had its outcome.
+    VYRE_IOQ_FN Reply warp_perform_kept(u32 mask, Ticket ticket, const Request &request,
+                                        const Limits &limits) const {
+        Reply reply = {};
+        detail::sync(mask);  // what the lanes wrote, before the leader's release
+        if (detail::lane_id() == detail::lowest(mask)) {
+            if (!ticket.is_none()) publish(ticket, request);
+            reply = wait_and_keep(ticket, limits);
+        }
+        return shared_reply(mask, reply);
     }
 
     // One READ for all lanes.
@@ -327,9 +352,9 @@ struct Queue {
     // Decides when a wait has lasted long enough.
     struct Watch {
         const Limits &limits;
-        u64 started = 0, moved_at = 0;
+        u64 started = 0, moved_at = 0, looked_at = 0;
         u32 polls = 0, beat = 0;
-        bool moved = false;
+        bool moved = false, knows_beat = false;
 
         VYRE_IOQ_FN Watch(const Limits &limits) : limits(limits) {}
 
@@ -341,20 +366,36 @@ struct Queue {
                 return End::PENDING;
             }
             u64 now = detail::now();
+            if (started == 0) started = looked_at = moved_at = now;
+            bool over = last || now - started >= limits.nanoseconds;
+            if (!over && now - looked_at < header_each()) return End::PENDING;
+            looked_at = now;
+            return look_at_header(queue, now, over);
+        }
+
+      private:
+        VYRE_IOQ_FN End look_at_header(const Queue &queue, u64 now, bool over) {
             u32 beat_now = queue.host_heartbeat();
-            if (started == 0) {
-                started = moved_at = now;
-                beat = beat_now;
-            } else if (beat != beat_now) {
+            if (knows_beat && beat != beat_now) {
                 moved = true;
                 moved_at = now;
-                beat = beat_now;
             }
+            beat = beat_now;
+            knows_beat = true;
             if (queue.host_state() >= state::STOPPED) return End::HOST_GONE;
             if (limits.standstill != 0 && !queue.bare && now - moved_at >= limits.standstill) {
                 return End::HOST_GONE;
             }
-            return last || now - started >= limits.nanoseconds ? End::TIMED_OUT : End::PENDING;
+            return over ? End::TIMED_OUT : End::PENDING;
+        }
+
+        // Often enough to see a beat move within the limits.
+        VYRE_IOQ_FN u64 header_each() const {
+            if (limits.polls != 0) return 0;
+            u64 each = HEADER_EACH;
+            if (limits.nanoseconds / 4 < each) each = limits.nanoseconds / 4;
+            if (limits.standstill != 0 && limits.standstill / 4 < each) each = limits.standstill / 4;
+            return each;
         }
     };
 
@@ -449,14 +490,30 @@ struct Queue {
         detail::store_local_release(&local->marks[group], 1);
     }
 
+    // The leader's reply, for all lanes.
+    VYRE_IOQ_FN static Reply shared_reply(u32 mask, Reply reply) {
+        u32 leader = detail::lowest(mask);
+        reply.end = (End)detail::shuffle(mask, (u32)reply.end, leader);
+        reply.host_moved = detail::shuffle(mask, reply.host_moved, leader) != 0;
+        reply.ticket.slot = detail::shuffle(mask, reply.ticket.slot, leader);
+        reply.outcome.status = detail::shuffle(mask, reply.outcome.status, leader);
+        reply.outcome.value = detail::shuffle(mask, reply.outcome.value, leader);
+        reply.outcome.tag = detail::shuffle(mask, reply.outcome.tag, leader);
+        detail::sync(mask);  // the leader's acquire, before what the lanes read
+        return reply;
+    }
+
     // A reply that is not there yet. Without a ticket, there is nothing to wait for.
     VYRE_IOQ_FN static Reply began(Ticket ticket) {
         return Reply{ticket.is_none() ? End::QUEUE_FULL : End::PENDING, false, ticket, Outcome{}};
     }
 
     VYRE_IOQ_FN void answered(Reply *reply) const {
-        if (!take(reply->ticket, &reply->outcome)) return;
-        reply->end = End::ANSWERED;
+        if (poll(reply->ticket, &reply->outcome)) reply->end = End::ANSWERED;
+    }
+
+    VYRE_IOQ_FN void spend(Reply *reply) const {
+        unlock(reply->ticket.slot);
         reply->ticket.slot = NO_SLOT;
     }
 };

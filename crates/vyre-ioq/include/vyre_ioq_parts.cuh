@@ -180,11 +180,15 @@ struct Reply {
 struct Limits {
     u64 nanoseconds = 30000000000ull;  // by the GPU's timer, looked at every LOOK polls
     u64 standstill = 0;  // nanoseconds that HEARTBEAT may stand still; 0: it is not looked at
-    u32 polls = 0;       // 0: no limit
+    u32 polls = 0;       // 0: no limit. With one, the header is looked at every LOOK polls
     u32 nap = 0;         // nanoseconds to sleep between two polls, after the first LOOK; 0: none
 };
 enum : u32 {
-    LOOK = 64,  // polls between two looks at the clock and the header, which cost three loads
+    LOOK = 64,  // polls between two looks at the clock
+    // Nanoseconds between two looks at the header, where no limit asks for more. A GPU has its loads
+    // of one address of host memory one after the other, about one in a microsecond, whoever makes
+    // them: lanes that all look often wait for each other longer than for their outcomes.
+    HEADER_EACH = 10000000,
 };
 
 // Why memory cannot be a queue: the rules of ABI.md, section 3, by name.

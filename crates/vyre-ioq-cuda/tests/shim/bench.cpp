@@ -75,7 +75,7 @@ int main(int count, char **args) {
     check_view(attached, queue.queue);
     queue.queue = attached;
 
-    u32 stop = 0;
+    u32 stop = 0, stopped = 0;
     std::vector<bench::Lane> lanes(work.lane_count);
     std::vector<u32> histograms((size_t)work.lane_count * bench::BUCKETS);
     if (data.bytes < (u64)work.lane_count * work.block_size) fail("too little memory for blocks");
@@ -84,6 +84,7 @@ int main(int count, char **args) {
     work.lanes = lanes.data();
     work.histograms = histograms.data();
     work.stop = &stop;
+    work.stopped = &stopped;
 
     std::vector<shim::Warp> warps(work.lane_count);
     std::vector<std::thread> threads;
