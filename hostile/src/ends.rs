@@ -18,6 +18,8 @@ pub struct Ends {
     adversary: Adversary,
     tickets: Vec<Ticket>,
     owed: Vec<bool>,
+    /// Those of them of which the host has told.
+    told: Vec<bool>,
     in_use: Vec<bool>,
     first: usize,
     stride: usize,
@@ -64,6 +66,7 @@ impl Ends {
             host,
             tickets: Vec::new(),
             owed: vec![false; slots],
+            told: vec![false; slots],
             in_use,
             first: if geometry.is_bare() {
                 0
@@ -114,7 +117,8 @@ impl Ends {
     /// If it claims anything else, anything twice, or not all of it.
     pub fn sweep(&mut self, range: Range<u32>) {
         let expected = self.published(&range);
-        let owed = &mut self.owed;
+        let before = self.statuses();
+        let (owed, told) = (&mut self.owed, &mut self.told);
         let claimed = self.host.claim_published(range.clone(), |claim| {
             let owed = &mut owed[claim.slot as usize];
             assert!(!*owed, "slot {} was claimed twice", claim.slot);
@@ -125,9 +129,30 @@ impl Ends {
             );
             assert_eq!(claim.image.status, status::PUBLISHED);
             *owed = true;
+            told[claim.slot as usize] = false;
         });
         assert_eq!(claimed, expected, "claims of {range:?}");
+        assert_eq!(self.statuses(), before, "a claim stores nothing");
         self.claims += u64::from(claimed);
+        self.check();
+    }
+
+    /// Has the host tell of its claims.
+    ///
+    /// # Panics
+    /// If it tells of anything else, or twice, or stores over what the device has put there.
+    pub fn announce(&mut self) {
+        let mut expected = self.statuses();
+        let mut stored = 0;
+        for (slot, found) in expected.iter_mut().enumerate() {
+            let told = !self.owed[slot] || std::mem::replace(&mut self.told[slot], true);
+            if !told && *found == status::PUBLISHED {
+                *found = status::CLAIMED;
+                stored += 1;
+            }
+        }
+        assert_eq!(self.host.announce_claims(), stored);
+        assert_eq!(self.statuses(), expected, "what was told");
         self.check();
     }
 
@@ -179,6 +204,12 @@ impl Ends {
         self.complete_owed(Errno::ECANCELED);
         assert_eq!(self.claims, self.outcomes, "claims and outcomes");
         assert!(self.memory.is_intact(), "a store outside the queue");
+    }
+
+    fn statuses(&self) -> Vec<u32> {
+        (0..self.slots())
+            .map(|slot| self.load(slot, word::STATUS))
+            .collect()
     }
 
     fn load(&self, slot: u32, word: usize) -> u32 {

@@ -161,7 +161,7 @@ impl World {
     /// # Panics
     /// If the engine did anything to either queue that it must not do, or its books are wrong.
     pub fn step(&mut self) {
-        self.watched(true, |engine| {
+        self.watched(|engine| {
             let _ = engine.step();
         });
     }
@@ -180,7 +180,7 @@ impl World {
             self.take();
         }
         assert!(self.honest.is_done(), "an honest request has no outcome");
-        self.watched(true, |engine| {
+        self.watched(|engine| {
             engine.stop(Duration::ZERO).expect("nothing hangs");
         });
         assert_eq!(self.watches.iter().map(Watch::owes).sum::<u64>(), 0);
@@ -199,11 +199,11 @@ impl World {
         self.honest.outcomes()
     }
 
-    fn watched(&mut self, swept: bool, act: impl FnOnce(&mut Engine<SimTransport>)) {
+    fn watched(&mut self, act: impl FnOnce(&mut Engine<SimTransport>)) {
         self.watches.iter_mut().for_each(Watch::before);
         act(&mut self.engine);
         for (queue, watch) in self.watches.iter_mut().enumerate() {
-            watch.after(swept);
+            watch.after();
             let counters = self.engine.queue_counters(queue).expect("a queue");
             assert_eq!(counters.claimed, watch.claimed, "claims of queue {queue}");
             let completed = counters.succeeded + counters.failed;

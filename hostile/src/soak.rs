@@ -189,6 +189,10 @@ fn consume(host: &mut HostQueue, running: &AtomicU32, producers: u32) -> Vec<See
             seen[request.source as usize].note(request.file_offset);
             claimed.push((claim.slot, request.destination));
         });
+        // Some are told of before they have their outcome.
+        if many == 1 {
+            host.announce_claims();
+        }
         // Some are kept for the next pass, and the order is not that of the claims.
         while claimed.len() > if many == 0 { 0 } else { 3 } {
             let (slot, sum) = claimed.swap_remove(claimed.len() / 2);

@@ -164,7 +164,8 @@ pub fn ends(bytes: &[u8]) {
         if bytes.is_empty() {
             break;
         }
-        match bytes.byte() % 10 {
+        let action = bytes.byte();
+        match action % 10 {
             0 => {
                 let tag = bytes.half();
                 ends.submit(Request::sync(FileHandle::from_raw(tag)).tag(tag));
@@ -178,6 +179,7 @@ pub fn ends(bytes: &[u8]) {
             }
             5 => ends.complete(bytes.byte().into(), Ok(1)),
             6 => ends.complete(bytes.byte().into(), Err(Errno::EIO)),
+            7 if action >= 128 => ends.announce(),
             7 => ends.complete_owed(Errno::ECANCELED),
             8 => ends.store(bytes.half(), bytes.word()),
             _ => {

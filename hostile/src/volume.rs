@@ -64,7 +64,7 @@ fn against_the_host(random: &mut Random, words: u64, report: &mut Report) {
         for _ in 0..1 + random.below(16) {
             ends.adversary().step();
         }
-        match random.below(8) {
+        match random.below(9) {
             0 => ends.submit(Request::sync(handle).tag(random.bits() as u32)),
             1 => ends.take(random.below(64)),
             2 => ends.complete_owed(Errno::EIO),
@@ -73,6 +73,7 @@ fn against_the_host(random: &mut Random, words: u64, report: &mut Report) {
                 ends.sweep(start..start + len);
             }
             4 => ends.sweep(0..u32::MAX),
+            5 => ends.announce(),
             _ => {
                 for _ in 0..8 {
                     // One of them is outside.

@@ -48,7 +48,7 @@ fn word(dump: &[u8], number: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.try_into().ok()?))
 }
 
-/// A line for each slot that is not free.
+/// A line for each slot that is not EMPTY. An outcome stays in its slot when it was taken.
 fn slots(memory: &[u8], stride: usize) -> String {
     let mut text = String::new();
     for (number, bytes) in memory.chunks_exact(stride).enumerate() {

@@ -152,7 +152,7 @@ impl World {
         let progress = self.engine.step();
         assert_eq!(progress.claimed, 1);
         if outcome == 0x10 {
-            self.check("CLAIMED", with(0x02, asked));
+            self.check("PUBLISHED, and claimed", with(0x01, asked));
         }
         eventually("the outcome", || {
             let _ = self.engine.step();
@@ -160,6 +160,8 @@ impl World {
         });
         let answered = with(outcome, count.to_le_bytes());
         self.check("answered", answered);
+        let _ = self.engine.step();
+        self.check("answered, and looked at", answered);
         self.slots.store(SLOT, 6, status::EMPTY);
         let _ = self.engine.step();
         self.check("EMPTY again", with(0x00, count.to_le_bytes()));

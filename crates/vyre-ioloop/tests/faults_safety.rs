@@ -333,18 +333,17 @@ fn only_published_is_a_request_and_only_the_device_publishes() {
     for op in [op::READ, op::FENCE, 99] {
         let mut words = read;
         words[word::OP] = op;
+        let claimed = |engine: &Engine<_>| engine.queue_counters(0).unwrap().claimed;
+        let before = claimed(&engine);
         slots.publish_words(2, &words);
         while slots.outcome(2).is_none() {
             let _ = engine.step();
-            assert_ne!(
-                slots.load(2, word::STATUS),
-                status::PUBLISHED,
-                "seen by now"
-            );
+            assert_eq!(claimed(&engine), before + 1, "seen by now, and once");
         }
         for _ in 0..3 {
             let _ = engine.step();
             assert!(slots.outcome(2).is_some(), "an outcome stays");
+            assert_eq!(claimed(&engine), before + 1);
         }
     }
 }

@@ -166,7 +166,8 @@ struct Queue {
         return ticket;
     }
 
-    // Looks for the outcome, and changes nothing. Once it answers true, what a READ moved is there
+    // Looks for the outcome, and changes nothing. For whoever published, or has learnt of it since by
+    // a synchronisation: the slot may still hold the outcome of the request before. Once it answers true, what a READ moved is there
     // too: for this thread, and for those that it then synchronises with.
     VYRE_IOQ_FN bool poll(Ticket ticket, Outcome *outcome) const {
         Unit unit = load_unit(slot(ticket.slot) + word::FILE_OFFSET_HIGH);
@@ -178,10 +179,12 @@ struct Queue {
         return true;
     }
 
-    // As `poll`, and gives the slot back once there is an outcome: the ticket is spent.
+    // As `poll`, and gives the slot back once there is an outcome: the ticket is spent, and must not
+    // be used again.
     VYRE_IOQ_FN bool take(Ticket ticket, Outcome *outcome) const {
         if (!poll(ticket, outcome)) return false;
-        // No store to the slot: the next publication replaces the outcome.
+        // No store to the slot, which would take its line away from the host: the next publication
+        // replaces the outcome.
         unlock(ticket.slot);
         return true;
     }

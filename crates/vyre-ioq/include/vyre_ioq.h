@@ -412,7 +412,9 @@ static inline int vyre_ioq_ring(struct vyre_ioq_queue *queue, void (*wake)(void 
 
 /* ---- Poll and take ------------------------------------------------------------------------------ */
 
-/* Looks at a request that the caller published. VYRE_IOQ_DONE, and its outcome; or VYRE_IOQ_PENDING. */
+/* Looks at a request that the caller published, or whose publication it has learnt of since: a slot
+ * may still hold the outcome of the request before. VYRE_IOQ_DONE, and its outcome; or
+ * VYRE_IOQ_PENDING. */
 static inline enum vyre_ioq_result vyre_ioq_poll(const struct vyre_ioq_queue *queue, uint32_t slot,
                                                  struct vyre_ioq_outcome *outcome)
 {
@@ -429,7 +431,9 @@ static inline enum vyre_ioq_result vyre_ioq_poll(const struct vyre_ioq_queue *qu
     return VYRE_IOQ_DONE;
 }
 
-/* As vyre_ioq_poll; if there is an outcome, gives the slot back as well. */
+/* As vyre_ioq_poll; if there is an outcome, gives the slot back as well. So an outcome must be taken
+ * once: the slot is another's then. Nothing is stored in the slot: the next publication replaces the
+ * outcome, and each store would take the slot's cache line away from the host. */
 static inline enum vyre_ioq_result vyre_ioq_take(struct vyre_ioq_queue *queue, uint32_t slot,
                                                  struct vyre_ioq_outcome *outcome)
 {

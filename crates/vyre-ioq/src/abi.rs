@@ -128,9 +128,9 @@ pub mod status {
     pub const PUBLISHED: u32 = 1;
     /// Being served; the host's to complete.
     pub const CLAIMED: u32 = 2;
-    /// Served: word 5 holds the bytes moved. The device's to recycle.
+    /// Served: word 5 holds the bytes moved. The device's to publish over, or to recycle.
     pub const OK: u32 = 0x10;
-    /// Failed: word 5 holds the errno. The device's to recycle.
+    /// Failed: word 5 holds the errno. The device's to publish over, or to recycle.
     pub const ERROR: u32 = 0x11;
 }
 

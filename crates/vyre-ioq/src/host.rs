@@ -1,6 +1,8 @@
 //! The host's end: claims what is published, completes what it claimed.
 
+mod doorbell;
 mod groups;
+mod look;
 
 use core::ops::Range;
 
@@ -15,19 +17,7 @@ use crate::request::Op;
 use crate::state::{self, Observation, PeerFault};
 use crate::sync::Ordering;
 
-mod doorbell;
-
 pub use groups::{Claimed, Groups};
-
-/// Slots whose statuses are looked at together before any is judged.
-const CHUNK: usize = if cfg!(loom) { 2 } else { 8 };
-
-/// What a look at a group of slots found: a bit for each.
-#[derive(Clone, Copy, Default)]
-struct Found {
-    requests: u64,
-    faults: u64,
-}
 
 /// A claimed request: the slot, which the host now owes an outcome, and its words as they were at
 /// the claim.
@@ -276,87 +266,6 @@ impl HostQueue {
         }
     }
 
-    /// Looks at the statuses of up to a group of slots, leaving out those that are owed an
-    /// outcome. No load waits for another, and no branch for a load, so that their cache misses
-    /// overlap.
-    #[inline]
-    fn look(&self, slots: Range<u32>) -> Found {
-        let free = !self.owed.bits(slots.clone());
-        let mut found = Found::default();
-        let mut first = slots.start;
-        while first < slots.end {
-            let whole = slots.end - first >= CHUNK as u32;
-            let (shift, count) = (first - slots.start, if whole { CHUNK as u32 } else { 1 });
-            if free >> shift & ((1 << count) - 1) != 0 {
-                let chunk = match (whole, self.geometry.is_bare()) {
-                    (true, false) => self.look_at::<CHUNK, { CHUNK * 16 }>(first),
-                    (true, true) => self.look_at::<CHUNK, { CHUNK * 8 }>(first),
-                    (false, false) => self.look_at::<1, 16>(first),
-                    (false, true) => self.look_at::<1, 8>(first),
-                };
-                found.requests |= chunk.requests << shift;
-                found.faults |= chunk.faults << shift;
-            }
-            first += count;
-        }
-        found.requests &= free;
-        found.faults &= free;
-        found
-    }
-
-    /// Looks at `SLOTS` slots, which take `WORDS` words. Acquire: what is found to be a request is read
-    /// after this.
-    #[inline]
-    fn look_at<const SLOTS: usize, const WORDS: usize>(&self, first: u32) -> Found {
-        let words = self.region.words::<WORDS>(self.geometry.slot_word(first));
-        let load = |slot| words.load(slot * (WORDS / SLOTS) + word::STATUS, Ordering::Acquire);
-        // A byte for each status, of the first slot lowest; and all of them in one.
-        let (mut bytes, mut together) = (0_u64, 0);
-        for slot in (0..SLOTS).rev() {
-            let status = load(slot);
-            together |= status;
-            bytes = bytes << 8 | u64::from(status);
-        }
-        if bytes == 0 {
-            return Found::default();
-        }
-        if !state::is_in_order(together) {
-            return self.look_closely(first, SLOTS as u32);
-        }
-        Found {
-            requests: state::published_in(bytes),
-            faults: 0,
-        }
-    }
-
-    /// Looks at a few slots of which one is out of order, or claimed and told so.
-    #[cold]
-    fn look_closely(&self, first: u32, count: u32) -> Found {
-        let mut found = Found::default();
-        for slot in 0..count {
-            let status = self.status(first + slot, Ordering::Acquire);
-            found.requests |= u64::from(status == PUBLISHED) << slot;
-            found.faults |= u64::from(!state::is_in_order(status)) << slot;
-        }
-        found
-    }
-
-    #[cold]
-    fn count_faults(&mut self, first: u32, faults: u64) {
-        for slot in (Claimed {
-            first,
-            slots: faults,
-        }) {
-            // Loaded again: a device that changed it meanwhile has not earned a better count.
-            let found = self.status(slot, Ordering::Relaxed);
-            if let Observation::Fault(fault) = state::observe(false, found)
-                && self.faulty.insert(slot)
-            {
-                self.faults.count(fault);
-            }
-        }
-    }
-
     /// Answers a claimed slot: with the bytes moved, or with an errno.
     ///
     /// Stores the status with release, after the count; it pairs with the acquire of
@@ -485,7 +394,8 @@ impl HostQueue {
         bytemuck::cast(words)
     }
 
-    /// Takes slots into the ledger.
+    /// Takes slots into the ledger. Nothing is stored in them: the ledger is what says that they are
+    /// claimed, and a store would take their lines away from the device.
     #[inline]
     fn take_in(&mut self, first: u32, slots: u64) {
         self.owed.insert_bits(first, slots);
@@ -495,15 +405,15 @@ impl HostQueue {
     }
 
     /// Stores CLAIMED in every slot that is owed an outcome and still says PUBLISHED; how many. It
-    /// informs whoever looks, and nobody waits for it, so it need not be called. Relaxed: it orders
-    /// nothing.
+    /// informs whoever looks, and a new host of a bare queue: it leaves such a request alone. No
+    /// device waits for it, so it need not be called. Each store takes a cache line away from the
+    /// device: leave it to requests that take long. Relaxed: it orders nothing.
     pub fn announce_claims(&mut self) -> u32 {
         let mut announced = 0;
         for group in 0..self.geometry.slots().div_ceil(GROUP) {
             let first = group * GROUP;
             let slots = self.owed.group_bits(group) & !self.told.group_bits(group);
             self.told.insert_bits(first, slots);
-            announced += slots.count_ones();
             for slot in (Claimed { first, slots }) {
                 // What the device has stored over a request is for the completion to find.
                 if self.status(slot, Ordering::Relaxed) == PUBLISHED {
@@ -512,6 +422,7 @@ impl HostQueue {
                         status::CLAIMED,
                         Ordering::Relaxed,
                     );
+                    announced += 1;
                 }
             }
         }

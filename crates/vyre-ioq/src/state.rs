@@ -27,7 +27,7 @@ use crate::abi::status;
 /// One end of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// Publishes requests and recycles slots: a GPU, another process, host threads.
+    /// Publishes requests and takes their outcomes: a GPU, another process, host threads.
     Device,
     /// Claims requests and completes them.
     Host,
@@ -39,9 +39,9 @@ pub enum Side {
 pub enum State {
     /// Free.
     Empty = status::EMPTY,
-    /// Holds a request.
+    /// Holds a request, which the host may be serving.
     Published = status::PUBLISHED,
-    /// Is being served.
+    /// Is being served, and says so.
     Claimed = status::CLAIMED,
     /// Served; the count word holds the bytes moved.
     Ok = status::OK,
@@ -98,13 +98,13 @@ impl State {
 pub enum Step {
     /// EMPTY, OK or ERROR to PUBLISHED, by the device.
     Publish,
-    /// PUBLISHED to CLAIMED, by the host.
+    /// PUBLISHED to CLAIMED, by the host, which may leave it out.
     Claim,
     /// PUBLISHED or CLAIMED to OK, by the host.
     CompleteOk,
     /// PUBLISHED or CLAIMED to ERROR, by the host.
     CompleteError,
-    /// OK or ERROR to EMPTY, by the device.
+    /// OK or ERROR to EMPTY, by the device, which may leave it out.
     Recycle,
 }
 

@@ -134,18 +134,23 @@ fn each_state(host: &mut HostQueue, device: &DeviceQueue, check: impl Fn(&str, [
     let ticket = device.submit(read()).expect("a free slot");
     check("PUBLISHED", read_with(0x01, count));
     host.claim_published(0..1, drop);
+    check("PUBLISHED, and claimed", read_with(0x01, count));
+    assert_eq!(host.announce_claims(), 1);
     check("CLAIMED", read_with(0x02, count));
     host.complete(0, Ok(0x7473_7271)).expect("owed");
     check("OK", read_with(0x10, [0x71, 0x72, 0x73, 0x74]));
     let _ = device.take(ticket).expect("an outcome");
-    check("EMPTY again", read_with(0x00, [0x71, 0x72, 0x73, 0x74]));
+    check("OK, and taken", read_with(0x10, [0x71, 0x72, 0x73, 0x74]));
 
     let ticket = device.submit(read()).expect("a free slot");
+    check("PUBLISHED over OK", read_with(0x01, count));
     host.claim_published(0..1, drop);
     host.complete(0, Err(Errno::ECANCELED)).expect("owed");
     check("ERROR", read_with(0x11, [125, 0, 0, 0]));
     let _ = device.take(ticket).expect("an outcome");
-    check("EMPTY at last", read_with(0x00, [125, 0, 0, 0]));
+    check("ERROR, and taken", read_with(0x11, [125, 0, 0, 0]));
+    let _ticket = device.submit(read()).expect("a free slot");
+    check("PUBLISHED over ERROR", read_with(0x01, count));
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::fs;
 
+use vyre_ioq::state::{Observation, PeerFault, Side, State, Step, observe, step};
 use vyre_ioq::{Errno, Features, Flags, LoopState, abi};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -219,11 +220,88 @@ fn the_numbers_of_operations_states_and_sizes_are_those_of_the_text() {
 fn each_state_is_left_by_the_side_in_the_text() {
     let Some(text) = text() else { return };
     for row in &table(&text, "Status words")[2..] {
-        let state = vyre_ioq::state::State::from_word(parse(&row[0]) as u32).expect("a state");
+        let state = State::from_word(parse(&row[0]) as u32).expect("a state");
         assert_eq!(
             row[2],
             format!("{:?}", state.mover()).to_lowercase(),
             "{row:?}"
+        );
+    }
+}
+
+/// The states that a cell names: `OK or ERROR`, say.
+fn named_states(cell: &str) -> Vec<u32> {
+    cell.split([' ', ','])
+        .filter(|word| !["", "or"].contains(word))
+        .map(|name| {
+            let named = |state: &State| format!("{state:?}").to_uppercase() == name;
+            let state = State::ALL.into_iter().find(named);
+            state.unwrap_or_else(|| panic!("{name} in {cell}")).word()
+        })
+        .collect()
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "reads files")]
+fn the_steps_are_those_of_the_text() {
+    let Some(text) = text() else { return };
+    let mut told = Vec::new();
+    for row in &table(&text, "Steps")[2..] {
+        for (from, to) in named_states(&row[1])
+            .into_iter()
+            .flat_map(|from| named_states(&row[2]).into_iter().map(move |to| (from, to)))
+        {
+            told.push((row[3].clone(), from, to, row[0].clone()));
+        }
+    }
+    let mut legal = Vec::new();
+    let words = State::ALL.map(State::word);
+    for side in [Side::Device, Side::Host] {
+        for (from, to) in words.iter().flat_map(|&from| words.map(|to| (from, to))) {
+            if let Ok(step) = step(side, from, to) {
+                let name = match step {
+                    Step::Publish => "publish",
+                    Step::Claim => "claim",
+                    Step::CompleteOk | Step::CompleteError => "complete",
+                    Step::Recycle => "recycle",
+                };
+                let side = format!("{side:?}").to_lowercase();
+                legal.push((side, from, to, name.to_owned()));
+            }
+        }
+    }
+    told.sort();
+    legal.sort();
+    assert_eq!(told, legal);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "reads files")]
+fn the_verdicts_are_those_of_the_text() {
+    let Some(text) = text() else { return };
+    let rows = table(&text, "Verdicts");
+    let words = State::ALL.map(State::word).into_iter().chain([3, 0x100]);
+    for (owed, word) in words.flat_map(|word| [(false, word), (true, word)]) {
+        let mine = |row: &&Vec<String>| row[0] == if owed { "yes" } else { "no" };
+        let names = |row: &&Vec<String>| {
+            row[1] != "any other word" && named_states(&row[1]).contains(&word)
+        };
+        let row = rows[2..].iter().filter(mine).find(names);
+        let other = |row: &&Vec<String>| row[1] == "any other word";
+        let row = row.or_else(|| rows[2..].iter().filter(mine).find(other));
+        let verdict = match observe(owed, word) {
+            Observation::Idle => "nothing to do",
+            Observation::Request => "a request",
+            Observation::Owed => "as it should be",
+            Observation::Fault(PeerFault::ForgedClaim) => "fault: forged claim",
+            Observation::Fault(PeerFault::UnknownStatus(_)) => "fault: unknown status",
+            Observation::Fault(PeerFault::Overwritten(_)) => "fault: overwritten",
+        };
+        let told = &row.expect("a row for every word")[2];
+        assert_eq!(
+            told.split(';').next(),
+            Some(verdict),
+            "owed {owed}, {word:#x}"
         );
     }
 }

@@ -16,9 +16,13 @@ use model::{Action, CLAIMED, EMPTY, ERROR, OK, PUBLISHED, Pick, World};
 const NAMED: [u32; 5] = [EMPTY, PUBLISHED, CLAIMED, OK, ERROR];
 
 /// Every legal change, by side and status word. Written from the protocol, not from the source.
-const LEGAL: [(Side, u32, u32, Step); 6] = [
+const LEGAL: [(Side, u32, u32, Step); 10] = [
     (Side::Device, EMPTY, PUBLISHED, Step::Publish),
+    (Side::Device, OK, PUBLISHED, Step::Publish),
+    (Side::Device, ERROR, PUBLISHED, Step::Publish),
     (Side::Host, PUBLISHED, CLAIMED, Step::Claim),
+    (Side::Host, PUBLISHED, OK, Step::CompleteOk),
+    (Side::Host, PUBLISHED, ERROR, Step::CompleteError),
     (Side::Host, CLAIMED, OK, Step::CompleteOk),
     (Side::Host, CLAIMED, ERROR, Step::CompleteError),
     (Side::Device, OK, EMPTY, Step::Recycle),
@@ -62,7 +66,7 @@ fn check_step(side: Side, from: u32, to: u32) {
 
 fn check_observe(owed: bool, word: u32) {
     let expected = match word {
-        CLAIMED if owed => Observation::Owed,
+        PUBLISHED | CLAIMED if owed => Observation::Owed,
         _ if owed => Observation::Fault(PeerFault::Overwritten(word)),
         PUBLISHED => Observation::Request,
         CLAIMED => Observation::Fault(PeerFault::ForgedClaim),
@@ -154,6 +158,7 @@ fn action() -> impl Strategy<Value = Action> {
             .prop_map(|(slot, word, value)| Action::Store(slot, word, value)),
         1 => (0..16usize, any::<u32>()).prop_map(|(word, value)| Action::StoreHeader(word, value)),
         6 => range().prop_map(Action::Claim),
+        2 => Just(Action::Announce),
         5 => (any::<Pick>(), result()).prop_map(|(pick, result)| Action::Complete(pick, result)),
         2 => (any_slot(), result()).prop_map(|(slot, result)| Action::CompleteAny(slot, result)),
         1 => ([any_slot(), any_slot()], result())
@@ -330,6 +335,7 @@ fn every_action() -> Vec<(&'static str, Action)> {
         ("claim one", Action::Claim(0..1)),
         ("claim all", Action::Claim(0..2)),
         ("claim past the end", Action::Claim(2..9)),
+        ("tell of the claims", Action::Announce),
         ("complete, OK", Action::CompleteAny(0, ok)),
         ("complete, ERROR", Action::CompleteAny(0, error)),
         ("complete past the end", Action::CompleteAny(2, ok)),

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::{Memory, SetOnDrop, WORD};
-use vyre_ioq::abi::{status, word};
+use vyre_ioq::abi::word;
 use vyre_ioq::{
     BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Queue, QueueFull,
     QueueLayout, Request, Reservation, Ticket, WaitError,
@@ -388,20 +388,22 @@ fn leftovers_of_a_dead_device_end_are_reused_once_they_are_served() {
         let held = [(); 4].map(|()| device.reserve().expect("free"));
         assert_eq!(held.each_ref().map(Reservation::slot), [2, 3, 4, 5]);
         assert_eq!(device.reserve().err(), Some(QueueFull { slots: 6 }));
-        for slot in 2..6 {
-            assert_eq!(
-                memory.load(first + slot * stride + word::STATUS),
-                status::EMPTY,
-                "an outcome of the dead is thrown away"
-            );
-        }
         assert_eq!(claim(&mut host), [0], "what the dead published is served");
         assert!(device.reserve().is_err());
+        for (slot, reservation) in (2..6).zip(held) {
+            let ticket = device.publish(reservation, &read(slot));
+            assert_eq!(device.poll(&ticket), None, "an outcome of the dead");
+            assert_eq!(claim(&mut host), [slot]);
+            host.complete(slot, Ok(slot)).expect("owed");
+            let outcome = device.poll(&ticket).expect("served");
+            assert_eq!((outcome.tag, outcome.bytes()), (slot, Ok(slot)));
+        }
         host.complete_owed(Errno::EIO);
         assert_eq!(device.submit(read(9)).expect("served").slot(), 0);
         assert_eq!(device.reserve().expect("served").slot(), 1);
         assert_eq!(claim(&mut host), [0]);
-        assert_eq!(host.faults().total(), 0);
+        let faults = host.faults();
+        assert_eq!((faults.unknown_status, faults.total()), (1, 1), "slot 5");
     }
 }
 

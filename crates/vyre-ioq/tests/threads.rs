@@ -100,6 +100,10 @@ fn consume(host: &mut HostQueue, running: &AtomicUsize, total: u32, bare: bool) 
             claimed.push_back((claim.slot, request.tag));
         });
         // Some are kept for the next pass, and the order is not that of the claims.
+        // Some requests are told of, and some are not.
+        if many == 1 {
+            host.announce_claims();
+        }
         while claimed.len() > if many == 0 { 0 } else { 3 } {
             let (slot, id) = claimed.swap_remove_back(claimed.len() / 2).expect("some");
             host.complete(slot, answer(id)).expect("owed once");

@@ -53,6 +53,8 @@ pub(crate) struct World {
     published: Vec<Published>,
     /// Slots of the published, by id.
     places: HashMap<u32, u32>,
+    /// What the outcome that was taken last has left in a slot: status and count.
+    left: HashMap<u32, [u32; 2]>,
     next: u32,
     draining: bool,
     may_fail: bool,
@@ -101,6 +103,7 @@ impl World {
             hostile_buffer,
             published: Vec::new(),
             places: HashMap::new(),
+            left: HashMap::new(),
             next: 0,
             draining: false,
             may_fail: faults.errno > 0.0,
@@ -249,11 +252,17 @@ impl World {
             let used = self.published.iter().find(|other| other.slot == slot);
             let status = self.slots.load(slot, word::STATUS);
             match used {
-                None => assert_eq!(status, status::EMPTY, "an outcome that nobody asked for"),
+                None => {
+                    let left = self.left.get(&slot).copied();
+                    let found = [status, self.slots.load(slot, word::COUNT)];
+                    let untouched = left.unwrap_or([status::EMPTY, 0]);
+                    assert_eq!(found, untouched, "an outcome that nobody asked for");
+                }
                 Some(used) => {
                     let gone = |revocation| self.engine.is_revoked(revocation);
                     let revoked = used.file.and_then(|which| self.revoked[which]);
-                    let at_work = status == status::CLAIMED;
+                    // A pass claims all that is published, and tells of it later.
+                    let at_work = [status::PUBLISHED, status::CLAIMED].contains(&status);
                     assert!(
                         !(at_work && revoked.is_some_and(gone)),
                         "revoked and in flight"
@@ -283,6 +292,11 @@ impl World {
             match self.device.take(ticket) {
                 Ok(outcome) => {
                     self.places.remove(&waiting.id);
+                    let left = match outcome.result {
+                        Ok(count) => [status::OK, count],
+                        Err(errno) => [status::ERROR, errno.raw()],
+                    };
+                    self.left.insert(waiting.slot, left);
                     assert_eq!(outcome.tag, waiting.id);
                     self.check(&waiting, outcome.result);
                 }

@@ -1,6 +1,8 @@
 //! Proofs about every status word. `cargo kani` runs them, nothing else does.
 
-use super::{Observation, PeerFault, Side, State, Step, StepFault, observe, step};
+use super::{
+    Observation, PeerFault, Side, State, Step, StepFault, is_in_order, observe, published_in, step,
+};
 
 const EMPTY: u32 = 0;
 const PUBLISHED: u32 = 1;
@@ -19,10 +21,10 @@ fn any_side() -> Side {
 /// The steps of the ABI's table.
 fn step_of(side: Side, from: u32, to: u32) -> Option<Step> {
     match (side, from, to) {
-        (Side::Device, EMPTY, PUBLISHED) => Some(Step::Publish),
+        (Side::Device, EMPTY | OK | ERROR, PUBLISHED) => Some(Step::Publish),
         (Side::Host, PUBLISHED, CLAIMED) => Some(Step::Claim),
-        (Side::Host, CLAIMED, OK) => Some(Step::CompleteOk),
-        (Side::Host, CLAIMED, ERROR) => Some(Step::CompleteError),
+        (Side::Host, PUBLISHED | CLAIMED, OK) => Some(Step::CompleteOk),
+        (Side::Host, PUBLISHED | CLAIMED, ERROR) => Some(Step::CompleteError),
         (Side::Device, OK | ERROR, EMPTY) => Some(Step::Recycle),
         _ => None,
     }
@@ -78,7 +80,7 @@ fn a_state_has_one_word() {
 fn what_is_observed_is_what_the_table_says() {
     let (owed, word): (bool, u32) = (kani::any(), kani::any());
     let expected = match (owed, word) {
-        (true, CLAIMED) => Observation::Owed,
+        (true, PUBLISHED | CLAIMED) => Observation::Owed,
         (true, _) => Observation::Fault(PeerFault::Overwritten(word)),
         (false, PUBLISHED) => Observation::Request,
         (false, CLAIMED) => Observation::Fault(PeerFault::ForgedClaim),
@@ -94,4 +96,41 @@ fn a_request_is_what_the_host_may_claim() {
     let word = kani::any();
     let request = observe(false, word) == Observation::Request;
     assert!(request == (step(Side::Host, word, CLAIMED) == Ok(Step::Claim)));
+}
+
+/// And it may complete a slot exactly where it finds it as it should be.
+#[kani::proof]
+fn what_is_owed_is_what_the_host_may_complete() {
+    let word = kani::any();
+    let owed = observe(true, word) == Observation::Owed;
+    assert!(owed == (step(Side::Host, word, OK) == Ok(Step::CompleteOk)));
+    assert!(owed == (step(Side::Host, word, ERROR) == Ok(Step::CompleteError)));
+}
+
+#[kani::proof]
+fn what_is_in_order_has_no_fault() {
+    let word = kani::any();
+    let fault = matches!(observe(false, word), Observation::Fault(_));
+    assert!(is_in_order(word) == !fault);
+}
+
+/// Eight statuses at once are judged as each alone, if all of them are in order. That is asked of all
+/// of them in one word.
+#[kani::proof]
+fn eight_statuses_at_once_are_judged_as_each_alone() {
+    let statuses: [u32; 8] = kani::any();
+    let (mut bytes, mut together, mut alone) = (0_u64, 0, 0_u64);
+    let mut each_in_order = true;
+    for slot in 0..8 {
+        let status = statuses[slot];
+        bytes |= u64::from(status) << (8 * slot);
+        together |= status;
+        alone |= u64::from(status == PUBLISHED) << slot;
+        each_in_order &= is_in_order(status);
+    }
+    assert!(is_in_order(together) == each_in_order);
+    if each_in_order {
+        kani::cover!(alone == 0xff, "all of them are requests");
+        assert!(published_in(bytes) == alone);
+    }
 }

@@ -321,7 +321,8 @@ impl Adversary {
         let Some(slot) = self.slot_where(free) else {
             return;
         };
-        if self.load(slot, word::STATUS) != status::EMPTY {
+        // A device may recycle a slot first, or publish over the outcome.
+        if self.load(slot, word::STATUS) != status::EMPTY && self.random.one_in(2) {
             self.store(slot, word::STATUS, status::EMPTY);
         }
         self.publish(slot, &words);
@@ -350,7 +351,9 @@ impl Adversary {
     }
 
     fn overwrite(&mut self) {
-        let Some(slot) = self.slot_where(|found| found == status::CLAIMED) else {
+        // A slot that is served may say either.
+        let served = |found| matches!(found, status::PUBLISHED | status::CLAIMED);
+        let Some(slot) = self.slot_where(served) else {
             return;
         };
         if self.random.one_in(4) {

@@ -51,6 +51,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ),
     ("outcomes", laps::outcomes),
     (
+        "takes_and_reservations_store_nothing",
+        laps::takes_and_reservations_store_nothing,
+    ),
+    (
         "nothing_is_taken_before_its_time",
         laps::nothing_is_taken_before_its_time,
     ),

@@ -38,7 +38,9 @@ static void *host(void *context)
             if (__atomic_load_n(status, __ATOMIC_ACQUIRE) != VYRE_IOQ_STATUS_PUBLISHED) {
                 continue;
             }
-            __atomic_store_n(status, VYRE_IOQ_STATUS_CLAIMED, __ATOMIC_RELAXED);
+            if (slot % 2 == 0) { /* A host may tell of a claim, or not. */
+                __atomic_store_n(status, VYRE_IOQ_STATUS_CLAIMED, __ATOMIC_RELAXED);
+            }
             bytes[slot] = bytes[slot] * 3 + 1;
             done++;
             if (done == THREADS * EACH) {

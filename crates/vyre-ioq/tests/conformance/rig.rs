@@ -25,6 +25,8 @@ pub(crate) struct Rig {
     first: usize,
     /// Words from one slot to the next.
     stride: usize,
+    /// Whether the next request that is served is told of before it has its outcome.
+    tells: bool,
 }
 
 impl Rig {
@@ -39,6 +41,7 @@ impl Rig {
             host,
             first: HEADER_BYTES / WORD,
             stride: SLOT_BYTES / WORD,
+            tells: true,
         };
         rig.attach(driver);
         rig
@@ -55,6 +58,7 @@ impl Rig {
             host,
             first: offset / WORD,
             stride: BARE_SLOT_BYTES / WORD,
+            tells: true,
         };
         rig.attach(driver);
         rig
@@ -108,14 +112,20 @@ impl Rig {
         claims
     }
 
-    /// Claims the request in one slot, which must be the only one, and completes it.
+    /// Claims the request in one slot, which must be the only one, and completes it. Every other time
+    /// it tells of the claim in between.
     pub(crate) fn serve(&mut self, slot: u32, result: Result<u32, Errno>) {
         let claims = self.claim();
         assert_eq!(
             claims.iter().map(|claim| claim.slot).collect::<Vec<_>>(),
             [slot]
         );
-        assert_eq!(self.status(slot), status::CLAIMED);
+        assert_eq!(self.status(slot), status::PUBLISHED);
+        if self.tells {
+            assert!(self.host.announce_claims() > 0);
+            assert_eq!(self.status(slot), status::CLAIMED);
+        }
+        self.tells = !self.tells;
         self.host.complete(slot, result).expect("owed");
     }
 }

@@ -71,8 +71,10 @@ struct Host {
         for (u32 i = 0; i < (bare ? 8u : 16u); ++i) {
             words[i] = __atomic_load_n(at + i, __ATOMIC_RELAXED);
         }
-        __atomic_store_n(at + word::STATUS, status::CLAIMED, __ATOMIC_RELAXED);
         u32 tag = words[word::TAG];
+        if (mix(tag + 9) % 2 == 0) {  // A host may tell of a claim, or not.
+            __atomic_store_n(at + word::STATUS, status::CLAIMED, __ATOMIC_RELAXED);
+        }
         bool right = words[word::OP] == op::READ && words[word::SOURCE] == mix(tag + 1) &&
                      words[word::DESTINATION] == mix(tag + 2) &&
                      words[word::FILE_OFFSET_LOW] == mix(tag + 3) &&

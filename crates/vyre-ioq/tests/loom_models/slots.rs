@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use loom::thread;
-use vyre_ioq::{DeviceQueue, HostQueue, Queue, QueueLayout, Region, Ticket};
+use vyre_ioq::{DeviceQueue, Errno, HostQueue, Queue, QueueLayout, Region, Ticket};
 
 use crate::plain::Plain;
 use crate::{Times, explore, outcome, reserve, write};
@@ -68,6 +68,116 @@ fn a_slot_is_used_by_two_lanes_in_turn() {
         second.join().expect("no panic in the lane");
         server.join().expect("no panic in the host");
     });
+}
+
+/// One publishes over the outcome that the other took: that is served as well, and nobody takes the
+/// outcome of the other. The host may tell of its claims in between.
+#[test]
+fn a_request_over_the_outcome_of_another_lane() {
+    let second_went_first = Times::default();
+    let times = second_went_first.clone();
+    explore("one slot, two requests", 2, move || {
+        let (mut host, device, buffers) = queue(QueueLayout::bare(1));
+        let lane = {
+            let (device, buffers) = (Arc::clone(&device), Arc::clone(&buffers));
+            thread::spawn(move || {
+                let ticket = ask(&device, &buffers, 1);
+                finish(&device, &buffers, ticket);
+            })
+        };
+        let server = {
+            let (buffers, times) = (Arc::clone(&buffers), times.clone());
+            thread::spawn(move || {
+                let mut tags = Vec::new();
+                while tags.len() < 2 {
+                    let mut claims = Vec::new();
+                    host.claim_published(0..1, |claim| claims.push(claim));
+                    host.announce_claims();
+                    for claim in claims {
+                        let tag = claim.image.tag;
+                        assert_eq!(buffers[0].get(), tag, "the bytes of the request");
+                        buffers[0].set(!tag);
+                        host.complete(0, Ok(tag + 10)).expect("owed");
+                        tags.push(tag);
+                    }
+                    thread::yield_now();
+                }
+                if tags == [2, 1] {
+                    times.once_more();
+                }
+                tags.sort_unstable();
+                assert_eq!(tags, [1, 2], "each once");
+                assert_eq!((host.in_flight(), host.faults().total()), (0, 0));
+            })
+        };
+        let ticket = ask(&device, &buffers, 2);
+        finish(&device, &buffers, ticket);
+        lane.join().expect("no panic in the lane");
+        server.join().expect("no panic in the host");
+    });
+    assert!(second_went_first.get() > 0, "always in one order");
+}
+
+/// A slot of which the host has told has the slots beside it looked at once more.
+#[test]
+fn a_request_beside_a_claim_that_was_told() {
+    explore("one told, one new", 3, || {
+        let (mut host, device, buffers) = queue(QueueLayout::with_slots(2));
+        let _first = ask(&device, &buffers, 1);
+        assert_eq!(host.claim_published(0..2, drop), 1);
+        assert_eq!(host.announce_claims(), 1);
+        let lane = {
+            let (device, buffers) = (Arc::clone(&device), Arc::clone(&buffers));
+            thread::spawn(move || {
+                let _lost = ask(&device, &buffers, 2);
+            })
+        };
+        let mut found = 0;
+        while found == 0 {
+            found = host.claim_published(0..2, |claim| {
+                assert_eq!((claim.slot, claim.image.tag), (1, 2));
+                assert_eq!(buffers[1].get(), 2, "the bytes of the request");
+            });
+            thread::yield_now();
+        }
+        lane.join().expect("no panic in the lane");
+    });
+}
+
+/// Two device ends on one queue, against the rules, and so two requests in one slot. While the host
+/// tells of the first, the second comes: it is lost with the slot's outcome, or served after it.
+/// Either way every claim has its outcome, and no slot stays claimed.
+#[test]
+fn a_claim_is_told_while_a_hostile_device_publishes_there() {
+    let (swallowed, served) = (Times::default(), Times::default());
+    let times = (swallowed.clone(), served.clone());
+    explore("a rogue beside the host", 2, move || {
+        let layout = QueueLayout::bare(1);
+        let region = Region::allocate(layout.bytes()).expect("memory");
+        let (mut host, device) = Queue::in_region(region.clone(), layout).expect("fit");
+        let rogue = DeviceQueue::attach_bare(region).expect("a queue");
+        let reserved = reserve(&rogue);
+        let ticket = device.submit(write(1)).expect("free");
+        let rogue = thread::spawn(move || {
+            let _lost = rogue.publish(reserved, &write(2));
+        });
+        let mut claims = host.claim_published(0..1, drop);
+        assert_eq!(claims, 1);
+        assert!(host.announce_claims() <= 1);
+        host.complete(0, Ok(4)).expect("owed");
+        rogue.join().expect("no panic in the rogue");
+        assert_eq!(host.announce_claims(), 0, "nothing is owed");
+        claims += host.claim_published(0..1, drop);
+        assert_eq!(host.complete_owed(Errno::EIO), claims - 1);
+        match claims {
+            1 => times.0.once_more(),
+            _ => times.1.once_more(),
+        }
+        assert!(device.poll(&ticket).is_some(), "no outcome");
+        assert_eq!((host.in_flight(), host.faults().total()), (0, 0));
+    });
+    assert!(swallowed.get() > 0, "it never came in between");
+    assert!(served.get() > 0, "it never came after");
 }
 
 /// Two want a slot at once, and both get one.

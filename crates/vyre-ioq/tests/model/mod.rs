@@ -41,6 +41,8 @@ pub(crate) struct Model {
     pub(crate) slots: Vec<[u32; 16]>,
     /// Host: slots that are owed an outcome, with their words at the claim.
     pub(crate) owed: BTreeMap<u32, [u32; 16]>,
+    /// Host: those of them of which it has told.
+    told: BTreeSet<u32>,
     pub(crate) faults: Faults,
     counted: BTreeSet<u32>,
     /// Device: slots in use.
@@ -53,6 +55,7 @@ impl Model {
             bare,
             slots: vec![[0; 16]; slots as usize],
             owed: BTreeMap::new(),
+            told: BTreeSet::new(),
             faults: Faults::default(),
             counted: BTreeSet::new(),
             locked: BTreeSet::new(),
@@ -71,7 +74,6 @@ impl Model {
         let free = (0..self.slots.len() as u32)
             .filter(|slot| !self.locked.contains(slot))
             .find(|&slot| ![PUBLISHED, CLAIMED].contains(&self.status(slot)))?;
-        self.set_status(free, EMPTY);
         self.locked.insert(free);
         Some(free)
     }
@@ -97,7 +99,6 @@ impl Model {
 
     pub(crate) fn take(&mut self, slot: u32) -> Option<(u32, Answer)> {
         let outcome = self.poll(slot)?;
-        self.set_status(slot, EMPTY);
         self.locked.remove(&slot);
         Some(outcome)
     }
@@ -122,8 +123,8 @@ impl Model {
                         image[8..].fill(0);
                     }
                     self.owed.insert(slot, image);
+                    self.told.remove(&slot);
                     self.counted.remove(&slot);
-                    self.set_status(slot, CLAIMED);
                     claims.push((slot, image));
                 }
                 CLAIMED if self.counted.insert(slot) => self.faults.forged += 1,
@@ -135,12 +136,25 @@ impl Model {
         claims
     }
 
+    /// Tells of each slot that is owed an outcome, once; how many it stored in.
+    pub(crate) fn announce(&mut self) -> u32 {
+        let owed: Vec<u32> = self.owed.keys().copied().collect();
+        let mut stored = 0;
+        for slot in owed {
+            if self.told.insert(slot) && self.status(slot) == PUBLISHED {
+                self.set_status(slot, CLAIMED);
+                stored += 1;
+            }
+        }
+        stored
+    }
+
     /// Whether the slot was owed the answer.
     pub(crate) fn complete(&mut self, slot: u32, answer: Answer) -> bool {
         if self.owed.remove(&slot).is_none() {
             return false;
         }
-        if self.status(slot) != CLAIMED {
+        if ![PUBLISHED, CLAIMED].contains(&self.status(slot)) {
             self.faults.overwritten += 1;
         }
         self.slots[slot as usize][COUNT_WORD] = answer.count;

@@ -30,6 +30,8 @@ pub(crate) enum Action {
     /// Hostile: any word of the header's line 2.
     StoreHeader(usize, u32),
     Claim(Range<u32>),
+    /// Tells of the slots that are owed an outcome.
+    Announce,
     /// Completes a slot that is owed an outcome.
     Complete(Pick, Result<u32, Errno>),
     /// Completes any slot, owed or not, of the queue or not.
@@ -110,13 +112,12 @@ impl World {
             for (slot, &from) in before.iter().enumerate() {
                 let to = self.memory.load(self.word(slot as u32, 6));
                 let owed = owed_before.contains(&(slot as u32));
-                let legal = if owed {
-                    to == from || to == OK || to == ERROR
-                } else {
-                    to == from || (from, to) == (1, 2)
+                let legal = match action {
+                    Action::Announce => (from, to) == (1, 2),
+                    _ => to == OK || to == ERROR,
                 };
                 assert!(
-                    legal,
+                    to == from || owed && legal,
                     "{action:?}: slot {slot} went from {from:#x} to {to:#x}"
                 );
             }
@@ -159,6 +160,9 @@ impl World {
                 }
             }
             Action::Claim(range) => self.claim(range.clone()),
+            Action::Announce => {
+                assert_eq!(self.host.announce_claims(), self.model.announce());
+            }
             Action::Complete(pick, result) => self.complete_one_owed(*pick, *result),
             Action::CompleteAny(slot, result) => self.complete(*slot, *result),
             Action::CompleteBatch(slots, result) => self.complete_batch(*slots, *result),
@@ -173,6 +177,7 @@ impl World {
         matches!(
             action,
             Action::Claim(..)
+                | Action::Announce
                 | Action::Complete(..)
                 | Action::CompleteAny(..)
                 | Action::CompleteBatch(..)

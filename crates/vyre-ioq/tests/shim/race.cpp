@@ -57,8 +57,8 @@ void create() {
 void serve(u32 *slot) {
     u32 words[16];
     for (u32 i = 0; i < 16; ++i) words[i] = load(slot + i);
-    store(slot + word::STATUS, status::CLAIMED);
     u32 tag = words[word::TAG], count = words[word::COUNT];
+    if (mix(tag) % 2 == 0) store(slot + word::STATUS, status::CLAIMED);  // or not: it may
     bool reads = words[word::OP] == op::READ;
     u32 buffer = words[reads ? word::DESTINATION : word::SOURCE];
     check(reads || words[word::OP] == op::WRITE, "an operation that nobody asked for");

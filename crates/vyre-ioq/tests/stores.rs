@@ -1,0 +1,276 @@
+//! Who stores what in a slot, and how often. The line of a slot has to come back from the other side
+//! for each store, so a request takes two of STATUS: the publication and the outcome. More would be
+//! legal; the tests that count them guard what a request costs.
+
+#![cfg(feature = "std")]
+
+mod common;
+
+use common::{Memory, WORD};
+use vyre_ioq::abi::{HEADER_BYTES, status, word};
+use vyre_ioq::{
+    BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, Queue, QueueLayout, Request,
+};
+
+/// A queue in memory to look at.
+struct Rig {
+    memory: Memory,
+    host: HostQueue,
+    device: DeviceQueue,
+    bare: bool,
+}
+
+impl Rig {
+    fn new(slots: u32, bare: bool) -> Self {
+        let layout = match bare {
+            true => QueueLayout::bare(slots),
+            false => QueueLayout::with_slots(slots),
+        };
+        let memory = Memory::new(layout.bytes());
+        let (host, device) = Queue::in_region(memory.region(), layout).expect("fit");
+        Self {
+            memory,
+            host,
+            device,
+            bare,
+        }
+    }
+
+    fn claim(&mut self) -> Vec<u32> {
+        claim(&mut self.host)
+    }
+
+    fn place(&self, slot: u32) -> usize {
+        let (first, stride) = match self.bare {
+            true => (0, 8),
+            false => (HEADER_BYTES / WORD, 16),
+        };
+        first + slot as usize * stride + word::STATUS
+    }
+
+    fn status(&self, slot: u32) -> u32 {
+        self.memory.load(self.place(slot))
+    }
+
+    fn store_status(&self, slot: u32, value: u32) {
+        self.memory.store(self.place(slot), value);
+    }
+
+    /// Every word of the queue.
+    fn words(&self) -> Vec<u32> {
+        let bytes = self.host.geometry().bytes();
+        (0..bytes / WORD)
+            .map(|word| self.memory.load(word))
+            .collect()
+    }
+}
+
+fn claim(host: &mut HostQueue) -> Vec<u32> {
+    let mut slots = Vec::new();
+    host.claim_published(0..u32::MAX, |claim| slots.push(claim.slot));
+    slots
+}
+
+fn read(tag: u32) -> Request {
+    Request::read(FileHandle::from_raw(1), 0, 512)
+        .into(BufferHandle::from_raw(1), 0)
+        .tag(tag)
+}
+
+const OUTCOMES: [Result<u32, Errno>; 2] = [Ok(9), Err(Errno::EIO)];
+const LAYOUTS: [bool; 2] = [false, true];
+
+/// A performance property: see above.
+#[test]
+fn a_claim_stores_nothing() {
+    for bare in LAYOUTS {
+        let mut rig = Rig::new(20, bare);
+        let _tickets = [0, 1, 2].map(|tag| rig.device.submit(read(tag)).expect("free"));
+        let before = rig.words();
+        assert_eq!(rig.claim(), [0, 1, 2]);
+        assert_eq!(rig.claim(), [], "claimed, and PUBLISHED all the same");
+        assert!(rig.words() == before, "a store");
+        assert_eq!(rig.host.in_flight(), 3);
+    }
+}
+
+/// A performance property: see above.
+#[test]
+fn a_take_and_a_reservation_store_nothing() {
+    for bare in LAYOUTS {
+        for result in OUTCOMES {
+            let mut rig = Rig::new(2, bare);
+            let [first, second] = [0, 1].map(|tag| rig.device.submit(read(tag)).expect("free"));
+            assert_eq!(rig.claim(), [0, 1]);
+            for slot in 0..2 {
+                rig.host.complete(slot, result).expect("owed");
+            }
+            let before = rig.words();
+            assert_eq!(
+                rig.device.take(first).expect("an outcome").bytes(),
+                result,
+                "by `take`"
+            );
+            assert_eq!(
+                rig.device.wait(second).expect("an outcome").bytes(),
+                result,
+                "by `wait`"
+            );
+            let [first, _second] = [0, 1].map(|_| rig.device.reserve().expect("taken"));
+            rig.device.unreserve(first);
+            assert!(rig.words() == before, "a store");
+        }
+    }
+}
+
+/// A device may recycle a slot by EMPTY, as that of vyre 0.7 does, or publish over the outcome. What
+/// it finds is the outcome of its own request.
+#[test]
+fn a_publication_over_anything_that_is_free_is_served() {
+    for bare in LAYOUTS {
+        for left in [status::EMPTY, status::OK, status::ERROR] {
+            for result in OUTCOMES {
+                let mut rig = Rig::new(2, bare);
+                let ticket = rig.device.submit(read(1)).expect("free");
+                assert_eq!(rig.claim(), [0]);
+                rig.host.complete(0, Ok(7)).expect("owed");
+                let _ = rig.device.take(ticket).expect("an outcome");
+                rig.store_status(0, left);
+                assert_eq!(rig.claim(), [], "nothing to do over {left:#x}");
+
+                let ticket = rig.device.submit(read(2)).expect("taken");
+                assert_eq!(ticket.slot(), 0);
+                assert_eq!(rig.device.poll(&ticket), None, "the outcome before it");
+                assert_eq!(rig.claim(), [0], "published over {left:#x}");
+                assert_eq!(rig.device.poll(&ticket), None, "claimed");
+                rig.host.complete(0, result).expect("owed");
+                let outcome = rig.device.take(ticket).expect("an outcome");
+                assert_eq!((outcome.tag, outcome.bytes()), (2, result));
+                assert_eq!(rig.host.faults().total(), 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn each_claim_is_told_once() {
+    for bare in LAYOUTS {
+        let slots = if bare { 64 } else { 130 };
+        let mut rig = Rig::new(slots, bare);
+        assert_eq!(rig.host.announce_claims(), 0, "nothing is owed");
+        for lap in 0..3 {
+            let mut tickets: Vec<_> = (0..slots)
+                .map(|tag| rig.device.submit(read(tag)).expect("free"))
+                .collect();
+            let late = tickets.pop().expect("some");
+            assert_eq!(rig.host.announce_claims(), 0, "lap {lap}: not claimed yet");
+            rig.host.claim_published(0..slots - 1, drop);
+            rig.host.complete(3, Ok(5)).expect("owed");
+            assert_eq!(rig.host.announce_claims(), slots - 2, "lap {lap}");
+            for slot in 0..slots {
+                let told = match slot {
+                    3 => status::OK,
+                    _ if slot == slots - 1 => status::PUBLISHED,
+                    _ => status::CLAIMED,
+                };
+                assert_eq!(rig.status(slot), told, "lap {lap}, slot {slot}");
+            }
+            assert_eq!(
+                rig.claim(),
+                [slots - 1],
+                "and the others are not claimed again"
+            );
+            rig.store_status(4, status::PUBLISHED);
+            assert_eq!(rig.host.announce_claims(), 1, "the one that came last");
+            assert_eq!(rig.status(4), status::PUBLISHED, "told before");
+            assert_eq!(rig.host.announce_claims(), 0, "once is all");
+            for (slot, ticket) in (0..).zip(tickets.into_iter().chain([late])) {
+                if slot != 3 {
+                    rig.host.complete(slot, Ok(5)).expect("owed");
+                }
+                let outcome = rig.device.take(ticket).expect("an outcome");
+                assert_eq!((outcome.tag, outcome.bytes()), (slot, Ok(5)));
+            }
+        }
+        assert_eq!(rig.host.faults().total(), 0);
+    }
+}
+
+/// What is there is not the host's: it shows, and is counted, when the slot is completed.
+#[test]
+fn what_a_device_stored_over_its_request_is_not_told_over() {
+    for bare in LAYOUTS {
+        for hostile in [status::EMPTY, status::OK, status::ERROR, 3, 0x100, u32::MAX] {
+            let mut rig = Rig::new(1, bare);
+            let ticket = rig.device.submit(read(1)).expect("free");
+            assert_eq!(rig.claim(), [0]);
+            rig.store_status(0, hostile);
+            assert_eq!(rig.host.announce_claims(), 0);
+            assert_eq!(rig.status(0), hostile);
+            // Told or not, a request that comes back is not told of twice, nor claimed.
+            rig.store_status(0, status::PUBLISHED);
+            assert_eq!((rig.host.announce_claims(), rig.claim()), (0, vec![]));
+            assert_eq!(rig.status(0), status::PUBLISHED);
+            rig.store_status(0, hostile);
+            rig.host.complete(0, Ok(5)).expect("owed");
+            assert_eq!(rig.host.faults().overwritten, 1, "{hostile:#x}");
+            assert_eq!(rig.device.take(ticket).expect("one").bytes(), Ok(5));
+        }
+    }
+}
+
+/// A host that was killed leaves what it had told of CLAIMED, and all else PUBLISHED. The next one
+/// serves that, once more perhaps; the rest stays lost.
+#[test]
+fn a_new_host_of_a_bare_queue_serves_again_what_was_not_told() {
+    let memory = Memory::new(QueueLayout::bare(4).bytes());
+    let mut dead = HostQueue::attach_bare(memory.region()).expect("four slots");
+    let device = DeviceQueue::attach_bare(memory.region()).expect("four slots");
+    let tickets = [0, 1, 2, 3].map(|tag| device.submit(read(tag)).expect("free"));
+    dead.claim_published(0..2, drop);
+    dead.complete(1, Ok(6)).expect("owed");
+    assert_eq!(dead.announce_claims(), 1);
+    dead.claim_published(2..3, drop);
+    std::mem::forget(dead); // As one that was killed: it answers nothing any more.
+
+    let mut host = HostQueue::attach_bare(memory.region()).expect("four slots");
+    assert_eq!(claim(&mut host), [2, 3]);
+    for slot in 0..4 {
+        let owed = slot >= 2;
+        assert_eq!(host.complete(slot, Ok(slot)).is_ok(), owed, "slot {slot}");
+    }
+    let taken = tickets.map(|ticket| device.take(ticket).ok().map(|outcome| outcome.bytes()));
+    assert_eq!(taken, [None, Some(Ok(6)), Some(Ok(2)), Some(Ok(3))]);
+    assert_eq!(host.faults().forged_claim, 1, "all that is seen of slot 0");
+}
+
+/// Eight slots are judged at once, a byte of each word. No other bit may be lost there.
+#[test]
+fn a_word_that_is_no_status_is_counted_wherever_it_lies() {
+    for bare in LAYOUTS {
+        let rest = [status::EMPTY, status::PUBLISHED, status::OK, status::ERROR];
+        for (others, slot) in rest
+            .into_iter()
+            .flat_map(|rest| (0..17).map(move |s| (rest, s)))
+        {
+            let bits = (0..32).map(|bit| 1_u32 << bit);
+            for strange in bits
+                .filter(|&bit| bit & 0x11 == 0)
+                .chain([0x101, 0x0100_0010])
+            {
+                if cfg!(miri) && strange.count_ones() == 1 {
+                    continue;
+                }
+                let mut rig = Rig::new(17, bare);
+                for other in (0..17).filter(|&other| other != slot) {
+                    rig.store_status(other, others);
+                }
+                rig.store_status(slot, strange);
+                let mut expected: Vec<u32> = (0..17).filter(|&other| other != slot).collect();
+                expected.retain(|_| others == status::PUBLISHED);
+                assert_eq!(rig.claim(), expected, "{strange:#x} in slot {slot}");
+                assert_eq!(rig.host.faults().total(), 1, "{strange:#x} in slot {slot}");
+            }
+        }
+    }
+}
