@@ -130,7 +130,7 @@ fn one_descriptor_serves_all_loops() {
 #[test]
 fn a_revocation_waits_for_the_one_loop_that_has_something_in_flight() {
     let mut tables = Tables::new(4096, 4096);
-    let (pipe, mut writer) = tables.add_pipe();
+    let (pipe, writer) = tables.add_pipe();
     let (file, pool) = (tables.file, tables.pool);
     let rig = Rig::new(tables);
     let memory = memory(64);
@@ -142,6 +142,8 @@ fn a_revocation_waits_for_the_one_loop_that_has_something_in_flight() {
     });
     let revoked = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        // Closed when an assertion fails, so that the revocation ends too.
+        let mut writer = writer;
         scope.spawn(|| {
             rig.group.revoke_buffer(buffer).unwrap();
             revoked.store(true, Ordering::Release);

@@ -98,19 +98,27 @@ impl LoopGroupBuilder {
         T: Reporting,
         M: FnOnce(&Setup) -> Result<T, SpawnError> + Send + 'static,
     {
-        let count = self.cores.len();
-        let authority = Authority::new(&self.files, &self.buffers, count);
-        let (builders, queues) = self.deal()?;
+        let Dealt { shares, places } = deal(self.queues, self.cores.len())?;
         let failed = |index| move |source| GroupSpawnError::Loop { index, source };
-        if let Some(index) = builders.iter().position(|builder| !builder.has_queue()) {
+        if let Some(index) = shares.iter().position(Vec::is_empty) {
             return Err(failed(index)(SpawnError::NoQueue));
         }
+        let authority = Authority::new(&self.files, &self.buffers, shares.len());
         // All of them have begun before any is waited for, and none is left behind.
-        let begun: Vec<_> = (0..)
-            .zip(builders)
-            .map(|(index, builder)| builder.begin(make(index)))
-            .collect();
-        let mut loops = Vec::with_capacity(count);
+        let begin = |(index, (share, core)): (usize, (Vec<HostQueue>, Option<usize>))| {
+            // Replicas: the same entries under the same handles, and the same open files.
+            let builder = IoLoopBuilder::new()
+                .files(self.files.clone())
+                .buffers(self.buffers.clone())
+                .settings(self.settings)
+                .core(core)
+                .name(format!("{}-{index}", self.name));
+            let builder = share.into_iter().fold(builder, IoLoopBuilder::queue);
+            builder.begin(make(index))
+        };
+        let parts = shares.into_iter().zip(self.cores).enumerate();
+        let begun: Vec<_> = parts.map(begin).collect();
+        let mut loops = Vec::with_capacity(begun.len());
         let mut failure = None;
         for (index, begun) in begun.into_iter().enumerate() {
             match begun.and_then(Starting::finish).map_err(failed(index)) {
@@ -125,45 +133,40 @@ impl LoopGroupBuilder {
         Ok(LoopGroup {
             loops,
             authority,
-            queues,
+            queues: places,
         })
     }
+}
 
-    /// A builder for each loop, and where each queue went.
-    #[allow(clippy::type_complexity)] // Named, it would be looked up where it is used, once.
-    fn deal(self) -> Result<(Vec<IoLoopBuilder>, Vec<(usize, usize)>), GroupSpawnError> {
-        let loops = self.cores.len();
-        if loops == 0 {
-            return Err(GroupSpawnError::NoLoop);
-        }
-        let mut dealt: Vec<Vec<HostQueue>> = (0..loops).map(|_| Vec::new()).collect();
-        let mut places = Vec::with_capacity(self.queues.len());
-        let mut turns = (0..loops).cycle();
-        for (queue, (chosen, host)) in self.queues.into_iter().enumerate() {
-            let index = chosen.or_else(|| turns.next()).unwrap_or(0);
-            let Some(share) = dealt.get_mut(index) else {
-                return Err(GroupSpawnError::NoSuchLoop {
-                    queue,
-                    index,
-                    loops,
-                });
-            };
-            places.push((index, share.len()));
-            share.push(host);
-        }
-        let builder = |(index, (core, share)): (usize, (Option<usize>, Vec<HostQueue>))| {
-            // Replicas: the same entries under the same handles, and the same open files.
-            let mut builder = IoLoopBuilder::new()
-                .files(self.files.clone())
-                .buffers(self.buffers.clone())
-                .settings(self.settings)
-                .name(format!("{}-{index}", self.name));
-            if let Some(core) = core {
-                builder = builder.pin_to(core);
-            }
-            share.into_iter().fold(builder, IoLoopBuilder::queue)
-        };
-        let parts = self.cores.into_iter().zip(dealt).enumerate();
-        Ok((parts.map(builder).collect(), places))
+/// Queues, dealt to loops.
+struct Dealt {
+    /// The queues of each loop.
+    shares: Vec<Vec<HostQueue>>,
+    /// Of each queue: its loop, and its number there.
+    places: Vec<(usize, usize)>,
+}
+
+fn deal(queues: Vec<(Option<usize>, HostQueue)>, loops: usize) -> Result<Dealt, GroupSpawnError> {
+    if loops == 0 {
+        return Err(GroupSpawnError::NoLoop);
     }
+    let mut shares: Vec<Vec<HostQueue>> = (0..loops).map(|_| Vec::new()).collect();
+    let mut places = Vec::with_capacity(queues.len());
+    let mut turns = 0;
+    for (queue, (chosen, host)) in queues.into_iter().enumerate() {
+        let index = chosen.unwrap_or_else(|| {
+            turns += 1;
+            (turns - 1) % loops
+        });
+        let Some(share) = shares.get_mut(index) else {
+            return Err(GroupSpawnError::NoSuchLoop {
+                queue,
+                index,
+                loops,
+            });
+        };
+        places.push((index, share.len()));
+        share.push(host);
+    }
+    Ok(Dealt { shares, places })
 }

@@ -76,8 +76,9 @@ impl IoLoopBuilder {
         self
     }
 
-    pub(crate) fn has_queue(&self) -> bool {
-        !self.setup.queues.is_empty()
+    pub(crate) fn core(mut self, core: Option<usize>) -> Self {
+        self.setup.core = core;
+        self
     }
 
     /// Starts the thread, which makes its transport by `make`, and does not wait for it.
@@ -85,7 +86,7 @@ impl IoLoopBuilder {
         self,
         make: impl FnOnce(&Setup) -> Result<T, SpawnError> + Send + 'static,
     ) -> Result<Starting, SpawnError> {
-        if !self.has_queue() {
+        if self.setup.queues.is_empty() {
             return Err(SpawnError::NoQueue);
         }
         let signals = Arc::new(Signals::new());
