@@ -66,8 +66,6 @@ impl<T: Transport> Engine<T> {
     /// Adds an entry under a handle, hidden: no request finds it before it is revealed. If the
     /// table or the transport refuses, the entry leaves no trace.
     pub(crate) fn stage(&mut self, handle: u32, entry: NewEntry) -> Result<(), ChangeError> {
-        // The last entry at that index may be revoked and not yet gone.
-        self.tidy();
         match entry {
             NewEntry::File(entry) => {
                 self.books.files.entries.insert_at(handle, entry)?;
