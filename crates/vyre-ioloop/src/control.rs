@@ -65,7 +65,7 @@ pub(crate) enum Ending {
 pub(crate) struct Signals {
     ending: AtomicU8,
     commands: AtomicBool,
-    /// How the thread ended; it looks at this no more than once.
+    /// How the thread ended: set once, by the last that it does.
     ended: OnceLock<Result<(), StopError>>,
 }
 
