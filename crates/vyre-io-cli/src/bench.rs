@@ -95,7 +95,7 @@ fn round(
     target: Option<&Target>,
     time: Duration,
 ) -> Result<Round, Failure> {
-    let mut lanes = Lanes::new(plan, target, args.pattern == Pattern::Random)?;
+    let lanes = Lanes::new(plan, target, args.pattern == Pattern::Random)?;
     let (mut hosts, mut devices) = (Vec::new(), Vec::new());
     for id in 0..plan.queues() {
         let layout = QueueLayout::with_slots(plan.slots()).with_id(id.into());
@@ -104,7 +104,7 @@ fn round(
         devices.push(device);
     }
     let loops = Loops::start(args, plan, target, lanes.buffer(), hosts)?;
-    lanes.set_handles(loops.handles().to_vec());
+    let handles = loops.handles();
 
     let before = loops.cpu_time();
     let started = Instant::now();
@@ -112,11 +112,11 @@ fn round(
         thread::sleep(time);
         Tally::idle(started.elapsed())
     } else {
-        lanes.run(&devices, time)?
+        lanes.run(&devices, handles, time)?
     };
     let used = loops.cpu_time().saturating_sub(before);
     let wall = started.elapsed();
-    lanes.verify(&devices, &mut tally)?;
+    lanes.verify(&devices, handles, &mut tally)?;
     loops.stop()?;
     Ok(Round::new(tally, used, wall, plan))
 }

@@ -4,7 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use vyre_io::{
-    AttachError, BufferError, Errno, QueueFull, SpawnError, StopError, TableError, WaitError,
+    AttachError, BufferError, Errno, GroupSpawnError, GroupStopError, QueueFull, SpawnError,
+    StopError, TableError, WaitError,
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -54,8 +55,12 @@ pub(crate) enum Failure {
     Table(#[from] TableError),
     #[error("the loop did not start: {0}; `vyre-io doctor` says what this machine allows")]
     Spawn(#[from] SpawnError),
+    #[error("{0}; `vyre-io doctor` says what this machine allows")]
+    SpawnGroup(#[from] GroupSpawnError),
     #[error("the loop did not end well: {0}")]
     Stop(#[from] StopError),
+    #[error(transparent)]
+    StopGroup(#[from] GroupStopError),
     #[error("{0}")]
     Wait(#[from] WaitError),
     #[error("{0}")]

@@ -9,9 +9,10 @@ pub use vyre_ioq as ioq;
 pub use vyre_uring as uring;
 
 pub use vyre_ioloop::{
-    BufferTable, ChangeError, Engine, FileTable, IoLoop, IoLoopBuilder, LiveError, LoopCounters,
-    Policy, Progress, QueueCounters, Revocation, Rights, SharedQueueError, SpawnError, StopError,
-    TableError, shared_queue,
+    BufferTable, ChangeError, Engine, FileTable, GroupChangeError, GroupSpawnError, GroupStopError,
+    IoLoop, IoLoopBuilder, LiveError, LoopCounters, LoopGroup, LoopGroupBuilder, Policy, Progress,
+    QueueCounters, Revocation, Rights, SharedQueueError, SpawnError, StopError, TableError,
+    shared_queue,
 };
 pub use vyre_ioq::{
     AttachError, BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Outcome,

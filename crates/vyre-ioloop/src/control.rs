@@ -3,13 +3,18 @@
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 
 use vyre_ioq::{BufferHandle, FileHandle};
 use vyre_uring::{Buffer, Transport};
 
+use crate::engine::replica::{Named, NewEntry};
 use crate::engine::{ChangeError, Engine, Revocation};
+use crate::ioloop::StopError;
 use crate::rights::Rights;
+
+/// Where the answer to a command goes.
+pub(crate) type Reply<A> = mpsc::SyncSender<Result<A, ChangeError>>;
 
 /// A change to the tables, and where its answer goes. Nobody may be waiting for it any more.
 #[derive(Debug)]
@@ -18,21 +23,31 @@ pub(crate) enum Command {
         file: OwnedFd,
         range: Range<u64>,
         rights: Rights,
-        reply: mpsc::SyncSender<Result<FileHandle, ChangeError>>,
+        reply: Reply<FileHandle>,
     },
     InsertBuffer {
         buffer: Buffer,
         range: Range<u64>,
         rights: Rights,
-        reply: mpsc::SyncSender<Result<BufferHandle, ChangeError>>,
+        reply: Reply<BufferHandle>,
     },
-    RevokeFile {
-        handle: FileHandle,
-        reply: mpsc::SyncSender<Result<(), ChangeError>>,
+    /// Answered when nothing is in flight on the entry any more.
+    Revoke {
+        named: Named,
+        reply: Reply<()>,
     },
-    RevokeBuffer {
-        handle: BufferHandle,
-        reply: mpsc::SyncSender<Result<(), ChangeError>>,
+    Stage {
+        handle: u32,
+        entry: NewEntry,
+        reply: Reply<()>,
+    },
+    Reveal {
+        named: Named,
+        reply: Reply<()>,
+    },
+    Withdraw {
+        named: Named,
+        reply: Reply<()>,
     },
 }
 
@@ -50,6 +65,8 @@ pub(crate) enum Ending {
 pub(crate) struct Signals {
     ending: AtomicU8,
     commands: AtomicBool,
+    /// How the thread ended: set once, by the last that it does.
+    ended: OnceLock<Result<(), StopError>>,
 }
 
 impl Signals {
@@ -57,6 +74,7 @@ impl Signals {
         Self {
             ending: AtomicU8::new(Ending::None as u8),
             commands: AtomicBool::new(false),
+            ended: OnceLock::new(),
         }
     }
 
@@ -72,6 +90,16 @@ impl Signals {
             1 => Ending::Drain,
             _ => Ending::Abort,
         }
+    }
+
+    /// Says how the loop ended. The last that its thread does.
+    pub(crate) fn set_ended(&self, how: Result<(), StopError>) {
+        let _ = self.ended.set(how);
+    }
+
+    /// How the loop ended. Waits for that, so it is to be asked only when the loop is at its end.
+    pub(crate) fn ended(&self) -> Result<(), StopError> {
+        *self.ended.wait()
     }
 
     /// Announces a command that was sent. Release, paired with the acquire in `take_commands`.
@@ -91,7 +119,7 @@ impl Signals {
 pub(crate) struct Inbox {
     commands: mpsc::Receiver<Command>,
     /// Revocations that wait for what is in flight.
-    revoking: Vec<(Revocation, mpsc::SyncSender<Result<(), ChangeError>>)>,
+    revoking: Vec<(Revocation, Reply<()>)>,
 }
 
 impl Inbox {
@@ -119,24 +147,18 @@ impl Inbox {
                     rights,
                     reply,
                 } => drop(reply.try_send(engine.insert_buffer(buffer, range, rights))),
-                Command::RevokeFile { handle, reply } => {
-                    self.revoking(engine.revoke_file(handle), reply);
-                }
-                Command::RevokeBuffer { handle, reply } => {
-                    self.revoking(engine.revoke_buffer(handle), reply);
-                }
+                Command::Revoke { named, reply } => match engine.revoke(named) {
+                    Ok(revocation) => self.revoking.push((revocation, reply)),
+                    Err(error) => drop(reply.try_send(Err(error))),
+                },
+                Command::Stage {
+                    handle,
+                    entry,
+                    reply,
+                } => drop(reply.try_send(engine.stage(handle, entry))),
+                Command::Reveal { named, reply } => drop(reply.try_send(engine.reveal(named))),
+                Command::Withdraw { named, reply } => drop(reply.try_send(engine.withdraw(named))),
             }
-        }
-    }
-
-    fn revoking(
-        &mut self,
-        begun: Result<Revocation, ChangeError>,
-        reply: mpsc::SyncSender<Result<(), ChangeError>>,
-    ) {
-        match begun {
-            Ok(revocation) => self.revoking.push((revocation, reply)),
-            Err(error) => drop(reply.try_send(Err(error))),
         }
     }
 

@@ -16,6 +16,14 @@ macro_rules! counters {
             $($(#[$doc])* pub $field: u64,)+
         }
 
+        impl std::iter::Sum for $snapshot {
+            fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+                all.fold(Self::default(), |sum, each| Self {
+                    $($field: sum.$field.wrapping_add(each.$field),)+
+                })
+            }
+        }
+
         /// The same, shared: written by the loop's thread alone, so plain stores suffice.
         #[derive(Debug, Default)]
         pub(crate) struct $shared {

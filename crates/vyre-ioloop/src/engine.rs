@@ -3,6 +3,7 @@
 mod admit;
 mod books;
 mod live;
+pub(crate) mod replica;
 pub(crate) mod served;
 mod stop;
 

@@ -2,6 +2,7 @@
 
 mod builder;
 mod run;
+mod settings;
 
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -11,12 +12,16 @@ use std::thread::JoinHandle;
 use vyre_ioq::{BufferHandle, FileHandle};
 use vyre_uring::{Buffer, RegisterError, SetupError, SetupReport};
 
-use crate::control::{Command, Ending, Signals};
+use crate::control::{Command, Ending, Reply, Signals};
 use crate::counters::{LoopCounters, QueueCounters, SharedCounters};
 use crate::engine::ChangeError;
+use crate::engine::replica::Named;
 use crate::rights::Rights;
 
 pub use builder::IoLoopBuilder;
+pub(crate) use builder::Starting;
+pub(crate) use run::{Reporting, Setup};
+pub(crate) use settings::{Settings, setters};
 
 /// Why a loop did not start. Devices of its queues see FAILED.
 #[derive(Debug, thiserror::Error)]
@@ -218,7 +223,7 @@ impl IoLoop {
     /// # Errors
     /// [`LiveError`].
     pub fn revoke_file(&self, handle: FileHandle) -> Result<(), LiveError> {
-        self.ask(|reply| Command::RevokeFile { handle, reply })
+        self.revoke(handle.into())
     }
 
     /// Revokes a buffer handle: requests claimed from now on get EBADF. Returns when nothing is in
@@ -227,22 +232,46 @@ impl IoLoop {
     /// # Errors
     /// [`LiveError`].
     pub fn revoke_buffer(&self, handle: BufferHandle) -> Result<(), LiveError> {
-        self.ask(|reply| Command::RevokeBuffer { handle, reply })
+        self.revoke(handle.into())
     }
 
-    fn ask<A>(
-        &self,
-        command: impl FnOnce(mpsc::SyncSender<Result<A, ChangeError>>) -> Command,
-    ) -> Result<A, LiveError> {
-        let (reply, answer) = mpsc::sync_channel(1);
-        self.commands
-            .send(command(reply))
-            .map_err(|_| LiveError::Ended)?;
-        self.signals.announce();
+    fn revoke(&self, named: Named) -> Result<(), LiveError> {
+        self.ask(|reply| Command::Revoke { named, reply })
+    }
+
+    fn ask<A>(&self, command: impl FnOnce(Reply<A>) -> Command) -> Result<A, LiveError> {
+        let answer = self.send(command);
         Ok(answer.recv().map_err(|_| LiveError::Ended)??)
     }
 
-    fn end(&mut self, ending: Ending) -> Result<(), StopError> {
+    /// Gives the loop a command. Its answer comes through the channel, which closes without one if
+    /// the loop has ended, or ends before it comes to the command.
+    pub(crate) fn send<A>(
+        &self,
+        command: impl FnOnce(Reply<A>) -> Command,
+    ) -> mpsc::Receiver<Result<A, ChangeError>> {
+        let (reply, answer) = mpsc::sync_channel(1);
+        // What a loop that is gone does not take is dropped, and the reply with it.
+        let _ = self.commands.send(command(reply));
+        self.signals.announce();
+        answer
+    }
+
+    /// Tells the loop to end, and does not wait for it.
+    pub(crate) fn begin_end(&self, ending: Ending) {
+        self.signals.end(ending);
+    }
+
+    /// Operations that the kernel had not given back when the loop ended. Waits for the end, so it
+    /// is to be asked only of a loop that left a command unanswered.
+    pub(crate) fn kept(&self) -> Option<u32> {
+        match self.signals.ended() {
+            Err(StopError::Stuck { operations }) => Some(operations),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn end(&mut self, ending: Ending) -> Result<(), StopError> {
         let Some(thread) = self.thread.take() else {
             return Ok(());
         };

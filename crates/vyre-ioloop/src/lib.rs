@@ -4,6 +4,7 @@
 mod control;
 mod counters;
 mod engine;
+mod group;
 mod ioloop;
 mod order;
 mod policy;
@@ -16,6 +17,7 @@ mod tables;
 
 pub use counters::{LoopCounters, QueueCounters};
 pub use engine::{ChangeError, Engine, Progress, Revocation};
+pub use group::{GroupChangeError, GroupSpawnError, GroupStopError, LoopGroup, LoopGroupBuilder};
 pub use ioloop::{IoLoop, IoLoopBuilder, LiveError, SpawnError, StopError};
 pub use policy::Policy;
 pub use rights::Rights;

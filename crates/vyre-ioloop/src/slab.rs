@@ -12,8 +12,9 @@ struct Place<E> {
     /// The handle that names the entry, or would name the next one.
     handle: u32,
     entry: Option<E>,
-    /// Revoked: no request finds it, and it goes when nothing is in flight on it.
-    revoked: bool,
+    /// No request finds it. It was revoked, and goes when nothing is in flight on it; or it was not
+    /// revealed yet.
+    hidden: bool,
     /// Requests in flight on it. Counted when it is revoked, for there are no more from then on:
     /// a request on an entry that stays need not be counted in and out.
     users: u32,
@@ -77,7 +78,7 @@ impl<E> HandleTable<E> {
         self.places.extend((first..len).map(|index| Place {
             handle: index as u32,
             entry: None,
-            revoked: false,
+            hidden: false,
             users: 0,
         }));
     }
@@ -88,7 +89,7 @@ impl<E> HandleTable<E> {
         let index = handle & INDEX_MASK;
         let place = self.places.get(index as usize)?;
         match &place.entry {
-            Some(entry) if place.handle == handle && !place.revoked => Some((index, entry)),
+            Some(entry) if place.handle == handle && !place.hidden => Some((index, entry)),
             _ => None,
         }
     }
@@ -126,10 +127,54 @@ impl<E> HandleTable<E> {
     ) -> Option<(u32, bool)> {
         let (index, _) = self.get(handle)?;
         let place = &mut self.places[index as usize];
-        place.revoked = true;
+        place.hidden = true;
         place.users = users(index);
         self.lingering += u32::from(place.users > 0);
         Some((index, place.users == 0))
+    }
+
+    /// Hides an entry that no request has seen yet, until it is revealed or removed.
+    pub(crate) fn hide(&mut self, handle: u32) {
+        let hidden = self.revoke(handle, |_| 0);
+        debug_assert!(hidden.is_some(), "{handle:#x} names nothing to hide");
+    }
+
+    /// The index of an entry that is hidden and not revoked.
+    pub(crate) fn hidden(&self, handle: u32) -> Option<u32> {
+        let index = handle & INDEX_MASK;
+        let place = self.places.get(index as usize)?;
+        let is_hidden = place.hidden && place.users == 0 && place.entry.is_some();
+        (place.handle == handle && is_hidden).then_some(index)
+    }
+
+    /// The index of an entry that is revoked and still used.
+    pub(crate) fn revoked(&self, handle: u32) -> Option<u32> {
+        let index = handle & INDEX_MASK;
+        let place = self.places.get(index as usize)?;
+        (place.handle == handle && place.users > 0).then_some(index)
+    }
+
+    /// Lets requests find an entry that was hidden. The entry, if there is one.
+    pub(crate) fn reveal(&mut self, handle: u32) -> Option<&mut E> {
+        let index = self.hidden(handle)?;
+        let place = &mut self.places[index as usize];
+        place.hidden = false;
+        place.entry.as_mut()
+    }
+
+    /// A table of the same handles, used and free, with something else under each.
+    pub(crate) fn map<F>(&self, entry: impl Fn(&E) -> F) -> HandleTable<F> {
+        let places = self.places.iter().map(|place| Place {
+            handle: place.handle,
+            entry: place.entry.as_ref().map(&entry),
+            hidden: place.hidden,
+            users: place.users,
+        });
+        HandleTable {
+            places: places.collect(),
+            free: self.free.clone(),
+            lingering: self.lingering,
+        }
     }
 
     /// Whether an entry is revoked and still used.
@@ -145,7 +190,7 @@ impl<E> HandleTable<E> {
         let place = self.places.get_mut(index as usize)?;
         debug_assert_eq!(place.users, 0, "removed while in use");
         let entry = place.entry.take()?;
-        place.revoked = false;
+        place.hidden = false;
         let generation = (place.handle >> INDEX_BITS) + 1;
         if generation < GENERATIONS {
             place.handle = generation << INDEX_BITS | index;
@@ -218,6 +263,36 @@ mod tests {
         let others: Vec<u32> = (0..4).map(|_| table.insert('o').expect("room")).collect();
         assert!(others.iter().all(|&handle| handle < 5), "{others:?}");
         assert_eq!(table.insert('n'), Ok(6));
+    }
+
+    #[test]
+    fn a_hidden_entry_is_found_once_it_is_revealed() {
+        let mut table = HandleTable::new();
+        let handle = table.insert('a').expect("room");
+        table.hide(handle);
+        assert_eq!(table.get(handle), None);
+        assert_eq!(table.hidden(handle), Some(1));
+        assert_eq!(table.insert('b'), Ok(2), "its place is taken");
+        assert_eq!(table.reveal(handle), Some(&mut 'a'));
+        assert_eq!(table.get(handle), Some((1, &'a')));
+        assert_eq!(table.reveal(handle), None, "it is not hidden");
+        table.revoke(handle, |_| 1);
+        assert_eq!(table.reveal(handle), None, "revoked is for ever");
+    }
+
+    #[test]
+    fn a_mapped_table_goes_on_with_the_same_handles() {
+        let mut table = HandleTable::new();
+        for entry in ['a', 'b', 'c'] {
+            table.insert(entry).expect("room");
+        }
+        table.revoke(2, |_| 0);
+        table.remove(2);
+        let mut lengths = table.map(|_| ());
+        assert_eq!(lengths.get(1), Some((1, &())));
+        assert_eq!(lengths.get(2), None);
+        let next = table.insert('d').expect("room");
+        assert_eq!(lengths.insert(()), Ok(next));
     }
 
     #[test]

@@ -84,7 +84,11 @@ pub(crate) struct FileEntry {
 }
 
 impl FileEntry {
-    fn new(file: OwnedFd, range: Range<u64>, rights: Rights) -> Result<Self, TableError> {
+    pub(crate) fn new(
+        file: OwnedFd,
+        range: Range<u64>,
+        rights: Rights,
+    ) -> Result<Self, TableError> {
         if range.start > range.end || range.end > MAX_FILE {
             return Err(TableError::BadRange {
                 range,
@@ -302,16 +306,23 @@ impl BufferTable {
             .collect()
     }
 
+    /// Whether a range is one of a buffer's.
+    pub(crate) fn check(buffer: &Buffer, range: &Range<u64>) -> Result<(), TableError> {
+        let end = buffer.len() as u64;
+        if range.start > range.end || range.end > end {
+            let range = range.clone();
+            return Err(TableError::BadRange { range, end });
+        }
+        Ok(())
+    }
+
     fn entry(
         &mut self,
         buffer: Buffer,
         range: Range<u64>,
         rights: Rights,
     ) -> Result<BufferEntry, TableError> {
-        let end = buffer.len() as u64;
-        if range.start > range.end || range.end > end {
-            return Err(TableError::BadRange { range, end });
-        }
+        Self::check(&buffer, &range)?;
         let address = buffer.as_ptr().addr();
         Ok(BufferEntry {
             slot: self.hold(buffer),

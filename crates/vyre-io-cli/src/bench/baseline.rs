@@ -38,7 +38,7 @@ impl Raw {
             size,
             writes: args.op == BenchOp::Write,
             numbers: BlockNumbers::new(0, target.blocks, args.pattern == Pattern::Random),
-            core: plan.loop_core(0),
+            core: plan.loop_cores().and_then(|cores| cores.first().copied()),
         })
     }
 

@@ -12,7 +12,7 @@ use vyre_ioq_cuda::bench::{Bench, Counted, Op, Room, Work};
 
 use super::Round;
 use super::lanes::{SAMPLE, Tally, VERIFY};
-use super::loops::Loops;
+use super::loops::{Handles, Loops};
 use super::plan::Plan;
 use super::target::Target;
 use crate::args::{BenchArgs, BenchOp, Pattern};
@@ -123,11 +123,10 @@ impl Cuda {
         room: &Arc<Room>,
         work: &Work,
     ) -> Result<Counted, Failure> {
-        let handles: Vec<_> = (0..plan.queues())
-            .map(|queue| loops.handles()[plan.loop_of(queue) as usize])
-            // A run of fences names no file, and never looks at the handle.
-            .map(|each| (each.file.unwrap_or(FileHandle::from_raw(0)), each.pool))
-            .collect();
+        let Handles { file, pool } = loops.handles();
+        // A run of fences names no file, and never looks at the handle.
+        let each = (file.unwrap_or(FileHandle::from_raw(0)), pool);
+        let handles = vec![each; plan.queues() as usize];
         let counted = self.bench.start(room, work, &handles)?.wait()?;
         match counted.gave_up {
             0 => Ok(counted),

@@ -163,8 +163,6 @@ pub(super) struct Lanes<'a> {
     target: Option<&'a Target>,
     random: bool,
     buffer: Buffer,
-    /// How each loop names the file and the buffer.
-    handles: Vec<Handles>,
 }
 
 /// A request in flight.
@@ -192,7 +190,6 @@ impl<'a> Lanes<'a> {
             target,
             random,
             buffer,
-            handles: Vec::new(),
         })
     }
 
@@ -200,17 +197,13 @@ impl<'a> Lanes<'a> {
         &self.buffer
     }
 
-    /// Tells the lanes how each loop names the file and the buffer.
-    pub(super) fn set_handles(&mut self, handles: Vec<Handles>) {
-        self.handles = handles;
-    }
-
-    fn handles_of(&self, queue: u32) -> Handles {
-        self.handles[self.plan.loop_of(queue) as usize]
-    }
-
     /// Lets all lanes work for `time`, from the moment when the last of them is ready.
-    pub(super) fn run(&self, devices: &[DeviceQueue], time: Duration) -> Result<Tally, Failure> {
+    pub(super) fn run(
+        &self,
+        devices: &[DeviceQueue],
+        handles: Handles,
+        time: Duration,
+    ) -> Result<Tally, Failure> {
         let barrier = Barrier::new(self.plan.lanes() as usize);
         let results: Vec<Result<Tally, Failure>> = thread::scope(|scope| {
             let lanes: Vec<_> = (0..self.plan.lanes())
@@ -219,7 +212,7 @@ impl<'a> Lanes<'a> {
                     let barrier = &barrier;
                     let lane = move || {
                         pin(self.plan.lane_core(number));
-                        let mut lane = Lane::new(self, device, number);
+                        let mut lane = Lane::new(self, device, handles, number);
                         barrier.wait();
                         lane.run(time)
                     };
@@ -247,8 +240,13 @@ impl<'a> Lanes<'a> {
     }
 
     /// Reads some blocks again and checks each of their sectors.
-    pub(super) fn verify(&self, devices: &[DeviceQueue], tally: &mut Tally) -> Result<(), Failure> {
-        let Handles { file, pool } = self.handles_of(0);
+    pub(super) fn verify(
+        &self,
+        devices: &[DeviceQueue],
+        handles: Handles,
+        tally: &mut Tally,
+    ) -> Result<(), Failure> {
+        let Handles { file, pool } = handles;
         let (Some(target), Some(file), Some(device)) = (self.target, file, devices.first()) else {
             return Ok(());
         };
@@ -299,7 +297,7 @@ struct Lane<'a> {
 }
 
 impl<'a> Lane<'a> {
-    fn new(lanes: &'a Lanes<'a>, device: &'a DeviceQueue, number: u32) -> Self {
+    fn new(lanes: &'a Lanes<'a>, device: &'a DeviceQueue, handles: Handles, number: u32) -> Self {
         let plan = lanes.plan;
         let size = u64::from(plan.block_size);
         let numbers = lanes.target.map(|target| {
@@ -310,7 +308,7 @@ impl<'a> Lane<'a> {
         Self {
             lanes,
             device,
-            handles: lanes.handles_of(plan.queue_of(number)),
+            handles,
             numbers,
             flights: VecDeque::with_capacity(depth as usize),
             depth,

@@ -1,10 +1,11 @@
-//! The host's part of a benchmark: loops, each with a thread, a ring and tables of its own.
+//! The host's part of a benchmark: loops that share the file and the buffer.
 
 use std::fs;
 use std::time::Duration;
 
 use vyre_io::{
-    Buffer, BufferHandle, BufferTable, FileHandle, FileTable, HostQueue, IoLoop, Policy, Rights,
+    Buffer, BufferHandle, BufferTable, FileHandle, FileTable, HostQueue, LoopGroup,
+    LoopGroupBuilder, Policy, Rights,
 };
 
 use super::plan::Plan;
@@ -12,7 +13,7 @@ use super::target::Target;
 use crate::args::{BenchArgs, BenchOp, PolicyArg};
 use crate::failure::Failure;
 
-/// How a loop names the file, if there is one, and the buffer.
+/// What requests name in every queue: the file, if there is one, and the buffer.
 #[derive(Clone, Copy)]
 pub(super) struct Handles {
     pub(super) file: Option<FileHandle>,
@@ -21,12 +22,12 @@ pub(super) struct Handles {
 
 /// Loops that run.
 pub(super) struct Loops {
-    loops: Vec<IoLoop>,
-    handles: Vec<Handles>,
+    group: LoopGroup,
+    handles: Handles,
 }
 
 impl Loops {
-    /// Starts them all. Each serves its share of the queues, the same file and the same buffer.
+    /// Starts them all. Each serves its share of the queues.
     pub(super) fn start(
         args: &BenchArgs,
         plan: &Plan,
@@ -34,59 +35,47 @@ impl Loops {
         buffer: &Buffer,
         queues: Vec<HostQueue>,
     ) -> Result<Self, Failure> {
-        let count = plan.loops() as usize;
-        let (mut builders, mut handles) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        for number in 0..plan.loops() {
-            let (mut files, mut buffers) = (FileTable::new(), BufferTable::new());
-            let rights = match args.op {
-                BenchOp::Write => Rights::READ | Rights::WRITE,
-                _ => Rights::READ,
-            };
-            let file = match target {
-                Some(target) => Some(files.insert(target.duplicate()?, rights)?),
-                None => None,
-            };
-            let pool = buffers.insert(buffer.clone())?;
-            handles.push(Handles { file, pool });
-            let mut builder = IoLoop::builder()
-                .files(files)
-                .buffers(buffers)
-                .ring_entries(plan.ring_entries())
-                .policy(match args.policy {
-                    PolicyArg::Spin => Policy::Spin,
-                    PolicyArg::Adaptive => Policy::ADAPTIVE,
-                });
-            if let Some(core) = plan.loop_core(number) {
-                builder = builder.pin_to(core);
-            }
-            builders.push(Some(builder));
-        }
-        for (number, queue) in (0..).zip(queues) {
-            let builder = &mut builders[plan.loop_of(number) as usize];
-            *builder = builder.take().map(|builder| builder.queue(queue));
-        }
-        let mut loops = Vec::with_capacity(count);
-        for builder in builders.into_iter().flatten() {
-            loops.push(builder.spawn()?);
-        }
-        Ok(Self { loops, handles })
+        let (mut files, mut buffers) = (FileTable::new(), BufferTable::new());
+        let rights = match args.op {
+            BenchOp::Write => Rights::READ | Rights::WRITE,
+            _ => Rights::READ,
+        };
+        let file = match target {
+            Some(target) => Some(files.insert(target.duplicate()?, rights)?),
+            None => None,
+        };
+        let pool = buffers.insert(buffer.clone())?;
+        let builder = LoopGroup::builder()
+            .files(files)
+            .buffers(buffers)
+            .ring_entries(plan.ring_entries())
+            .policy(match args.policy {
+                PolicyArg::Spin => Policy::Spin,
+                PolicyArg::Adaptive => Policy::ADAPTIVE,
+            });
+        let builder = match plan.loop_cores() {
+            Some(cores) => builder.pin_to(cores.iter().copied()),
+            None => builder.loops(plan.loops() as usize),
+        };
+        let group = queues.into_iter().fold(builder, LoopGroupBuilder::queue);
+        Ok(Self {
+            group: group.spawn()?,
+            handles: Handles { file, pool },
+        })
     }
 
-    /// One entry for each loop.
-    pub(super) fn handles(&self) -> &[Handles] {
-        &self.handles
+    pub(super) const fn handles(&self) -> Handles {
+        self.handles
     }
 
     /// Time that all loops together have spent on cores. Zero where the kernel does not say.
     pub(super) fn cpu_time(&self) -> Duration {
-        self.loops.iter().map(|io| cpu_time(io.thread_id())).sum()
+        let threads = (0..self.group.loops()).filter_map(|index| self.group.thread_id(index));
+        threads.map(cpu_time).sum()
     }
 
     pub(super) fn stop(self) -> Result<(), Failure> {
-        for io in self.loops {
-            io.stop()?;
-        }
-        Ok(())
+        Ok(self.group.stop()?)
     }
 }
 

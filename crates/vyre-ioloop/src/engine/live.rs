@@ -64,17 +64,20 @@ impl<T: Transport> Engine<T> {
     ) -> Result<FileHandle, ChangeError> {
         self.tidy();
         let handle = self.books.files.insert_range(file, range, rights)?;
-        let Some((index, entry)) = self.books.files.entries.get(handle.raw()) else {
-            return Err(ChangeError::Unknown {
-                handle: handle.raw(),
-            });
-        };
+        self.register_file(handle.raw())?;
+        Ok(handle)
+    }
+
+    /// Gives the file of a new entry to the transport. If that refuses, the entry goes again.
+    pub(super) fn register_file(&mut self, handle: u32) -> Result<(), ChangeError> {
+        let entries = &mut self.books.files.entries;
+        let (index, entry) = entries.get(handle).ok_or(ChangeError::Unknown { handle })?;
         let file = entry.file.clone();
         if let Err(error) = self.transport.set_file(FileTable::slot(index), Some(file)) {
-            self.books.files.entries.remove(index);
+            entries.remove(index);
             return Err(error.into());
         }
-        Ok(handle)
+        Ok(())
     }
 
     /// Adds a byte range of a buffer to the running engine's table.
@@ -92,18 +95,29 @@ impl<T: Transport> Engine<T> {
             .books
             .buffers
             .insert_range(buffer.clone(), range, rights)?;
-        let Some((index, &entry)) = self.books.buffers.entries.get(handle.raw()) else {
-            return Err(ChangeError::Unknown {
-                handle: handle.raw(),
-            });
-        };
-        let is_first = self.books.buffers.users(entry.slot) == 1;
+        self.register_buffer(handle.raw(), buffer)?;
+        Ok(handle)
+    }
+
+    /// Gives the buffer of a new entry to the transport, unless that has it. If it refuses, the
+    /// entry goes again.
+    pub(super) fn register_buffer(
+        &mut self,
+        handle: u32,
+        buffer: Buffer,
+    ) -> Result<(), ChangeError> {
+        let buffers = &mut self.books.buffers;
+        let (index, &entry) = buffers
+            .entries
+            .get(handle)
+            .ok_or(ChangeError::Unknown { handle })?;
+        let is_first = buffers.users(entry.slot) == 1;
         if is_first && let Err(error) = self.transport.set_buffer(entry.slot, Some(buffer)) {
-            self.books.buffers.entries.remove(index);
-            self.books.buffers.let_go(entry.slot);
+            buffers.entries.remove(index);
+            buffers.let_go(entry.slot);
             return Err(error.into());
         }
-        Ok(handle)
+        Ok(())
     }
 
     /// Makes a file handle unknown, from the next claim on. What is in flight on it goes on; the

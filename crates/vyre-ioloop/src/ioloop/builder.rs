@@ -1,17 +1,13 @@
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, mpsc};
-use std::thread;
-use std::time::Duration;
+use std::thread::{self, JoinHandle};
 
 use vyre_ioq::HostQueue;
 
-use super::run::{self, Setup};
-use super::{IoLoop, SpawnError};
-use crate::control::Signals;
-use crate::policy::Policy;
+use super::run::{self, Reporting, Setup, Started};
+use super::{IoLoop, Settings, SpawnError, StopError, setters};
+use crate::control::{Command, Signals};
 use crate::tables::{BufferTable, FileTable};
-
-/// Places in the ring's tables for entries that are added while the loop runs.
-const LIVE_ENTRIES: u32 = 64;
 
 /// Makes an [`IoLoop`].
 #[derive(Debug)]
@@ -22,18 +18,14 @@ pub struct IoLoopBuilder {
 }
 
 impl IoLoopBuilder {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             setup: Setup {
                 files: FileTable::new(),
                 buffers: BufferTable::new(),
                 queues: Vec::new(),
-                policy: Policy::default(),
-                entries: 256,
-                live_entries: LIVE_ENTRIES,
                 core: None,
-                drain_timeout: Duration::from_secs(30),
-                abort_timeout: Duration::from_secs(5),
+                settings: Settings::default(),
             },
             name: "vyre-io".into(),
         }
@@ -57,43 +49,11 @@ impl IoLoopBuilder {
         self
     }
 
-    /// How the loop waits for work: [`Policy::ADAPTIVE`] unless said otherwise.
-    pub fn policy(mut self, policy: Policy) -> Self {
-        self.setup.policy = policy;
-        self
-    }
-
-    /// Entries of the ring's submission queue, rounded up to a power of two: 256 unless said
-    /// otherwise. Requests beyond what the ring takes wait in the host; none is refused.
-    pub fn ring_entries(mut self, entries: u32) -> Self {
-        self.setup.entries = entries;
-        self
-    }
-
-    /// Places for files and for buffers that are added while the loop runs, beyond those given to
-    /// the builder: 64 each unless said otherwise.
-    pub fn live_entries(mut self, entries: u32) -> Self {
-        self.setup.live_entries = entries;
-        self
-    }
+    setters!(setup.settings);
 
     /// Binds the loop's thread to a core.
     pub fn pin_to(mut self, core: usize) -> Self {
         self.setup.core = Some(core);
-        self
-    }
-
-    /// How long [`IoLoop::stop`] lets claimed requests run before it cancels them: 30 seconds
-    /// unless said otherwise.
-    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
-        self.setup.drain_timeout = timeout;
-        self
-    }
-
-    /// How long the loop waits for the kernel to give cancelled requests back before it leaks
-    /// their buffers: 5 seconds unless said otherwise.
-    pub fn abort_timeout(mut self, timeout: Duration) -> Self {
-        self.setup.abort_timeout = timeout;
         self
     }
 
@@ -108,6 +68,24 @@ impl IoLoopBuilder {
     /// # Errors
     /// [`SpawnError`].
     pub fn spawn(self) -> Result<IoLoop, SpawnError> {
+        self.begin(Setup::ring)?.finish()
+    }
+
+    pub(crate) fn settings(mut self, settings: Settings) -> Self {
+        self.setup.settings = settings;
+        self
+    }
+
+    pub(crate) fn core(mut self, core: Option<usize>) -> Self {
+        self.setup.core = core;
+        self
+    }
+
+    /// Starts the thread, which makes its transport by `make`, and does not wait for it.
+    pub(crate) fn begin<T: Reporting>(
+        self,
+        make: impl FnOnce(&Setup) -> Result<T, SpawnError> + Send + 'static,
+    ) -> Result<Starting, SpawnError> {
         if self.setup.queues.is_empty() {
             return Err(SpawnError::NoQueue);
         }
@@ -116,18 +94,46 @@ impl IoLoopBuilder {
         let (ready, started) = mpsc::sync_channel(1);
         let setup = self.setup;
         let seen = signals.clone();
+        let thread = move || {
+            let thread = || run::thread(setup, make, &seen, inbox, &ready);
+            let ended = panic::catch_unwind(AssertUnwindSafe(thread));
+            let ended = ended.unwrap_or(Err(StopError::Panicked));
+            seen.set_ended(ended);
+            ended
+        };
         let thread = thread::Builder::new()
             .name(self.name)
-            .spawn(move || run::thread(setup, &seen, inbox, &ready))
+            .spawn(thread)
             .map_err(SpawnError::Thread)?;
-        let start = started.recv().unwrap_or(Err(SpawnError::Died))?;
-        Ok(IoLoop {
+        Ok(Starting {
             signals,
             commands,
+            started,
+            thread,
+        })
+    }
+}
+
+/// A loop whose thread sets up.
+#[must_use = "nothing ends the thread unless `finish` is called"]
+pub(crate) struct Starting {
+    signals: Arc<Signals>,
+    commands: mpsc::Sender<Command>,
+    started: mpsc::Receiver<Result<Started, SpawnError>>,
+    thread: JoinHandle<Result<(), StopError>>,
+}
+
+impl Starting {
+    /// Waits until it serves.
+    pub(crate) fn finish(self) -> Result<IoLoop, SpawnError> {
+        let start = self.started.recv().unwrap_or(Err(SpawnError::Died))?;
+        Ok(IoLoop {
+            signals: self.signals,
+            commands: self.commands,
             counters: start.counters,
             report: start.report,
             thread_id: start.thread_id,
-            thread: Some(thread),
+            thread: Some(self.thread),
         })
     }
 }

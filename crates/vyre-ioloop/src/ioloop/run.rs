@@ -3,14 +3,14 @@
 use std::num::NonZeroU64;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::io::Errno as OsErrno;
 use rustix::thread::CpuSet;
 use vyre_ioq::HostQueue;
 use vyre_uring::{Ring, SetupReport, Transport};
 
-use super::{SpawnError, StopError};
+use super::{Settings, SpawnError, StopError};
 use crate::control::{Command, Ending, Inbox, Signals};
 use crate::counters::SharedCounters;
 use crate::engine::Engine;
@@ -20,16 +20,37 @@ use crate::tables::{BufferTable, FileTable};
 
 /// All that the thread needs; see the builder's methods.
 #[derive(Debug)]
-pub(super) struct Setup {
+pub(crate) struct Setup {
     pub(super) files: FileTable,
     pub(super) buffers: BufferTable,
     pub(super) queues: Vec<HostQueue>,
-    pub(super) policy: Policy,
-    pub(super) entries: u32,
-    pub(super) live_entries: u32,
     pub(super) core: Option<usize>,
-    pub(super) drain_timeout: Duration,
-    pub(super) abort_timeout: Duration,
+    pub(super) settings: Settings,
+}
+
+impl Setup {
+    /// Makes a ring with room for the tables and what comes later.
+    pub(crate) fn ring(&self) -> Result<Ring, SpawnError> {
+        let room = |entries: u32| entries.saturating_add(self.settings.live_entries);
+        Ok(Ring::builder()
+            .entries(self.settings.entries)
+            .files(room(self.files.entries.bound()))
+            .buffers(room(self.buffers.held.len() as u32))
+            .drop_deadline(self.settings.abort_timeout)
+            .build()?)
+    }
+}
+
+/// A transport that a thread can be built around.
+pub(crate) trait Reporting: Transport {
+    /// What it came to use, its entries registered.
+    fn setup_report(&self) -> SetupReport;
+}
+
+impl Reporting for Ring {
+    fn setup_report(&self) -> SetupReport {
+        self.report().clone()
+    }
 }
 
 /// What the thread says once it serves.
@@ -40,28 +61,18 @@ pub(super) struct Started {
     pub(super) thread_id: u32,
 }
 
-/// How the thread waits and ends.
-#[derive(Clone, Copy)]
-struct Conduct {
-    policy: Policy,
-    drain_timeout: Duration,
-    abort_timeout: Duration,
-}
-
-/// The whole life of the thread. The ring is made, used and dropped here: it belongs to one thread.
+/// The whole life of the thread. The transport is made, used and dropped here: it
+/// belongs to one thread.
 #[allow(clippy::needless_pass_by_value)] // The thread owns what it was given.
-pub(super) fn thread(
+pub(super) fn thread<T: Reporting>(
     setup: Setup,
+    make: impl FnOnce(&Setup) -> Result<T, SpawnError>,
     signals: &Signals,
     inbox: mpsc::Receiver<Command>,
     ready: &mpsc::SyncSender<Result<Started, SpawnError>>,
 ) -> Result<(), StopError> {
-    let conduct = Conduct {
-        policy: setup.policy,
-        drain_timeout: setup.drain_timeout,
-        abort_timeout: setup.abort_timeout,
-    };
-    let (mut engine, report) = match prepare(setup) {
+    let settings = setup.settings;
+    let (mut engine, report) = match prepare(setup, make) {
         Ok(prepared) => prepared,
         Err(error) => {
             let _ = ready.send(Err(error));
@@ -78,35 +89,26 @@ pub(super) fn thread(
     }));
     let mut inbox = Inbox::new(inbox);
     let served = panic::catch_unwind(AssertUnwindSafe(|| {
-        serve(&mut engine, conduct, signals, &mut inbox)
+        serve(&mut engine, settings, signals, &mut inbox)
     }));
     served.unwrap_or_else(|_| {
         // Devices must not wait for a thread that is gone.
-        let quiet = engine.fail(conduct.abort_timeout);
+        let quiet = engine.fail(settings.abort_timeout);
         Err(quiet.map_or_else(stuck, |()| StopError::Panicked))
     })
 }
 
-fn prepare(setup: Setup) -> Result<(Engine<Ring>, SetupReport), SpawnError> {
+fn prepare<T: Reporting>(
+    setup: Setup,
+    make: impl FnOnce(&Setup) -> Result<T, SpawnError>,
+) -> Result<(Engine<T>, SetupReport), SpawnError> {
     if let Some(core) = setup.core {
         pin(core)?;
     }
     // Else the kernel adds 50 µs to every sleep. Where that is refused, sleeps are longer.
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1_000));
-    let ring = Ring::builder()
-        .entries(setup.entries)
-        .files(
-            setup
-                .files
-                .entries
-                .bound()
-                .saturating_add(setup.live_entries),
-        )
-        .buffers((setup.buffers.held.len() as u32).saturating_add(setup.live_entries))
-        .drop_deadline(setup.abort_timeout)
-        .build()?;
-    let engine = Engine::new(ring, setup.files, setup.buffers, setup.queues)?;
-    let report = engine.transport().report().clone();
+    let engine = Engine::new(make(&setup)?, setup.files, setup.buffers, setup.queues)?;
+    let report = engine.transport().setup_report();
     Ok((engine, report))
 }
 
@@ -122,11 +124,11 @@ fn pin(core: usize) -> Result<(), SpawnError> {
 
 fn serve<T: Transport>(
     engine: &mut Engine<T>,
-    conduct: Conduct,
+    settings: Settings,
     signals: &Signals,
     inbox: &mut Inbox,
 ) -> Result<(), StopError> {
-    let mut backoff = Backoff::new(conduct.policy);
+    let mut backoff = Backoff::new(settings.policy);
     loop {
         let progress = engine.step();
         if signals.take_commands() {
@@ -134,12 +136,12 @@ fn serve<T: Transport>(
         }
         inbox.settle(engine);
         if let Some(errno) = engine.failure() {
-            return failed(engine, conduct, errno);
+            return failed(engine, settings, errno);
         }
         match signals.ending() {
             Ending::None => {}
-            Ending::Drain => return drain(engine, conduct, signals),
-            Ending::Abort => return engine.stop(conduct.abort_timeout).map_err(stuck),
+            Ending::Drain => return drain(engine, settings, signals),
+            Ending::Abort => return engine.stop(settings.abort_timeout).map_err(stuck),
         }
         if !progress.is_idle() {
             backoff.reset();
@@ -155,16 +157,16 @@ fn serve<T: Transport>(
 /// Finishes what is claimed; past the time, cancels it.
 fn drain<T: Transport>(
     engine: &mut Engine<T>,
-    conduct: Conduct,
+    settings: Settings,
     signals: &Signals,
 ) -> Result<(), StopError> {
     // A time too far away to be named is no limit.
-    let end = Instant::now().checked_add(conduct.drain_timeout);
+    let end = Instant::now().checked_add(settings.drain_timeout);
     let mut backoff = Backoff::new(Policy::ADAPTIVE);
     engine.drain();
     while engine.in_flight() > 0 {
         if let Some(errno) = engine.failure() {
-            return failed(engine, conduct, errno);
+            return failed(engine, settings, errno);
         }
         if end.is_some_and(|end| Instant::now() >= end) || signals.ending() == Ending::Abort {
             break;
@@ -175,17 +177,17 @@ fn drain<T: Transport>(
             engine.wait(time);
         }
     }
-    engine.stop(conduct.abort_timeout).map_err(stuck)
+    engine.stop(settings.abort_timeout).map_err(stuck)
 }
 
 /// Ends service because the ring is of no use any more.
 #[cold]
 fn failed<T: Transport>(
     engine: &mut Engine<T>,
-    conduct: Conduct,
+    settings: Settings,
     errno: OsErrno,
 ) -> Result<(), StopError> {
-    engine.fail(conduct.abort_timeout).map_err(stuck)?;
+    engine.fail(settings.abort_timeout).map_err(stuck)?;
     Err(StopError::Ring(from_os(errno)))
 }
 

@@ -20,8 +20,27 @@ pub(crate) struct Orders {
     pub(crate) busy: AtomicU32,
     pub(crate) fail_wait: AtomicBool,
     pub(crate) refuse_cancel: AtomicBool,
+    pub(crate) refuse_entries: AtomicBool,
+    /// While somebody has this, no file and no buffer is put into a slot.
+    pub(crate) hold_entries: Mutex<()>,
+    /// Files and buffers put into slots so far.
+    pub(crate) entries: AtomicU32,
     /// Every operation pushed so far.
     pub(crate) pushed: Mutex<Vec<Op>>,
+}
+
+impl Orders {
+    fn admit(&self, is_new: bool) -> Result<(), RegisterError> {
+        if !is_new {
+            return Ok(());
+        }
+        drop(self.hold_entries.lock().unwrap());
+        if self.refuse_entries.load(Ordering::Relaxed) {
+            return Err(RegisterError::Kernel(Errno::NOMEM));
+        }
+        self.entries.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
 }
 
 #[derive(Debug)]
@@ -91,6 +110,7 @@ impl Transport for Faulty {
         slot: FileSlot,
         file: Option<Arc<OwnedFd>>,
     ) -> Result<(), RegisterError> {
+        self.orders.admit(file.is_some())?;
         self.inner.set_file(slot, file)
     }
 
@@ -99,6 +119,7 @@ impl Transport for Faulty {
         slot: BufferSlot,
         buffer: Option<Buffer>,
     ) -> Result<(), RegisterError> {
+        self.orders.admit(buffer.is_some())?;
         self.inner.set_buffer(slot, buffer)
     }
 

@@ -1,0 +1,127 @@
+//! An engine's tables as one of several replicas, whose handles another picks: see
+//! [`LoopGroup`](crate::LoopGroup).
+
+use std::ops::Range;
+
+use vyre_ioq::{BufferHandle, FileHandle};
+use vyre_uring::{Buffer, Transport};
+
+use super::{ChangeError, Engine, Revocation};
+use crate::rights::Rights;
+use crate::tables::FileEntry;
+
+/// One of the two tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    File,
+    Buffer,
+}
+
+/// A handle of either table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) kind: Kind,
+    pub(crate) handle: u32,
+}
+
+impl From<FileHandle> for Named {
+    fn from(handle: FileHandle) -> Self {
+        Self {
+            kind: Kind::File,
+            handle: handle.raw(),
+        }
+    }
+}
+
+impl From<BufferHandle> for Named {
+    fn from(handle: BufferHandle) -> Self {
+        Self {
+            kind: Kind::Buffer,
+            handle: handle.raw(),
+        }
+    }
+}
+
+/// What is to be added to every replica. Clones name the same file or buffer.
+#[derive(Clone, Debug)]
+pub(crate) enum NewEntry {
+    File(FileEntry),
+    Buffer {
+        buffer: Buffer,
+        range: Range<u64>,
+        rights: Rights,
+    },
+}
+
+impl NewEntry {
+    pub(crate) const fn kind(&self) -> Kind {
+        match self {
+            Self::File(_) => Kind::File,
+            Self::Buffer { .. } => Kind::Buffer,
+        }
+    }
+}
+
+impl<T: Transport> Engine<T> {
+    /// Adds an entry under a handle, hidden: no request finds it before it is revealed. If the
+    /// table or the transport refuses, the entry leaves no trace.
+    pub(crate) fn stage(&mut self, handle: u32, entry: NewEntry) -> Result<(), ChangeError> {
+        match entry {
+            NewEntry::File(entry) => {
+                self.books.files.entries.insert_at(handle, entry)?;
+                self.register_file(handle)?;
+                self.books.files.entries.hide(handle);
+            }
+            NewEntry::Buffer {
+                buffer,
+                range,
+                rights,
+            } => {
+                let buffers = &mut self.books.buffers;
+                let chosen = BufferHandle::from_raw(handle);
+                buffers.insert_at(chosen, buffer.clone(), range, rights)?;
+                self.register_buffer(handle, buffer)?;
+                self.books.buffers.entries.hide(handle);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets requests find a staged entry, from the next claim on.
+    pub(crate) fn reveal(&mut self, named: Named) -> Result<(), ChangeError> {
+        let handle = named.handle;
+        let revealed = match named.kind {
+            Kind::File => self.books.files.entries.reveal(handle).is_some(),
+            Kind::Buffer => self.books.buffers.entries.reveal(handle).is_some(),
+        };
+        revealed
+            .then_some(())
+            .ok_or(ChangeError::Unknown { handle })
+    }
+
+    /// Takes a staged entry out again. Nothing was ever in flight on it.
+    pub(crate) fn withdraw(&mut self, named: Named) -> Result<(), ChangeError> {
+        let handle = named.handle;
+        let unknown = ChangeError::Unknown { handle };
+        match named.kind {
+            Kind::File => {
+                let index = self.books.files.entries.hidden(handle).ok_or(unknown)?;
+                self.books.live.files.push(index);
+            }
+            Kind::Buffer => {
+                let index = self.books.buffers.entries.hidden(handle).ok_or(unknown)?;
+                self.books.live.buffers.push(index);
+            }
+        }
+        self.tidy();
+        Ok(())
+    }
+
+    /// Revokes a handle of either table.
+    pub(crate) fn revoke(&mut self, named: Named) -> Result<Revocation, ChangeError> {
+        match named.kind {
+            Kind::File => self.revoke_file(FileHandle::from_raw(named.handle)),
+            Kind::Buffer => self.revoke_buffer(BufferHandle::from_raw(named.handle)),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Which handles there are. Loops have replicas of the tables; the handles are picked here alone.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::engine::replica::{Kind, Named};
+use crate::slab::HandleTable;
+use crate::tables::{BufferTable, FileTable, TableError};
+
+use super::GroupChangeError;
+
+/// The loops that have an entry, by number. A loop that had ended when it came never got it.
+type Holders = Vec<usize>;
+
+/// The two tables of handles. No lock is held while a loop is asked anything.
+#[derive(Debug)]
+pub(super) struct Authority {
+    files: Mutex<HandleTable<Holders>>,
+    buffers: Mutex<HandleTable<Holders>>,
+}
+
+impl Authority {
+    /// The handles of tables that so many loops start with.
+    pub(super) fn new(files: &FileTable, buffers: &BufferTable, loops: usize) -> Self {
+        let all: Holders = (0..loops).collect();
+        Self {
+            files: Mutex::new(files.entries.map(|_| all.clone())),
+            buffers: Mutex::new(buffers.entries.map(|_| all.clone())),
+        }
+    }
+
+    fn table(&self, kind: Kind) -> MutexGuard<'_, HandleTable<Holders>> {
+        let table = match kind {
+            Kind::File => &self.files,
+            Kind::Buffer => &self.buffers,
+        };
+        // Every change is whole before anything can panic.
+        table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Picks a handle that no loop has had yet. It is in nobody's hands before it is published.
+    pub(super) fn reserve(&self, kind: Kind) -> Result<u32, TableError> {
+        let mut table = self.table(kind);
+        let handle = table.insert(Holders::new())?;
+        table.hide(handle);
+        Ok(handle)
+    }
+
+    /// Makes a reserved handle known.
+    pub(super) fn publish(&self, named: Named, holders: Holders) {
+        if let Some(entry) = self.table(named.kind).reveal(named.handle) {
+            *entry = holders;
+        }
+    }
+
+    /// Gives a reserved handle up. Its index will be used again, under another.
+    pub(super) fn free(&self, named: Named) {
+        let mut table = self.table(named.kind);
+        if let Some(index) = table.hidden(named.handle) {
+            table.remove(index);
+        }
+    }
+
+    /// Makes a handle unknown, and keeps its index until it is released. The loops that have it.
+    pub(super) fn revoke(&self, named: Named) -> Result<Holders, GroupChangeError> {
+        let mut table = self.table(named.kind);
+        let handle = named.handle;
+        let revoked = table.revoke(handle, |_| 1);
+        let holders = revoked.and_then(|(index, _)| table.at(index).cloned());
+        holders.ok_or(GroupChangeError::Unknown { handle })
+    }
+
+    /// Lets a revoked handle's index be used again: no loop has anything there any more.
+    pub(super) fn release(&self, named: Named) {
+        let mut table = self.table(named.kind);
+        if let Some(index) = table.revoked(named.handle)
+            && table.release(index)
+        {
+            table.remove(index);
+        }
+    }
+}

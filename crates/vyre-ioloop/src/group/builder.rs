@@ -1,0 +1,172 @@
+use vyre_ioq::HostQueue;
+
+use super::authority::Authority;
+use super::{GroupSpawnError, LoopGroup, end_all};
+use crate::control::Ending;
+use crate::ioloop::{IoLoopBuilder, Reporting, Settings, Setup, SpawnError, Starting, setters};
+use crate::tables::{BufferTable, FileTable};
+
+/// Makes a [`LoopGroup`].
+#[derive(Debug)]
+#[must_use = "call `spawn`"]
+pub struct LoopGroupBuilder {
+    files: FileTable,
+    buffers: BufferTable,
+    /// The core of each loop.
+    cores: Vec<Option<usize>>,
+    /// Each with the loop that was chosen for it, if one was.
+    queues: Vec<(Option<usize>, HostQueue)>,
+    settings: Settings,
+    name: String,
+}
+
+impl LoopGroupBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            files: FileTable::new(),
+            buffers: BufferTable::new(),
+            cores: vec![None],
+            queues: Vec::new(),
+            settings: Settings::default(),
+            name: "vyre-io".into(),
+        }
+    }
+
+    /// The files that devices of all queues may name.
+    pub fn files(mut self, files: FileTable) -> Self {
+        self.files = files;
+        self
+    }
+
+    /// The buffers that devices of all queues may name. Each is registered with every ring.
+    pub fn buffers(mut self, buffers: BufferTable) -> Self {
+        self.buffers = buffers;
+        self
+    }
+
+    /// How many loops there are: one unless said otherwise. Of this and [`pin_to`](Self::pin_to)
+    /// the later call decides.
+    pub fn loops(mut self, loops: usize) -> Self {
+        self.cores = vec![None; loops];
+        self
+    }
+
+    /// One loop for each of these cores, its thread bound to that core. Of this and
+    /// [`loops`](Self::loops) the later call decides.
+    pub fn pin_to(mut self, cores: impl IntoIterator<Item = usize>) -> Self {
+        self.cores = cores.into_iter().map(Some).collect();
+        self
+    }
+
+    /// Adds a queue. The first that is given so goes to loop 0, the next to loop 1, and so on, and
+    /// round again. Every loop needs at least one.
+    pub fn queue(mut self, queue: HostQueue) -> Self {
+        self.queues.push((None, queue));
+        self
+    }
+
+    /// Adds a queue that a certain loop is to serve. It does not count where others go.
+    pub fn queue_on(mut self, index: usize, queue: HostQueue) -> Self {
+        self.queues.push((Some(index), queue));
+        self
+    }
+
+    setters!(settings);
+
+    /// What the names of the threads begin with, `vyre-io` unless said otherwise; the loop's number
+    /// follows.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Starts the loops, all at the same time. When this returns, every ring is set up and the
+    /// devices of all queues see RUNNING.
+    ///
+    /// # Errors
+    /// [`GroupSpawnError`]. Then no loop runs.
+    pub fn spawn(self) -> Result<LoopGroup, GroupSpawnError> {
+        self.spawn_with(|_| Setup::ring)
+    }
+
+    /// Starts the loops on transports that are made by `make(index)`.
+    pub(super) fn spawn_with<T, M>(
+        self,
+        make: impl Fn(usize) -> M,
+    ) -> Result<LoopGroup, GroupSpawnError>
+    where
+        T: Reporting,
+        M: FnOnce(&Setup) -> Result<T, SpawnError> + Send + 'static,
+    {
+        let Dealt { shares, places } = deal(self.queues, self.cores.len())?;
+        let failed = |index| move |source| GroupSpawnError::Loop { index, source };
+        if let Some(index) = shares.iter().position(Vec::is_empty) {
+            return Err(failed(index)(SpawnError::NoQueue));
+        }
+        let authority = Authority::new(&self.files, &self.buffers, shares.len());
+        // All of them have begun before any is waited for, and none is left behind.
+        let begin = |(index, (share, core)): (usize, (Vec<HostQueue>, Option<usize>))| {
+            // Replicas: the same entries under the same handles, and the same open files.
+            let builder = IoLoopBuilder::new()
+                .files(self.files.clone())
+                .buffers(self.buffers.clone())
+                .settings(self.settings)
+                .core(core)
+                .name(format!("{}-{index}", self.name));
+            let builder = share.into_iter().fold(builder, IoLoopBuilder::queue);
+            builder.begin(make(index))
+        };
+        let parts = shares.into_iter().zip(self.cores).enumerate();
+        let begun: Vec<_> = parts.map(begin).collect();
+        let mut loops = Vec::with_capacity(begun.len());
+        let mut failure = None;
+        for (index, begun) in begun.into_iter().enumerate() {
+            match begun.and_then(Starting::finish).map_err(failed(index)) {
+                Ok(io) => loops.push(io),
+                Err(error) => drop(failure.get_or_insert(error)),
+            }
+        }
+        if let Some(error) = failure {
+            let _ = end_all(&mut loops, Ending::Abort);
+            return Err(error);
+        }
+        Ok(LoopGroup {
+            loops,
+            authority,
+            queues: places,
+        })
+    }
+}
+
+/// Queues, dealt to loops.
+struct Dealt {
+    /// The queues of each loop.
+    shares: Vec<Vec<HostQueue>>,
+    /// Of each queue: its loop, and its number there.
+    places: Vec<(usize, usize)>,
+}
+
+fn deal(queues: Vec<(Option<usize>, HostQueue)>, loops: usize) -> Result<Dealt, GroupSpawnError> {
+    if loops == 0 {
+        return Err(GroupSpawnError::NoLoop);
+    }
+    let mut shares: Vec<Vec<HostQueue>> = (0..loops).map(|_| Vec::new()).collect();
+    let mut places = Vec::with_capacity(queues.len());
+    let mut turns = 0;
+    for (queue, (chosen, host)) in queues.into_iter().enumerate() {
+        let index = chosen.unwrap_or_else(|| {
+            turns += 1;
+            (turns - 1) % loops
+        });
+        let Some(share) = shares.get_mut(index) else {
+            return Err(GroupSpawnError::NoSuchLoop {
+                queue,
+                index,
+                loops,
+            });
+        };
+        places.push((index, share.len()));
+        share.push(host);
+    }
+    Ok(Dealt { shares, places })
+}

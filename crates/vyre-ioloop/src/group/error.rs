@@ -1,0 +1,116 @@
+//! What may go wrong with several loops.
+
+use std::fmt;
+
+use crate::engine::ChangeError;
+use crate::ioloop::{SpawnError, StopError};
+use crate::tables::TableError;
+
+/// Why a group did not start. Loops of it that had started were stopped again: devices of their
+/// queues see STOPPED, all others see FAILED.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GroupSpawnError {
+    /// There is no loop.
+    #[error("a group needs at least one loop: ask for it with `loops` or `pin_to`")]
+    NoLoop,
+    /// A queue was given to a loop that does not exist.
+    #[error("queue {queue} is for loop {index}, and the last of {loops} loops is number {}", .loops - 1)]
+    NoSuchLoop {
+        /// The queue, by the order in which they were given to the builder.
+        queue: usize,
+        /// The loop that it was given to.
+        index: usize,
+        /// How many loops there are to be.
+        loops: usize,
+    },
+    /// A loop did not start.
+    #[error("loop {index} did not start: {source}")]
+    Loop {
+        /// Its number.
+        index: usize,
+        /// Why not.
+        source: SpawnError,
+    },
+}
+
+/// Why the tables of a group were not changed, or not with the effect that was asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GroupChangeError {
+    /// The entry is unfit. No loop was asked.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// A loop refused the entry, so that none has it.
+    #[error("loop {index} refused the entry, so that no loop has it: {source}")]
+    Refused {
+        /// The loop's number; the first, if several refused.
+        index: usize,
+        /// Why it refused.
+        source: ChangeError,
+    },
+    /// No such handle, or it was revoked already.
+    #[error("handle {handle:#x} names nothing; it may have been revoked already")]
+    Unknown {
+        /// The handle.
+        handle: u32,
+    },
+    /// The handle is revoked. But a loop that had the entry ended by itself, and the kernel did not
+    /// give all of its operations back: one of them may be on this entry, and may yet write to
+    /// memory that a request named.
+    #[error(
+        "the handle is revoked, but loop {index} ended while the kernel held {operations} operations, \
+         perhaps on it: do not use its memory for anything else"
+    )]
+    Held {
+        /// The loop's number; the first, if there are several.
+        index: usize,
+        /// How many operations the kernel kept.
+        operations: u32,
+    },
+    /// Every loop has ended.
+    #[error("every loop of the group has ended; `stop` says why")]
+    Ended,
+}
+
+/// Which loops of a group did not end as they should. All have ended all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupStopError {
+    failures: Vec<(usize, StopError)>,
+    loops: usize,
+}
+
+impl GroupStopError {
+    /// An error, if there is any failure of so many loops.
+    pub(super) fn of(failures: Vec<(usize, StopError)>, loops: usize) -> Result<(), Self> {
+        match failures.is_empty() {
+            true => Ok(()),
+            false => Err(Self { failures, loops }),
+        }
+    }
+
+    /// The loops by number, in ascending order, each with its error. There is at least one.
+    pub fn failures(&self) -> &[(usize, StopError)] {
+        &self.failures
+    }
+}
+
+impl fmt::Display for GroupStopError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (failed, loops) = (self.failures.len(), self.loops);
+        write!(f, "{failed} of {loops} loops did not end well")?;
+        let mut before = ": ";
+        for (index, error) in &self.failures {
+            write!(f, "{before}loop {index}: {error}")?;
+            before = "; ";
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for GroupStopError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let (_, first) = self.failures.first()?;
+        Some(first)
+    }
+}

@@ -1,0 +1,68 @@
+//! What the builders of a loop and of several have in common.
+
+use std::time::Duration;
+
+use crate::policy::Policy;
+
+/// How a loop waits, ends, and how large its ring is; see [`setters`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) policy: Policy,
+    pub(crate) entries: u32,
+    pub(crate) live_entries: u32,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) abort_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            policy: Policy::default(),
+            entries: 256,
+            live_entries: 64,
+            drain_timeout: Duration::from_secs(30),
+            abort_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The methods of a builder whose field `$at` is [`Settings`].
+macro_rules! setters {
+    ($($at:ident).+) => {
+        /// How a loop waits for work: [`Policy::ADAPTIVE`](crate::Policy::ADAPTIVE) unless said
+        /// otherwise.
+        pub fn policy(mut self, policy: crate::Policy) -> Self {
+            self.$($at).+.policy = policy;
+            self
+        }
+
+        /// Entries of a ring's submission queue, rounded up to a power of two: 256 unless said
+        /// otherwise. Requests beyond what the ring takes wait in the host; none is refused.
+        pub fn ring_entries(mut self, entries: u32) -> Self {
+            self.$($at).+.entries = entries;
+            self
+        }
+
+        /// Places for files and for buffers that are added while a loop runs, beyond those given
+        /// to the builder: 64 each unless said otherwise.
+        pub fn live_entries(mut self, entries: u32) -> Self {
+            self.$($at).+.live_entries = entries;
+            self
+        }
+
+        /// How long a stop lets claimed requests run before it cancels them: 30 seconds unless
+        /// said otherwise.
+        pub fn drain_timeout(mut self, timeout: std::time::Duration) -> Self {
+            self.$($at).+.drain_timeout = timeout;
+            self
+        }
+
+        /// How long a loop waits for the kernel to give cancelled requests back before it leaks
+        /// their buffers: 5 seconds unless said otherwise.
+        pub fn abort_timeout(mut self, timeout: std::time::Duration) -> Self {
+            self.$($at).+.abort_timeout = timeout;
+            self
+        }
+    };
+}
+pub(crate) use setters;
