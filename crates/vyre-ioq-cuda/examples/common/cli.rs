@@ -1,6 +1,5 @@
 //! The part of the command line that the examples share.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -51,17 +50,7 @@ impl On {
     }
 }
 
-/// A new file beside `other`s of the system, gone at the end of the program.
-pub(crate) fn temporary() -> Result<NamedTempFile, Error> {
-    NamedTempFile::new().map_err(Error::file(&std::env::temp_dir()))
-}
-
-/// Opens a file to be read.
-pub(crate) fn open(path: &Path) -> Result<File, Error> {
-    File::open(path).map_err(Error::file(path))
-}
-
-/// The file that was given, or a temporary one that `make` fills.
+/// The file that was given, or one that `make` fills, and that goes when its guard is dropped.
 pub(crate) fn given_or_made(
     given: Option<PathBuf>,
     make: impl FnOnce(&Path) -> Result<(), Error>,
@@ -69,7 +58,7 @@ pub(crate) fn given_or_made(
     if let Some(path) = given {
         return Ok((path, None));
     }
-    let file = temporary()?;
+    let file = NamedTempFile::new().map_err(Error::file(&std::env::temp_dir()))?;
     make(file.path())?;
     Ok((file.path().to_owned(), Some(file)))
 }
@@ -93,12 +82,7 @@ pub(crate) fn rate(bytes: u64, time: std::time::Duration) -> String {
 }
 
 /// `256MiB` and such.
-pub(crate) fn bytes(text: &str) -> Result<u64, String> {
-    parse_size::parse_size(text).map_err(|error| error.to_string())
-}
-
-/// A number of bytes that one request can name.
-pub(crate) fn narrow(bytes: u64) -> Result<u32, Error> {
-    u32::try_from(bytes)
-        .map_err(|_| Error::Unfit(format!("{bytes} bytes are too many for one request")))
+pub(crate) fn size<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
+    let size = parse_size::parse_size(text).map_err(|error| error.to_string())?;
+    T::try_from(size).map_err(|_| "too much".to_owned())
 }

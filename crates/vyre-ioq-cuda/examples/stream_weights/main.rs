@@ -10,7 +10,8 @@ mod common;
 mod stream;
 mod weights;
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -26,11 +27,11 @@ struct Cli {
     #[arg(long)]
     file: Option<PathBuf>,
     /// Bytes of the example.
-    #[arg(long, default_value = "256MiB", value_parser = cli::bytes)]
+    #[arg(long, default_value = "256MiB", value_parser = cli::size::<u64>)]
     size: u64,
     /// Bytes of one request.
-    #[arg(long, default_value = "256KiB", value_parser = cli::bytes)]
-    block: u64,
+    #[arg(long, default_value = "256KiB", value_parser = cli::size::<u32>)]
+    block: u32,
     /// Shows every tensor.
     #[arg(long)]
     tensors: bool,
@@ -38,14 +39,14 @@ struct Cli {
 
 fn run(cli: Cli) -> Result<(), Error> {
     let (mut device, warps, loops) = cli.on.open()?;
-    let make = |path: &std::path::Path| weights::write_example(path, cli.size);
+    let make = |path: &Path| weights::write_example(path, cli.size);
     let (path, _made) = cli::given_or_made(cli.file, make)?;
-    let file = cli::open(&path)?;
+    let file = File::open(&path).map_err(Error::file(&path))?;
     let layers = weights::layers(&file, &path)?;
     let plan = Plan {
         warps,
         loops,
-        block_size: cli::narrow(cli.block)?,
+        block_size: cli.block,
     };
     let streamed = stream::stream(&mut device, &file, &layers, plan)?;
 
