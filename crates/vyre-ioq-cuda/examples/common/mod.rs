@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code)] // One call: a kernel is launched.
 
-mod threads;
+pub(crate) mod threads;
 
 use std::any::Any;
 use std::fs::File;
@@ -21,7 +21,7 @@ use vyre_uring::{Buffer, OutOfRange};
 use threads::{Threads, ThreadsError};
 
 /// Comes before the text of each kernel, after `vyre_ioq.cuh`.
-const GRID: &str = include_str!("grid.cuh");
+pub(crate) const GRID: &str = include_str!("grid.cuh");
 const WARP: u32 = 32;
 /// More than that, and a multiprocessor may have no room for the registers of one block.
 const MOST_WARPS_OF_BLOCK: u32 = 8;

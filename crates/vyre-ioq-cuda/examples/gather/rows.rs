@@ -85,7 +85,7 @@ impl Plan {
     }
 
     /// As the kernel's `neighbour`.
-    fn neighbour(&self, node: u64, number: u32) -> u64 {
+    pub(crate) fn neighbour(&self, node: u64, number: u32) -> u64 {
         let number = node * u64::from(LANES) + u64::from(number);
         mix(self.seed.wrapping_add(number.wrapping_mul(STEP))) % self.rows
     }
