@@ -66,68 +66,76 @@ VYRE_IOQ_FN inline u64 shuffle64(u64 value, u32 from) {
     return high << 32 | detail::shuffle(FULL_WARP, (u32)value, from);
 }
 
-// ---- All warps, with all lanes, call these. ----
+// A warp of a kernel whose `Args` have ports, port_count, grid, warps and patience. All 32 lanes call its
+// functions together.
+template <class Args> struct Worker {
+    const Args &args;
+    const Port port;
+    const u32 warp;
+    Limits limits;
 
-// The first warp that fails says why; every other sees it at its next boundary.
-VYRE_IOQ_FN inline void give_up(Grid *grid, u32 warp, u64 item, End end, u32 error) {
-    if (detail::set_local_acquire(&grid->failed, 1) != 0) return;
-    grid->end = (u32)end;
-    grid->error = error;
-    grid->item = item;
-    grid->warp = warp;
-}
-
-// Whether every lane that asked for something has it. If not, the warp gives up.
-VYRE_IOQ_FN inline bool all_well(Grid *grid, u32 warp, u64 item, bool asked, const Reply &reply) {
-    u32 unwell = detail::ballot(FULL_WARP, asked && !reply.ok());
-    if (unwell == 0) return true;
-    if (lane_id() == detail::lowest(unwell)) {
-        give_up(grid, warp, item, reply.end, reply.outcome.error());
+    VYRE_IOQ_FN Worker(const Args &args, u32 warp)
+        : args(args), port(args.ports[warp % args.port_count]), warp(warp) {
+        limits.nanoseconds = args.patience;
     }
-    return false;
-}
 
-// The warp's leader submits for all lanes. What they did with the buffer before is over.
-VYRE_IOQ_FN inline Ticket leader_submit(const Queue &queue, const Request &request, u32 hint) {
-    detail::sync(FULL_WARP);
-    return lane_id() == 0 ? queue.submit(request, hint) : Ticket{NO_SLOT};
-}
+    // The first warp that fails says why; every other sees it at its next boundary.
+    VYRE_IOQ_FN void give_up(u64 item, End end, u32 error) const {
+        Grid *grid = args.grid;
+        if (detail::set_local_acquire(&grid->failed, 1) != 0) return;
+        grid->end = (u32)end;
+        grid->error = error;
+        grid->item = item;
+        grid->warp = warp;
+    }
 
-// The warp's leader waits, and every lane has what came.
-VYRE_IOQ_FN inline bool leader_wait(const Queue &queue, Ticket ticket, Grid *grid, u32 warp,
-                                    u64 item, const Limits &limits) {
-    Reply reply = {};
-    if (lane_id() == 0) reply = queue.wait(ticket, limits);
-    bool well = all_well(grid, warp, item, lane_id() == 0, reply);
-    detail::sync(FULL_WARP);  // the leader's acquire, before what the lanes read
-    return well;
-}
+    // Whether every lane that asked for something has it. If not, the warp gives up.
+    VYRE_IOQ_FN bool all_well(u64 item, bool asked, const Reply &reply) const {
+        u32 unwell = detail::ballot(FULL_WARP, asked && !reply.ok());
+        if (unwell == 0) return true;
+        if (lane_id() == detail::lowest(unwell)) give_up(item, reply.end, reply.outcome.error());
+        return false;
+    }
 
-// Ends when all `warps` of the grid have come for the `nth` time, from 1 on: what each did before
-// happened before what any does next. False if one gave up, or does not come. The warps must be
-// resident at once: no more blocks than the GPU has multiprocessors.
-VYRE_IOQ_FN inline bool boundary(Grid *grid, u32 warps, u32 nth, u32 warp, const Limits &limits) {
-    bool met = true;
-    detail::sync(FULL_WARP);  // what the lanes did, before the leader's release
-    if (lane_id() == 0) {
-        // Release, paired with the acquire below: of the last to arrive, and through its
-        // read-modify-write of all before.
-        arrive(&grid->arrived);
-        u64 began = detail::now();
-        // A difference, so that the count may wrap.
-        while ((int)(detail::load_local_acquire(&grid->arrived) - nth * warps) < 0) {
-            if (detail::now() - began >= limits.nanoseconds) {
-                give_up(grid, warp, nth, End::TIMED_OUT, 0);
+    // The leader submits for all lanes. What they did with the buffer before is over.
+    VYRE_IOQ_FN Ticket submit(const Request &request, u32 hint) const {
+        detail::sync(FULL_WARP);
+        return lane_id() == 0 ? port.queue.submit(request, hint) : Ticket{NO_SLOT};
+    }
+
+    // The leader waits, and every lane has what came.
+    VYRE_IOQ_FN bool wait(Ticket ticket, u64 item) const {
+        Reply reply = {};
+        if (lane_id() == 0) reply = port.queue.wait(ticket, limits);
+        bool well = all_well(item, lane_id() == 0, reply);
+        detail::sync(FULL_WARP);  // the leader's acquire, before what the lanes read
+        return well;
+    }
+
+    // Ends when all warps of the grid have come for the `nth` time, from 1 on: what each did before
+    // happened before what any does next. False if one gave up, or does not come. The warps must be
+    // resident at once: no more blocks than the GPU has multiprocessors.
+    VYRE_IOQ_FN bool boundary(u32 nth) const {
+        bool met = true;
+        detail::sync(FULL_WARP);  // what the lanes did, before the leader's release
+        if (lane_id() == 0) {
+            // Release, paired with the acquire below: of the last to arrive, and through its
+            // read-modify-write of all before.
+            arrive(&args.grid->arrived);
+            u64 began = detail::now();
+            // A difference, so that the count may wrap.
+            while ((int)(detail::load_local_acquire(&args.grid->arrived) - nth * args.warps) < 0) {
+                if (detail::now() - began >= args.patience) give_up(nth, End::TIMED_OUT, 0);
+                if (detail::load_local(&args.grid->failed) != 0) {
+                    met = false;
+                    break;
+                }
+                detail::nap(100);
             }
-            if (detail::load_local(&grid->failed) != 0) {
-                met = false;
-                break;
-            }
-            detail::nap(100);
         }
+        met = detail::ballot(FULL_WARP, !met) == 0;
+        detail::sync(FULL_WARP);  // the leader's acquire, before what the lanes do next
+        return met;
     }
-    met = detail::ballot(FULL_WARP, !met) == 0;
-    detail::sync(FULL_WARP);  // the leader's acquire, before what the lanes do next
-    return met;
-}
+};
 }  // namespace examples

@@ -28,17 +28,8 @@ VYRE_IOQ_FN inline u64 neighbour(const Args &args, u64 node, u32 number) {
     return mix(args.seed + (node * 32 + number) * 0x9e3779b97f4a7c15ull) % args.rows;
 }
 
-// Of one warp, with all 32 lanes.
-struct Gather {
-    const Args &args;
-    const Port port;
-    u32 warp;
-    Limits limits;
-
-    VYRE_IOQ_FN Gather(const Args &args, u32 warp)
-        : args(args), port(args.ports[warp % args.port_count]), warp(warp) {
-        limits.nanoseconds = args.patience;
-    }
+struct Gather : Worker<Args> {
+    using Worker::Worker;
 
     VYRE_IOQ_FN u64 node_count() const { return (u64)args.batches * args.batch_size; }
     VYRE_IOQ_FN bool asks() const { return lane_id() < args.fanout; }
@@ -66,7 +57,7 @@ struct Gather {
     // Waits for the rows of a node and averages them, column by column.
     VYRE_IOQ_FN bool work(u64 node, u32 half, Ticket ticket) const {
         Reply reply = port.queue.warp_wait(FULL_WARP, ticket, limits);
-        if (!all_well(args.grid, warp, node, asks(), reply)) return false;
+        if (!all_well(node, asks(), reply)) return false;
         for (u32 column = lane_id(); column < args.columns; column += 32) {
             float sum = 0;
             for (u32 row = 0; row < args.fanout; ++row) {
@@ -92,7 +83,7 @@ struct Gather {
                 ticket = early;
                 half ^= 1;
             }
-            if (!boundary(args.grid, args.warps, batch + 1, warp, limits)) return;
+            if (!boundary(batch + 1)) return;
             if (warp == 0 && lane_id() == 0) args.ended[batch] = detail::now();
         }
     }

@@ -46,17 +46,8 @@ struct Sent {
     u64 block;
 };
 
-// Of one warp, with all 32 lanes.
-struct Spill {
-    const Args &args;
-    const Port port;
-    u32 warp;
-    Limits limits;
-
-    VYRE_IOQ_FN Spill(const Args &args, u32 warp)
-        : args(args), port(args.ports[warp % args.port_count]), warp(warp) {
-        limits.nanoseconds = args.patience;
-    }
+struct Spill : Worker<Args> {
+    using Worker::Worker;
 
     VYRE_IOQ_FN u64 place(u32 half) const { return (u64)(2 * warp + half) * args.block_size; }
     VYRE_IOQ_FN u32 hint(u32 half) const { return 2 * (warp / args.port_count) + half; }
@@ -67,11 +58,9 @@ struct Spill {
     }
 
     VYRE_IOQ_FN Sent send(const Request &request, u64 block, u32 half) const {
-        return Sent{leader_submit(port.queue, request, hint(half)), block};
+        return Sent{submit(request, hint(half)), block};
     }
-    VYRE_IOQ_FN bool wait(const Sent &sent) const {
-        return leader_wait(port.queue, sent.ticket, args.grid, warp, sent.block, limits);
-    }
+    VYRE_IOQ_FN bool taken(const Sent &sent) const { return wait(sent.ticket, sent.block); }
     VYRE_IOQ_FN bool is_none(const Sent &sent) const { return sent.block >= args.blocks; }
     VYRE_IOQ_FN void count(u64 *counter, u64 many) const {
         if (lane_id() == 0) add(counter, many);
@@ -82,7 +71,7 @@ struct Spill {
         u32 half = 0;
         for (u64 block = warp; block < args.blocks; block += args.warps, half ^= 1) {
             // The place is free when what was written from it before has its outcome.
-            if (!is_none(last[half]) && !wait(last[half])) return false;
+            if (!is_none(last[half]) && !taken(last[half])) return false;
             for (u32 unit = lane_id(); unit < args.block_size / 16; unit += 32) {
                 units(half)[unit] = made(block, unit);
             }
@@ -97,8 +86,8 @@ struct Spill {
     // One warp for each queue: all that was published there before completes; then it is durable.
     VYRE_IOQ_FN bool settle() const {
         if (warp >= args.port_count) return true;
-        if (!wait(send(Request::fence(), args.blocks, 0))) return false;
-        if (!wait(send(Request::sync(port.file), args.blocks, 0))) return false;
+        if (!taken(send(Request::fence(), args.blocks, 0))) return false;
+        if (!taken(send(Request::sync(port.file), args.blocks, 0))) return false;
         count(&args.counts->synced, 1);
         return true;
     }
@@ -111,7 +100,7 @@ struct Spill {
             if (lane_id() == 0 && !port.queue.poll(last[half].ticket, &outcome)) {
                 add(&args.counts->early, 1);
             }
-            if (!wait(last[half])) return false;
+            if (!taken(last[half])) return false;
         }
         return true;
     }
@@ -148,7 +137,7 @@ struct Spill {
         Sent now = ask(warp, half);
         for (u64 i = warp; i < args.blocks; i += args.warps, half ^= 1) {
             Sent next = ask(i + args.warps, half ^ 1);
-            if (!wait(now)) return false;
+            if (!taken(now)) return false;
             count(&args.counts->compared, 1);
             if (!intact(now.block, half)) {
                 count(&args.counts->bad, 1);
@@ -159,14 +148,10 @@ struct Spill {
         return true;
     }
 
-    VYRE_IOQ_FN bool meet(u32 nth) const {
-        return boundary(args.grid, args.warps, nth, warp, limits);
-    }
-
     VYRE_IOQ_FN void run() const {
         if (args.phases & SPILL) {
             Sent last[2] = {{Ticket{NO_SLOT}, args.blocks}, {Ticket{NO_SLOT}, args.blocks}};
-            if (!spill(last) || !meet(1) || !settle() || !meet(2) || !collect(last)) return;
+            if (!spill(last) || !boundary(1) || !settle() || !boundary(2) || !collect(last)) return;
         }
         overwrite();
         if (args.phases & RESTORE) restore();

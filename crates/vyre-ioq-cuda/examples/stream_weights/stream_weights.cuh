@@ -144,17 +144,8 @@ VYRE_IOQ_FN inline Found reduce(const unsigned char *block, u32 dtype, Extent ex
     return all;
 }
 
-// Of one warp, with all 32 lanes.
-struct Stream {
-    const Args &args;
-    const Port port;
-    u32 warp;
-    Limits limits;
-
-    VYRE_IOQ_FN Stream(const Args &args, u32 warp)
-        : args(args), port(args.ports[warp % args.port_count]), warp(warp) {
-        limits.nanoseconds = args.patience;
-    }
+struct Stream : Worker<Args> {
+    using Worker::Worker;
 
     // Asks for a block, into one of the warp's two places.
     VYRE_IOQ_FN Ticket ask(Cursor cursor, u32 place) const {
@@ -162,12 +153,12 @@ struct Stream {
         Extent part = extent(args, cursor);
         Request request = Request::read(port.file, args.tensors[cursor.tensor].offset + part.offset,
                                         part.bytes, port.pool, (u64)place * args.block_size);
-        return leader_submit(port.queue, request.exact(), place / args.port_count);
+        return submit(request.exact(), place / args.port_count);
     }
 
     // Waits for a block and reduces it.
     VYRE_IOQ_FN bool work(Cursor cursor, u32 place, Ticket ticket, u64 chain) const {
-        if (!leader_wait(port.queue, ticket, args.grid, warp, cursor.block, limits)) return false;
+        if (!wait(ticket, cursor.block)) return false;
         const unsigned char *block = args.data + (u64)place * args.block_size;
         u32 dtype = args.tensors[cursor.tensor].dtype;
         Found found = reduce(block, dtype, extent(args, cursor), chain);
@@ -192,7 +183,7 @@ struct Stream {
                 ticket = early;
                 half ^= 1;
             }
-            if (!boundary(args.grid, args.warps, layer + 1, warp, limits)) return;
+            if (!boundary(layer + 1)) return;
             chain = mix(chain ^ args.digests[layer]);
         }
         if (warp == 0 && lane_id() == 0) args.digests[args.layer_count] = chain;

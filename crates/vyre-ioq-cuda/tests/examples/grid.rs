@@ -12,34 +12,37 @@ namespace rounds {
 using namespace examples;
 enum : u32 { ROUNDS = 4 };
 struct Args {
+    const Port *ports;
     Grid *grid;
     u64 *counts;   // of each round; then rounds that some warp passed without all others
     u64 patience;
-    u32 warps, spare;
+    u32 port_count, warps;
 };
-inline void run(const Args &args, u32 warp) {
-    Limits limits;
-    limits.nanoseconds = args.patience;
-    for (u32 round = 0; round < ROUNDS; ++round) {
-        if (lane_id() == warp) add(&args.counts[round], 1);
-        if (!boundary(args.grid, args.warps, round + 1, warp, limits)) return;
-        if (lane_id() == 31 && args.counts[round] != args.warps) add(&args.counts[ROUNDS], 1);
+struct Rounds : Worker<Args> {
+    using Worker::Worker;
+    void run() const {
+        for (u32 round = 0; round < ROUNDS; ++round) {
+            if (lane_id() == warp) add(&args.counts[round], 1);
+            if (!boundary(round + 1)) return;
+            if (lane_id() == 31 && args.counts[round] != args.warps) add(&args.counts[ROUNDS], 1);
+        }
     }
-}
+};
 }  // namespace rounds
 extern "C" __global__ void rounds_kernel(const rounds::Args args) {
-    rounds::run(args, (blockIdx.x * blockDim.x + threadIdx.x) / 32);
+    rounds::Rounds(args, (blockIdx.x * blockDim.x + threadIdx.x) / 32).run();
 }
 "#;
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 struct Args {
+    ports: u64,
     grid: u64,
     counts: u64,
     patience: u64,
+    port_count: u32,
     warps: u32,
-    spare: u32,
 }
 
 fn read<const N: usize>(buffer: &Buffer) -> [u64; N] {
@@ -54,12 +57,15 @@ fn run(running: u32, warps: u32, patience: u64) -> ([u64; 4], [u64; 5]) {
     let mut device = Threads::new().expect("a directory");
     let (grid, grid_at) = device.memory(64).expect("memory");
     let (counts, counts_at) = device.memory(64).expect("memory");
+    // A port that nobody uses.
+    let (_ports, ports) = device.memory(64).expect("memory");
     let args = Args {
+        ports,
         grid: grid_at,
         counts: counts_at,
         patience,
+        port_count: 1,
         warps,
-        spare: 0,
     };
     let text = [GRID, KERNEL].concat();
     let ran = device.run(
