@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use tempfile::NamedTempFile;
+use vyre_ioq_cuda::CudaError;
 
 use crate::common::{Device, Error};
 
@@ -63,17 +64,22 @@ pub(crate) fn given_or_made(
     Ok((file.path().to_owned(), Some(file)))
 }
 
-/// Says how the example ended: 0 well, 1 wrongly, 2 because what it needs is missing.
+/// Says how the example ended: 0 well, 1 not, 2 because CUDA or a GPU is missing or failed.
 pub(crate) fn end(result: Result<(), Error>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
     eprintln!("error: {error}");
-    if matches!(error, Error::Cuda(_)) {
-        eprintln!("--device threads runs the same kernel without a GPU, slowly");
-        return ExitCode::from(2);
+    let Error::Cuda(error) = error else {
+        return ExitCode::FAILURE;
+    };
+    if matches!(
+        error,
+        CudaError::NoDriver | CudaError::NoDevice | CudaError::NoCompiler
+    ) {
+        eprintln!("--device threads runs the same kernel without them, slowly");
     }
-    ExitCode::FAILURE
+    ExitCode::from(2)
 }
 
 /// Bytes a second, for people.

@@ -306,6 +306,11 @@ impl Service {
         }
         // One more, for what a warp does for all.
         let slots = (warps.div_ceil(loops) * demand.requests + 1).next_multiple_of(GROUP);
+        if slots > abi::MAX_SLOTS {
+            return Err(Error::Unfit(format!(
+                "{warps} warps ask for too much at once for {loops} loops: give them more loops"
+            )));
+        }
         let (buffer, data) = device.mapped(warps as usize * demand.bytes)?;
         let (mut running, mut ports) = (Vec::new(), Vec::new());
         for _ in 0..loops {

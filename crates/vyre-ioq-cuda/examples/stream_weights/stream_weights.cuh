@@ -121,17 +121,35 @@ VYRE_IOQ_FN inline Words unit_at(const unsigned char *block, u32 at, u32 bytes) 
     return words;
 }
 
+VYRE_IOQ_FN inline void count_unit(Found *found, u32 dtype, const Words &words, u64 place,
+                                   u64 chain) {
+    for (u32 word = 0; word < 4; ++word) count_word(found, dtype, words.at[word]);
+    for (u32 pair = 0; pair < 2; ++pair) {
+        u64 value = (u64)words.at[2 * pair + 1] << 32 | words.at[2 * pair];
+        found->digest += mix((value ^ chain) + place + 8 * pair);
+    }
+}
+
+enum : u32 {
+    STEP = 32 * 16,  // bytes between two units of a lane
+    AHEAD = 4,       // units that a lane has on their way over the bus at once
+};
+
 // The warp reduces a block. Lane L has every 32nd unit from L on; the sums of the lanes are added in
 // their order, so that the sum is the same to the last bit wherever it is made.
 VYRE_IOQ_FN inline Found reduce(const unsigned char *block, u32 dtype, Extent extent, u64 chain) {
     Found own = {};
-    for (u32 at = lane_id() * 16; at < extent.bytes; at += 32 * 16) {
-        Words words = unit_at(block, at, extent.bytes);
-        for (u32 word = 0; word < 4; ++word) count_word(&own, dtype, words.at[word]);
-        for (u32 pair = 0; pair < 2; ++pair) {
-            u64 value = (u64)words.at[2 * pair + 1] << 32 | words.at[2 * pair];
-            own.digest += mix((value ^ chain) + extent.offset + at + 8 * pair);
+    u32 at = lane_id() * 16;
+    for (; at + (AHEAD - 1) * STEP + 16 <= extent.bytes; at += AHEAD * STEP) {
+        Words words[AHEAD];
+        for (u32 i = 0; i < AHEAD; ++i) words[i] = *(const Words *)(block + at + i * STEP);
+        for (u32 i = 0; i < AHEAD; ++i) {
+            count_unit(&own, dtype, words[i], extent.offset + at + i * STEP, chain);
         }
+    }
+    for (; at < extent.bytes; at += STEP) {
+        Words words = unit_at(block, at, extent.bytes);
+        count_unit(&own, dtype, words, extent.offset + at, chain);
     }
     Found all = {};
     for (u32 from = 0; from < 32; ++from) {

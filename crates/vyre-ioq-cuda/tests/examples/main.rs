@@ -11,6 +11,7 @@ mod stream_weights;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::process::{Command, Output};
 
 use common::{Code, Device, Error};
 use tempfile::NamedTempFile;
@@ -97,5 +98,82 @@ fn more_warps_than_run_at_once_are_refused() {
     for warps in [0, 17] {
         let refused = device.warps(Some(warps));
         assert!(matches!(refused, Err(Error::Unfit(_))), "{refused:?}");
+    }
+}
+
+/// Runs the program of an example, if it was built and carried along with this one.
+fn program(name: &str, arguments: &[&str]) -> Option<Output> {
+    let own = std::env::current_exe().expect("a path");
+    let built = own.parent()?.parent()?.join("examples").join(name);
+    if !built.is_file() {
+        eprintln!(
+            "SKIPPED: there is no {}: cargo test builds it",
+            built.display()
+        );
+        return None;
+    }
+    Some(
+        Command::new(built)
+            .args(arguments)
+            .output()
+            .expect("a program"),
+    )
+}
+
+#[test]
+fn programs_verify_what_threads_did() {
+    let weights = stream_weights::file().0;
+    let path = weights.path().to_str().expect("text");
+    let on = ["--device", "threads", "--warps", "1"];
+    for (name, arguments) in [
+        (
+            "stream_weights",
+            &["--file", path, "--block", "4KiB", "--tensors"][..],
+        ),
+        (
+            "gather",
+            &[
+                "--rows",
+                "100",
+                "--dim",
+                "8",
+                "--batches",
+                "2",
+                "--batch-size",
+                "2",
+            ],
+        ),
+        ("kv_spill", &["--blocks", "5", "--block", "1KiB"]),
+    ] {
+        let Some(output) = program(name, &[&on, arguments].concat()) else {
+            return;
+        };
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{name}: {output:?}");
+        assert!(
+            said.contains("/s\n") && said.contains("verified"),
+            "{name}: {said}"
+        );
+        assert!(
+            said.starts_with("threads in the place of a GPU"),
+            "{name}: {said}"
+        );
+    }
+}
+
+#[test]
+fn programs_without_a_gpu_say_what_is_missing() {
+    let Err(Error::Cuda(missing)) = Device::gpu(0) else {
+        eprintln!("SKIPPED: programs_without_a_gpu_say_what_is_missing: there is a GPU");
+        return;
+    };
+    for name in ["stream_weights", "gather", "kv_spill"] {
+        let Some(output) = program(name, &[]) else {
+            return;
+        };
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{name}: {output:?}");
+        assert!(said.contains(&missing.to_string()), "{name}: {said}");
+        assert!(output.stdout.is_empty(), "{name}: {output:?}");
     }
 }

@@ -13,9 +13,10 @@ use crate::{assert_past_the_end, file_of, flip, gpu, threads, wrong};
 #[path = "../../examples/stream_weights/stream.rs"]
 pub(crate) mod stream;
 #[path = "../../examples/stream_weights/weights.rs"]
-mod weights;
+pub(crate) mod weights;
 
-const BLOCK: u32 = 256;
+/// More than what the lanes of a warp have on their way at once, and not a multiple of it.
+const BLOCK: u32 = 2304;
 
 /// Tensors that a model may have: of each type, longer than a block and shorter, and not of whole
 /// units. With values that are zero, subnormal, infinite and not a number.
@@ -27,7 +28,7 @@ fn tensors() -> Vec<(&'static str, Dtype, Vec<u8>)> {
             .collect()
     };
     let half = |values: &[u16]| values.iter().flat_map(|bits| bits.to_le_bytes()).collect();
-    let long: Vec<f32> = (0..150_u16).map(|n| f32::from(n) / 8.0 - 3.0).collect();
+    let long: Vec<f32> = (0..1500_u16).map(|n| f32::from(n) / 8.0 - 3.0).collect();
     let inf_nan = [1.0, f32::INFINITY, -2.5, f32::NAN];
     // 1, -2, the least subnormal, infinite, zero.
     let f16 = [0x3c00, 0xc000, 0x0001, 0x7c00, 0x8000];
@@ -42,13 +43,13 @@ fn tensors() -> Vec<(&'static str, Dtype, Vec<u8>)> {
         (
             "layers.2.c",
             Dtype::U8,
-            (0..=255).cycle().take(301).collect(),
+            (0..=255).cycle().take(5001).collect(),
         ),
         ("layers.2.none", Dtype::F32, Vec::new()),
     ]
 }
 
-fn file() -> (NamedTempFile, Vec<Layer>) {
+pub(crate) fn file() -> (NamedTempFile, Vec<Layer>) {
     let tensors = tensors();
     let views = tensors.iter().map(|(name, dtype, bytes)| {
         let shape = vec![bytes.len() * 8 / dtype.bitsize()];
@@ -127,10 +128,10 @@ fn threads_stream_every_layer_and_the_cpu_finds_the_same() {
     verified.expect("the same");
     let totals = |sum, largest, odd| Totals { sum, largest, odd };
     let expected = [
-        // 0 to 149, eighths; less 3 each.
+        // 0 to 1499, eighths; less 3 each.
         (
             "embed.weight",
-            totals(149.0 * 150.0 / 16.0 - 450.0, 149.0 / 8.0 - 3.0, 0),
+            totals(1499.0 * 1500.0 / 16.0 - 4500.0, 1499.0 / 8.0 - 3.0, 0),
         ),
         ("layers.2.a", totals(-1.5, 2.5, 2)),
         ("layers.2.b", totals(130.0, 1.0, 1)),
@@ -159,7 +160,7 @@ fn threads_stream_every_layer_and_the_cpu_finds_the_same() {
 fn a_file_that_shrinks_ends_all_warps() {
     let (file, layers) = file();
     file.as_file()
-        .set_len(layers[0].tensors[0].offset + 300)
+        .set_len(layers[0].tensors[0].offset + 3000)
         .expect("shorter");
     assert_past_the_end(run(&mut threads(), file.as_file(), &layers));
 }
