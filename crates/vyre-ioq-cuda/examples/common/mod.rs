@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytemuck::{NoUninit, Pod, Zeroable};
@@ -348,19 +349,41 @@ impl Service {
         self.data
     }
 
-    /// After the kernel's end: stops the loops, and says whether a warp gave up.
-    pub(crate) fn finish(self) -> Result<(), Error> {
+    /// After the kernel's end: stops the loops, and says whether a warp gave up, or whether the loops
+    /// answered another number of requests than `expected`.
+    pub(crate) fn finish(self, expected: u64) -> Result<(), Error> {
+        let grid = self.grid.read::<Grid>()?[0];
+        let gave_up = grid.failed != 0;
+        let (answered, faults) = self.answered(if gave_up { 0 } else { expected });
         for io in self.loops {
             io.stop()?;
         }
-        match self.grid.read::<Grid>()?.first() {
-            Some(grid) if grid.failed != 0 => Err(Error::GaveUp {
+        if gave_up {
+            return Err(Error::GaveUp {
                 warp: grid.warp,
                 item: grid.item,
                 end: grid.end,
                 errno: grid.errno,
-            }),
-            _ => Ok(()),
+            });
+        }
+        ensure(answered == expected && faults == 0, || {
+            format!("{answered} requests were answered, not {expected}, and {faults} were faulty")
+        })
+    }
+
+    /// Requests that had OK for an answer, and faults of the device. The counters lag the outcomes by
+    /// a pass of the loop: so many are waited for.
+    fn answered(&self, expected: u64) -> (u64, u64) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let counters = self.loops.iter().filter_map(|io| io.queue_counters(0));
+            let (answered, faults) = counters.fold((0, 0), |(answered, faults), queue| {
+                (answered + queue.succeeded, faults + queue.device_faults)
+            });
+            if answered >= expected || Instant::now() >= end {
+                return (answered, faults);
+            }
+            thread::sleep(Duration::from_millis(1));
         }
     }
 }

@@ -140,7 +140,7 @@ pub(crate) fn gather(device: &mut Device, file: &File, plan: &Plan) -> Result<Ga
     // SAFETY: `Args` has the layout of the kernel's. What it points to is memory of the device: 64 rows
     // for each warp, the averages of each node, an end for each mini-batch and the begin.
     let elapsed = unsafe { device.run(KERNEL, plan.warps, &args) }?;
-    service.finish()?;
+    service.finish(plan.requests())?;
     let ended: Vec<u64> = ended.read()?;
     let began = ended[plan.batches as usize];
     let before = std::iter::once(&began).chain(&ended);

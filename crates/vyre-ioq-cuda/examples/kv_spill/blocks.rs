@@ -83,6 +83,13 @@ impl Plan {
         self.blocks * u64::from(self.block_size)
     }
 
+    /// A write and a read for each block, and a fence and a sync for each queue.
+    fn requests(&self) -> u64 {
+        let of = |phase, count| if self.phases.has(phase) { count } else { 0 };
+        let spill = self.blocks + 2 * u64::from(self.loops);
+        of(Phases::SPILL, spill) + of(Phases::RESTORE, self.blocks)
+    }
+
     /// A step through the blocks that comes to each of them, far from the one before.
     fn stride(&self) -> u64 {
         let golden = (self.blocks as f64 * 0.618) as u64;
@@ -140,7 +147,7 @@ pub(crate) fn spill(
     // SAFETY: `Args` has the layout of the kernel's. What it points to is memory of the device: two
     // blocks for each warp, and the counts.
     let elapsed = unsafe { device.run(KERNEL, plan.warps, &args) }?;
-    service.finish()?;
+    service.finish(plan.requests())?;
     Ok((counts.read()?[0], elapsed))
 }
 

@@ -149,7 +149,7 @@ pub(crate) fn stream(
     // SAFETY: `Args` and what it points to have the layout of the kernel's structures. All of it is
     // memory of the device: two blocks for each warp, an entry for each block and each layer.
     let elapsed = unsafe { device.run(KERNEL, plan.warps, &args) }?;
-    service.finish()?;
+    service.finish(blocks)?;
     Ok(Streamed {
         blocks: found.read()?,
         digests: digests.read()?,
