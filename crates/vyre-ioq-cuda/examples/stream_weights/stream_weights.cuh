@@ -165,19 +165,21 @@ VYRE_IOQ_FN inline Found reduce(const unsigned char *block, u32 dtype, Extent ex
 struct Stream : Worker<Args> {
     using Worker::Worker;
 
+    VYRE_IOQ_FN u64 place(u32 half) const { return (u64)(2 * warp + half) * args.block_size; }
+
     // Asks for a block, into one of the warp's two places.
-    VYRE_IOQ_FN Ticket ask(Cursor cursor, u32 place) const {
+    VYRE_IOQ_FN Ticket ask(Cursor cursor, u32 half) const {
         if (cursor.layer == args.layer_count) return Ticket{NO_SLOT};
         Extent part = extent(args, cursor);
         Request request = Request::read(port.file, args.tensors[cursor.tensor].offset + part.offset,
-                                        part.bytes, port.pool, (u64)place * args.block_size);
-        return submit(request.exact(), place / args.port_count);
+                                        part.bytes, port.pool, place(half));
+        return submit(request.exact(), 2 * (warp / args.port_count) + half);
     }
 
     // Waits for a block and reduces it.
-    VYRE_IOQ_FN bool work(Cursor cursor, u32 place, Ticket ticket, u64 chain) const {
+    VYRE_IOQ_FN bool work(Cursor cursor, u32 half, Ticket ticket, u64 chain) const {
         if (!wait(ticket, cursor.block)) return false;
-        const unsigned char *block = args.data + (u64)place * args.block_size;
+        const unsigned char *block = args.data + place(half);
         u32 dtype = args.tensors[cursor.tensor].dtype;
         Found found = reduce(block, dtype, extent(args, cursor), chain);
         if (lane_id() == 0) {
@@ -190,13 +192,13 @@ struct Stream : Worker<Args> {
     VYRE_IOQ_FN void run() const {
         Cursor now = settled(args, warp, Cursor{args.layers[0].first_block + warp, 0, 0});
         u32 half = 0;
-        Ticket ticket = ask(now, 2 * warp);
+        Ticket ticket = ask(now, half);
         u64 chain = 0;
         for (u32 layer = 0; layer < args.layer_count; ++layer) {
             while (now.layer == layer) {
                 Cursor next = after(args, warp, now);
-                Ticket early = ask(next, 2 * warp + (half ^ 1));
-                if (!work(now, 2 * warp + half, ticket, chain)) return;
+                Ticket early = ask(next, half ^ 1);
+                if (!work(now, half, ticket, chain)) return;
                 now = next;
                 ticket = early;
                 half ^= 1;
