@@ -38,6 +38,22 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "an allocator that counts",
     ),
     (
+        "crates/vyre-ioq-cuda/examples/common/mod.rs",
+        "the kernel of an example is launched",
+    ),
+    (
+        "crates/vyre-ioq-cuda/examples/gather/rows.rs",
+        "its kernel is launched",
+    ),
+    (
+        "crates/vyre-ioq-cuda/examples/kv_spill/blocks.rs",
+        "its kernel is launched",
+    ),
+    (
+        "crates/vyre-ioq-cuda/examples/stream_weights/stream.rs",
+        "its kernel is launched",
+    ),
+    (
         "crates/vyre-ioq-cuda/src/bench.rs",
         "the kernel of the benchmark is launched",
     ),

@@ -2,8 +2,8 @@
 // request in flight: it asks for a block, waits, looks at the block if it is told to, and asks for
 // the next, until its time is over, its operations are done or the host says stop.
 //
-// Comes after vyre_ioq.cuh. src/bench.rs has the same structures, byte for byte; tests/shim runs the
-// same code on threads.
+// Comes after vyre_ioq.cuh. src/bench.rs has the same structures, byte for byte; its tests run
+// the same text on threads.
 
 namespace vyre_ioq {
 namespace bench {
@@ -248,10 +248,8 @@ VYRE_IOQ_FN inline void run_lane(const Args &args, u32 number) {
 }  // namespace bench
 }  // namespace vyre_ioq
 
-#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
 extern "C" __global__ void vyre_ioq_bench(const vyre_ioq::bench::Args args) {
     // Whole warps come and go: `lane_count` is a number of warps.
     vyre_ioq::u32 number = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
     if (number < args.lane_count) vyre_ioq::bench::run_lane(args, number);
 }
-#endif

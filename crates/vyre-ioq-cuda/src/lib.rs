@@ -9,8 +9,12 @@ mod kernel;
 mod memory;
 mod queue;
 
+// The stand-in for a GPU names this crate as the examples do.
+#[cfg(test)]
+extern crate self as vyre_ioq_cuda;
+
 pub use error::CudaError;
 pub use gpu::{Capabilities, DataPath, Gpu};
 pub use kernel::{Kernel, Launch, Ptx};
-pub use memory::MappedMemory;
+pub use memory::{GpuMemory, MappedMemory};
 pub use queue::{GpuQueue, QueueView};

@@ -1,4 +1,4 @@
-//! Memory of the host that a GPU maps.
+//! Memory of the host that a GPU maps, and memory of the GPU.
 #![allow(unsafe_code)] // Two calls: parts of one mapping become a buffer and a queue's region.
 
 use std::os::fd::OwnedFd;
@@ -9,7 +9,7 @@ use vyre_ioq::abi::HEADER_ALIGN;
 use vyre_ioq::{AttachError, Region};
 use vyre_uring::{Buffer, BufferError};
 
-use crate::driver::Registration;
+use crate::driver::{DeviceMemory, Registration};
 use crate::error::CudaError;
 use crate::gpu::Gpu;
 
@@ -117,5 +117,43 @@ impl MappedMemory {
         NonNull::new(base)
             .filter(|_| self.len > 0)
             .ok_or(BufferError::Empty)
+    }
+}
+
+/// Memory of the GPU, for what its kernels share and for what they find out. The host and io_uring do
+/// not reach it: it is copied in when it is made, and out when the kernel has ended.
+///
+/// Freed on drop: give it, or an [`Arc`] of it, to [`Kernel::launch`](crate::Kernel::launch) to keep.
+#[derive(Debug)]
+pub struct GpuMemory(DeviceMemory);
+
+impl GpuMemory {
+    /// Zeroed memory.
+    ///
+    /// # Errors
+    /// [`CudaError::OutOfMemory`], or [`CudaError::Driver`], which also stands for a length of zero.
+    pub fn zeroed(gpu: &Gpu, len: usize) -> Result<Self, CudaError> {
+        DeviceMemory::zeroed(gpu.context(), len).map(Self)
+    }
+
+    /// Memory that holds a copy of `bytes`.
+    ///
+    /// # Errors
+    /// As for [`zeroed`](Self::zeroed).
+    pub fn of(gpu: &Gpu, bytes: &[u8]) -> Result<Self, CudaError> {
+        DeviceMemory::of(gpu.context(), bytes).map(Self)
+    }
+
+    /// Copies everything out. What a kernel wrote is there if the kernel had ended before.
+    ///
+    /// # Errors
+    /// [`CudaError::Driver`], also with the error that an earlier kernel ended by.
+    pub fn read(&self) -> Result<Vec<u8>, CudaError> {
+        self.0.read()
+    }
+
+    /// The address of the first byte, for kernels.
+    pub const fn device_ptr(&self) -> u64 {
+        self.0.address()
     }
 }

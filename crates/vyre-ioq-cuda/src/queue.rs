@@ -12,7 +12,8 @@ const LOCAL_BYTES: usize = (2 * MAX_SLOTS / 8 + 4 * (MAX_SLOTS / GROUP_SLOTS)) a
 
 /// `vyre_ioq::Queue` of `vyre_ioq.cuh`, byte for byte: what kernels take by value.
 ///
-/// It holds addresses of the GPU. It is of use as long as its [`GpuQueue`] lives.
+/// It holds addresses of the GPU. It is of use as long as its [`GpuQueue`], or whatever else holds the
+/// memory, lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct QueueView {
@@ -37,7 +38,10 @@ pub struct QueueView {
 }
 
 impl QueueView {
-    pub(crate) fn at(base: u64, local: u64, host: &HostQueue) -> Self {
+    /// The view of a queue that was made without this crate, in memory that another library maps:
+    /// `base` is its first byte as kernels see it, `local` a zeroed `vyre_ioq::Local` in memory of the
+    /// GPU.
+    pub fn at(base: u64, local: u64, host: &HostQueue) -> Self {
         let bare = host.geometry().is_bare();
         let first = if bare {
             base

@@ -9,7 +9,7 @@ use std::time::Duration;
 use vyre_ioloop::{BufferTable, FileTable, IoLoop, Policy, Rights};
 use vyre_ioq::{BufferHandle, FileHandle, HostQueue, QueueLayout};
 use vyre_ioq_cuda::bench::{Bench, Op, Work};
-use vyre_ioq_cuda::{CudaError, Gpu, GpuQueue, MappedMemory};
+use vyre_ioq_cuda::{CudaError, Gpu, GpuMemory, GpuQueue, MappedMemory};
 
 /// The GPU, or none and a loud word why.
 fn gpu(test: &str) -> Option<Gpu> {
@@ -151,6 +151,19 @@ fn mapped_memory_is_given_back_with_the_last_of_its_parts() {
         memory.len() as u64,
         File::from(memfd).metadata().expect("a file").len()
     );
+}
+
+#[test]
+fn memory_of_the_gpu_holds_what_was_copied_in_or_zeros() {
+    let Some(gpu) = gpu("memory_of_the_gpu_holds_what_was_copied_in_or_zeros") else {
+        return;
+    };
+    let copied: Vec<u8> = (0..=255).cycle().take(5001).collect();
+    let memory = GpuMemory::of(&gpu, &copied).expect("memory");
+    let zeroed = GpuMemory::zeroed(&gpu, 5001).expect("memory");
+    assert_ne!(memory.device_ptr(), zeroed.device_ptr());
+    assert_eq!(memory.read().expect("a copy"), copied);
+    assert_eq!(zeroed.read().expect("a copy"), vec![0; 5001]);
 }
 
 #[test]

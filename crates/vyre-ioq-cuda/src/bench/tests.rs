@@ -1,16 +1,16 @@
 //! The kernel on threads, through the CPU's stand-in for a GPU, against a real loop and real files.
 
 use std::fs::{self, File};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use tempfile::TempDir;
-use vyre_ioloop::{BufferTable, FileTable, IoLoop, Rights, shared_queue};
-use vyre_ioq::headers;
+use threads::Threads;
+use vyre_ioloop::{BufferTable, FileTable, IoLoop, Rights};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::*;
+
+#[path = "../../examples/common/threads.rs"]
+mod threads;
 
 const SECTOR: usize = 512;
 const BLOCK: u32 = 2048;
@@ -50,78 +50,57 @@ fn work(op: Op) -> Work {
     }
 }
 
-/// Compiles the kernel for a CPU; the text of the kernel is `kernel`.
-fn compile(dir: &Path, kernel: &str) -> PathBuf {
-    for (name, text) in [
-        ("vyre_ioq_parts.cuh", headers::CUDA_PARTS),
-        ("vyre_ioq.cuh", headers::CUDA),
-        ("vyre_ioq_shim.h", headers::CUDA_SHIM),
-        ("bench.cuh", kernel),
-    ] {
-        fs::write(dir.join(name), text).expect("room");
-    }
-    let program = dir.join("bench");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shim/bench.cpp");
-    let compiled = Command::new("g++")
-        .args(["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror"])
-        .args(["-pthread", "-I"])
-        .arg(dir)
-        .arg(source)
-        .arg("-o")
-        .arg(&program)
-        .status()
-        .expect("g++: install it with your distribution");
-    assert!(compiled.success(), "g++ refused bench.cpp");
-    program
-}
-
-fn path_of(memfd: &OwnedFd) -> String {
-    format!("/proc/{}/fd/{}", std::process::id(), memfd.as_raw_fd())
-}
-
 /// Runs the kernel over a file that holds `contents`; what it counted, and what the file holds then.
 fn run(work: &Work, contents: &[u8]) -> (Counted, Vec<u8>) {
     let dir = TempDir::new().expect("a directory");
-    let program = compile(dir.path(), KERNEL);
-    run_program(&program, dir.path(), work, contents)
-}
-
-fn run_program(program: &Path, dir: &Path, work: &Work, contents: &[u8]) -> (Counted, Vec<u8>) {
-    let file = dir.join("file");
+    let file = dir.path().join("file");
     fs::write(&file, contents).expect("room");
     let opened = File::options().read(true).write(true).open(&file);
     let (mut files, mut buffers) = (FileTable::new(), BufferTable::new());
     let rights = Rights::READ | Rights::WRITE;
     let file_handle = files.insert(opened.expect("there"), rights).expect("room");
-    let (buffer, data) = Buffer::memfd((LANES * BLOCK) as usize).expect("memory");
+    let mut device = Threads::new().expect("a directory");
+    let mut memory = |len| device.memory(len).expect("memory");
+    let (buffer, data) = memory((LANES * BLOCK) as usize);
+    let (lanes, lanes_at) = memory(LANES as usize * size_of::<Lane>());
+    let (histograms, histograms_at) = memory(LANES as usize * BUCKETS * 4);
+    let (_, stop) = memory(STOP_BYTES);
+    let (_, stopped) = memory(STOP_BYTES);
+    let (queues, queues_at) = memory(size_of::<LaneQueue>());
     let pool = buffers.insert(buffer).expect("room");
     let layout = QueueLayout::with_slots(64).with_id(7);
-    let (host, memory) = shared_queue(layout).expect("memory");
+    let (host, view) = device.queue(layout).expect("memory");
     let queue = LaneQueue {
-        queue: QueueView::at(0, 0, &host),
+        queue: view,
         file: file_handle.raw(),
         pool: pool.raw(),
     };
+    let stored = queues.write_at(0, bytemuck::bytes_of(&queue));
+    stored.expect("as long as that");
     let builder = IoLoop::builder().files(files).buffers(buffers).queue(host);
     let io = builder.spawn().expect("a loop");
 
-    let args = Args::of(work, 1, LANES, BLOCK);
-    let bytes = [bytemuck::bytes_of(&args), bytemuck::bytes_of(&queue)].concat();
-    fs::write(dir.join("args"), bytes).expect("room");
-    let ran = Command::new(program)
-        .arg(dir.join("args"))
-        .args([path_of(&memory), path_of(&data)])
-        .arg(dir.join("out"))
-        .status()
-        .expect("a program that was just compiled");
-    assert!(ran.success(), "the lanes ended with {ran}");
+    let args = Args {
+        queues: queues_at,
+        data,
+        lanes: lanes_at,
+        histograms: histograms_at,
+        stop,
+        stopped,
+        ..Args::of(work, 1, LANES, BLOCK)
+    };
+    let ran = device.run(KERNEL, NAME, (LANES, WARP), bytemuck::bytes_of(&args));
+    ran.expect("an orderly end");
     io.stop().expect("an orderly stop");
 
-    let out = fs::read(dir.join("out")).expect("what the lanes counted");
-    let (lanes, histograms) = out.split_at(LANES as usize * size_of::<Lane>());
-    assert_eq!(histograms.len(), LANES as usize * BUCKETS * 4);
-    let counted = Counted::of(lanes, histograms);
+    let counted = Counted::of(&bytes(&lanes), &bytes(&histograms));
     (counted, fs::read(&file).expect("the file"))
+}
+
+fn bytes(buffer: &Buffer) -> Vec<u8> {
+    let mut bytes = vec![0; buffer.len()];
+    buffer.read_at(0, &mut bytes).expect("all of it");
+    bytes
 }
 
 fn assert_complete(counted: &Counted) {

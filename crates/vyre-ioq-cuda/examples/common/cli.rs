@@ -1,0 +1,94 @@
+//! The part of the command line that the examples share.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use tempfile::NamedTempFile;
+use vyre_ioq_cuda::CudaError;
+
+use crate::common::{Device, Error};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// A GPU.
+    Cuda,
+    /// Threads of the CPU, which run the kernel's text as g++ compiles it. Slow.
+    Threads,
+}
+
+/// What runs the kernel, and what serves it.
+#[derive(Debug, Args)]
+pub(crate) struct On {
+    /// What runs the kernel.
+    #[arg(long, value_enum, default_value = "cuda")]
+    device: Kind,
+    /// Number of the GPU.
+    #[arg(long, default_value_t = 0)]
+    gpu: u32,
+    /// Warps of the kernel: one for each multiprocessor, 128 at most, unless said otherwise.
+    #[arg(long)]
+    warps: Option<u32>,
+    /// Loops that serve it, each with a thread and a queue of its own.
+    #[arg(long)]
+    loops: Option<u32>,
+}
+
+impl On {
+    /// The device, its warps, and the loops.
+    pub(crate) fn open(&self) -> Result<(Device, u32, u32), Error> {
+        let (device, loops) = match self.device {
+            Kind::Cuda => (Device::gpu(self.gpu)?, 4),
+            Kind::Threads => (Device::threads()?, 1),
+        };
+        let warps = device.warps(self.warps)?;
+        let loops = self.loops.unwrap_or(loops.min(warps));
+        println!(
+            "{} with {warps} warps, served by {loops} loops",
+            device.name()
+        );
+        Ok((device, warps, loops))
+    }
+}
+
+/// The file that was given, or one that `make` fills, and that goes when its guard is dropped.
+pub(crate) fn given_or_made(
+    given: Option<PathBuf>,
+    make: impl FnOnce(&Path) -> Result<(), Error>,
+) -> Result<(PathBuf, Option<NamedTempFile>), Error> {
+    if let Some(path) = given {
+        return Ok((path, None));
+    }
+    let file = NamedTempFile::new().map_err(Error::file(&std::env::temp_dir()))?;
+    make(file.path())?;
+    Ok((file.path().to_owned(), Some(file)))
+}
+
+/// Says how the example ended: 0 well, 1 not, 2 because CUDA or a GPU is missing or failed.
+pub(crate) fn end(result: Result<(), Error>) -> ExitCode {
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    eprintln!("error: {error}");
+    let Error::Cuda(error) = error else {
+        return ExitCode::FAILURE;
+    };
+    if matches!(
+        error,
+        CudaError::NoDriver | CudaError::NoDevice | CudaError::NoCompiler
+    ) {
+        eprintln!("--device threads runs the same kernel without them, slowly");
+    }
+    ExitCode::from(2)
+}
+
+/// Bytes a second, for people.
+pub(crate) fn rate(bytes: u64, time: std::time::Duration) -> String {
+    format!("{:.2} GB/s", bytes as f64 / time.as_secs_f64() / 1e9)
+}
+
+/// `256MiB` and such.
+pub(crate) fn size<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
+    let size = parse_size::parse_size(text).map_err(|error| error.to_string())?;
+    T::try_from(size).map_err(|_| "too much".to_owned())
+}

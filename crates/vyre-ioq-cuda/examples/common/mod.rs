@@ -1,0 +1,409 @@
+//! What the examples share: the device that runs a kernel, the loops that serve it, and what can go
+//! wrong.
+
+#![allow(unsafe_code)] // One call: a kernel is launched.
+
+pub(crate) mod threads;
+
+use std::any::Any;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytemuck::{NoUninit, Pod, Zeroable};
+use vyre_ioloop::{BufferTable, FileTable, IoLoop, Rights, SpawnError, StopError, TableError};
+use vyre_ioq::{Errno, HostQueue, QueueLayout, abi};
+use vyre_ioq_cuda::{CudaError, Gpu, GpuMemory, GpuQueue, Kernel, MappedMemory, Ptx, QueueView};
+use vyre_uring::{Buffer, OutOfRange};
+
+use threads::{Threads, ThreadsError};
+
+/// Comes before the text of each kernel, after `vyre_ioq.cuh`.
+pub(crate) const GRID: &str = include_str!("grid.cuh");
+const WARP: u32 = 32;
+/// More than that, and a multiprocessor may have no room for the registers of one block.
+const MOST_WARPS_OF_BLOCK: u32 = 8;
+/// Slots of a queue come in groups of so many.
+const GROUP: u32 = abi::GROUP_SLOTS;
+
+/// Why an example did not get to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Cuda(#[from] CudaError),
+    #[error(transparent)]
+    Threads(#[from] ThreadsError),
+    #[error("{path}: {reason}")]
+    File { path: PathBuf, reason: io::Error },
+    #[error("{0}")]
+    Unfit(String),
+    #[error(transparent)]
+    Table(#[from] TableError),
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    #[error(transparent)]
+    Stop(#[from] StopError),
+    #[error(transparent)]
+    Range(#[from] OutOfRange),
+    #[error("warp {warp} gave up at {item}: {}", why(*.end, *.errno))]
+    GaveUp {
+        warp: u64,
+        item: u64,
+        end: u32,
+        errno: u32,
+    },
+    #[error("WRONG: {0}")]
+    Wrong(String),
+}
+
+impl Error {
+    /// For what the system said of a file.
+    pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |reason| Self::File { path, reason }
+    }
+}
+
+/// What the kernel's `End` says.
+fn why(end: u32, errno: u32) -> String {
+    match end {
+        1 => format!("its request failed with {}", Errno::from_raw(errno)),
+        2 => "it found no free slot".to_owned(),
+        3 => "the loop has ended".to_owned(),
+        _ => "nothing came in time".to_owned(),
+    }
+}
+
+/// What runs the kernel.
+#[derive(Debug)]
+pub(crate) enum Device {
+    Gpu {
+        gpu: Gpu,
+        /// All memory that kernels may reach.
+        kept: Vec<Box<dyn Any + Send>>,
+    },
+    Threads(Threads),
+}
+
+/// Memory of the device's own.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    pub(crate) address: u64,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Gpu(Arc<GpuMemory>),
+    Threads(Buffer),
+}
+
+/// A kernel's text and name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Code {
+    pub(crate) text: &'static str,
+    pub(crate) name: &'static str,
+}
+
+impl Code {
+    /// What is compiled, after `vyre_ioq.cuh`.
+    pub(crate) fn source(self) -> String {
+        [GRID, self.text].concat()
+    }
+}
+
+impl Device {
+    /// The GPU of this number.
+    pub(crate) fn gpu(ordinal: u32) -> Result<Self, Error> {
+        let gpu = Gpu::open(ordinal)?;
+        let kept = Vec::new();
+        Ok(Self::Gpu { gpu, kept })
+    }
+
+    /// Threads in its place.
+    pub(crate) fn threads() -> Result<Self, Error> {
+        Ok(Self::Threads(Threads::new()?))
+    }
+
+    /// What it is called.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Gpu { gpu, .. } => {
+                let is = gpu.capabilities();
+                let (major, minor) = is.compute;
+                format!("{} (compute capability {major}.{minor})", is.name)
+            }
+            Self::Threads(_) => "threads in the place of a GPU".to_owned(),
+        }
+    }
+
+    /// The warps that a grid of it may have: as many as were asked for, or as suit it. The warps of
+    /// one block for each multiprocessor run all at once, so that they can wait for each other.
+    pub(crate) fn warps(&self, asked: Option<u32>) -> Result<u32, Error> {
+        let (suits, most) = match self {
+            Self::Gpu { gpu, .. } => {
+                let blocks = gpu.capabilities().multiprocessors;
+                (blocks.min(128), blocks * MOST_WARPS_OF_BLOCK)
+            }
+            Self::Threads(_) => (2, 16),
+        };
+        match asked.unwrap_or(suits) {
+            warps if warps == 0 || warps > most => Err(Error::Unfit(format!(
+                "{warps} warps do not run at once on {}: ask for 1 to {most}",
+                self.name()
+            ))),
+            warps => Ok(warps),
+        }
+    }
+
+    /// Zeroed memory that loops and kernels reach, and its address for kernels.
+    pub(crate) fn mapped(&mut self, len: usize) -> Result<(Buffer, u64), Error> {
+        match self {
+            Self::Gpu { gpu, kept } => {
+                let memory = MappedMemory::anonymous(gpu, len)?;
+                let address = memory.device_ptr();
+                let buffer = memory.into_buffer()?;
+                kept.push(Box::new(buffer.clone()));
+                Ok((buffer, address))
+            }
+            Self::Threads(threads) => Ok(threads.memory(len)?),
+        }
+    }
+
+    /// Memory of the device that holds a copy of `items`.
+    pub(crate) fn holding<T: NoUninit>(&mut self, items: &[T]) -> Result<Memory, Error> {
+        let bytes = bytemuck::cast_slice(items);
+        match self {
+            Self::Gpu { gpu, kept } => {
+                let memory = Arc::new(GpuMemory::of(gpu, bytes)?);
+                kept.push(Box::new(Arc::clone(&memory)));
+                Ok(Memory {
+                    address: memory.device_ptr(),
+                    place: Place::Gpu(memory),
+                })
+            }
+            Self::Threads(threads) => {
+                let (buffer, address) = threads.memory(bytes.len())?;
+                buffer.write_at(0, bytes)?;
+                let place = Place::Threads(buffer);
+                Ok(Memory { address, place })
+            }
+        }
+    }
+
+    fn queue(&mut self, layout: QueueLayout) -> Result<(HostQueue, QueueView), Error> {
+        match self {
+            Self::Gpu { gpu, kept } => {
+                let (host, queue) = GpuQueue::new(gpu, layout)?;
+                let view = queue.view();
+                kept.push(Box::new(queue));
+                Ok((host, view))
+            }
+            Self::Threads(threads) => Ok(threads.queue(layout)?),
+        }
+    }
+
+    /// Runs a kernel on at least so many warps, to its end; how long it took.
+    ///
+    /// # Safety
+    /// `args` has the layout of the kernel's parameter. What the kernel reaches through it is memory
+    /// of this device, and the loops' meanwhile, or nobody's.
+    pub(crate) unsafe fn run<A: NoUninit>(
+        &mut self,
+        code: Code,
+        warps: u32,
+        args: &A,
+    ) -> Result<Duration, Error> {
+        match self {
+            Self::Gpu { gpu, .. } => {
+                let of_block = warps.div_ceil(gpu.capabilities().multiprocessors);
+                let (blocks, threads) = (warps.div_ceil(of_block), of_block * WARP);
+                let ptx = Ptx::compile(&code.source(), gpu.capabilities().compute)?;
+                let kernel = Kernel::load(gpu, &ptx, code.name)?;
+                let began = Instant::now();
+                // SAFETY: the layout is the caller's promise. `self` holds all memory that it ever gave
+                // out, and outlives the kernel, whose end is waited for before the return.
+                let launch = unsafe { kernel.launch(blocks, threads, args, ()) }?;
+                launch.wait()?;
+                Ok(began.elapsed())
+            }
+            Self::Threads(threads) => {
+                let began = Instant::now();
+                let bytes = bytemuck::bytes_of(args);
+                threads.run(&code.source(), code.name, (warps, WARP), bytes)?;
+                Ok(began.elapsed())
+            }
+        }
+    }
+}
+
+impl Memory {
+    /// Copies everything out.
+    pub(crate) fn read<T: Pod>(&self) -> Result<Vec<T>, Error> {
+        let bytes = match &self.place {
+            Place::Gpu(memory) => memory.read()?,
+            Place::Threads(buffer) => {
+                let mut bytes = vec![0; buffer.len()];
+                buffer.read_at(0, &mut bytes)?;
+                bytes
+            }
+        };
+        let items = bytes.chunks_exact(size_of::<T>());
+        Ok(items.map(bytemuck::pod_read_unaligned).collect())
+    }
+}
+
+/// As the kernels' `Port`.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+struct Port {
+    queue: QueueView,
+    file: u32,
+    pool: u32,
+}
+
+/// As the kernels' `Grid`.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+struct Grid {
+    arrived: u32,
+    failed: u32,
+    end: u32,
+    errno: u32,
+    item: u64,
+    warp: u64,
+}
+
+/// Loops that serve a kernel, each with a queue of its own; one file and one buffer for all.
+#[derive(Debug)]
+pub(crate) struct Service {
+    loops: Vec<IoLoop>,
+    ports: Memory,
+    grid: Memory,
+    data: u64,
+}
+
+/// What a kernel asks of its loops.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Demand {
+    pub(crate) rights: Rights,
+    pub(crate) loops: u32,
+    pub(crate) warps: u32,
+    /// Requests that a warp has in flight, and bytes of the buffer that are its own.
+    pub(crate) requests: u32,
+    pub(crate) bytes: usize,
+}
+
+impl Service {
+    pub(crate) fn start(device: &mut Device, file: &File, demand: Demand) -> Result<Self, Error> {
+        let Demand { loops, warps, .. } = demand;
+        if loops == 0 || loops > warps {
+            return Err(Error::Unfit(format!(
+                "{loops} loops do not suit {warps} warps: ask for 1 to {warps}"
+            )));
+        }
+        // One more, for what a warp does for all.
+        let slots = (warps.div_ceil(loops) * demand.requests + 1).next_multiple_of(GROUP);
+        if slots > abi::MAX_SLOTS {
+            return Err(Error::Unfit(format!(
+                "{warps} warps ask for too much at once for {loops} loops: give them more loops"
+            )));
+        }
+        let (buffer, data) = device.mapped(warps as usize * demand.bytes)?;
+        let (mut running, mut ports) = (Vec::new(), Vec::new());
+        for _ in 0..loops {
+            let (host, queue) = device.queue(QueueLayout::with_slots(slots))?;
+            let (mut files, mut buffers) = (FileTable::new(), BufferTable::new());
+            let file = file
+                .try_clone()
+                .map_err(Error::file(Path::new("the file")))?;
+            let file = files.insert(file, demand.rights)?.raw();
+            let pool = buffers.insert(buffer.clone())?.raw();
+            let builder = IoLoop::builder().files(files).buffers(buffers).queue(host);
+            running.push(builder.spawn()?);
+            ports.push(Port { queue, file, pool });
+        }
+        Ok(Self {
+            loops: running,
+            ports: device.holding(&ports)?,
+            grid: device.holding(&[Grid::default()])?,
+            data,
+        })
+    }
+
+    /// Where the kernel finds the ports.
+    pub(crate) fn ports(&self) -> u64 {
+        self.ports.address
+    }
+
+    /// Where the kernel finds its `Grid`.
+    pub(crate) fn grid(&self) -> u64 {
+        self.grid.address
+    }
+
+    /// Where the kernel finds the buffer.
+    pub(crate) fn data(&self) -> u64 {
+        self.data
+    }
+
+    /// After the kernel's end: stops the loops, and says whether a warp gave up, or whether the loops
+    /// answered another number of requests than `expected`.
+    pub(crate) fn finish(self, expected: u64) -> Result<(), Error> {
+        let grid = self.grid.read::<Grid>()?[0];
+        let gave_up = grid.failed != 0;
+        let (answered, faults) = self.answered(if gave_up { 0 } else { expected });
+        for io in self.loops {
+            io.stop()?;
+        }
+        if gave_up {
+            return Err(Error::GaveUp {
+                warp: grid.warp,
+                item: grid.item,
+                end: grid.end,
+                errno: grid.errno,
+            });
+        }
+        ensure(answered == expected && faults == 0, || {
+            format!("{answered} requests were answered, not {expected}, and {faults} were faulty")
+        })
+    }
+
+    /// Requests that had OK for an answer, and faults of the device. The counters lag the outcomes by
+    /// a pass of the loop: so many are waited for.
+    fn answered(&self, expected: u64) -> (u64, u64) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let counters = self.loops.iter().filter_map(|io| io.queue_counters(0));
+            let (answered, faults) = counters.fold((0, 0), |(answered, faults), queue| {
+                (answered + queue.succeeded, faults + queue.device_faults)
+            });
+            if answered >= expected || Instant::now() >= end {
+                return (answered, faults);
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// How long a kernel waits for one outcome, or for its other warps. Loops that are merely slow are
+/// not to be taken for dead: on threads, all share a few cores.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What was found out by the GPU is what the CPU finds, or the example has failed.
+pub(crate) fn ensure(right: bool, what: impl FnOnce() -> String) -> Result<(), Error> {
+    if right {
+        Ok(())
+    } else {
+        Err(Error::Wrong(what()))
+    }
+}
+
+/// As the kernels' `mix`.
+pub(crate) fn mix(z: u64) -> u64 {
+    let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ z >> 31
+}

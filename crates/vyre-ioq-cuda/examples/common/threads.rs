@@ -1,0 +1,150 @@
+//! Threads in the place of a GPU: g++ compiles the text of a kernel, and the program runs it on 32
+//! threads for each warp. Slow; good for seeing a kernel work, and for tests, where there is no GPU.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
+
+use tempfile::TempDir;
+use vyre_ioloop::{SharedQueueError, shared_queue};
+use vyre_ioq::{HostQueue, QueueLayout, headers};
+use vyre_ioq_cuda::QueueView;
+use vyre_uring::{Buffer, BufferError};
+
+const PROGRAM: &str = include_str!("threads.cpp");
+/// Where the program maps memory: where no kernel of Linux puts anything by itself.
+const FIRST_ADDRESS: u64 = 0x10_0000_0000;
+const ADDRESS_STEP: u64 = 0x4_0000_0000;
+/// More than a `vyre_ioq::Local`.
+const LOCAL_BYTES: usize = 4096;
+
+/// Why a kernel did not run on threads.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ThreadsError {
+    /// The program's files could not be written.
+    #[error("cannot write {path}: {reason}; is there room, and is TMPDIR yours?")]
+    Write { path: PathBuf, reason: io::Error },
+    /// There is no compiler.
+    #[error("cannot run g++ ({0}): install it with your distribution")]
+    NoCompiler(io::Error),
+    /// The compiler refused the kernel.
+    #[error("g++ does not compile the kernel; mend it by what it said:\n{0}")]
+    Refused(String),
+    /// The program that was compiled does not start.
+    #[error("cannot start the kernel's program ({0}): is TMPDIR mounted noexec?")]
+    NoStart(io::Error),
+    /// The program ended early, and said why on standard error.
+    #[error("the threads ended with {0}; what they wrote above says why")]
+    Ended(ExitStatus),
+    /// No memory.
+    #[error(transparent)]
+    Memory(#[from] BufferError),
+    /// No queue.
+    #[error(transparent)]
+    Queue(#[from] SharedQueueError),
+}
+
+/// Memory that the threads will share, and the queues in it.
+#[derive(Debug)]
+pub(crate) struct Threads {
+    dir: TempDir,
+    memories: Vec<(u64, OwnedFd)>,
+    views: Vec<QueueView>,
+}
+
+impl Threads {
+    pub(crate) fn new() -> Result<Self, ThreadsError> {
+        let dir = TempDir::new().map_err(|reason| ThreadsError::Write {
+            path: std::env::temp_dir(),
+            reason,
+        })?;
+        Ok(Self {
+            dir,
+            memories: Vec::new(),
+            views: Vec::new(),
+        })
+    }
+
+    /// Zeroed memory, and its address for kernels.
+    pub(crate) fn memory(&mut self, len: usize) -> Result<(Buffer, u64), ThreadsError> {
+        let (buffer, memfd) = Buffer::memfd(len)?;
+        Ok((buffer, self.place(memfd)))
+    }
+
+    /// A queue: the host's end, and the kernels'.
+    pub(crate) fn queue(
+        &mut self,
+        layout: QueueLayout,
+    ) -> Result<(HostQueue, QueueView), ThreadsError> {
+        let (host, memfd) = shared_queue(layout)?;
+        let base = self.place(memfd);
+        let (_, local) = self.memory(LOCAL_BYTES)?;
+        let view = QueueView::at(base, local, &host);
+        self.views.push(view);
+        Ok((host, view))
+    }
+
+    fn place(&mut self, memfd: OwnedFd) -> u64 {
+        let address = FIRST_ADDRESS + self.memories.len() as u64 * ADDRESS_STEP;
+        self.memories.push((address, memfd));
+        address
+    }
+
+    /// Runs the kernel `name` of `text` on a grid, to its end. `argument` is its parameter.
+    pub(crate) fn run(
+        &self,
+        text: &str,
+        name: &str,
+        (blocks, threads): (u32, u32),
+        argument: &[u8],
+    ) -> Result<(), ThreadsError> {
+        let program = self.compile(text, name)?;
+        let mut command = Command::new(program);
+        command
+            .arg(self.write("args", argument)?)
+            .arg(self.write("views", bytemuck::cast_slice(&self.views))?)
+            .args([blocks.to_string(), threads.to_string()]);
+        for (address, memfd) in &self.memories {
+            let path = format!("/proc/{}/fd/{}", std::process::id(), memfd.as_raw_fd());
+            command.args([address.to_string(), path]);
+        }
+        match command.status().map_err(ThreadsError::NoStart)? {
+            status if status.success() => Ok(()),
+            status => Err(ThreadsError::Ended(status)),
+        }
+    }
+
+    fn compile(&self, text: &str, name: &str) -> Result<PathBuf, ThreadsError> {
+        for (file, text) in [
+            ("vyre_ioq_parts.cuh", headers::CUDA_PARTS),
+            ("vyre_ioq.cuh", headers::CUDA),
+            ("vyre_ioq_shim.h", headers::CUDA_SHIM),
+            ("kernel.cuh", text),
+        ] {
+            self.write(file, text.as_bytes())?;
+        }
+        let source = self.write("kernel.cpp", PROGRAM.as_bytes())?;
+        let program = self.dir.path().join("kernel");
+        let compiled = Command::new("g++")
+            .args(["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror"])
+            .args(["-pthread", &format!("-DVYRE_KERNEL={name}"), "-o"])
+            .args([program.as_path(), &source])
+            .output()
+            .map_err(ThreadsError::NoCompiler)?;
+        if !compiled.status.success() {
+            let said = String::from_utf8_lossy(&compiled.stderr);
+            return Err(ThreadsError::Refused(said.into_owned()));
+        }
+        Ok(program)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, ThreadsError> {
+        let path = self.dir.path().join(name);
+        match fs::write(&path, bytes) {
+            Ok(()) => Ok(path),
+            Err(reason) => Err(ThreadsError::Write { path, reason }),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+// Out-of-core gather, as in learning on graphs: for each node of a mini-batch, the features of some
+// random neighbours are read from a table that is far larger than the buffer, and averaged. Each lane
+// of a warp asks for the row of one neighbour. While a warp averages the rows of one node, those of the
+// next are on their way, also over the end of a mini-batch.
+//
+// Comes after vyre_ioq.cuh and grid.cuh. rows.rs has the same structures, byte for byte, and the same
+// arithmetic in the same order.
+
+namespace gather {
+using namespace examples;
+
+struct Args {
+    const Port *ports;
+    const unsigned char *data;  // mapped memory: places for 64 rows for each warp
+    float *means;               // `columns` for each node
+    u64 *ended;                 // when each mini-batch did, by the clock of the device; then the begin
+    Grid *grid;
+    u64 rows, seed;
+    u64 patience;               // nanoseconds for an outcome, or for the other warps
+    u32 port_count, warps;
+    u32 columns;                // of f32, of a row
+    u32 fanout;                 // neighbours of a node: 1 to 32
+    u32 batch_size, batches;    // nodes of a mini-batch, and how many of these
+};
+
+// The row of a node's neighbour.
+VYRE_IOQ_FN inline u64 neighbour(const Args &args, u64 node, u32 number) {
+    return mix(args.seed + (node * 32 + number) * 0x9e3779b97f4a7c15ull) % args.rows;
+}
+
+struct Gather : Worker<Args> {
+    using Worker::Worker;
+
+    VYRE_IOQ_FN u64 node_count() const { return (u64)args.batches * args.batch_size; }
+    VYRE_IOQ_FN bool asks() const { return lane_id() < args.fanout; }
+    VYRE_IOQ_FN u32 mask() const { return FULL_WARP >> (32 - args.fanout); }
+
+    // Where the row of a lane is, in one of the warp's two halves.
+    VYRE_IOQ_FN u64 place(u32 half, u32 lane) const {
+        return ((u64)(2 * warp + half) * 32 + lane) * args.columns * sizeof(float);
+    }
+
+    // Each lane asks for a row.
+    VYRE_IOQ_FN Ticket ask(u64 node, u32 half) const {
+        Ticket ticket{NO_SLOT};
+        detail::sync(FULL_WARP);  // what the lanes read there before is read
+        if (node < node_count() && asks()) {
+            u32 bytes = args.columns * (u32)sizeof(float);
+            u64 offset = neighbour(args, node, lane_id()) * bytes;
+            Request row = Request::read(port.file, offset, bytes, port.pool, place(half, lane_id()));
+            u32 hint = (2 * (warp / args.port_count) + half) * 32;
+            ticket = port.queue.warp_submit(mask(), row.exact(), hint);
+        }
+        return ticket;
+    }
+
+    // Waits for the rows of a node and averages them, column by column.
+    VYRE_IOQ_FN bool work(u64 node, u32 half, Ticket ticket) const {
+        Reply reply = port.queue.warp_wait(FULL_WARP, ticket, limits);
+        if (!all_well(node, asks(), reply)) return false;
+        for (u32 column = lane_id(); column < args.columns; column += 32) {
+            float sum = 0;
+            for (u32 row = 0; row < args.fanout; ++row) {
+                sum += ((const float *)(args.data + place(half, row)))[column];
+            }
+            args.means[node * args.columns + column] = sum / (float)args.fanout;
+        }
+        return true;
+    }
+
+    VYRE_IOQ_FN void run() const {
+        if (warp == 0 && lane_id() == 0) args.ended[args.batches] = detail::now();
+        u64 node = warp;
+        u32 half = 0;
+        Ticket ticket = ask(node, half);
+        for (u32 batch = 0; batch < args.batches; ++batch) {
+            u64 end = (u64)(batch + 1) * args.batch_size;
+            while (node < end) {
+                u64 next = node + args.warps < end ? node + args.warps : end + warp;
+                Ticket early = ask(next, half ^ 1);
+                if (!work(node, half, ticket)) return;
+                node = next;
+                ticket = early;
+                half ^= 1;
+            }
+            if (!boundary(batch + 1)) return;
+            if (warp == 0 && lane_id() == 0) args.ended[batch] = detail::now();
+        }
+    }
+};
+}  // namespace gather
+
+extern "C" __global__ void gather_kernel(const gather::Args args) {
+    // Whole warps come and go: `args.warps` is a number of warps.
+    vyre_ioq::u32 warp = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
+    if (warp < args.warps) gather::Gather(args, warp).run();
+}

@@ -1,0 +1,73 @@
+//! One persistent kernel streams the weights of a safetensors file, layer by layer, and reduces them;
+//! then the CPU does the same and compares.
+//!
+//!     cargo run --release -p vyre-ioq-cuda --example stream_weights -- --file model.safetensors
+
+#[path = "../common/cli.rs"]
+mod cli;
+#[path = "../common/mod.rs"]
+mod common;
+mod stream;
+mod weights;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use common::Error;
+use stream::Plan;
+
+/// Streams the weights of a safetensors file through a kernel, and checks what it found.
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(flatten)]
+    on: cli::On,
+    /// The file; without one, an example is made.
+    #[arg(long)]
+    file: Option<PathBuf>,
+    /// Bytes of the example.
+    #[arg(long, default_value = "256MiB", value_parser = cli::size::<u64>)]
+    size: u64,
+    /// Bytes of one request.
+    #[arg(long, default_value = "256KiB", value_parser = cli::size::<u32>)]
+    block: u32,
+    /// Shows every tensor.
+    #[arg(long)]
+    tensors: bool,
+}
+
+fn run(cli: Cli) -> Result<(), Error> {
+    let (mut device, warps, loops) = cli.on.open()?;
+    let make = |path: &Path| weights::write_example(path, cli.size);
+    let (path, _made) = cli::given_or_made(cli.file, make)?;
+    let file = File::open(&path).map_err(Error::file(&path))?;
+    let layers = weights::layers(&file, &path)?;
+    let plan = Plan {
+        warps,
+        loops,
+        block_size: cli.block,
+    };
+    let streamed = stream::stream(&mut device, &file, &layers, plan)?;
+
+    let (mut count, mut bytes) = (0, 0);
+    streamed.verify(&file, &path, &layers, |tensor, totals| {
+        count += 1;
+        bytes += tensor.bytes;
+        if cli.tensors {
+            println!("  {} ({:?}): {totals:?}", tensor.name, tensor.dtype);
+        }
+    })?;
+    println!(
+        "streamed {bytes} bytes of {count} tensors in {} layers in {:.1?}: {}",
+        layers.len(),
+        streamed.elapsed,
+        cli::rate(bytes, streamed.elapsed)
+    );
+    println!("verified: every block, every layer and their chain are as the CPU finds them");
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    cli::end(run(Cli::parse()))
+}

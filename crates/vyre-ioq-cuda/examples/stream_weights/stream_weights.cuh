@@ -1,0 +1,218 @@
+// One kernel streams the weights of a model, layer by layer, and reduces them. A warp takes every so
+// many blocks of a layer; while it works on one, the next is on its way, also over the end of a layer.
+// The layers are chained, as those of a model are: what is made of a layer needs the result of the one
+// before, so that all warps meet at its end.
+//
+// Comes after vyre_ioq.cuh and grid.cuh. weights.rs has the same structures, byte for byte, and the same
+// arithmetic in the same order.
+
+namespace stream_weights {
+using namespace examples;
+
+// How the values of a tensor are read. OTHER: for the digest alone.
+enum : u32 { OTHER = 0, F32 = 1, F16 = 2, BF16 = 3 };
+
+// Tensors stand layer by layer. The blocks of all are numbered through.
+struct Tensor {
+    u64 offset, bytes;  // in the file; at least one byte
+    u64 first_block;
+    u32 dtype, spare;
+};
+
+// Each has a block at least.
+struct Layer {
+    u64 first_block, end_block;
+    u32 first_tensor, spare;
+};
+
+// What is found out about a block.
+struct Found {
+    double sum;   // of its finite values
+    u64 digest;   // of its bits, with the chain of the layers before
+    u32 largest;  // bits of the greatest magnitude, as f32
+    u32 odd;      // values that are infinite or not a number
+};
+
+struct Args {
+    const Port *ports;
+    const unsigned char *data;  // mapped memory: two places for each warp
+    const Tensor *tensors;
+    const Layer *layers;
+    Found *found;               // for each block
+    u64 *digests;               // for each layer, zeroed, then the chain's end
+    Grid *grid;
+    u64 patience;               // nanoseconds for an outcome, or for the other warps
+    u32 port_count, layer_count, warps, block_size;
+};
+
+// The block that a warp has to do with. Past the last: layer == layer_count.
+struct Cursor {
+    u64 block;
+    u32 layer, tensor;
+};
+
+// From where `cursor` is to the first block at or after it that there is.
+VYRE_IOQ_FN inline Cursor settled(const Args &args, u32 warp, Cursor cursor) {
+    while (cursor.block >= args.layers[cursor.layer].end_block) {
+        cursor.layer += 1;
+        if (cursor.layer == args.layer_count) return cursor;
+        cursor.block = args.layers[cursor.layer].first_block + warp;
+        cursor.tensor = args.layers[cursor.layer].first_tensor;
+    }
+    for (;; cursor.tensor += 1) {
+        const Tensor &tensor = args.tensors[cursor.tensor];
+        u64 blocks = (tensor.bytes + args.block_size - 1) / args.block_size;
+        if (cursor.block < tensor.first_block + blocks) return cursor;
+    }
+}
+
+VYRE_IOQ_FN inline Cursor after(const Args &args, u32 warp, Cursor cursor) {
+    cursor.block += args.warps;
+    return settled(args, warp, cursor);
+}
+
+// Where a block begins in its tensor, and its bytes.
+struct Extent {
+    u64 offset;
+    u32 bytes;
+};
+
+VYRE_IOQ_FN inline Extent extent(const Args &args, Cursor cursor) {
+    const Tensor &tensor = args.tensors[cursor.tensor];
+    u64 offset = (cursor.block - tensor.first_block) * args.block_size;
+    u64 rest = tensor.bytes - offset;
+    return Extent{offset, rest < args.block_size ? (u32)rest : args.block_size};
+}
+
+VYRE_IOQ_FN inline void count_value(Found *found, u32 bits) {
+    u32 magnitude = bits & 0x7fffffff;
+    if (magnitude >= 0x7f800000) {
+        found->odd += 1;
+        return;
+    }
+    found->sum += (double)float_of(bits);
+    if (magnitude > found->largest) found->largest = magnitude;
+}
+
+// f16 to f32, by bits: exact, subnormal numbers included.
+VYRE_IOQ_FN inline u32 widened(u32 half) {
+    u32 magnitude = (half & 0x7fff) << 13, sign = (half & 0x8000) << 16;
+    if (magnitude >= 0x7c00u << 13) return sign | 0x7f800000 | magnitude;
+    // Its exponent has another bias: times two to the power of 112.
+    return sign | float_bits(float_of(magnitude) * float_of((127 + 112) << 23));
+}
+
+VYRE_IOQ_FN inline void count_word(Found *found, u32 dtype, u32 word) {
+    if (dtype == F32) return count_value(found, word);
+    for (u32 shift = 0; shift < 32; shift += 16) {
+        u32 half = word >> shift & 0xffff;
+        if (dtype == F16) count_value(found, widened(half));
+        if (dtype == BF16) count_value(found, half << 16);
+    }
+}
+
+// The unit of 16 bytes at `at`. Bytes past the end of the block are zero, and so count for nothing.
+VYRE_IOQ_FN inline Words unit_at(const unsigned char *block, u32 at, u32 bytes) {
+    if (bytes - at >= 16) return *(const Words *)(block + at);
+    Words words = {};
+    for (u32 byte = at; byte < bytes; ++byte) {
+        words.at[(byte - at) / 4] |= (u32)block[byte] << (byte - at) % 4 * 8;
+    }
+    return words;
+}
+
+VYRE_IOQ_FN inline void count_unit(Found *found, u32 dtype, const Words &words, u64 place,
+                                   u64 chain) {
+    for (u32 word = 0; word < 4; ++word) count_word(found, dtype, words.at[word]);
+    for (u32 pair = 0; pair < 2; ++pair) {
+        u64 value = (u64)words.at[2 * pair + 1] << 32 | words.at[2 * pair];
+        found->digest += mix((value ^ chain) + place + 8 * pair);
+    }
+}
+
+enum : u32 {
+    STEP = 32 * 16,  // bytes between two units of a lane
+    AHEAD = 4,       // units that a lane has on their way over the bus at once
+};
+
+// The warp reduces a block. Lane L has every 32nd unit from L on; the sums of the lanes are added in
+// their order, so that the sum is the same to the last bit wherever it is made.
+VYRE_IOQ_FN inline Found reduce(const unsigned char *block, u32 dtype, Extent extent, u64 chain) {
+    Found own = {};
+    u32 at = lane_id() * 16;
+    for (; at + (AHEAD - 1) * STEP + 16 <= extent.bytes; at += AHEAD * STEP) {
+        Words words[AHEAD];
+        for (u32 i = 0; i < AHEAD; ++i) words[i] = *(const Words *)(block + at + i * STEP);
+        for (u32 i = 0; i < AHEAD; ++i) {
+            count_unit(&own, dtype, words[i], extent.offset + at + i * STEP, chain);
+        }
+    }
+    for (; at < extent.bytes; at += STEP) {
+        Words words = unit_at(block, at, extent.bytes);
+        count_unit(&own, dtype, words, extent.offset + at, chain);
+    }
+    Found all = {};
+    for (u32 from = 0; from < 32; ++from) {
+        all.sum += double_of(shuffle64(bits_of(own.sum), from));
+        all.digest += shuffle64(own.digest, from);
+        u32 largest = detail::shuffle(FULL_WARP, own.largest, from);
+        all.largest = largest > all.largest ? largest : all.largest;
+        all.odd += detail::shuffle(FULL_WARP, own.odd, from);
+    }
+    return all;
+}
+
+struct Stream : Worker<Args> {
+    using Worker::Worker;
+
+    VYRE_IOQ_FN u64 place(u32 half) const { return (u64)(2 * warp + half) * args.block_size; }
+
+    // Asks for a block, into one of the warp's two places.
+    VYRE_IOQ_FN Ticket ask(Cursor cursor, u32 half) const {
+        if (cursor.layer == args.layer_count) return Ticket{NO_SLOT};
+        Extent part = extent(args, cursor);
+        Request request = Request::read(port.file, args.tensors[cursor.tensor].offset + part.offset,
+                                        part.bytes, port.pool, place(half));
+        return submit(request.exact(), 2 * (warp / args.port_count) + half);
+    }
+
+    // Waits for a block and reduces it.
+    VYRE_IOQ_FN bool work(Cursor cursor, u32 half, Ticket ticket, u64 chain) const {
+        if (!wait(ticket, cursor.block)) return false;
+        const unsigned char *block = args.data + place(half);
+        u32 dtype = args.tensors[cursor.tensor].dtype;
+        Found found = reduce(block, dtype, extent(args, cursor), chain);
+        if (lane_id() == 0) {
+            args.found[cursor.block] = found;
+            add(&args.digests[cursor.layer], found.digest);
+        }
+        return true;
+    }
+
+    VYRE_IOQ_FN void run() const {
+        Cursor now = settled(args, warp, Cursor{args.layers[0].first_block + warp, 0, 0});
+        u32 half = 0;
+        Ticket ticket = ask(now, half);
+        u64 chain = 0;
+        for (u32 layer = 0; layer < args.layer_count; ++layer) {
+            while (now.layer == layer) {
+                Cursor next = after(args, warp, now);
+                Ticket early = ask(next, half ^ 1);
+                if (!work(now, half, ticket, chain)) return;
+                now = next;
+                ticket = early;
+                half ^= 1;
+            }
+            if (!boundary(layer + 1)) return;
+            chain = mix(chain ^ args.digests[layer]);
+        }
+        if (warp == 0 && lane_id() == 0) args.digests[args.layer_count] = chain;
+    }
+};
+}  // namespace stream_weights
+
+extern "C" __global__ void stream_weights_kernel(const stream_weights::Args args) {
+    // Whole warps come and go: `args.warps` is a number of warps.
+    vyre_ioq::u32 warp = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
+    if (warp < args.warps) stream_weights::Stream(args, warp).run();
+}
