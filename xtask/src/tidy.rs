@@ -42,6 +42,10 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "the kernel of the benchmark is launched",
     ),
     (
+        "crates/vyre-ioq-cuda/src/copy.rs",
+        "the kernel of the copy is launched",
+    ),
+    (
         "crates/vyre-ioq-cuda/src/driver.rs",
         "the calls of the CUDA driver",
     ),

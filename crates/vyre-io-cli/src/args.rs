@@ -54,7 +54,10 @@ pub(crate) struct CopyArgs {
     pub(crate) src: PathBuf,
     /// Where to: a file, which is replaced when the copy is complete, or a directory
     pub(crate) dst: PathBuf,
-    /// Threads that play the device, each with one block in flight
+    /// Who plays the device: threads, cuda or cuda:N (the GPU of that number)
+    #[arg(long, value_name = "DEVICE", default_value = "threads")]
+    pub(crate) device: DeviceArg,
+    /// Threads that play the device, or warps of the GPU, each with one block in flight
     #[arg(long, value_name = "N", default_value = "6")]
     pub(crate) lanes: NonZeroU32,
     /// Slots of the queue, 1 to 4096 [default: 64, or as many as there are lanes]

@@ -16,26 +16,23 @@ use vyre_uring::Buffer;
 use crate::driver::DeviceMemory;
 use crate::error::CudaError;
 use crate::gpu::Gpu;
-use crate::kernel::{Kernel, Launch, Ptx};
+use crate::kernel::{Launch, Ptx, WARP};
 use crate::memory::MappedMemory;
+use crate::program::{Loaded, Program};
 use crate::queue::{GpuQueue, QueueView};
 
 /// The device code; [`Ptx::compile`] puts `vyre_ioq.cuh` before it.
 pub const KERNEL: &str = include_str!("../kernels/bench.cuh");
-const NAME: &str = "vyre_ioq_bench";
-/// PTX that was compiled beforehand, if the crate was built with some.
-#[cfg(prebuilt_ptx)]
-const PREBUILT: Option<&str> = Some(include_str!("../ptx/bench.ptx"));
-#[cfg(not(prebuilt_ptx))]
-const PREBUILT: Option<&str> = None;
-/// The oldest GPUs that current compilers know; [`Bench::portable_ptx`] is for these and later.
-const PORTABLE: (u32, u32) = (7, 5);
+
+pub(crate) const PROGRAM: Program = Program {
+    source: KERNEL,
+    name: "vyre_ioq_bench",
+    prebuilt: include_str!("../ptx/bench.ptx"),
+};
 
 /// As the kernel's `SUB_BUCKETS` and `BUCKETS`.
 const SUB_BUCKETS: u64 = 32;
 const BUCKETS: usize = 1056;
-/// Threads of a warp.
-const WARP: u32 = 32;
 /// With more lanes, blocks hold several: a multiprocessor runs few blocks at once.
 const LANES_ALONE: u32 = 1024;
 const LANES_OF_BLOCK: u32 = 4;
@@ -132,23 +129,19 @@ pub struct Work {
 #[derive(Clone, Debug)]
 pub struct Bench {
     gpu: Gpu,
-    kernel: Kernel,
-    prebuilt: bool,
+    loaded: Loaded,
 }
 
 impl Bench {
-    /// Compiles and loads the kernel. Where there is no NVRTC, PTX that was compiled beforehand does.
+    /// Compiles and loads the kernel. Where there is no NVRTC, or one that is newer than the driver,
+    /// PTX that was compiled beforehand does.
     ///
     /// # Errors
-    /// [`CudaError`]; [`CudaError::NoCompiler`] if there is no such PTX either.
+    /// [`CudaError`]: what the compiler or the driver makes of the kernel.
     pub fn load(gpu: &Gpu) -> Result<Self, CudaError> {
-        match (Ptx::compile(KERNEL, gpu.capabilities().compute), PREBUILT) {
-            (Ok(ptx), _) => Self::of(gpu, &ptx, false),
-            (Err(CudaError::NoCompiler), Some(text)) => {
-                Self::of(gpu, &Ptx::from_text(text.to_owned()), true)
-            }
-            (Err(error), _) => Err(error),
-        }
+        let loaded = PROGRAM.load(gpu)?;
+        let gpu = gpu.clone();
+        Ok(Self { gpu, loaded })
     }
 
     /// Loads PTX from a file.
@@ -156,34 +149,28 @@ impl Bench {
     /// # Errors
     /// [`CudaError::Ptx`] if it cannot be read, or what the driver makes of it.
     pub fn from_file(gpu: &Gpu, path: &Path) -> Result<Self, CudaError> {
-        Self::of(gpu, &Ptx::from_file(path)?, true)
+        let loaded = PROGRAM.load_file(gpu, path)?;
+        let gpu = gpu.clone();
+        Ok(Self { gpu, loaded })
     }
 
-    fn of(gpu: &Gpu, ptx: &Ptx, prebuilt: bool) -> Result<Self, CudaError> {
-        Ok(Self {
-            gpu: gpu.clone(),
-            kernel: Kernel::load(gpu, ptx, NAME)?,
-            prebuilt,
-        })
-    }
-
-    /// What NVRTC makes of the kernel for any GPU that it knows: to be kept as `ptx/bench.ptx`. Needs
+    /// What NVRTC makes of the kernel for any GPU that it knows, to be kept as `ptx/bench.ptx`. Needs
     /// no GPU.
     ///
     /// # Errors
     /// As for [`Ptx::compile`].
     pub fn portable_ptx() -> Result<Ptx, CudaError> {
-        Ptx::compile(KERNEL, PORTABLE)
+        PROGRAM.portable()
     }
 
     /// Registers that each thread uses.
     pub const fn registers(&self) -> u32 {
-        self.kernel.registers()
+        self.loaded.kernel.registers()
     }
 
     /// Whether the PTX was compiled beforehand.
     pub const fn is_prebuilt(&self) -> bool {
-        self.prebuilt
+        self.loaded.prebuilt
     }
 
     /// Makes queues, and a block of memory for each lane.
@@ -267,7 +254,7 @@ impl Bench {
         // SAFETY: `Args` has the layout of the kernel's parameter, which the tests compare. What the
         // kernel reaches is in `keep`: queues, results, and a block of the room for each lane. This
         // process reaches the room's memory as shared memory only.
-        let launch = unsafe { self.kernel.launch(blocks, threads, &args, keep) }?;
+        let launch = unsafe { self.loaded.kernel.launch(blocks, threads, &args, keep) }?;
         Ok(Run {
             launch,
             memory,

@@ -13,6 +13,9 @@ use crate::driver::{self, Function, Stream};
 use crate::error::CudaError;
 use crate::gpu::Gpu;
 
+/// Threads of a warp.
+pub(crate) const WARP: u32 = 32;
+
 /// Code for GPUs, as text that the driver compiles for the one at hand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ptx(String);

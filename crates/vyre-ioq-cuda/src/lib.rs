@@ -2,12 +2,16 @@
 #![deny(missing_docs)]
 
 pub mod bench;
+pub mod copy;
 mod driver;
 mod error;
 mod gpu;
 mod kernel;
 mod memory;
+mod program;
 mod queue;
+#[cfg(test)]
+mod shim;
 
 pub use error::CudaError;
 pub use gpu::{Capabilities, DataPath, Gpu};

@@ -1,16 +1,15 @@
 //! The kernel on threads, through the CPU's stand-in for a GPU, against a real loop and real files.
 
 use std::fs::{self, File};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
 use vyre_ioloop::{BufferTable, FileTable, IoLoop, Rights, shared_queue};
-use vyre_ioq::headers;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::*;
+use crate::shim::{compile, path_of};
 
 const SECTOR: usize = 512;
 const BLOCK: u32 = 2048;
@@ -50,39 +49,10 @@ fn work(op: Op) -> Work {
     }
 }
 
-/// Compiles the kernel for a CPU; the text of the kernel is `kernel`.
-fn compile(dir: &Path, kernel: &str) -> PathBuf {
-    for (name, text) in [
-        ("vyre_ioq_parts.cuh", headers::CUDA_PARTS),
-        ("vyre_ioq.cuh", headers::CUDA),
-        ("vyre_ioq_shim.h", headers::CUDA_SHIM),
-        ("bench.cuh", kernel),
-    ] {
-        fs::write(dir.join(name), text).expect("room");
-    }
-    let program = dir.join("bench");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shim/bench.cpp");
-    let compiled = Command::new("g++")
-        .args(["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror"])
-        .args(["-pthread", "-I"])
-        .arg(dir)
-        .arg(source)
-        .arg("-o")
-        .arg(&program)
-        .status()
-        .expect("g++: install it with your distribution");
-    assert!(compiled.success(), "g++ refused bench.cpp");
-    program
-}
-
-fn path_of(memfd: &OwnedFd) -> String {
-    format!("/proc/{}/fd/{}", std::process::id(), memfd.as_raw_fd())
-}
-
 /// Runs the kernel over a file that holds `contents`; what it counted, and what the file holds then.
 fn run(work: &Work, contents: &[u8]) -> (Counted, Vec<u8>) {
     let dir = TempDir::new().expect("a directory");
-    let program = compile(dir.path(), KERNEL);
+    let program = compile(dir.path(), "bench", KERNEL);
     run_program(&program, dir.path(), work, contents)
 }
 

@@ -1,0 +1,218 @@
+//! The kernel on threads, through the CPU's stand-in for a GPU, against a real loop and real files.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::process::Command;
+
+use tempfile::TempDir;
+use vyre_ioloop::{BufferTable, FileTable, IoLoop, Rights, shared_queue};
+
+use super::*;
+use crate::shim::{compile, path_of};
+
+const BLOCK: u32 = 64 << 10;
+const LANES: u32 = 3;
+
+/// The kernel, compiled for a CPU, and a place for its files.
+struct Stage {
+    dir: TempDir,
+    program: std::path::PathBuf,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let dir = TempDir::new().expect("a directory");
+        let program = compile(dir.path(), "copy", KERNEL);
+        Self { dir, program }
+    }
+
+    /// Copies `bytes` bytes of a file to another by the kernel; how it fared, and the blocks copied.
+    /// Then, if that went well, the kernel syncs the other.
+    fn copy(
+        &self,
+        from: File,
+        to: File,
+        bytes: u64,
+        granularity: u32,
+    ) -> (Result<(), CopyError>, u64) {
+        let (mut files, mut buffers) = (FileTable::new(), BufferTable::new());
+        let from = files.insert(from, Rights::READ).expect("room");
+        let rights = Rights::WRITE | Rights::SYNC;
+        let to = files.insert(to, rights).expect("room");
+        let (buffer, data) = Buffer::memfd((LANES * BLOCK) as usize).expect("memory");
+        // Nothing of what is not written may be in the copy by chance.
+        let dirt = vec![0xdd; buffer.len()];
+        buffer.write_at(0, &dirt).expect("inside");
+        let pool = buffers.insert(buffer).expect("room");
+        let (host, memory) = shared_queue(QueueLayout::with_slots(64)).expect("memory");
+        let view = QueueView::at(0, 0, &host);
+        let builder = IoLoop::builder().files(files).buffers(buffers).queue(host);
+        let io = builder.spawn().expect("a loop");
+
+        let task = Task::Copy {
+            from,
+            to,
+            pool,
+            bytes,
+            granularity,
+        };
+        let run = |task: &Task| {
+            let args = Args {
+                queue: view,
+                ..task.args(LANES, BLOCK)
+            };
+            let lanes = args.lane_count as usize;
+            let path = |name| self.dir.path().join(name);
+            fs::write(path("args"), bytemuck::bytes_of(&args)).expect("room");
+            let ran = Command::new(&self.program)
+                .arg(path("args"))
+                .args([path_of(&memory), path_of(&data)])
+                .arg(path("out"))
+                .status()
+                .expect("a program that was just compiled");
+            assert!(ran.success(), "the lanes ended with {ran}");
+            let out = fs::read(path("out")).expect("how the lanes fared");
+            let (faults, copied) = out.split_at(lanes * size_of::<Fault>());
+            assert_eq!(copied.len(), lanes * WORD);
+            (first_fault(faults), blocks_of(copied))
+        };
+        let (mut result, copied) = run(&task);
+        if result.is_ok() {
+            result = run(&Task::Sync { file: to }).0;
+        }
+        let fences = io.queue_counters(0).expect("one queue");
+        assert!(fences.claimed > 0, "the lanes asked");
+        io.stop().expect("an orderly stop");
+        (result, copied)
+    }
+}
+
+fn contents(len: usize) -> Vec<u8> {
+    (0..len as u64)
+        .map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8 | 1)
+        .collect()
+}
+
+fn holding(bytes: &[u8]) -> File {
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(bytes).expect("room");
+    file
+}
+
+fn read(file: &File) -> Vec<u8> {
+    use std::os::unix::fs::FileExt;
+    let len = file.metadata().expect("a file").len();
+    let mut bytes = vec![0; len as usize];
+    file.read_exact_at(&mut bytes, 0).expect("its bytes");
+    bytes
+}
+
+#[test]
+fn every_length_is_copied_exactly() {
+    let stage = Stage::new();
+    for len in [0, 1, 4095, 4096, 4097, BLOCK as usize, 5 << 20 | 77] {
+        let expected = contents(len);
+        let to = holding(b"");
+        let other = to.try_clone().expect("a descriptor");
+        let (result, copied) = stage.copy(holding(&expected), other, len as u64, 1);
+        assert_eq!(result, Ok(()), "{len} bytes");
+        assert_eq!(
+            copied,
+            (len as u64).div_ceil(u64::from(BLOCK)),
+            "{len} bytes"
+        );
+        assert!(read(&to) == expected, "the copy of {len} bytes differs");
+    }
+}
+
+#[test]
+fn what_direct_writes_carry_past_the_end_is_zero() {
+    let stage = Stage::new();
+    for len in [1, 511, 512, 2 * BLOCK as usize + 1000] {
+        let mut expected = contents(len);
+        let to = holding(b"");
+        let other = to.try_clone().expect("a descriptor");
+        let (result, _) = stage.copy(holding(&expected), other, len as u64, 512);
+        assert_eq!(result, Ok(()), "{len} bytes");
+        expected.resize(len.next_multiple_of(512), 0);
+        assert!(read(&to) == expected, "the copy of {len} bytes differs");
+    }
+}
+
+#[test]
+fn a_source_that_was_cut_is_noticed() {
+    let stage = Stage::new();
+    // The length was taken before the file was cut.
+    let (bytes, left) = (10 * BLOCK, 6 * BLOCK + 5);
+    let from = holding(&contents(left as usize));
+    let (result, copied) = stage.copy(from, holding(b""), bytes.into(), 1);
+    let Err(CopyError::Short {
+        offset,
+        expected,
+        found,
+    }) = result
+    else {
+        panic!("a cut source was copied: {result:?}")
+    };
+    assert_eq!(expected, BLOCK);
+    // Others may find the end first.
+    let there = u64::from(left).saturating_sub(offset);
+    assert!(offset >= u64::from(6 * BLOCK) && u64::from(found) == there);
+    assert_eq!(copied, 6, "nothing past the end was copied");
+}
+
+#[test]
+fn a_full_destination_ends_every_lane() {
+    let stage = Stage::new();
+    let from = holding(&contents(1 << 20));
+    let full = File::options().write(true).open("/dev/full");
+    let (result, copied) = stage.copy(from, full.expect("a device"), 1 << 20, 1);
+    let Err(CopyError::Refused {
+        step: Step::Write,
+        offset,
+        errno: Errno::ENOSPC,
+    }) = result
+    else {
+        panic!("/dev/full took it: {result:?}")
+    };
+    let blocks = offset / u64::from(BLOCK);
+    assert!(blocks < u64::from(LANES), "no lane takes a second block");
+    assert_eq!(copied, 0);
+}
+
+#[test]
+fn a_sync_that_fails_is_told_from_a_write() {
+    let stage = Stage::new();
+    // A pipe takes bytes in any order, and cannot be synced.
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let to = File::from(std::os::fd::OwnedFd::from(writer));
+    let (result, copied) = stage.copy(holding(b"x"), to, 1, 1);
+    let Err(CopyError::Refused { step, errno, .. }) = result else {
+        panic!("a pipe was synced: {result:?}")
+    };
+    assert_eq!((step, errno, copied), (Step::Sync, Errno::EINVAL, 1));
+    drop(reader);
+}
+
+#[test]
+fn every_fault_has_its_error() {
+    let fault = Fault {
+        offset: 4096,
+        step: 2,
+        end: 1,
+        error: 28,
+        ..Fault::zeroed()
+    };
+    let faults = [Fault::zeroed(), fault, Fault { error: 5, ..fault }];
+    let error = first_fault(bytemuck::cast_slice(&faults)).expect_err("the second lane's");
+    assert_eq!(
+        error.to_string(),
+        format!("writing the copy failed at byte 4096: {}", Errno::ENOSPC)
+    );
+    let gone = Fault { end: 3, ..fault }.into_result();
+    let expected = CopyError::NoOutcome {
+        step: Step::Write,
+        offset: 4096,
+    };
+    assert_eq!(gone, Err(expected));
+}
