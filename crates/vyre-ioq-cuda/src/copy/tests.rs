@@ -13,6 +13,15 @@ use crate::shim::{compile, path_of};
 const BLOCK: u32 = 64 << 10;
 const LANES: u32 = 3;
 
+/// What became of a copy.
+struct Fared {
+    result: Result<(), CopyError>,
+    /// Blocks copied.
+    copied: u64,
+    /// Requests, over all lanes.
+    asked: u64,
+}
+
 /// The kernel, compiled for a CPU, and a place for its files.
 struct Stage {
     dir: TempDir,
@@ -26,15 +35,9 @@ impl Stage {
         Self { dir, program }
     }
 
-    /// Copies `bytes` bytes of a file to another by the kernel; how it fared, and the blocks copied.
-    /// Then, if that went well, the kernel syncs the other.
-    fn copy(
-        &self,
-        from: File,
-        to: File,
-        bytes: u64,
-        granularity: u32,
-    ) -> (Result<(), CopyError>, u64) {
+    /// Copies `bytes` bytes of a file to another by the kernel. Then, if that went well, the kernel
+    /// syncs the other.
+    fn copy(&self, from: File, to: File, bytes: u64, granularity: u32) -> Fared {
         let (mut files, mut buffers) = (FileTable::new(), BufferTable::new());
         let from = files.insert(from, Rights::READ).expect("room");
         let rights = Rights::WRITE | Rights::SYNC;
@@ -80,10 +83,13 @@ impl Stage {
         if result.is_ok() {
             result = run(&Task::Sync { file: to }).0;
         }
-        let fences = io.queue_counters(0).expect("one queue");
-        assert!(fences.claimed > 0, "the lanes asked");
+        let asked = io.queue_counters(0).expect("one queue").claimed;
         io.stop().expect("an orderly stop");
-        (result, copied)
+        Fared {
+            result,
+            copied,
+            asked,
+        }
     }
 }
 
@@ -114,13 +120,19 @@ fn every_length_is_copied_exactly() {
         let expected = contents(len);
         let to = holding(b"");
         let other = to.try_clone().expect("a descriptor");
-        let (result, copied) = stage.copy(holding(&expected), other, len as u64, 1);
+        let Fared {
+            result,
+            copied,
+            asked,
+        } = stage.copy(holding(&expected), other, len as u64, 1);
         assert_eq!(result, Ok(()), "{len} bytes");
         assert_eq!(
             copied,
             (len as u64).div_ceil(u64::from(BLOCK)),
             "{len} bytes"
         );
+        // A read and a write of each block; a fence and a sync.
+        assert_eq!(asked, 2 * copied + 2, "{len} bytes");
         assert!(read(&to) == expected, "the copy of {len} bytes differs");
     }
 }
@@ -132,7 +144,7 @@ fn what_direct_writes_carry_past_the_end_is_zero() {
         let mut expected = contents(len);
         let to = holding(b"");
         let other = to.try_clone().expect("a descriptor");
-        let (result, _) = stage.copy(holding(&expected), other, len as u64, 512);
+        let Fared { result, .. } = stage.copy(holding(&expected), other, len as u64, 512);
         assert_eq!(result, Ok(()), "{len} bytes");
         expected.resize(len.next_multiple_of(512), 0);
         assert!(read(&to) == expected, "the copy of {len} bytes differs");
@@ -145,7 +157,11 @@ fn a_source_that_was_cut_is_noticed() {
     // The length was taken before the file was cut.
     let (bytes, left) = (10 * BLOCK, 6 * BLOCK + 5);
     let from = holding(&contents(left as usize));
-    let (result, copied) = stage.copy(from, holding(b""), bytes.into(), 1);
+    let Fared {
+        result,
+        copied,
+        asked,
+    } = stage.copy(from, holding(b""), bytes.into(), 1);
     let Err(CopyError::Short {
         offset,
         expected,
@@ -159,6 +175,8 @@ fn a_source_that_was_cut_is_noticed() {
     let there = u64::from(left).saturating_sub(offset);
     assert!(offset >= u64::from(6 * BLOCK) && u64::from(found) == there);
     assert_eq!(copied, 6, "nothing past the end was copied");
+    let failed = 1..=u64::from(LANES);
+    assert!(failed.contains(&(asked - 2 * copied)), "{asked} requests");
 }
 
 #[test]
@@ -166,7 +184,11 @@ fn a_full_destination_ends_every_lane() {
     let stage = Stage::new();
     let from = holding(&contents(1 << 20));
     let full = File::options().write(true).open("/dev/full");
-    let (result, copied) = stage.copy(from, full.expect("a device"), 1 << 20, 1);
+    let Fared {
+        result,
+        copied,
+        asked,
+    } = stage.copy(from, full.expect("a device"), 1 << 20, 1);
     let Err(CopyError::Refused {
         step: Step::Write,
         offset,
@@ -178,6 +200,10 @@ fn a_full_destination_ends_every_lane() {
     let blocks = offset / u64::from(BLOCK);
     assert!(blocks < u64::from(LANES), "no lane takes a second block");
     assert_eq!(copied, 0);
+    assert!(
+        asked % 2 == 0,
+        "a read and a write each, and no fence: {asked}"
+    );
 }
 
 #[test]
@@ -186,11 +212,16 @@ fn a_sync_that_fails_is_told_from_a_write() {
     // A pipe takes bytes in any order, and cannot be synced.
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let to = File::from(std::os::fd::OwnedFd::from(writer));
-    let (result, copied) = stage.copy(holding(b"x"), to, 1, 1);
+    let Fared {
+        result,
+        copied,
+        asked,
+    } = stage.copy(holding(b"x"), to, 1, 1);
     let Err(CopyError::Refused { step, errno, .. }) = result else {
         panic!("a pipe was synced: {result:?}")
     };
     assert_eq!((step, errno, copied), (Step::Sync, Errno::EINVAL, 1));
+    assert_eq!(asked, 4);
     drop(reader);
 }
 
