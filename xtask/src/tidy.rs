@@ -50,6 +50,10 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "the calls of the CUDA driver",
     ),
     (
+        "crates/vyre-ioq-cuda/src/driver/copies.rs",
+        "calls of the CUDA driver too",
+    ),
+    (
         "crates/vyre-ioq-cuda/src/kernel.rs",
         "launching a kernel is the caller's promise",
     ),

@@ -7,6 +7,7 @@ mod driver;
 mod error;
 mod gpu;
 mod kernel;
+pub mod landing;
 mod memory;
 mod program;
 mod queue;

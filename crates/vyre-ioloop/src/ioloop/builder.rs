@@ -3,6 +3,7 @@ use std::thread;
 use std::time::Duration;
 
 use vyre_ioq::HostQueue;
+use vyre_uring::{Ring, Transport};
 
 use super::run::{self, Setup};
 use super::{IoLoop, SpawnError};
@@ -108,6 +109,19 @@ impl IoLoopBuilder {
     /// # Errors
     /// [`SpawnError`].
     pub fn spawn(self) -> Result<IoLoop, SpawnError> {
+        self.spawn_with(|ring| ring)
+    }
+
+    /// As [`spawn`](Self::spawn), with a transport around the ring: one that counts, or that moves
+    /// what was read to another place before a device hears of it. `wrap` runs once, on the loop's
+    /// thread, which then owns what it returns; nothing is in the ring's tables yet.
+    ///
+    /// # Errors
+    /// [`SpawnError`].
+    pub fn spawn_with<T: Transport>(
+        self,
+        wrap: impl FnOnce(Ring) -> T + Send + 'static,
+    ) -> Result<IoLoop, SpawnError> {
         if self.setup.queues.is_empty() {
             return Err(SpawnError::NoQueue);
         }
@@ -118,7 +132,7 @@ impl IoLoopBuilder {
         let seen = signals.clone();
         let thread = thread::Builder::new()
             .name(self.name)
-            .spawn(move || run::thread(setup, &seen, inbox, &ready))
+            .spawn(move || run::thread(setup, wrap, &seen, inbox, &ready))
             .map_err(SpawnError::Thread)?;
         let start = started.recv().unwrap_or(Err(SpawnError::Died))?;
         Ok(IoLoop {

@@ -50,8 +50,9 @@ struct Conduct {
 
 /// The whole life of the thread. The ring is made, used and dropped here: it belongs to one thread.
 #[allow(clippy::needless_pass_by_value)] // The thread owns what it was given.
-pub(super) fn thread(
+pub(super) fn thread<T: Transport>(
     setup: Setup,
+    wrap: impl FnOnce(Ring) -> T,
     signals: &Signals,
     inbox: mpsc::Receiver<Command>,
     ready: &mpsc::SyncSender<Result<Started, SpawnError>>,
@@ -61,7 +62,7 @@ pub(super) fn thread(
         drain_timeout: setup.drain_timeout,
         abort_timeout: setup.abort_timeout,
     };
-    let (mut engine, report) = match prepare(setup) {
+    let (mut engine, report) = match prepare(setup, wrap) {
         Ok(prepared) => prepared,
         Err(error) => {
             let _ = ready.send(Err(error));
@@ -87,7 +88,10 @@ pub(super) fn thread(
     })
 }
 
-fn prepare(setup: Setup) -> Result<(Engine<Ring>, SetupReport), SpawnError> {
+fn prepare<T: Transport>(
+    setup: Setup,
+    wrap: impl FnOnce(Ring) -> T,
+) -> Result<(Engine<T>, SetupReport), SpawnError> {
     if let Some(core) = setup.core {
         pin(core)?;
     }
@@ -105,8 +109,8 @@ fn prepare(setup: Setup) -> Result<(Engine<Ring>, SetupReport), SpawnError> {
         .buffers((setup.buffers.held.len() as u32).saturating_add(setup.live_entries))
         .drop_deadline(setup.abort_timeout)
         .build()?;
-    let engine = Engine::new(ring, setup.files, setup.buffers, setup.queues)?;
-    let report = engine.transport().report().clone();
+    let report = ring.report().clone();
+    let engine = Engine::new(wrap(ring), setup.files, setup.buffers, setup.queues)?;
     Ok((engine, report))
 }
 
