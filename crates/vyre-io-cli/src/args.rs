@@ -100,6 +100,19 @@ impl std::str::FromStr for DeviceArg {
     }
 }
 
+/// Where blocks that were read are when the kernel has their outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LandArg {
+    /// In memory of the host, which the GPU maps
+    None,
+    /// In memory of the GPU: the warp copies each block there
+    Kernel,
+    /// In memory of the GPU: the loop moves each block there before the outcome
+    Loop,
+    /// In memory of the GPU, by the way that is faster for the block size
+    Auto,
+}
+
 /// What the lanes ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -171,6 +184,9 @@ pub(crate) struct BenchArgs {
     /// With --device cuda: warps read each block whole, and verify it if it is stamped
     #[arg(long)]
     pub(crate) consume: bool,
+    /// With --device cuda: where the blocks that are read end up
+    #[arg(long, value_enum, value_name = "WAY", default_value = "none")]
+    pub(crate) land: LandArg,
     /// With --device cuda: take the kernel from a file of PTX
     #[arg(long, value_name = "PATH")]
     pub(crate) ptx: Option<PathBuf>,

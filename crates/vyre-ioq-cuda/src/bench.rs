@@ -17,6 +17,7 @@ use crate::driver::DeviceMemory;
 use crate::error::CudaError;
 use crate::gpu::Gpu;
 use crate::kernel::{Launch, Ptx, WARP};
+use crate::landing::{Landing, LandingBuffer};
 use crate::memory::MappedMemory;
 use crate::program::{Loaded, Program};
 use crate::queue::{GpuQueue, QueueView};
@@ -59,9 +60,11 @@ struct Args {
     lanes: u64,
     histograms: u64,
     stop: u64,
+    landed: u64,
     blocks: u64,
     nanoseconds: u64,
     patience: u64,
+    standstill: u64,
     operations: u64,
     seed: u64,
     queue_count: u32,
@@ -71,7 +74,7 @@ struct Args {
     random: u32,
     stamped: u32,
     look_each: u32,
-    spare: u32,
+    lands: u32,
 }
 
 /// As the kernel's `Lane`.
@@ -87,6 +90,7 @@ struct Lane {
     began: u64,
     ended: u64,
     ticks: u64,
+    waited: u64,
     sum: u64,
     first_error: u32,
     end: u32,
@@ -123,6 +127,9 @@ pub struct Work {
     pub operations: u64,
     /// How long a lane waits for one outcome before it gives up.
     pub patience: Duration,
+    /// How long the host's heartbeat may stand still before lanes give up: for hosts that can be killed
+    /// without the kernel. None: they wait on.
+    pub standstill: Option<Duration>,
 }
 
 /// The kernel, loaded.
@@ -183,6 +190,7 @@ impl Bench {
         queues: u32,
         lanes: u32,
         block_size: u32,
+        landing: Landing,
     ) -> Result<(Vec<HostQueue>, Room), CudaError> {
         let (mut hosts, mut devices) = (Vec::new(), Vec::new());
         for id in 0..queues {
@@ -191,17 +199,44 @@ impl Bench {
             devices.push(device);
         }
         let data = MappedMemory::anonymous(&self.gpu, lanes as usize * block_size as usize)?;
+        let room = self.room_of(devices, data, block_size, landing)?;
+        Ok((hosts, room))
+    }
+
+    /// As [`room`](Self::room), of queues and memory that the caller brings: another process's, say.
+    /// There are as many lanes as the memory holds blocks.
+    ///
+    /// # Errors
+    /// [`CudaError`]: there is no memory.
+    ///
+    /// # Panics
+    /// If a block has no bytes.
+    pub fn room_of(
+        &self,
+        queues: Vec<GpuQueue>,
+        data: MappedMemory,
+        block_size: u32,
+        landing: Landing,
+    ) -> Result<Room, CudaError> {
         let stop = MappedMemory::anonymous(&self.gpu, STOP_BYTES)?;
-        let room = Room {
-            queues: devices,
+        let lanes = (data.len() / block_size as usize) as u32;
+        let data_ptr = data.device_ptr();
+        let data = data.into_buffer()?;
+        let landed = match landing {
+            Landing::None => None,
+            _ => Some(LandingBuffer::behind(&self.gpu, data.clone())?),
+        };
+        Ok(Room {
+            queues,
             lanes,
             block_size,
-            data_ptr: data.device_ptr(),
+            data_ptr,
             stop_ptr: stop.device_ptr(),
-            data: data.into_buffer()?,
+            data,
             stop: stop.into_buffer()?,
-        };
-        Ok((hosts, room))
+            landing,
+            landed,
+        })
     }
 
     /// Starts the lanes. `handles` are, for each queue, the file and the buffer of the room as the
@@ -240,6 +275,8 @@ impl Bench {
             lanes: lanes.address(),
             histograms: histograms.address(),
             stop: room.stop_ptr,
+            landed: room.landed.as_ref().map_or(0, LandingBuffer::device_ptr),
+            lands: (room.landing == Landing::Kernel).into(),
             ..Args::of(work, queues.len() as u32, room.lanes, room.block_size)
         };
         room.set_stop(0);
@@ -272,6 +309,7 @@ impl Args {
             blocks: work.blocks,
             nanoseconds: work.time.as_nanos() as u64,
             patience: work.patience.as_nanos() as u64,
+            standstill: work.standstill.map_or(0, |time| time.as_nanos() as u64),
             operations: work.operations,
             seed: 0x5eed,
             queue_count,
@@ -300,12 +338,20 @@ pub struct Room {
     data_ptr: u64,
     stop: Buffer,
     stop_ptr: u64,
+    landing: Landing,
+    landed: Option<LandingBuffer>,
 }
 
 impl Room {
     /// The memory that blocks are read into and written from, for the buffer tables of the hosts.
     pub fn buffer(&self) -> Buffer {
         self.data.clone()
+    }
+
+    /// What lies behind the buffer, for the loop to move blocks to; none unless that is how they land.
+    pub fn landing_by_loop(&self) -> Option<LandingBuffer> {
+        let by_loop = self.landing == Landing::Loop;
+        self.landed.clone().filter(|_| by_loop)
     }
 
     fn set_stop(&self, word: u64) {
@@ -350,7 +396,7 @@ impl Run {
 }
 
 /// What the lanes of a run counted together.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counted {
     /// Requests that have an outcome.
     pub ops: u64,
@@ -368,24 +414,31 @@ pub struct Counted {
     pub bad_offset: u64,
     /// Lanes that gave up: the host was gone, or an outcome did not come, or there was no slot.
     pub gave_up: u32,
+    /// Those of them that found the host gone.
+    pub host_gone: u32,
+    /// The share of a lane's time that passed in requests, the mean of the lanes.
+    pub wait_fraction: f64,
     /// The sum of the 64-bit words of all blocks that were read whole, modulo 2^64.
     pub sum: u64,
     /// From the first lane's beginning to the last one's end.
     pub elapsed: Duration,
-    /// Nanoseconds from before the publication to after the outcome, and how often; to some 3 %.
+    /// Nanoseconds from before the publication to after the outcome, or until the warp has the block in
+    /// memory of the GPU, and how often; to some 3 %.
     pub latencies: BTreeMap<u64, u64>,
 }
 
 impl Counted {
     fn of(lanes: &[u8], histograms: &[u8]) -> Self {
         let mut total = Self::default();
-        let (mut began, mut ended) = (u64::MAX, 0);
+        let (mut began, mut ended, mut waited) = (u64::MAX, 0, 0.0);
         let lanes = lanes.chunks_exact(size_of::<Lane>());
+        let count = lanes.len();
         let histograms = histograms.chunks_exact(BUCKETS * size_of::<u32>());
         for (lane, histogram) in lanes.zip(histograms) {
             let lane: Lane = bytemuck::pod_read_unaligned(lane);
             began = began.min(lane.began);
             ended = ended.max(lane.ended);
+            waited += lane.waited as f64 / lane.ticks.max(1) as f64;
             total.add(&lane);
             let nanos = lane.ended.saturating_sub(lane.began);
             let each = nanos as f64 / lane.ticks.max(1) as f64;
@@ -398,17 +451,21 @@ impl Counted {
             }
         }
         total.elapsed = Duration::from_nanos(ended.saturating_sub(began));
+        total.wait_fraction = waited / count.max(1) as f64;
         total
     }
 
     fn add(&mut self, lane: &Lane) {
         /// `End::ANSWERED`.
         const ANSWERED: u32 = 1;
+        /// `End::HOST_GONE`.
+        const HOST_GONE: u32 = 3;
         self.ops += lane.ops;
         self.bytes += lane.bytes;
         self.verified += lane.verified;
         self.sum = self.sum.wrapping_add(lane.sum);
         self.gave_up += u32::from(lane.end != ANSWERED);
+        self.host_gone += u32::from(lane.end == HOST_GONE);
         if lane.failed > 0 {
             self.failed += lane.failed;
             let errno = Errno::from_raw(lane.first_error);

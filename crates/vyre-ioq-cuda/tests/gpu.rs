@@ -9,6 +9,7 @@ use std::time::Duration;
 use vyre_ioloop::{BufferTable, FileTable, IoLoop, Policy, Rights};
 use vyre_ioq::{BufferHandle, FileHandle, HostQueue, QueueLayout};
 use vyre_ioq_cuda::bench::{Bench, Op, Work};
+use vyre_ioq_cuda::landing::Landing;
 use vyre_ioq_cuda::{CudaError, Gpu, GpuQueue, MappedMemory};
 
 /// The GPU, or none and a loud word why.
@@ -33,6 +34,7 @@ fn work(op: Op, operations: u64) -> Work {
         time: Duration::from_secs(60),
         operations,
         patience: Duration::from_secs(10),
+        standstill: None,
     }
 }
 
@@ -75,7 +77,9 @@ fn lanes_write_blocks_and_read_them_back() {
     let mut file = tempfile::tempfile().expect("a file");
     file.write_all(&vec![0; 1024 * 4096]).expect("room");
     let layout = QueueLayout::with_slots(256);
-    let (mut hosts, room) = bench.room(layout, 1, 64, 4096).expect("memory");
+    let (mut hosts, room) = bench
+        .room(layout, 1, 64, 4096, Landing::None)
+        .expect("memory");
     let room = Arc::new(room);
     let host = hosts.pop().expect("one queue");
     let (io, file, pool) = serve(host, &file, room.buffer());
@@ -107,7 +111,9 @@ fn the_stop_word_and_the_end_of_the_host_end_the_kernel() {
     let file = tempfile::tempfile().expect("a file");
     for host_ends in [false, true] {
         let layout = QueueLayout::with_slots(64);
-        let (mut hosts, room) = bench.room(layout, 1, 8, 4096).expect("memory");
+        let (mut hosts, room) = bench
+            .room(layout, 1, 8, 4096, Landing::None)
+            .expect("memory");
         let room = Arc::new(room);
         let (io, file, pool) = serve(hosts.pop().expect("one"), &file, room.buffer());
         let fences = work(Op::Fence, 0);

@@ -7,6 +7,9 @@ use vyre_io::{
     Buffer, BufferHandle, BufferTable, FileHandle, FileTable, HostQueue, IoLoop, Policy, Rights,
 };
 
+use vyre_ioq_cuda::Gpu;
+use vyre_ioq_cuda::landing::{CopyEngine, LandingBuffer, LandingTransport};
+
 use super::plan::Plan;
 use super::target::Target;
 use crate::args::{BenchArgs, BenchOp, PolicyArg};
@@ -17,6 +20,12 @@ use crate::failure::Failure;
 pub(super) struct Handles {
     pub(super) file: Option<FileHandle>,
     pub(super) pool: BufferHandle,
+}
+
+/// Memory of a GPU that the loops move blocks to.
+pub(super) struct Landed<'a> {
+    pub(super) gpu: &'a Gpu,
+    pub(super) behind: LandingBuffer,
 }
 
 /// Loops that run.
@@ -32,6 +41,7 @@ impl Loops {
         plan: &Plan,
         target: Option<&Target>,
         buffer: &Buffer,
+        landing: Option<&Landed<'_>>,
         queues: Vec<HostQueue>,
     ) -> Result<Self, Failure> {
         let count = plan.loops() as usize;
@@ -67,7 +77,13 @@ impl Loops {
         }
         let mut loops = Vec::with_capacity(count);
         for builder in builders.into_iter().flatten() {
-            loops.push(builder.spawn()?);
+            loops.push(match landing {
+                None => builder.spawn()?,
+                Some(Landed { gpu, behind }) => {
+                    let engine = CopyEngine::new(gpu, vec![behind.clone()])?;
+                    builder.spawn_with(|ring| LandingTransport::new(ring, engine))?
+                }
+            });
         }
         Ok(Self { loops, handles })
     }

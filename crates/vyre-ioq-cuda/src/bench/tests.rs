@@ -12,7 +12,8 @@ use super::*;
 use crate::shim::{compile, path_of};
 
 const SECTOR: usize = 512;
-const BLOCK: u32 = 2048;
+/// Not a multiple of the loads that a lane has in flight.
+const BLOCK: u32 = 11 * 512;
 const BLOCKS: u64 = 16;
 const LANES: u32 = 2;
 
@@ -46,6 +47,7 @@ fn work(op: Op) -> Work {
         time: Duration::from_secs(120),
         operations: BLOCKS / u64::from(LANES),
         patience: Duration::from_secs(60),
+        standstill: None,
     }
 }
 
@@ -53,10 +55,16 @@ fn work(op: Op) -> Work {
 fn run(work: &Work, contents: &[u8]) -> (Counted, Vec<u8>) {
     let dir = TempDir::new().expect("a directory");
     let program = compile(dir.path(), "bench", KERNEL);
-    run_program(&program, dir.path(), work, contents)
+    run_program(&program, dir.path(), work, contents, Landing::None)
 }
 
-fn run_program(program: &Path, dir: &Path, work: &Work, contents: &[u8]) -> (Counted, Vec<u8>) {
+fn run_program(
+    program: &Path,
+    dir: &Path,
+    work: &Work,
+    contents: &[u8],
+    landing: Landing,
+) -> (Counted, Vec<u8>) {
     let file = dir.join("file");
     fs::write(&file, contents).expect("room");
     let opened = File::options().read(true).write(true).open(&file);
@@ -75,7 +83,11 @@ fn run_program(program: &Path, dir: &Path, work: &Work, contents: &[u8]) -> (Cou
     let builder = IoLoop::builder().files(files).buffers(buffers).queue(host);
     let io = builder.spawn().expect("a loop");
 
-    let args = Args::of(work, 1, LANES, BLOCK);
+    let args = Args {
+        landed: (landing != Landing::None).into(),
+        lands: (landing == Landing::Kernel).into(),
+        ..Args::of(work, 1, LANES, BLOCK)
+    };
     let bytes = [bytemuck::bytes_of(&args), bytemuck::bytes_of(&queue)].concat();
     fs::write(dir.join("args"), bytes).expect("room");
     let ran = Command::new(program)
@@ -99,6 +111,8 @@ fn assert_complete(counted: &Counted) {
     assert_eq!((counted.failed, counted.gave_up), (0, 0));
     assert_eq!(counted.latencies.values().sum::<u64>(), BLOCKS, "each once");
     assert!(counted.elapsed > Duration::ZERO);
+    let waited = counted.wait_fraction;
+    assert!(waited > 0.0 && waited < 1.0, "{waited} of the time");
 }
 
 #[test]
@@ -114,10 +128,26 @@ fn lanes_read_every_block_and_verify_it() {
 #[test]
 fn lanes_find_a_changed_byte() {
     let mut contents = stamped();
-    contents[5 * BLOCK as usize + 1801] ^= 1;
+    contents[5 * BLOCK as usize + 5 * 1024 + 33] ^= 1;
     let (counted, _) = run(&work(Op::Read), &contents);
     assert_eq!((counted.verified, counted.bad), (BLOCKS - 1, 1));
     assert_eq!(counted.bad_offset, 5 * u64::from(BLOCK));
+}
+
+#[test]
+fn lanes_look_at_blocks_where_they_have_landed() {
+    let contents = stamped();
+    let dir = TempDir::new().expect("a directory");
+    let program = compile(dir.path(), "bench", KERNEL);
+    let run = |landing| run_program(&program, dir.path(), &work(Op::Read), &contents, landing).0;
+    let counted = run(Landing::Kernel);
+    assert_complete(&counted);
+    assert_eq!((counted.verified, counted.bad), (BLOCKS, 0));
+    assert_eq!(counted.sum, sum(&contents));
+    // There is no loop here that moves blocks, and so nothing has landed.
+    let counted = run(Landing::Loop);
+    assert_complete(&counted);
+    assert_eq!((counted.verified, counted.bad), (0, BLOCKS));
 }
 
 #[test]

@@ -31,6 +31,12 @@ int main(int count, char **args) {
     std::vector<bench::Lane> lanes(work.lane_count);
     std::vector<u32> histograms((size_t)work.lane_count * bench::BUCKETS);
     if (data.bytes < (u64)work.lane_count * work.block_size) fail("too little memory for blocks");
+    // Any address stands for that of a landing.
+    std::vector<bench::Pair> landed;
+    if (work.landed != nullptr) {
+        landed.resize((size_t)work.lane_count * work.block_size / sizeof landed[0]);
+        work.landed = (unsigned char *)landed.data();
+    }
     work.queues = &queue;
     work.data = (unsigned char *)data.base;
     work.lanes = lanes.data();
@@ -38,6 +44,10 @@ int main(int count, char **args) {
     work.stop = &stop;
 
     run_warps(work.lane_count, [&](u32 number) { bench::run_lane(work, number); });
+
+    if (work.lands != 0 && memcmp(work.landed, data.base, landed.size() * sizeof landed[0]) != 0) {
+        fail("the last blocks did not land");
+    }
 
     std::ofstream out(args[4], std::ios::binary);
     out.write((const char *)lanes.data(), (std::streamsize)(lanes.size() * sizeof lanes[0]));
