@@ -381,6 +381,14 @@ impl Run {
         self.room.set_stop(1);
     }
 
+    /// Whether every lane has ended.
+    ///
+    /// # Errors
+    /// [`CudaError::Driver`] if the kernel failed.
+    pub fn is_done(&self) -> Result<bool, CudaError> {
+        self.launch.is_done()
+    }
+
     /// Waits until every lane has ended; what they counted.
     ///
     /// # Errors

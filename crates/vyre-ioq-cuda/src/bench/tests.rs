@@ -10,6 +10,10 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::*;
 use crate::shim::{compile, path_of};
+use peer::Peer;
+
+#[path = "../../tests/peer/mod.rs"]
+mod peer;
 
 const SECTOR: usize = 512;
 /// Not a multiple of the loads that a lane has in flight.
@@ -197,4 +201,56 @@ fn buckets_follow_one_another() {
 fn a_file_that_is_no_kernel_is_refused_with_its_name() {
     let error = Ptx::from_file(Path::new("no/such.ptx")).expect_err("not there");
     assert!(error.to_string().contains("no/such.ptx"), "{error}");
+}
+
+/// The other process. Among the tests, it does nothing.
+#[test]
+fn peer_process() {
+    if peer::task().is_some() {
+        peer::host(LANES as usize);
+    }
+}
+
+#[test]
+fn lanes_end_when_the_process_of_their_host_is_killed() {
+    let dir = TempDir::new().expect("a directory");
+    let program = compile(dir.path(), "bench", KERNEL);
+    let mut peer = Peer::start("bench::tests::peer_process", "host");
+    let said = peer.said();
+    let words: Vec<_> = said.split(' ').collect();
+    let raw = |word: &str| word.parse().expect("a handle");
+    let queue = LaneQueue {
+        // As `shared_queue` makes it in the other process.
+        queue: QueueView::at(
+            0,
+            0,
+            &shared_queue(QueueLayout::with_slots(64)).expect("memory").0,
+        ),
+        file: raw(words[2]),
+        pool: raw(words[3]),
+    };
+    let work = Work {
+        blocks: peer::BLOCKS,
+        stamped: false,
+        operations: 0,
+        standstill: Some(Duration::from_secs(1)),
+        ..work(Op::Read)
+    };
+    let args = Args::of(&work, 1, LANES, peer::BLOCK as u32);
+    let bytes = [bytemuck::bytes_of(&args), bytemuck::bytes_of(&queue)].concat();
+    fs::write(dir.path().join("args"), bytes).expect("room");
+    let mut lanes = Command::new(program)
+        .arg(dir.path().join("args"))
+        .args([words[0], words[1]])
+        .arg(dir.path().join("out"))
+        .spawn()
+        .expect("a program that was just compiled");
+    std::thread::sleep(Duration::from_millis(500));
+    peer.kill();
+    assert!(lanes.wait().expect("own child").success());
+    let out = fs::read(dir.path().join("out")).expect("what the lanes counted");
+    let (lanes, histograms) = out.split_at(LANES as usize * size_of::<Lane>());
+    let counted = Counted::of(lanes, histograms);
+    assert!(counted.ops > 0, "they were at work");
+    assert_eq!((counted.host_gone, counted.gave_up), (LANES, LANES));
 }
