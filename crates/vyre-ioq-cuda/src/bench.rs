@@ -127,8 +127,7 @@ pub struct Work {
     pub operations: u64,
     /// How long a lane waits for one outcome before it gives up.
     pub patience: Duration,
-    /// How long the host's heartbeat may stand still before lanes give up: for hosts that can be killed
-    /// without the kernel. None: they wait on.
+    /// How long the host's heartbeat may stand still before lanes give up; none: they wait on.
     pub standstill: Option<Duration>,
 }
 
@@ -203,8 +202,7 @@ impl Bench {
         Ok((hosts, room))
     }
 
-    /// As [`room`](Self::room), of queues and memory that the caller brings: another process's, say.
-    /// There are as many lanes as the memory holds blocks.
+    /// As [`room`](Self::room), of what the caller brings. Each block of the memory has a lane.
     ///
     /// # Errors
     /// [`CudaError`]: there is no memory.
@@ -430,8 +428,7 @@ pub struct Counted {
     pub sum: u64,
     /// From the first lane's beginning to the last one's end.
     pub elapsed: Duration,
-    /// Nanoseconds from before the publication to after the outcome, or until the warp has the block in
-    /// memory of the GPU, and how often; to some 3 %.
+    /// Nanoseconds from before the publication until the block is where it lands, and how often.
     pub latencies: BTreeMap<u64, u64>,
 }
 

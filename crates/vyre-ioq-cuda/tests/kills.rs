@@ -1,35 +1,25 @@
 //! A kernel in one process, its loop in another, and either killed in mid-run. Where there is no GPU,
 //! each test says so and does nothing.
 
+mod common;
 mod peer;
 
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::gpu;
 use peer::{BLOCK, BLOCKS, Peer, open, path_of, say, task, wait_for_the_end};
 use vyre_ioloop::{BufferTable, FileTable, IoLoop, Rights, shared_queue};
 use vyre_ioq::{BufferHandle, DeviceQueue, FileHandle, Queue, QueueLayout, Request};
 use vyre_ioq_cuda::bench::{Bench, Op, Run, Work};
 use vyre_ioq_cuda::landing::Landing;
-use vyre_ioq_cuda::{CudaError, Gpu, GpuQueue, MappedMemory};
+use vyre_ioq_cuda::{Gpu, GpuQueue, MappedMemory};
 use vyre_uring::Buffer;
 
 const LANES: usize = 8;
 /// Longer than anything here takes, unless it hangs.
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// The GPU, or none and a loud word why.
-fn gpu(test: &str) -> Option<Gpu> {
-    match Gpu::open(0) {
-        Ok(gpu) => Some(gpu),
-        Err(error @ (CudaError::NoDriver | CudaError::NoDevice)) => {
-            eprintln!("SKIPPED: {test}: {error}");
-            None
-        }
-        Err(error) => panic!("there is a GPU, but {error}"),
-    }
-}
 
 /// The other process. Among the tests, it does nothing.
 #[test]

@@ -1,7 +1,10 @@
 //! What each device call costs in registers. Where there is no GPU, nothing is loaded; where there is
 //! no NVRTC either, nothing is compiled, and the tests say so.
 
-use vyre_ioq_cuda::{CudaError, Gpu, Kernel, Ptx};
+mod common;
+
+use common::gpu;
+use vyre_ioq_cuda::{CudaError, Kernel, Ptx};
 
 const CALLS: &str = include_str!("calls.cuh");
 const NAMES: [&str; 8] = [
@@ -45,13 +48,7 @@ fn every_call_compiles() {
 #[test]
 fn no_call_spills_or_takes_many_registers() {
     const TEST: &str = "no_call_spills_or_takes_many_registers";
-    let gpu = match Gpu::open(0) {
-        Ok(gpu) => gpu,
-        Err(error @ (CudaError::NoDriver | CudaError::NoDevice)) => {
-            return eprintln!("SKIPPED: {TEST}: {error}");
-        }
-        Err(error) => panic!("there is a GPU, but {error}"),
-    };
+    let Some(gpu) = gpu(TEST) else { return };
     let Some(ptx) = compiled(TEST, gpu.capabilities().compute) else {
         return;
     };
