@@ -12,6 +12,7 @@ mod orderings;
 mod package;
 mod proofs;
 mod props;
+mod ptx;
 mod readme;
 mod sh;
 mod steps;
@@ -61,6 +62,8 @@ enum Command {
     },
     /// Write the C header with the ABI's numbers anew, from the Rust constants
     Header,
+    /// Compile the CUDA kernels of vyre-ioq-cuda anew; needs NVRTC 12.4, and no GPU
+    Ptx,
     /// Run the fuzz targets, and count executions
     Fuzz {
         #[command(flatten)]
@@ -121,6 +124,9 @@ fn main() -> ExitCode {
         Command::Header => Workspace::load()
             .and_then(|ws| header::write(&ws))
             .map(|note| println!("header: {note}"))
+            .map(|()| true),
+        Command::Ptx => Workspace::load()
+            .and_then(|ws| ptx::write(&ws))
             .map(|()| true),
         Command::Fuzz { options } => Workspace::load()
             .and_then(|ws| fuzz::run(&ws, &options))

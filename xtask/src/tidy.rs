@@ -58,8 +58,16 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "the kernel of the benchmark is launched",
     ),
     (
+        "crates/vyre-ioq-cuda/src/copy.rs",
+        "the kernel of the copy is launched",
+    ),
+    (
         "crates/vyre-ioq-cuda/src/driver.rs",
         "the calls of the CUDA driver",
+    ),
+    (
+        "crates/vyre-ioq-cuda/src/driver/copies.rs",
+        "calls of the CUDA driver too",
     ),
     (
         "crates/vyre-ioq-cuda/src/kernel.rs",

@@ -54,7 +54,10 @@ pub(crate) struct CopyArgs {
     pub(crate) src: PathBuf,
     /// Where to: a file, which is replaced when the copy is complete, or a directory
     pub(crate) dst: PathBuf,
-    /// Threads that play the device, each with one block in flight
+    /// Who plays the device: threads, cuda or cuda:N (the GPU of that number)
+    #[arg(long, value_name = "DEVICE", default_value = "threads")]
+    pub(crate) device: DeviceArg,
+    /// Threads that play the device, or warps of the GPU, each with one block in flight
     #[arg(long, value_name = "N", default_value = "6")]
     pub(crate) lanes: NonZeroU32,
     /// Slots of the queue, 1 to 4096 [default: 64, or as many as there are lanes]
@@ -95,6 +98,19 @@ impl std::str::FromStr for DeviceArg {
             _ => Err(EXPECTED),
         }
     }
+}
+
+/// Where blocks that were read are when the kernel has their outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LandArg {
+    /// In memory of the host, which the GPU maps
+    None,
+    /// In memory of the GPU: the warp copies each block there
+    Kernel,
+    /// In memory of the GPU: the loop moves each block there before the outcome
+    Loop,
+    /// In memory of the GPU, by the way that is faster for the block size
+    Auto,
 }
 
 /// What the lanes ask for.
@@ -168,6 +184,9 @@ pub(crate) struct BenchArgs {
     /// With --device cuda: warps read each block whole, and verify it if it is stamped
     #[arg(long)]
     pub(crate) consume: bool,
+    /// With --device cuda: where the blocks that are read end up
+    #[arg(long, value_enum, value_name = "WAY", default_value = "none")]
+    pub(crate) land: LandArg,
     /// With --device cuda: take the kernel from a file of PTX
     #[arg(long, value_name = "PATH")]
     pub(crate) ptx: Option<PathBuf>,

@@ -23,7 +23,7 @@ use cuda::Cuda;
 use lanes::{Lanes, Tally};
 use loops::Loops;
 use plan::Plan;
-use report::{Baseline, Report};
+use report::{Baseline, Report, Used};
 use target::Target;
 
 /// Rounds in which ours and the raw loop take turns.
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     let mut tally = Tally::new();
     let mut raw_rates = Vec::new();
     let mut ratios = Vec::new();
-    let mut cpu = Vec::new();
+    let (mut cpu, mut gpu_waits) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         let round = match &cuda {
             Some(cuda) => cuda.round(args, &plan, target.as_ref(), each)?,
@@ -58,6 +58,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
             raw_rates.push(rate);
         }
         cpu.push(round.cpu);
+        gpu_waits.extend(round.gpu_wait);
         tally.add(&round.tally);
     }
     let baseline = args.baseline.then(|| Baseline {
@@ -66,7 +67,11 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
         rounds,
     });
     let gpu = cuda.as_ref().map(Cuda::report);
-    Report::new(args, &plan, &tally, median(&mut cpu), gpu, baseline).print(args.format)?;
+    let used = Used {
+        loop_cpu_fraction: median(&mut cpu),
+        gpu_wait_fraction: (!gpu_waits.is_empty()).then(|| median(&mut gpu_waits)),
+    };
+    Report::new(args, &plan, &tally, used, gpu, baseline).print(args.format)?;
     tally.check()
 }
 
@@ -75,6 +80,8 @@ struct Round {
     tally: Tally,
     /// Fraction of a core that a loop's thread used, the mean over the loops.
     cpu: f64,
+    /// Share of a lane's time that passed in requests, if lanes are warps.
+    gpu_wait: Option<f64>,
 }
 
 impl Round {
@@ -84,6 +91,7 @@ impl Round {
         Self {
             tally,
             cpu: used.as_secs_f64() / wall / f64::from(plan.loops()),
+            gpu_wait: None,
         }
     }
 }
@@ -103,7 +111,7 @@ fn round(
         hosts.push(host);
         devices.push(device);
     }
-    let loops = Loops::start(args, plan, target, lanes.buffer(), hosts)?;
+    let loops = Loops::start(args, plan, target, lanes.buffer(), None, hosts)?;
     let handles = loops.handles();
 
     let before = loops.cpu_time();

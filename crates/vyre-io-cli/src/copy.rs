@@ -1,5 +1,6 @@
 //! `vyre-io copy`: every byte goes through the queue.
 
+mod cuda;
 mod destination;
 mod lanes;
 
@@ -14,19 +15,27 @@ use rustix::fs::{Advice, OFlags};
 use vyre_io::{
     Buffer, BufferTable, DeviceQueue, FileTable, IoLoop, Queue, QueueLayout, Request, Rights,
 };
+use vyre_ioq_cuda::copy::Copier;
 
-use crate::args::CopyArgs;
+use crate::args::{CopyArgs, DeviceArg};
 use crate::failure::Failure;
 use crate::stack::{self, Opened};
+use cuda::GpuLanes;
 use destination::Destination;
 use lanes::{Blocks, Job, Paths};
 
 /// Slots of the queue, unless there are more lanes.
 const SLOTS: u32 = 64;
+/// Most threads that verify what a GPU copied: its lanes may be more than a CPU has room for.
+const VERIFIERS: u32 = 6;
 
 pub(crate) fn run(args: &CopyArgs) -> Result<(), Failure> {
     let started = Instant::now();
     let source = open_source(args)?;
+    let copier = match args.device {
+        DeviceArg::Threads => None,
+        DeviceArg::Cuda(ordinal) => Some(cuda::open(ordinal)?),
+    };
     let mut destination = Destination::create(&args.src, &source.fd, &args.dst, args.direct)?;
     let blocks = Blocks::new(
         source.len(&args.src)?,
@@ -35,7 +44,7 @@ pub(crate) fn run(args: &CopyArgs) -> Result<(), Failure> {
     )?;
     destination.reserve(blocks.len())?;
 
-    let mut stack = Stack::start(args, source, &destination, blocks)?;
+    let mut stack = Stack::start(args, source, &destination, blocks, copier)?;
     let progress = progress(blocks.len(), args.verify);
     let copied = stack.copy(args, &destination, &progress);
     progress.finish_and_clear();
@@ -67,6 +76,8 @@ struct Stack {
     io: IoLoop,
     device: DeviceQueue,
     job: Job,
+    /// Those that copy in place of threads, with a queue of their own.
+    gpu: Option<GpuLanes>,
 }
 
 impl Stack {
@@ -75,6 +86,7 @@ impl Stack {
         source: Opened,
         destination: &Destination,
         blocks: Blocks,
+        copier: Option<Copier>,
     ) -> Result<Self, Failure> {
         let lanes = args.lanes.get();
         let slots = args
@@ -84,7 +96,15 @@ impl Stack {
 
         // More lanes than blocks would only wait for each other.
         let lanes = u64::from(lanes.min(slots)).min(blocks.count()).max(1);
-        let buffer = Buffer::anonymous((lanes * blocks.size()) as usize)?;
+        let mut builder = IoLoop::builder().queue(host);
+        let (buffer, gpu) = match copier {
+            None => (Buffer::anonymous((lanes * blocks.size()) as usize)?, None),
+            Some(copier) => {
+                let (host, gpu) = GpuLanes::new(copier, slots, lanes as u32, blocks)?;
+                builder = builder.queue(host);
+                (gpu.room().buffer(), Some(gpu))
+            }
+        };
         let mut buffers = BufferTable::new();
         let pool = buffers.insert(buffer.clone())?;
 
@@ -94,20 +114,24 @@ impl Stack {
             destination.duplicate()?,
             Rights::READ | Rights::WRITE | Rights::SYNC,
         )?;
-        let io = IoLoop::builder()
-            .files(files)
-            .buffers(buffers)
-            .queue(host)
-            .spawn()?;
+        let io = builder.files(files).buffers(buffers).spawn()?;
         let job = Job {
             from,
             to,
             pool,
             buffer,
             blocks,
-            lanes: lanes as u32,
+            lanes: match gpu {
+                None => lanes as u32,
+                Some(_) => VERIFIERS.min(lanes as u32),
+            },
         };
-        Ok(Self { io, device, job })
+        Ok(Self {
+            io,
+            device,
+            job,
+            gpu,
+        })
     }
 
     fn copy(
@@ -120,12 +144,20 @@ impl Stack {
             from: &args.src,
             to: &args.dst,
         };
-        self.job
-            .run(&self.device, progress, |lane| lane.copy(paths))?;
-        self.ask(Request::fence(), "order the writes to", &args.dst)?;
+        match &self.gpu {
+            Some(gpu) => gpu.copy(&self.job, paths, progress)?,
+            None => {
+                self.job
+                    .run(&self.device, progress, |lane| lane.copy(paths))?;
+                self.ask(Request::fence(), "order the writes to", &args.dst)?;
+            }
+        }
         destination.trim(self.job.blocks.len())?;
         if !args.no_sync {
-            self.ask(Request::sync(self.job.to), "sync", &args.dst)?;
+            match &self.gpu {
+                Some(gpu) => gpu.sync(&self.job, paths)?,
+                None => self.ask(Request::sync(self.job.to), "sync", &args.dst)?,
+            }
         }
         if args.verify {
             // What is on stable storage is read from there, not from the cache. Only a hint.

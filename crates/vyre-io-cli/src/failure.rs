@@ -65,6 +65,8 @@ pub(crate) enum Failure {
     Wait(#[from] WaitError),
     #[error("{0}")]
     Cuda(#[from] vyre_ioq_cuda::CudaError),
+    #[error("the copy by the GPU failed: {0}")]
+    GpuCopy(#[source] vyre_ioq_cuda::copy::CopyError),
     #[error(
         "{0} lanes on the GPU gave up: the loop ended, or an outcome did not come in time, or a queue \
          had no slot"

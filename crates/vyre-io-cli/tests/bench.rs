@@ -45,6 +45,8 @@ fn reports_have_every_field_and_add_up() {
     assert_eq!(report["direct"], false);
     assert_eq!(report["device"], "threads");
     assert!(report["gpu"].is_null());
+    assert!(report["gpu_wait_fraction"].is_null());
+    assert_eq!(report["landing"], "none");
     for (field, value) in [
         ("block_size", 8192.0),
         ("lanes", 3.0),
@@ -122,11 +124,27 @@ fn a_gpu_reads_and_writes() {
     let dir = place();
     let path = dir.path().join("stamped");
     let path = path.to_str().expect("UTF-8");
-    for op in ["write", "read"] {
+    for (op, landing) in [
+        ("write", "none"),
+        ("read", "none"),
+        ("read", "kernel"),
+        ("read", "loop"),
+    ] {
         let args = ["--create", "16MiB", path, "--device", "cuda", "--op", op];
-        let more = ["--lanes", "64", "--loops", "2", "--consume"];
+        let more = [
+            "--lanes",
+            "64",
+            "--loops",
+            "2",
+            "--consume",
+            "--land",
+            landing,
+        ];
         let report = report(&[&args[..], &more[..]].concat());
         assert_eq!(report["device"], "cuda");
+        assert_eq!(report["landing"], landing);
+        let waited = number(&report, "gpu_wait_fraction");
+        assert!(waited > 0.0 && waited <= 1.0, "{report}");
         assert!(report["gpu"]["name"].is_string());
         assert_eq!(number(&report, "errors"), 0.0);
         assert!(number(&report, "verified") >= 4096.0, "{report}");
@@ -199,6 +217,10 @@ fn usage_errors_have_status_2() {
         ],
         &["bench", "--op", "fence", "--device", "gpu"],
         &["bench", "--op", "fence", "--consume"],
+        &["bench", "--file", "a", "--land", "loop"],
+        &[
+            "bench", "--op", "fence", "--device", "cuda", "--land", "loop",
+        ],
         &["bench", "--op", "fence", "--device", "cuda", "--depth", "2"],
         &[
             "bench",

@@ -155,6 +155,10 @@ fn an_unreadable_file_ends_with_a_message_and_no_destination() {
 
 #[test]
 fn a_full_disk_ends_with_a_message_and_no_destination() {
+    assert_full_disk_is_named(&[]);
+}
+
+fn assert_full_disk_is_named(more: &[&str]) {
     let dir = place();
     let small = dir.path().join("small");
     fs::create_dir(&small).expect("room");
@@ -167,7 +171,11 @@ fn a_full_disk_ends_with_a_message_and_no_destination() {
         return;
     }
     let src = file(dir.path(), "src", 4 << 20);
-    let output = copy(&src, &small.join("dst"), &["--lanes", "16"]);
+    let output = copy(
+        &src,
+        &small.join("dst"),
+        &[&["--lanes", "16"], more].concat(),
+    );
     let left = names(&small);
     let unmounted = std::process::Command::new("umount").arg(&small).status();
     assert!(unmounted.is_ok_and(|status| status.success()));
@@ -182,6 +190,10 @@ fn a_full_disk_ends_with_a_message_and_no_destination() {
 
 #[test]
 fn a_source_that_shrinks_is_noticed() {
+    assert_cut_is_noticed(&[]);
+}
+
+fn assert_cut_is_noticed(more: &[&str]) {
     let dir = place();
     // A sparse file that is cut while it is copied: long enough for the cut to come in time.
     let (src, dst) = (dir.path().join("src"), dir.path().join("dst"));
@@ -189,6 +201,7 @@ fn a_source_that_shrinks_is_noticed() {
     sparse.set_len(8 << 30).expect("sparse");
     let child = vyre_io()
         .args(["copy", "--no-sync", "--lanes", "1", "--block-size", "4k"])
+        .args(more)
         .args([&src, &dst])
         .stderr(Stdio::piped())
         .stdout(Stdio::null())
@@ -237,6 +250,63 @@ fn killed_at_any_time_the_destination_is_absent_or_complete() {
         }
         println!("killed 40 times: {absent} absent, {complete} complete");
         assert!(absent > 0, "no kill came in time");
+    }
+}
+
+/// Also on a machine that has GPUs: none has so many.
+#[test]
+fn a_gpu_that_is_not_there_is_an_error_and_no_destination() {
+    let dir = place();
+    let src = file(dir.path(), "src", 10);
+    let device = format!("cuda:{}", u32::MAX);
+    let output = copy(&src, &dir.path().join("dst"), &["--device", &device]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let words = stderr(&output);
+    assert!(
+        words.contains("CUDA driver") || words.contains("no GPU"),
+        "{words}"
+    );
+    assert_eq!(names(dir.path()), ["src"]);
+}
+
+/// Whether a GPU copies; a loud word if not.
+fn has_gpu(test: &str) -> bool {
+    let dir = place();
+    let src = file(dir.path(), "src", 10);
+    let output = copy(&src, &dir.path().join("dst"), &["--device", "cuda"]);
+    if !output.status.success() {
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        eprintln!("SKIPPED: {test}: {}", stderr(&output));
+    }
+    output.status.success()
+}
+
+#[test]
+fn a_gpu_copies_every_length_exactly() {
+    if !has_gpu("a_gpu_copies_every_length_exactly") {
+        return;
+    }
+    for dir in places() {
+        for len in LENGTHS {
+            let src = file(dir.path(), "src", len);
+            for more in [
+                &["--lanes", "1", "--no-sync"][..],
+                &["--lanes", "64", "--block-size", "64k", "--verify"],
+                &["--lanes", "16", "--direct", "--verify"],
+            ] {
+                let more = [&["--device", "cuda"], more].concat();
+                assert_copied(&src, &dir.path().join("dst"), &more);
+                assert_eq!(names(dir.path()), ["dst", "src"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gpu_reports_what_went_wrong() {
+    if has_gpu("a_gpu_reports_what_went_wrong") {
+        assert_cut_is_noticed(&["--device", "cuda"]);
+        assert_full_disk_is_named(&["--device", "cuda"]);
     }
 }
 

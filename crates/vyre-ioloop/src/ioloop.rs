@@ -20,7 +20,6 @@ use crate::rights::Rights;
 
 pub use builder::IoLoopBuilder;
 pub(crate) use builder::Starting;
-pub(crate) use run::{Reporting, Setup};
 pub(crate) use settings::{Settings, setters};
 
 /// Why a loop did not start. Devices of its queues see FAILED.

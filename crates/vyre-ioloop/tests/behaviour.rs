@@ -11,7 +11,7 @@ use vyre_ioloop::{BufferTable, FileTable, IoLoop, Policy, Rights, SpawnError};
 use vyre_ioq::abi::{status, word};
 use vyre_ioq::{BufferHandle, Errno, FileHandle, HostQueue, LoopState, Queue, QueueLayout};
 use vyre_ioq::{NotOwed, Region, Request};
-use vyre_uring::{Op, SimTransport};
+use vyre_uring::{Op, SimTransport, Transport};
 
 /// Row S1.
 #[test]
@@ -29,6 +29,31 @@ fn a_loop_is_spawned_on_tables_and_a_queue_and_stops_with_its_error() {
     assert_eq!(answer(&device, ticket), Ok(64));
     assert_eq!(io.stop(), Ok(()));
     assert_eq!(device.host_state(), Some(LoopState::Stopped));
+}
+
+#[test]
+fn a_loop_works_by_what_is_put_around_its_ring() {
+    let tables = Tables::new(4096, 4096);
+    let (file, pool) = (tables.file, tables.pool);
+    let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
+    let mut sim = SimTransport::builder(0).build();
+    sim.fail_next(vyre_uring::Errno::NOSPC);
+    let (faulty, orders) = Faulty::new(sim);
+    let builder = tables.builder().queue(host);
+    let io = builder
+        .spawn_with(move |ring| {
+            assert_eq!(ring.in_flight(), 0);
+            faulty
+        })
+        .unwrap();
+    let read = || Request::read(file, 0, 64).into(pool, 0);
+    for expected in [Err(Errno::ENOSPC), Ok(64)] {
+        let ticket = device.submit(read()).unwrap();
+        assert_eq!(answer(&device, ticket), expected);
+    }
+    assert_eq!(orders.pushed.lock().unwrap().len(), 2);
+    assert!(!io.report().to_string().is_empty(), "the ring's");
+    io.stop().unwrap();
 }
 
 /// Row S1: an empty table is a table.

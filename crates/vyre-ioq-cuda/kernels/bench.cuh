@@ -1,6 +1,7 @@
 // The persistent kernel behind `vyre-io bench --device cuda`. Each lane is a warp that keeps one
-// request in flight: it asks for a block, waits, looks at the block if it is told to, and asks for
-// the next, until its time is over, its operations are done or the host says stop.
+// request in flight: it asks for a block, waits, brings the block to memory of the GPU and looks at it
+// if it is told to, and asks for the next, until its time is over, its operations are done or the host
+// says stop.
 //
 // Comes after vyre_ioq.cuh. src/bench.rs has the same structures, byte for byte; its tests run
 // the same text on threads.
@@ -14,6 +15,7 @@ enum : u32 {
     LOOK_EACH = 16,     // operations between two looks at whether to stop
     SECTOR = 512,       // bytes that carry one stamp
     UNITS_OF_SECTOR = SECTOR / 16,
+    AHEAD = 8,          // loads that a lane has in flight when a warp reads a block
 };
 
 // A queue that some of the lanes use, and the handles that its host gave out.
@@ -29,9 +31,11 @@ struct Args {
     u32 *histograms;         // BUCKETS words for each lane
     const u32 *stop;         // mapped memory: any value but 0 ends every lane
     u32 *stopped;            // in GPU memory: what lane 0 found there, for the others
+    unsigned char *landed;   // in GPU memory: a block for each lane; null: they stay in `data`
     u64 blocks;              // of the file
     u64 nanoseconds;         // to go on
     u64 patience;            // nanoseconds to wait for one outcome
+    u64 standstill;          // nanoseconds that the host's heartbeat may stand still; 0: any
     u64 operations;          // of each lane; 0: until the time is over
     u64 seed;
     u32 queue_count, lane_count, block_size;
@@ -39,7 +43,7 @@ struct Args {
     u32 random;              // 0: each lane takes one block after the other
     u32 stamped;             // 1: the blocks hold stamps
     u32 look_each;           // READ: every so many blocks is read whole; 0: none
-    u32 spare;
+    u32 lands;               // READ: 1: the warp brings the block to `landed`
 };
 
 // What a lane did.
@@ -48,6 +52,7 @@ struct Lane {
     u64 bad_offset;          // of the first bad block
     u64 began, ended;        // by the GPU's clock, in nanoseconds
     u64 ticks;               // the same time in ticks of the multiprocessor
+    u64 waited;              // those of them that requests took
     u64 sum;                 // of all words that it read whole, so that the reads are done
     u32 first_error;         // errno
     u32 end;                 // End of the wait that went wrong, or ANSWERED
@@ -58,11 +63,13 @@ struct alignas(16) Pair {
 };
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+#define VYRE_IOQ_UNROLL _Pragma("unroll")
 VYRE_IOQ_FN __forceinline__ u64 ticks() { return (u64)clock64(); }
 VYRE_IOQ_FN __forceinline__ void count_up(u32 *at) { atomicAdd(at, 1u); }
 VYRE_IOQ_FN __forceinline__ u64 high_product(u64 a, u64 b) { return __umul64hi(a, b); }
 VYRE_IOQ_FN __forceinline__ u32 log2_of(u64 value) { return 63 - (u32)__clzll((long long)value); }
 #else
+#define VYRE_IOQ_UNROLL
 inline u64 ticks() { return detail::now(); }
 inline void count_up(u32 *at) { *at += 1; }
 inline u64 high_product(u64 a, u64 b) { return (u64)((unsigned __int128)a * b >> 64); }
@@ -127,21 +134,45 @@ VYRE_IOQ_FN inline void stamp_block(Pair *block, u64 offset, u32 bytes) {
     }
 }
 
+// The warp loads a block, a lane the unit of its number of every sector, several before it uses the
+// first: one after the other would wait for the bus each time. `use` gets each unit with its sector.
+template <typename Use>
+VYRE_IOQ_FN inline void load_block(const Pair *block, u32 bytes, const Use &use) {
+    const Pair *own = block + detail::lane_id();
+    u32 sectors = bytes / SECTOR, sector = 0;
+    for (; sector + AHEAD <= sectors; sector += AHEAD) {
+        Pair found[AHEAD];
+        VYRE_IOQ_UNROLL
+        for (u32 i = 0; i < AHEAD; ++i) found[i] = own[(sector + i) * UNITS_OF_SECTOR];
+        VYRE_IOQ_UNROLL
+        for (u32 i = 0; i < AHEAD; ++i) use(sector + i, found[i]);
+    }
+    for (; sector < sectors; ++sector) use(sector, own[sector * UNITS_OF_SECTOR]);
+}
+
 // The warp reads a block whole; whether every sector is as it was stamped.
 VYRE_IOQ_FN inline bool read_block(const Pair *block, u64 offset, u32 bytes, bool stamped,
                                    u64 *sum) {
     u32 lane = detail::lane_id();
     u64 wrong = 0, total = 0;
-    for (u32 sector = 0; sector < bytes / SECTOR; ++sector) {
-        Pair found = block[sector * UNITS_OF_SECTOR + lane];
+    load_block(block, bytes, [&](u32 sector, const Pair &found) {
         total += found.a + found.b;
         if (stamped) {
             Pair expected = stamp_unit(offset / SECTOR + sector, lane);
             wrong |= (found.a ^ expected.a) | (found.b ^ expected.b);
         }
-    }
+    });
     *sum += total;
     return detail::ballot(FULL_WARP, wrong != 0) == 0;
+}
+
+// The warp copies a block. Each lane reads only what it wrote itself, if it then reads the copy by
+// `read_block`; for others it takes a `sync`.
+VYRE_IOQ_FN inline void copy_block(const Pair *from, Pair *to, u32 bytes) {
+    Pair *own = to + detail::lane_id();
+    load_block(from, bytes, [&](u32 sector, const Pair &found) {
+        own[sector * UNITS_OF_SECTOR] = found;
+    });
 }
 
 // Every lane's share has to be there, so that no compiler leaves its reads out.
@@ -196,6 +227,7 @@ VYRE_IOQ_FN inline void run_lane(const Args &args, u32 number) {
     bool leader = detail::lane_id() == 0;
     u64 place = (u64)number * args.block_size;
     Pair *block = (Pair *)(args.data + place);
+    Pair *landed = args.landed == nullptr ? block : (Pair *)(args.landed + place);
     u32 *histogram = args.histograms + (u64)number * BUCKETS;
     u64 share = args.blocks * number / args.lane_count;
     u64 state = args.random == 0 ? share : args.seed ^ (u64)number << 40;
@@ -204,6 +236,7 @@ VYRE_IOQ_FN inline void run_lane(const Args &args, u32 number) {
     if (leader) ticket = at.queue.reserve(number / args.queue_count);
     Limits limits;
     limits.nanoseconds = args.patience;
+    limits.standstill = args.standstill;
     Lane lane = {};
     lane.end = (u32)End::ANSWERED;
     lane.began = detail::now();
@@ -216,13 +249,21 @@ VYRE_IOQ_FN inline void run_lane(const Args &args, u32 number) {
         Reply reply = at.queue.warp_perform_kept(FULL_WARP, ticket,
                                                  request_of(args, at, offset, place), limits);
         u64 after = ticks();
+        lane.waited += after - before;
+        bool read = args.op == op::READ && reply.ok();
+        if (read && args.lands != 0) {
+            copy_block(block, landed, args.block_size);
+            // The warp has the block before the next request may change it, and before the clock says so.
+            detail::sync(FULL_WARP);
+            after = ticks();
+        }
         if (leader) {
             if (reply.end == End::ANSWERED) count_up(&histogram[bucket_of(after - before)]);
             count_reply(args, reply, &lane);
         }
         bool look = args.look_each != 0 && round % args.look_each == 0;
-        if (args.op == op::READ && look && reply.ok()) {
-            bool intact = read_block(block, offset, args.block_size, args.stamped != 0, &lane.sum);
+        if (read && look) {
+            bool intact = read_block(landed, offset, args.block_size, args.stamped != 0, &lane.sum);
             if (leader && args.stamped != 0) {
                 if (!intact && lane.bad == 0) lane.bad_offset = offset;
                 (intact ? lane.verified : lane.bad) += 1;

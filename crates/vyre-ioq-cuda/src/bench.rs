@@ -16,26 +16,24 @@ use vyre_uring::Buffer;
 use crate::driver::DeviceMemory;
 use crate::error::CudaError;
 use crate::gpu::Gpu;
-use crate::kernel::{Kernel, Launch, Ptx};
+use crate::kernel::{Launch, Ptx, WARP};
+use crate::landing::{Landing, LandingBuffer};
 use crate::memory::MappedMemory;
+use crate::program::{Loaded, Program};
 use crate::queue::{GpuQueue, QueueView};
 
 /// The device code; [`Ptx::compile`] puts `vyre_ioq.cuh` before it.
 pub const KERNEL: &str = include_str!("../kernels/bench.cuh");
-const NAME: &str = "vyre_ioq_bench";
-/// PTX that was compiled beforehand, if the crate was built with some.
-#[cfg(prebuilt_ptx)]
-const PREBUILT: Option<&str> = Some(include_str!("../ptx/bench.ptx"));
-#[cfg(not(prebuilt_ptx))]
-const PREBUILT: Option<&str> = None;
-/// The oldest GPUs that current compilers know; [`Bench::portable_ptx`] is for these and later.
-const PORTABLE: (u32, u32) = (7, 5);
+
+pub(crate) const PROGRAM: Program = Program {
+    source: KERNEL,
+    name: "vyre_ioq_bench",
+    prebuilt: include_str!("../ptx/bench.ptx"),
+};
 
 /// As the kernel's `SUB_BUCKETS` and `BUCKETS`.
 const SUB_BUCKETS: u64 = 32;
 const BUCKETS: usize = 1056;
-/// Threads of a warp.
-const WARP: u32 = 32;
 /// With more lanes, blocks hold several: a multiprocessor runs few blocks at once.
 const LANES_ALONE: u32 = 1024;
 const LANES_OF_BLOCK: u32 = 4;
@@ -63,9 +61,11 @@ struct Args {
     histograms: u64,
     stop: u64,
     stopped: u64,
+    landed: u64,
     blocks: u64,
     nanoseconds: u64,
     patience: u64,
+    standstill: u64,
     operations: u64,
     seed: u64,
     queue_count: u32,
@@ -75,7 +75,7 @@ struct Args {
     random: u32,
     stamped: u32,
     look_each: u32,
-    spare: u32,
+    lands: u32,
 }
 
 /// As the kernel's `Lane`.
@@ -91,6 +91,7 @@ struct Lane {
     began: u64,
     ended: u64,
     ticks: u64,
+    waited: u64,
     sum: u64,
     first_error: u32,
     end: u32,
@@ -127,29 +128,27 @@ pub struct Work {
     pub operations: u64,
     /// How long a lane waits for one outcome before it gives up.
     pub patience: Duration,
+    /// How long the host's heartbeat may stand still before lanes give up; none: they wait on.
+    pub standstill: Option<Duration>,
 }
 
 /// The kernel, loaded.
 #[derive(Clone, Debug)]
 pub struct Bench {
     gpu: Gpu,
-    kernel: Kernel,
-    prebuilt: bool,
+    loaded: Loaded,
 }
 
 impl Bench {
-    /// Compiles and loads the kernel. Where there is no NVRTC, PTX that was compiled beforehand does.
+    /// Compiles and loads the kernel. Where there is no NVRTC, or one that is newer than the driver,
+    /// PTX that was compiled beforehand does.
     ///
     /// # Errors
-    /// [`CudaError`]; [`CudaError::NoCompiler`] if there is no such PTX either.
+    /// [`CudaError`]: what the compiler or the driver makes of the kernel.
     pub fn load(gpu: &Gpu) -> Result<Self, CudaError> {
-        match (Ptx::compile(KERNEL, gpu.capabilities().compute), PREBUILT) {
-            (Ok(ptx), _) => Self::of(gpu, &ptx, false),
-            (Err(CudaError::NoCompiler), Some(text)) => {
-                Self::of(gpu, &Ptx::from_text(text.to_owned()), true)
-            }
-            (Err(error), _) => Err(error),
-        }
+        let loaded = PROGRAM.load(gpu)?;
+        let gpu = gpu.clone();
+        Ok(Self { gpu, loaded })
     }
 
     /// Loads PTX from a file.
@@ -157,34 +156,28 @@ impl Bench {
     /// # Errors
     /// [`CudaError::Ptx`] if it cannot be read, or what the driver makes of it.
     pub fn from_file(gpu: &Gpu, path: &Path) -> Result<Self, CudaError> {
-        Self::of(gpu, &Ptx::from_file(path)?, true)
+        let loaded = PROGRAM.load_file(gpu, path)?;
+        let gpu = gpu.clone();
+        Ok(Self { gpu, loaded })
     }
 
-    fn of(gpu: &Gpu, ptx: &Ptx, prebuilt: bool) -> Result<Self, CudaError> {
-        Ok(Self {
-            gpu: gpu.clone(),
-            kernel: Kernel::load(gpu, ptx, NAME)?,
-            prebuilt,
-        })
-    }
-
-    /// What NVRTC makes of the kernel for any GPU that it knows: to be kept as `ptx/bench.ptx`. Needs
+    /// What NVRTC makes of the kernel for any GPU that it knows, to be kept as `ptx/bench.ptx`. Needs
     /// no GPU.
     ///
     /// # Errors
     /// As for [`Ptx::compile`].
     pub fn portable_ptx() -> Result<Ptx, CudaError> {
-        Ptx::compile(KERNEL, PORTABLE)
+        PROGRAM.portable()
     }
 
     /// Registers that each thread uses.
     pub const fn registers(&self) -> u32 {
-        self.kernel.registers()
+        self.loaded.kernel.registers()
     }
 
     /// Whether the PTX was compiled beforehand.
     pub const fn is_prebuilt(&self) -> bool {
-        self.prebuilt
+        self.loaded.prebuilt
     }
 
     /// Makes queues, and a block of memory for each lane.
@@ -197,6 +190,7 @@ impl Bench {
         queues: u32,
         lanes: u32,
         block_size: u32,
+        landing: Landing,
     ) -> Result<(Vec<HostQueue>, Room), CudaError> {
         let (mut hosts, mut devices) = (Vec::new(), Vec::new());
         for id in 0..queues {
@@ -205,17 +199,43 @@ impl Bench {
             devices.push(device);
         }
         let data = MappedMemory::anonymous(&self.gpu, lanes as usize * block_size as usize)?;
+        let room = self.room_of(devices, data, block_size, landing)?;
+        Ok((hosts, room))
+    }
+
+    /// As [`room`](Self::room), of what the caller brings. Each block of the memory has a lane.
+    ///
+    /// # Errors
+    /// [`CudaError`]: there is no memory.
+    ///
+    /// # Panics
+    /// If a block has no bytes.
+    pub fn room_of(
+        &self,
+        queues: Vec<GpuQueue>,
+        data: MappedMemory,
+        block_size: u32,
+        landing: Landing,
+    ) -> Result<Room, CudaError> {
         let stop = MappedMemory::anonymous(&self.gpu, STOP_BYTES)?;
-        let room = Room {
-            queues: devices,
+        let lanes = (data.len() / block_size as usize) as u32;
+        let data_ptr = data.device_ptr();
+        let data = data.into_buffer()?;
+        let landed = match landing {
+            Landing::None => None,
+            _ => Some(LandingBuffer::behind(&self.gpu, data.clone())?),
+        };
+        Ok(Room {
+            queues,
             lanes,
             block_size,
-            data_ptr: data.device_ptr(),
+            data_ptr,
             stop_ptr: stop.device_ptr(),
-            data: data.into_buffer()?,
+            data,
             stop: stop.into_buffer()?,
-        };
-        Ok((hosts, room))
+            landing,
+            landed,
+        })
     }
 
     /// Starts the lanes. `handles` are, for each queue, the file and the buffer of the room as the
@@ -256,6 +276,8 @@ impl Bench {
             histograms: histograms.address(),
             stop: room.stop_ptr,
             stopped: stopped.address(),
+            landed: room.landed.as_ref().map_or(0, LandingBuffer::device_ptr),
+            lands: (room.landing == Landing::Kernel).into(),
             ..Args::of(work, queues.len() as u32, room.lanes, room.block_size)
         };
         room.set_stop(0);
@@ -270,7 +292,7 @@ impl Bench {
         // SAFETY: `Args` has the layout of the kernel's parameter, which the tests compare. What the
         // kernel reaches is in `keep`: queues, results, and a block of the room for each lane. This
         // process reaches the room's memory as shared memory only.
-        let launch = unsafe { self.kernel.launch(blocks, threads, &args, keep) }?;
+        let launch = unsafe { self.loaded.kernel.launch(blocks, threads, &args, keep) }?;
         Ok(Run {
             launch,
             memory,
@@ -288,6 +310,7 @@ impl Args {
             blocks: work.blocks,
             nanoseconds: work.time.as_nanos() as u64,
             patience: work.patience.as_nanos() as u64,
+            standstill: work.standstill.map_or(0, |time| time.as_nanos() as u64),
             operations: work.operations,
             seed: 0x5eed,
             queue_count,
@@ -316,12 +339,20 @@ pub struct Room {
     data_ptr: u64,
     stop: Buffer,
     stop_ptr: u64,
+    landing: Landing,
+    landed: Option<LandingBuffer>,
 }
 
 impl Room {
     /// The memory that blocks are read into and written from, for the buffer tables of the hosts.
     pub fn buffer(&self) -> Buffer {
         self.data.clone()
+    }
+
+    /// What lies behind the buffer, for the loop to move blocks to; none unless that is how they land.
+    pub fn landing_by_loop(&self) -> Option<LandingBuffer> {
+        let by_loop = self.landing == Landing::Loop;
+        self.landed.clone().filter(|_| by_loop)
     }
 
     fn set_stop(&self, word: u64) {
@@ -351,6 +382,14 @@ impl Run {
         self.room.set_stop(1);
     }
 
+    /// Whether every lane has ended.
+    ///
+    /// # Errors
+    /// [`CudaError::Driver`] if the kernel failed.
+    pub fn is_done(&self) -> Result<bool, CudaError> {
+        self.launch.is_done()
+    }
+
     /// Waits until every lane has ended; what they counted.
     ///
     /// # Errors
@@ -366,7 +405,7 @@ impl Run {
 }
 
 /// What the lanes of a run counted together.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counted {
     /// Requests that have an outcome.
     pub ops: u64,
@@ -384,24 +423,30 @@ pub struct Counted {
     pub bad_offset: u64,
     /// Lanes that gave up: the host was gone, or an outcome did not come, or there was no slot.
     pub gave_up: u32,
+    /// Those of them that found the host gone.
+    pub host_gone: u32,
+    /// The share of a lane's time that passed in requests, the mean of the lanes.
+    pub wait_fraction: f64,
     /// The sum of the 64-bit words of all blocks that were read whole, modulo 2^64.
     pub sum: u64,
     /// From the first lane's beginning to the last one's end.
     pub elapsed: Duration,
-    /// Nanoseconds from before the publication to after the outcome, and how often; to some 3 %.
+    /// Nanoseconds from before the publication until the block is where it lands, and how often.
     pub latencies: BTreeMap<u64, u64>,
 }
 
 impl Counted {
     fn of(lanes: &[u8], histograms: &[u8]) -> Self {
         let mut total = Self::default();
-        let (mut began, mut ended) = (u64::MAX, 0);
+        let (mut began, mut ended, mut waited) = (u64::MAX, 0, 0.0);
         let lanes = lanes.chunks_exact(size_of::<Lane>());
+        let count = lanes.len();
         let histograms = histograms.chunks_exact(BUCKETS * size_of::<u32>());
         for (lane, histogram) in lanes.zip(histograms) {
             let lane: Lane = bytemuck::pod_read_unaligned(lane);
             began = began.min(lane.began);
             ended = ended.max(lane.ended);
+            waited += lane.waited as f64 / lane.ticks.max(1) as f64;
             total.add(&lane);
             let nanos = lane.ended.saturating_sub(lane.began);
             let each = nanos as f64 / lane.ticks.max(1) as f64;
@@ -414,17 +459,21 @@ impl Counted {
             }
         }
         total.elapsed = Duration::from_nanos(ended.saturating_sub(began));
+        total.wait_fraction = waited / count.max(1) as f64;
         total
     }
 
     fn add(&mut self, lane: &Lane) {
         /// `End::ANSWERED`.
         const ANSWERED: u32 = 1;
+        /// `End::HOST_GONE`.
+        const HOST_GONE: u32 = 3;
         self.ops += lane.ops;
         self.bytes += lane.bytes;
         self.verified += lane.verified;
         self.sum = self.sum.wrapping_add(lane.sum);
         self.gave_up += u32::from(lane.end != ANSWERED);
+        self.host_gone += u32::from(lane.end == HOST_GONE);
         if lane.failed > 0 {
             self.failed += lane.failed;
             let errno = Errno::from_raw(lane.first_error);

@@ -1,7 +1,9 @@
-//! The calls of the CUDA driver, each made safe: no other file of the crate calls it.
+//! The calls of the CUDA driver, each made safe: no other module of the crate calls it.
 //!
 //! What is made here keeps its context, and is freed with the context current, on whichever thread.
 #![allow(unsafe_code)] // A foreign interface.
+
+mod copies;
 
 use std::ffi::{CString, c_int, c_void};
 use std::ptr;
@@ -13,6 +15,8 @@ use cudarc::driver::sys;
 use vyre_uring::Buffer;
 
 use crate::error::CudaError;
+
+pub(crate) use copies::{CopyStream, Event};
 
 /// What the driver answered, as a result.
 fn check(call: &'static str, answer: sys::CUresult) -> Result<(), CudaError> {
@@ -291,8 +295,16 @@ impl Function {
 
     /// Registers of a thread. To tell them, the driver has to load the kernel, lazy or not.
     pub(crate) fn registers(&self) -> Result<u32, CudaError> {
+        self.attribute(sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_NUM_REGS)
+    }
+
+    /// Bytes of a thread in local memory, where registers are spilled to.
+    pub(crate) fn local_bytes(&self) -> Result<u32, CudaError> {
+        self.attribute(sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES)
+    }
+
+    fn attribute(&self, which: sys::CUfunction_attribute) -> Result<u32, CudaError> {
         self.context.enter()?;
-        let which = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_NUM_REGS;
         let mut value = 0;
         // SAFETY: the pointer is to an integer that outlives the call; the function is loaded.
         check("cuFuncGetAttribute", unsafe {
@@ -312,16 +324,7 @@ impl Function {
         threads: u32,
         argument: &A,
     ) -> Result<Stream, CudaError> {
-        self.context.enter()?;
-        let mut stream = Stream {
-            context: Arc::clone(&self.context),
-            stream: ptr::null_mut(),
-        };
-        let flags = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
-        // SAFETY: the pointer is to a handle that outlives the call.
-        check("cuStreamCreate", unsafe {
-            sys::cuStreamCreate(&raw mut stream.stream, flags)
-        })?;
+        let stream = Stream::new(&self.context)?;
         let mut parameters = [ptr::from_ref(argument).cast_mut().cast::<c_void>()];
         // SAFETY: the kernel has one parameter of this type, which the driver copies before it
         // returns; what the kernel does is the caller's promise.
@@ -353,7 +356,7 @@ impl Drop for Function {
     }
 }
 
-/// A kernel that runs, or ran.
+/// Kernels or copies that run one after the other, or ran. It waits for no other stream.
 #[derive(Debug)]
 pub(crate) struct Stream {
     context: Arc<Context>,
@@ -364,6 +367,20 @@ pub(crate) struct Stream {
 unsafe impl Send for Stream {}
 
 impl Stream {
+    fn new(context: &Arc<Context>) -> Result<Self, CudaError> {
+        context.enter()?;
+        let mut made = Self {
+            context: Arc::clone(context),
+            stream: ptr::null_mut(),
+        };
+        let flags = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
+        // SAFETY: the pointer is to a handle that outlives the call.
+        check("cuStreamCreate", unsafe {
+            sys::cuStreamCreate(&raw mut made.stream, flags)
+        })?;
+        Ok(made)
+    }
+
     /// Whether the kernel has ended; its error, if it ended by one.
     pub(crate) fn is_done(&self) -> Result<bool, CudaError> {
         self.context.enter()?;
@@ -389,7 +406,7 @@ impl Drop for Stream {
         // What the kernel uses goes next: it must have ended.
         let _ = self.wait();
         if !self.stream.is_null() && self.context.enter().is_ok() {
-            // SAFETY: made by `launch` and destroyed once.
+            // SAFETY: made by `new` and destroyed once.
             let _ = unsafe { sys::cuStreamDestroy_v2(self.stream) };
         }
     }

@@ -13,6 +13,9 @@ use crate::driver::{self, Function, Stream};
 use crate::error::CudaError;
 use crate::gpu::Gpu;
 
+/// Threads of a warp.
+pub(crate) const WARP: u32 = 32;
+
 /// Code for GPUs, as text that the driver compiles for the one at hand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ptx(String);
@@ -76,6 +79,7 @@ impl Ptx {
 pub struct Kernel {
     function: Arc<Function>,
     registers: u32,
+    local_bytes: u32,
 }
 
 impl Kernel {
@@ -85,16 +89,22 @@ impl Kernel {
     /// [`CudaError`]: what the driver makes of the code.
     pub fn load(gpu: &Gpu, ptx: &Ptx, name: &str) -> Result<Self, CudaError> {
         let function = Function::load(gpu.context(), &ptx.0, name)?;
-        let registers = function.registers()?;
+        let (registers, local_bytes) = (function.registers()?, function.local_bytes()?);
         Ok(Self {
             function: Arc::new(function),
             registers,
+            local_bytes,
         })
     }
 
     /// Registers that each of its threads uses.
     pub const fn registers(&self) -> u32 {
         self.registers
+    }
+
+    /// Bytes of each of its threads in local memory: what does not fit into registers is there.
+    pub const fn local_bytes(&self) -> u32 {
+        self.local_bytes
     }
 
     /// Launches `blocks` blocks of `threads` threads, on a stream of their own. `keep` is what the

@@ -2,12 +2,18 @@
 #![deny(missing_docs)]
 
 pub mod bench;
+pub mod copy;
 mod driver;
 mod error;
 mod gpu;
 mod kernel;
+pub mod landing;
 mod memory;
+mod program;
 mod queue;
+#[cfg(test)]
+#[path = "../examples/common/threads.rs"]
+mod threads;
 
 // The stand-in for a GPU names this crate as the examples do.
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Memory of the host that a GPU maps, and memory of the GPU.
 #![allow(unsafe_code)] // Two calls: parts of one mapping become a buffer and a queue's region.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -44,6 +44,15 @@ impl MappedMemory {
     pub fn memfd(gpu: &Gpu, len: usize) -> Result<(Self, OwnedFd), CudaError> {
         let (buffer, memfd) = Buffer::memfd(len)?;
         Ok((Self::over(gpu, buffer)?, memfd))
+    }
+
+    /// Memory that another process made by [`memfd`](Self::memfd), or by [`Buffer::memfd`]: see
+    /// [`Buffer::from_memfd`].
+    ///
+    /// # Errors
+    /// As for [`anonymous`](Self::anonymous).
+    pub fn from_memfd(gpu: &Gpu, memfd: impl AsFd) -> Result<Self, CudaError> {
+        Self::over(gpu, Buffer::from_memfd(memfd)?)
     }
 
     fn over(gpu: &Gpu, buffer: Buffer) -> Result<Self, CudaError> {

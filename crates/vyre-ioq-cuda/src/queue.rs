@@ -1,6 +1,6 @@
 use bytemuck::{Pod, Zeroable};
 use vyre_ioq::abi::{GROUP_SLOTS, HEADER_BYTES, MAX_SLOTS};
-use vyre_ioq::{HostQueue, QueueLayout};
+use vyre_ioq::{DeviceQueue, Features, Geometry, HostQueue, QueueLayout};
 
 use crate::driver::DeviceMemory;
 use crate::error::CudaError;
@@ -8,7 +8,7 @@ use crate::gpu::Gpu;
 use crate::memory::MappedMemory;
 
 /// Bytes of `vyre_ioq::Local`: two bits for each slot, and a word for each group.
-const LOCAL_BYTES: usize = (2 * MAX_SLOTS / 8 + 4 * (MAX_SLOTS / GROUP_SLOTS)) as usize;
+pub(crate) const LOCAL_BYTES: usize = (2 * MAX_SLOTS / 8 + 4 * (MAX_SLOTS / GROUP_SLOTS)) as usize;
 
 /// `vyre_ioq::Queue` of `vyre_ioq.cuh`, byte for byte: what kernels take by value.
 ///
@@ -42,7 +42,11 @@ impl QueueView {
     /// `base` is its first byte as kernels see it, `local` a zeroed `vyre_ioq::Local` in memory of the
     /// GPU.
     pub fn at(base: u64, local: u64, host: &HostQueue) -> Self {
-        let bare = host.geometry().is_bare();
+        Self::of(base, local, host.geometry(), host.id(), host.features())
+    }
+
+    fn of(base: u64, local: u64, geometry: &Geometry, id: u64, features: Features) -> Self {
+        let bare = geometry.is_bare();
         let first = if bare {
             base
         } else {
@@ -52,9 +56,9 @@ impl QueueView {
             base,
             first,
             local,
-            id: host.id(),
-            slots: host.geometry().slots(),
-            features: host.features().bits(),
+            id,
+            slots: geometry.slots(),
+            features: features.bits(),
             bare: bare.into(),
             units: first.is_multiple_of(16).into(),
             padding: [0; 6],
@@ -102,13 +106,31 @@ impl GpuQueue {
         let region = memory.into_region()?;
         let host = HostQueue::create(region.clone(), &layout)?;
         let local = DeviceMemory::zeroed(gpu.context(), LOCAL_BYTES)?;
-        let view = QueueView::at(base, local.address(), &host);
         let device = Self {
-            view,
+            view: QueueView::at(base, local.address(), &host),
             _local: local,
             _region: region,
         };
         Ok((host, device))
+    }
+
+    /// The device's end of a queue whose host is another process, in memory that it made. An earlier
+    /// device end of the queue must be gone; slots that it left requests in are not used.
+    ///
+    /// # Errors
+    /// [`CudaError::Layout`] if the memory holds no queue with a header, or there is no memory for the
+    /// locks.
+    pub fn attach(gpu: &Gpu, memory: MappedMemory) -> Result<Self, CudaError> {
+        let base = memory.device_ptr();
+        let region = memory.into_region()?;
+        let found = DeviceQueue::attach(region.clone())?;
+        let local = DeviceMemory::zeroed(gpu.context(), LOCAL_BYTES)?;
+        let (geometry, features) = (found.geometry(), found.features());
+        Ok(Self {
+            view: QueueView::of(base, local.address(), geometry, found.id(), features),
+            _local: local,
+            _region: region,
+        })
     }
 
     /// What kernels take.

@@ -295,7 +295,7 @@ struct Queue {
     VYRE_IOQ_FN Reply warp_perform_kept(u32 mask, Ticket ticket, const Request &request,
                                         const Limits &limits) const {
         Reply reply = {};
-        detail::sync(mask);  // what the lanes wrote, before the leader's release
+        detail::sync(mask);  // what the lanes wrote, before the leader publishes
         if (detail::lane_id() == detail::lowest(mask)) {
             if (!ticket.is_none()) publish(ticket, request);
             reply = wait_and_keep(ticket, limits);

@@ -210,9 +210,10 @@ struct Unit {
 namespace vyre_ioq {
 namespace detail {
 
-// A 16-byte access is one access, and may have an order, only as .b128 (PTX ISA 8.3). As .v4 it is
-// four accesses without an order among them, so that STATUS could be seen before COUNT and TAG.
-#if __CUDACC_VER_MAJOR__ > 12 || (__CUDACC_VER_MAJOR__ == 12 && __CUDACC_VER_MINOR__ >= 3)
+// A 16-byte access is one access, and may have an order, only as .b128 (at system scope from PTX ISA
+// 8.4 on). As .v4 it is four accesses without an order among them, so that STATUS could be seen
+// before COUNT and TAG.
+#if __CUDACC_VER_MAJOR__ > 12 || (__CUDACC_VER_MAJOR__ == 12 && __CUDACC_VER_MINOR__ >= 4)
 #define VYRE_IOQ_UNITS 1
 #else
 #define VYRE_IOQ_UNITS 0

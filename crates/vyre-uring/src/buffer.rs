@@ -8,12 +8,14 @@
 use std::any::Any;
 use std::fmt;
 use std::ops::Range;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::fs::{
+    MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create,
+};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use rustix::param::page_size;
 use thiserror::Error;
@@ -141,6 +143,40 @@ impl Buffer {
         ftruncate(&memfd, mapped as u64).map_err(|errno| BufferError::Resize { len, errno })?;
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
         fcntl_add_seals(&memfd, seals).map_err(BufferError::Seal)?;
+        let buffer = Self::over_memfd(memfd.as_fd(), len, mapped)?;
+        Ok((buffer, memfd))
+    }
+
+    /// Maps what another process made by [`memfd`](Self::memfd), all of it. The bytes are the same as
+    /// there.
+    ///
+    /// ```
+    /// let (ours, memfd) = vyre_uring::Buffer::memfd(4096)?;
+    /// let theirs = vyre_uring::Buffer::from_memfd(&memfd)?;
+    /// ours.write_at(7, b"shared")?;
+    /// let mut seen = [0; 6];
+    /// theirs.read_at(7, &mut seen)?;
+    /// assert_eq!(&seen, b"shared");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`BufferError::NotMemfd`], [`BufferError::CanShrink`] unless it carries the seal
+    /// `F_SEAL_SHRINK`, [`BufferError::Empty`], or what the kernel answered.
+    pub fn from_memfd(memfd: impl AsFd) -> Result<Self, BufferError> {
+        let memfd = memfd.as_fd();
+        let seals = fcntl_get_seals(memfd).map_err(BufferError::NotMemfd)?;
+        if !seals.contains(SealFlags::SHRINK) {
+            return Err(BufferError::CanShrink);
+        }
+        let found = fstat(memfd).map_err(BufferError::NotMemfd)?;
+        // Too long a file is refused below, as too long a length is.
+        let len = usize::try_from(found.st_size).unwrap_or(usize::MAX);
+        Self::over_memfd(memfd, len, whole_pages(len)?)
+    }
+
+    /// Maps `len` bytes, in whole pages, of a memfd that cannot shrink.
+    fn over_memfd(memfd: BorrowedFd<'_>, len: usize, mapped: usize) -> Result<Self, BufferError> {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
         let base = unsafe {
@@ -149,7 +185,7 @@ impl Buffer {
                 mapped,
                 protection,
                 MapFlags::SHARED,
-                &memfd,
+                memfd,
                 0,
             )
         }
@@ -162,8 +198,7 @@ impl Buffer {
         // SAFETY: the mapping is readable and writable for `len <= mapped` bytes until `mapping` is
         // dropped, since the file behind it cannot shrink; nothing else in this process knows its
         // address. Other processes access the bytes as other devices do.
-        let buffer = unsafe { Self::from_raw_parts(base, len, Box::new(mapping)) };
-        Ok((buffer, memfd))
+        Ok(unsafe { Self::from_raw_parts(base, len, Box::new(mapping)) })
     }
 
     /// Wraps memory that someone else allocated: a shared mapping, pinned memory of a GPU runtime.

@@ -43,6 +43,12 @@ pub enum BufferError {
         /// What `ftruncate` answered.
         errno: Errno,
     },
+    /// The descriptor is of something else.
+    #[error("the descriptor is no memfd ({0}): give one that Buffer::memfd made")]
+    NotMemfd(Errno),
+    /// The memfd could lose pages, and whoever touches one that is gone ends by SIGBUS.
+    #[error("the memfd can shrink: seal it with F_SEAL_SHRINK where it is made")]
+    CanShrink,
     /// The memfd could not be sealed, so that whoever it is shared with could end this process.
     #[error("the memfd took no seals ({0}): allow fcntl F_ADD_SEALS in the seccomp filter")]
     Seal(Errno),

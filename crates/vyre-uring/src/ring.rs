@@ -169,6 +169,10 @@ impl Ring {
 }
 
 impl Transport for Ring {
+    fn setup_report(&self) -> Option<&SetupReport> {
+        Some(&self.report)
+    }
+
     #[inline]
     fn capacity(&self) -> u32 {
         self.slab.capacity()

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::buffer::Buffer;
 use crate::error::{Busy, EnterError, PushError, RegisterError};
 use crate::op::{BufferSlot, Completion, FileSlot, Op, Token};
+use crate::report::SetupReport;
 
 /// Performs [`Op`]s on files and buffers held in two tables.
 ///
@@ -18,6 +19,12 @@ use crate::op::{BufferSlot, Completion, FileSlot, Op, Token};
 /// - buffers are referenced until the operations on them have completed;
 /// - between set-up and drop, `push`, `submit`, `reap`, `wait` and `cancel` allocate nothing.
 pub trait Transport {
+    /// What set-up reached, with the entries registered since, if this is a ring or is built around
+    /// one.
+    fn setup_report(&self) -> Option<&SetupReport> {
+        None
+    }
+
     /// The operations that may be in flight at once.
     fn capacity(&self) -> u32;
 

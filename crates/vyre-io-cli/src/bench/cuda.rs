@@ -12,7 +12,7 @@ use vyre_ioq_cuda::bench::{Bench, Counted, Op, Room, Work};
 
 use super::Round;
 use super::lanes::{SAMPLE, Tally, VERIFY};
-use super::loops::{Handles, Loops};
+use super::loops::{Handles, Landed, Loops};
 use super::plan::Plan;
 use super::target::Target;
 use crate::args::{BenchArgs, BenchOp, Pattern};
@@ -44,6 +44,7 @@ impl fmt::Display for GpuReport {
 
 /// The GPU, and the kernel on it.
 pub(super) struct Cuda {
+    gpu: Gpu,
     bench: Bench,
     report: GpuReport,
 }
@@ -67,7 +68,7 @@ impl Cuda {
                 "nvrtc"
             },
         };
-        Ok(Self { bench, report })
+        Ok(Self { gpu, bench, report })
     }
 
     pub(super) fn report(&self) -> GpuReport {
@@ -82,19 +83,27 @@ impl Cuda {
         time: Duration,
     ) -> Result<Round, Failure> {
         let layout = QueueLayout::with_slots(plan.slots());
+        let (queues, lanes) = (plan.queues(), plan.lanes());
         let (hosts, room) =
             self.bench
-                .room(layout, plan.queues(), plan.lanes(), plan.block_size)?;
+                .room(layout, queues, lanes, plan.block_size, plan.landing)?;
         let room = Arc::new(room);
-        let loops = Loops::start(args, plan, target, &room.buffer(), hosts)?;
+        let landed = room.landing_by_loop().map(|behind| Landed {
+            gpu: &self.gpu,
+            behind,
+        });
+        let loops = Loops::start(args, plan, target, &room.buffer(), landed.as_ref(), hosts)?;
 
         let before = loops.cpu_time();
         let started = Instant::now();
-        let mut tally = match work(args, target, time) {
-            Some(work) => Tally::of_gpu(&self.run(plan, &loops, &room, &work)?),
+        let (mut tally, gpu_wait) = match work(args, target, time) {
+            Some(work) => {
+                let counted = self.run(plan, &loops, &room, &work)?;
+                (Tally::of_gpu(&counted), Some(counted.wait_fraction))
+            }
             None => {
                 thread::sleep(time);
-                Tally::idle(started.elapsed())
+                (Tally::idle(started.elapsed()), None)
             }
         };
         let used = loops.cpu_time().saturating_sub(before);
@@ -112,7 +121,10 @@ impl Cuda {
             tally.add_verified(&self.run(plan, &loops, &room, &again)?);
         }
         loops.stop()?;
-        Ok(Round::new(tally, used, wall, plan))
+        Ok(Round {
+            gpu_wait,
+            ..Round::new(tally, used, wall, plan)
+        })
     }
 
     /// Runs the kernel. Whatever comes of it, it has ended on return.
@@ -166,6 +178,7 @@ const NOTHING: Work = Work {
     time: Duration::ZERO,
     operations: 0,
     patience: PATIENCE,
+    standstill: None,
 };
 
 fn work_on(target: &Target) -> Work {

@@ -8,6 +8,9 @@ use vyre_io::{
     LoopGroupBuilder, Policy, Rights,
 };
 
+use vyre_ioq_cuda::Gpu;
+use vyre_ioq_cuda::landing::{CopyEngine, LandingBuffer, LandingTransport};
+
 use super::plan::Plan;
 use super::target::Target;
 use crate::args::{BenchArgs, BenchOp, PolicyArg};
@@ -18,6 +21,12 @@ use crate::failure::Failure;
 pub(super) struct Handles {
     pub(super) file: Option<FileHandle>,
     pub(super) pool: BufferHandle,
+}
+
+/// Memory of a GPU that the loops move blocks to.
+pub(super) struct Landed<'a> {
+    pub(super) gpu: &'a Gpu,
+    pub(super) behind: LandingBuffer,
 }
 
 /// Loops that run.
@@ -33,6 +42,7 @@ impl Loops {
         plan: &Plan,
         target: Option<&Target>,
         buffer: &Buffer,
+        landing: Option<&Landed<'_>>,
         queues: Vec<HostQueue>,
     ) -> Result<Self, Failure> {
         let (mut files, mut buffers) = (FileTable::new(), BufferTable::new());
@@ -57,9 +67,21 @@ impl Loops {
             Some(cores) => builder.pin_to(cores.iter().copied()),
             None => builder.loops(plan.loops() as usize),
         };
-        let group = queues.into_iter().fold(builder, LoopGroupBuilder::queue);
+        let builder = queues.into_iter().fold(builder, LoopGroupBuilder::queue);
+        let group = match landing {
+            None => builder.spawn()?,
+            Some(Landed { gpu, behind }) => {
+                let engine = |_| CopyEngine::new(gpu, vec![behind.clone()]);
+                let engines: Vec<_> = (0..plan.loops()).map(engine).collect::<Result<_, _>>()?;
+                let mut engines = engines.into_iter();
+                builder.spawn_with(|_| {
+                    let engine = engines.next();
+                    move |ring| LandingTransport::new(ring, engine.expect("one for each loop"))
+                })?
+            }
+        };
         Ok(Self {
-            group: group.spawn()?,
+            group,
             handles: Handles { file, pool },
         })
     }

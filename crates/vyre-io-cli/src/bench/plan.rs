@@ -2,8 +2,10 @@
 
 use std::num::NonZeroU32;
 
+use vyre_ioq_cuda::landing::Landing;
+
 use super::stamp;
-use crate::args::{BenchArgs, BenchOp, DeviceArg};
+use crate::args::{BenchArgs, BenchOp, DeviceArg, LandArg};
 use crate::failure::Failure;
 
 /// Slots of a queue, unless its lanes need more.
@@ -18,6 +20,7 @@ const MAX_SLOTS: u32 = vyre_io::ioq::abi::MAX_SLOTS;
 pub(super) struct Plan {
     pub(super) op: BenchOp,
     pub(super) block_size: u32,
+    pub(super) landing: Landing,
     lanes: u32,
     depth: u32,
     queues: u32,
@@ -43,8 +46,12 @@ impl Plan {
         if on_gpu && depth != lanes {
             return usage("a lane on a GPU has one request in flight: leave --depth out".into());
         }
-        if !on_gpu && (args.consume || args.ptx.is_some() || args.write_ptx.is_some()) {
-            return usage("--consume, --ptx and --write-ptx need --device cuda".into());
+        let lands = args.land != LandArg::None;
+        if !on_gpu && (args.consume || lands || args.ptx.is_some() || args.write_ptx.is_some()) {
+            return usage("--consume, --land, --ptx and --write-ptx need --device cuda".into());
+        }
+        if lands && args.op != BenchOp::Read {
+            return usage("--land is about reads".into());
         }
         if queues < loops {
             return usage(format!("{loops} loops need as many queues; raise --queues"));
@@ -68,9 +75,10 @@ impl Plan {
         if args.baseline && loops > 1 {
             return usage("--baseline is one raw loop: compare one of ours".into());
         }
-        if args.consume && !u64::from(block_size).is_multiple_of(stamp::SECTOR as u64) {
+        let in_sectors = u64::from(block_size).is_multiple_of(stamp::SECTOR as u64);
+        if (args.consume || lands) && !in_sectors {
             return usage(format!(
-                "--consume needs blocks of whole {} bytes",
+                "--consume and --land need blocks of whole {} bytes",
                 stamp::SECTOR
             ));
         }
@@ -82,6 +90,12 @@ impl Plan {
             queues,
             loops,
             slots: 0,
+            landing: match args.land {
+                LandArg::None => Landing::None,
+                LandArg::Kernel => Landing::Kernel,
+                LandArg::Loop => Landing::Loop,
+                LandArg::Auto => Landing::for_size(block_size),
+            },
             cores: allowed_cores(),
         };
         let needed = (0..queues)
@@ -233,7 +247,7 @@ mod tests {
     use crate::args::{Args, Command};
 
     fn plan(line: &str) -> Plan {
-        let words = ["vyre-io", "bench", "--op", "fence"].into_iter();
+        let words = ["vyre-io", "bench"].into_iter();
         let args = Args::parse_from(words.chain(line.split_whitespace()));
         let Command::Bench(args) = args.command else {
             unreachable!("bench was asked for")
@@ -243,13 +257,24 @@ mod tests {
 
     #[test]
     fn every_loop_has_entries_for_its_share_of_the_requests() {
-        let plan = plan("--lanes 8 --loops 3 --queues 7");
+        let plan = plan("--op fence --lanes 8 --loops 3 --queues 7");
         assert_eq!((plan.depth(), plan.ring_entries()), (64, 32));
     }
 
     #[test]
+    fn the_block_size_chooses_where_blocks_land() {
+        let landing =
+            |line: &str| plan(&format!("--device cuda --op read --file f {line}")).landing;
+        assert_eq!(landing(""), Landing::None);
+        assert_eq!(landing("--land auto"), Landing::Kernel);
+        assert_eq!(landing("--land auto --block-size 16m"), Landing::Loop);
+        assert_eq!(landing("--land loop"), Landing::Loop);
+        assert_eq!(landing("--land kernel"), Landing::Kernel);
+    }
+
+    #[test]
     fn a_lane_of_a_gpu_has_one_request() {
-        let plan = plan("--device cuda --lanes 1024 --loops 8");
+        let plan = plan("--op fence --device cuda --lanes 1024 --loops 8");
         assert_eq!((plan.depth(), plan.depth_of(1023)), (1024, 1));
         assert_eq!((plan.queues(), plan.slots()), (8, 128));
         assert_eq!(plan.ring_entries(), 128);

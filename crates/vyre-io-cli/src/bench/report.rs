@@ -36,9 +36,21 @@ pub(super) struct Report {
     /// Blocks whose contents were checked and right.
     verified: u64,
     latency_ns: Latency,
-    loop_cpu_fraction: f64,
+    /// `none`, `kernel` or `loop`.
+    landing: String,
+    #[serde(flatten)]
+    used: Used,
     #[serde(flatten)]
     baseline: Option<Baseline>,
+}
+
+/// What the work cost; medians over the rounds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Used {
+    /// Share of a core that a loop used, the mean of the loops.
+    pub(super) loop_cpu_fraction: f64,
+    /// Share of a lane's time that passed in requests, the mean of the lanes. None if they are threads.
+    pub(super) gpu_wait_fraction: Option<f64>,
 }
 
 /// How ours compares with the raw loop.
@@ -77,7 +89,7 @@ impl Report {
         args: &BenchArgs,
         plan: &Plan,
         tally: &Tally,
-        loop_cpu_fraction: f64,
+        used: Used,
         gpu: Option<GpuReport>,
         baseline: Option<Baseline>,
     ) -> Self {
@@ -104,7 +116,8 @@ impl Report {
             errors: tally.errors(),
             verified: tally.verified,
             latency_ns: Latency::of(&tally.latency),
-            loop_cpu_fraction,
+            landing: plan.landing.to_string(),
+            used,
             baseline,
         }
     }
@@ -153,10 +166,14 @@ impl Report {
             out,
             "  {} loops; each used {:.1} % of a core",
             self.loops,
-            100.0 * self.loop_cpu_fraction
+            100.0 * self.used.loop_cpu_fraction
         )?;
         if let Some(gpu) = &self.gpu {
             writeln!(out, "  lanes are warps of {gpu}")?;
+            writeln!(out, "  blocks land in memory of the GPU: {}", self.landing)?;
+        }
+        if let Some(fraction) = self.used.gpu_wait_fraction {
+            writeln!(out, "  a lane waited {:.1} % of its time", 100.0 * fraction)?;
         }
         if let Some(baseline) = &self.baseline {
             writeln!(

@@ -60,6 +60,10 @@ impl Blocks {
         self.size
     }
 
+    pub(super) const fn granularity(&self) -> u64 {
+        self.granularity
+    }
+
     pub(super) const fn count(&self) -> u64 {
         self.len.div_ceil(self.size)
     }

@@ -1,9 +1,10 @@
 use vyre_ioq::HostQueue;
+use vyre_uring::{Ring, Transport};
 
 use super::authority::Authority;
 use super::{GroupSpawnError, LoopGroup, end_all};
 use crate::control::Ending;
-use crate::ioloop::{IoLoopBuilder, Reporting, Settings, Setup, SpawnError, Starting, setters};
+use crate::ioloop::{IoLoopBuilder, Settings, SpawnError, Starting, setters};
 use crate::tables::{BufferTable, FileTable};
 
 /// Makes a [`LoopGroup`].
@@ -86,17 +87,22 @@ impl LoopGroupBuilder {
     /// # Errors
     /// [`GroupSpawnError`]. Then no loop runs.
     pub fn spawn(self) -> Result<LoopGroup, GroupSpawnError> {
-        self.spawn_with(|_| Setup::ring)
+        self.spawn_with(|_| |ring| ring)
     }
 
-    /// Starts the loops on transports that are made by `make(index)`.
-    pub(super) fn spawn_with<T, M>(
+    /// As [`spawn`](Self::spawn), with a transport around each ring, as
+    /// [`IoLoopBuilder::spawn_with`] has one: `wrap(index)` is what puts it around the ring of the
+    /// loop of that number. `wrap` runs on this thread, once for each loop, in their order.
+    ///
+    /// # Errors
+    /// [`GroupSpawnError`]. Then no loop runs.
+    pub fn spawn_with<T, W>(
         self,
-        make: impl Fn(usize) -> M,
+        mut wrap: impl FnMut(usize) -> W,
     ) -> Result<LoopGroup, GroupSpawnError>
     where
-        T: Reporting,
-        M: FnOnce(&Setup) -> Result<T, SpawnError> + Send + 'static,
+        T: Transport,
+        W: FnOnce(Ring) -> T + Send + 'static,
     {
         let Dealt { shares, places } = deal(self.queues, self.cores.len())?;
         let failed = |index| move |source| GroupSpawnError::Loop { index, source };
@@ -114,7 +120,7 @@ impl LoopGroupBuilder {
                 .core(core)
                 .name(format!("{}-{index}", self.name));
             let builder = share.into_iter().fold(builder, IoLoopBuilder::queue);
-            builder.begin(make(index))
+            builder.begin(wrap(index))
         };
         let parts = shares.into_iter().zip(self.cores).enumerate();
         let begun: Vec<_> = parts.map(begin).collect();

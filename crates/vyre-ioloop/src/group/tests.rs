@@ -11,21 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use vyre_ioq::{DeviceQueue, Errno, LoopState, Queue, QueueLayout, Request};
-use vyre_uring::{RegisterError, Ring, SimTransport};
+use vyre_uring::{RegisterError, SimTransport};
 
 use super::*;
-use crate::ioloop::{Reporting, Setup, SpawnError, StopError};
+use crate::ioloop::{SpawnError, StopError};
 use crate::tables::{FileTable, TableError};
 use faulty::{Faulty, Orders};
 
 const LIMIT: Duration = Duration::from_secs(30);
-
-impl Reporting for Faulty {
-    fn setup_report(&self) -> SetupReport {
-        let ring = Ring::builder().entries(1).build();
-        ring.expect("io_uring").report().clone()
-    }
-}
 
 /// How the operations of loop 1 fare; those of the others succeed.
 #[derive(Clone, Copy)]
@@ -85,12 +78,12 @@ fn rig(fate: Fate) -> Rig {
         orders.push(order);
         transports.push(std::cell::Cell::new(Some(faulty)));
     }
-    let make = |index: usize| {
+    let wrap = |index: usize| {
         let transport: &std::cell::Cell<Option<Faulty>> = &transports[index];
         let transport = transport.take().expect("made once");
-        |_: &Setup| Ok(transport)
+        move |_| transport
     };
-    let group = builder.spawn_with(make).expect("it starts");
+    let group = builder.spawn_with(wrap).expect("it starts");
     Rig {
         group,
         devices,
@@ -291,13 +284,13 @@ fn a_group_without_a_living_loop_says_so() {
 #[test]
 fn a_loop_that_cannot_start_is_named_and_the_others_stop() {
     let (builder, devices, ..) = builder();
-    let make = |index| {
-        move |setup: &Setup| match index {
-            0 => setup.ring(),
-            _ => Err(SpawnError::Died),
+    let wrap = |index| {
+        move |ring| match index {
+            0 => ring,
+            _ => panic!("no transport for this one"),
         }
     };
-    let failed = builder.spawn_with(make).expect_err("loop 1 does not start");
+    let failed = builder.spawn_with(wrap).expect_err("loop 1 does not start");
     let expected = matches!(
         failed,
         GroupSpawnError::Loop {

@@ -3,8 +3,9 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use vyre_ioq::HostQueue;
+use vyre_uring::{Ring, Transport};
 
-use super::run::{self, Reporting, Setup, Started};
+use super::run::{self, Setup, Started};
 use super::{IoLoop, Settings, SpawnError, StopError, setters};
 use crate::control::{Command, Signals};
 use crate::tables::{BufferTable, FileTable};
@@ -68,7 +69,20 @@ impl IoLoopBuilder {
     /// # Errors
     /// [`SpawnError`].
     pub fn spawn(self) -> Result<IoLoop, SpawnError> {
-        self.begin(Setup::ring)?.finish()
+        self.spawn_with(|ring| ring)
+    }
+
+    /// As [`spawn`](Self::spawn), with a transport around the ring: one that counts, or that moves
+    /// what was read to another place before a device hears of it. `wrap` runs once, on the loop's
+    /// thread, which then owns what it returns; nothing is in the ring's tables yet.
+    ///
+    /// # Errors
+    /// [`SpawnError`].
+    pub fn spawn_with<T: Transport>(
+        self,
+        wrap: impl FnOnce(Ring) -> T + Send + 'static,
+    ) -> Result<IoLoop, SpawnError> {
+        self.begin(wrap)?.finish()
     }
 
     pub(crate) fn settings(mut self, settings: Settings) -> Self {
@@ -81,10 +95,10 @@ impl IoLoopBuilder {
         self
     }
 
-    /// Starts the thread, which makes its transport by `make`, and does not wait for it.
-    pub(crate) fn begin<T: Reporting>(
+    /// Starts the thread and does not wait for it.
+    pub(crate) fn begin<T: Transport>(
         self,
-        make: impl FnOnce(&Setup) -> Result<T, SpawnError> + Send + 'static,
+        wrap: impl FnOnce(Ring) -> T + Send + 'static,
     ) -> Result<Starting, SpawnError> {
         if self.setup.queues.is_empty() {
             return Err(SpawnError::NoQueue);
@@ -95,7 +109,7 @@ impl IoLoopBuilder {
         let setup = self.setup;
         let seen = signals.clone();
         let thread = move || {
-            let thread = || run::thread(setup, make, &seen, inbox, &ready);
+            let thread = || run::thread(setup, wrap, &seen, inbox, &ready);
             let ended = panic::catch_unwind(AssertUnwindSafe(thread));
             let ended = ended.unwrap_or(Err(StopError::Panicked));
             seen.set_ended(ended);

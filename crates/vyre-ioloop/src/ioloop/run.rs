@@ -30,7 +30,7 @@ pub(crate) struct Setup {
 
 impl Setup {
     /// Makes a ring with room for the tables and what comes later.
-    pub(crate) fn ring(&self) -> Result<Ring, SpawnError> {
+    fn ring(&self) -> Result<Ring, SpawnError> {
         let room = |entries: u32| entries.saturating_add(self.settings.live_entries);
         Ok(Ring::builder()
             .entries(self.settings.entries)
@@ -38,18 +38,6 @@ impl Setup {
             .buffers(room(self.buffers.held.len() as u32))
             .drop_deadline(self.settings.abort_timeout)
             .build()?)
-    }
-}
-
-/// A transport that a thread can be built around.
-pub(crate) trait Reporting: Transport {
-    /// What it came to use, its entries registered.
-    fn setup_report(&self) -> SetupReport;
-}
-
-impl Reporting for Ring {
-    fn setup_report(&self) -> SetupReport {
-        self.report().clone()
     }
 }
 
@@ -64,15 +52,15 @@ pub(super) struct Started {
 /// The whole life of the thread. The transport is made, used and dropped here: it
 /// belongs to one thread.
 #[allow(clippy::needless_pass_by_value)] // The thread owns what it was given.
-pub(super) fn thread<T: Reporting>(
+pub(super) fn thread<T: Transport>(
     setup: Setup,
-    make: impl FnOnce(&Setup) -> Result<T, SpawnError>,
+    wrap: impl FnOnce(Ring) -> T,
     signals: &Signals,
     inbox: mpsc::Receiver<Command>,
     ready: &mpsc::SyncSender<Result<Started, SpawnError>>,
 ) -> Result<(), StopError> {
     let settings = setup.settings;
-    let (mut engine, report) = match prepare(setup, make) {
+    let (mut engine, report) = match prepare(setup, wrap) {
         Ok(prepared) => prepared,
         Err(error) => {
             let _ = ready.send(Err(error));
@@ -98,17 +86,20 @@ pub(super) fn thread<T: Reporting>(
     })
 }
 
-fn prepare<T: Reporting>(
+fn prepare<T: Transport>(
     setup: Setup,
-    make: impl FnOnce(&Setup) -> Result<T, SpawnError>,
+    wrap: impl FnOnce(Ring) -> T,
 ) -> Result<(Engine<T>, SetupReport), SpawnError> {
     if let Some(core) = setup.core {
         pin(core)?;
     }
     // Else the kernel adds 50 µs to every sleep. Where that is refused, sleeps are longer.
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1_000));
-    let engine = Engine::new(make(&setup)?, setup.files, setup.buffers, setup.queues)?;
-    let report = engine.transport().setup_report();
+    let ring = setup.ring()?;
+    let report = ring.report().clone();
+    let engine = Engine::new(wrap(ring), setup.files, setup.buffers, setup.queues)?;
+    // With its entries registered, where it still can be asked.
+    let report = engine.transport().setup_report().cloned().unwrap_or(report);
     Ok((engine, report))
 }
 

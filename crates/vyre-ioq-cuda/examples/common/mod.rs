@@ -19,7 +19,7 @@ use vyre_ioq::{Errno, HostQueue, QueueLayout, abi};
 use vyre_ioq_cuda::{CudaError, Gpu, GpuMemory, GpuQueue, Kernel, MappedMemory, Ptx, QueueView};
 use vyre_uring::{Buffer, OutOfRange};
 
-use threads::{Threads, ThreadsError};
+use threads::{Program, Threads, ThreadsError};
 
 /// Comes before the text of each kernel, after `vyre_ioq.cuh`.
 pub(crate) const GRID: &str = include_str!("grid.cuh");
@@ -231,9 +231,9 @@ impl Device {
                 Ok(began.elapsed())
             }
             Self::Threads(threads) => {
+                let program = Program::compile(&code.source(), code.name)?;
                 let began = Instant::now();
-                let bytes = bytemuck::bytes_of(args);
-                threads.run(&code.source(), code.name, (warps, WARP), bytes)?;
+                threads.run(&program, (warps, WARP), bytemuck::bytes_of(args))?;
                 Ok(began.elapsed())
             }
         }

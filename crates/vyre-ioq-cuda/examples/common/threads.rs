@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
 
 use tempfile::TempDir;
 use vyre_ioloop::{SharedQueueError, shared_queue};
@@ -46,6 +46,41 @@ pub(crate) enum ThreadsError {
     Queue(#[from] SharedQueueError),
 }
 
+/// A kernel, compiled for threads.
+#[derive(Debug)]
+pub(crate) struct Program {
+    path: PathBuf,
+    _dir: TempDir,
+}
+
+impl Program {
+    /// The kernel `name` of `text`.
+    pub(crate) fn compile(text: &str, name: &str) -> Result<Self, ThreadsError> {
+        let dir = directory()?;
+        for (file, text) in [
+            ("vyre_ioq_parts.cuh", headers::CUDA_PARTS),
+            ("vyre_ioq.cuh", headers::CUDA),
+            ("vyre_ioq_shim.h", headers::CUDA_SHIM),
+            ("kernel.cuh", text),
+        ] {
+            write(&dir, file, text.as_bytes())?;
+        }
+        let source = write(&dir, "kernel.cpp", PROGRAM.as_bytes())?;
+        let path = dir.path().join("kernel");
+        let compiled = Command::new("g++")
+            .args(["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror"])
+            .args(["-pthread", &format!("-DVYRE_KERNEL={name}"), "-o"])
+            .args([path.as_path(), &source])
+            .output()
+            .map_err(ThreadsError::NoCompiler)?;
+        if !compiled.status.success() {
+            let said = String::from_utf8_lossy(&compiled.stderr);
+            return Err(ThreadsError::Refused(said.into_owned()));
+        }
+        Ok(Self { path, _dir: dir })
+    }
+}
+
 /// Memory that the threads will share, and the queues in it.
 #[derive(Debug)]
 pub(crate) struct Threads {
@@ -56,12 +91,8 @@ pub(crate) struct Threads {
 
 impl Threads {
     pub(crate) fn new() -> Result<Self, ThreadsError> {
-        let dir = TempDir::new().map_err(|reason| ThreadsError::Write {
-            path: std::env::temp_dir(),
-            reason,
-        })?;
         Ok(Self {
-            dir,
+            dir: directory()?,
             memories: Vec::new(),
             views: Vec::new(),
         })
@@ -86,65 +117,59 @@ impl Threads {
         Ok((host, view))
     }
 
-    fn place(&mut self, memfd: OwnedFd) -> u64 {
+    /// Memory that is shared with others besides; its address for kernels.
+    pub(crate) fn place(&mut self, memfd: OwnedFd) -> u64 {
         let address = FIRST_ADDRESS + self.memories.len() as u64 * ADDRESS_STEP;
         self.memories.push((address, memfd));
         address
     }
 
-    /// Runs the kernel `name` of `text` on a grid, to its end. `argument` is its parameter.
+    /// Runs the kernel on a grid, to its end. `argument` is its parameter.
     pub(crate) fn run(
         &self,
-        text: &str,
-        name: &str,
-        (blocks, threads): (u32, u32),
+        program: &Program,
+        grid: (u32, u32),
         argument: &[u8],
     ) -> Result<(), ThreadsError> {
-        let program = self.compile(text, name)?;
-        let mut command = Command::new(program);
-        command
-            .arg(self.write("args", argument)?)
-            .arg(self.write("views", bytemuck::cast_slice(&self.views))?)
-            .args([blocks.to_string(), threads.to_string()]);
-        for (address, memfd) in &self.memories {
-            let path = format!("/proc/{}/fd/{}", std::process::id(), memfd.as_raw_fd());
-            command.args([address.to_string(), path]);
-        }
-        match command.status().map_err(ThreadsError::NoStart)? {
+        let ended = self.start(program, grid, argument)?.wait();
+        match ended.map_err(ThreadsError::NoStart)? {
             status if status.success() => Ok(()),
             status => Err(ThreadsError::Ended(status)),
         }
     }
 
-    fn compile(&self, text: &str, name: &str) -> Result<PathBuf, ThreadsError> {
-        for (file, text) in [
-            ("vyre_ioq_parts.cuh", headers::CUDA_PARTS),
-            ("vyre_ioq.cuh", headers::CUDA),
-            ("vyre_ioq_shim.h", headers::CUDA_SHIM),
-            ("kernel.cuh", text),
-        ] {
-            self.write(file, text.as_bytes())?;
+    /// Starts the kernel on a grid, in a process of its own.
+    pub(crate) fn start(
+        &self,
+        program: &Program,
+        (blocks, threads): (u32, u32),
+        argument: &[u8],
+    ) -> Result<Child, ThreadsError> {
+        let views = bytemuck::cast_slice(&self.views);
+        let mut command = Command::new(&program.path);
+        command
+            .arg(write(&self.dir, "args", argument)?)
+            .arg(write(&self.dir, "views", views)?)
+            .args([blocks.to_string(), threads.to_string()]);
+        for (address, memfd) in &self.memories {
+            let path = format!("/proc/{}/fd/{}", std::process::id(), memfd.as_raw_fd());
+            command.args([address.to_string(), path]);
         }
-        let source = self.write("kernel.cpp", PROGRAM.as_bytes())?;
-        let program = self.dir.path().join("kernel");
-        let compiled = Command::new("g++")
-            .args(["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror"])
-            .args(["-pthread", &format!("-DVYRE_KERNEL={name}"), "-o"])
-            .args([program.as_path(), &source])
-            .output()
-            .map_err(ThreadsError::NoCompiler)?;
-        if !compiled.status.success() {
-            let said = String::from_utf8_lossy(&compiled.stderr);
-            return Err(ThreadsError::Refused(said.into_owned()));
-        }
-        Ok(program)
+        command.spawn().map_err(ThreadsError::NoStart)
     }
+}
 
-    fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, ThreadsError> {
-        let path = self.dir.path().join(name);
-        match fs::write(&path, bytes) {
-            Ok(()) => Ok(path),
-            Err(reason) => Err(ThreadsError::Write { path, reason }),
-        }
+fn directory() -> Result<TempDir, ThreadsError> {
+    TempDir::new().map_err(|reason| ThreadsError::Write {
+        path: std::env::temp_dir(),
+        reason,
+    })
+}
+
+fn write(dir: &TempDir, name: &str, bytes: &[u8]) -> Result<PathBuf, ThreadsError> {
+    let path = dir.path().join(name);
+    match fs::write(&path, bytes) {
+        Ok(()) => Ok(path),
+        Err(reason) => Err(ThreadsError::Write { path, reason }),
     }
 }

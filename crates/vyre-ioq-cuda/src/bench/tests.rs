@@ -3,17 +3,20 @@
 use std::fs::{self, File};
 
 use tempfile::TempDir;
-use threads::Threads;
-use vyre_ioloop::{BufferTable, FileTable, IoLoop, Rights};
+use vyre_ioloop::{BufferTable, FileTable, IoLoop, Rights, shared_queue};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::*;
+use crate::queue::LOCAL_BYTES;
+use crate::threads::{Program as OnThreads, Threads};
+use peer::Peer;
 
-#[path = "../../examples/common/threads.rs"]
-mod threads;
+#[path = "../../tests/peer/mod.rs"]
+mod peer;
 
 const SECTOR: usize = 512;
-const BLOCK: u32 = 2048;
+/// Not a multiple of the loads that a lane has in flight.
+const BLOCK: u32 = 11 * 512;
 const BLOCKS: u64 = 16;
 const LANES: u32 = 2;
 
@@ -47,11 +50,80 @@ fn work(op: Op) -> Work {
         time: Duration::from_secs(120),
         operations: BLOCKS / u64::from(LANES),
         patience: Duration::from_secs(60),
+        standstill: None,
     }
 }
 
 /// Runs the kernel over a file that holds `contents`; what it counted, and what the file holds then.
 fn run(work: &Work, contents: &[u8]) -> (Counted, Vec<u8>) {
+    let program = OnThreads::compile(KERNEL, PROGRAM.name).expect("g++");
+    run_program(&program, work, contents, Landing::None)
+}
+
+/// Memory of a GPU, on threads: all but the queue and the blocks.
+struct Stage {
+    device: Threads,
+    queues: Buffer,
+    lanes: Buffer,
+    histograms: Buffer,
+    landed: Buffer,
+    /// The addresses.
+    args: Args,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let mut device = Threads::new().expect("a directory");
+        let mut memory = |len| device.memory(len).expect("memory");
+        let (queues, queues_at) = memory(size_of::<LaneQueue>());
+        let (lanes, lanes_at) = memory(LANES as usize * size_of::<Lane>());
+        let (histograms, histograms_at) = memory(LANES as usize * BUCKETS * 4);
+        let (landed, landed_at) = memory((LANES * BLOCK) as usize);
+        let args = Args {
+            queues: queues_at,
+            lanes: lanes_at,
+            histograms: histograms_at,
+            stop: memory(STOP_BYTES).1,
+            stopped: memory(STOP_BYTES).1,
+            landed: landed_at,
+            ..Args::zeroed()
+        };
+        Self {
+            device,
+            queues,
+            lanes,
+            histograms,
+            landed,
+            args,
+        }
+    }
+
+    /// The kernel's parameter for work on this queue, with the blocks at `data`.
+    fn args(&self, work: &Work, queue: LaneQueue, data: u64, block: u32) -> Args {
+        let stored = self.queues.write_at(0, bytemuck::bytes_of(&queue));
+        stored.expect("as long as that");
+        Args {
+            queues: self.args.queues,
+            data,
+            lanes: self.args.lanes,
+            histograms: self.args.histograms,
+            stop: self.args.stop,
+            stopped: self.args.stopped,
+            ..Args::of(work, 1, LANES, block)
+        }
+    }
+
+    fn counted(&self) -> Counted {
+        Counted::of(&all_of(&self.lanes), &all_of(&self.histograms))
+    }
+}
+
+fn run_program(
+    program: &OnThreads,
+    work: &Work,
+    contents: &[u8],
+    landing: Landing,
+) -> (Counted, Vec<u8>) {
     let dir = TempDir::new().expect("a directory");
     let file = dir.path().join("file");
     fs::write(&file, contents).expect("room");
@@ -59,45 +131,46 @@ fn run(work: &Work, contents: &[u8]) -> (Counted, Vec<u8>) {
     let (mut files, mut buffers) = (FileTable::new(), BufferTable::new());
     let rights = Rights::READ | Rights::WRITE;
     let file_handle = files.insert(opened.expect("there"), rights).expect("room");
-    let mut device = Threads::new().expect("a directory");
-    let mut memory = |len| device.memory(len).expect("memory");
-    let (buffer, data) = memory((LANES * BLOCK) as usize);
-    let (lanes, lanes_at) = memory(LANES as usize * size_of::<Lane>());
-    let (histograms, histograms_at) = memory(LANES as usize * BUCKETS * 4);
-    let (_, stop) = memory(STOP_BYTES);
-    let (_, stopped) = memory(STOP_BYTES);
-    let (queues, queues_at) = memory(size_of::<LaneQueue>());
-    let pool = buffers.insert(buffer).expect("room");
+    let mut stage = Stage::new();
+    let (buffer, data) = stage
+        .device
+        .memory((LANES * BLOCK) as usize)
+        .expect("memory");
+    let pool = buffers.insert(buffer.clone()).expect("room");
     let layout = QueueLayout::with_slots(64).with_id(7);
-    let (host, view) = device.queue(layout).expect("memory");
+    let (host, view) = stage.device.queue(layout).expect("memory");
     let queue = LaneQueue {
         queue: view,
         file: file_handle.raw(),
         pool: pool.raw(),
     };
-    let stored = queues.write_at(0, bytemuck::bytes_of(&queue));
-    stored.expect("as long as that");
     let builder = IoLoop::builder().files(files).buffers(buffers).queue(host);
     let io = builder.spawn().expect("a loop");
 
     let args = Args {
-        queues: queues_at,
-        data,
-        lanes: lanes_at,
-        histograms: histograms_at,
-        stop,
-        stopped,
-        ..Args::of(work, 1, LANES, BLOCK)
+        landed: if landing == Landing::None {
+            0
+        } else {
+            stage.args.landed
+        },
+        lands: (landing == Landing::Kernel).into(),
+        ..stage.args(work, queue, data, BLOCK)
     };
-    let ran = device.run(KERNEL, NAME, (LANES, WARP), bytemuck::bytes_of(&args));
+    let ran = stage
+        .device
+        .run(program, (LANES, WARP), bytemuck::bytes_of(&args));
     ran.expect("an orderly end");
     io.stop().expect("an orderly stop");
-
-    let counted = Counted::of(&bytes(&lanes), &bytes(&histograms));
-    (counted, fs::read(&file).expect("the file"))
+    if landing == Landing::Kernel {
+        assert!(
+            all_of(&stage.landed) == all_of(&buffer),
+            "the last blocks did not land"
+        );
+    }
+    (stage.counted(), fs::read(&file).expect("the file"))
 }
 
-fn bytes(buffer: &Buffer) -> Vec<u8> {
+fn all_of(buffer: &Buffer) -> Vec<u8> {
     let mut bytes = vec![0; buffer.len()];
     buffer.read_at(0, &mut bytes).expect("all of it");
     bytes
@@ -108,6 +181,8 @@ fn assert_complete(counted: &Counted) {
     assert_eq!((counted.failed, counted.gave_up), (0, 0));
     assert_eq!(counted.latencies.values().sum::<u64>(), BLOCKS, "each once");
     assert!(counted.elapsed > Duration::ZERO);
+    let waited = counted.wait_fraction;
+    assert!(waited > 0.0 && waited < 1.0, "{waited} of the time");
 }
 
 #[test]
@@ -123,10 +198,25 @@ fn lanes_read_every_block_and_verify_it() {
 #[test]
 fn lanes_find_a_changed_byte() {
     let mut contents = stamped();
-    contents[5 * BLOCK as usize + 1801] ^= 1;
+    contents[5 * BLOCK as usize + 5 * 1024 + 33] ^= 1;
     let (counted, _) = run(&work(Op::Read), &contents);
     assert_eq!((counted.verified, counted.bad), (BLOCKS - 1, 1));
     assert_eq!(counted.bad_offset, 5 * u64::from(BLOCK));
+}
+
+#[test]
+fn lanes_look_at_blocks_where_they_have_landed() {
+    let contents = stamped();
+    let program = OnThreads::compile(KERNEL, PROGRAM.name).expect("g++");
+    let run = |landing| run_program(&program, &work(Op::Read), &contents, landing).0;
+    let counted = run(Landing::Kernel);
+    assert_complete(&counted);
+    assert_eq!((counted.verified, counted.bad), (BLOCKS, 0));
+    assert_eq!(counted.sum, sum(&contents));
+    // There is no loop here that moves blocks, and so nothing has landed.
+    let counted = run(Landing::Loop);
+    assert_complete(&counted);
+    assert_eq!((counted.verified, counted.bad), (0, BLOCKS));
 }
 
 #[test]
@@ -176,4 +266,50 @@ fn buckets_follow_one_another() {
 fn a_file_that_is_no_kernel_is_refused_with_its_name() {
     let error = Ptx::from_file(Path::new("no/such.ptx")).expect_err("not there");
     assert!(error.to_string().contains("no/such.ptx"), "{error}");
+}
+
+/// The other process. Among the tests, it does nothing.
+#[test]
+fn peer_process() {
+    if peer::task().is_some() {
+        peer::host(LANES as usize);
+    }
+}
+
+#[test]
+fn lanes_end_when_the_process_of_their_host_is_killed() {
+    let program = OnThreads::compile(KERNEL, PROGRAM.name).expect("g++");
+    let mut stage = Stage::new();
+    let mut peer = Peer::start("bench::tests::peer_process", "host");
+    let said = peer.said();
+    let words: Vec<_> = said.split(' ').collect();
+    let raw = |word: &str| word.parse().expect("a handle");
+    let mut place = |path: &str| stage.device.place(peer::open(path).into());
+    let (memory, data) = (place(words[0]), place(words[1]));
+    let local = stage.device.memory(LOCAL_BYTES).expect("memory").1;
+    // As the other process makes it.
+    let (like, _) = shared_queue(QueueLayout::with_slots(64)).expect("memory");
+    let queue = LaneQueue {
+        queue: QueueView::at(memory, local, &like),
+        file: raw(words[2]),
+        pool: raw(words[3]),
+    };
+    let work = Work {
+        blocks: peer::BLOCKS,
+        stamped: false,
+        operations: 0,
+        standstill: Some(Duration::from_secs(1)),
+        ..work(Op::Read)
+    };
+    let args = stage.args(&work, queue, data, peer::BLOCK as u32);
+    let started = stage
+        .device
+        .start(&program, (LANES, WARP), bytemuck::bytes_of(&args));
+    let mut lanes = started.expect("a program that was just compiled");
+    std::thread::sleep(Duration::from_millis(500));
+    peer.kill();
+    assert!(lanes.wait().expect("own child").success());
+    let counted = stage.counted();
+    assert!(counted.ops > 0, "they were at work");
+    assert_eq!((counted.host_gone, counted.gave_up), (LANES, LANES));
 }

@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 use vyre_uring::Buffer;
 
 use crate::common::GRID;
-use crate::common::threads::Threads;
+use crate::common::threads::{Program, Threads};
 
 /// Each warp adds to the count of a round, and after the boundary looks whether all have.
 const KERNEL: &str = r#"
@@ -71,12 +71,8 @@ fn run(running: u32, warps: u32, patience: u64) -> ([u64; 4], [u64; 5]) {
         warps,
     };
     let text = [GRID, KERNEL].concat();
-    let ran = device.run(
-        &text,
-        "rounds_kernel",
-        (running, 32),
-        bytemuck::bytes_of(&args),
-    );
+    let program = Program::compile(&text, "rounds_kernel").expect("g++");
+    let ran = device.run(&program, (running, 32), bytemuck::bytes_of(&args));
     ran.expect("an orderly end");
     (read(&grid), read(&counts))
 }

@@ -70,6 +70,12 @@ const ORDERINGS: &[(&str, &str, &str, &str)] = &[
         "",
     ),
     (
+        "warp_perform_kept_sync_before",
+        "vyre_ioq.cuh",
+        "detail::sync(mask);  // what the lanes wrote, before the leader publishes",
+        "",
+    ),
+    (
         "warp_perform_sync_after",
         "vyre_ioq.cuh",
         "detail::sync(mask);  // the leader's acquire, before what the lanes read",

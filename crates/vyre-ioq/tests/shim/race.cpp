@@ -181,14 +181,14 @@ void together(const Queue &queue, u32 first, u32 lane, u32 lap) {
 }
 
 // One request for the warp: a WRITE of what each lane put there, a READ that each looks at.
-void shared(const Queue &queue, u32 warp, u32 first, u32 lane, u32 lap) {
-    u32 tag = first << 24 | lap << 8, *block = blocks[LANES + warp];
+// `perform` makes the request, in a slot of its own or in one that the warp keeps.
+template <typename Perform>
+void shared(const Perform &perform, u32 tag, u32 warp, u32 lane) {
+    u32 *block = blocks[LANES + warp];
     block[lane] = mix(tag + lane);
-    Request request = asking(false, tag, LANES + warp, WIDTH);
-    check_reply(queue.warp_perform(MASK, request, first, patient()), tag, WIDTH);
-    tag += 0x80;
-    request = asking(true, tag, LANES + warp, WIDTH);
-    check_reply(queue.warp_perform(MASK, request, first, patient()), tag, WIDTH);
+    check_reply(perform(asking(false, tag, LANES + warp, WIDTH)), tag, WIDTH);
+    tag += 0x40;
+    check_reply(perform(asking(true, tag, LANES + warp, WIDTH)), tag, WIDTH);
     u32 next = (lane + 1) % WIDTH;
     check(block[next] == mix(tag + next), "bytes of a READ that the warp shares");
     detail::sync(MASK);
@@ -201,10 +201,19 @@ void *lane_of_warp(void *argument) {
     shim::Lane joined(&warps[warp], lane);
     Queue queue = attached();
     u32 first = THREADS + warp * WIDTH;
+    Ticket kept = lane == 0 ? queue.reserve(first) : Ticket{NO_SLOT};
     for (u32 lap = 0; lap < laps; ++lap) {
         together(queue, first, lane, lap);
-        shared(queue, warp, first, lane, lap);
+        auto once = [&](const Request &request) {
+            return queue.warp_perform(MASK, request, first, patient());
+        };
+        shared(once, first << 24 | lap << 8, warp, lane);
+        auto again = [&](const Request &request) {
+            return queue.warp_perform_kept(MASK, kept, request, patient());
+        };
+        shared(again, first << 24 | lap << 8 | 0x80, warp, lane);
     }
+    if (lane == 0) queue.unreserve(kept);
     return nullptr;
 }
 

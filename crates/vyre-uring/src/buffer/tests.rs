@@ -90,6 +90,38 @@ fn a_memfd_is_the_same_memory_for_whoever_maps_it() {
 }
 
 #[test]
+fn memory_of_another_is_mapped_if_it_cannot_shrink() {
+    let (buffer, memfd) = Buffer::memfd(page_size() + 1).unwrap();
+    let other = Buffer::from_memfd(&memfd).unwrap();
+    assert_eq!(other.len(), 2 * page_size(), "the whole of it");
+    assert!(!other.same_memory(&buffer));
+    buffer.write_at(7, b"abcdef").unwrap();
+    let mut seen = [0; 6];
+    other.read_at(7, &mut seen).unwrap();
+    assert_eq!(&seen, b"abcdef");
+    drop((buffer, memfd));
+    other.read_at(7, &mut seen).unwrap();
+    assert_eq!(&seen, b"abcdef");
+
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let memfd = memfd_create("open", flags).unwrap();
+    ftruncate(&memfd, 4096).unwrap();
+    let refused = Buffer::from_memfd(&memfd).err();
+    assert_eq!(refused, Some(BufferError::CanShrink));
+    fcntl_add_seals(&memfd, SealFlags::SHRINK).unwrap();
+    assert!(Buffer::from_memfd(&memfd).is_ok());
+    let (pipe, _writer) = std::io::pipe().unwrap();
+    let refused = Buffer::from_memfd(&pipe).err();
+    assert_eq!(
+        refused,
+        Some(BufferError::NotMemfd(rustix::io::Errno::INVAL))
+    );
+    let empty = memfd_create("empty", flags).unwrap();
+    fcntl_add_seals(&empty, SealFlags::SHRINK).unwrap();
+    assert_eq!(Buffer::from_memfd(&empty).err(), Some(BufferError::Empty));
+}
+
+#[test]
 fn a_memfd_cannot_change_its_length_or_its_seals() {
     let (buffer, memfd) = Buffer::memfd(2 * page_size()).unwrap();
     let refused = Some(rustix::io::Errno::PERM);

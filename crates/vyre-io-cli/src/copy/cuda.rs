@@ -1,0 +1,159 @@
+//! The device's part of a copy where a GPU plays it: warps of one kernel move the blocks.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use vyre_io::{HostQueue, QueueLayout};
+use vyre_ioq_cuda::Gpu;
+use vyre_ioq_cuda::copy::{Copier, CopyError, Room, Step, Task};
+
+use super::lanes::{Blocks, Job, Paths};
+use crate::failure::Failure;
+
+/// How often the end of the kernel is looked for, and the bar moved.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// The kernel on a GPU, and its queue and memory.
+pub(super) struct GpuLanes {
+    copier: Copier,
+    room: Arc<Room>,
+}
+
+/// Opens the GPU and loads the kernel, before any loop runs.
+pub(super) fn open(ordinal: u32) -> Result<Copier, Failure> {
+    Ok(Copier::load(&Gpu::open(ordinal)?)?)
+}
+
+impl GpuLanes {
+    /// Makes the lanes' queue and memory.
+    pub(super) fn new(
+        copier: Copier,
+        slots: u32,
+        lanes: u32,
+        blocks: Blocks,
+    ) -> Result<(HostQueue, Self), Failure> {
+        let layout = QueueLayout::with_slots(slots).with_id(1);
+        // A block fits in 32 bits.
+        let (host, room) = copier.room(layout, lanes, blocks.size() as u32)?;
+        let room = Arc::new(room);
+        Ok((host, Self { copier, room }))
+    }
+
+    pub(super) fn room(&self) -> &Room {
+        &self.room
+    }
+
+    /// Copies every block, and waits for the writes.
+    pub(super) fn copy(
+        &self,
+        job: &Job,
+        paths: Paths<'_>,
+        progress: &ProgressBar,
+    ) -> Result<(), Failure> {
+        let task = Task::Copy {
+            from: job.from,
+            to: job.to,
+            pool: job.pool,
+            bytes: job.blocks.len(),
+            granularity: job.blocks.granularity() as u32,
+        };
+        self.run(&task, paths, |bytes| progress.set_position(bytes))
+    }
+
+    /// Brings the copy to stable storage.
+    pub(super) fn sync(&self, job: &Job, paths: Paths<'_>) -> Result<(), Failure> {
+        self.run(&Task::Sync { file: job.to }, paths, |_| {})
+    }
+
+    /// Runs the kernel. Whatever comes of it, it has ended on return.
+    fn run(
+        &self,
+        task: &Task,
+        paths: Paths<'_>,
+        mut progress: impl FnMut(u64),
+    ) -> Result<(), Failure> {
+        let run = self.copier.start(&self.room, task)?;
+        while !run.is_done()? {
+            thread::sleep(LOOK);
+            progress(run.bytes_copied());
+        }
+        run.wait().map_err(|error| failure(error, paths))?;
+        progress(run.bytes_copied());
+        Ok(())
+    }
+}
+
+/// In the words that lanes on a CPU have for it.
+fn failure(error: CopyError, paths: Paths<'_>) -> Failure {
+    match error {
+        CopyError::Cuda(error) => error.into(),
+        CopyError::Refused { step, errno, .. } => match step {
+            Step::Read => Failure::request("read", paths.from, errno),
+            Step::Write => Failure::request("write", paths.to, errno),
+            Step::Fence => Failure::request("order the writes to", paths.to, errno),
+            Step::Sync => Failure::request("sync", paths.to, errno),
+        },
+        CopyError::Short {
+            offset,
+            expected,
+            found,
+        } => Failure::SourceChanged {
+            path: paths.from.into(),
+            offset,
+            expected,
+            found,
+        },
+        other => Failure::GpuCopy(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use vyre_io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn failures_read_as_those_of_lanes_on_a_cpu() {
+        let paths = Paths {
+            from: Path::new("src"),
+            to: Path::new("dst"),
+        };
+        let (offset, errno) = (4096, Errno::ENOSPC);
+        for (step, what, path) in [
+            (Step::Read, "read", paths.from),
+            (Step::Write, "write", paths.to),
+            (Step::Fence, "order the writes to", paths.to),
+            (Step::Sync, "sync", paths.to),
+        ] {
+            let refused = CopyError::Refused {
+                step,
+                offset,
+                errno,
+            };
+            assert_eq!(
+                failure(refused, paths).to_string(),
+                Failure::request(what, path, errno).to_string()
+            );
+        }
+        let (expected, found) = (512, 7);
+        let short = CopyError::Short {
+            offset,
+            expected,
+            found,
+        };
+        let words = failure(short, paths).to_string();
+        assert!(
+            words.starts_with("src changed while it was copied: at byte 4096 it has 7 bytes"),
+            "{words}"
+        );
+        let step = Step::Read;
+        let gone = failure(CopyError::NoOutcome { step, offset }, paths);
+        assert!(gone.to_string().contains("the loop ended"), "{gone}");
+        assert_eq!(gone.status(), 1);
+    }
+}

@@ -1,0 +1,134 @@
+// The kernel behind `vyre-io copy --device cuda`. Each lane is a warp that takes a block which no other
+// lane has, reads it into its own part of mapped memory, writes it to the destination, and takes the
+// next. The lane that ends last asks for the fence, or for the bytes to be on stable storage.
+//
+// Comes after vyre_ioq.cuh. src/copy.rs has the same structures, byte for byte; its tests run
+// the same text on threads.
+
+namespace vyre_ioq {
+namespace copy {
+
+// What went wrong, if something did.
+enum class Step : u32 { NONE, READ, WRITE, FENCE, SYNC };
+
+struct Args {
+    Queue queue;
+    unsigned char *data;     // mapped memory: a block for each lane
+    u32 *copied;             // mapped memory: a word for each lane, the blocks that it has copied
+    struct Shared *shared;   // in GPU memory, as the next
+    struct Fault *faults;    // one for each lane
+    u64 bytes;               // of the file
+    u32 from, to, pool;      // handles
+    u32 lane_count, block_size;
+    u32 granularity;         // what the lengths of requests have to be a multiple of
+    u32 fence, sync;         // 1: to be asked for at the end
+};
+
+// What the lanes have together. Zero at first.
+struct Shared {
+    u64 next;                // the first block that no lane has
+    u64 ended;               // lanes
+    u32 failed;              // 1: no lane takes another block
+    u32 spare;
+};
+
+struct Fault {
+    u64 offset;              // in the file
+    u32 step;                // Step
+    u32 end;                 // End of the wait
+    u32 error;               // errno, or 0 if too few bytes came
+    u32 expected, found;     // bytes
+    u32 spare;
+};
+
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+VYRE_IOQ_FN __forceinline__ u64 take_number(u64 *at) { return atomicAdd(at, 1ull); }
+#else
+inline u64 take_number(u64 *at) { return __atomic_fetch_add(at, 1, __ATOMIC_RELAXED); }
+#endif
+
+// The lowest lane's number, for all.
+VYRE_IOQ_FN inline u64 numbered(u64 *at) {
+    u64 number = detail::lane_id() == 0 ? take_number(at) : 0;
+    u64 high = detail::shuffle(FULL_WARP, (u32)(number >> 32), 0);
+    return high << 32 | detail::shuffle(FULL_WARP, (u32)number, 0);
+}
+
+struct Block {
+    u64 offset;
+    u32 bytes;               // of the file; 0: there is no further block
+    u32 ask;                 // to ask for: rounded up for direct I/O
+};
+
+VYRE_IOQ_FN inline Block next_block(const Args &args) {
+    u32 failed = detail::lane_id() == 0 ? detail::load_local(&args.shared->failed) : 0;
+    if (detail::shuffle(FULL_WARP, failed, 0) != 0) return Block{};
+    u64 offset = numbered(&args.shared->next) * args.block_size;
+    if (offset >= args.bytes) return Block{};
+    u64 rest = args.bytes - offset;
+    u32 bytes = rest < args.block_size ? (u32)rest : args.block_size;
+    u32 ask = (bytes + args.granularity - 1) / args.granularity * args.granularity;
+    return Block{offset, bytes, ask};
+}
+
+// One request of the whole warp: whether it moved so many bytes. It waits for as long as the host
+// lives: a slow drive is no reason to give up.
+VYRE_IOQ_FN inline bool ask(const Args &args, const Request &request, u32 hint, Step step, u64 offset,
+                            u32 expected, Fault *fault) {
+    Limits limits;
+    limits.nanoseconds = ~0ull;
+    Reply reply = args.queue.warp_perform(FULL_WARP, request, hint, limits);
+    u32 found = reply.outcome.bytes();
+    if (reply.ok() && found >= expected) return true;
+    u32 error = reply.end == End::ANSWERED ? reply.outcome.error() : 0;
+    *fault = Fault{offset, (u32)step, (u32)reply.end, error, expected, found, 0};
+    return false;
+}
+
+VYRE_IOQ_FN inline bool copy_block(const Args &args, const Block &block, u32 number, Fault *fault) {
+    u64 place = (u64)number * args.block_size;
+    Request read = Request::read(args.from, block.offset, block.ask, args.pool, place);
+    if (!ask(args, read, number, Step::READ, block.offset, block.bytes, fault)) return false;
+    // What a direct write carries past the end of the file, until it is trimmed.
+    for (u32 at = block.bytes + detail::lane_id(); at < block.ask; at += 32) {
+        args.data[place + at] = 0;
+    }
+    Request write = Request::write(args.to, block.offset, block.ask, args.pool, place).exact();
+    return ask(args, write, number, Step::WRITE, block.offset, block.ask, fault);
+}
+
+// By the lane that ends last. It needs no order with the others: each had all of its outcomes, and
+// what it misses of their failures is in their faults.
+VYRE_IOQ_FN inline void finish(const Args &args, u32 number, Fault *fault) {
+    if (args.fence != 0) {
+        if (!ask(args, Request::fence(), number, Step::FENCE, 0, 0, fault)) return;
+    }
+    if (args.sync != 0) ask(args, Request::sync(args.to), number, Step::SYNC, 0, 0, fault);
+}
+
+// The whole warp, with all 32 lanes.
+VYRE_IOQ_FN inline void run_lane(const Args &args, u32 number) {
+    bool leader = detail::lane_id() == 0;
+    Fault fault = {};
+    u32 copied = 0;
+    for (;;) {
+        Block block = next_block(args);
+        if (block.bytes == 0 || !copy_block(args, block, number, &fault)) break;
+        copied += 1;
+        if (leader) detail::store_shared(args.copied + number, copied);
+    }
+    if (leader && fault.step != 0) detail::set_local(&args.shared->failed, 1);
+    u64 before = numbered(&args.shared->ended);
+    u32 failed = leader ? detail::load_local(&args.shared->failed) : 0;
+    failed = detail::shuffle(FULL_WARP, failed, 0);
+    if (before + 1 == args.lane_count && failed == 0) finish(args, number, &fault);
+    if (leader) args.faults[number] = fault;
+}
+}  // namespace copy
+}  // namespace vyre_ioq
+
+extern "C" __global__ void vyre_ioq_copy(const vyre_ioq::copy::Args args) {
+    // Whole warps come and go: `lane_count` is a number of warps.
+    vyre_ioq::u32 number = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
+    if (number < args.lane_count) vyre_ioq::copy::run_lane(args, number);
+}

@@ -1,0 +1,414 @@
+//! The kernel behind `vyre-io copy --device cuda`: lanes on the GPU that read the blocks of a file and
+//! write them to another.
+
+#![allow(unsafe_code)] // One call: the kernel is launched.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytemuck::{Pod, Zeroable};
+use vyre_ioq::{BufferHandle, Errno, FileHandle, HostQueue, QueueLayout};
+use vyre_uring::Buffer;
+
+use crate::driver::DeviceMemory;
+use crate::error::CudaError;
+use crate::gpu::Gpu;
+use crate::kernel::{Launch, Ptx, WARP};
+use crate::memory::MappedMemory;
+use crate::program::{Loaded, Program};
+use crate::queue::{GpuQueue, QueueView};
+
+/// The device code; [`Ptx::compile`] puts `vyre_ioq.cuh` before it.
+pub const KERNEL: &str = include_str!("../kernels/copy.cuh");
+
+pub(crate) const PROGRAM: Program = Program {
+    source: KERNEL,
+    name: "vyre_ioq_copy",
+    prebuilt: include_str!("../ptx/copy.ptx"),
+};
+
+/// As the kernel's `Args`.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+struct Args {
+    queue: QueueView,
+    data: u64,
+    copied: u64,
+    shared: u64,
+    faults: u64,
+    bytes: u64,
+    from: u32,
+    to: u32,
+    pool: u32,
+    lane_count: u32,
+    block_size: u32,
+    granularity: u32,
+    fence: u32,
+    sync: u32,
+}
+
+/// Bytes of the kernel's `Shared`.
+const SHARED_BYTES: usize = 24;
+
+/// As the kernel's `Fault`.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+struct Fault {
+    offset: u64,
+    step: u32,
+    end: u32,
+    error: u32,
+    expected: u32,
+    found: u32,
+    spare: u32,
+}
+
+/// What a request was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Reading a block of the source.
+    Read,
+    /// Writing a block to the destination.
+    Write,
+    /// Waiting for the writes, at the end.
+    Fence,
+    /// Bringing the destination to stable storage.
+    Sync,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "reading the source",
+            Self::Write => "writing the copy",
+            Self::Fence => "waiting for the writes",
+            Self::Sync => "syncing the copy",
+        })
+    }
+}
+
+/// Why lanes did not do what they were told. All of them have ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CopyError {
+    /// The GPU did not do what it was told.
+    #[error(transparent)]
+    Cuda(#[from] CudaError),
+    /// A request came back with an errno.
+    #[error("{step} failed at byte {offset}: {errno}")]
+    Refused {
+        /// What it was for.
+        step: Step,
+        /// Where in the file; 0 for the steps at the end.
+        offset: u64,
+        /// Why.
+        errno: Errno,
+    },
+    /// The source ended early.
+    #[error(
+        "the source has {found} bytes instead of {expected} at byte {offset}: copy it when nobody \
+         writes to it"
+    )]
+    Short {
+        /// Where in the file.
+        offset: u64,
+        /// Bytes that should be there.
+        expected: u32,
+        /// Bytes that are.
+        found: u32,
+    },
+    /// There was no outcome.
+    #[error("{step} has no outcome at byte {offset}: look at why the loop ended, or had no slot")]
+    NoOutcome {
+        /// What it was for.
+        step: Step,
+        /// Where in the file; 0 for the steps at the end.
+        offset: u64,
+    },
+}
+
+impl Fault {
+    fn into_result(self) -> Result<(), CopyError> {
+        /// `End::ANSWERED`.
+        const ANSWERED: u32 = 1;
+        let step = match self.step {
+            0 => return Ok(()),
+            1 => Step::Read,
+            2 => Step::Write,
+            3 => Step::Fence,
+            _ => Step::Sync,
+        };
+        let offset = self.offset;
+        Err(if self.end != ANSWERED {
+            CopyError::NoOutcome { step, offset }
+        } else if self.error != 0 {
+            let errno = Errno::from_raw(self.error);
+            CopyError::Refused {
+                step,
+                offset,
+                errno,
+            }
+        } else {
+            CopyError::Short {
+                offset,
+                expected: self.expected,
+                found: self.found,
+            }
+        })
+    }
+}
+
+/// What the lanes are to do. Handles are those that the queue's host gave out.
+#[derive(Clone, Copy, Debug)]
+pub enum Task {
+    /// Copies every block, and fences the writes.
+    Copy {
+        /// The source.
+        from: FileHandle,
+        /// The destination.
+        to: FileHandle,
+        /// The room's [`buffer`](Room::buffer).
+        pool: BufferHandle,
+        /// Bytes of the file.
+        bytes: u64,
+        /// What lengths of requests have to be a multiple of, for direct I/O; else 1. A last block
+        /// is written with zeros up to there, to be cut off when the task is done.
+        granularity: u32,
+    },
+    /// Brings a file to stable storage.
+    Sync {
+        /// The file.
+        file: FileHandle,
+    },
+}
+
+impl Task {
+    /// All but the addresses.
+    fn args(&self, lanes: u32, block_size: u32) -> Args {
+        assert!(lanes > 0 && block_size > 0, "no lane, or no block");
+        let base = Args {
+            lane_count: lanes,
+            block_size,
+            granularity: 1,
+            ..Args::zeroed()
+        };
+        match *self {
+            Self::Copy {
+                from,
+                to,
+                pool,
+                bytes,
+                granularity,
+            } => {
+                assert!(
+                    granularity > 0 && block_size.is_multiple_of(granularity),
+                    "blocks of {block_size} bytes are no multiple of {granularity}"
+                );
+                Args {
+                    from: from.raw(),
+                    to: to.raw(),
+                    pool: pool.raw(),
+                    bytes,
+                    granularity,
+                    fence: 1,
+                    ..base
+                }
+            }
+            Self::Sync { file } => Args {
+                to: file.raw(),
+                lane_count: 1,
+                sync: 1,
+                ..base
+            },
+        }
+    }
+}
+
+/// The kernel, loaded.
+#[derive(Clone, Debug)]
+pub struct Copier {
+    gpu: Gpu,
+    loaded: Loaded,
+}
+
+impl Copier {
+    /// Compiles and loads the kernel, as [`Bench::load`](crate::bench::Bench::load).
+    ///
+    /// # Errors
+    /// [`CudaError`].
+    pub fn load(gpu: &Gpu) -> Result<Self, CudaError> {
+        let loaded = PROGRAM.load(gpu)?;
+        let gpu = gpu.clone();
+        Ok(Self { gpu, loaded })
+    }
+
+    /// Loads PTX from a file.
+    ///
+    /// # Errors
+    /// [`CudaError::Ptx`] if it cannot be read, or what the driver makes of it.
+    pub fn from_file(gpu: &Gpu, path: &Path) -> Result<Self, CudaError> {
+        let loaded = PROGRAM.load_file(gpu, path)?;
+        let gpu = gpu.clone();
+        Ok(Self { gpu, loaded })
+    }
+
+    /// As [`Bench::portable_ptx`](crate::bench::Bench::portable_ptx), to be kept as `ptx/copy.ptx`.
+    ///
+    /// # Errors
+    /// As for [`Ptx::compile`].
+    pub fn portable_ptx() -> Result<Ptx, CudaError> {
+        PROGRAM.portable()
+    }
+
+    /// Makes a queue, and a block of memory for each lane.
+    ///
+    /// # Errors
+    /// [`CudaError`]: the layout is unfit, or there is no memory.
+    pub fn room(
+        &self,
+        layout: QueueLayout,
+        lanes: u32,
+        block_size: u32,
+    ) -> Result<(HostQueue, Room), CudaError> {
+        let (host, queue) = GpuQueue::new(&self.gpu, layout)?;
+        let data = MappedMemory::anonymous(&self.gpu, lanes as usize * block_size as usize)?;
+        let copied = MappedMemory::anonymous(&self.gpu, lanes as usize * WORD)?;
+        let room = Room {
+            queue,
+            lanes,
+            block_size,
+            data_ptr: data.device_ptr(),
+            copied_ptr: copied.device_ptr(),
+            data: data.into_buffer()?,
+            copied: copied.into_buffer()?,
+        };
+        Ok((host, room))
+    }
+
+    /// Starts the lanes, when no others use the room.
+    ///
+    /// # Errors
+    /// [`CudaError`]: there is no memory on the GPU, or the driver does not launch the kernel.
+    ///
+    /// # Panics
+    /// If blocks are not a multiple of the granularity.
+    pub fn start(&self, room: &Arc<Room>, task: &Task) -> Result<Run, CudaError> {
+        let args = task.args(room.lanes, room.block_size);
+        let context = self.gpu.context();
+        let shared = DeviceMemory::zeroed(context, SHARED_BYTES)?;
+        let lanes = args.lane_count as usize;
+        let faults = Arc::new(DeviceMemory::zeroed(context, lanes * size_of::<Fault>())?);
+        let args = Args {
+            queue: room.queue.view(),
+            data: room.data_ptr,
+            copied: room.copied_ptr,
+            shared: shared.address(),
+            faults: faults.address(),
+            ..args
+        };
+        room.forget_copied();
+        let keep = (shared, Arc::clone(&faults), Arc::clone(room));
+        // SAFETY: `Args` has the layout of the kernel's parameter, which the tests compare. What the
+        // kernel reaches is in `keep`: the queue, counters, and a block and a word of the room for
+        // each lane. This process reaches the room's memory as shared memory only.
+        let launch = unsafe {
+            self.loaded
+                .kernel
+                .launch(args.lane_count, WARP, &args, keep)
+        }?;
+        Ok(Run {
+            launch,
+            faults,
+            room: Arc::clone(room),
+            bytes: args.bytes,
+        })
+    }
+}
+
+/// Bytes of a lane's count.
+const WORD: usize = size_of::<u32>();
+
+/// A queue, and memory for blocks.
+#[derive(Debug)]
+pub struct Room {
+    queue: GpuQueue,
+    lanes: u32,
+    block_size: u32,
+    data: Buffer,
+    data_ptr: u64,
+    /// A word for each lane: the blocks that it has copied.
+    copied: Buffer,
+    copied_ptr: u64,
+}
+
+impl Room {
+    /// The memory that blocks go through, for the buffer table of the host.
+    pub fn buffer(&self) -> Buffer {
+        self.data.clone()
+    }
+
+    fn forget_copied(&self) {
+        let stored = self.copied.write_at(0, &vec![0; self.copied.len()]);
+        debug_assert!(stored.is_ok(), "the buffer is that long");
+    }
+
+    fn blocks_copied(&self) -> u64 {
+        let mut words = vec![0; self.copied.len()];
+        let read = self.copied.read_at(0, &mut words);
+        debug_assert!(read.is_ok(), "the buffer is that long");
+        blocks_of(&words)
+    }
+}
+
+fn blocks_of(copied: &[u8]) -> u64 {
+    let words = copied.chunks_exact(WORD);
+    words
+        .map(|word| u64::from(bytemuck::pod_read_unaligned::<u32>(word)))
+        .sum()
+}
+
+/// Lanes that are at work.
+#[derive(Debug)]
+pub struct Run {
+    launch: Launch,
+    faults: Arc<DeviceMemory>,
+    room: Arc<Room>,
+    bytes: u64,
+}
+
+impl Run {
+    /// Bytes copied by now, as far as the lanes have said. A last block that is short counts as a
+    /// whole one until all are done.
+    pub fn bytes_copied(&self) -> u64 {
+        let bytes = self.room.blocks_copied() * u64::from(self.room.block_size);
+        bytes.min(self.bytes)
+    }
+
+    /// Whether every lane has ended.
+    ///
+    /// # Errors
+    /// [`CudaError::Driver`] if the kernel failed.
+    pub fn is_done(&self) -> Result<bool, CudaError> {
+        self.launch.is_done()
+    }
+
+    /// Waits until every lane has ended. Of several failures, the lowest lane's is returned.
+    ///
+    /// # Errors
+    /// [`CopyError`].
+    pub fn wait(&self) -> Result<(), CopyError> {
+        self.launch.wait()?;
+        first_fault(&self.faults.read()?)
+    }
+}
+
+fn first_fault(faults: &[u8]) -> Result<(), CopyError> {
+    faults
+        .chunks_exact(size_of::<Fault>())
+        .map(bytemuck::pod_read_unaligned)
+        .try_for_each(Fault::into_result)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,380 @@
+//! Against the simulated transport, with moves that happen when the test says so.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::Write;
+use std::rc::Rc;
+
+use vyre_uring::SimTransport;
+
+use super::*;
+
+const SLOT: BufferSlot = BufferSlot::new(0);
+/// A buffer that nothing lies behind.
+const PLAIN: BufferSlot = BufferSlot::new(1);
+const FILE: FileSlot = FileSlot::new(0);
+const LEN: usize = 64 << 10;
+
+/// What the mover is told and has done.
+#[derive(Default)]
+struct Moves {
+    /// Started, and in no batch: offset and length.
+    started: Vec<(u64, u32)>,
+    /// Started so far.
+    starts: u32,
+    /// Marked, the oldest first.
+    batches: VecDeque<Vec<(u64, u32)>>,
+    /// Batches that may end now.
+    may_end: u32,
+    /// Batches that may be under way.
+    room: usize,
+    refuse_start: bool,
+    refuse_mark: bool,
+    fail_batch: bool,
+    /// What lies behind the buffer.
+    landed: Vec<u8>,
+}
+
+/// Moves from a buffer to a vector.
+#[derive(Clone)]
+struct Hand {
+    host: Buffer,
+    moves: Rc<RefCell<Moves>>,
+}
+
+impl Mover for Hand {
+    fn lands(&self, buffer: &Buffer) -> Option<u32> {
+        self.host.same_memory(buffer).then_some(7)
+    }
+
+    fn start(&mut self, place: u32, offset: u64, len: u32) -> Result<(), MoveError> {
+        assert_eq!(place, 7);
+        let mut moves = self.moves.borrow_mut();
+        if moves.refuse_start {
+            return Err(MoveError);
+        }
+        moves.starts += 1;
+        moves.started.push((offset, len));
+        Ok(())
+    }
+
+    fn mark(&mut self) -> Result<bool, MoveError> {
+        let mut moves = self.moves.borrow_mut();
+        assert!(!moves.started.is_empty(), "a batch of nothing");
+        if moves.refuse_mark {
+            return Err(MoveError);
+        }
+        if moves.batches.len() == moves.room {
+            return Ok(false);
+        }
+        let batch = std::mem::take(&mut moves.started);
+        moves.batches.push_back(batch);
+        Ok(true)
+    }
+
+    fn has_ended(&mut self) -> Result<bool, MoveError> {
+        let mut moves = self.moves.borrow_mut();
+        if moves.may_end == 0 {
+            return Ok(false);
+        }
+        moves.may_end -= 1;
+        let batch = moves.batches.pop_front().expect("asked about one");
+        if moves.fail_batch {
+            return Err(MoveError);
+        }
+        for (offset, len) in batch {
+            let range = offset as usize..offset as usize + len as usize;
+            let to = &mut moves.landed[range];
+            self.host.read_at(offset as usize, to).expect("inside");
+        }
+        Ok(true)
+    }
+}
+
+struct Rig {
+    transport: LandingTransport<SimTransport, Hand>,
+    moves: Rc<RefCell<Moves>>,
+    host: Buffer,
+    contents: Vec<u8>,
+}
+
+fn rig(sim: SimTransport) -> Rig {
+    let contents: Vec<u8> = (0..LEN).map(|at| (at / 256) as u8 ^ at as u8).collect();
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(&contents).expect("room");
+    let host = Buffer::anonymous(LEN).expect("memory");
+    let moves = Rc::new(RefCell::new(Moves {
+        room: 2,
+        landed: vec![0xee; LEN],
+        ..Moves::default()
+    }));
+    let hand = Hand {
+        host: host.clone(),
+        moves: moves.clone(),
+    };
+    let mut transport = LandingTransport::new(sim, hand);
+    set_file(&mut transport, file);
+    transport
+        .set_buffer(SLOT, Some(host.clone()))
+        .expect("a slot");
+    let plain = Buffer::anonymous(LEN).expect("memory");
+    transport.set_buffer(PLAIN, Some(plain)).expect("a slot");
+    Rig {
+        transport,
+        moves,
+        host,
+        contents,
+    }
+}
+
+fn set_file(transport: &mut impl Transport, file: File) {
+    let file = Arc::new(OwnedFd::from(file));
+    transport.set_file(FILE, Some(file)).expect("a slot");
+}
+
+/// A read of so many bytes at `at`, into the same place of the buffer.
+fn read(buffer: BufferSlot, at: u64, len: u32) -> Op {
+    Op::Read {
+        file: FILE,
+        offset: at,
+        buffer,
+        buffer_offset: at,
+        len,
+    }
+}
+
+impl Rig {
+    fn push(&mut self, op: Op, user: u64) -> Token {
+        self.transport.push(op, user).expect("room")
+    }
+
+    /// Submits and reaps once: each user's word, and what became of it.
+    fn reap(&mut self) -> Vec<(u64, Result<u32, Errno>)> {
+        self.transport.submit().expect("no fault");
+        let mut found = Vec::new();
+        let count = self.transport.reap(|it| found.push((it.user, it.result)));
+        assert_eq!(count as usize, found.len());
+        found
+    }
+
+    fn end(&self, batches: u32) {
+        self.moves.borrow_mut().may_end += batches;
+    }
+}
+
+fn plain_sim() -> SimTransport {
+    SimTransport::builder(1).capacity(4).build()
+}
+
+#[test]
+fn a_read_is_answered_once_its_bytes_have_landed() {
+    let mut rig = rig(plain_sim());
+    rig.push(read(SLOT, 4096, 100), 50);
+    assert_eq!(rig.reap(), []);
+    assert_eq!(rig.reap(), [], "nobody has said that the move has ended");
+    assert_eq!(rig.transport.in_flight(), 1);
+    let busy = rig.transport.set_buffer(SLOT, None);
+    assert_eq!(busy, Err(RegisterError::Busy { in_flight: 1 }));
+    rig.end(1);
+    assert_eq!(rig.reap(), [(50, Ok(100))]);
+    let moves = rig.moves.borrow();
+    assert_eq!(moves.landed[4096..4196], rig.contents[4096..4196]);
+    assert_eq!((moves.landed[4095], moves.landed[4196]), (0xee, 0xee));
+    assert_eq!(rig.transport.in_flight(), 0);
+    drop(moves);
+    assert_eq!(rig.transport.set_buffer(SLOT, None), Ok(()));
+}
+
+#[test]
+fn one_pass_makes_one_batch_and_answers_it_whole() {
+    let mut rig = rig(plain_sim());
+    for user in 0..3 {
+        rig.push(read(SLOT, user * 4096, 4096), user);
+    }
+    assert_eq!(rig.reap(), []);
+    assert_eq!(rig.moves.borrow().batches.len(), 1);
+    rig.end(1);
+    let all: Vec<_> = (0..3).map(|user| (user, Ok(4096))).collect();
+    assert_eq!(rig.reap(), all);
+    assert_eq!(
+        rig.moves.borrow().landed[..3 * 4096],
+        rig.contents[..3 * 4096]
+    );
+}
+
+#[test]
+fn what_does_not_land_is_answered_at_once() {
+    let mut rig = rig(plain_sim());
+    let write = Op::Write {
+        file: FILE,
+        offset: LEN as u64,
+        buffer: SLOT,
+        buffer_offset: 0,
+        len: 10,
+        durable: false,
+    };
+    rig.push(read(PLAIN, 0, 10), 1);
+    rig.push(read(SLOT, LEN as u64 - 10, 10), 2);
+    rig.push(write, 3);
+    let sync = Op::Sync {
+        file: FILE,
+        data_only: true,
+    };
+    rig.push(sync, 4);
+    assert_eq!(rig.reap(), [(1, Ok(10)), (3, Ok(10)), (4, Ok(0))]);
+    // Nothing was read at the end of the file, so that nothing is to land.
+    let end = Op::Read {
+        file: FILE,
+        offset: 1 << 30,
+        buffer: SLOT,
+        buffer_offset: 0,
+        len: 10,
+    };
+    rig.push(end, 5);
+    assert_eq!(rig.reap(), [(5, Ok(0))]);
+    rig.end(1);
+    assert_eq!(rig.reap(), [(2, Ok(10))]);
+}
+
+#[test]
+fn with_all_batches_under_way_moves_wait_and_go_together() {
+    let mut rig = rig(plain_sim());
+    for user in 0..4 {
+        rig.push(read(SLOT, user * 4096, 4096), user);
+        assert_eq!(rig.reap(), []);
+    }
+    assert_eq!(rig.moves.borrow().batches.len(), 2);
+    assert_eq!(rig.moves.borrow().started.len(), 2);
+    let op = read(SLOT, 0, 1);
+    assert_eq!(rig.transport.push(op, 9), Err(PushError::Full));
+    rig.end(1);
+    assert_eq!(rig.reap(), [(0, Ok(4096))]);
+    assert_eq!(rig.moves.borrow().batches.len(), 2, "the two went together");
+    rig.end(2);
+    assert_eq!(rig.reap(), [(1, Ok(4096)), (2, Ok(4096)), (3, Ok(4096))]);
+    assert_eq!(rig.moves.borrow().landed[..16384], rig.contents[..16384]);
+}
+
+#[test]
+fn a_move_that_fails_is_an_error_of_its_read() {
+    let mut rig = rig(plain_sim());
+    rig.moves.borrow_mut().refuse_start = true;
+    rig.push(read(SLOT, 0, 10), 1);
+    assert_eq!(rig.reap(), [(1, Err(Errno::IO))]);
+    rig.moves.borrow_mut().refuse_start = false;
+
+    rig.push(read(SLOT, 0, 10), 2);
+    assert_eq!(rig.reap(), []);
+    // The one before is under way and is not lost.
+    rig.moves.borrow_mut().refuse_mark = true;
+    rig.push(read(SLOT, 0, 10), 3);
+    assert_eq!(rig.reap(), [(3, Err(Errno::IO))]);
+    rig.moves.borrow_mut().refuse_mark = false;
+    rig.moves.borrow_mut().started.clear();
+
+    rig.moves.borrow_mut().fail_batch = true;
+    rig.end(1);
+    assert_eq!(rig.reap(), [(2, Err(Errno::IO))]);
+    rig.moves.borrow_mut().fail_batch = false;
+
+    rig.push(read(SLOT, 0, 10), 4);
+    rig.end(1);
+    assert_eq!((rig.reap(), rig.reap()), (vec![], vec![(4, Ok(10))]));
+}
+
+#[test]
+fn errors_of_the_transport_pass() {
+    let mut sim = plain_sim();
+    sim.fail_next(Errno::NOSPC);
+    let mut rig = rig(sim);
+    let token = rig.push(read(SLOT, 0, 10), 1);
+    assert_eq!(rig.reap(), [(1, Err(Errno::NOSPC))]);
+    assert!(!rig.transport.cancel(token), "it is no longer in flight");
+    let nowhere = read(BufferSlot::new(99), 0, 10);
+    let refused = rig.transport.push(nowhere, 2);
+    assert_eq!(refused, Err(PushError::UnknownBuffer(BufferSlot::new(99))));
+    assert_eq!(rig.transport.in_flight(), 0);
+}
+
+#[test]
+fn a_wait_ends_soon_while_something_lands() {
+    let mut rig = rig(plain_sim());
+    rig.push(read(SLOT, 0, 10), 1);
+    assert_eq!(rig.reap(), []);
+    let began = Instant::now();
+    let long = Some(Duration::from_secs(3600));
+    rig.transport.wait(long).expect("no fault");
+    rig.end(1);
+    rig.transport.wait(long).expect("no fault");
+    assert!(began.elapsed() < Duration::from_secs(1800));
+    // The wait has found it.
+    let mut users = Vec::new();
+    rig.transport.reap(|it| users.push(it.user));
+    assert_eq!(users, [1]);
+}
+
+#[test]
+fn quiet_is_when_nothing_reads_the_buffer_either() {
+    let mut rig = rig(SimTransport::builder(5).capacity(4).build());
+    rig.push(read(SLOT, 0, 10), 1);
+    assert_eq!(rig.reap(), []);
+    let deadline = Duration::from_millis(1);
+    let busy = rig.transport.quiesce(deadline);
+    assert_eq!(busy, Err(Busy { in_flight: 1 }));
+    // What the transport still had is moved as well, and not by the next reap.
+    for user in 2..5 {
+        rig.push(read(SLOT, user * 4096, 10), user);
+    }
+    rig.end(2);
+    assert_eq!(rig.transport.quiesce(Duration::from_secs(60)), Ok(()));
+    let starts = rig.moves.borrow().starts;
+    assert!(starts > 1, "this seed cancels them all");
+    let found = rig.reap();
+    assert_eq!(rig.moves.borrow().starts, starts);
+    assert_eq!(found[0], (1, Ok(10)));
+    assert_eq!(found.len(), 4, "each is answered: {found:?}");
+}
+
+/// Many reads, short, failed, delayed and reordered, each answered once, and only with its bytes.
+#[test]
+fn whatever_the_transport_does_each_read_is_answered_once() {
+    for seed in 0..20 {
+        let sim = SimTransport::builder(seed)
+            .capacity(8)
+            .max_latency(3)
+            .reorder(true)
+            .short(0.3)
+            .interrupted(0.1)
+            .errno(Errno::IO, 0.1)
+            .build();
+        let mut rig = rig(sim);
+        let (mut asked, mut answered) = (0, Vec::new());
+        while answered.len() < 300 {
+            while asked < 300 {
+                let at = asked * 997 % 16 * 4096;
+                match rig.transport.push(read(SLOT, at, 4096), asked) {
+                    Ok(_) => asked += 1,
+                    Err(error) => {
+                        assert_eq!(error, PushError::Full);
+                        break;
+                    }
+                }
+            }
+            let waiting = rig.moves.borrow().batches.len() as u32;
+            rig.end(waiting);
+            for (user, result) in rig.reap() {
+                answered.push(user);
+                let Ok(len) = result else { continue };
+                let at = (user * 997 % 16 * 4096) as usize;
+                let range = at..at + len as usize;
+                let moves = rig.moves.borrow();
+                assert_eq!(moves.landed[range.clone()], rig.contents[range]);
+            }
+            rig.moves.borrow_mut().may_end = 0;
+        }
+        answered.sort_unstable();
+        assert!(answered.iter().copied().eq(0..300), "seed {seed}");
+        assert_eq!(rig.transport.in_flight(), 0);
+        drop(rig.host);
+    }
+}

@@ -1,0 +1,116 @@
+//! The other process: this test program, started again, to be killed.
+
+#![allow(dead_code)] // Each program uses its share.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use vyre_ioloop::{BufferTable, FileTable, IoLoop, Rights, shared_queue};
+use vyre_ioq::QueueLayout;
+use vyre_uring::Buffer;
+
+/// Set in the other process, to what it is to do.
+const TASK: &str = "VYRE_IOQ_CUDA_TEST_TASK";
+/// What its lines for this process begin with: the test harness prints others.
+const MARK: &str = "peer: ";
+
+/// Bytes of a block, and blocks of the file.
+pub(crate) const BLOCK: usize = 4096;
+pub(crate) const BLOCKS: u64 = 1024;
+
+/// What this process was started for, if it is the other one.
+pub(crate) fn task() -> Option<Vec<String>> {
+    let task = std::env::var(TASK).ok()?;
+    Some(task.split(' ').map(str::to_owned).collect())
+}
+
+/// Says something to the process that started this one.
+pub(crate) fn say(words: &str) {
+    println!("{MARK}{words}");
+}
+
+/// Waits until the process that started this one has no more use for it, or is gone.
+pub(crate) fn wait_for_the_end() {
+    let _ = std::io::stdin().read(&mut [0]);
+}
+
+/// Where another process finds this one's memory.
+pub(crate) fn path_of(memfd: &OwnedFd) -> String {
+    format!("/proc/{}/fd/{}", std::process::id(), memfd.as_raw_fd())
+}
+
+pub(crate) fn open(path: &str) -> File {
+    let opened = File::options().read(true).write(true).open(path);
+    opened.unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// A process that is killed when it is dropped.
+pub(crate) struct Peer {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Peer {
+    /// Starts this program again, with the test `test` alone, which is to call [`task`].
+    pub(crate) fn start(test: &str, task: &str) -> Self {
+        let mut child = Command::new(std::env::current_exe().expect("a program"))
+            .args(["--exact", test, "--nocapture"])
+            .env(TASK, task)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("this program, once more");
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        Self { child, output }
+    }
+
+    /// The next that it says.
+    pub(crate) fn said(&mut self) -> String {
+        loop {
+            let mut line = String::new();
+            let read = self.output.read_line(&mut line).expect("a pipe");
+            assert!(read > 0, "the other process ended: {:?}", self.child.wait());
+            // The harness begins a line with the name of the test, and does not end it.
+            if let Some((_, words)) = line.trim_end().split_once(MARK) {
+                return words.to_owned();
+            }
+        }
+    }
+
+    pub(crate) fn is_there(&mut self) -> bool {
+        self.child.try_wait().expect("own child").is_none()
+    }
+
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("own child");
+        let status = self.child.wait().expect("own child");
+        assert_eq!(status.signal(), Some(9), "it had ended by itself: {status}");
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The task of a host: serves a queue and a buffer that another process maps, until it is killed.
+/// Says where they are, and the handles of the file and the buffer.
+pub(crate) fn host(lanes: usize) {
+    let (mut files, mut buffers) = (FileTable::new(), BufferTable::new());
+    let file = tempfile::tempfile().expect("a file");
+    file.set_len(BLOCKS * BLOCK as u64).expect("room");
+    let file = files.insert(file, Rights::READ).expect("room");
+    let (buffer, data) = Buffer::memfd(lanes * BLOCK).expect("memory");
+    let pool = buffers.insert(buffer).expect("room");
+    let (queue, memory) = shared_queue(QueueLayout::with_slots(64)).expect("memory");
+    let builder = IoLoop::builder().files(files).buffers(buffers);
+    let _io = builder.queue(queue).spawn().expect("a loop");
+    let (memory, data) = (path_of(&memory), path_of(&data));
+    say(&format!("{memory} {data} {} {}", file.raw(), pool.raw()));
+    wait_for_the_end();
+}
