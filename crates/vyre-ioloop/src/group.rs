@@ -3,6 +3,7 @@
 mod authority;
 mod builder;
 mod error;
+mod reopen;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,11 @@ pub use error::{GroupChangeError, GroupSpawnError, GroupStopError};
 /// Every loop has a replica of the tables, which its own thread alone reads: a request costs what it
 /// costs in an [`IoLoop`], and no two loops share a line of memory for it. The group picks the
 /// handles and brings every change to all replicas.
+///
+/// Each loop but the first opens regular files and drives once more, with the same flags, by
+/// `/proc/self/fd`: reads through one open file would contend for it. Files that cannot be opened
+/// again, and those of groups that would have over a quarter of the process's descriptors so, are
+/// shared.
 ///
 /// ```
 /// use std::io::Write;
@@ -100,8 +106,7 @@ impl LoopGroup {
 
     /// Adds a byte range of a file to all loops. When this returns, every loop knows the handle.
     ///
-    /// One descriptor serves all loops. It takes two answers of each loop, so up to two of its
-    /// sleeps.
+    /// It takes two answers of each loop, so up to two of its sleeps.
     ///
     /// # Errors
     /// [`GroupChangeError`]. Then no request, in whichever loop, has found the entry or ever will.
@@ -223,17 +228,23 @@ impl LoopGroup {
         let handle = self.authority.reserve(kind)?;
         let named = Named { kind, handle };
         let everyone: Vec<usize> = (0..self.loops.len()).collect();
-        let staged = self.ask(&everyone, |reply| Command::Stage {
+        let sharing = !self.authority.may_reopen(self.loops.len());
+        let staged = self.ask(&everyone, |index, reply| Command::Stage {
             handle,
-            entry: entry.clone(),
+            entry: match entry {
+                NewEntry::File(entry) if index != 0 && !sharing => {
+                    NewEntry::File(reopen::entry(entry))
+                }
+                shared => shared.clone(),
+            },
             reply,
         });
         if let Some((index, source)) = staged.refused.into_iter().next() {
-            self.ask(&staged.done, |reply| Command::Withdraw { named, reply });
+            self.ask(&staged.done, |_, reply| Command::Withdraw { named, reply });
             self.authority.free(named);
             return Err(GroupChangeError::Refused { index, source });
         }
-        let revealed = self.ask(&staged.done, |reply| Command::Reveal { named, reply });
+        let revealed = self.ask(&staged.done, |_, reply| Command::Reveal { named, reply });
         debug_assert!(revealed.refused.is_empty(), "{revealed:?}");
         if revealed.done.is_empty() {
             self.authority.free(named);
@@ -245,7 +256,7 @@ impl LoopGroup {
 
     fn revoke(&self, named: Named) -> Result<(), GroupChangeError> {
         let holders = self.authority.revoke(named)?;
-        let answers = self.ask(&holders, |reply| Command::Revoke { named, reply });
+        let answers = self.ask(&holders, |_, reply| Command::Revoke { named, reply });
         debug_assert!(answers.refused.is_empty(), "{answers:?}");
         let gone = holders.iter().filter(|index| !answers.done.contains(index));
         let held: Vec<_> = gone
@@ -259,12 +270,13 @@ impl LoopGroup {
         })
     }
 
-    /// Gives some loops a command, all at once, and waits for all of their answers.
-    fn ask(&self, loops: &[usize], command: impl Fn(Reply<()>) -> Command) -> Answers {
-        let asked: Vec<_> = loops
-            .iter()
-            .map(|&index| (index, self.loops[index].send(&command)))
-            .collect();
+    /// Gives some loops a command each, all at once, and waits for all of their answers.
+    fn ask(&self, loops: &[usize], command: impl Fn(usize, Reply<()>) -> Command) -> Answers {
+        let send = |&index: &usize| {
+            let to = |reply| command(index, reply);
+            (index, self.loops[index].send(to))
+        };
+        let asked: Vec<_> = loops.iter().map(send).collect();
         let mut answers = Answers::default();
         for (index, answer) in asked {
             match answer.recv() {

@@ -103,27 +103,45 @@ fn a_handle_means_the_same_in_every_loop() {
     rig.group.stop().unwrap();
 }
 
+/// Reads through one open file would contend for it.
 #[test]
-fn one_descriptor_serves_all_loops() {
+fn each_loop_has_an_open_file_of_its_own() {
+    use std::io::{Seek, SeekFrom};
     let named = tempfile::NamedTempFile::new().unwrap();
     let path = named.path().canonicalize().unwrap();
-    let open = || {
+    // Of each descriptor of the file, the position: descriptors of one open file have one.
+    let positions = || {
         let links = std::fs::read_dir("/proc/self/fd").unwrap();
-        let links = links.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
-        links.filter(|link| *link == path).count()
+        let numbers = links.filter_map(|entry| {
+            let entry = entry.ok()?;
+            let number = entry.file_name().into_string().ok()?;
+            (std::fs::read_link(entry.path()).ok()? == path).then_some(number)
+        });
+        let mut found: Vec<u64> = numbers
+            .filter_map(|number| {
+                let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
+                let position = info.lines().find_map(|line| line.strip_prefix("pos:"));
+                position?.trim().parse().ok()
+            })
+            .collect();
+        found.sort_unstable();
+        found
+    };
+    let given = |position| {
+        let mut file = named.reopen().unwrap();
+        file.seek(SeekFrom::Start(position)).unwrap();
+        file
     };
     let mut tables = Tables::new(16, 64);
-    let file = named.reopen().unwrap();
-    let given = tables.files.insert(file, Rights::READ).unwrap();
+    let first = tables.files.insert(given(5), Rights::READ).unwrap();
     let rig = Rig::new(tables);
-    assert_eq!(open(), 2, "ours and the group's");
-    let later = rig
-        .group
-        .insert_file(named.reopen().unwrap(), 0..1, Rights::READ);
-    assert_eq!(open(), 3);
-    rig.group.revoke_file(given).unwrap();
+    // Ours, those of the other two loops, and the first loop's.
+    assert_eq!(positions(), [0, 0, 0, 5]);
+    let later = rig.group.insert_file(given(7), 0..1, Rights::READ);
+    assert_eq!(positions(), [0, 0, 0, 0, 0, 5, 7]);
+    rig.group.revoke_file(first).unwrap();
     rig.group.revoke_file(later.unwrap()).unwrap();
-    eventually("the last of them is closed", || open() == 1);
+    eventually("the last of them is closed", || positions() == [0]);
     rig.group.stop().unwrap();
 }
 

@@ -42,7 +42,7 @@ impl From<BufferHandle> for Named {
     }
 }
 
-/// What is to be added to every replica. Clones name the same file or buffer.
+/// What is to be added to every replica. Clones share the open file or the buffer.
 #[derive(Clone, Debug)]
 pub(crate) enum NewEntry {
     File(FileEntry),

@@ -6,7 +6,7 @@ use crate::engine::replica::{Kind, Named};
 use crate::slab::HandleTable;
 use crate::tables::{BufferTable, FileTable, TableError};
 
-use super::GroupChangeError;
+use super::{GroupChangeError, reopen};
 
 /// The loops that have an entry, by number. A loop that had ended when it came never got it.
 type Holders = Vec<usize>;
@@ -43,6 +43,11 @@ impl Authority {
         let handle = table.insert(Holders::new())?;
         table.hide(handle);
         Ok(handle)
+    }
+
+    /// Whether each of so many loops may have open files of its own.
+    pub(super) fn may_reopen(&self, loops: usize) -> bool {
+        reopen::is_room_for(self.table(Kind::File).bound(), loops)
     }
 
     /// Makes a reserved handle known.

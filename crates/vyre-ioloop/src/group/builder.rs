@@ -2,7 +2,7 @@ use vyre_ioq::HostQueue;
 use vyre_uring::{Ring, Transport};
 
 use super::authority::Authority;
-use super::{GroupSpawnError, LoopGroup, end_all};
+use super::{GroupSpawnError, LoopGroup, end_all, reopen};
 use crate::control::Ending;
 use crate::ioloop::{IoLoopBuilder, Settings, SpawnError, Starting, setters};
 use crate::tables::{BufferTable, FileTable};
@@ -110,11 +110,17 @@ impl LoopGroupBuilder {
             return Err(failed(index)(SpawnError::NoQueue));
         }
         let authority = Authority::new(&self.files, &self.buffers, shares.len());
+        let sharing = !authority.may_reopen(shares.len());
         // All of them have begun before any is waited for, and none is left behind.
         let begin = |(index, (share, core)): (usize, (Vec<HostQueue>, Option<usize>))| {
-            // Replicas: the same entries under the same handles, and the same open files.
+            // Replicas: the same entries under the same handles.
+            let files = match index {
+                0 => self.files.clone(),
+                _ if sharing => self.files.clone(),
+                _ => reopen::table(&self.files),
+            };
             let builder = IoLoopBuilder::new()
-                .files(self.files.clone())
+                .files(files)
                 .buffers(self.buffers.clone())
                 .settings(self.settings)
                 .core(core)

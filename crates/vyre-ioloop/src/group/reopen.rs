@@ -1,0 +1,101 @@
+//! Open files of a loop's own. The kernel notes in the open file where the last read of it ended, to
+//! read ahead from there: loops that share one hand that line of memory to one another with every
+//! read of a cached block, and eight of them do three quarters of what they do with one each.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::process::{Resource, getrlimit};
+
+use crate::tables::{FileEntry, FileTable};
+
+/// What of a descriptor's flags decides on its reads and writes.
+const KEPT: OFlags = OFlags::ACCMODE
+    .union(OFlags::DIRECT)
+    .union(OFlags::SYNC)
+    .union(OFlags::DSYNC)
+    .union(OFlags::NOATIME);
+
+/// Whether every other loop may open each of so many files once more. It leaves the process three
+/// quarters of the descriptors that it may have.
+pub(super) fn is_room_for(files: u32, loops: usize) -> bool {
+    let further = u64::from(files).saturating_mul(loops.saturating_sub(1) as u64);
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.is_none_or(|limit| further <= limit / 4)
+}
+
+/// The same table, of open files of its own. Where the kernel does not open a file again, the two
+/// share it.
+pub(super) fn table(files: &FileTable) -> FileTable {
+    FileTable {
+        entries: files.entries.map(entry),
+    }
+}
+
+/// As [`table`], for one entry.
+pub(super) fn entry(entry: &FileEntry) -> FileEntry {
+    let mut own = entry.clone();
+    if let Some(file) = reopen(&entry.file) {
+        own.file = Arc::new(file);
+    }
+    own
+}
+
+/// Opens what a descriptor names once more, whatever has become of its name: files and drives. To open
+/// a pipe or a device may mean more.
+fn reopen(file: &OwnedFd) -> Option<OwnedFd> {
+    let was = rustix::fs::fstat(file).ok()?;
+    match FileType::from_raw_mode(was.st_mode) {
+        FileType::RegularFile | FileType::BlockDevice => {}
+        _ => return None,
+    }
+    let flags = rustix::fs::fcntl_getfl(file).ok()? & KEPT | OFlags::CLOEXEC;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let own = rustix::fs::open(path, flags, Mode::empty()).ok()?;
+    let is = rustix::fs::fstat(&own).ok()?;
+    ((is.st_dev, is.st_ino) == (was.st_dev, was.st_ino)).then_some(own)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    fn flags(file: &impl AsRawFd) -> OFlags {
+        let info = format!("/proc/self/fdinfo/{}", file.as_raw_fd());
+        let info = std::fs::read_to_string(info).expect("procfs");
+        let line = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        let octal = line.expect("flags").trim();
+        OFlags::from_bits_retain(u32::from_str_radix(octal, 8).expect("octal"))
+    }
+
+    #[test]
+    fn a_file_without_a_name_opens_as_it_was() {
+        let file = tempfile::tempfile().expect("a file");
+        let asked = OFlags::RDONLY | OFlags::DSYNC | OFlags::CLOEXEC;
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let given = rustix::fs::open(path, asked, Mode::empty()).expect("it opens");
+        let own = reopen(&given).expect("it opens again");
+        assert_ne!(own.as_raw_fd(), given.as_raw_fd());
+        assert_eq!(flags(&own), flags(&given));
+        assert!(flags(&own).contains(OFlags::DSYNC));
+    }
+
+    #[test]
+    fn what_opening_changes_is_shared() {
+        let (reader, _writer) = std::io::pipe().expect("a pipe");
+        assert!(reopen(&OwnedFd::from(reader)).is_none());
+        let null = File::open("/dev/null").expect("a device");
+        assert!(reopen(&OwnedFd::from(null)).is_none());
+    }
+
+    #[test]
+    fn descriptors_are_left_for_others() {
+        let limit = getrlimit(Resource::Nofile).current.expect("a limit");
+        let most = u32::try_from(limit / 4).expect("few");
+        assert!(is_room_for(most, 2) && !is_room_for(most + 1, 2));
+        assert!(!is_room_for(most, 3) && is_room_for(u32::MAX, 1));
+    }
+}
