@@ -244,7 +244,7 @@ VYRE_IOQ_FN inline void run_lane(const Args &args, u32 number) {
     u32 go = 1;
     for (u64 round = 0; go != 0; ++round) {
         u64 offset = args.op == op::FENCE ? 0 : next_block(args, &state) * args.block_size;
-        if (args.op == op::WRITE) stamp_block(block, offset, args.block_size);
+        if (args.op == op::WRITE && args.stamped != 0) stamp_block(block, offset, args.block_size);
         u64 before = ticks();
         Reply reply = at.queue.warp_perform_kept(FULL_WARP, ticket,
                                                  request_of(args, at, offset, place), limits);
@@ -279,6 +279,8 @@ VYRE_IOQ_FN inline void run_lane(const Args &args, u32 number) {
         }
         go = detail::shuffle(FULL_WARP, go, 0);
     }
+    // Nobody looks at the stop word any more; and what ended this lane will end the others.
+    if (leader && number == 0 && lane.end != (u32)End::ANSWERED) detail::set_local(args.stopped, 1);
     // What has no outcome keeps its slot.
     if (leader && lane.end == (u32)End::ANSWERED) at.queue.unreserve(ticket);
     lane.sum = sum_over_warp(lane.sum);

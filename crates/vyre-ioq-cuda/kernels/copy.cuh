@@ -8,6 +8,10 @@
 namespace vyre_ioq {
 namespace copy {
 
+// Nanoseconds. A loop that sleeps beats a few times a second; one that the kernel holds, in a file
+// system that does not answer, does not.
+constexpr u64 STANDSTILL = 60000000000ull;
+
 // What went wrong, if something did.
 enum class Step : u32 { NONE, READ, WRITE, FENCE, SYNC };
 
@@ -71,12 +75,13 @@ VYRE_IOQ_FN inline Block next_block(const Args &args) {
     return Block{offset, bytes, ask};
 }
 
-// One request of the whole warp: whether it moved so many bytes. It waits for as long as the host
-// lives: a slow drive is no reason to give up.
+// One request of the whole warp: whether it moved so many bytes. It waits for as long as the host's
+// heart beats: a slow drive is no reason to give up.
 VYRE_IOQ_FN inline bool ask(const Args &args, const Request &request, u32 hint, Step step, u64 offset,
                             u32 expected, Fault *fault) {
     Limits limits;
     limits.nanoseconds = ~0ull;
+    limits.standstill = STANDSTILL;
     Reply reply = args.queue.warp_perform(FULL_WARP, request, hint, limits);
     u32 found = reply.outcome.bytes();
     if (reply.ok() && found >= expected) return true;

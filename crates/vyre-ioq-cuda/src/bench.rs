@@ -301,6 +301,11 @@ impl Bench {
     }
 }
 
+/// As kernels count time; what is longer than 584 years is as long.
+fn nanoseconds(time: Duration) -> u64 {
+    time.as_nanos().try_into().unwrap_or(u64::MAX)
+}
+
 impl Args {
     /// All but the addresses.
     fn of(work: &Work, queue_count: u32, lane_count: u32, block_size: u32) -> Self {
@@ -308,9 +313,9 @@ impl Args {
         assert!(work.op == Op::Fence || work.blocks > 0, "no block");
         Self {
             blocks: work.blocks,
-            nanoseconds: work.time.as_nanos() as u64,
-            patience: work.patience.as_nanos() as u64,
-            standstill: work.standstill.map_or(0, |time| time.as_nanos() as u64),
+            nanoseconds: nanoseconds(work.time),
+            patience: nanoseconds(work.patience),
+            standstill: work.standstill.map_or(0, nanoseconds),
             operations: work.operations,
             seed: 0x5eed,
             queue_count,

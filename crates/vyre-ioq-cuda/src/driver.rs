@@ -216,21 +216,19 @@ impl DeviceMemory {
         check("cuMemsetD8", unsafe {
             sys::cuMemsetD8_v2(made.address, 0, len)
         })?;
-        // The fill runs on a stream of its own: kernels must not overtake it.
-        // SAFETY: the null stream is always there.
-        check("cuStreamSynchronize", unsafe {
-            sys::cuStreamSynchronize(ptr::null_mut())
-        })?;
+        settle()?;
         Ok(made)
     }
 
     /// Holds a copy of `bytes`.
     pub(crate) fn of(context: &Arc<Context>, bytes: &[u8]) -> Result<Self, CudaError> {
         let made = Self::zeroed(context, bytes.len())?;
-        // SAFETY: both ranges have the length of `bytes`; the call returns when they are read.
+        // SAFETY: both ranges have the length of `bytes`, which the call has read, or copied to a place
+        // of the driver's own, when it returns.
         check("cuMemcpyHtoD", unsafe {
             sys::cuMemcpyHtoD_v2(made.address, bytes.as_ptr().cast(), bytes.len())
         })?;
+        settle()?;
         Ok(made)
     }
 
@@ -253,10 +251,20 @@ impl DeviceMemory {
 impl Drop for DeviceMemory {
     fn drop(&mut self) {
         if self.address != 0 && self.context.enter().is_ok() {
-            // SAFETY: allocated by `zeroed` and freed once. The driver waits for kernels in flight.
+            // SAFETY: allocated by `zeroed` and freed once. Kernels that use it have ended: each keeps
+            // it, by its launch's contract or as a field of its `Launch`.
             let _ = unsafe { sys::cuMemFree_v2(self.address) };
         }
     }
+}
+
+/// Waits for the null stream, on which fills and copies run: kernels, whose streams do not wait for
+/// it, must not overtake them.
+fn settle() -> Result<(), CudaError> {
+    // SAFETY: the null stream is always there.
+    check("cuStreamSynchronize", unsafe {
+        sys::cuStreamSynchronize(ptr::null_mut())
+    })
 }
 
 /// A kernel in its module, loaded.

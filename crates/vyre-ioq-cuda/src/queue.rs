@@ -1,5 +1,5 @@
 use bytemuck::{Pod, Zeroable};
-use vyre_ioq::abi::{GROUP_SLOTS, HEADER_BYTES, MAX_SLOTS};
+use vyre_ioq::abi::{GROUP_SLOTS, MAX_SLOTS};
 use vyre_ioq::{DeviceQueue, Features, Geometry, HostQueue, QueueLayout};
 
 use crate::driver::DeviceMemory;
@@ -7,8 +7,7 @@ use crate::error::CudaError;
 use crate::gpu::Gpu;
 use crate::memory::MappedMemory;
 
-/// Bytes of `vyre_ioq::Local`: two bits for each slot, and a word for each group.
-pub(crate) const LOCAL_BYTES: usize = (2 * MAX_SLOTS / 8 + 4 * (MAX_SLOTS / GROUP_SLOTS)) as usize;
+pub(crate) const LOCAL_BYTES: usize = QueueView::LOCAL_BYTES;
 
 /// `vyre_ioq::Queue` of `vyre_ioq.cuh`, byte for byte: what kernels take by value.
 ///
@@ -34,24 +33,29 @@ pub struct QueueView {
     /// 1 if slots are aligned to 16 bytes, else 0.
     pub units: u8,
     /// Zero.
-    pub padding: [u8; 6],
+    pub padding: [u8; 2],
+    /// The doorbell when this end was made.
+    pub bell: u32,
 }
 
 impl QueueView {
+    /// Bytes of a `vyre_ioq::Local`: two bits for each slot, a word for each group, and the rings.
+    pub const LOCAL_BYTES: usize = (2 * MAX_SLOTS / 8 + 4 * (MAX_SLOTS / GROUP_SLOTS) + 4) as usize;
+
     /// The view of a queue that was made without this crate, in memory that another library maps:
-    /// `base` is its first byte as kernels see it, `local` a zeroed `vyre_ioq::Local` in memory of the
-    /// GPU.
+    /// `base` is its first byte as kernels see it, `local` a `vyre_ioq::Local` in memory of the GPU:
+    /// [`LOCAL_BYTES`](Self::LOCAL_BYTES) zeros, aligned to 4 bytes, for this queue alone and kept as
+    /// long as kernels use it. An earlier device end of the queue must be gone.
     pub fn at(base: u64, local: u64, host: &HostQueue) -> Self {
-        Self::of(base, local, host.geometry(), host.id(), host.features())
+        Self {
+            bell: host.doorbell().unwrap_or(0),
+            ..Self::of(base, local, host.geometry(), host.id(), host.features())
+        }
     }
 
     fn of(base: u64, local: u64, geometry: &Geometry, id: u64, features: Features) -> Self {
         let bare = geometry.is_bare();
-        let first = if bare {
-            base
-        } else {
-            base + HEADER_BYTES as u64
-        };
+        let first = base + geometry.slots_offset() as u64;
         Self {
             base,
             first,
@@ -61,7 +65,8 @@ impl QueueView {
             features: features.bits(),
             bare: bare.into(),
             units: first.is_multiple_of(16).into(),
-            padding: [0; 6],
+            padding: [0; 2],
+            bell: 0,
         }
     }
 }
@@ -69,6 +74,7 @@ impl QueueView {
 const _: () = assert!(size_of::<QueueView>() == 48 && align_of::<QueueView>() == 8);
 const _: () = assert!(std::mem::offset_of!(QueueView, slots) == 32);
 const _: () = assert!(std::mem::offset_of!(QueueView, units) == 41);
+const _: () = assert!(std::mem::offset_of!(QueueView, bell) == 44);
 
 /// The device's end of a queue, for kernels: the queue is in mapped memory, the locks by which lanes
 /// share it are in memory of the GPU.
@@ -127,7 +133,10 @@ impl GpuQueue {
         let local = DeviceMemory::zeroed(gpu.context(), LOCAL_BYTES)?;
         let (geometry, features) = (found.geometry(), found.features());
         Ok(Self {
-            view: QueueView::of(base, local.address(), geometry, found.id(), features),
+            view: QueueView {
+                bell: found.doorbell(),
+                ..QueueView::of(base, local.address(), geometry, found.id(), features)
+            },
             _local: local,
             _region: region,
         })

@@ -69,6 +69,7 @@ struct Queue {
     u32 slots;
     u32 features;  // those that both sides know
     bool bare, units;  // units: slots are aligned to 16 bytes
+    u32 bell;      // the doorbell as this end found it: its rings go on from there
 
     // ---- Attaching: on the CPU that starts the kernels, or on the device. ----
 
@@ -96,7 +97,8 @@ struct Queue {
         u64 id = line[header_word::QUEUE_ID] | (u64)line[header_word::QUEUE_ID + 1] << 32;
         u32 *base = (u32 *)device;
         u32 features = line[header_word::FEATURES] & feature::DOORBELL;
-        *queue = Queue{base, base + offset / 4, local, id, slots, features, false, true};
+        u32 bell = detail::load_shared(header + header_word::DOORBELL);
+        *queue = Queue{base, base + offset / 4, local, id, slots, features, false, true, bell};
         return Attach::Ok;
     }
 
@@ -107,7 +109,7 @@ struct Queue {
         if (bytes % BARE_SLOT_BYTES != 0) return Attach::BareLength;
         if (slots == 0 || slots > MAX_BARE_SLOTS) return Attach::BadSlotCount;
         u32 *base = (u32 *)device;
-        *queue = Queue{base, base, local, 0, (u32)slots, 0, true, address % 16 == 0};
+        *queue = Queue{base, base, local, 0, (u32)slots, 0, true, address % 16 == 0, 0};
         return Attach::Ok;
     }
 
@@ -167,8 +169,9 @@ struct Queue {
     }
 
     // Looks for the outcome, and changes nothing. For whoever published, or has learnt of it since by
-    // a synchronisation: the slot may still hold the outcome of the request before. Once it answers true, what a READ moved is there
-    // too: for this thread, and for those that it then synchronises with.
+    // a synchronisation: the slot may still hold the outcome of the request before. Once it answers
+    // true, what a READ moved is there too: for this thread, and for those that it then synchronises
+    // with.
     VYRE_IOQ_FN bool poll(Ticket ticket, Outcome *outcome) const {
         Unit unit = load_unit(slot(ticket.slot) + word::FILE_OFFSET_HIGH);
         if (unit.c != status::OK && unit.c != status::ERROR) return false;
@@ -229,8 +232,10 @@ struct Queue {
         // either that look finds what was published, or this load finds the host asleep.
         detail::fence_seq_cst();
         if (detail::load_shared(base + header_word::ASLEEP) != 1) return false;
-        u32 *bell = base + header_word::DOORBELL;
-        detail::store_shared(bell, detail::load_shared(bell) + 1);
+        // No two rings store the same. Had two lanes added one to the word itself, the slower could
+        // bring back what the host sleeps on after the faster one rang.
+        u32 rings = detail::add_local(&local->rings, 1) + 1;
+        detail::store_shared(base + header_word::DOORBELL, bell + rings);
         return true;
     }
 
@@ -363,7 +368,7 @@ struct Queue {
 
         // After each poll that found nothing.
         VYRE_IOQ_FN End look(const Queue &queue) {
-            bool last = ++polls == limits.polls;
+            bool last = ++polls == limits.polls && limits.polls != 0;  // they may wrap
             if (polls % LOOK != 0 && !last) {
                 if (limits.nap != 0 && polls > LOOK) detail::nap(limits.nap);
                 return End::PENDING;

@@ -91,6 +91,7 @@ struct Local {
     u32 locks[MAX_SLOTS / 32];   // a bit for each slot: 1 from the reservation to the taking
     u32 known[MAX_SLOTS / 32];   // a bit for each slot: 1 once this end has had it; never cleared
     u32 marks[MAX_SLOTS / GROUP_SLOTS];  // 1: the host was told to look at the group
+    u32 rings;                   // of the doorbell
 };
 
 // Whom a slot belongs to until its outcome is taken.
@@ -246,6 +247,12 @@ VYRE_IOQ_FN __forceinline__ u32 set_local_acquire(u32 *at, u32 bits) {
     u32 before;
     asm volatile("atom.acquire.gpu.global.or.b32 %0, [%1], %2;"
                  : "=r"(before) : "l"(__cvta_generic_to_global(at)), "r"(bits) : "memory");
+    return before;
+}
+VYRE_IOQ_FN __forceinline__ u32 add_local(u32 *at, u32 value) {
+    u32 before;
+    asm volatile("atom.relaxed.gpu.global.add.u32 %0, [%1], %2;"
+                 : "=r"(before) : "l"(__cvta_generic_to_global(at)), "r"(value) : "memory");
     return before;
 }
 VYRE_IOQ_FN __forceinline__ void fence_shared() { asm volatile("fence.acq_rel.sys;" ::: "memory"); }

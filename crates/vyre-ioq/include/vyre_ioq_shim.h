@@ -47,6 +47,9 @@ VYRE_IOQ_BOTH inline void store_local_release(u32 *at, u32 value) {
 VYRE_IOQ_BOTH inline void set_local(u32 *at, u32 bits) {
     __atomic_fetch_or(at, bits, __ATOMIC_RELAXED);
 }
+VYRE_IOQ_BOTH inline u32 add_local(u32 *at, u32 value) {
+    return __atomic_fetch_add(at, value, __ATOMIC_RELAXED);
+}
 VYRE_IOQ_BOTH inline u32 set_local_acquire(u32 *at, u32 bits) {
     return __atomic_fetch_or(at, bits, __ATOMIC_ACQUIRE);
 }

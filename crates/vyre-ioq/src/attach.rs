@@ -216,6 +216,12 @@ impl Geometry {
         size_of::<u32>() << self.slot_shift
     }
 
+    /// Bytes from the start of the region to slot 0.
+    #[inline]
+    pub const fn slots_offset(&self) -> usize {
+        self.first * size_of::<u32>()
+    }
+
     /// Bytes from the start of the region to the end of the last slot.
     pub const fn bytes(&self) -> usize {
         // Saturating: before the checks, the numbers may be anybody's.

@@ -76,9 +76,10 @@ impl Plan {
             return usage("--baseline is one raw loop: compare one of ours".into());
         }
         let in_sectors = u64::from(block_size).is_multiple_of(stamp::SECTOR as u64);
-        if (args.consume || lands) && !in_sectors {
+        let stamps = args.device != DeviceArg::Threads && args.op == BenchOp::Write;
+        if (args.consume || lands || stamps) && !in_sectors {
             return usage(format!(
-                "--consume and --land need blocks of whole {} bytes",
+                "--consume, --land and writes by a GPU need blocks of whole {} bytes",
                 stamp::SECTOR
             ));
         }

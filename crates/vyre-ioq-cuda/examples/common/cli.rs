@@ -64,22 +64,19 @@ pub(crate) fn given_or_made(
     Ok((file.path().to_owned(), Some(file)))
 }
 
-/// Says how the example ended: 0 well, 1 not, 2 because CUDA or a GPU is missing or failed.
+/// Says how the example ended: 0 well, 1 not. Wrong usage ends with 2 before.
 pub(crate) fn end(result: Result<(), Error>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
     eprintln!("error: {error}");
-    let Error::Cuda(error) = error else {
-        return ExitCode::FAILURE;
-    };
     if matches!(
         error,
-        CudaError::NoDriver | CudaError::NoDevice | CudaError::NoCompiler
+        Error::Cuda(CudaError::NoDriver | CudaError::NoDevice | CudaError::NoCompiler)
     ) {
         eprintln!("--device threads runs the same kernel without them, slowly");
     }
-    ExitCode::from(2)
+    ExitCode::FAILURE
 }
 
 /// Bytes a second, for people.

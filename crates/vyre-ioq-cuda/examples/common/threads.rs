@@ -68,7 +68,9 @@ impl Program {
         let source = write(&dir, "kernel.cpp", PROGRAM.as_bytes())?;
         let path = dir.path().join("kernel");
         let compiled = Command::new("g++")
-            .args(["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror"])
+            .args(["-std=c++17", "-O1", "-Wall", "-Wextra"])
+            // A later compiler may warn of more, which is no reason to fail a user.
+            .args(cfg!(test).then_some("-Werror"))
             .args(["-pthread", &format!("-DVYRE_KERNEL={name}"), "-o"])
             .args([path.as_path(), &source])
             .output()

@@ -54,7 +54,7 @@ pub(crate) fn layers(file: &File, path: &Path) -> Result<Vec<Layer>, Error> {
     let mut layers: BTreeMap<(String, u64), Vec<Tensor>> = BTreeMap::new();
     for (name, info) in metadata.tensors() {
         let tensor = tensor(name, info, data);
-        if tensor.offset + tensor.bytes > size {
+        if tensor.offset.saturating_add(tensor.bytes) > size {
             return Err(unfit("it is cut off: copy it anew"));
         }
         if tensor.bytes > 0 {

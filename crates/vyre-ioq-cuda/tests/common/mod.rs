@@ -1,11 +1,31 @@
 //! What all tests on a GPU share.
 
+use std::ops::Deref;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use vyre_ioq_cuda::{CudaError, Gpu};
 
+/// A GPU that no other test uses meanwhile: much of what CUDA is asked for waits for all kernels of
+/// the process, those too that wait for a loop that is about to ask it for something.
+pub(crate) struct Alone {
+    gpu: Gpu,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Deref for Alone {
+    type Target = Gpu;
+
+    fn deref(&self) -> &Gpu {
+        &self.gpu
+    }
+}
+
 /// The GPU, or none and a loud word why.
-pub(crate) fn gpu(test: &str) -> Option<Gpu> {
+pub(crate) fn gpu(test: &str) -> Option<Alone> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     match Gpu::open(0) {
-        Ok(gpu) => Some(gpu),
+        Ok(gpu) => Some(Alone { gpu, _turn: turn }),
         Err(error @ (CudaError::NoDriver | CudaError::NoDevice)) => {
             eprintln!("SKIPPED: {test}: {error}");
             None

@@ -5,6 +5,13 @@ use crate::header::{Features, Header};
 use crate::sync::{Ordering, fence};
 
 impl DeviceQueue {
+    /// The doorbell as it stands, zero in a queue without a header: what rings by another device end
+    /// in this one's place have to go on from. Only that it changes means anything to the host.
+    /// Relaxed.
+    pub fn doorbell(&self) -> u32 {
+        Header::of(&self.region, &self.geometry).doorbell()
+    }
+
     /// Rings, if the host sleeps. To be called after each [`publish`](Self::publish) or
     /// [`submit`](Self::submit), or once after several, by the lane that published. Whether the host
     /// must now be woken, by the means agreed on outside the queue. Always `false` in a queue
