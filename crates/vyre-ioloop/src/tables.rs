@@ -65,7 +65,7 @@ impl PartialEq for TableError {
 }
 
 /// What a file is, however many descriptors name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FileIdentity {
     device: u64,
     inode: u64,
