@@ -6,6 +6,8 @@ mod live;
 pub(crate) mod replica;
 pub(crate) mod served;
 mod stop;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

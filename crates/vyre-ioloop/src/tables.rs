@@ -27,6 +27,9 @@ pub enum TableError {
     /// WRITE was asked for on an O_APPEND descriptor, whose writes ignore their offset.
     #[error("the file is open for appending, where offsets mean nothing; open it without O_APPEND")]
     Appending,
+    /// An O_PATH descriptor, which says where a file is and can neither read, write nor sync it.
+    #[error("the descriptor names a file and does not open it; open it without O_PATH")]
+    PathOnly,
     /// The range is reversed, or ends past the largest file or past the buffer.
     #[error("range {}..{} is not within 0..{end}", .range.start, .range.end)]
     BadRange {
@@ -65,7 +68,7 @@ impl PartialEq for TableError {
 }
 
 /// What a file is, however many descriptors name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FileIdentity {
     device: u64,
     inode: u64,
@@ -96,7 +99,10 @@ impl FileEntry {
             });
         }
         let flags = rustix::fs::fcntl_getfl(&file).map_err(std::io::Error::from)?;
-        let mode = flags & OFlags::ACCMODE;
+        if flags.contains(OFlags::PATH) {
+            return Err(TableError::PathOnly);
+        }
+        let mode = flags & OFlags::RWMODE;
         if rights.contains(Rights::READ) && mode == OFlags::WRONLY {
             return Err(TableError::NotReadable);
         }
@@ -390,5 +396,49 @@ impl BufferTable {
 impl Default for BufferTable {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use rustix::fs::Mode;
+
+    use super::*;
+
+    fn refusal(flags: OFlags, rights: Rights) -> Option<TableError> {
+        let file = tempfile::tempfile().expect("a file");
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let flags = flags | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(path, flags, Mode::empty()).expect("it opens");
+        FileEntry::new(opened, 0..1, rights).err()
+    }
+
+    #[test]
+    fn rights_do_not_exceed_what_a_file_is_open_for() {
+        let (read, write) = (Rights::READ, Rights::WRITE);
+        assert_eq!(refusal(OFlags::WRONLY, read), Some(TableError::NotReadable));
+        assert_eq!(
+            refusal(OFlags::RDONLY, read | write),
+            Some(TableError::NotWritable)
+        );
+        let appending = OFlags::RDWR | OFlags::APPEND;
+        assert_eq!(refusal(appending, write), Some(TableError::Appending));
+        for (flags, rights) in [
+            (OFlags::RDONLY, read | Rights::SYNC),
+            (OFlags::WRONLY, write),
+            (OFlags::RDWR, Rights::all()),
+            (appending, read),
+        ] {
+            assert_eq!(refusal(flags, rights), None);
+        }
+    }
+
+    #[test]
+    fn a_descriptor_that_opens_nothing_is_refused() {
+        for rights in [Rights::READ, Rights::WRITE, Rights::SYNC, Rights::empty()] {
+            assert_eq!(refusal(OFlags::PATH, rights), Some(TableError::PathOnly));
+        }
     }
 }

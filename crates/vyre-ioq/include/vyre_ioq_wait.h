@@ -39,10 +39,10 @@ static inline uint64_t vyre_ioq_now_ns(void)
 }
 
 /* One step of a wait that has lasted for `waited` of at most `limit` nanoseconds: spins while a cached
- * read takes, yields while a drive takes, then sleeps a sixteenth of the time waited, at most 1 ms. */
+ * read takes, yields while a fast drive takes, then sleeps a sixteenth of the time waited, at most 1 ms. */
 static inline void vyre_ioq_pause(uint64_t waited, uint64_t limit)
 {
-    const uint64_t spin = 20000, yield = 1000000;
+    const uint64_t spin = 20000, yield = 100000, nap = 1000000;
     struct timespec sleep;
     uint64_t ns = waited / 16;
     if (waited < spin) {
@@ -52,7 +52,7 @@ static inline void vyre_ioq_pause(uint64_t waited, uint64_t limit)
         sched_yield();
         return;
     }
-    ns = ns < yield ? ns : yield;
+    ns = ns < nap ? ns : nap;
     ns = ns < limit - waited ? ns : limit - waited;
     sleep.tv_sec = 0;
     sleep.tv_nsec = (long)ns;

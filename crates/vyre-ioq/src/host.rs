@@ -285,25 +285,36 @@ impl HostQueue {
     /// others.
     ///
     /// # Errors
-    /// [`NotOwed`] for the first slot that is not claimed; those before it are completed.
+    /// [`NotOwed`] for the first slot that is not claimed. All others are completed.
     #[inline]
     pub fn complete_batch(
         &mut self,
         outcomes: &[(u32, Result<u32, Errno>)],
     ) -> Result<(), NotOwed> {
-        let mut settled = Ok(());
-        let mut count = 0;
-        for &(slot, _) in outcomes {
-            settled = self.settle(slot);
-            if settled.is_err() {
-                break;
+        for (count, &(slot, _)) in outcomes.iter().enumerate() {
+            if let Err(not_owed) = self.settle(slot) {
+                self.answer_all(&outcomes[..count]);
+                self.complete_each(&outcomes[count + 1..]);
+                return Err(not_owed);
             }
-            count += 1;
         }
-        for &(slot, result) in &outcomes[..count] {
+        self.answer_all(outcomes);
+        Ok(())
+    }
+
+    #[inline]
+    fn answer_all(&self, settled: &[(u32, Result<u32, Errno>)]) {
+        for &(slot, result) in settled {
             self.answer(slot, result);
         }
-        settled
+    }
+
+    /// What is left of a batch of which one slot was owed nothing.
+    #[cold]
+    fn complete_each(&mut self, outcomes: &[(u32, Result<u32, Errno>)]) {
+        for &(slot, result) in outcomes {
+            let _ = self.complete(slot, result);
+        }
     }
 
     /// Takes a slot out of the ledger.

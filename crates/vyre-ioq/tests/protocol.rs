@@ -157,6 +157,26 @@ fn a_slot_that_is_owed_nothing_is_not_completed() {
 }
 
 #[test]
+fn a_slot_that_is_owed_nothing_holds_up_no_other_of_its_batch() {
+    let (mut host, device) = queue(5);
+    let tickets = [0, 1, 2].map(|tag| device.submit(read(tag)).expect("free"));
+    claim(&mut host);
+    let batch = [
+        (0, Ok(7)),
+        (4, Ok(8)),
+        (1, Err(Errno::EIO)),
+        (u32::MAX, Ok(8)),
+        (0, Ok(8)),
+        (2, Ok(9)),
+    ];
+    let not_owed = host.complete_batch(&batch).expect_err("two of them");
+    assert_eq!(not_owed.slot, 4, "the first");
+    assert_eq!(host.in_flight(), 0);
+    let taken = tickets.map(|ticket| device.take(ticket).expect("an outcome").bytes());
+    assert_eq!(taken, [Ok(7), Err(Errno::EIO), Ok(9)]);
+}
+
+#[test]
 fn a_ticket_or_a_reservation_of_another_queue_panics() {
     let (_host, device) = queue(1);
     let (_other_host, other) = queue(3);

@@ -8,19 +8,27 @@ use super::{Engine, Place};
 use crate::record::Work;
 use crate::resolve::{Plan, resolve};
 
+/// Looks at a queue in one pass, however many fences turn up.
+const MAX_LOOKS: u32 = 4;
+
 impl<T: Transport> Engine<T> {
     /// Claims what is published in one queue and takes it in, or refuses it. How many.
     ///
     /// Where that includes a fence or a sync, the slots that were looked at before it are looked at
     /// once more: a request published before the fence, but after the sweep came by, is among them,
     /// and visible by now. A fence or a sync that turns up in such a second look is owed one of its
-    /// own. This ends, since each look but the last claims a slot.
+    /// own. A device may publish one for each look; so after a few, all of them are kept for the next
+    /// pass, whose first look is at every slot. None is taken in before the others: a fence may have
+    /// to wait for a sync that was found after it. Each pass that does so keeps more slots than the
+    /// one before it, so it comes to an end.
     #[inline]
     pub(super) fn claim(&mut self, queue: usize) -> u32 {
         let mut claimed = 0;
         let mut end = u32::MAX;
-        loop {
+        let mut kept = false;
+        for _ in 0..MAX_LOOKS {
             let mut last_ordered = None;
+            kept = false;
             let mut groups = self.books.queues[queue].host.groups(0..end);
             while let Some(group) = groups.next() {
                 let mut any_ordered = false;
@@ -28,10 +36,8 @@ impl<T: Transport> Engine<T> {
                     claimed += 1;
                     let image = self.books.queues[queue].host.image(slot);
                     match Op::from_word(image.op) {
-                        Some(Op::Fence) => self.put_by_fence(queue, slot, &image),
-                        Some(Op::Sync) => {
-                            let syncs = &mut self.books.queues[queue].claimed_syncs;
-                            syncs.push(Claim { slot, image });
+                        Some(Op::Fence | Op::Sync) => {
+                            kept |= self.put_by(queue, Claim { slot, image });
                         }
                         _ => {
                             self.admit_or_refuse(queue, slot, &image);
@@ -49,24 +55,39 @@ impl<T: Transport> Engine<T> {
             // What comes after `slot` was looked at since, if this look went to the end.
             end = if end == u32::MAX { slot } else { u32::MAX };
         }
-        if claimed == 0 {
+        if claimed == 0 && !self.books.queues[queue].keeps_any() {
             return 0;
         }
-        self.admit_ordered(queue);
+        if !kept {
+            self.admit_ordered(queue);
+        }
         self.books.queues[queue].counters.claimed += u64::from(claimed);
         self.books.queues[queue].deliver();
+        if claimed == 0 {
+            // The pass may count as an idle one, and yet have answered.
+            self.publish_counters();
+        }
         claimed
     }
 
-    /// Checks a fence, and keeps it until all that came before it is known.
+    /// Keeps a fence or a sync until all that came before it is known; whether it is one. A drain
+    /// refuses it here, and not later: what was claimed before the drain is finished.
     #[inline]
-    fn put_by_fence(&mut self, queue: usize, slot: u32, image: &SlotImage) {
+    fn put_by(&mut self, queue: usize, claim: Claim) -> bool {
         let served = &mut self.books.queues[queue];
-        match Request::decode(image) {
-            _ if self.draining => served.answer(slot, Err(Errno::ECANCELED)),
-            Ok(fence) => served.claimed_fences.push((slot, fence.deadline)),
-            Err(error) => served.answer(slot, Err(error.errno())),
+        let request = match Request::decode(&claim.image) {
+            _ if self.draining => Err(Errno::ECANCELED),
+            Ok(request) => Ok(request),
+            Err(error) => Err(error.errno()),
+        };
+        match request {
+            Ok(fence) if fence.op == Op::Fence => {
+                served.claimed_fences.push((claim.slot, fence.deadline));
+            }
+            Ok(_) => served.claimed_syncs.push(claim),
+            Err(errno) => served.answer(claim.slot, Err(errno)),
         }
+        request.is_ok()
     }
 
     /// Takes in the syncs and fences of a pass, now that everything before them is known: the fences
@@ -89,9 +110,12 @@ impl<T: Transport> Engine<T> {
 
     #[cold]
     fn admit_syncs(&mut self, queue: usize) {
-        let mut syncs = std::mem::take(&mut self.books.queues[queue].claimed_syncs);
+        let files = &self.books.files.entries;
+        let served = &mut self.books.queues[queue];
+        served.list_writes(|file| files.at(file).map(|entry| entry.identity));
+        let mut syncs = std::mem::take(&mut served.claimed_syncs);
         for Claim { slot, image } in syncs.drain(..) {
-            self.admit_or_refuse(queue, slot, &image);
+            self.take_in(queue, slot, &image);
         }
         self.books.queues[queue].claimed_syncs = syncs;
     }
@@ -111,6 +135,15 @@ impl<T: Transport> Engine<T> {
 
     #[inline]
     fn admit_or_refuse(&mut self, queue: usize, slot: u32, image: &SlotImage) {
+        if self.draining {
+            self.books.queues[queue].answer(slot, Err(Errno::ECANCELED));
+        } else {
+            self.take_in(queue, slot, image);
+        }
+    }
+
+    #[inline]
+    fn take_in(&mut self, queue: usize, slot: u32, image: &SlotImage) {
         let place = Place {
             queue: queue as u32,
             slot,
@@ -124,9 +157,6 @@ impl<T: Transport> Engine<T> {
     /// nothing behind.
     #[inline]
     fn admit(&mut self, place: Place, image: &SlotImage) -> Result<(), Errno> {
-        if self.draining {
-            return Err(Errno::ECANCELED);
-        }
         let request = Request::decode(image).map_err(|error| error.errno())?;
         let plan = resolve(&self.books.files, &self.books.buffers, &request)?;
         let work = match plan {
@@ -166,7 +196,9 @@ impl<T: Transport> Engine<T> {
                 self.books.finish(place, Ok(0));
                 return;
             }
-            Work::Sync { .. } if self.holds_sync(place) => return,
+            Work::Sync { .. } if self.books.queues[place.queue as usize].hold_sync(place.slot) => {
+                return;
+            }
             _ => {}
         }
         // First come, first served: nobody overtakes those who wait for room.
@@ -174,18 +206,6 @@ impl<T: Transport> Engine<T> {
             self.books.counters.deferred += 1;
             self.books.backlog.push_back(place);
         }
-    }
-
-    /// Whether a SYNC has to wait for earlier writes.
-    fn holds_sync(&mut self, place: Place) -> bool {
-        let files = &self.books.files;
-        let served = &mut self.books.queues[place.queue as usize];
-        served.hold_sync(place.slot, |file, identity| {
-            files
-                .entries
-                .at(file)
-                .is_some_and(|entry| entry.identity == identity)
-        })
     }
 
     fn plan_sync(&self, file: u32) -> Result<Work, Errno> {

@@ -14,9 +14,9 @@ pub(crate) struct Served {
     pub(crate) records: Box<[Record]>,
     pub(crate) order: Order,
     pub(crate) counters: QueueCounters,
-    /// SYNCs claimed in the current pass, before which others have to be admitted.
+    /// SYNCs claimed and not admitted yet, before which others have to be.
     pub(crate) claimed_syncs: Vec<Claim>,
-    /// Its fences, before which the SYNCs have to be, too: slot and deadline.
+    /// Fences, before which the SYNCs have to be, too: slot and deadline.
     pub(crate) claimed_fences: Vec<(u32, u32)>,
     /// Outcomes of the current pass that the device has not been told.
     outcomes: Vec<(u32, Result<u32, Errno>)>,
@@ -24,6 +24,11 @@ pub(crate) struct Served {
     syncs: Vec<u32>,
     /// WRITE requests claimed and not completed.
     writes: u32,
+    /// The file of each of them, in order, as of the SYNCs that were admitted last.
+    written: Vec<FileIdentity>,
+    /// How often all records were walked for it.
+    #[cfg(test)]
+    pub(crate) walks: u32,
     sequence: u64,
 }
 
@@ -39,6 +44,9 @@ impl Served {
             outcomes: Vec::with_capacity(slots as usize),
             syncs: Vec::with_capacity(slots as usize),
             writes: 0,
+            written: Vec::with_capacity(slots as usize),
+            #[cfg(test)]
+            walks: 0,
             sequence: 0,
             host,
         }
@@ -74,34 +82,58 @@ impl Served {
         record
     }
 
-    /// Makes an admitted SYNC wait for the writes to its file that are still out. Whether there
-    /// are any.
-    pub(crate) fn hold_sync(
-        &mut self,
-        slot: u32,
-        same: impl Fn(u32, FileIdentity) -> bool,
-    ) -> bool {
-        let Work::Sync { identity, .. } = self.records[slot as usize].work else {
+    /// Whether fences or SYNCs are claimed and not admitted.
+    #[inline]
+    pub(crate) const fn keeps_any(&self) -> bool {
+        !self.claimed_syncs.is_empty() || !self.claimed_fences.is_empty()
+    }
+
+    /// Answers what is owed an outcome, and forgets all requests: nothing answers twice, neither a
+    /// fence that was kept nor what the kernel gives back late.
+    pub(crate) fn give_up(&mut self, errno: Errno) {
+        self.counters.failed += u64::from(self.host.complete_owed(errno));
+        self.records.fill(Record::IDLE);
+        self.claimed_syncs.clear();
+        self.claimed_fences.clear();
+        self.syncs.clear();
+        self.writes = 0;
+    }
+
+    /// Notes the writes that are out, for the SYNCs that are about to be admitted. Once for all of
+    /// them: a device that publishes thousands is not to make each walk all records.
+    pub(crate) fn list_writes(&mut self, identity: impl Fn(u32) -> Option<FileIdentity>) {
+        self.written.clear();
+        if self.writes == 0 {
+            return;
+        }
+        #[cfg(test)]
+        {
+            self.walks += 1;
+        }
+        let files = self.records.iter().filter_map(|record| match record.work {
+            Work::Write { transfer, .. } => identity(transfer.file),
+            _ => None,
+        });
+        self.written.extend(files);
+        self.written.sort_unstable();
+    }
+
+    /// Makes an admitted SYNC wait for the listed writes to its file. Whether there are any.
+    pub(crate) fn hold_sync(&mut self, slot: u32) -> bool {
+        let Work::Sync {
+            identity, writes, ..
+        } = &mut self.records[slot as usize].work
+        else {
             return false;
         };
-        if self.writes == 0 {
-            return false;
-        }
-        let earlier = self
-            .records
-            .iter()
-            .filter(|record| match record.work {
-                Work::Write { transfer, .. } => same(transfer.file, identity),
-                _ => false,
-            })
-            .count() as u32;
-        if let Work::Sync { writes, .. } = &mut self.records[slot as usize].work {
-            *writes = earlier;
-        }
-        if earlier > 0 {
+        let before = self.written.partition_point(|file| file < identity);
+        let through = self.written.partition_point(|file| file <= identity);
+        *writes = (through - before) as u32;
+        let waits = *writes > 0;
+        if waits {
             self.syncs.push(slot);
         }
-        earlier > 0
+        waits
     }
 
     /// Counts a finished write out of the SYNCs that wait for it; hands each that is due to `due`.
@@ -175,8 +207,8 @@ impl Served {
     pub(crate) fn deliver(&mut self) {
         if !self.outcomes.is_empty() {
             let delivered = self.host.complete_batch(&self.outcomes);
-            debug_assert!(delivered.is_ok(), "{delivered:?}");
             self.outcomes.clear();
+            debug_assert!(delivered.is_ok(), "{delivered:?}");
         }
     }
 }

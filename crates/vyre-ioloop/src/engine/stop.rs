@@ -6,7 +6,7 @@ use vyre_ioq::{Errno, LoopState};
 use vyre_uring::{Busy, Transport};
 
 use super::{Engine, Place};
-use crate::record::{Record, Work};
+use crate::record::Work;
 
 impl<T: Transport> Engine<T> {
     /// Begins to drain: what is claimed is finished, what is published from now on is completed
@@ -47,10 +47,7 @@ impl<T: Transport> Engine<T> {
         let quiet = self.transport.quiesce(deadline);
         let _ = self.reap_cancelled();
         for queue in 0..self.books.queues.len() {
-            let served = &mut self.books.queues[queue];
-            served.host.complete_owed(Errno::ECANCELED);
-            // What the kernel has kept answers nothing, should it come back yet.
-            served.records.fill(Record::IDLE);
+            self.books.queues[queue].give_up(Errno::ECANCELED);
             self.claim(queue);
         }
         self.set_state(if quiet.is_ok() {

@@ -92,13 +92,14 @@ impl LoopGroupBuilder {
 
     /// As [`spawn`](Self::spawn), with a transport around each ring, as
     /// [`IoLoopBuilder::spawn_with`] has one: `wrap(index)` is what puts it around the ring of the
-    /// loop of that number. `wrap` runs on this thread, once for each loop, in their order.
+    /// loop of that number. `wrap` runs on this thread, once for each loop, in their order, and
+    /// before any of them begins.
     ///
     /// # Errors
     /// [`GroupSpawnError`]. Then no loop runs.
     pub fn spawn_with<T, W>(
         self,
-        mut wrap: impl FnMut(usize) -> W,
+        wrap: impl FnMut(usize) -> W,
     ) -> Result<LoopGroup, GroupSpawnError>
     where
         T: Transport,
@@ -109,10 +110,12 @@ impl LoopGroupBuilder {
         if let Some(index) = shares.iter().position(Vec::is_empty) {
             return Err(failed(index)(SpawnError::NoQueue));
         }
+        // The caller's code, which may panic: no thread is there yet that it would leave behind.
+        let wraps: Vec<W> = (0..shares.len()).map(wrap).collect();
         let authority = Authority::new(&self.files, &self.buffers, shares.len());
         let sharing = !authority.may_reopen(shares.len());
         // All of them have begun before any is waited for, and none is left behind.
-        let begin = |(index, (share, core)): (usize, (Vec<HostQueue>, Option<usize>))| {
+        let begin = |(index, ((share, core), wrap)): (usize, ((Vec<HostQueue>, _), W))| {
             // Replicas: the same entries under the same handles.
             let files = match index {
                 0 => self.files.clone(),
@@ -126,9 +129,9 @@ impl LoopGroupBuilder {
                 .core(core)
                 .name(format!("{}-{index}", self.name));
             let builder = share.into_iter().fold(builder, IoLoopBuilder::queue);
-            builder.begin(wrap(index))
+            builder.begin(wrap)
         };
-        let parts = shares.into_iter().zip(self.cores).enumerate();
+        let parts = shares.into_iter().zip(self.cores).zip(wraps).enumerate();
         let begun: Vec<_> = parts.map(begin).collect();
         let mut loops = Vec::with_capacity(begun.len());
         let mut failure = None;

@@ -11,7 +11,7 @@ use rustix::process::{Resource, getrlimit};
 use crate::tables::{FileEntry, FileTable};
 
 /// What of a descriptor's flags decides on its reads and writes.
-const KEPT: OFlags = OFlags::ACCMODE
+const KEPT: OFlags = OFlags::RWMODE
     .union(OFlags::DIRECT)
     .union(OFlags::SYNC)
     .union(OFlags::DSYNC)
@@ -50,7 +50,12 @@ fn reopen(file: &OwnedFd) -> Option<OwnedFd> {
         FileType::RegularFile | FileType::BlockDevice => {}
         _ => return None,
     }
-    let flags = rustix::fs::fcntl_getfl(file).ok()? & KEPT | OFlags::CLOEXEC;
+    let flags = rustix::fs::fcntl_getfl(file).ok()?;
+    if flags.contains(OFlags::PATH) {
+        // Whoever has it was not let in: to open it is not for us.
+        return None;
+    }
+    let flags = flags & KEPT | OFlags::CLOEXEC;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let own = rustix::fs::open(path, flags, Mode::empty()).ok()?;
     let is = rustix::fs::fstat(&own).ok()?;
@@ -81,6 +86,15 @@ mod tests {
         assert_ne!(own.as_raw_fd(), given.as_raw_fd());
         assert_eq!(flags(&own), flags(&given));
         assert!(flags(&own).contains(OFlags::DSYNC));
+    }
+
+    #[test]
+    fn what_was_never_open_is_not_opened() {
+        let file = tempfile::tempfile().expect("a file");
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let asked = OFlags::PATH | OFlags::CLOEXEC;
+        let named = rustix::fs::open(path, asked, Mode::empty()).expect("it is there");
+        assert!(reopen(&named).is_none());
     }
 
     #[test]

@@ -319,3 +319,25 @@ fn what_is_unfit_reaches_no_loop() {
     assert!(bad(error.map(FileHandle::raw)));
     rig.group.stop().expect("a clean end");
 }
+
+#[test]
+fn a_panic_of_the_caller_leaves_no_loop_behind() {
+    let (builder, devices, ..) = builder();
+    let name = "vyre-orphan";
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        builder.name(name).spawn_with(|index| {
+            assert_eq!(index, 0, "the caller's mistake");
+            |ring| ring
+        })
+    }));
+    assert!(panicked.is_err());
+    let tasks = std::fs::read_dir("/proc/self/task").expect("procfs");
+    for task in tasks.map(|task| task.expect("a thread").path()) {
+        // A thread of another test may have ended meanwhile.
+        let called = std::fs::read_to_string(task.join("comm")).unwrap_or_default();
+        assert!(!called.starts_with(name), "{called}");
+    }
+    for device in devices {
+        assert_eq!(device.host_state(), Some(LoopState::Failed));
+    }
+}

@@ -27,6 +27,17 @@ pub(crate) struct Orders {
     pub(crate) entries: AtomicU32,
     /// Every operation pushed so far.
     pub(crate) pushed: Mutex<Vec<Op>>,
+    /// What happens in the midst of a pass, whenever an operation is pushed.
+    pub(crate) meanwhile: Mutex<Meanwhile>,
+}
+
+#[derive(Default)]
+pub(crate) struct Meanwhile(pub(crate) Option<Box<dyn FnMut() + Send>>);
+
+impl std::fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meanwhile")
+    }
 }
 
 impl Orders {
@@ -74,6 +85,9 @@ impl Transport for Faulty {
     fn push(&mut self, op: Op, user: u64) -> Result<Token, PushError> {
         let token = self.inner.push(op, user)?;
         self.orders.pushed.lock().unwrap().push(op);
+        if let Some(happens) = &mut self.orders.meanwhile.lock().unwrap().0 {
+            happens();
+        }
         Ok(token)
     }
 

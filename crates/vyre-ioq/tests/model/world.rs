@@ -313,7 +313,9 @@ impl World {
 
     fn complete_batch(&mut self, slots: [u32; 2], result: Result<u32, Errno>) {
         let done = self.host.complete_batch(&slots.map(|slot| (slot, result)));
-        let refused = slots.into_iter().find(|&slot| !self.answer(slot, result));
+        let owed = slots.map(|slot| self.answer(slot, result));
+        let refused = owed.into_iter().position(|owed| !owed);
+        let refused = refused.map(|index| slots[index]);
         assert_eq!(done.err().map(|not_owed| not_owed.slot), refused);
     }
 
