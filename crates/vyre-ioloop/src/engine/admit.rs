@@ -1,7 +1,6 @@
 //! From published slots to requests in the host's hands; and deadlines, which begin there.
 
-use vyre_ioq::abi::SlotImage;
-use vyre_ioq::{Claim, Errno, Flags, Op, Request};
+use vyre_ioq::{Errno, Flags, Op, Request};
 use vyre_uring::Transport;
 
 use super::{Engine, Place};
@@ -34,18 +33,20 @@ impl<T: Transport> Engine<T> {
                 let mut any_ordered = false;
                 for slot in self.books.queues[queue].host.claim(group) {
                     claimed += 1;
+                    // Decoded here, where the words are in registers.
                     let image = self.books.queues[queue].host.image(slot);
-                    match Op::from_word(image.op) {
-                        Some(Op::Fence | Op::Sync) => {
-                            kept |= self.put_by(queue, Claim { slot, image });
+                    match Request::decode(&image) {
+                        // Here, and not later: what was claimed before the drain is finished.
+                        _ if self.draining => self.refuse(queue, slot, Errno::ECANCELED),
+                        Ok(request) if matches!(request.op, Op::Fence | Op::Sync) => {
+                            self.books.queues[queue].put_by(slot, &request);
+                            kept = true;
+                            any_ordered = true;
+                            last_ordered = Some(slot);
                         }
-                        _ => {
-                            self.admit_or_refuse(queue, slot, &image);
-                            continue;
-                        }
+                        Ok(request) => self.take_in(queue, slot, &request),
+                        Err(error) => self.refuse(queue, slot, error.errno()),
                     }
-                    any_ordered = true;
-                    last_ordered = Some(slot);
                 }
                 if any_ordered {
                     self.books.queues[queue].host.renew(&mut groups);
@@ -70,24 +71,9 @@ impl<T: Transport> Engine<T> {
         claimed
     }
 
-    /// Keeps a fence or a sync until all that came before it is known; whether it is one. A drain
-    /// refuses it here, and not later: what was claimed before the drain is finished.
-    #[inline]
-    fn put_by(&mut self, queue: usize, claim: Claim) -> bool {
-        let served = &mut self.books.queues[queue];
-        let request = match Request::decode(&claim.image) {
-            _ if self.draining => Err(Errno::ECANCELED),
-            Ok(request) => Ok(request),
-            Err(error) => Err(error.errno()),
-        };
-        match request {
-            Ok(fence) if fence.op == Op::Fence => {
-                served.claimed_fences.push((claim.slot, fence.deadline));
-            }
-            Ok(_) => served.claimed_syncs.push(claim),
-            Err(errno) => served.answer(claim.slot, Err(errno)),
-        }
-        request.is_ok()
+    #[cold]
+    fn refuse(&mut self, queue: usize, slot: u32, errno: Errno) {
+        self.books.queues[queue].answer(slot, Err(errno));
     }
 
     /// Takes in the syncs and fences of a pass, now that everything before them is known: the fences
@@ -114,8 +100,8 @@ impl<T: Transport> Engine<T> {
         let served = &mut self.books.queues[queue];
         served.list_writes(|file| files.at(file).map(|entry| entry.identity));
         let mut syncs = std::mem::take(&mut served.claimed_syncs);
-        for Claim { slot, image } in syncs.drain(..) {
-            self.take_in(queue, slot, &image);
+        for (slot, request) in syncs.drain(..) {
+            self.take_in(queue, slot, &request);
         }
         self.books.queues[queue].claimed_syncs = syncs;
     }
@@ -133,32 +119,22 @@ impl<T: Transport> Engine<T> {
         self.books.finish_due_fences(queue as u32);
     }
 
-    #[inline]
-    fn admit_or_refuse(&mut self, queue: usize, slot: u32, image: &SlotImage) {
-        if self.draining {
-            self.books.queues[queue].answer(slot, Err(Errno::ECANCELED));
-        } else {
-            self.take_in(queue, slot, image);
-        }
-    }
-
-    #[inline]
-    fn take_in(&mut self, queue: usize, slot: u32, image: &SlotImage) {
+    #[inline(always)]
+    fn take_in(&mut self, queue: usize, slot: u32, request: &Request) {
         let place = Place {
             queue: queue as u32,
             slot,
         };
-        if let Err(errno) = self.admit(place, image) {
+        if let Err(errno) = self.admit(place, request) {
             self.books.queues[queue].answer(slot, Err(errno));
         }
     }
 
     /// Checks a claimed request and starts on it. An error is the device's outcome, and leaves
     /// nothing behind.
-    #[inline]
-    fn admit(&mut self, place: Place, image: &SlotImage) -> Result<(), Errno> {
-        let request = Request::decode(image).map_err(|error| error.errno())?;
-        let plan = resolve(&self.books.files, &self.books.buffers, &request)?;
+    #[inline(always)]
+    fn admit(&mut self, place: Place, request: &Request) -> Result<(), Errno> {
+        let plan = resolve(&self.books.files, &self.books.buffers, request)?;
         let work = match plan {
             Plan::Read(transfer) => Work::Read(transfer),
             Plan::Write(transfer) => Work::Write {

@@ -1,6 +1,6 @@
 //! One queue and what the host knows of it.
 
-use vyre_ioq::{Claim, Errno, HostQueue};
+use vyre_ioq::{Errno, HostQueue, Op, Request};
 
 use crate::counters::QueueCounters;
 use crate::order::Order;
@@ -15,7 +15,7 @@ pub(crate) struct Served {
     pub(crate) order: Order,
     pub(crate) counters: QueueCounters,
     /// SYNCs claimed and not admitted yet, before which others have to be.
-    pub(crate) claimed_syncs: Vec<Claim>,
+    pub(crate) claimed_syncs: Vec<(u32, Request)>,
     /// Fences, before which the SYNCs have to be, too: slot and deadline.
     pub(crate) claimed_fences: Vec<(u32, u32)>,
     /// Outcomes of the current pass that the device has not been told.
@@ -80,6 +80,15 @@ impl Served {
             cancelled: None,
         };
         record
+    }
+
+    /// Keeps a fence or a SYNC until all that came before it is known.
+    #[inline]
+    pub(crate) fn put_by(&mut self, slot: u32, request: &Request) {
+        match request.op {
+            Op::Fence => self.claimed_fences.push((slot, request.deadline)),
+            _ => self.claimed_syncs.push((slot, *request)),
+        }
     }
 
     /// Whether fences or SYNCs are claimed and not admitted.
