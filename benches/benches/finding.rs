@@ -55,20 +55,26 @@ fn beside(
     })
 }
 
-/// Asks for a fence and waits for its outcome, `laps` times.
+/// Asks for a fence and waits for its outcome, `laps` times, in a slot that it keeps.
 fn ask(device: &DeviceQueue, laps: u64) -> Duration {
+    let mut kept = device.reserve().expect("free");
     let started = Instant::now();
     for _ in 0..laps {
-        let mut ticket = device.submit(Request::fence()).expect("free");
-        loop {
-            match device.take(ticket) {
-                Ok(outcome) => break assert_eq!(outcome.bytes(), Ok(0)),
+        let mut ticket = device.publish(kept, &Request::fence());
+        kept = loop {
+            match device.take_and_keep(ticket) {
+                Ok((outcome, kept)) => {
+                    assert_eq!(outcome.bytes(), Ok(0));
+                    break kept;
+                }
                 Err(pending) => ticket = pending,
             }
             std::hint::spin_loop();
-        }
+        };
     }
-    started.elapsed()
+    let took = started.elapsed();
+    device.unreserve(kept);
+    took
 }
 
 fn serve(host: &mut HostQueue, claimed: &mut Vec<u32>) {

@@ -240,11 +240,26 @@ impl DeviceQueue {
     /// If the ticket is another queue's.
     #[inline]
     pub fn take(&self, ticket: Ticket) -> Result<Outcome, Ticket> {
+        let (outcome, Reservation { slot, .. }) = self.take_and_keep(ticket)?;
+        self.unlock(slot);
+        Ok(outcome)
+    }
+
+    /// As [`take`](Self::take), and the slot stays reserved: for the caller's next request, which
+    /// needs no search, and no atomic operation, to find one.
+    ///
+    /// # Errors
+    /// The ticket, if there is no outcome yet.
+    ///
+    /// # Panics
+    /// If the ticket is another queue's.
+    #[inline]
+    pub fn take_and_keep(&self, ticket: Ticket) -> Result<(Outcome, Reservation), Ticket> {
         let Some(outcome) = self.poll(&ticket) else {
             return Err(ticket);
         };
-        self.unlock(ticket.slot);
-        Ok(outcome)
+        let Ticket { slot, queue } = ticket;
+        Ok((outcome, Reservation { slot, queue }))
     }
 
     /// Reserves a slot: the lowest that is free, so that the slots in use lie close together.

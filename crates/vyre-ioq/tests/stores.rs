@@ -116,9 +116,25 @@ fn a_take_and_a_reservation_store_nothing() {
                 result,
                 "by `wait`"
             );
-            let [first, _second] = [0, 1].map(|_| rig.device.reserve().expect("taken"));
-            rig.device.unreserve(first);
+            let both = [0, 1].map(|_| rig.device.reserve().expect("taken"));
+            both.into_iter()
+                .for_each(|reserved| rig.device.unreserve(reserved));
             assert!(rig.words() == before, "a store");
+
+            // Kept, the slot is the caller's alone, until it is given back.
+            let [ticket, _other] = [0, 1].map(|tag| rig.device.submit(read(tag)).expect("free"));
+            let ticket = rig
+                .device
+                .take_and_keep(ticket)
+                .expect_err("no outcome yet");
+            rig.claim();
+            rig.host.complete(0, result).expect("owed");
+            let before = rig.words();
+            let (outcome, kept) = rig.device.take_and_keep(ticket).expect("an outcome");
+            assert_eq!(outcome.bytes(), result);
+            assert!(rig.device.reserve().is_err(), "the slot is kept");
+            assert!(rig.words() == before, "a store");
+            assert_eq!(rig.device.publish(kept, &read(2)).slot(), 0);
         }
     }
 }

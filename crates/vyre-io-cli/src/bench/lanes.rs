@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use vyre_io::{Buffer, DeviceQueue, Errno, FileHandle, LoopState, Request, Ticket};
+use vyre_io::{Buffer, DeviceQueue, Errno, FileHandle, LoopState, Request, Reservation, Ticket};
 use vyre_ioq_cuda::bench::Counted;
 
 use super::loops::Handles;
@@ -329,14 +329,17 @@ impl<'a> Lane<'a> {
         let end = started + time;
         for index in 0..self.depth {
             let place = self.first_place + u64::from(index) * u64::from(self.lanes.plan.block_size);
-            self.submit(place, Instant::now())?;
+            let slot = self.device.reserve()?;
+            self.submit(slot, place, Instant::now());
         }
         let mut last = started;
         while let Some(flight) = self.flights.pop_front() {
-            let (done, place) = self.settle(flight)?;
+            let (done, place, slot) = self.settle(flight)?;
             last = done;
             if done < end {
-                self.submit(place, done)?;
+                self.submit(slot, place, done);
+            } else {
+                self.device.unreserve(slot);
             }
         }
         let mut tally = std::mem::replace(&mut self.tally, Tally::new());
@@ -344,7 +347,7 @@ impl<'a> Lane<'a> {
         Ok(tally)
     }
 
-    fn submit(&mut self, place: u64, now: Instant) -> Result<(), Failure> {
+    fn submit(&mut self, slot: Reservation, place: u64, now: Instant) {
         let size = self.lanes.plan.block_size;
         let (request, offset) = match (self.handles.file, &mut self.numbers) {
             (Some(file), Some(numbers)) => {
@@ -353,14 +356,13 @@ impl<'a> Lane<'a> {
             }
             _ => (Request::fence(), 0),
         };
-        let ticket = self.device.submit(request)?;
+        let ticket = self.device.publish(slot, &request);
         self.flights.push_back(Flight {
             ticket,
             since: now,
             offset,
             place,
         });
-        Ok(())
     }
 
     fn transfer(&mut self, file: FileHandle, offset: u64, place: u64) -> Request {
@@ -375,16 +377,16 @@ impl<'a> Lane<'a> {
     }
 
     /// Waits for the oldest request, or for another of this lane's that is faster. Returns when that
-    /// was, and the place that is free again.
-    fn settle(&mut self, mut flight: Flight) -> Result<(Instant, u64), Failure> {
+    /// was, and the place and the slot that are free again.
+    fn settle(&mut self, mut flight: Flight) -> Result<(Instant, u64, Reservation), Failure> {
         let (mut polls, mut waits) = (self.polls, self.patience);
         loop {
-            match self.device.take(flight.ticket) {
-                Ok(outcome) => {
+            match self.device.take_and_keep(flight.ticket) {
+                Ok((outcome, slot)) => {
                     let now = Instant::now();
                     let took = now - flight.since;
                     self.count(flight.offset, flight.place, outcome.bytes(), took);
-                    return Ok((now, flight.place));
+                    return Ok((now, flight.place, slot));
                 }
                 Err(ticket) => flight.ticket = ticket,
             }
