@@ -28,6 +28,10 @@ pub use live::{ChangeError, Revocation};
 /// Passes between two heartbeats while the loop is busy.
 const BEAT_EVERY: u32 = 256;
 
+/// Heartbeats between two looks for requests that take long. More than one: there is a heartbeat
+/// before each sleep, however short.
+const ANNOUNCE_EVERY: u32 = 16;
+
 /// What one [`Engine::step`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
@@ -86,6 +90,7 @@ pub struct Engine<T: Transport> {
     /// When the first of the requests that have a deadline may be due.
     next_expiry: u64,
     until_beat: u32,
+    until_announcement: u32,
     draining: bool,
     stopped: bool,
     failure: Option<OsErrno>,
@@ -131,6 +136,7 @@ impl<T: Transport> Engine<T> {
             started: Instant::now(),
             next_expiry: u64::MAX,
             until_beat: 0,
+            until_announcement: ANNOUNCE_EVERY,
             draining: false,
             stopped: false,
             failure: None,
@@ -296,9 +302,16 @@ impl<T: Transport> Engine<T> {
     #[cold]
     fn beat(&mut self) {
         self.until_beat = BEAT_EVERY;
+        self.until_announcement -= 1;
+        let announces = self.until_announcement == 0;
+        if announces {
+            self.until_announcement = ANNOUNCE_EVERY;
+        }
         for queue in &mut self.books.queues {
             queue.host.beat();
-            queue.host.announce_claims();
+            if announces {
+                queue.host.announce_lasting_claims();
+            }
         }
     }
 

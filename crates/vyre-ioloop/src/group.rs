@@ -32,10 +32,16 @@ pub use error::{GroupChangeError, GroupSpawnError, GroupStopError};
 /// costs in an [`IoLoop`], and no two loops share a line of memory for it. The group picks the
 /// handles and brings every change to all replicas.
 ///
-/// Each loop but the first opens regular files and drives once more, with the same flags, by
-/// `/proc/self/fd`: reads through one open file would contend for it. Files that cannot be opened
-/// again, and those of groups that would have over a quarter of the process's descriptors so, are
-/// shared.
+/// So the devices of all queues reach the same files and buffers: handles are numbers, which a device
+/// can guess. One that must not reach another's is served by an [`IoLoop`] of its own, or by another
+/// group.
+///
+/// Each loop but the first opens regular files and block devices once more, with the same flags, by
+/// `/proc/self/fd`: loops that read through one open file contend for a line of memory that the kernel
+/// keeps in it. This costs descriptors. What else belongs to the open file, such as the advice of
+/// `posix_fadvise` and its locks, is not carried over. Without `/proc`, a file is shared, and so is one
+/// that cannot be opened again; and all are in a group that would have over a quarter of the process's
+/// descriptors so.
 ///
 /// ```
 /// use std::io::Write;

@@ -25,7 +25,6 @@ pub(crate) struct Transfer {
 pub(crate) enum Plan {
     Read(Transfer),
     Write(Transfer),
-    Fence,
     Sync { file: u32 },
     Prefetch { file: u32, offset: u64, len: u32 },
 }
@@ -47,7 +46,8 @@ pub(crate) fn resolve(
         Op::Write => {
             transfer(files, buffers, request, request.destination, request.source).map(Plan::Write)
         }
-        Op::Fence => Ok(Plan::Fence),
+        // It names nothing, and is taken in without a plan.
+        Op::Fence => Err(Errno::EINVAL),
         Op::Sync => {
             let (file, _) = permitted_file(files, request.destination, Rights::SYNC)?;
             Ok(Plan::Sync { file })

@@ -1,5 +1,6 @@
 //! The host's end: claims what is published, completes what it claimed.
 
+mod announce;
 mod doorbell;
 mod groups;
 mod look;
@@ -97,6 +98,9 @@ pub struct HostQueue {
     owed: SlotSet,
     /// Owed slots whose device has been told so.
     told: SlotSet,
+    /// Slots that were owed at the last [`announce_lasting_claims`](Self::announce_lasting_claims),
+    /// and have not been claimed anew since.
+    lasting: SlotSet,
     faulty: SlotSet,
     /// Groups that are not looked at, until the device says that it uses them.
     unused: u64,
@@ -135,6 +139,7 @@ impl HostQueue {
             features,
             owed: SlotSet::new(),
             told: SlotSet::new(),
+            lasting: SlotSet::new(),
             faulty: SlotSet::new(),
             unused: geometry.groups() & !1,
             in_flight: 0,
@@ -411,33 +416,9 @@ impl HostQueue {
     fn take_in(&mut self, first: u32, slots: u64) {
         self.owed.insert_bits(first, slots);
         self.told.remove_bits(first, slots);
+        self.lasting.remove_bits(first, slots);
         self.faulty.remove_bits(first, slots);
         self.in_flight += slots.count_ones();
-    }
-
-    /// Stores CLAIMED in every slot that is owed an outcome and still says PUBLISHED; how many. It
-    /// informs whoever looks, and a new host of a bare queue: it leaves such a request alone. No
-    /// device waits for it, so it need not be called. Each store takes a cache line away from the
-    /// device: leave it to requests that take long. Relaxed: it orders nothing.
-    pub fn announce_claims(&mut self) -> u32 {
-        let mut announced = 0;
-        for group in 0..self.geometry.slots().div_ceil(GROUP) {
-            let first = group * GROUP;
-            let slots = self.owed.group_bits(group) & !self.told.group_bits(group);
-            self.told.insert_bits(first, slots);
-            for slot in (Claimed { first, slots }) {
-                // What the device has stored over a request is for the completion to find.
-                if self.status(slot, Ordering::Relaxed) == PUBLISHED {
-                    self.region.words::<8>(self.geometry.slot_word(slot)).store(
-                        word::STATUS,
-                        status::CLAIMED,
-                        Ordering::Relaxed,
-                    );
-                    announced += 1;
-                }
-            }
-        }
-        announced
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!              publish, device                 complete, host
 //!   EMPTY ─────────────────────▶ PUBLISHED ─────────────────────▶ OK | ERROR
-//!     ▲                           ▲  │ claim, host                 ▲ │ │
+//!     ▲                           ▲  │ announce, host              ▲ │ │
 //!     │                           │  └──────────▶ CLAIMED ─────────┘ │ │
 //!     │                           │                complete, host    │ │
 //!     │                           └──────────────────────────────────┘ │
@@ -13,14 +13,16 @@
 //! ```
 //!
 //! A request takes two steps, publish and complete: each store to a slot takes its line away from the
-//! other side. Two more steps are there for those who look: the host claims in its own ledger, and
-//! stores CLAIMED only to tell of a request that takes long; and the device may set a slot whose
-//! outcome it has taken to EMPTY, or leave that to the next publication.
+//! other side. Two more steps are there for those who look. The host claims in its own ledger, and no
+//! word of the slot says so; it may announce the claim of a request that takes long, later, by
+//! CLAIMED. The device may set a slot whose outcome it has taken to EMPTY, or leave that to the next
+//! publication.
 //!
 //! Each state names the one side that may leave it, so that no word ever has two writers and no
 //! read-modify-write has to cross the boundary. [`observe`] judges what the host finds, given what
-//! its ledger says it owes: the host end calls it on every status word that it acts on. [`step`]
-//! judges a change by either side: tests, models and mock peers hold both ends to it.
+//! its ledger says it owes: the host end calls it on each completion and on each fault. The claim
+//! judges eight words at once, by shorter forms that are proved equal to it. [`step`] judges a change
+//! by either side: tests, models and mock peers hold both ends to it.
 
 use crate::abi::status;
 
@@ -98,8 +100,8 @@ impl State {
 pub enum Step {
     /// EMPTY, OK or ERROR to PUBLISHED, by the device.
     Publish,
-    /// PUBLISHED to CLAIMED, by the host, which may leave it out.
-    Claim,
+    /// PUBLISHED to CLAIMED, by the host, which may leave it out: it tells of a claim.
+    Announce,
     /// PUBLISHED or CLAIMED to OK, by the host.
     CompleteOk,
     /// PUBLISHED or CLAIMED to ERROR, by the host.
@@ -131,7 +133,7 @@ pub enum StepFault {
 /// use vyre_ioq::abi::status::{CLAIMED, OK, PUBLISHED};
 /// use vyre_ioq::state::{Side, State, Step, StepFault, step};
 ///
-/// assert_eq!(step(Side::Host, PUBLISHED, CLAIMED), Ok(Step::Claim));
+/// assert_eq!(step(Side::Host, PUBLISHED, CLAIMED), Ok(Step::Announce));
 /// let fault = StepFault::NotYours(State::Published);
 /// assert_eq!(step(Side::Device, PUBLISHED, CLAIMED), Err(fault));
 /// assert_eq!(step(Side::Host, OK, 7), Err(StepFault::UnknownTo(7)));
@@ -154,7 +156,7 @@ pub const fn step(side: Side, from: u32, to: u32) -> Result<Step, StepFault> {
     }
     match (from_state, to_state) {
         (State::Empty | State::Ok | State::Error, State::Published) => Ok(Step::Publish),
-        (State::Published, State::Claimed) => Ok(Step::Claim),
+        (State::Published, State::Claimed) => Ok(Step::Announce),
         (State::Published | State::Claimed, State::Ok) => Ok(Step::CompleteOk),
         (State::Published | State::Claimed, State::Error) => Ok(Step::CompleteError),
         (State::Ok | State::Error, State::Empty) => Ok(Step::Recycle),

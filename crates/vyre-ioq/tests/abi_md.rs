@@ -261,7 +261,7 @@ fn the_steps_are_those_of_the_text() {
             if let Ok(step) = step(side, from, to) {
                 let name = match step {
                     Step::Publish => "publish",
-                    Step::Claim => "claim",
+                    Step::Announce => "announce",
                     Step::CompleteOk | Step::CompleteError => "complete",
                     Step::Recycle => "recycle",
                 };

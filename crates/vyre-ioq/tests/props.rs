@@ -20,7 +20,7 @@ const LEGAL: [(Side, u32, u32, Step); 10] = [
     (Side::Device, EMPTY, PUBLISHED, Step::Publish),
     (Side::Device, OK, PUBLISHED, Step::Publish),
     (Side::Device, ERROR, PUBLISHED, Step::Publish),
-    (Side::Host, PUBLISHED, CLAIMED, Step::Claim),
+    (Side::Host, PUBLISHED, CLAIMED, Step::Announce),
     (Side::Host, PUBLISHED, OK, Step::CompleteOk),
     (Side::Host, PUBLISHED, ERROR, Step::CompleteError),
     (Side::Host, CLAIMED, OK, Step::CompleteOk),
@@ -159,6 +159,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (0..16usize, any::<u32>()).prop_map(|(word, value)| Action::StoreHeader(word, value)),
         6 => range().prop_map(Action::Claim),
         2 => Just(Action::Announce),
+        2 => Just(Action::AnnounceLasting),
         5 => (any::<Pick>(), result()).prop_map(|(pick, result)| Action::Complete(pick, result)),
         2 => (any_slot(), result()).prop_map(|(slot, result)| Action::CompleteAny(slot, result)),
         1 => ([any_slot(), any_slot()], result())

@@ -212,6 +212,40 @@ fn each_claim_is_told_once() {
     }
 }
 
+/// A performance property: a store takes the slot's line away from the device.
+#[test]
+fn a_claim_that_ends_soon_is_not_told() {
+    for bare in LAYOUTS {
+        let mut rig = Rig::new(2, bare);
+        let long = rig.device.submit(read(0)).expect("free");
+        assert_eq!(rig.host.announce_lasting_claims(), 0, "not claimed yet");
+        assert_eq!(rig.claim(), [0]);
+        for lap in 1..4 {
+            // Between two calls, and over one: in the same slot each time.
+            for calls in [0, 1] {
+                let short = rig.device.submit(read(1)).expect("free");
+                assert_eq!(rig.claim(), [1]);
+                for _ in 0..calls {
+                    let announced = u32::from(lap == 2);
+                    assert_eq!(rig.host.announce_lasting_claims(), announced, "lap {lap}");
+                }
+                assert_eq!(rig.status(1), status::PUBLISHED);
+                rig.host.complete(1, Ok(1)).expect("owed");
+                let _ = rig.device.take(short).expect("an outcome");
+            }
+            let told = if lap < 2 {
+                status::PUBLISHED
+            } else {
+                status::CLAIMED
+            };
+            assert_eq!(rig.status(0), told, "lap {lap}");
+        }
+        rig.host.complete(0, Ok(1)).expect("owed");
+        let _ = rig.device.take(long).expect("an outcome");
+        assert_eq!(rig.host.faults().total(), 0);
+    }
+}
+
 /// What is there is not the host's: it shows, and is counted, when the slot is completed.
 #[test]
 fn what_a_device_stored_over_its_request_is_not_told_over() {

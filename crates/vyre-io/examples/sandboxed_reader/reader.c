@@ -222,7 +222,9 @@ static _Noreturn void stop_at(const char *state)
     } else if (strcmp(state, "reserved") != 0) {
         vyre_ioq_publish(&queue, slot, &request);
     }
-    while (strcmp(state, "claimed") == 0 &&
+    /* Hosts tell of requests that take long, and need not: so not for ever. */
+    const uint64_t give_up = vyre_ioq_now_ns() + 2000000000u;
+    while (strcmp(state, "claimed") == 0 && vyre_ioq_now_ns() < give_up &&
            vyre_ioq_load(vyre_ioq_slot_words(&queue, slot) + VYRE_IOQ_WORD_STATUS) !=
                VYRE_IOQ_STATUS_CLAIMED) {
     }

@@ -141,7 +141,6 @@ impl<T: Transport> Engine<T> {
                 transfer,
                 durable: request.flags.contains(Flags::DURABLE),
             },
-            Plan::Fence => Work::Fence,
             Plan::Sync { file } => self.plan_sync(file)?,
             Plan::Prefetch { file, offset, len } => Work::Prefetch { file, offset, len },
         };
@@ -167,7 +166,6 @@ impl<T: Transport> Engine<T> {
     #[cold]
     fn begin(&mut self, place: Place, work: Work) {
         match work {
-            Work::Fence => return,
             Work::Read(transfer) | Work::Write { transfer, .. } if transfer.len == 0 => {
                 self.books.finish(place, Ok(0));
                 return;

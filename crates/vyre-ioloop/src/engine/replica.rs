@@ -42,7 +42,8 @@ impl From<BufferHandle> for Named {
     }
 }
 
-/// What is to be added to every replica. Clones share the open file or the buffer.
+/// What is to be added to every replica. Clones share the open file or the buffer; for each loop but
+/// the first, the group opens the file once more where it can.
 #[derive(Clone, Debug)]
 pub(crate) enum NewEntry {
     File(FileEntry),

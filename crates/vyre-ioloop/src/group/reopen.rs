@@ -1,6 +1,6 @@
 //! Open files of a loop's own. The kernel notes in the open file where the last read of it ended, to
-//! read ahead from there: loops that share one hand that line of memory to one another with every
-//! read of a cached block, and eight of them do three quarters of what they do with one each.
+//! read ahead from there (`f_ra.prev_pos`): loops that share one hand that line of memory to one another
+//! with every read of a cached block, and eight of them do three quarters of what they do with one each.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;

@@ -20,8 +20,9 @@ pub(super) struct Found {
 
 impl HostQueue {
     /// Looks at the statuses of up to a group of slots, leaving out those that are owed an
-    /// outcome. No load waits for another, and no branch for a load, so that their cache misses
-    /// overlap.
+    /// outcome. No load needs what another loaded, and no branch comes before a chunk is loaded, so
+    /// that their cache misses overlap: on x86, where these are plain loads. On AArch64 (`ldapr`,
+    /// `ldar`) each holds up the next, as far as the core does not load ahead and look again.
     #[inline]
     pub(super) fn look(&self, slots: Range<u32>) -> Found {
         let free = !self.owed.bits(slots.clone());

@@ -22,7 +22,7 @@ fn any_side() -> Side {
 fn step_of(side: Side, from: u32, to: u32) -> Option<Step> {
     match (side, from, to) {
         (Side::Device, EMPTY | OK | ERROR, PUBLISHED) => Some(Step::Publish),
-        (Side::Host, PUBLISHED, CLAIMED) => Some(Step::Claim),
+        (Side::Host, PUBLISHED, CLAIMED) => Some(Step::Announce),
         (Side::Host, PUBLISHED | CLAIMED, OK) => Some(Step::CompleteOk),
         (Side::Host, PUBLISHED | CLAIMED, ERROR) => Some(Step::CompleteError),
         (Side::Device, OK | ERROR, EMPTY) => Some(Step::Recycle),
@@ -95,7 +95,7 @@ fn what_is_observed_is_what_the_table_says() {
 fn a_request_is_what_the_host_may_claim() {
     let word = kani::any();
     let request = observe(false, word) == Observation::Request;
-    assert!(request == (step(Side::Host, word, CLAIMED) == Ok(Step::Claim)));
+    assert!(request == (step(Side::Host, word, CLAIMED) == Ok(Step::Announce)));
 }
 
 /// And it may complete a slot exactly where it finds it as it should be.

@@ -43,6 +43,8 @@ pub(crate) struct Model {
     pub(crate) owed: BTreeMap<u32, [u32; 16]>,
     /// Host: those of them of which it has told.
     told: BTreeSet<u32>,
+    /// Those that were owed when the lasting ones were told of last.
+    lasts: BTreeSet<u32>,
     pub(crate) faults: Faults,
     counted: BTreeSet<u32>,
     /// Device: slots in use.
@@ -56,6 +58,7 @@ impl Model {
             slots: vec![[0; 16]; slots as usize],
             owed: BTreeMap::new(),
             told: BTreeSet::new(),
+            lasts: BTreeSet::new(),
             faults: Faults::default(),
             counted: BTreeSet::new(),
             locked: BTreeSet::new(),
@@ -124,6 +127,7 @@ impl Model {
                     }
                     self.owed.insert(slot, image);
                     self.told.remove(&slot);
+                    self.lasts.remove(&slot);
                     self.counted.remove(&slot);
                     claims.push((slot, image));
                 }
@@ -136,11 +140,15 @@ impl Model {
         claims
     }
 
-    /// Tells of each slot that is owed an outcome, once; how many it stored in.
-    pub(crate) fn announce(&mut self) -> u32 {
+    /// Tells of each slot that is owed an outcome, once; how many it stored in. Of those alone that
+    /// `lasts`, if it is asked for.
+    pub(crate) fn announce(&mut self, lasting: bool) -> u32 {
         let owed: Vec<u32> = self.owed.keys().copied().collect();
         let mut stored = 0;
         for slot in owed {
+            if lasting && self.lasts.insert(slot) {
+                continue;
+            }
             if self.told.insert(slot) && self.status(slot) == PUBLISHED {
                 self.set_status(slot, CLAIMED);
                 stored += 1;

@@ -32,6 +32,8 @@ pub(crate) enum Action {
     Claim(Range<u32>),
     /// Tells of the slots that are owed an outcome.
     Announce,
+    /// Tells of those that were owed one the last time, too.
+    AnnounceLasting,
     /// Completes a slot that is owed an outcome.
     Complete(Pick, Result<u32, Errno>),
     /// Completes any slot, owed or not, of the queue or not.
@@ -113,7 +115,7 @@ impl World {
                 let to = self.memory.load(self.word(slot as u32, 6));
                 let owed = owed_before.contains(&(slot as u32));
                 let legal = match action {
-                    Action::Announce => (from, to) == (1, 2),
+                    Action::Announce | Action::AnnounceLasting => (from, to) == (1, 2),
                     _ => to == OK || to == ERROR,
                 };
                 assert!(
@@ -161,7 +163,11 @@ impl World {
             }
             Action::Claim(range) => self.claim(range.clone()),
             Action::Announce => {
-                assert_eq!(self.host.announce_claims(), self.model.announce());
+                assert_eq!(self.host.announce_claims(), self.model.announce(false));
+            }
+            Action::AnnounceLasting => {
+                let announced = self.model.announce(true);
+                assert_eq!(self.host.announce_lasting_claims(), announced);
             }
             Action::Complete(pick, result) => self.complete_one_owed(*pick, *result),
             Action::CompleteAny(slot, result) => self.complete(*slot, *result),
@@ -178,6 +184,7 @@ impl World {
             action,
             Action::Claim(..)
                 | Action::Announce
+                | Action::AnnounceLasting
                 | Action::Complete(..)
                 | Action::CompleteAny(..)
                 | Action::CompleteBatch(..)

@@ -1,0 +1,55 @@
+//! What a loop tells of the requests that it serves.
+
+mod common;
+
+use std::time::Duration;
+
+use common::*;
+use vyre_ioq::Request;
+use vyre_ioq::abi::{status, word};
+use vyre_uring::SimTransport;
+
+/// There is a heartbeat before each sleep. A request that takes a few of them gets no store that takes
+/// its line away from the device; one that takes many gets one.
+#[test]
+fn a_request_that_takes_long_is_told_and_the_others_are_not() {
+    let tables = Tables::new(4096, 4096);
+    let (file, pool) = (tables.file, tables.pool);
+    let (slots, host, device) = Slots::queue(4);
+    let sim = SimTransport::builder(1).stuck(1.0).build();
+    let mut engine = tables.engine(sim, vec![host]);
+    slots.publish(2, &Request::read(file, 0, 8).into(pool, 0));
+    assert_eq!(engine.step().claimed, 1);
+    let before = device.host_heartbeat().expect("a header");
+    for beat in 0..12 {
+        engine.wait(Duration::ZERO);
+        let status = slots.load(2, word::STATUS);
+        assert_eq!(status, status::PUBLISHED, "after {beat} sleeps");
+    }
+    assert_eq!(device.host_heartbeat(), Some(before + 12));
+    for _ in 0..40 {
+        engine.wait(Duration::ZERO);
+    }
+    assert_eq!(slots.load(2, word::STATUS), status::CLAIMED);
+    engine.stop(LIMIT).expect("all of it ends");
+}
+
+/// A loop that has no time to sleep tells as well.
+#[test]
+fn a_busy_loop_tells_of_what_takes_long() {
+    let tables = Tables::new(4096, 4096);
+    let (file, pool) = (tables.file, tables.pool);
+    let (slots, host, _device) = Slots::queue(4);
+    let sim = SimTransport::builder(1).stuck(1.0).build();
+    let mut engine = tables.engine(sim, vec![host]);
+    slots.publish(2, &Request::read(file, 0, 8).into(pool, 0));
+    for _ in 0..256 {
+        let _ = engine.step();
+    }
+    assert_eq!(slots.load(2, word::STATUS), status::PUBLISHED);
+    for _ in 0..16_384 {
+        let _ = engine.step();
+    }
+    assert_eq!(slots.load(2, word::STATUS), status::CLAIMED);
+    engine.stop(LIMIT).expect("all of it ends");
+}
