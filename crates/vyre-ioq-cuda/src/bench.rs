@@ -239,7 +239,11 @@ impl Bench {
     }
 
     /// Starts the lanes. `handles` are, for each queue, the file and the buffer of the room as the
-    /// queue's host names them.
+    /// queue's host names them. No other lanes may be at work in the room, and none may have given up
+    /// there: a request may still be on its way to its block.
+    ///
+    /// Blocks are stamped, verified and landed in units of 512 bytes: with any of these, their size has
+    /// to be a multiple of that, or the kernel fails.
     ///
     /// # Errors
     /// [`CudaError`]: there is no memory on the GPU, or the driver does not launch the kernel.
@@ -382,7 +386,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// Tells the lanes to end, each after the request that it has in flight.
+    /// Tells the lanes to end, each within 16 requests.
     pub fn stop(&self) {
         self.room.set_stop(1);
     }

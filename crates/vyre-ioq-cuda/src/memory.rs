@@ -101,6 +101,10 @@ impl MappedMemory {
 
     /// The memory as a buffer for io_uring.
     ///
+    /// Who drops its last clone asks the driver to unregister the memory, which may wait for kernels.
+    /// So keep a clone until the kernels have ended: a loop from whose tables the buffer is revoked is
+    /// not to be that one.
+    ///
     /// # Errors
     /// [`CudaError::Buffer`] if it has no bytes.
     pub fn into_buffer(self) -> Result<Buffer, CudaError> {
