@@ -201,6 +201,16 @@ pub(crate) struct DeviceMemory {
 
 impl DeviceMemory {
     pub(crate) fn zeroed(context: &Arc<Context>, len: usize) -> Result<Self, CudaError> {
+        let made = Self::allocate(context, len)?;
+        // SAFETY: the range was just allocated.
+        check("cuMemsetD8", unsafe {
+            sys::cuMemsetD8_v2(made.address, 0, len)
+        })?;
+        settle()?;
+        Ok(made)
+    }
+
+    fn allocate(context: &Arc<Context>, len: usize) -> Result<Self, CudaError> {
         context.enter()?;
         let mut made = Self {
             context: Arc::clone(context),
@@ -212,17 +222,12 @@ impl DeviceMemory {
             sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => return Err(CudaError::OutOfMemory(len)),
             answer => check("cuMemAlloc", answer)?,
         }
-        // SAFETY: the range was just allocated.
-        check("cuMemsetD8", unsafe {
-            sys::cuMemsetD8_v2(made.address, 0, len)
-        })?;
-        settle()?;
         Ok(made)
     }
 
     /// Holds a copy of `bytes`.
     pub(crate) fn of(context: &Arc<Context>, bytes: &[u8]) -> Result<Self, CudaError> {
-        let made = Self::zeroed(context, bytes.len())?;
+        let made = Self::allocate(context, bytes.len())?;
         // SAFETY: both ranges have the length of `bytes`, which the call has read, or copied to a place
         // of the driver's own, when it returns.
         check("cuMemcpyHtoD", unsafe {
@@ -251,7 +256,7 @@ impl DeviceMemory {
 impl Drop for DeviceMemory {
     fn drop(&mut self) {
         if self.address != 0 && self.context.enter().is_ok() {
-            // SAFETY: allocated by `zeroed` and freed once. Kernels that use it have ended: each keeps
+            // SAFETY: allocated by `allocate` and freed once. Kernels that use it have ended: each keeps
             // it, by its launch's contract or as a field of its `Launch`.
             let _ = unsafe { sys::cuMemFree_v2(self.address) };
         }

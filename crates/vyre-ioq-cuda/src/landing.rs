@@ -18,8 +18,8 @@ pub use transport::{LandingTransport, MoveError, Mover};
 
 /// Blocks from this size on are brought to the GPU by the loop, smaller ones by the kernel.
 ///
-/// A move by the loop costs the loop's thread some 5 µs whatever its size; a warp alone moves 1.5 GB/s.
-/// On an H200, one warp had blocks of 1 MiB 1.6 times as fast by the loop, and of 64 KiB none did;
+/// A move by the loop takes time of the loop's thread whatever its size, and a warp alone moves a
+/// large block slowly. On an H200, one warp had blocks of 1 MiB 1.6 times as fast by the loop, and of 64 KiB none did;
 /// with a hundred warps and more, the kernel is ahead at 1 MiB as well, by a fifth (BENCHMARKS.md).
 pub const LOOP_FROM: u32 = 1 << 20;
 

@@ -1,13 +1,11 @@
 use bytemuck::{Pod, Zeroable};
 use vyre_ioq::abi::{GROUP_SLOTS, MAX_SLOTS};
-use vyre_ioq::{DeviceQueue, Features, Geometry, HostQueue, QueueLayout};
+use vyre_ioq::{DeviceQueue, Geometry, HostQueue, QueueLayout};
 
 use crate::driver::DeviceMemory;
 use crate::error::CudaError;
 use crate::gpu::Gpu;
 use crate::memory::MappedMemory;
-
-pub(crate) const LOCAL_BYTES: usize = QueueView::LOCAL_BYTES;
 
 /// `vyre_ioq::Queue` of `vyre_ioq.cuh`, byte for byte: what kernels take by value.
 ///
@@ -48,22 +46,33 @@ impl QueueView {
     /// long as kernels use it. An earlier device end of the queue must be gone.
     pub fn at(base: u64, local: u64, host: &HostQueue) -> Self {
         Self {
+            id: host.id(),
+            features: host.features().bits(),
             bell: host.doorbell().unwrap_or(0),
-            ..Self::of(base, local, host.geometry(), host.id(), host.features())
+            ..Self::of(base, local, host.geometry())
         }
     }
 
-    fn of(base: u64, local: u64, geometry: &Geometry, id: u64, features: Features) -> Self {
-        let bare = geometry.is_bare();
+    /// As [`at`](Self::at), of a queue that another process made.
+    fn attached(base: u64, local: u64, device: &DeviceQueue) -> Self {
+        Self {
+            id: device.id(),
+            features: device.features().bits(),
+            bell: device.doorbell(),
+            ..Self::of(base, local, device.geometry())
+        }
+    }
+
+    fn of(base: u64, local: u64, geometry: &Geometry) -> Self {
         let first = base + geometry.slots_offset() as u64;
         Self {
             base,
             first,
             local,
-            id,
+            id: 0,
             slots: geometry.slots(),
-            features: features.bits(),
-            bare: bare.into(),
+            features: 0,
+            bare: geometry.is_bare().into(),
             units: first.is_multiple_of(16).into(),
             padding: [0; 2],
             bell: 0,
@@ -111,7 +120,7 @@ impl GpuQueue {
         let base = memory.device_ptr();
         let region = memory.into_region()?;
         let host = HostQueue::create(region.clone(), &layout)?;
-        let local = DeviceMemory::zeroed(gpu.context(), LOCAL_BYTES)?;
+        let local = DeviceMemory::zeroed(gpu.context(), QueueView::LOCAL_BYTES)?;
         let device = Self {
             view: QueueView::at(base, local.address(), &host),
             _local: local,
@@ -130,13 +139,9 @@ impl GpuQueue {
         let base = memory.device_ptr();
         let region = memory.into_region()?;
         let found = DeviceQueue::attach(region.clone())?;
-        let local = DeviceMemory::zeroed(gpu.context(), LOCAL_BYTES)?;
-        let (geometry, features) = (found.geometry(), found.features());
+        let local = DeviceMemory::zeroed(gpu.context(), QueueView::LOCAL_BYTES)?;
         Ok(Self {
-            view: QueueView {
-                bell: found.doorbell(),
-                ..QueueView::of(base, local.address(), geometry, found.id(), features)
-            },
+            view: QueueView::attached(base, local.address(), &found),
             _local: local,
             _region: region,
         })

@@ -151,6 +151,7 @@ fn slots_further_on_are_found_where_the_header_says() {
     drop(HostQueue::create(memory.region(), &QueueLayout::with_slots(2)).expect("fit"));
     memory.store(header_word::SLOTS_OFFSET, 4096 + 64);
     let device = DeviceQueue::attach(memory.region()).expect("a fit header");
+    assert_eq!(device.geometry().slots_offset(), 4096 + 64);
     let _ticket = device.submit(Request::fence()).expect("a free slot");
     assert_eq!(memory.load(4096 / WORD + abi::word::STATUS), 0);
     assert_eq!(memory.load((4096 + 64) / WORD + abi::word::STATUS), 1);

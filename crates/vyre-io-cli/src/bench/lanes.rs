@@ -390,11 +390,7 @@ impl<'a> Lane<'a> {
                 }
                 Err(ticket) => flight.ticket = ticket,
             }
-            // With many in flight, when the oldest is seen to be done matters less than that the loop has
-            // its core, and the memory, for itself.
-            for _ in 0..=self.flights.len() / 8 {
-                std::hint::spin_loop();
-            }
+            std::hint::spin_loop();
             polls -= 1;
             if polls > 0 {
                 continue;

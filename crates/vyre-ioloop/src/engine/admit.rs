@@ -1,6 +1,6 @@
 //! From published slots to requests in the host's hands; and deadlines, which begin there.
 
-use vyre_ioq::{Errno, Flags, Op, Request};
+use vyre_ioq::{Errno, Flags, Request};
 use vyre_uring::Transport;
 
 use super::{Engine, Place};
@@ -38,7 +38,7 @@ impl<T: Transport> Engine<T> {
                     match Request::decode(&image) {
                         // Here, and not later: what was claimed before the drain is finished.
                         _ if self.draining => self.refuse(queue, slot, Errno::ECANCELED),
-                        Ok(request) if matches!(request.op, Op::Fence | Op::Sync) => {
+                        Ok(request) if request.op.is_ordered() => {
                             self.books.queues[queue].put_by(slot, &request);
                             kept = true;
                             any_ordered = true;

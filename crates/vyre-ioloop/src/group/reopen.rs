@@ -17,8 +17,8 @@ const KEPT: OFlags = OFlags::RWMODE
     .union(OFlags::DSYNC)
     .union(OFlags::NOATIME);
 
-/// Whether every other loop may open each of so many files once more. It leaves the process three
-/// quarters of the descriptors that it may have.
+/// Whether every other loop may open each of so many files once more: one group adds a quarter of the
+/// descriptors that the process may have, and no more.
 pub(super) fn is_room_for(files: u32, loops: usize) -> bool {
     let further = u64::from(files).saturating_mul(loops.saturating_sub(1) as u64);
     let limit = getrlimit(Resource::Nofile).current;

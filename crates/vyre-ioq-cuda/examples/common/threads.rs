@@ -17,8 +17,6 @@ const PROGRAM: &str = include_str!("threads.cpp");
 /// Where the program maps memory: where no kernel of Linux puts anything by itself.
 const FIRST_ADDRESS: u64 = 0x10_0000_0000;
 const ADDRESS_STEP: u64 = 0x4_0000_0000;
-/// More than a `vyre_ioq::Local`.
-const LOCAL_BYTES: usize = 4096;
 
 /// Why a kernel did not run on threads.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +111,7 @@ impl Threads {
     ) -> Result<(HostQueue, QueueView), ThreadsError> {
         let (host, memfd) = shared_queue(layout)?;
         let base = self.place(memfd);
-        let (_, local) = self.memory(LOCAL_BYTES)?;
+        let (_, local) = self.memory(QueueView::LOCAL_BYTES)?;
         let view = QueueView::at(base, local, &host);
         self.views.push(view);
         Ok((host, view))

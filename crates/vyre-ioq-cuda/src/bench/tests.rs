@@ -7,7 +7,6 @@ use vyre_ioloop::{BufferTable, FileTable, IoLoop, Rights, shared_queue};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::*;
-use crate::queue::LOCAL_BYTES;
 use crate::threads::{Program as OnThreads, Threads};
 use peer::Peer;
 
@@ -286,7 +285,11 @@ fn lanes_end_when_the_process_of_their_host_is_killed() {
     let raw = |word: &str| word.parse().expect("a handle");
     let mut place = |path: &str| stage.device.place(peer::open(path).into());
     let (memory, data) = (place(words[0]), place(words[1]));
-    let local = stage.device.memory(LOCAL_BYTES).expect("memory").1;
+    let local = stage
+        .device
+        .memory(QueueView::LOCAL_BYTES)
+        .expect("memory")
+        .1;
     // As the other process makes it.
     let (like, _) = shared_queue(QueueLayout::with_slots(64)).expect("memory");
     let queue = LaneQueue {
