@@ -1,6 +1,7 @@
 //! The engine over a real ring, driven by hand: the whole cost of a request on the loop's core.
 
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use vyre_io::uring::Ring;
@@ -51,5 +52,42 @@ fn cached_reads(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, cached_reads);
+/// The host's time for a fence, with all lanes' fences there at once, and the lines in its own core.
+fn fences(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("engine/fences");
+    for lanes in [64_u32, 1024] {
+        let (host, device) = Queue::anonymous(QueueLayout::with_slots(lanes)).expect("a queue");
+        // A ring that nothing is ever given to: a fence needs none.
+        let ring = Ring::builder().build().expect("a ring");
+        let (files, buffers) = (FileTable::new(), BufferTable::new());
+        let mut engine = Engine::new(ring, files, buffers, vec![host]).expect("an engine");
+        let mut kept: Vec<_> = (0..lanes)
+            .map(|_| device.reserve().expect("free"))
+            .collect();
+        let mut tickets = Vec::with_capacity(lanes as usize);
+
+        group.throughput(Throughput::Elements(lanes.into()));
+        group.bench_function(BenchmarkId::from_parameter(lanes), |bencher| {
+            bencher.iter_custom(|laps| {
+                let mut took = Duration::ZERO;
+                for _ in 0..laps {
+                    let fences = kept.drain(..);
+                    tickets.extend(fences.map(|slot| device.publish(slot, &Request::fence())));
+                    let started = Instant::now();
+                    while engine.step().claimed > 0 {}
+                    took += started.elapsed();
+                    kept.extend(tickets.drain(..).map(|ticket| {
+                        let (outcome, slot) = device.take_and_keep(ticket).expect("answered");
+                        assert_eq!(outcome.bytes(), Ok(0));
+                        slot
+                    }));
+                }
+                took
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, cached_reads, fences);
 criterion_main!(benches);

@@ -177,7 +177,7 @@ struct Queue {
         if (unit.c != status::OK && unit.c != status::ERROR) return false;
         // The fence makes the relaxed load an acquire, paired with the host's release of the
         // outcome. It stands here, since polls that find nothing need no order.
-        detail::fence_shared();
+        detail::fence_shared_acquire();
         *outcome = Outcome{unit.c, unit.b, unit.d};
         return true;
     }
@@ -220,7 +220,9 @@ struct Queue {
 
     // Submits and waits.
     VYRE_IOQ_FN Reply perform(const Request &request, u32 hint, const Limits &limits) const {
-        return wait(submit(request, hint), limits);
+        Ticket ticket = submit(request, hint);
+        detail::lead();
+        return wait(ticket, limits);
     }
 
     // Rings the doorbell if the host sleeps: true if it must be woken now, by the means agreed on
@@ -303,6 +305,7 @@ struct Queue {
         detail::sync(mask);  // what the lanes wrote, before the leader publishes
         if (detail::lane_id() == detail::lowest(mask)) {
             if (!ticket.is_none()) publish(ticket, request);
+            detail::lead();
             reply = wait_and_keep(ticket, limits);
         }
         return shared_reply(mask, reply);

@@ -118,7 +118,8 @@ static inline struct vyre_ioq_request vyre_ioq_write(uint32_t file, uint64_t fil
     return request;
 }
 
-/* Completes when every request of the queue that was published before it has completed. */
+/* Completes when every request of the queue that was published before it has completed, other fences
+   aside. */
 static inline struct vyre_ioq_request vyre_ioq_fence(void)
 {
     struct vyre_ioq_request request = vyre_ioq_read(0, 0, 0, 0, 0);

@@ -115,7 +115,7 @@ struct Request {
                                        u64 buffer_offset) {
         return Request{op::WRITE, buffer, file, count, 0, 0, 0, offset, buffer_offset};
     }
-    // Completes when every request that was published before it has completed.
+    // Completes when every request that was published before it has completed, other fences aside.
     static VYRE_IOQ_BOTH Request fence() { return Request{op::FENCE, 0, 0, 0, 0, 0, 0, 0, 0}; }
     // Completes when every earlier WRITE to the file, completed or fenced, is on stable storage.
     static VYRE_IOQ_BOTH Request sync(u32 file) {
@@ -256,6 +256,23 @@ VYRE_IOQ_FN __forceinline__ u32 add_local(u32 *at, u32 value) {
     return before;
 }
 VYRE_IOQ_FN __forceinline__ void fence_shared() { asm volatile("fence.acq_rel.sys;" ::: "memory"); }
+// Acquire alone, where there is such a fence (PTX ISA 8.6 of CUDA 12.7, sm_90). Unlike one of both
+// directions, it need not wait until this thread's stores have crossed the bus and been acknowledged.
+VYRE_IOQ_FN __forceinline__ void fence_shared_acquire() {
+#if __CUDA_ARCH__ >= 900 && \
+    (__CUDACC_VER_MAJOR__ > 12 || (__CUDACC_VER_MAJOR__ == 12 && __CUDACC_VER_MINOR__ >= 7))
+    asm volatile("fence.acquire.sys;" ::: "memory");
+#else
+    fence_shared();
+#endif
+}
+// Who publishes and then waits does not look at once: no outcome is there before a request has crossed
+// the bus and its outcome has come back, and the look after one that came too early is a round trip
+// late. 400 cycles, 0.2 us, are what served a read out of the page cache best, and a fence (H200).
+VYRE_IOQ_FN __forceinline__ void lead() {
+    long long began = clock64();
+    while (clock64() - began < 400) {}
+}
 VYRE_IOQ_FN __forceinline__ void fence_seq_cst() { asm volatile("fence.sc.sys;" ::: "memory"); }
 
 #if VYRE_IOQ_UNITS

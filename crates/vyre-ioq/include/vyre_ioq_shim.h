@@ -59,6 +59,8 @@ VYRE_IOQ_BOTH inline void clear_local_release(u32 *at, u32 bits) {
 // What stands beside it has the order already: the acquire of a status word, and the release of a
 // mark. ThreadSanitizer, which knows no fences, can so judge the rest.
 VYRE_IOQ_BOTH inline void fence_shared() {}
+VYRE_IOQ_BOTH inline void fence_shared_acquire() {}
+VYRE_IOQ_BOTH inline void lead() {}  // there is no bus to cross
 #if defined(__SANITIZE_THREAD__) && defined(__GNUC__)
 #pragma GCC diagnostic ignored "-Wtsan"
 #endif

@@ -307,6 +307,32 @@ impl HostQueue {
         Ok(())
     }
 
+    /// Completes slots of one group with the same outcome, for less than one by one.
+    ///
+    /// # Errors
+    /// [`NotOwed`] for the first slot that is not claimed. All others are completed.
+    #[inline]
+    pub fn complete_all(
+        &mut self,
+        slots: &Claimed,
+        result: Result<u32, Errno>,
+    ) -> Result<(), NotOwed> {
+        let in_ledger = self.owed.group_bits(slots.first / GROUP) >> (slots.first % GROUP);
+        let owed = Claimed {
+            slots: slots.slots & in_ledger,
+            ..*slots
+        };
+        self.owed.remove_bits(owed.first, owed.slots);
+        self.in_flight -= owed.slots.count_ones();
+        owed.clone().for_each(|slot| self.blame(slot));
+        owed.clone().for_each(|slot| self.answer(slot, result));
+        let mut rest = Claimed {
+            slots: slots.slots & !owed.slots,
+            ..*slots
+        };
+        rest.next().map_or(Ok(()), |slot| Err(NotOwed { slot }))
+    }
+
     #[inline]
     fn answer_all(&self, settled: &[(u32, Result<u32, Errno>)]) {
         for &(slot, result) in settled {
@@ -329,11 +355,17 @@ impl HostQueue {
             return Err(NotOwed { slot });
         }
         self.in_flight -= 1;
+        self.blame(slot);
+        Ok(())
+    }
+
+    /// Counts what the device stored in a slot that it had no business with.
+    #[inline]
+    fn blame(&mut self, slot: u32) {
         let found = self.status(slot, Ordering::Relaxed);
         if let Observation::Fault(fault) = state::observe(true, found) {
             self.faults.count(fault);
         }
-        Ok(())
     }
 
     /// Stores an outcome.

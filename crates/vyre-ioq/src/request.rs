@@ -62,7 +62,7 @@ pub enum Op {
     Read = op::READ,
     /// Buffer to file, as pwrite(2).
     Write = op::WRITE,
-    /// Completes when every request that was published before it has completed.
+    /// Completes when every request that was published before it has completed, other fences aside.
     Fence = op::FENCE,
     /// Completes when earlier writes to a file are on stable storage.
     Sync = op::SYNC,

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::{Memory, SetOnDrop, WORD};
-use vyre_ioq::abi::word;
+use vyre_ioq::abi::{status, word};
 use vyre_ioq::{
     BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Queue, QueueFull,
     QueueLayout, Request, Reservation, Ticket, WaitError,
@@ -174,6 +174,72 @@ fn a_slot_that_is_owed_nothing_holds_up_no_other_of_its_batch() {
     assert_eq!(host.in_flight(), 0);
     let taken = tickets.map(|ticket| device.take(ticket).expect("an outcome").bytes());
     assert_eq!(taken, [Ok(7), Err(Errno::EIO), Ok(9)]);
+}
+
+#[test]
+fn a_set_of_slots_is_completed_at_once() {
+    let (mut host, device) = queue(70);
+    let tickets: Vec<_> = (0..70)
+        .map(|tag| device.submit(read(tag)).expect("free"))
+        .collect();
+    let groups: Vec<_> = host.groups(0..70).collect();
+    assert_eq!(groups, [0..64, 64..70]);
+    let [first, second] = [0, 1].map(|group: usize| host.claim(groups[group].clone()));
+    let mut odd = first.none();
+    assert_eq!((odd.len(), odd.clone().last()), (0, None));
+    first
+        .clone()
+        .filter(|slot| slot % 2 == 1)
+        .for_each(|slot| odd.insert(slot));
+    assert_eq!((odd.len(), odd.clone().last()), (32, Some(63)));
+    host.complete_all(&odd, Ok(5)).expect("owed");
+    assert_eq!(host.in_flight(), 38);
+    let not_owed = host
+        .complete_all(&first, Err(Errno::EIO))
+        .expect_err("half of them");
+    assert_eq!(not_owed.slot, 1, "the first");
+    assert_eq!(host.in_flight(), 6, "all others are completed");
+    host.complete_all(&second, Ok(7)).expect("owed");
+    assert_eq!(host.complete_all(&second.none(), Ok(7)), Ok(()));
+    for (slot, ticket) in (0..).zip(tickets) {
+        let expected = match slot {
+            64.. => Ok(7),
+            _ if slot % 2 == 1 => Ok(5),
+            _ => Err(Errno::EIO),
+        };
+        assert_eq!(device.take(ticket).expect("an outcome").bytes(), expected);
+    }
+    assert_eq!((host.in_flight(), host.faults().total()), (0, 0));
+}
+
+/// Slots that another queue's host claimed, of which there are more.
+#[test]
+fn a_set_of_slots_of_another_queue_is_owed_nothing() {
+    let (mut host, _device) = queue(2);
+    let (mut other, others) = queue(130);
+    let _tickets: Vec<_> = (0..130)
+        .map(|tag| others.submit(read(tag)).expect("free"))
+        .collect();
+    for group in other.groups(0..130) {
+        let slots = other.claim(group.clone());
+        assert_eq!(
+            host.complete_all(&slots, Ok(0)).expect_err("none").slot,
+            group.start
+        );
+    }
+}
+
+#[test]
+fn a_store_into_a_claimed_slot_is_counted_when_its_set_is_completed() {
+    let layout = QueueLayout::with_slots(3);
+    let memory = Memory::new(layout.bytes());
+    let (mut host, device) = Queue::in_region(memory.region(), layout).expect("fit");
+    let _tickets = [0, 1, 2].map(|tag| device.submit(read(tag)).expect("free"));
+    let slots = host.claim(0..3);
+    let status = host.geometry().slots_offset() / WORD + 16 + word::STATUS;
+    memory.store(status, status::OK);
+    host.complete_all(&slots, Ok(0)).expect("owed");
+    assert_eq!(host.faults().overwritten, 1);
 }
 
 #[test]

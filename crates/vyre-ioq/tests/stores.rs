@@ -281,7 +281,7 @@ fn a_new_host_of_a_bare_queue_serves_again_what_was_not_told() {
     dead.complete(1, Ok(6)).expect("owed");
     assert_eq!(dead.announce_claims(), 1);
     dead.claim_published(2..3, drop);
-    std::mem::forget(dead); // As one that was killed: it answers nothing any more.
+    // One that was killed answers nothing any more. So it is not dropped before the end.
 
     let mut host = HostQueue::attach_bare(memory.region()).expect("four slots");
     assert_eq!(claim(&mut host), [2, 3]);
@@ -292,6 +292,7 @@ fn a_new_host_of_a_bare_queue_serves_again_what_was_not_told() {
     let taken = tickets.map(|ticket| device.take(ticket).ok().map(|outcome| outcome.bytes()));
     assert_eq!(taken, [None, Some(Ok(6)), Some(Ok(2)), Some(Ok(3))]);
     assert_eq!(host.faults().forged_claim, 1, "all that is seen of slot 0");
+    drop(dead);
 }
 
 /// Eight slots are judged at once, a byte of each word. No other bit may be lost there.
@@ -308,7 +309,7 @@ fn a_word_that_is_no_status_is_counted_wherever_it_lies() {
                 .filter(|&bit| bit & 0x11 == 0)
                 .chain([0x101, 0x0100_0010])
             {
-                if cfg!(miri) && strange.count_ones() == 1 {
+                if cfg!(miri) && (strange.count_ones() == 1 || ![0, 7, 8, 16].contains(&slot)) {
                     continue;
                 }
                 let mut rig = Rig::new(17, bare);

@@ -1,67 +1,37 @@
 //! From published slots to requests in the host's hands; and deadlines, which begin there.
 
-use vyre_ioq::{Errno, Flags, Request};
+use vyre_ioq::{Errno, Flags, Op, Request};
 use vyre_uring::Transport;
 
+use super::served::PutBy;
 use super::{Engine, Place};
 use crate::record::Work;
 use crate::resolve::{Plan, resolve};
 
-/// Looks at a queue in one pass, however many fences turn up.
-const MAX_LOOKS: u32 = 4;
-
 impl<T: Transport> Engine<T> {
     /// Claims what is published in one queue and takes it in, or refuses it. How many.
     ///
-    /// Where that includes a fence or a sync, the slots that were looked at before it are looked at
-    /// once more: a request published before the fence, but after the sweep came by, is among them,
-    /// and visible by now. A fence or a sync that turns up in such a second look is owed one of its
-    /// own. A device may publish one for each look; so after a few, all of them are kept for the next
-    /// pass, whose first look is at every slot. None is taken in before the others: a fence may have
-    /// to wait for a sync that was found after it. Each pass that does so keeps more slots than the
-    /// one before it, so it comes to an end.
+    /// A fence or a sync has to wait until the slots that were looked at before it are looked at once
+    /// more: a request published before it, but after the sweep came by, is among them, and visible by
+    /// then. A pass looks once more for those that it found itself. What that second look finds is owed
+    /// one of its own, and is kept for the next pass, whose first look is at every slot and does for
+    /// all that was kept. There may be new ones in each look, so a pass that began with kept ones leaves
+    /// it at that: two looks at most, and one for each fence where fences never end.
     #[inline]
     pub(super) fn claim(&mut self, queue: usize) -> u32 {
-        let mut claimed = 0;
-        let mut end = u32::MAX;
-        let mut kept = false;
-        for _ in 0..MAX_LOOKS {
-            let mut last_ordered = None;
-            kept = false;
-            let mut groups = self.books.queues[queue].host.groups(0..end);
-            while let Some(group) = groups.next() {
-                let mut any_ordered = false;
-                for slot in self.books.queues[queue].host.claim(group) {
-                    claimed += 1;
-                    // Decoded here, where the words are in registers.
-                    let image = self.books.queues[queue].host.image(slot);
-                    match Request::decode(&image) {
-                        // Here, and not later: what was claimed before the drain is finished.
-                        _ if self.draining => self.refuse(queue, slot, Errno::ECANCELED),
-                        Ok(request) if request.op.is_ordered() => {
-                            self.books.queues[queue].put_by(slot, &request);
-                            kept = true;
-                            any_ordered = true;
-                            last_ordered = Some(slot);
-                        }
-                        Ok(request) => self.take_in(queue, slot, &request),
-                        Err(error) => self.refuse(queue, slot, error.errno()),
-                    }
-                }
-                if any_ordered {
-                    self.books.queues[queue].host.renew(&mut groups);
-                }
-            }
-            let Some(slot) = last_ordered else { break };
-            // What comes after `slot` was looked at since, if this look went to the end.
-            end = if end == u32::MAX { slot } else { u32::MAX };
+        let mut before = self.books.queues[queue].put_by_so_far();
+        let (mut claimed, last_ordered) = self.look(queue, u32::MAX);
+        if before.is_none()
+            && let Some(slot) = last_ordered
+        {
+            before = self.books.queues[queue].put_by_so_far();
+            // What comes after `slot` was looked at since.
+            claimed += self.look(queue, slot).0;
         }
-        if claimed == 0 && !self.books.queues[queue].keeps_any() {
+        if claimed == 0 && before.is_none() {
             return 0;
         }
-        if !kept {
-            self.admit_ordered(queue);
-        }
+        self.admit_ordered(queue, before);
         self.books.queues[queue].counters.claimed += u64::from(claimed);
         self.books.queues[queue].deliver();
         if claimed == 0 {
@@ -71,26 +41,83 @@ impl<T: Transport> Engine<T> {
         claimed
     }
 
+    /// Looks at the slots before `end`, takes in what is published there, and puts fences and syncs by.
+    /// How many were claimed, and the slot of the last fence or sync.
+    #[inline]
+    fn look(&mut self, queue: usize, end: u32) -> (u32, Option<u32>) {
+        let (mut claimed, mut last_ordered) = (0, None);
+        let mut groups = self.books.queues[queue].host.groups(0..end);
+        while let Some(group) = groups.next() {
+            let slots = self.books.queues[queue].host.claim(group);
+            claimed += slots.len() as u32;
+            let (mut fences, mut last_sync) = (slots.none(), None);
+            for slot in slots {
+                let served = &mut self.books.queues[queue];
+                let image = served.host.image(slot);
+                // Decoded here, where the words are in registers; and for a fence apart, which then
+                // makes no request of them.
+                if Op::from_word(image.op) == Some(Op::Fence) && !self.draining {
+                    match Request::decode(&image).map(|fence| fence.deadline) {
+                        Ok(deadline) => {
+                            served.fence_deadlines[slot as usize] = deadline;
+                            fences.insert(slot);
+                        }
+                        Err(error) => self.refuse(queue, slot, error.errno()),
+                    }
+                    continue;
+                }
+                match Request::decode(&image) {
+                    // Here, and not later: what was claimed before the drain is finished.
+                    _ if self.draining => self.refuse(queue, slot, Errno::ECANCELED),
+                    Ok(request) if request.op.is_ordered() => {
+                        served.claimed_syncs.push((slot, request));
+                        last_sync = Some(slot);
+                    }
+                    Ok(request) => self.take_in(queue, slot, &request),
+                    Err(error) => self.refuse(queue, slot, error.errno()),
+                }
+            }
+            let last = fences.clone().last().max(last_sync);
+            if last.is_some() {
+                last_ordered = last;
+                let served = &mut self.books.queues[queue];
+                if fences.len() > 0 {
+                    served.claimed_fences.push(fences);
+                }
+                served.host.renew(&mut groups);
+            }
+        }
+        (claimed, last_ordered)
+    }
+
     #[cold]
     fn refuse(&mut self, queue: usize, slot: u32, errno: Errno) {
         self.books.queues[queue].answer(slot, Err(errno));
     }
 
-    /// Takes in the syncs and fences of a pass, now that everything before them is known: the fences
-    /// last, which wait for everything else of the pass.
+    /// Takes in the syncs and fences of `before`, now that everything before them is known: the fences
+    /// last, which wait for everything else.
+    ///
+    /// Where a sync was found after them, none goes ahead: a fence may have to wait for that sync, which
+    /// cannot be taken in yet. This comes to an end, since each look that finds one more keeps more slots
+    /// than the one before. Fences do not wait for each other, so one found late holds up nobody.
     #[inline]
-    fn admit_ordered(&mut self, queue: usize) {
-        if !self.books.queues[queue].claimed_syncs.is_empty() {
-            self.admit_syncs(queue);
-        }
+    fn admit_ordered(&mut self, queue: usize, before: PutBy) {
         let served = &mut self.books.queues[queue];
-        if served.claimed_fences.is_empty() {
+        if served.claimed_syncs.len() > before.syncs {
             return;
         }
+        if before.syncs > 0 {
+            self.admit_syncs(queue);
+        }
+        if before.fences == 0 {
+            return;
+        }
+        let served = &mut self.books.queues[queue];
         if served.order.is_clear() {
-            served.answer_fences();
+            served.answer_fences(before.fences);
         } else {
-            self.admit_fences(queue);
+            self.admit_fences(queue, before.fences);
         }
     }
 
@@ -106,10 +133,11 @@ impl<T: Transport> Engine<T> {
         self.books.queues[queue].claimed_syncs = syncs;
     }
 
-    /// Takes in fences that have to wait.
-    fn admit_fences(&mut self, queue: usize) {
+    /// Takes in the first `count` sets of fences, which have to wait.
+    fn admit_fences(&mut self, queue: usize, count: usize) {
         let mut fences = std::mem::take(&mut self.books.queues[queue].claimed_fences);
-        for (slot, deadline) in fences.drain(..) {
+        for slot in fences.drain(..count).flatten() {
+            let deadline = self.books.queues[queue].fence_deadlines[slot as usize];
             let expires = self.expiry(deadline);
             self.books.queues[queue].admit(slot, Work::Fence, false, expires);
         }

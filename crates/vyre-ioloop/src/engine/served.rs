@@ -1,11 +1,25 @@
 //! One queue and what the host knows of it.
 
-use vyre_ioq::{Errno, HostQueue, Op, Request};
+use vyre_ioq::{Claimed, Errno, HostQueue, Request};
 
 use crate::counters::QueueCounters;
 use crate::order::Order;
 use crate::record::{Record, Work};
 use crate::tables::FileIdentity;
+
+/// How many sets of fences, and how many SYNCs, are claimed and not admitted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PutBy {
+    pub(crate) fences: usize,
+    pub(crate) syncs: usize,
+}
+
+impl PutBy {
+    #[inline]
+    pub(crate) const fn is_none(self) -> bool {
+        self.fences | self.syncs == 0
+    }
+}
 
 /// A queue being served. All its memory is allocated at the start.
 #[derive(Debug)]
@@ -16,8 +30,11 @@ pub(crate) struct Served {
     pub(crate) counters: QueueCounters,
     /// SYNCs claimed and not admitted yet, before which others have to be.
     pub(crate) claimed_syncs: Vec<(u32, Request)>,
-    /// Fences, before which the SYNCs have to be, too: slot and deadline.
-    pub(crate) claimed_fences: Vec<(u32, u32)>,
+    /// Fences, before which the SYNCs have to be, too: a set for each group of slots that a look found
+    /// some in.
+    pub(crate) claimed_fences: Vec<Claimed>,
+    /// The deadline of each of these, by slot.
+    pub(crate) fence_deadlines: Box<[u32]>,
     /// Outcomes of the current pass that the device has not been told.
     outcomes: Vec<(u32, Result<u32, Errno>)>,
     /// Slots of SYNC requests that wait for writes.
@@ -41,6 +58,7 @@ impl Served {
             counters: QueueCounters::default(),
             claimed_syncs: Vec::with_capacity(slots as usize),
             claimed_fences: Vec::with_capacity(slots as usize),
+            fence_deadlines: vec![0; slots as usize].into(),
             outcomes: Vec::with_capacity(slots as usize),
             syncs: Vec::with_capacity(slots as usize),
             writes: 0,
@@ -82,19 +100,12 @@ impl Served {
         record
     }
 
-    /// Keeps a fence or a SYNC until all that came before it is known.
     #[inline]
-    pub(crate) fn put_by(&mut self, slot: u32, request: &Request) {
-        match request.op {
-            Op::Fence => self.claimed_fences.push((slot, request.deadline)),
-            _ => self.claimed_syncs.push((slot, *request)),
+    pub(crate) const fn put_by_so_far(&self) -> PutBy {
+        PutBy {
+            fences: self.claimed_fences.len(),
+            syncs: self.claimed_syncs.len(),
         }
-    }
-
-    /// Whether fences or SYNCs are claimed and not admitted.
-    #[inline]
-    pub(crate) const fn keeps_any(&self) -> bool {
-        !self.claimed_syncs.is_empty() || !self.claimed_fences.is_empty()
     }
 
     /// Answers what is owed an outcome, and forgets all requests: nothing answers twice, neither a
@@ -203,12 +214,16 @@ impl Served {
         }
     }
 
-    /// Answers the fences of a pass, before which nothing is outstanding.
+    /// Answers the first `count` sets of claimed fences, before which nothing is outstanding. The device
+    /// sees it at once, and all outcomes decided on before it.
     #[inline]
-    pub(crate) fn answer_fences(&mut self) {
-        self.counters.succeeded += self.claimed_fences.len() as u64;
-        let fences = self.claimed_fences.drain(..);
-        self.outcomes.extend(fences.map(|(slot, _)| (slot, Ok(0))));
+    pub(crate) fn answer_fences(&mut self, count: usize) {
+        self.deliver();
+        for fences in self.claimed_fences.drain(..count) {
+            self.counters.succeeded += fences.len() as u64;
+            let delivered = self.host.complete_all(&fences, Ok(0));
+            debug_assert!(delivered.is_ok(), "{delivered:?}");
+        }
     }
 
     /// Writes the outcomes decided on into their slots.

@@ -32,7 +32,7 @@ pub(crate) struct Orders {
 }
 
 #[derive(Default)]
-pub(crate) struct Meanwhile(pub(crate) Option<Box<dyn FnMut() + Send>>);
+pub(crate) struct Meanwhile(pub(crate) Option<Box<dyn FnMut(Op) + Send>>);
 
 impl std::fmt::Debug for Meanwhile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -86,7 +86,7 @@ impl Transport for Faulty {
         let token = self.inner.push(op, user)?;
         self.orders.pushed.lock().unwrap().push(op);
         if let Some(happens) = &mut self.orders.meanwhile.lock().unwrap().0 {
-            happens();
+            happens(op);
         }
         Ok(token)
     }

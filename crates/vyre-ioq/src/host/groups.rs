@@ -4,13 +4,35 @@ use core::ops::Range;
 
 use crate::abi::GROUP_SLOTS as GROUP;
 
-/// Slots that [`HostQueue::claim`](super::HostQueue::claim) has claimed, in order.
+/// Slots that [`HostQueue::claim`](super::HostQueue::claim) has claimed, in order: a set of slots of one
+/// group. [`none`](Self::none) and [`insert`](Self::insert) make others of the same group.
 #[derive(Clone, Debug)]
 #[must_use = "the slots are owed an outcome"]
 pub struct Claimed {
     pub(super) first: u32,
     /// A bit for each; the lowest is slot `first`.
     pub(super) slots: u64,
+}
+
+impl Claimed {
+    /// No slots, of the same group.
+    #[inline]
+    pub const fn none(&self) -> Self {
+        Self { slots: 0, ..*self }
+    }
+
+    /// Adds a slot that the set which this one was made of by [`none`](Self::none) had.
+    ///
+    /// # Panics
+    /// In builds with debug assertions, if it is of another group; in others, it is left out.
+    #[inline]
+    pub const fn insert(&mut self, slot: u32) {
+        let place = slot.wrapping_sub(self.first);
+        debug_assert!(place < GROUP, "of another group");
+        if place < GROUP {
+            self.slots |= 1 << place;
+        }
+    }
 }
 
 impl Iterator for Claimed {
@@ -27,6 +49,11 @@ impl Iterator for Claimed {
     fn size_hint(&self) -> (usize, Option<usize>) {
         let left = self.slots.count_ones() as usize;
         (left, Some(left))
+    }
+
+    #[inline]
+    fn last(self) -> Option<u32> {
+        self.slots.checked_ilog2().map(|place| self.first + place)
     }
 }
 

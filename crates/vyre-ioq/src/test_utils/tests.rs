@@ -7,7 +7,7 @@ use crate::state::{self, Side, Step};
 use crate::{AttachError, Errno, HostQueue, QueueLayout, Request};
 
 const WORD: usize = 4;
-const STEPS: u32 = if cfg!(miri) { 200 } else { 5_000 };
+const STEPS: u32 = if cfg!(miri) { 60 } else { 5_000 };
 
 fn words(memory: &GuardedMemory) -> Vec<u32> {
     (0..memory.len() / WORD)

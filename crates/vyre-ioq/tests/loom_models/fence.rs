@@ -10,20 +10,17 @@ use crate::{Times, explore, reserve, write};
 /// As the loop sweeps: where a look claims a fence, the slots before it are looked at once more.
 fn sweep(host: &mut HostQueue) -> Vec<Claim> {
     let mut claims = Vec::new();
-    let mut end = u32::MAX;
-    loop {
-        let mut last_fence = None;
-        host.claim_published(0..end, |claim| {
-            if claim.image.op == Op::Fence as u32 {
-                last_fence = Some(claim.slot);
-            }
-            claims.push(claim);
-        });
-        let Some(slot) = last_fence else {
-            return claims;
-        };
-        end = if end == u32::MAX { slot } else { u32::MAX };
+    let mut fence = None;
+    host.claim_published(0..u32::MAX, |claim| {
+        if claim.image.op == Op::Fence as u32 {
+            fence = Some(claim.slot);
+        }
+        claims.push(claim);
+    });
+    if let Some(slot) = fence {
+        host.claim_published(0..slot, |claim| claims.push(claim));
     }
+    claims
 }
 
 /// Sweeps until all were claimed; no sweep may end with a fence and without what came before it.
