@@ -8,6 +8,7 @@ use crate::{AttachError, Errno, HostQueue, QueueLayout, Request};
 
 const WORD: usize = 4;
 const STEPS: u32 = if cfg!(miri) { 60 } else { 5_000 };
+const ROUNDS: u32 = if cfg!(miri) { 40 } else { 1_000 };
 
 fn words(memory: &GuardedMemory) -> Vec<u32> {
     (0..memory.len() / WORD)
@@ -37,7 +38,7 @@ fn equal_seeds_store_equal_words() {
         let after = |seed| {
             let (memory, mut host, mut device) = hostile(&layout, seed);
             let mut did = Vec::new();
-            for _ in 0..STEPS / 5 {
+            for _ in 0..ROUNDS {
                 did.push(device.step());
                 host.claim_published(0..u32::MAX, drop);
                 did.push(device.step());
@@ -101,7 +102,7 @@ fn a_well_formed_device_takes_legal_steps_alone() {
             memory.load(first + slot as usize * stride + word::STATUS, Relaxed)
         };
         let mut published = 0;
-        for round in 0..STEPS / 5 {
+        for round in 0..ROUNDS {
             let before: Vec<u32> = (0..slots).map(status).collect();
             assert_eq!(device.step(), Attack::BadRequest);
             for (slot, &from) in (0..slots).zip(&before) {
