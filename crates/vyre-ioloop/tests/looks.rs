@@ -158,6 +158,47 @@ fn syncs_without_end_come_to_an_end() {
     assert_eq!(run(|_| Op::Sync), 0);
 }
 
+/// A kept fence is answered as soon as the next look has come to it, and no sooner: what was published
+/// before it may lie in any slot below.
+#[test]
+fn a_kept_fence_waits_until_the_next_look_comes_to_it() {
+    let tables = Tables::new(4096, 4096);
+    let (file, pool) = (tables.file, tables.pool);
+    let (slots, host, _device) = Slots::queue(SLOTS);
+    slots.mark_all(SLOTS);
+    let (faulty, orders) = Faulty::new(SimTransport::builder(1).build());
+    let mut engine = tables.engine(faulty, vec![host]);
+    let (memory, mut writes) = (slots.clone(), 0);
+    let write = move || Request::write(file, 0, 8).from(pool, 0);
+    slots.publish(130, &write());
+    slots.publish(250, &Request::fence());
+    let happens = move |op| {
+        writes += u32::from(matches!(op, vyre_uring::Op::Write { .. }));
+        match writes {
+            // The first look has passed this slot; the second finds it.
+            1 => memory.publish(100, &write()),
+            // The second look has passed the first of these; the next one is at slot 70 before slot 200.
+            2 => {
+                memory.publish(70, &write());
+                memory.publish(200, &Request::fence());
+            }
+            _ => {}
+        }
+    };
+    *orders.meanwhile.lock().unwrap() = Meanwhile(Some(Box::new(happens)));
+    let mut passes = 0;
+    while slots.outcome(200).is_none() {
+        let _ = engine.step();
+        passes += 1;
+        assert!(passes < 10, "unanswered");
+    }
+    assert_eq!(slots.outcome(70), Some(Ok(8)), "it came before the fence");
+    assert!(
+        passes > 1,
+        "it was found by the second look of the first pass"
+    );
+}
+
 /// A device that gives up does not leave its last fences waiting.
 #[test]
 fn kept_fences_are_answered_by_a_pass_that_claims_nothing() {

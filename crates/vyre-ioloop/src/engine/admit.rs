@@ -20,15 +20,14 @@ impl<T: Transport> Engine<T> {
     #[inline]
     pub(super) fn claim(&mut self, queue: usize) -> u32 {
         let mut before = self.books.queues[queue].put_by_so_far();
-        let (mut claimed, last_ordered) = self.look(queue, u32::MAX);
-        if before.is_none()
-            && let Some(slot) = last_ordered
-        {
+        let kept_any = !before.is_none();
+        let (mut claimed, last_ordered) = self.look(queue, u32::MAX, &mut before);
+        if !kept_any && let Some(slot) = last_ordered {
             before = self.books.queues[queue].put_by_so_far();
             // What comes after `slot` was looked at since.
-            claimed += self.look(queue, slot).0;
+            claimed += self.look(queue, slot, &mut PutBy::default()).0;
         }
-        if claimed == 0 && before.is_none() {
+        if claimed == 0 && !kept_any {
             return 0;
         }
         self.admit_ordered(queue, before);
@@ -42,12 +41,14 @@ impl<T: Transport> Engine<T> {
     }
 
     /// Looks at the slots before `end`, takes in what is published there, and puts fences and syncs by.
-    /// How many were claimed, and the slot of the last fence or sync.
+    /// How many were claimed, and the slot of the last fence or sync. Counts out of `before` the fences
+    /// that it could answer on the way.
     #[inline]
-    fn look(&mut self, queue: usize, end: u32) -> (u32, Option<u32>) {
+    fn look(&mut self, queue: usize, end: u32, before: &mut PutBy) -> (u32, Option<u32>) {
         let (mut claimed, mut last_ordered) = (0, None);
         let mut groups = self.books.queues[queue].host.groups(0..end);
         while let Some(group) = groups.next() {
+            let through = group.end;
             let slots = self.books.queues[queue].host.claim(group);
             claimed += slots.len() as u32;
             let (mut fences, mut last_sync) = (slots.none(), None);
@@ -85,6 +86,9 @@ impl<T: Transport> Engine<T> {
                     served.claimed_fences.push(fences);
                 }
                 served.host.renew(&mut groups);
+            }
+            if before.fences > 0 {
+                self.books.queues[queue].answer_fences_before(through, before);
             }
         }
         (claimed, last_ordered)

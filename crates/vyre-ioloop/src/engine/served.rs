@@ -8,7 +8,7 @@ use crate::record::{Record, Work};
 use crate::tables::FileIdentity;
 
 /// How many sets of fences, and how many SYNCs, are claimed and not admitted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PutBy {
     pub(crate) fences: usize,
     pub(crate) syncs: usize,
@@ -223,6 +223,24 @@ impl Served {
             self.counters.succeeded += fences.len() as u64;
             let delivered = self.host.complete_all(&fences, Ok(0));
             debug_assert!(delivered.is_ok(), "{delivered:?}");
+        }
+    }
+
+    /// Answers, of the fences that were claimed before a look began, those below the slot that it has come
+    /// to: all that can have been published before them was looked at since they were found. So no lane
+    /// waits for the end of the look. Not where there is anything that they may have to wait for.
+    #[inline]
+    pub(crate) fn answer_fences_before(&mut self, end: u32, before: &mut PutBy) {
+        if !self.claimed_syncs.is_empty() || !self.order.is_clear() {
+            return;
+        }
+        // Each look puts them by in the order of the slots.
+        let mut sets = self.claimed_fences[..before.fences].iter();
+        let below = |fences: &Claimed| fences.clone().last().is_some_and(|slot| slot < end);
+        let due = sets.by_ref().take_while(|&fences| below(fences)).count();
+        if due > 0 {
+            self.answer_fences(due);
+            before.fences -= due;
         }
     }
 
