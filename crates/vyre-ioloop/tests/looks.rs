@@ -158,10 +158,10 @@ fn syncs_without_end_come_to_an_end() {
     assert_eq!(run(|_| Op::Sync), 0);
 }
 
-/// A kept fence is answered as soon as the next look has come to it, and no sooner: what was published
-/// before it may lie in any slot below.
-#[test]
-fn a_kept_fence_waits_until_the_next_look_comes_to_it() {
+/// A pass whose second look finds a fence in `fence`, and before that was published, passes a write in
+/// `early` that came first. The fence is answered as soon as the next look has come to it, if nothing is
+/// outstanding; what it waits for must be known by then.
+fn a_fence_is_kept(early: u32, fence: u32) {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let (slots, host, _device) = Slots::queue(SLOTS);
@@ -171,32 +171,48 @@ fn a_kept_fence_waits_until_the_next_look_comes_to_it() {
     let (memory, mut writes) = (slots.clone(), 0);
     let write = move || Request::write(file, 0, 8).from(pool, 0);
     slots.publish(130, &write());
-    slots.publish(250, &Request::fence());
+    slots.publish(220, &Request::fence());
     let happens = move |op| {
         writes += u32::from(matches!(op, vyre_uring::Op::Write { .. }));
         match writes {
             // The first look has passed this slot; the second finds it.
-            1 => memory.publish(100, &write()),
-            // The second look has passed the first of these; the next one is at slot 70 before slot 200.
+            1 => memory.publish(10, &write()),
+            // In the midst of the second look.
             2 => {
-                memory.publish(70, &write());
-                memory.publish(200, &Request::fence());
+                memory.publish(early, &write());
+                memory.publish(fence, &Request::fence());
             }
             _ => {}
         }
     };
     *orders.meanwhile.lock().unwrap() = Meanwhile(Some(Box::new(happens)));
     let mut passes = 0;
-    while slots.outcome(200).is_none() {
+    while slots.outcome(fence).is_none() {
         let _ = engine.step();
         passes += 1;
         assert!(passes < 10, "unanswered");
     }
-    assert_eq!(slots.outcome(70), Some(Ok(8)), "it came before the fence");
-    assert!(
-        passes > 1,
-        "it was found by the second look of the first pass"
+    let outcome = slots.outcome(early);
+    assert_eq!(
+        outcome,
+        Some(Ok(8)),
+        "{early} came before the fence in {fence}"
     );
+    assert!(passes > 1, "found by the second look of the first pass");
+}
+
+#[test]
+fn a_kept_fence_waits_for_what_the_second_look_has_passed() {
+    a_fence_is_kept(20, 200);
+}
+
+/// The second look ends at the last fence of the first, and what comes after that was looked at before
+/// there was either.
+#[test]
+fn a_kept_fence_waits_for_what_lies_behind_the_second_look() {
+    for early in [220 + 1, 220 + 30, SLOTS - 1] {
+        a_fence_is_kept(early, 70);
+    }
 }
 
 /// A device that gives up does not leave its last fences waiting.

@@ -221,7 +221,7 @@ struct Queue {
     // Submits and waits.
     VYRE_IOQ_FN Reply perform(const Request &request, u32 hint, const Limits &limits) const {
         Ticket ticket = submit(request, hint);
-        detail::lead();
+        if (!ticket.is_none()) detail::lead();
         return wait(ticket, limits);
     }
 
@@ -304,8 +304,10 @@ struct Queue {
         Reply reply = {};
         detail::sync(mask);  // what the lanes wrote, before the leader publishes
         if (detail::lane_id() == detail::lowest(mask)) {
-            if (!ticket.is_none()) publish(ticket, request);
-            detail::lead();
+            if (!ticket.is_none()) {
+                publish(ticket, request);
+                detail::lead();
+            }
             reply = wait_and_keep(ticket, limits);
         }
         return shared_reply(mask, reply);

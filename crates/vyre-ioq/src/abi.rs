@@ -112,7 +112,7 @@ pub mod op {
     pub const READ: u32 = 1;
     /// Buffer to file.
     pub const WRITE: u32 = 2;
-    /// Completes after everything that was published before it.
+    /// Completes after everything that was published before it, other fences aside.
     pub const FENCE: u32 = 3;
     /// Makes earlier writes to a file durable.
     pub const SYNC: u32 = 4;

@@ -317,6 +317,9 @@ impl HostQueue {
         slots: &Claimed,
         result: Result<u32, Errno>,
     ) -> Result<(), NotOwed> {
+        if slots.slots == 0 {
+            return Ok(());
+        }
         let in_ledger = self.owed.group_bits(slots.first / GROUP) >> (slots.first % GROUP);
         let owed = Claimed {
             slots: slots.slots & in_ledger,

@@ -196,8 +196,8 @@ impl Request {
         PartialWrite(request)
     }
 
-    /// Completes when every request published before it, in its queue, has completed. It orders;
-    /// it makes nothing durable, and delays nobody who came later.
+    /// Completes when every request published before it, in its queue, has completed, other fences
+    /// aside. It orders; it makes nothing durable, and delays nobody who came later.
     pub const fn fence() -> Self {
         Self::new(Op::Fence)
     }

@@ -1,5 +1,7 @@
 //! From published slots to requests in the host's hands; and deadlines, which begin there.
 
+use std::ops::Range;
+
 use vyre_ioq::{Errno, Flags, Op, Request};
 use vyre_uring::Transport;
 
@@ -21,11 +23,16 @@ impl<T: Transport> Engine<T> {
     pub(super) fn claim(&mut self, queue: usize) -> u32 {
         let mut before = self.books.queues[queue].put_by_so_far();
         let kept_any = !before.is_none();
-        let (mut claimed, last_ordered) = self.look(queue, u32::MAX, &mut before);
+        let (mut claimed, last_ordered) = self.look(queue, 0..u32::MAX, &mut before);
         if !kept_any && let Some(slot) = last_ordered {
             before = self.books.queues[queue].put_by_so_far();
             // What comes after `slot` was looked at since.
-            claimed += self.look(queue, slot, &mut PutBy::default()).0;
+            let (more, kept) = self.look(queue, 0..slot, &mut PutBy::default());
+            claimed += more;
+            if kept.is_some() {
+                // But not since these were found, and the next look may answer them on its way.
+                claimed += self.look(queue, slot..u32::MAX, &mut PutBy::default()).0;
+            }
         }
         if claimed == 0 && !kept_any {
             return 0;
@@ -40,13 +47,13 @@ impl<T: Transport> Engine<T> {
         claimed
     }
 
-    /// Looks at the slots before `end`, takes in what is published there, and puts fences and syncs by.
-    /// How many were claimed, and the slot of the last fence or sync. Counts out of `before` the fences
-    /// that it could answer on the way.
+    /// Looks at slots, takes in what is published there, and puts fences and syncs by. How many were
+    /// claimed, and the slot of the last fence or sync. Counts out of `before` the fences that it could
+    /// answer on the way, for which it has to be a look at every slot.
     #[inline]
-    fn look(&mut self, queue: usize, end: u32, before: &mut PutBy) -> (u32, Option<u32>) {
+    fn look(&mut self, queue: usize, slots: Range<u32>, before: &mut PutBy) -> (u32, Option<u32>) {
         let (mut claimed, mut last_ordered) = (0, None);
-        let mut groups = self.books.queues[queue].host.groups(0..end);
+        let mut groups = self.books.queues[queue].host.groups(slots);
         while let Some(group) = groups.next() {
             let through = group.end;
             let slots = self.books.queues[queue].host.claim(group);

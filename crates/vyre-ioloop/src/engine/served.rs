@@ -226,9 +226,10 @@ impl Served {
         }
     }
 
-    /// Answers, of the fences that were claimed before a look began, those below the slot that it has come
-    /// to: all that can have been published before them was looked at since they were found. So no lane
-    /// waits for the end of the look. Not where there is anything that they may have to wait for.
+    /// Answers, of the fences that were claimed before a look at every slot began, those below the slot
+    /// that it has come to. The look that found them went on to the end, and this one has come to them from
+    /// the beginning: all that can have been published before them was looked at since. So no lane waits
+    /// for the end of the look. Not where there is anything that they may have to wait for.
     #[inline]
     pub(crate) fn answer_fences_before(&mut self, end: u32, before: &mut PutBy) {
         if !self.claimed_syncs.is_empty() || !self.order.is_clear() {
