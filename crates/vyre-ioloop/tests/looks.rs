@@ -158,41 +158,61 @@ fn syncs_without_end_come_to_an_end() {
     assert_eq!(run(|_| Op::Sync), 0);
 }
 
-/// A pass whose second look finds a fence in `fence`, and before that was published, passes a write in
-/// `early` that came first. The fence is answered as soon as the next look has come to it, if nothing is
-/// outstanding; what it waits for must be known by then.
-fn a_fence_is_kept(early: u32, fence: u32) {
+/// A queue whose first pass looks twice, and up to slot 220 the second time.
+struct Twice {
+    engine: Engine<Faulty>,
+    slots: Slots,
+    write: Request,
+    _device: DeviceQueue,
+}
+
+/// `happens` gets the number of each write when it is taken in: the second is so in the midst of the second
+/// look, which has then passed slot 100 and the rest of its group.
+fn twice(mut happens: impl FnMut(u32, &Slots, &Request) + Send + 'static) -> Twice {
     let tables = Tables::new(4096, 4096);
-    let (file, pool) = (tables.file, tables.pool);
-    let (slots, host, _device) = Slots::queue(SLOTS);
+    let write = Request::write(tables.file, 0, 8).from(tables.pool, 0);
+    let (slots, host, device) = Slots::queue(SLOTS);
     slots.mark_all(SLOTS);
     let (faulty, orders) = Faulty::new(SimTransport::builder(1).build());
-    let mut engine = tables.engine(faulty, vec![host]);
-    let (memory, mut writes) = (slots.clone(), 0);
-    let write = move || Request::write(file, 0, 8).from(pool, 0);
-    slots.publish(130, &write());
+    let engine = tables.engine(faulty, vec![host]);
+    slots.publish(130, &write);
     slots.publish(220, &Request::fence());
-    let happens = move |op| {
-        writes += u32::from(matches!(op, vyre_uring::Op::Write { .. }));
-        match writes {
-            // The first look has passed this slot; the second finds it.
-            1 => memory.publish(10, &write()),
-            // In the midst of the second look.
-            2 => {
-                memory.publish(early, &write());
-                memory.publish(fence, &Request::fence());
+    let (memory, mut writes) = (slots.clone(), 0);
+    let on_push = move |op| {
+        if matches!(op, vyre_uring::Op::Write { .. }) {
+            writes += 1;
+            match writes {
+                // The first look has passed this slot; the second finds it.
+                1 => memory.publish(100, &write),
+                _ => happens(writes, &memory, &write),
             }
-            _ => {}
         }
     };
-    *orders.meanwhile.lock().unwrap() = Meanwhile(Some(Box::new(happens)));
+    *orders.meanwhile.lock().unwrap() = Meanwhile(Some(Box::new(on_push)));
+    Twice {
+        engine,
+        slots,
+        write,
+        _device: device,
+    }
+}
+
+/// The second look finds a fence in `fence`, and has passed a write in `early` that was published before.
+/// What the fence waits for must be known when it is answered.
+fn a_fence_is_kept(early: u32, fence: u32) {
+    let mut rig = twice(move |number, slots, write| {
+        if number == 2 {
+            slots.publish(early, write);
+            slots.publish(fence, &Request::fence());
+        }
+    });
     let mut passes = 0;
-    while slots.outcome(fence).is_none() {
-        let _ = engine.step();
+    while rig.slots.outcome(fence).is_none() {
+        let _ = rig.engine.step();
         passes += 1;
         assert!(passes < 10, "unanswered");
     }
-    let outcome = slots.outcome(early);
+    let outcome = rig.slots.outcome(early);
     assert_eq!(
         outcome,
         Some(Ok(8)),
@@ -203,7 +223,10 @@ fn a_fence_is_kept(early: u32, fence: u32) {
 
 #[test]
 fn a_kept_fence_waits_for_what_the_second_look_has_passed() {
-    a_fence_is_kept(20, 200);
+    // Both groups before the fence's, of which the next look comes to the first without it.
+    for early in [20, 70, 127] {
+        a_fence_is_kept(early, 200);
+    }
 }
 
 /// The second look ends at the last fence of the first, and what comes after that was looked at before
@@ -211,8 +234,23 @@ fn a_kept_fence_waits_for_what_the_second_look_has_passed() {
 #[test]
 fn a_kept_fence_waits_for_what_lies_behind_the_second_look() {
     for early in [220 + 1, 220 + 30, SLOTS - 1] {
-        a_fence_is_kept(early, 70);
+        a_fence_is_kept(early, 140);
     }
+}
+
+/// As soon as the next look has come to it, while that look goes on: its lane is back for the one after.
+#[test]
+fn a_kept_fence_is_answered_in_the_midst_of_the_next_look() {
+    let (seen, seen_at_push) = std::sync::mpsc::channel();
+    let mut rig = twice(move |number, slots, _| match number {
+        2 => slots.publish(140, &Request::fence()),
+        _ => seen.send(slots.outcome(140)).unwrap(),
+    });
+    let _ = rig.engine.step();
+    assert_eq!(rig.slots.outcome(140), None, "owed another look");
+    rig.slots.publish(200, &rig.write);
+    let _ = rig.engine.step();
+    assert_eq!(seen_at_push.try_recv(), Ok(Some(Ok(0))));
 }
 
 /// A device that gives up does not leave its last fences waiting.

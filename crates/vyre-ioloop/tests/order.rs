@@ -75,7 +75,7 @@ fn a_fence_waits_for_nobody_who_came_later() {
 }
 
 #[test]
-fn fences_complete_in_the_order_in_which_they_were_published() {
+fn a_fence_waits_for_what_an_earlier_one_waits_for() {
     let mut tables = Tables::new(4096, 4096);
     let (first_pipe, mut first_end) = tables.add_pipe();
     let (second_pipe, mut second_end) = tables.add_pipe();
@@ -99,7 +99,7 @@ fn fences_complete_in_the_order_in_which_they_were_published() {
 }
 
 #[test]
-fn a_fence_covers_failed_requests_and_other_fences_too() {
+fn fences_cover_failed_requests_too() {
     let mut tables = Tables::new(4096, 4096);
     let (pipe, mut writer) = tables.add_pipe();
     let pool = tables.pool;

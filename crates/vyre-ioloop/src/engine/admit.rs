@@ -60,11 +60,16 @@ impl<T: Transport> Engine<T> {
             claimed += slots.len() as u32;
             let (mut fences, mut last_sync) = (slots.none(), None);
             for slot in slots {
+                if self.draining {
+                    // Here, and not later: what was claimed before the drain is finished.
+                    self.refuse(queue, slot, Errno::ECANCELED);
+                    continue;
+                }
                 let served = &mut self.books.queues[queue];
                 let image = served.host.image(slot);
                 // Decoded here, where the words are in registers; and for a fence apart, which then
                 // makes no request of them.
-                if Op::from_word(image.op) == Some(Op::Fence) && !self.draining {
+                if Op::from_word(image.op) == Some(Op::Fence) {
                     match Request::decode(&image).map(|fence| fence.deadline) {
                         Ok(deadline) => {
                             served.fence_deadlines[slot as usize] = deadline;
@@ -75,8 +80,6 @@ impl<T: Transport> Engine<T> {
                     continue;
                 }
                 match Request::decode(&image) {
-                    // Here, and not later: what was claimed before the drain is finished.
-                    _ if self.draining => self.refuse(queue, slot, Errno::ECANCELED),
                     Ok(request) if request.op.is_ordered() => {
                         served.claimed_syncs.push((slot, request));
                         last_sync = Some(slot);

@@ -236,9 +236,9 @@ impl Served {
             return;
         }
         // Each look puts them by in the order of the slots.
-        let mut sets = self.claimed_fences[..before.fences].iter();
-        let below = |fences: &Claimed| fences.clone().last().is_some_and(|slot| slot < end);
-        let due = sets.by_ref().take_while(|&fences| below(fences)).count();
+        let below = |fences: &&Claimed| (*fences).clone().last().is_some_and(|slot| slot < end);
+        let kept = &self.claimed_fences[..before.fences];
+        let due = kept.iter().take_while(below).count();
         if due > 0 {
             self.answer_fences(due);
             before.fences -= due;
