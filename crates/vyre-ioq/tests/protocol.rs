@@ -310,46 +310,6 @@ fn a_claim_whose_sink_panics_is_still_owed() {
 }
 
 #[test]
-fn a_dropped_host_fails_the_queue_and_cancels_what_it_owed() {
-    let (mut host, device) = queue(3);
-    host.set_state(LoopState::Running);
-    let claimed = device.submit(read(0)).expect("free");
-    assert_eq!(claim(&mut host), [0]);
-    let published = device.submit(read(1)).expect("free");
-    drop(host);
-    assert_eq!(device.host_state(), Some(LoopState::Failed));
-    let outcome = device.wait(claimed).expect("an outcome");
-    assert_eq!(outcome.bytes(), Err(Errno::ECANCELED));
-    let gone = device.wait(published).expect_err("nobody will serve it");
-    assert!(matches!(gone, WaitError::HostGone(_)), "{gone}");
-    assert_eq!(gone.into_ticket().slot(), 1);
-}
-
-#[test]
-fn a_host_that_stopped_in_order_does_not_fail_when_dropped() {
-    for state in [LoopState::Stopped, LoopState::Failed] {
-        let (mut host, device) = queue(1);
-        host.set_state(state);
-        assert_eq!(host.state(), state);
-        drop(host);
-        assert_eq!(device.host_state(), Some(state));
-    }
-}
-
-#[test]
-fn a_bare_host_that_is_dropped_cancels_what_it_owed() {
-    let (mut host, device) = Queue::anonymous(QueueLayout::bare(1)).expect("memory");
-    assert_eq!((device.host_state(), device.host_heartbeat()), (None, None));
-    let ticket = device.submit(read(0)).expect("free");
-    claim(&mut host);
-    drop(host);
-    assert_eq!(
-        device.take(ticket).expect("an outcome").bytes(),
-        Err(Errno::ECANCELED)
-    );
-}
-
-#[test]
 fn a_wait_ends_when_the_host_stops_or_fails() {
     for state in [LoopState::Stopped, LoopState::Failed] {
         let (mut host, device) = queue(1);

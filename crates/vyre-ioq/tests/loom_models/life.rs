@@ -38,8 +38,11 @@ fn outcomes_before_stopped_are_seen() {
 }
 
 #[test]
-fn a_host_that_is_dropped_answers_first() {
-    a_wait_ends_with_the_outcome("drop", |host, _| drop(host));
+fn a_host_that_is_dropped_after_an_outcome_shows_it_first() {
+    a_wait_ends_with_the_outcome("complete, drop", |mut host, slot| {
+        host.complete(slot, Ok(4)).expect("owed");
+        drop(host);
+    });
 }
 
 #[test]
