@@ -107,8 +107,8 @@ impl<T: Transport> Engine<T> {
         buffers: BufferTable,
         queues: Vec<HostQueue>,
     ) -> Result<Self, RegisterError> {
-        for (index, entry) in files.entries.iter() {
-            transport.set_file(FileTable::slot(index), Some(entry.file.clone()))?;
+        for (_, entry) in files.entries.iter() {
+            transport.set_file(entry.slot, Some(entry.file.clone()))?;
         }
         for (index, held) in buffers.held.iter().enumerate() {
             if let Some(held) = held {

@@ -2,10 +2,10 @@
 
 use rustix::io::Errno as OsErrno;
 use vyre_ioq::Errno;
-use vyre_uring::{Op, Token};
+use vyre_uring::{FileSlot, Op, Token};
 
 use crate::resolve::Transfer;
-use crate::tables::{FileIdentity, FileTable};
+use crate::tables::FileIdentity;
 
 /// How often in a row an operation may end in EINTR or EAGAIN before the device is told.
 const MAX_RETRIES: u16 = 1_000;
@@ -24,11 +24,13 @@ pub(crate) enum Work {
     /// Waits for `writes` earlier writes, then flushes.
     Sync {
         file: u32,
+        slot: FileSlot,
         identity: FileIdentity,
         writes: u32,
     },
     Prefetch {
         file: u32,
+        slot: FileSlot,
         offset: u64,
         len: u32,
     },
@@ -50,7 +52,7 @@ impl Work {
     pub(crate) fn operation(&self) -> Option<Op> {
         Some(match *self {
             Self::Read(t) => Op::Read {
-                file: FileTable::slot(t.file),
+                file: t.file_slot,
                 offset: t.file_offset,
                 buffer: t.slot,
                 buffer_offset: t.buffer_offset,
@@ -60,19 +62,21 @@ impl Work {
                 transfer: t,
                 durable,
             } => Op::Write {
-                file: FileTable::slot(t.file),
+                file: t.file_slot,
                 offset: t.file_offset,
                 buffer: t.slot,
                 buffer_offset: t.buffer_offset,
                 len: t.len,
                 durable,
             },
-            Self::Sync { file, .. } => Op::Sync {
-                file: FileTable::slot(file),
+            Self::Sync { slot, .. } => Op::Sync {
+                file: slot,
                 data_only: true,
             },
-            Self::Prefetch { file, offset, len } => Op::Prefetch {
-                file: FileTable::slot(file),
+            Self::Prefetch {
+                slot, offset, len, ..
+            } => Op::Prefetch {
+                file: slot,
                 offset,
                 len,
             },
@@ -241,6 +245,7 @@ mod tests {
     fn read(len: u32) -> Record {
         let transfer = Transfer {
             file: 1,
+            file_slot: FileSlot::new(1),
             buffer: 2,
             slot: BufferSlot::new(0),
             file_offset: 100,

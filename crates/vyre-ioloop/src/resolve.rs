@@ -2,7 +2,7 @@
 //! checked here, and nowhere else.
 
 use vyre_ioq::{Errno, Flags, Op, Request};
-use vyre_uring::BufferSlot;
+use vyre_uring::{BufferSlot, FileSlot};
 
 use crate::rights::Rights;
 use crate::tables::{BufferEntry, BufferTable, FileEntry, FileTable};
@@ -12,6 +12,7 @@ use crate::tables::{BufferEntry, BufferTable, FileEntry, FileTable};
 pub(crate) struct Transfer {
     /// Index in the file table.
     pub(crate) file: u32,
+    pub(crate) file_slot: FileSlot,
     /// Index in the buffer table.
     pub(crate) buffer: u32,
     pub(crate) slot: BufferSlot,
@@ -25,8 +26,16 @@ pub(crate) struct Transfer {
 pub(crate) enum Plan {
     Read(Transfer),
     Write(Transfer),
-    Sync { file: u32 },
-    Prefetch { file: u32, offset: u64, len: u32 },
+    Sync {
+        file: u32,
+        slot: FileSlot,
+    },
+    Prefetch {
+        file: u32,
+        slot: FileSlot,
+        offset: u64,
+        len: u32,
+    },
 }
 
 /// Checks a request against the tables.
@@ -49,14 +58,16 @@ pub(crate) fn resolve(
         // It names nothing, and is taken in without a plan.
         Op::Fence => Err(Errno::EINVAL),
         Op::Sync => {
-            let (file, _) = permitted_file(files, request.destination, Rights::SYNC)?;
-            Ok(Plan::Sync { file })
+            let (file, entry) = permitted_file(files, request.destination, Rights::SYNC)?;
+            let slot = entry.slot;
+            Ok(Plan::Sync { file, slot })
         }
         Op::Prefetch => {
             let (file, entry) = permitted_file(files, request.destination, Rights::READ)?;
             let offset = within(request.file_offset, request.count, entry.base, entry.len)?;
             Ok(Plan::Prefetch {
                 file,
+                slot: entry.slot,
                 offset,
                 len: request.count,
             })
@@ -87,6 +98,7 @@ fn transfer(
     }
     let transfer = Transfer {
         file,
+        file_slot: from.slot,
         buffer,
         slot: to.slot,
         file_offset: within(request.file_offset, request.count, from.base, from.len)?,

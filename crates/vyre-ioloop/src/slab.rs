@@ -1,11 +1,14 @@
 //! A table of capabilities: handle → entry, with generations so that a revoked handle stays dead.
 
+use std::collections::VecDeque;
+
 use crate::tables::TableError;
 
 /// Bits of a handle that are the entry's index; the rest count how often it was reused.
 const INDEX_BITS: u32 = 20;
 const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
 const GENERATIONS: u32 = 1 << (u32::BITS - INDEX_BITS);
+const INDICES: usize = 1 << INDEX_BITS;
 
 #[derive(Clone, Debug)]
 struct Place<E> {
@@ -25,17 +28,29 @@ struct Place<E> {
 pub(crate) struct HandleTable<E> {
     places: Vec<Place<E>>,
     free: Vec<u32>,
+    /// Free indices that have had every generation, longest retired first. They are used again only
+    /// when there is no other, since their handles then repeat.
+    retired: VecDeque<u32>,
     /// Entries that are revoked and still used.
     lingering: u32,
+    /// The most indices.
+    limit: usize,
 }
 
 impl<E> HandleTable<E> {
     /// Index 0 is never given out: a zeroed request names nothing.
     pub(crate) fn new() -> Self {
+        Self::with_limit(INDICES)
+    }
+
+    /// A table of at most `limit` indices.
+    pub(crate) fn with_limit(limit: usize) -> Self {
         let mut table = Self {
             places: Vec::new(),
             free: Vec::new(),
+            retired: VecDeque::new(),
             lingering: 0,
+            limit,
         };
         table.grow_to(1);
         table
@@ -45,11 +60,11 @@ impl<E> HandleTable<E> {
     pub(crate) fn insert(&mut self, entry: E) -> Result<u32, TableError> {
         let index = match self.free.pop() {
             Some(index) => index as usize,
-            None if self.places.len() <= INDEX_MASK as usize => {
+            None if self.places.len() < self.limit => {
                 self.grow_to(self.places.len() + 1);
                 self.places.len() - 1
             }
-            None => return Err(TableError::Full),
+            None => self.retired.pop_front().ok_or(TableError::Full)? as usize,
         };
         let place = &mut self.places[index];
         place.entry = Some(entry);
@@ -67,6 +82,7 @@ impl<E> HandleTable<E> {
             return Err(TableError::Taken { handle });
         }
         self.free.retain(|&free| free != index);
+        self.retired.retain(|&retired| retired != index);
         let place = &mut self.places[index as usize];
         place.handle = handle;
         place.entry = Some(entry);
@@ -173,19 +189,14 @@ impl<E> HandleTable<E> {
         HandleTable {
             places: places.collect(),
             free: self.free.clone(),
+            retired: self.retired.clone(),
             lingering: self.lingering,
+            limit: self.limit,
         }
     }
 
-    /// Whether an entry is revoked and still used.
-    pub(crate) fn is_lingering(&self, index: u32) -> bool {
-        self.places
-            .get(index as usize)
-            .is_some_and(|place| place.users > 0)
-    }
-
-    /// Removes an entry that nothing is in flight on. Its place is reused under another handle,
-    /// until it has had them all.
+    /// Removes an entry that nothing is in flight on. Its place is reused under another handle. When
+    /// it has had them all, it is retired until no other place is left.
     pub(crate) fn remove(&mut self, index: u32) -> Option<E> {
         let place = self.places.get_mut(index as usize)?;
         debug_assert_eq!(place.users, 0, "removed while in use");
@@ -195,6 +206,11 @@ impl<E> HandleTable<E> {
         if generation < GENERATIONS {
             place.handle = generation << INDEX_BITS | index;
             self.free.push(index);
+        } else {
+            // Handle 0 is never given out.
+            let first = u32::from(index == 0);
+            place.handle = first << INDEX_BITS | index;
+            self.retired.push_back(index);
         }
         Some(entry)
     }
@@ -207,9 +223,9 @@ impl<E> HandleTable<E> {
             .filter_map(|(place, index)| Some((index, place.entry.as_ref()?)))
     }
 
-    /// One more than the highest index in use so far.
-    pub(crate) fn bound(&self) -> u32 {
-        self.places.len() as u32
+    /// Entries that have not been removed.
+    pub(crate) fn len(&self) -> usize {
+        self.iter().count()
     }
 }
 
@@ -241,6 +257,34 @@ mod tests {
             let (index, _) = table.revoke(handle, |_| 0).expect("known");
             table.remove(index);
         }
+    }
+
+    #[test]
+    fn the_longest_retired_place_is_used_again_when_no_other_is_left() {
+        let mut table = HandleTable::with_limit(4);
+        let mut last_use = std::collections::HashMap::new();
+        let mut shortest = usize::MAX;
+        for turn in 0..10 * GENERATIONS as usize {
+            let handle = table.insert(()).expect("there is always a place");
+            assert_ne!(handle, 0);
+            if let Some(before) = last_use.insert(handle, turn) {
+                shortest = shortest.min(turn - before);
+            }
+            let (index, _) = table.revoke(handle, |_| 0).expect("known");
+            table.remove(index);
+        }
+        assert_eq!(
+            shortest,
+            3 * GENERATIONS as usize,
+            "all other handles came first"
+        );
+    }
+
+    #[test]
+    fn a_full_table_says_so() {
+        let mut table = HandleTable::with_limit(3);
+        assert_eq!([(); 2].map(|()| table.insert(())), [Ok(1), Ok(2)]);
+        assert_eq!(table.insert(()), Err(TableError::Full));
     }
 
     #[test]
@@ -302,11 +346,11 @@ mod tests {
         let (index, _) = table.get(handle).expect("known");
         assert!(!table.release(index), "nobody waits for it");
         assert_eq!(table.revoke(handle, |_| 2), Some((index, false)));
-        assert!(table.is_lingering(index));
+        assert_eq!(table.revoked(handle), Some(index));
         assert!(!table.release(index), "one is left");
         assert_eq!(table.at(index), Some(&'a'));
         assert!(table.release(index), "the last user lets it go");
-        assert!(!table.is_lingering(index));
+        assert_eq!(table.revoked(handle), None);
         assert_eq!(table.remove(index), Some('a'));
     }
 }

@@ -78,6 +78,8 @@ pub(crate) struct FileIdentity {
 #[derive(Clone, Debug)]
 pub(crate) struct FileEntry {
     pub(crate) file: Arc<OwnedFd>,
+    /// Where a table's transport has the file. The table picks it.
+    pub(crate) slot: FileSlot,
     pub(crate) identity: FileIdentity,
     pub(crate) base: u64,
     pub(crate) len: u64,
@@ -117,6 +119,7 @@ impl FileEntry {
         let stat = rustix::fs::fstat(&file).map_err(std::io::Error::from)?;
         let align = direct_alignment(file.as_fd())?;
         Ok(Self {
+            slot: NOWHERE,
             identity: FileIdentity {
                 device: stat.st_dev,
                 inode: stat.st_ino,
@@ -147,6 +150,38 @@ impl FileEntry {
 #[derive(Clone, Debug)]
 pub struct FileTable {
     pub(crate) entries: HandleTable<FileEntry>,
+    /// Slots of the transport apart from the handles' indices: as many as there are files at once,
+    /// however many handles came and went.
+    pub(crate) slots: FileSlots,
+}
+
+/// The slot of an entry in no table.
+const NOWHERE: FileSlot = FileSlot::new(u32::MAX);
+
+/// Which slots of the transport's file table are taken.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FileSlots {
+    free: Vec<u32>,
+    bound: u32,
+}
+
+impl FileSlots {
+    fn take(&mut self) -> FileSlot {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.bound += 1;
+            self.bound - 1
+        });
+        FileSlot::new(slot)
+    }
+
+    fn give_back(&mut self, slot: FileSlot) {
+        self.free.push(slot.index());
+    }
+
+    /// One more than the highest slot taken so far.
+    pub(crate) const fn bound(&self) -> u32 {
+        self.bound
+    }
 }
 
 impl FileTable {
@@ -154,6 +189,7 @@ impl FileTable {
     pub fn new() -> Self {
         Self {
             entries: HandleTable::new(),
+            slots: FileSlots::default(),
         }
     }
 
@@ -179,12 +215,19 @@ impl FileTable {
         range: Range<u64>,
         rights: Rights,
     ) -> Result<FileHandle, TableError> {
-        let entry = FileEntry::new(file.into(), range, rights)?;
-        self.entries.insert(entry).map(FileHandle::from_raw)
+        let mut entry = FileEntry::new(file.into(), range, rights)?;
+        entry.slot = self.slots.take();
+        let slot = entry.slot;
+        let handle = self.entries.insert(entry);
+        if handle.is_err() {
+            self.slots.give_back(slot);
+        }
+        handle.map(FileHandle::from_raw)
     }
 
     /// Adds a byte range of a file under a handle of the caller's choice, for devices that have
-    /// their handles compiled in. The low 20 bits of the handle are an index: keep them small.
+    /// their handles compiled in. The low 20 bits of the handle are an index, and the table has a
+    /// place for each index up to the highest: keep them small to save memory.
     ///
     /// # Errors
     /// [`TableError`].
@@ -196,12 +239,29 @@ impl FileTable {
         rights: Rights,
     ) -> Result<(), TableError> {
         let entry = FileEntry::new(file.into(), range, rights)?;
-        self.entries.insert_at(handle.raw(), entry)
+        self.insert_entry_at(handle.raw(), entry)
     }
 
-    /// Where an entry is registered: the index is the slot.
-    pub(crate) const fn slot(index: u32) -> FileSlot {
-        FileSlot::new(index)
+    /// Adds an entry under a chosen handle, in a slot of this table's own.
+    pub(crate) fn insert_entry_at(
+        &mut self,
+        handle: u32,
+        mut entry: FileEntry,
+    ) -> Result<(), TableError> {
+        entry.slot = self.slots.take();
+        let slot = entry.slot;
+        let inserted = self.entries.insert_at(handle, entry);
+        if inserted.is_err() {
+            self.slots.give_back(slot);
+        }
+        inserted
+    }
+
+    /// Removes an entry that nothing is in flight on, and frees its slot.
+    pub(crate) fn remove(&mut self, index: u32) {
+        if let Some(entry) = self.entries.remove(index) {
+            self.slots.give_back(entry.slot);
+        }
     }
 }
 
@@ -292,7 +352,7 @@ impl BufferTable {
     /// can say no buffer offset, as in the bare layout. What does not fill a page is left out.
     ///
     /// # Errors
-    /// [`TableError::BadPage`] or [`TableError::Full`].
+    /// [`TableError::BadPage`] or [`TableError::Full`]; the table then has none of the pages.
     #[allow(clippy::needless_pass_by_value)] // As its siblings: the table keeps the buffer.
     pub fn insert_pages(
         &mut self,
@@ -304,12 +364,29 @@ impl BufferTable {
         if page == 0 || page > len {
             return Err(TableError::BadPage { page, len });
         }
-        (0..len / page)
-            .map(|index| {
-                let range = index * page..(index + 1) * page;
-                self.insert_range(buffer.clone(), range, rights)
-            })
-            .collect()
+        let mut pages = Vec::new();
+        for index in 0..len / page {
+            let range = index * page..(index + 1) * page;
+            match self.insert_range(buffer.clone(), range, rights) {
+                Ok(handle) => pages.push(handle),
+                Err(error) => {
+                    // Nobody would know the handles.
+                    for handle in pages {
+                        self.remove_unused(handle);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(pages)
+    }
+
+    /// Takes an entry out again that no request can have used.
+    fn remove_unused(&mut self, handle: BufferHandle) {
+        let index = self.entries.get(handle.raw()).map(|(index, _)| index);
+        if let Some(entry) = index.and_then(|index| self.entries.remove(index)) {
+            self.let_go(entry.slot);
+        }
     }
 
     /// Whether a range is one of a buffer's.
@@ -433,6 +510,21 @@ mod tests {
         ] {
             assert_eq!(refusal(flags, rights), None);
         }
+    }
+
+    #[test]
+    fn pages_that_do_not_all_fit_leave_none_behind() {
+        let mut buffers = BufferTable::new();
+        buffers.entries = HandleTable::with_limit(8);
+        let memory = Buffer::anonymous(4096).expect("memory");
+        let first = buffers.insert(memory.clone()).expect("room");
+        let refused = buffers.insert_pages(memory.clone(), 512, Rights::READ);
+        assert_eq!(refused, Err(TableError::Full));
+        assert_eq!(buffers.entries.len(), 1);
+        assert_eq!(buffers.users(BufferSlot::new(0)), 1);
+        assert!(buffers.entries.get(first.raw()).is_some());
+        let pages = buffers.insert_pages(memory, 700, Rights::READ);
+        assert_eq!(pages.expect("room for five").len(), 5);
     }
 
     #[test]

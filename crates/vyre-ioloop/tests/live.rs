@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::*;
 use vyre_ioloop::{ChangeError, LiveError, Rights};
-use vyre_ioq::{DeviceQueue, Errno, Queue, QueueLayout, Request};
-use vyre_uring::{BufferSlot, RegisterError};
+use vyre_ioq::{DeviceQueue, Errno, FileHandle, Queue, QueueLayout, Request};
+use vyre_uring::{BufferSlot, SimTransport};
 
 fn queue() -> (vyre_ioq::HostQueue, DeviceQueue) {
     Queue::anonymous(QueueLayout::with_slots(64)).unwrap()
@@ -67,10 +67,11 @@ fn unfit_entries_are_refused_and_leave_no_trace() {
     let full = |error: &LiveError| {
         matches!(
             error,
-            LiveError::Change(ChangeError::Register(RegisterError::UnknownFile(_)))
+            LiveError::Change(ChangeError::NoPlace { what: "file" })
         )
     };
     assert!(full(&refused), "{refused}");
+    assert!(refused.to_string().contains(".live_entries()"), "{refused}");
     // The place of the first is free again once it is revoked.
     io.revoke_file(first).unwrap();
     let second = io.insert_file(file(), 0..3, Rights::READ).unwrap();
@@ -206,6 +207,61 @@ fn a_revoked_file_is_closed_after_its_last_request() {
         rig.linger();
         writer.write_all(b"x").is_err()
     });
+}
+
+/// Handles are used up, 4,096 for each index; places in the transport are not.
+#[test]
+fn files_can_come_and_go_for_ever() {
+    let tables = Tables::new(64, 64);
+    let (pool, disk) = (tables.pool, tables.disk.try_clone().unwrap());
+    let mut rig = tables.on_sim(SimTransport::builder(1).files(2).build(), 8);
+    let mut handles = std::collections::HashSet::new();
+    for _ in 0..10_000 {
+        let file = disk.try_clone().unwrap();
+        let handle = rig.engine.insert_file(file, 0..64, Rights::READ).unwrap();
+        assert!(handles.insert(handle.raw()), "{handle:?} twice");
+        let revocation = rig.engine.revoke_file(handle).unwrap();
+        assert!(rig.engine.is_revoked(revocation));
+    }
+    let last = rig.engine.insert_file(disk, 0..64, Rights::READ).unwrap();
+    assert_eq!(rig.run(Request::read(last, 0, 64).into(pool, 0)), Ok(64));
+}
+
+#[test]
+fn the_highest_handle_takes_one_place_in_the_transport() {
+    let mut tables = Tables::new(64, 64);
+    let pool = tables.pool;
+    let highest = FileHandle::from_raw((1 << 20) - 1);
+    let disk = tables.disk.try_clone().unwrap();
+    let inserted = tables.files.insert_at(highest, disk, 0..64, Rights::READ);
+    inserted.unwrap();
+    let mut rig = tables.on_sim(SimTransport::builder(1).files(2).build(), 8);
+    let read = Request::read(highest, 0, 64).into(pool, 0);
+    assert_eq!(rig.run(read), Ok(64));
+}
+
+#[test]
+fn a_revocation_is_over_whatever_becomes_of_its_index() {
+    let mut tables = Tables::new(16, 64);
+    let (pipe, mut writer) = tables.add_pipe();
+    let pool = tables.pool;
+    let mut rig = tables.on_ring(8, 8);
+    let (successor, _silent) = std::io::pipe().unwrap();
+    let read = rig.submit(Request::read(pipe, 0, 1).into(pool, 0));
+    rig.linger();
+    let first = rig.engine.revoke_file(pipe).unwrap();
+    writer.write_all(b"x").unwrap();
+    assert_eq!(rig.wait(read).result, Ok(1));
+    let second = rig
+        .engine
+        .insert_file(successor, 0..1, Rights::READ)
+        .unwrap();
+    assert_eq!(second.raw() & 0xf_ffff, pipe.raw(), "its index");
+    let _for_ever = rig.submit(Request::read(second, 0, 1).into(pool, 0));
+    rig.linger();
+    let second = rig.engine.revoke_file(second).unwrap();
+    assert!(rig.engine.is_revoked(first));
+    assert!(!rig.engine.is_revoked(second));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use vyre_ioq::{Errno, Flags, Op, Request};
-use vyre_uring::Transport;
+use vyre_uring::{FileSlot, Transport};
 
 use super::served::PutBy;
 use super::{Engine, Place};
@@ -183,8 +183,18 @@ impl<T: Transport> Engine<T> {
                 transfer,
                 durable: request.flags.contains(Flags::DURABLE),
             },
-            Plan::Sync { file } => self.plan_sync(file)?,
-            Plan::Prefetch { file, offset, len } => Work::Prefetch { file, offset, len },
+            Plan::Sync { file, slot } => self.plan_sync(file, slot)?,
+            Plan::Prefetch {
+                file,
+                slot,
+                offset,
+                len,
+            } => Work::Prefetch {
+                file,
+                slot,
+                offset,
+                len,
+            },
         };
         let expires = self.expiry(request.deadline);
         let exact = request.flags.contains(Flags::EXACT);
@@ -224,10 +234,11 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    fn plan_sync(&self, file: u32) -> Result<Work, Errno> {
+    fn plan_sync(&self, file: u32, slot: FileSlot) -> Result<Work, Errno> {
         let entry = self.books.files.entries.at(file).ok_or(Errno::EBADF)?;
         Ok(Work::Sync {
             file,
+            slot,
             identity: entry.identity,
             writes: 0,
         })

@@ -9,7 +9,7 @@ use vyre_uring::{Buffer, RegisterError, Transport};
 use super::Engine;
 use super::books::Books;
 use crate::rights::Rights;
-use crate::tables::{FileTable, TableError};
+use crate::tables::TableError;
 
 /// Why a table was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -18,15 +18,34 @@ pub enum ChangeError {
     /// The entry is unfit.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// All of the transport's places are taken.
+    #[error(
+        "the loop has no place left for another {what}: revoke one, or build the loop with more \
+         .live_entries() (the ring of an engine of your own with more .{what}s())"
+    )]
+    NoPlace {
+        /// "file" or "buffer".
+        what: &'static str,
+    },
     /// The transport refused the file or the buffer.
     #[error("the transport refused the entry: {0}")]
-    Register(#[from] RegisterError),
+    Register(#[source] RegisterError),
     /// No such handle, or it was revoked already.
     #[error("handle {handle:#x} names nothing; it may have been revoked already")]
     Unknown {
         /// The handle.
         handle: u32,
     },
+}
+
+impl From<RegisterError> for ChangeError {
+    fn from(error: RegisterError) -> Self {
+        match error {
+            RegisterError::UnknownFile(_) => Self::NoPlace { what: "file" },
+            RegisterError::UnknownBuffer(_) => Self::NoPlace { what: "buffer" },
+            error => Self::Register(error),
+        }
+    }
 }
 
 /// Entries revoked whose last request has completed since.
@@ -47,7 +66,8 @@ impl Live {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "ask `Engine::is_revoked` until nothing is in flight on the entry"]
 pub struct Revocation {
-    index: u32,
+    /// Not its index, which may have another entry by the time that somebody asks.
+    handle: u32,
     is_file: bool,
 }
 
@@ -70,11 +90,14 @@ impl<T: Transport> Engine<T> {
 
     /// Gives the file of a new entry to the transport. If that refuses, the entry goes again.
     pub(super) fn register_file(&mut self, handle: u32) -> Result<(), ChangeError> {
-        let entries = &mut self.books.files.entries;
-        let (index, entry) = entries.get(handle).ok_or(ChangeError::Unknown { handle })?;
+        let files = &mut self.books.files;
+        let (index, entry) = files
+            .entries
+            .get(handle)
+            .ok_or(ChangeError::Unknown { handle })?;
         let file = entry.file.clone();
-        if let Err(error) = self.transport.set_file(FileTable::slot(index), Some(file)) {
-            entries.remove(index);
+        if let Err(error) = self.transport.set_file(entry.slot, Some(file)) {
+            files.remove(index);
             return Err(error.into());
         }
         Ok(())
@@ -140,7 +163,7 @@ impl<T: Transport> Engine<T> {
         }
         self.tidy();
         let is_file = true;
-        Ok(Revocation { index, is_file })
+        Ok(Revocation { handle, is_file })
     }
 
     /// Makes a buffer handle unknown, from the next claim on. What is in flight on it goes on; the
@@ -163,25 +186,29 @@ impl<T: Transport> Engine<T> {
         }
         self.tidy();
         let is_file = false;
-        Ok(Revocation { index, is_file })
+        Ok(Revocation { handle, is_file })
     }
 
     /// Whether nothing is in flight any more on an entry that was revoked.
     pub fn is_revoked(&self, revocation: Revocation) -> bool {
-        !if revocation.is_file {
-            self.books.files.entries.is_lingering(revocation.index)
+        let Revocation { handle, is_file } = revocation;
+        let used = if is_file {
+            self.books.files.entries.revoked(handle)
         } else {
-            self.books.buffers.entries.is_lingering(revocation.index)
-        }
+            self.books.buffers.entries.revoked(handle)
+        };
+        used.is_none()
     }
 
     /// Takes revoked entries that nobody uses out of the transport and the tables.
     #[cold]
     pub(super) fn tidy(&mut self) {
         while let Some(index) = self.books.live.files.pop() {
-            // Nothing is in flight on it, so the transport has no reason to refuse.
-            let _ = self.transport.set_file(FileTable::slot(index), None);
-            self.books.files.entries.remove(index);
+            if let Some(entry) = self.books.files.entries.at(index) {
+                // Nothing is in flight on it, so the transport has no reason to refuse.
+                let _ = self.transport.set_file(entry.slot, None);
+            }
+            self.books.files.remove(index);
         }
         while let Some(index) = self.books.live.buffers.pop() {
             if let Some(entry) = self.books.buffers.entries.remove(index)

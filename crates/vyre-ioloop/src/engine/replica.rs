@@ -69,7 +69,7 @@ impl<T: Transport> Engine<T> {
     pub(crate) fn stage(&mut self, handle: u32, entry: NewEntry) -> Result<(), ChangeError> {
         match entry {
             NewEntry::File(entry) => {
-                self.books.files.entries.insert_at(handle, entry)?;
+                self.books.files.insert_entry_at(handle, entry)?;
                 self.register_file(handle)?;
                 self.books.files.entries.hide(handle);
             }

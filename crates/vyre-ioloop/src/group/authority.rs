@@ -47,7 +47,7 @@ impl Authority {
 
     /// Whether each of so many loops may have open files of its own.
     pub(super) fn may_reopen(&self, loops: usize) -> bool {
-        reopen::is_room_for(self.table(Kind::File).bound(), loops)
+        reopen::is_room_for(self.table(Kind::File).len(), loops)
     }
 
     /// Makes a reserved handle known.

@@ -19,8 +19,8 @@ const KEPT: OFlags = OFlags::RWMODE
 
 /// Whether every other loop may open each of so many files once more: one group adds a quarter of the
 /// descriptors that the process may have, and no more.
-pub(super) fn is_room_for(files: u32, loops: usize) -> bool {
-    let further = u64::from(files).saturating_mul(loops.saturating_sub(1) as u64);
+pub(super) fn is_room_for(files: usize, loops: usize) -> bool {
+    let further = (files as u64).saturating_mul(loops.saturating_sub(1) as u64);
     let limit = getrlimit(Resource::Nofile).current;
     limit.is_none_or(|limit| further <= limit / 4)
 }
@@ -30,6 +30,7 @@ pub(super) fn is_room_for(files: u32, loops: usize) -> bool {
 pub(super) fn table(files: &FileTable) -> FileTable {
     FileTable {
         entries: files.entries.map(entry),
+        slots: files.slots.clone(),
     }
 }
 
@@ -108,8 +109,8 @@ mod tests {
     #[test]
     fn descriptors_are_left_for_others() {
         let limit = getrlimit(Resource::Nofile).current.expect("a limit");
-        let most = u32::try_from(limit / 4).expect("few");
+        let most = usize::try_from(limit / 4).expect("few");
         assert!(is_room_for(most, 2) && !is_room_for(most + 1, 2));
-        assert!(!is_room_for(most, 3) && is_room_for(u32::MAX, 1));
+        assert!(!is_room_for(most, 3) && is_room_for(usize::MAX, 1));
     }
 }

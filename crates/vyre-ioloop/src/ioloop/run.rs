@@ -34,7 +34,7 @@ impl Setup {
         let room = |entries: u32| entries.saturating_add(self.settings.live_entries);
         Ok(Ring::builder()
             .entries(self.settings.entries)
-            .files(room(self.files.entries.bound()))
+            .files(room(self.files.slots.bound()))
             .buffers(room(self.buffers.held.len() as u32))
             .drop_deadline(self.settings.abort_timeout)
             .build()?)
