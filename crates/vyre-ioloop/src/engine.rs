@@ -144,9 +144,12 @@ impl<T: Transport> Engine<T> {
     }
 
     /// One pass: reaps completions and writes outcomes; claims what is published and checks it;
-    /// submits in one batch. Never blocks.
+    /// submits in one batch. Never blocks. After the end of service it answers nothing any more.
     #[inline]
     pub fn step(&mut self) -> Progress {
+        if self.stopped {
+            return self.step_after_end();
+        }
         let reaped = self.reap();
         let mut claimed = 0;
         for queue in 0..self.books.queues.len() {

@@ -63,6 +63,19 @@ impl Books {
         }
     }
 
+    /// Takes an operation that ended after the end of service: nothing is answered.
+    pub(super) fn let_go(&mut self, completion: &Completion) {
+        let place = Place::from_user(completion.user);
+        let record = self.record_mut(place);
+        let Some(record) = record.filter(|record| record.token == Some(completion.token)) else {
+            self.counters.stray += 1;
+            return;
+        };
+        let (file, buffer) = (record.file(), record.buffer());
+        *record = Record::IDLE;
+        self.release(file, buffer);
+    }
+
     #[inline]
     pub(super) fn record_mut(&mut self, place: Place) -> Option<&mut Record> {
         self.queues

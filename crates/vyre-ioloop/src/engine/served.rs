@@ -21,6 +21,16 @@ impl PutBy {
     }
 }
 
+/// What the transport still holds at the end of service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    Nothing,
+    /// The operations that the records name.
+    Named,
+    /// More than that: a panic kept it from the records.
+    Unknown,
+}
+
 /// A queue being served. All its memory is allocated at the start.
 #[derive(Debug)]
 pub(crate) struct Served {
@@ -108,11 +118,28 @@ impl Served {
         }
     }
 
-    /// Answers what is owed an outcome, and forgets all requests: nothing answers twice, neither a
-    /// fence that was kept nor what the kernel gives back late.
-    pub(crate) fn give_up(&mut self, errno: Errno) {
-        self.counters.failed += u64::from(self.host.complete_owed(errno));
-        self.records.fill(Record::IDLE);
+    /// Answers what is owed an outcome at the end of service, except for what is `kept`: requests
+    /// that the transport still holds, and fences that may have to wait for one of them.
+    pub(crate) fn give_up(&mut self, errno: Errno, kept: Kept) {
+        let holds = |record: &Record| match kept {
+            Kept::Nothing => false,
+            Kept::Named => record.token.is_some(),
+            Kept::Unknown => record.work != Work::None,
+        };
+        let mut waits = vec![false; self.records.len()];
+        if kept == Kept::Unknown || self.records.iter().any(holds) {
+            for fence in self.claimed_fences.drain(..).flatten() {
+                waits[fence as usize] = true;
+            }
+            for (record, waits) in self.records.iter().zip(&mut waits) {
+                *waits |= holds(record) || record.work == Work::Fence;
+            }
+        }
+        let answered = |slot: u32| !waits[slot as usize];
+        self.counters.failed += u64::from(self.host.complete_owed_where(errno, answered));
+        for record in self.records.iter_mut().filter(|record| !holds(record)) {
+            *record = Record::IDLE;
+        }
         self.claimed_syncs.clear();
         self.claimed_fences.clear();
         self.syncs.clear();

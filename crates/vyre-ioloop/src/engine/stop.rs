@@ -1,11 +1,13 @@
-//! The end of service: nothing is left unanswered, and nothing touches a buffer afterwards.
+//! The end of service. A request that the transport still holds is never answered: an outcome would
+//! give its buffer back to the device while the kernel may write to it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vyre_ioq::{Errno, LoopState};
 use vyre_uring::{Busy, Transport};
 
-use super::{Engine, Place};
+use super::served::Kept;
+use super::{Engine, Place, Progress};
 use crate::record::Work;
 
 impl<T: Transport> Engine<T> {
@@ -17,14 +19,20 @@ impl<T: Transport> Engine<T> {
         self.set_state(LoopState::Draining);
     }
 
-    /// Ends service. Whatever is still in flight is cancelled and completed with ECANCELED, and so
-    /// is what is published and unclaimed. Returns when the kernel has let go of every buffer, and
-    /// devices then see STOPPED.
+    /// Ends service. Cancels what is in flight and waits until the kernel has let go of every
+    /// buffer; what was not carried out by then is completed with ECANCELED, as is what is published
+    /// and unclaimed. Devices then see STOPPED.
+    ///
+    /// Takes `deadline` at most, and devices see a heartbeat meanwhile.
     ///
     /// # Errors
-    /// [`Busy`] if the kernel kept operations longer than `deadline`. Devices then see FAILED, and
-    /// dropping the engine leaks their buffers rather than free memory that may yet be written.
-    /// The call may be repeated, to ask whether it still does.
+    /// [`Busy`] if the kernel kept operations longer than `deadline`. Their requests, and the fences
+    /// that wait for them, then never get an outcome, since the kernel may still write to their
+    /// buffers; all other requests are answered, and devices see FAILED. Dropping the engine leaks
+    /// those buffers.
+    ///
+    /// The call may be repeated, to ask whether the kernel still holds anything. What it gives back
+    /// by then is not answered any more: after FAILED there are no new outcomes.
     pub fn stop(&mut self, deadline: Duration) -> Result<(), Busy> {
         self.end(deadline, LoopState::Stopped)
     }
@@ -39,15 +47,30 @@ impl<T: Transport> Engine<T> {
 
     fn end(&mut self, deadline: Duration, state: LoopState) -> Result<(), Busy> {
         if self.stopped {
-            return self.transport.quiesce(deadline);
+            let quiet = self.transport.quiesce(deadline);
+            self.reap_late();
+            return quiet;
         }
         self.stopped = true;
         self.drain();
-        self.cancel_everything();
-        let quiet = self.transport.quiesce(deadline);
-        let _ = self.reap_cancelled();
+        // What a panic kept from the records may be in the transport: not to be answered yet.
+        if self.kept() == Kept::Named {
+            self.cancel_everything();
+        }
+        let quiet = self.quiesce(deadline);
+        self.reap();
+        let kept = if quiet.is_ok() {
+            Kept::Nothing
+        } else {
+            self.kept()
+        };
+        if kept == Kept::Unknown {
+            self.books.backlog.clear();
+        } else {
+            self.cancel_everything();
+        }
         for queue in 0..self.books.queues.len() {
-            self.books.queues[queue].give_up(Errno::ECANCELED);
+            self.books.queues[queue].give_up(Errno::ECANCELED, kept);
             self.claim(queue);
         }
         self.set_state(if quiet.is_ok() {
@@ -61,25 +84,71 @@ impl<T: Transport> Engine<T> {
 
     /// Ends every request that the transport does not hold, and marks the others.
     fn cancel_everything(&mut self) {
+        self.cancel_backlog();
         for queue in 0..self.books.queues.len() as u32 {
             for slot in 0..self.books.queues[queue as usize].records.len() as u32 {
                 let record = &mut self.books.queues[queue as usize].records[slot as usize];
                 if record.token.is_some() {
                     record.cancelled.get_or_insert(Errno::ECANCELED);
-                } else if record.work != Work::None && record.work != Work::Fence {
+                } else if matches!(record.work, Work::Sync { .. }) {
                     self.cancel(Place { queue, slot }, Errno::ECANCELED);
                 }
             }
         }
     }
 
-    /// Reaps without starting anything new. Fences end when all they wait for has.
-    fn reap_cancelled(&mut self) -> u32 {
-        let reaped = self.reap();
+    /// Ends the requests that wait for room in the transport, and what they make due.
+    fn cancel_backlog(&mut self) {
         while let Some(place) = self.books.backlog.pop_front() {
             self.books.finish(place, Err(Errno::ECANCELED));
         }
         self.books.deliver();
+    }
+
+    /// Waits until the transport holds nothing, in steps: devices see a heartbeat before each.
+    fn quiesce(&mut self, deadline: Duration) -> Result<(), Busy> {
+        let end = Instant::now().checked_add(deadline);
+        loop {
+            self.beat();
+            let begun = Instant::now();
+            let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(begun));
+            let step = left.min(QUIESCE_STEP);
+            match self.transport.quiesce(step) {
+                // One that says so before its time is up would not say otherwise later.
+                Err(_) if step < left && begun.elapsed() >= step => {}
+                quiet => return quiet,
+            }
+        }
+    }
+
+    /// What the transport still holds, of which requests.
+    fn kept(&self) -> Kept {
+        let records = self.books.queues.iter().flat_map(|queue| &queue.records);
+        let named = records.filter(|record| record.token.is_some()).count() as u32;
+        match self.transport.in_flight() {
+            in_flight if in_flight > named => Kept::Unknown,
+            _ => Kept::Named,
+        }
+    }
+
+    /// What a pass is after the end of service: it answers nothing.
+    #[cold]
+    pub(super) fn step_after_end(&mut self) -> Progress {
+        Progress {
+            reaped: self.reap_late(),
+            ..Progress::default()
+        }
+    }
+
+    /// Takes what the transport gives back after the end of service: its entries are let go of, and
+    /// its request stays unanswered.
+    fn reap_late(&mut self) -> u32 {
+        let books = &mut self.books;
+        let reaped = self.transport.reap(|completion| books.let_go(&completion));
+        if reaped > 0 {
+            self.tidy();
+            self.publish_counters();
+        }
         reaped
     }
 
@@ -92,12 +161,14 @@ impl<T: Transport> Engine<T> {
 
 impl<T: Transport> Drop for Engine<T> {
     fn drop(&mut self) {
-        // The transport's own drop waits once more, and leaks what it cannot quiesce.
         if !self.stopped {
             let _ = self.fail(DROP_DEADLINE);
         }
     }
 }
+
+/// Longest time without a heartbeat while the transport is waited for.
+const QUIESCE_STEP: Duration = Duration::from_millis(100);
 
 /// How long a dropped engine waits for the kernel to let go of its buffers.
 const DROP_DEADLINE: Duration = Duration::from_secs(5);

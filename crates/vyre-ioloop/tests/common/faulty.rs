@@ -14,10 +14,18 @@ use vyre_uring::{
 #[derive(Debug, Default)]
 pub(crate) struct Orders {
     pub(crate) panic_in_submit: AtomicBool,
+    /// The next operation is taken, and whoever pushed it does not hear of it.
+    pub(crate) panic_after_push: AtomicBool,
+    /// No operation is taken.
+    pub(crate) full: AtomicBool,
     /// Every completion of the past is delivered again.
     pub(crate) replay: AtomicBool,
     /// `quiesce` says that so many operations are left.
     pub(crate) busy: AtomicU32,
+    /// `quiesce` takes all its time, and then says that an operation is left.
+    pub(crate) linger: AtomicBool,
+    /// How long each call of `quiesce` might take.
+    pub(crate) quiesced: Mutex<Vec<Duration>>,
     pub(crate) fail_wait: AtomicBool,
     pub(crate) refuse_cancel: AtomicBool,
     pub(crate) refuse_entries: AtomicBool,
@@ -83,7 +91,12 @@ impl Transport for Faulty {
     }
 
     fn push(&mut self, op: Op, user: u64) -> Result<Token, PushError> {
+        if self.orders.full.load(Ordering::Relaxed) {
+            return Err(PushError::Full);
+        }
         let token = self.inner.push(op, user)?;
+        let panics = self.orders.panic_after_push.swap(false, Ordering::Relaxed);
+        assert!(!panics, "ordered to");
         self.orders.pushed.lock().unwrap().push(op);
         if let Some(happens) = &mut self.orders.meanwhile.lock().unwrap().0 {
             happens(op);
@@ -138,6 +151,11 @@ impl Transport for Faulty {
     }
 
     fn quiesce(&mut self, deadline: Duration) -> Result<(), Busy> {
+        self.orders.quiesced.lock().unwrap().push(deadline);
+        if self.orders.linger.load(Ordering::Relaxed) {
+            std::thread::sleep(deadline);
+            return Err(Busy { in_flight: 1 });
+        }
         match self.orders.busy.load(Ordering::Relaxed) {
             0 => self.inner.quiesce(deadline),
             in_flight => Err(Busy { in_flight }),
