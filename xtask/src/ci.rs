@@ -98,8 +98,8 @@ fn run_one(ws: &Workspace, step: &'static Step, no_skip: bool) -> Done {
     }
 }
 
-/// Prints the closing table. Its last line, `N passed, N failed`, counts tests and is kept in
-/// that form for other programs to read.
+/// Prints the closing table. Its last line, `N passed, N failed`, with `, N skipped` where a test
+/// was, counts tests and is kept in that form for other programs to read.
 fn summarise(done: &[Done], chosen: &[&Step]) -> bool {
     println!("\n{:<9} {:<8} {:>8}  note", "step", "result", "time");
     let mut tests = Tally::default();
@@ -139,6 +139,10 @@ fn summarise(done: &[Done], chosen: &[&Step]) -> bool {
         "\n{ok} of {} steps ok, {failed} failed, {skipped} skipped",
         chosen.len()
     );
-    println!("{} passed, {} failed", tests.passed, tests.failed);
+    let ignored = match tests.ignored {
+        0 => String::new(),
+        ignored => format!(", {ignored} skipped"),
+    };
+    println!("{} passed, {} failed{ignored}", tests.passed, tests.failed);
     failed == 0
 }

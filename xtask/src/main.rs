@@ -4,6 +4,7 @@
 mod cargo_steps;
 mod ci;
 mod consumers;
+mod faults;
 mod features;
 mod fuzz;
 mod header;

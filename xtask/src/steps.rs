@@ -3,7 +3,7 @@
 use crate::tally::Tally;
 use crate::workspace::Workspace;
 use crate::{
-    Result, cargo_steps, consumers, features, fuzz, header, package, proofs, props, readme,
+    Result, cargo_steps, consumers, faults, features, fuzz, header, package, proofs, props, readme,
     test_steps, tidy, tools, volume,
 };
 
@@ -70,6 +70,11 @@ pub(crate) const ALL: &[Step] = &[
         name: "test",
         about: "all tests and doctests",
         run: test_steps::run,
+    },
+    Step {
+        name: "faults",
+        about: "faults of the real kernel: what hangs, fails, is full or forbidden",
+        run: faults::step,
     },
     Step {
         name: "consumers",

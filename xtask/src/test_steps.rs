@@ -3,13 +3,20 @@
 use crate::steps::Report;
 use crate::tally::Counter;
 use crate::workspace::Workspace;
-use crate::{Result, sh};
+use crate::{Result, faults, sh};
 
-/// Members that need no tests of their own. Every other one must run at least one.
-const UNTESTED: &[&str] = &["vyre-benches"];
+/// Members that need no tests here. Every other one must run at least one.
+const UNTESTED: &[&str] = &["vyre-benches", faults::PACKAGE];
 
 pub(crate) fn run(ws: &Workspace, report: &mut Report) -> Result<()> {
-    let what = ["test", "--workspace", "--all-features"];
+    // What is left out has a step of its own.
+    let what = [
+        "test",
+        "--workspace",
+        "--all-features",
+        "--exclude",
+        faults::PACKAGE,
+    ];
     // The first run only builds, and tells which executable belongs to which package.
     let build = ["--no-run", "--message-format=json-render-diagnostics"];
     let messages = sh::read(sh::cargo(ws, &what).args(build))?;

@@ -1,0 +1,344 @@
+//! A FUSE file system whose files misbehave by name; see [`Fuse`](crate::Fuse).
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fuser::{
+    BackgroundSession, BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem,
+    FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags,
+    ReplyAttr, ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request,
+    Session, TimeOrNow, WriteFlags,
+};
+
+use crate::scene::pattern;
+
+/// Bytes of a file that is not empty.
+pub(crate) const LEN: usize = (1 << 20) + 777;
+/// From here on a file fails that fails in its middle.
+const MIDDLE: u64 = 512 << 10;
+/// The kernel's own bound on background requests.
+const BACKGROUND: u16 = 12;
+/// Attributes change by requests of this kernel alone.
+const TTL: Duration = Duration::from_secs(3600);
+/// The file that answers how many requests hang, and takes the order to release them.
+const CONTROL: &str = ".control";
+const CONTROL_INODE: u64 = 2;
+
+struct Node {
+    name: String,
+    data: Vec<u8>,
+}
+
+impl Node {
+    fn is(&self, word: &str) -> bool {
+        self.name.split('.').any(|part| part == word)
+    }
+}
+
+/// A request without an answer.
+enum Held {
+    Read(u64, u64, u32, ReplyData),
+    Write(u64, u64, Vec<u8>, ReplyWrite),
+    Fsync(u64, ReplyEmpty),
+}
+
+#[derive(Default)]
+struct State {
+    inodes: HashMap<String, u64>,
+    nodes: HashMap<u64, Node>,
+    held: Vec<Held>,
+    released: bool,
+}
+
+impl State {
+    fn inode(&mut self, name: &str) -> u64 {
+        if name == CONTROL {
+            return CONTROL_INODE;
+        }
+        let next = CONTROL_INODE + 1 + self.inodes.len() as u64;
+        let inode = *self.inodes.entry(name.to_owned()).or_insert(next);
+        self.nodes.entry(inode).or_insert_with(|| {
+            let mut node = Node {
+                name: name.to_owned(),
+                data: Vec::new(),
+            };
+            if !node.is("empty") {
+                node.data = pattern(0, LEN);
+            }
+            node
+        });
+        inode
+    }
+
+    fn attr(&self, inode: u64) -> Option<FileAttr> {
+        let (size, kind) = match (inode, self.nodes.get(&inode)) {
+            (1, _) => (0, FileType::Directory),
+            (CONTROL_INODE, _) => (0, FileType::RegularFile),
+            (_, node) => (node?.data.len() as u64, FileType::RegularFile),
+        };
+        Some(FileAttr {
+            ino: INodeNo(inode),
+            size,
+            blocks: size.div_ceil(512),
+            atime: UNIX_EPOCH,
+            mtime: UNIX_EPOCH,
+            ctime: UNIX_EPOCH,
+            crtime: UNIX_EPOCH,
+            kind,
+            perm: if kind == FileType::Directory {
+                0o755
+            } else {
+                0o644
+            },
+            nlink: 1,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            flags: 0,
+            blksize: 4096,
+        })
+    }
+
+    fn is(&self, inode: u64, word: &str) -> bool {
+        self.nodes.get(&inode).is_some_and(|node| node.is(word))
+    }
+
+    fn hangs(&self, inode: u64, word: &str) -> bool {
+        !self.released && self.is(inode, word)
+    }
+
+    fn flags(&self, inode: u64) -> FopenFlags {
+        if inode == CONTROL_INODE || self.is(inode, "dio") {
+            FopenFlags::FOPEN_DIRECT_IO
+        } else {
+            FopenFlags::empty()
+        }
+    }
+
+    fn read(&self, inode: u64, offset: u64, size: u32, reply: ReplyData) {
+        let Some(node) = self.nodes.get(&inode) else {
+            return reply.error(Errno::ENOENT);
+        };
+        if node.is("eio-read") && offset + u64::from(size) > MIDDLE {
+            return reply.error(Errno::EIO);
+        }
+        let start = node.data.len().min(offset as usize);
+        let asked = node.data.len().min(start + size as usize) - start;
+        reply.data(&node.data[start..start + share(node, asked, ["short-read", "half-read"])]);
+    }
+
+    fn write(&mut self, inode: u64, offset: u64, data: &[u8], reply: ReplyWrite) {
+        let Some(node) = self.nodes.get_mut(&inode) else {
+            return reply.error(Errno::ENOENT);
+        };
+        if offset + data.len() as u64 > MIDDLE {
+            if node.is("eio-write") {
+                return reply.error(Errno::EIO);
+            }
+            if node.is("full") {
+                return reply.error(Errno::ENOSPC);
+            }
+        }
+        let count = share(node, data.len(), ["short-write", "half-write"]);
+        let (start, end) = (offset as usize, offset as usize + count);
+        if node.data.len() < end {
+            node.data.resize(end, 0);
+        }
+        node.data[start..end].copy_from_slice(&data[..count]);
+        reply.written(count as u32);
+    }
+
+    fn fsync(&self, inode: u64, reply: ReplyEmpty) {
+        if self.is(inode, "fail-fsync") {
+            reply.error(Errno::EIO);
+        } else {
+            reply.ok();
+        }
+    }
+
+    fn release(&mut self) {
+        self.released = true;
+        for held in std::mem::take(&mut self.held) {
+            match held {
+                Held::Read(inode, offset, size, reply) => self.read(inode, offset, size, reply),
+                Held::Write(inode, offset, data, reply) => self.write(inode, offset, &data, reply),
+                Held::Fsync(inode, reply) => self.fsync(inode, reply),
+            }
+        }
+    }
+}
+
+/// How much of what was asked for such a file moves.
+fn share(node: &Node, asked: usize, [short, half]: [&str; 2]) -> usize {
+    if node.is(short) {
+        asked.min(1000)
+    } else if node.is(half) && asked > 512 {
+        (asked / 2).next_multiple_of(512)
+    } else {
+        asked
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct FaultyFs(Mutex<State>);
+
+impl FaultyFs {
+    /// Mounts one. This process serves it.
+    pub(crate) fn mount(at: &Path) -> io::Result<BackgroundSession> {
+        let mut config = Config::default();
+        config.mount_options = vec![MountOption::FSName("faults".into())];
+        Session::new(Self::default(), at, &config)?.spawn()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Filesystem for FaultyFs {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let _ = config.set_max_background(BACKGROUND);
+        // As libfuse asks for it; the kernel may not have it.
+        let _ = config.add_capabilities(InitFlags::FUSE_ASYNC_DIO);
+        Ok(())
+    }
+
+    fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let mut state = self.state();
+        let inode = state.inode(&name.to_string_lossy());
+        match state.attr(inode) {
+            Some(attr) => reply.entry(&TTL, &attr, Generation(0)),
+            None => reply.error(Errno::ENOENT),
+        }
+    }
+
+    fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        match self.state().attr(inode.0) {
+            Some(attr) => reply.attr(&TTL, &attr),
+            None => reply.error(Errno::ENOENT),
+        }
+    }
+
+    fn setattr(
+        &self,
+        _: &Request,
+        inode: INodeNo,
+        _mode: Option<u32>,
+        _uid: Option<u32>,
+        _gid: Option<u32>,
+        size: Option<u64>,
+        _atime: Option<TimeOrNow>,
+        _mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _handle: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let mut state = self.state();
+        if let Some(size) = size {
+            if state.is(inode.0, "no-truncate") {
+                return reply.error(Errno::ENOSYS);
+            }
+            if let Some(node) = state.nodes.get_mut(&inode.0) {
+                node.data.resize(size as usize, 0);
+            }
+        }
+        match state.attr(inode.0) {
+            Some(attr) => reply.attr(&TTL, &attr),
+            None => reply.error(Errno::ENOENT),
+        }
+    }
+
+    fn open(&self, _: &Request, inode: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        reply.opened(FileHandle(0), self.state().flags(inode.0));
+    }
+
+    fn create(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let mut state = self.state();
+        let inode = state.inode(&name.to_string_lossy());
+        let flags = state.flags(inode);
+        match state.attr(inode) {
+            Some(attr) => reply.created(&TTL, &attr, Generation(0), FileHandle(0), flags),
+            None => reply.error(Errno::ENOENT),
+        }
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        inode: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let mut state = self.state();
+        if inode.0 == CONTROL_INODE {
+            let text = state.held.len().to_string();
+            reply.data(text.as_bytes().get(offset as usize..).unwrap_or_default());
+        } else if state.hangs(inode.0, "hang-read") {
+            state.held.push(Held::Read(inode.0, offset, size, reply));
+        } else {
+            state.read(inode.0, offset, size, reply);
+        }
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        inode: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let mut state = self.state();
+        if inode.0 == CONTROL_INODE {
+            reply.written(data.len() as u32);
+            state.release();
+        } else if state.hangs(inode.0, "hang-write") {
+            let held = Held::Write(inode.0, offset, data.to_vec(), reply);
+            state.held.push(held);
+        } else {
+            state.write(inode.0, offset, data, reply);
+        }
+    }
+
+    fn fsync(&self, _: &Request, inode: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        let mut state = self.state();
+        if state.hangs(inode.0, "hang-fsync") {
+            state.held.push(Held::Fsync(inode.0, reply));
+        } else {
+            state.fsync(inode.0, reply);
+        }
+    }
+
+    fn flush(&self, _: &Request, inode: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        if self.state().is(inode.0, "fail-flush") {
+            reply.error(Errno::EIO);
+        } else {
+            reply.ok();
+        }
+    }
+}

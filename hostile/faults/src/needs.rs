@@ -1,0 +1,99 @@
+//! What a test needs of the machine, and whether it is there.
+
+use std::fs::File;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use rustix::process::geteuid;
+
+/// Something that the stage provides, or without which a test cannot run.
+#[derive(Clone, Copy, Debug)]
+pub enum Need {
+    /// The FUSE file system that misbehaves by file name, at [`Scene::fuse`](crate::Scene::fuse).
+    Fuse,
+    /// An ext4 file system on a loop device whose store is a tmpfs.
+    Ext4(Ext4),
+    /// A tmpfs of so many MiB at `Scene::path(at)`.
+    Tmpfs {
+        /// Where.
+        at: &'static str,
+        /// How large.
+        mib: u32,
+    },
+}
+
+/// An ext4 file system: mounted at `Scene::path(at)`, its store at `Scene::path("AT.store")`.
+#[derive(Clone, Copy, Debug)]
+pub struct Ext4 {
+    /// Name of the mount point.
+    pub at: &'static str,
+    /// Size of the file system.
+    pub mib: u32,
+    /// Size of the tmpfs that holds its image, which is sparse. A smaller one fills up.
+    pub store_mib: u32,
+    /// Bytes of a sector of the drive.
+    pub sector: u32,
+}
+
+impl Ext4 {
+    /// 64 MiB on a drive that has them all, with sectors of 512 bytes.
+    pub const fn at(at: &'static str) -> Self {
+        Self {
+            at,
+            mib: 64,
+            store_mib: 96,
+            sector: 512,
+        }
+    }
+}
+
+impl Need {
+    /// Why this machine lacks it.
+    pub(crate) fn lacking(self) -> Option<&'static str> {
+        static MOUNTS: OnceLock<Option<&'static str>> = OnceLock::new();
+        static FUSE: OnceLock<Option<&'static str>> = OnceLock::new();
+        static LOOPS: OnceLock<Option<&'static str>> = OnceLock::new();
+        let mounts = *MOUNTS.get_or_init(mounts);
+        let all = match self {
+            Self::Tmpfs { .. } => None,
+            Self::Fuse => *FUSE.get_or_init(fuse),
+            Self::Ext4(_) => *LOOPS.get_or_init(loops),
+        };
+        mounts.or(all)
+    }
+}
+
+fn mounts() -> Option<&'static str> {
+    (!geteuid().is_root()).then_some("no right to mount")
+}
+
+fn fuse() -> Option<&'static str> {
+    let device = File::options().read(true).write(true).open("/dev/fuse");
+    device.is_err().then_some("no /dev/fuse")
+}
+
+fn loops() -> Option<&'static str> {
+    let control = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/loop-control");
+    if control.is_err() {
+        return Some("no loop devices");
+    }
+    let missing = |program: &str| !starts(program, &["--version"]) && !starts(program, &["-V"]);
+    ["losetup", "fsfreeze", "mkfs.ext4"]
+        .into_iter()
+        .zip(["no losetup", "no fsfreeze", "no mkfs.ext4"])
+        .find_map(|(program, why)| missing(program).then_some(why))
+}
+
+/// Whether a program is there and succeeds with these arguments.
+fn starts(program: &str, args: &[&str]) -> bool {
+    Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}

@@ -1,0 +1,92 @@
+//! A loop with queues, files and a buffer, as most tests need one.
+
+use std::os::fd::OwnedFd;
+
+use vyre_ioloop::{BufferTable, FileTable, IoLoop, IoLoopBuilder, Rights};
+use vyre_ioq::{
+    BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, Queue, QueueLayout, Request, Ticket,
+};
+use vyre_uring::Buffer;
+
+use crate::scene::{LIMIT, eventually};
+
+/// What a loop is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The files that devices may name.
+    pub files: FileTable,
+    /// Its buffers: the pool.
+    pub buffers: BufferTable,
+    /// The bytes of the pool.
+    pub memory: Buffer,
+    /// A buffer of all rights.
+    pub pool: BufferHandle,
+}
+
+impl Parts {
+    /// No file yet, and a pool of `len` bytes.
+    pub fn new(len: usize) -> Self {
+        let memory = Buffer::anonymous(len).expect("memory");
+        let mut buffers = BufferTable::new();
+        let pool = buffers.insert(memory.clone()).expect("fits");
+        Self {
+            files: FileTable::new(),
+            buffers,
+            memory,
+            pool,
+        }
+    }
+
+    /// Adds a file with all rights.
+    pub fn file(&mut self, file: impl Into<OwnedFd>) -> FileHandle {
+        self.files.insert(file, Rights::all()).expect("fits")
+    }
+
+    /// Adds the reading end of a pipe: reads of it wait until something is written.
+    pub fn pipe(&mut self) -> (FileHandle, std::io::PipeWriter) {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let handle = self.files.insert(reader, Rights::READ).expect("fits");
+        (handle, writer)
+    }
+
+    /// A loop of these, without queues yet.
+    pub fn builder(self) -> IoLoopBuilder {
+        IoLoop::builder().files(self.files).buffers(self.buffers)
+    }
+}
+
+/// Both ends of a queue.
+pub fn queue(slots: u32) -> (HostQueue, DeviceQueue) {
+    Queue::anonymous(QueueLayout::with_slots(slots)).expect("a queue")
+}
+
+/// Submits a request.
+pub fn submit(device: &DeviceQueue, request: Request) -> Ticket {
+    device.submit(request).expect("a free slot")
+}
+
+/// Waits for an outcome.
+pub fn answer(device: &DeviceQueue, ticket: Ticket) -> Result<u32, Errno> {
+    let outcome = device.wait_for(ticket, LIMIT);
+    outcome.unwrap_or_else(|error| panic!("{error}")).result
+}
+
+/// Submits a request and waits for its outcome.
+pub fn ask(device: &DeviceQueue, request: Request) -> Result<u32, Errno> {
+    answer(device, submit(device, request))
+}
+
+/// Waits until the loop has moved on: its thread is not stuck.
+pub fn beats(device: &DeviceQueue) {
+    for _ in 0..3 {
+        let before = device.host_heartbeat();
+        eventually("a heartbeat", || device.host_heartbeat() != before);
+    }
+}
+
+/// The bytes of a buffer.
+pub fn contents(buffer: &Buffer, offset: usize, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    buffer.read_at(offset, &mut bytes).expect("inside");
+    bytes
+}

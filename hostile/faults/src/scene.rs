@@ -1,0 +1,178 @@
+//! The stage as a test sees it.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Longer than anything takes on a machine that is busy with other things, and shorter than a test
+/// may take in all.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// Where a test runs.
+#[derive(Debug)]
+pub struct Scene {
+    dir: PathBuf,
+}
+
+impl Scene {
+    pub(crate) fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// A path in the test's own directory, on a file system that is in order.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// The FUSE file system that misbehaves by file name.
+    pub fn fuse(&self) -> Fuse {
+        Fuse {
+            root: self.path("fuse"),
+        }
+    }
+
+    /// A file of [`pattern`] on a file system that is in order, open for reading and writing.
+    pub fn healthy(&self, len: usize) -> File {
+        let mut file = tempfile::tempfile_in(&self.dir).expect("a file");
+        file.write_all(&pattern(0, len)).expect("room on the disk");
+        file
+    }
+
+    /// Creates an empty file below `at`, open for reading and writing.
+    pub fn create(&self, at: &str, name: &str) -> File {
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(true);
+        options.open(self.path(at).join(name)).expect("a file")
+    }
+
+    /// Freezes the file system at a path until the guard is dropped: writes and SYNCs there wait.
+    pub fn freeze(&self, at: &str) -> Frozen {
+        let at = self.path(at);
+        freezer("--freeze", &at);
+        Frozen { at }
+    }
+
+    /// Fills the file system at a path up to its last byte.
+    pub fn fill(&self, at: &str) {
+        let mut file = File::create(self.path(at).join("filler")).expect("a file");
+        let block = vec![0x55; 1 << 20];
+        let mut len = block.len();
+        while len > 0 {
+            match file.write(&block[..len]) {
+                Ok(moved) if moved > 0 => {}
+                _ => len /= 2,
+            }
+        }
+    }
+
+    /// Makes room again after [`fill`](Self::fill).
+    pub fn drain(&self, at: &str) {
+        std::fs::remove_file(self.path(at).join("filler")).expect("filled before");
+    }
+}
+
+/// A frozen file system.
+#[derive(Debug)]
+#[must_use = "dropping it thaws the file system"]
+pub struct Frozen {
+    at: PathBuf,
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        freezer("--unfreeze", &self.at);
+    }
+}
+
+fn freezer(what: &str, at: &Path) {
+    let status = Command::new("fsfreeze").arg(what).arg(at).status();
+    let done = status.is_ok_and(|status| status.success());
+    assert!(
+        done || std::thread::panicking(),
+        "fsfreeze {what} {}",
+        at.display()
+    );
+}
+
+/// The FUSE file system. A file is there as soon as it is named. Its name is made of words with
+/// dots between them, which say what is wrong with it; other words tell files apart.
+///
+/// | word | what |
+/// | --- | --- |
+/// | `hang-read`, `hang-write`, `hang-fsync` | no answer until [`release`](Fuse::release) |
+/// | `dio` | past the page cache: `FOPEN_DIRECT_IO` |
+/// | `short-read`, `short-write` | at most 1000 bytes at a time |
+/// | `half-read`, `half-write` | half of what was asked for, in sectors |
+/// | `eio-read`, `eio-write`, `full` | EIO or ENOSPC from byte 524,288 on |
+/// | `fail-fsync`, `fail-flush` | EIO |
+/// | `no-truncate` | ENOSYS |
+/// | `empty` | holds nothing; others hold [`Fuse::LEN`] bytes of `pattern(0, …)` |
+#[derive(Debug)]
+pub struct Fuse {
+    root: PathBuf,
+}
+
+impl Fuse {
+    /// Bytes of a file that is not empty: no whole number of blocks.
+    pub const LEN: usize = crate::fuse::LEN;
+
+    /// The file of this name.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Opens a file for reading and writing.
+    pub fn open(&self, name: &str) -> File {
+        File::options()
+            .read(true)
+            .write(true)
+            .open(self.path(name))
+            .unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// Answers all that hangs, and lets nothing hang any more.
+    pub fn release(&self) {
+        let control = File::options().write(true).open(self.path(".control"));
+        control
+            .and_then(|mut file| file.write_all(b"release"))
+            .expect("the FUSE server");
+    }
+
+    /// Requests that hang now.
+    pub fn hanging(&self) -> usize {
+        let mut text = String::new();
+        let control = File::open(self.path(".control"));
+        control
+            .and_then(|mut file| file.read_to_string(&mut text))
+            .expect("the FUSE server");
+        text.trim().parse().expect("a number")
+    }
+
+    /// Waits until this many requests hang.
+    pub fn wait_for_hanging(&self, count: usize) {
+        eventually("the hang", || self.hanging() >= count);
+    }
+}
+
+/// Waits for something that another thread does.
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + LIMIT;
+    while !done() {
+        assert!(Instant::now() < end, "{what} did not happen in {LIMIT:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// `len` bytes that differ from place to place, as they lie at `offset` of a file.
+pub fn pattern(offset: usize, len: usize) -> Vec<u8> {
+    (offset as u64..(offset + len) as u64)
+        .map(|at| {
+            let mixed = (at / 8).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+            (mixed ^ mixed >> 32)
+                .wrapping_mul(0xff51_afd7_ed55_8ccd)
+                .to_le_bytes()[at as usize % 8]
+        })
+        .collect()
+}

@@ -1,0 +1,7 @@
+//! Tests on files, limits and signals of the real kernel. See CONTRIBUTING.md, "Faults".
+
+mod beside;
+
+fn main() -> std::process::ExitCode {
+    vyre_faults::run(env!("CARGO_TARGET_TMPDIR"), &[beside::TESTS])
+}

@@ -1,0 +1,28 @@
+//! Tests on faults of the real kernel. Some need privileges: what cannot run is counted.
+
+use crate::steps::Report;
+use crate::tally::Tally;
+use crate::workspace::Workspace;
+use crate::{Result, sh};
+
+/// The package, whose tests the step of all tests leaves out.
+pub(crate) const PACKAGE: &str = "vyre-faults";
+
+pub(crate) fn step(ws: &Workspace, report: &mut Report) -> Result<()> {
+    let mut command = sh::cargo(ws, &["test", "-p", PACKAGE]);
+    let status = sh::stream(&mut command, |line| {
+        if let Some(tally) = Tally::parse(line) {
+            report.tests += tally;
+        } else if let Some(summary) = line.strip_prefix("faults: ") {
+            summary.clone_into(&mut report.note);
+        }
+    })?;
+    sh::check(&command, status)?;
+    if report.note.is_empty() {
+        return Err("it ended without its figures".into());
+    }
+    if report.tests.passed == 0 {
+        return Err("no test ran".into());
+    }
+    Ok(())
+}
