@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{OnceLock, mpsc};
+use std::task::Waker;
 
 use vyre_ioq::{BufferHandle, FileHandle};
 use vyre_uring::{Buffer, Transport};
@@ -65,6 +66,8 @@ pub(crate) enum Ending {
 pub(crate) struct Signals {
     ending: AtomicU8,
     commands: AtomicBool,
+    /// Ends the thread's sleep. Set once it serves, if its transport can be woken.
+    waker: OnceLock<Waker>,
     /// How the thread ended: set once, by the last that it does.
     ended: OnceLock<Result<(), StopError>>,
 }
@@ -74,13 +77,30 @@ impl Signals {
         Self {
             ending: AtomicU8::new(Ending::None as u8),
             commands: AtomicBool::new(false),
+            waker: OnceLock::new(),
             ended: OnceLock::new(),
         }
     }
 
-    /// Asks the loop to end. A stronger wish replaces a weaker one. Relaxed: it orders nothing.
+    /// Asks the loop to end, and wakes it. A stronger wish replaces a weaker one. Relaxed: it orders
+    /// nothing, and the waker sees to it that the loop looks once more.
     pub(crate) fn end(&self, ending: Ending) {
         self.ending.fetch_max(ending as u8, Ordering::Relaxed);
+        self.wake();
+    }
+
+    /// Says how the loop's thread is woken. To be called before anybody can ask the loop for
+    /// anything.
+    pub(crate) fn set_waker(&self, waker: Waker) {
+        let _ = self.waker.set(waker);
+    }
+
+    /// Ends the thread's sleep, or the next one if it is awake. What was stored before is seen by the
+    /// pass that follows: the waker orders it (see `vyre_uring`'s alarm).
+    fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
     }
 
     #[inline]
@@ -102,9 +122,11 @@ impl Signals {
         *self.ended.wait()
     }
 
-    /// Announces a command that was sent. Release, paired with the acquire in `take_commands`.
+    /// Announces a command that was sent, and wakes the loop. Release, paired with the acquire in
+    /// `take_commands`.
     pub(crate) fn announce(&self) {
         self.commands.store(true, Ordering::Release);
+        self.wake();
     }
 
     /// Whether commands were announced since the last call. A plain load in the common case.

@@ -5,12 +5,14 @@ mod books;
 mod live;
 pub(crate) mod replica;
 pub(crate) mod served;
+mod sleep;
 mod stop;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno as OsErrno;
@@ -182,15 +184,22 @@ impl<T: Transport> Engine<T> {
         progress
     }
 
-    /// Sleeps until the transport has a completion, or for `timeout`. Devices see a heartbeat
-    /// first.
+    /// Sleeps until the transport has a completion, a claimed request's deadline may have passed, a
+    /// [`waker`](Self::waker) was used, or `timeout` is over. Devices see a heartbeat first.
     pub fn wait(&mut self, timeout: Duration) {
+        let timeout = self.longest_sleep(timeout);
         self.books.counters.sleeps += 1;
         self.beat();
         self.publish_counters();
         if let Err(error) = self.transport.wait(Some(timeout)) {
             self.note_failure(error);
         }
+    }
+
+    /// Ends [`wait`](Self::wait) early, for other threads. `None` if the transport cannot be woken:
+    /// then wait for short times only.
+    pub fn waker(&mut self) -> Option<Waker> {
+        self.transport.waker()
     }
 
     /// Claimed requests that have no outcome yet.

@@ -9,8 +9,9 @@ pub enum Policy {
     /// Never sleeps: the lowest latency, for one whole core.
     Spin,
     /// Polls `spins` times, then sleeps: 10 µs at first, twice as long each time, `cap` at most.
-    /// Any work starts it over. While it sleeps it still wakes for a completion of its own ring,
-    /// but a new request waits until the sleep is over.
+    /// Any work starts it over. A sleep ends early for a completion of the loop's own ring, for a
+    /// claimed request's deadline, and for a stop or a change of the tables. A new request waits until
+    /// the sleep is over.
     Adaptive {
         /// Passes without work before the first sleep.
         spins: u32,
@@ -34,8 +35,8 @@ impl Default for Policy {
     }
 }
 
-/// First sleep of the adaptive policy.
-const FIRST_SLEEP: Duration = Duration::from_micros(10);
+/// First sleep of the adaptive policy, and the shortest of any.
+pub(crate) const FIRST_SLEEP: Duration = Duration::from_micros(10);
 
 /// What to do after a pass without work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -142,6 +142,10 @@ impl Token {
         Self::pack(self.index(), self.generation().wrapping_add(1))
     }
 
+    /// What the poll carries that wakes a ring. No operation has this index, and the generation is
+    /// even.
+    pub(crate) const ALARM: Self = Self::pack(u32::MAX, 0);
+
     /// Whether this is of a request to cancel.
     #[inline]
     pub(crate) const fn is_cancel(self) -> bool {

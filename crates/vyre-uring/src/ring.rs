@@ -1,5 +1,6 @@
 //! A transport on io_uring.
 
+mod alarm;
 mod kernel;
 mod progress;
 mod push;
@@ -12,6 +13,7 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use io_uring::opcode;
@@ -26,6 +28,7 @@ use crate::setup::RingBuilder;
 use crate::slab::{NO_BUFFER, Slab};
 use crate::table::{BufferEntry, FileEntry, Places, descriptor_of, pieces};
 use crate::transport::Transport;
+use alarm::Alarm;
 
 /// A [`Transport`] on one io_uring, for the thread that built it.
 ///
@@ -54,6 +57,8 @@ pub struct Ring {
     /// Cancel requests that the kernel has not answered yet.
     cancels: u32,
     strays: u64,
+    /// Set once somebody may wake the ring.
+    alarm: Option<Alarm>,
     poisoned: Option<Errno>,
     fixed_files: bool,
     fixed_buffers: bool,
@@ -89,6 +94,7 @@ impl Ring {
             stash: VecDeque::with_capacity(entries as usize),
             cancels: 0,
             strays: 0,
+            alarm: None,
             poisoned: None,
             fixed_files: report.files.in_use(),
             fixed_buffers: report.buffers.in_use(),
@@ -138,6 +144,12 @@ impl Ring {
 
     #[cold]
     fn settle_other(&mut self, token: Token) {
+        if token == Token::ALARM {
+            if let Some(alarm) = &mut self.alarm {
+                alarm.disarm();
+            }
+            return;
+        }
         match self.cancels.checked_sub(1) {
             Some(left) if token.is_cancel() => {
                 self.cancels = left;
@@ -219,6 +231,13 @@ impl Transport for Ring {
             self.raw.cq.sync();
         }
         count
+    }
+
+    fn waker(&mut self) -> Option<Waker> {
+        if self.alarm.is_none() {
+            self.alarm = Alarm::new().ok();
+        }
+        self.alarm.as_ref().map(Alarm::waker)
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> Result<(), EnterError> {

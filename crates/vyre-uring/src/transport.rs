@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use crate::buffer::Buffer;
@@ -58,6 +59,14 @@ pub trait Transport {
     /// # Errors
     /// [`EnterError::Fatal`]: see there for what becomes of the operations.
     fn wait(&mut self, timeout: Option<Duration>) -> Result<(), EnterError>;
+
+    /// A waker that ends [`wait`](Self::wait) early, for other threads. A wake-up before the wait ends
+    /// the next wait; it may end one more. `None` if the transport cannot be woken, which is what an
+    /// implementation has that does not say otherwise: its driver should then wait for short times
+    /// only. A transport around another passes that one's waker on.
+    fn waker(&mut self) -> Option<Waker> {
+        None
+    }
 
     /// Asks that an operation end early. It still completes exactly once, with `ECANCELED` or
     /// with its own outcome. The request is sent with the next submit.

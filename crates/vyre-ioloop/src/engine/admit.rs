@@ -258,7 +258,7 @@ impl<T: Transport> Engine<T> {
     }
 
     /// Microseconds since the engine was made, and never zero.
-    fn now(&self) -> u64 {
+    pub(super) fn now(&self) -> u64 {
         self.started.elapsed().as_micros() as u64 + 1
     }
 

@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno as OsErrno;
 use rustix::thread::CpuSet;
@@ -17,6 +17,9 @@ use crate::engine::Engine;
 use crate::policy::{Backoff, Pause, Policy};
 use crate::record::from_os;
 use crate::tables::{BufferTable, FileTable};
+
+/// The longest sleep on a transport that cannot be woken: stops and changes wait for its end.
+const UNWOKEN: Duration = Duration::from_millis(10);
 
 /// All that the thread needs; see the builder's methods.
 #[derive(Debug)]
@@ -67,6 +70,13 @@ pub(super) fn thread<T: Transport>(
             return Ok(());
         }
     };
+    let longest = match engine.waker() {
+        Some(waker) => {
+            signals.set_waker(waker);
+            Duration::MAX
+        }
+        None => UNWOKEN,
+    };
     let _ = ready.send(Ok(Started {
         counters: engine.shared_counters(),
         report,
@@ -77,7 +87,7 @@ pub(super) fn thread<T: Transport>(
     }));
     let mut inbox = Inbox::new(inbox);
     let served = panic::catch_unwind(AssertUnwindSafe(|| {
-        serve(&mut engine, settings, signals, &mut inbox)
+        serve(&mut engine, settings, signals, &mut inbox, longest)
     }));
     served.unwrap_or_else(|_| {
         // Devices must not wait for a thread that is gone.
@@ -118,6 +128,7 @@ fn serve<T: Transport>(
     settings: Settings,
     signals: &Signals,
     inbox: &mut Inbox,
+    longest: Duration,
 ) -> Result<(), StopError> {
     let mut backoff = Backoff::new(settings.policy);
     loop {
@@ -140,7 +151,7 @@ fn serve<T: Transport>(
         }
         match backoff.idle() {
             Pause::Spin => std::hint::spin_loop(),
-            Pause::Sleep(time) => engine.wait(time),
+            Pause::Sleep(time) => engine.wait(time.min(longest)),
         }
     }
 }

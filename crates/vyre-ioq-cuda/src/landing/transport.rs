@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::task::Waker;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -262,6 +263,10 @@ impl<T: Transport, M: Mover> Transport for LandingTransport<T, M> {
         }
         thread::sleep(nap);
         Ok(())
+    }
+
+    fn waker(&mut self) -> Option<Waker> {
+        self.inner.waker()
     }
 
     fn cancel(&mut self, token: Token) -> bool {

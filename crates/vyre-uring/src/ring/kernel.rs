@@ -23,9 +23,10 @@ impl Ring {
     #[inline(always)]
     pub(super) fn enqueue(&mut self, entry: squeue::Entry, token: Token) {
         let entry = entry.user_data(token.0);
-        // SAFETY: the entry either cancels and names no memory, or is of an operation, which names
-        // memory inside the buffer, and the file, of slots that count it as in flight. By the
-        // argument above both stay until its completion, or for ever.
+        // SAFETY: the entry cancels and names nothing; or it polls the alarm's descriptor, which stays
+        // open for as long as the ring is entered; or it is of an operation, which names memory inside
+        // the buffer, and the file, of slots that count it as in flight. By the argument above both
+        // stay until its completion, or for ever.
         let pushed = unsafe { self.raw.push(&entry) };
         debug_assert!(pushed, "no room in the submission queue");
         let mask = self.queued.len() as u32 - 1;

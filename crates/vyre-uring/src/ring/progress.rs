@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::Ring;
+use super::alarm::Alarm;
 use crate::error::{Busy, EnterError};
 use crate::op::Token;
 
@@ -16,6 +17,9 @@ const BACK_OFF: Duration = Duration::from_micros(100);
 
 /// How long to wait for cancelled operations before cancelling again those that were missed.
 const CANCEL_AGAIN: Duration = Duration::from_millis(20);
+
+/// The longest sleep that another thread could not end.
+const UNARMED: Duration = Duration::from_millis(1);
 
 impl Ring {
     /// Submits what is queued; returns how many entries the kernel took. The rest stays queued when
@@ -58,7 +62,9 @@ impl Ring {
         let mask = self.queued.len() as u32 - 1;
         for back in (1..=untaken).rev() {
             let token = Token(self.queued[(self.pushed.wrapping_sub(back) & mask) as usize]);
-            if token.is_cancel() {
+            if token == Token::ALARM {
+                self.settle_other(token);
+            } else if token.is_cancel() {
                 self.cancels = self.cancels.saturating_sub(1);
             } else {
                 self.put_by(token.0, -errno.raw_os_error());
@@ -111,8 +117,28 @@ impl Ring {
             if idle || left == Some(Duration::ZERO) || self.is_ready() {
                 return self.flush().map(drop);
             }
-            self.sleep(left)?;
+            let bounded = self.arm(left)?;
+            self.sleep(bounded)?;
             left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    /// Lets other threads end the sleep to come. How long that may be: it is short if there was no room
+    /// for the poll.
+    fn arm(&mut self, left: Option<Duration>) -> Result<Option<Duration>, EnterError> {
+        if self.alarm.as_ref().is_none_or(Alarm::is_armed) {
+            return Ok(left);
+        }
+        if self.raw.sq.is_full() {
+            self.flush()?;
+        }
+        match &mut self.alarm {
+            Some(alarm) if !self.raw.sq.is_full() => {
+                let entry = alarm.arm();
+                self.enqueue(entry, Token::ALARM);
+                Ok(left)
+            }
+            _ => Ok(Some(left.map_or(UNARMED, |left| left.min(UNARMED)))),
         }
     }
 

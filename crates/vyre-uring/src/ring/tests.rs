@@ -111,3 +111,57 @@ fn the_kernels_limit_clamps_a_transfer() {
         );
     }
 }
+
+/// Longer than anything takes: what is woken never sleeps for so long.
+const HANG: Duration = Duration::from_secs(3600);
+
+#[test]
+fn a_wake_up_ends_a_wait_whether_it_comes_before_or_during_it() {
+    let mut ring = ring();
+    let waker = ring.waker().expect("an eventfd");
+    for _ in 0..3 {
+        waker.wake_by_ref();
+        waker.wake_by_ref();
+        ring.wait(Some(HANG)).unwrap();
+        assert_eq!(ring.reap(|_| ()), 0);
+        let (asleep, now) = std::sync::mpsc::channel();
+        let waker = ring.waker().expect("an eventfd");
+        let other = std::thread::spawn(move || {
+            now.recv().unwrap();
+            waker.wake();
+        });
+        asleep.send(()).unwrap();
+        ring.wait(Some(HANG)).unwrap();
+        assert_eq!(ring.reap(|_| ()), 0);
+        other.join().unwrap();
+    }
+    assert_eq!((ring.stray_completions(), ring.in_flight()), (0, 0));
+}
+
+#[test]
+fn a_wake_up_is_seen_while_operations_wait_and_after_they_were_cancelled() {
+    let mut ring = ring();
+    let (reader, _writer) = std::io::pipe().unwrap();
+    ring.set_file(FileSlot::new(1), Some(Arc::new(reader.into())))
+        .unwrap();
+    let waiting = Op::Read {
+        file: FileSlot::new(1),
+        offset: 0,
+        buffer: BufferSlot::new(0),
+        buffer_offset: 0,
+        len: 1,
+    };
+    let waker = ring.waker().expect("an eventfd");
+    for _ in 0..2 {
+        // As many as the ring takes: the poll of the eventfd needs no place among them.
+        while ring.push(waiting, 0).is_ok() {}
+        assert_eq!(ring.in_flight(), ring.capacity());
+        waker.wake_by_ref();
+        ring.wait(Some(HANG)).unwrap();
+        assert_eq!(ring.reap(|_| ()), 0);
+        // It takes the poll with it.
+        ring.quiesce(HANG).unwrap();
+        assert_eq!(ring.reap(|_| ()), ring.capacity());
+    }
+    assert_eq!(ring.stray_completions(), 0);
+}

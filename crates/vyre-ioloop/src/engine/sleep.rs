@@ -1,0 +1,21 @@
+//! How long an engine may sleep at most, whatever its driver asks for.
+
+use std::time::Duration;
+
+use vyre_uring::Transport;
+
+use super::Engine;
+use crate::policy::FIRST_SLEEP;
+
+impl<T: Transport> Engine<T> {
+    /// Cuts a sleep short at the next deadline of a claimed request. The clock is read only if there
+    /// is one.
+    pub(super) fn longest_sleep(&self, timeout: Duration) -> Duration {
+        if self.books.timed == 0 {
+            return timeout;
+        }
+        let left = Duration::from_micros(self.next_expiry.saturating_sub(self.now()));
+        // Not for no time at all: one that is due and cannot be cancelled yet is not to cost a core.
+        left.max(FIRST_SLEEP).min(timeout)
+    }
+}

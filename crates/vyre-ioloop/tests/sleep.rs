@@ -1,0 +1,198 @@
+//! A sleeping loop: what ends its sleep, however long that was to be.
+
+mod common;
+
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::task::Waker;
+use std::time::Duration;
+
+use common::*;
+use vyre_ioloop::{Engine, IoLoop, LoopGroup, Policy, Rights};
+use vyre_ioq::{Errno, Queue, QueueLayout, Request};
+use vyre_uring::{
+    Buffer, BufferSlot, Busy, Completion, EnterError, FileSlot, Op, PushError, RegisterError, Ring,
+    SimTransport, Token, Transport,
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Sleeps for an hour, however short the sleep was to be, unless something ends it. Notes what it was
+/// to be.
+struct Drowsy<T> {
+    inner: T,
+    asked: Arc<Mutex<Vec<Duration>>>,
+    wakes: bool,
+}
+
+impl<T: Transport> Transport for Drowsy<T> {
+    fn capacity(&self) -> u32 {
+        self.inner.capacity()
+    }
+    fn in_flight(&self) -> u32 {
+        self.inner.in_flight()
+    }
+    fn push(&mut self, op: Op, user: u64) -> Result<Token, PushError> {
+        self.inner.push(op, user)
+    }
+    fn submit(&mut self) -> Result<u32, EnterError> {
+        self.inner.submit()
+    }
+    fn reap<F: FnMut(Completion)>(&mut self, sink: F) -> u32 {
+        self.inner.reap(sink)
+    }
+    fn wait(&mut self, timeout: Option<Duration>) -> Result<(), EnterError> {
+        let timeout = timeout.expect("an engine's wait has a limit");
+        self.asked.lock().unwrap().push(timeout);
+        self.inner
+            .wait(Some(if self.wakes { HOUR } else { timeout }))
+    }
+    fn waker(&mut self) -> Option<Waker> {
+        self.inner.waker().filter(|_| self.wakes)
+    }
+    fn cancel(&mut self, token: Token) -> bool {
+        self.inner.cancel(token)
+    }
+    fn set_file(
+        &mut self,
+        slot: FileSlot,
+        file: Option<Arc<OwnedFd>>,
+    ) -> Result<(), RegisterError> {
+        self.inner.set_file(slot, file)
+    }
+    fn set_buffer(
+        &mut self,
+        slot: BufferSlot,
+        buffer: Option<Buffer>,
+    ) -> Result<(), RegisterError> {
+        self.inner.set_buffer(slot, buffer)
+    }
+    fn quiesce(&mut self, deadline: Duration) -> Result<(), Busy> {
+        self.inner.quiesce(deadline)
+    }
+}
+
+/// Runs what would hang for an hour if it were wrong, within bounds.
+fn bounded(what: impl FnOnce() + Send + 'static) {
+    let (done, over) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        what();
+        let _ = done.send(());
+    });
+    match over.recv_timeout(LIMIT) {
+        Err(RecvTimeoutError::Timeout) => panic!("nothing ended the sleep"),
+        _ => thread.join().unwrap(),
+    }
+}
+
+fn drowsy(wakes: bool) -> impl Fn(Ring) -> Drowsy<Ring> + Send + Sync + 'static {
+    move |inner| Drowsy {
+        inner,
+        asked: Arc::default(),
+        wakes,
+    }
+}
+
+const HOURLY: Policy = Policy::Adaptive {
+    spins: 0,
+    cap: HOUR,
+};
+
+fn spawn(wakes: bool) -> (IoLoop, vyre_ioq::DeviceQueue) {
+    let (host, device) = Queue::anonymous(QueueLayout::with_slots(64)).unwrap();
+    let builder = Tables::new(16, 64).builder().queue(host).policy(HOURLY);
+    (builder.spawn_with(drowsy(wakes)).unwrap(), device)
+}
+
+fn asleep(sleeps: impl Fn() -> u64) {
+    eventually("a sleep", || sleeps() > 0);
+}
+
+#[test]
+fn changes_and_stops_end_a_loop_s_sleep() {
+    bounded(|| {
+        let (io, _device) = spawn(true);
+        for _ in 0..3 {
+            asleep(|| io.counters().sleeps);
+            let file = io.insert_file(file_of(b"abc"), 0..3, Rights::READ).unwrap();
+            io.revoke_file(file).unwrap();
+        }
+        io.stop().unwrap();
+        let (io, _device) = spawn(true);
+        asleep(|| io.counters().sleeps);
+        io.abort().unwrap();
+    });
+}
+
+#[test]
+fn changes_and_stops_end_the_sleep_of_every_loop_of_a_group() {
+    bounded(|| {
+        let tables = Tables::new(16, 64);
+        let mut group = LoopGroup::builder()
+            .loops(2)
+            .policy(HOURLY)
+            .files(tables.files)
+            .buffers(tables.buffers);
+        let mut devices = Vec::new();
+        for _ in 0..2 {
+            let (host, device) = Queue::anonymous(QueueLayout::with_slots(64)).unwrap();
+            group = group.queue(host);
+            devices.push(device);
+        }
+        let group = group.spawn_with(|_| drowsy(true)).unwrap();
+        asleep(|| group.counters().sleeps);
+        let file = group
+            .insert_file(file_of(b"abc"), 0..3, Rights::READ)
+            .unwrap();
+        group.revoke_file(file).unwrap();
+        group.stop().unwrap();
+    });
+}
+
+#[test]
+fn a_loop_that_cannot_be_woken_sleeps_for_short_times_only() {
+    bounded(|| {
+        let (io, _device) = spawn(false);
+        eventually("long sleeps", || io.counters().sleeps > 20);
+        io.insert_file(file_of(b"abc"), 0..3, Rights::READ).unwrap();
+        io.stop().unwrap();
+    });
+}
+
+#[test]
+fn a_sleep_ends_at_the_next_deadline() {
+    let mut tables = Tables::new(16, 64);
+    let (pipe, _writer) = tables.add_pipe();
+    let pool = tables.pool;
+    let (host, device) = Queue::anonymous(QueueLayout::with_slots(64)).unwrap();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let transport = Drowsy {
+        inner: SimTransport::builder(1).stuck(1.0).build(),
+        asked: asked.clone(),
+        wakes: true,
+    };
+    let mut engine =
+        Engine::new(transport, tables.files, tables.buffers, vec![host]).expect("an engine");
+    engine.wait(HOUR);
+    assert_eq!(
+        asked.lock().unwrap().pop(),
+        Some(HOUR),
+        "nothing to wait for"
+    );
+    let read = Request::read(pipe, 0, 4).into(pool, 0);
+    let _late = device.submit(read.deadline(2_000_000)).unwrap();
+    let soon = device.submit(read.deadline(1_000)).unwrap();
+    let _ = engine.step();
+    engine.wait(HOUR);
+    let first = asked.lock().unwrap().pop().expect("a sleep");
+    assert!(first <= Duration::from_millis(1), "{first:?}");
+    eventually("the deadline", || {
+        let _ = engine.step();
+        device.poll(&soon).is_some()
+    });
+    assert_eq!(answer(&device, soon), Err(Errno::ETIMEDOUT));
+    engine.wait(HOUR);
+    let second = asked.lock().unwrap().pop().expect("a sleep");
+    assert!(second <= Duration::from_secs(2), "{second:?}");
+}
