@@ -12,7 +12,7 @@ pub use vyre_ioloop::{
     BufferTable, ChangeError, Engine, FileTable, GroupChangeError, GroupSpawnError, GroupStopError,
     IoLoop, IoLoopBuilder, LiveError, LoopCounters, LoopGroup, LoopGroupBuilder, Policy, Progress,
     QueueCounters, Revocation, Rights, SharedQueueError, SpawnError, StopError, TableError,
-    shared_queue,
+    block_signals, shared_queue,
 };
 pub use vyre_ioq::{
     AttachError, BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Outcome,

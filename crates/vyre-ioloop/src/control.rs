@@ -11,7 +11,6 @@ use vyre_uring::{Buffer, Transport};
 
 use crate::engine::replica::{Named, NewEntry};
 use crate::engine::{ChangeError, Engine, Revocation};
-use crate::ioloop::StopError;
 use crate::rights::Rights;
 
 /// Where the answer to a command goes.
@@ -68,8 +67,6 @@ pub(crate) struct Signals {
     commands: AtomicBool,
     /// Ends the thread's sleep. Set once it serves, if its transport can be woken.
     waker: OnceLock<Waker>,
-    /// How the thread ended: set once, by the last that it does.
-    ended: OnceLock<Result<(), StopError>>,
 }
 
 impl Signals {
@@ -78,7 +75,6 @@ impl Signals {
             ending: AtomicU8::new(Ending::None as u8),
             commands: AtomicBool::new(false),
             waker: OnceLock::new(),
-            ended: OnceLock::new(),
         }
     }
 
@@ -110,16 +106,6 @@ impl Signals {
             1 => Ending::Drain,
             _ => Ending::Abort,
         }
-    }
-
-    /// Says how the loop ended. The last that its thread does.
-    pub(crate) fn set_ended(&self, how: Result<(), StopError>) {
-        let _ = self.ended.set(how);
-    }
-
-    /// How the loop ended. Waits for that, so it is to be asked only when the loop is at its end.
-    pub(crate) fn ended(&self) -> Result<(), StopError> {
-        *self.ended.wait()
     }
 
     /// Announces a command that was sent, and wakes the loop. Release, paired with the acquire in

@@ -82,6 +82,13 @@ impl Place {
 ///
 /// An engine never blocks, except in [`wait`](Self::wait), and after its creation it allocates
 /// nothing for a request. It reads no clock unless a request in its hands has a deadline.
+///
+/// A device can make the kernel send signals to the thread that steps it, which end the process by
+/// default: SIGXFSZ and SIGPIPE. That thread should call [`block_signals`](crate::block_signals)
+/// first; the thread of an [`IoLoop`](crate::IoLoop) does.
+///
+/// Dropping it ends service as [`fail`](Self::fail) does, within 5 seconds. A fork of the process must
+/// neither use nor drop it.
 #[derive(Debug)]
 pub struct Engine<T: Transport> {
     transport: T,
@@ -110,7 +117,7 @@ impl<T: Transport> Engine<T> {
         queues: Vec<HostQueue>,
     ) -> Result<Self, RegisterError> {
         for (_, entry) in files.entries.iter() {
-            transport.set_file_with(entry.slot, entry.file.clone(), entry.traits)?;
+            transport.set_file(entry.slot, Some(entry.file.clone()))?;
         }
         for (index, held) in buffers.held.iter().enumerate() {
             if let Some(held) = held {

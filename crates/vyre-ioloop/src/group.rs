@@ -17,7 +17,7 @@ use crate::control::{Command, Ending, Reply};
 use crate::counters::{LoopCounters, QueueCounters};
 use crate::engine::ChangeError;
 use crate::engine::replica::{Named, NewEntry};
-use crate::ioloop::IoLoop;
+use crate::ioloop::{Deadline, IoLoop};
 use crate::rights::Rights;
 use crate::tables::{BufferTable, FileEntry};
 use authority::Authority;
@@ -87,7 +87,8 @@ pub use error::{GroupChangeError, GroupSpawnError, GroupStopError};
 /// they are. Devices of its queues see FAILED, changes go to the loops that are left, and
 /// [`stop`](Self::stop) says what became of it.
 ///
-/// Dropping the group drains, as [`stop`](Self::stop) does, and drops the errors.
+/// Dropping the group drains, as [`stop`](Self::stop) does, and drops the errors. A drop during a
+/// panic's unwinding aborts instead. In a forked child, it does nothing.
 #[derive(Debug)]
 #[must_use = "dropping it stops the loops"]
 pub struct LoopGroup {
@@ -169,7 +170,8 @@ impl LoopGroup {
     }
 
     /// Ends all loops at the same time, each as [`IoLoop::stop`] does: what is claimed is finished,
-    /// the rest is answered with ECANCELED. Returns when all have ended.
+    /// the rest is answered with ECANCELED. Returns when all have ended, and after the time that
+    /// one loop may take at the latest.
     ///
     /// # Errors
     /// [`GroupStopError`], which names every loop that did not end as it should.
@@ -178,7 +180,8 @@ impl LoopGroup {
     }
 
     /// Ends all loops at the same time, each as [`IoLoop::abort`] does: everything is cancelled and
-    /// answered with ECANCELED. Returns when all have ended.
+    /// answered with ECANCELED. Returns when all have ended, and after the time that one loop may
+    /// take at the latest.
     ///
     /// # Errors
     /// [`GroupStopError`], which names every loop that did not end as it should.
@@ -245,10 +248,10 @@ impl LoopGroup {
             },
             reply,
         });
-        if let Some((index, source)) = staged.refused.into_iter().next() {
+        if let Some((index, reason)) = staged.refused.into_iter().next() {
             self.ask(&staged.done, |_, reply| Command::Withdraw { named, reply });
             self.authority.free(named);
-            return Err(GroupChangeError::Refused { index, source });
+            return Err(GroupChangeError::Refused { index, reason });
         }
         let revealed = self.ask(&staged.done, |_, reply| Command::Reveal { named, reply });
         debug_assert!(revealed.refused.is_empty(), "{revealed:?}");
@@ -299,12 +302,14 @@ impl LoopGroup {
     }
 }
 
-/// Ends loops at the same time.
+/// Ends loops at the same time, with one deadline for all.
 fn end_all(loops: &mut [IoLoop], ending: Ending) -> Result<(), GroupStopError> {
-    for io in &*loops {
-        io.begin_end(ending);
-    }
-    let ended = loops.iter_mut().map(|io| io.end(ending)).enumerate();
+    let limits = loops.iter().map(|io| io.begin_end(ending));
+    let deadline = Deadline::after(limits.max().unwrap_or_default());
+    let ended = loops
+        .iter_mut()
+        .map(|io| io.finish_end(deadline))
+        .enumerate();
     let failures: Vec<_> = ended
         .filter_map(|(index, how)| Some((index, how.err()?)))
         .collect();
@@ -313,6 +318,6 @@ fn end_all(loops: &mut [IoLoop], ending: Ending) -> Result<(), GroupStopError> {
 
 impl Drop for LoopGroup {
     fn drop(&mut self) {
-        let _ = self.end(Ending::Drain);
+        let _ = self.end(Ending::by_drop());
     }
 }

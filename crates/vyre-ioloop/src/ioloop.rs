@@ -1,16 +1,20 @@
 //! The thread around an engine.
 
 mod builder;
+mod error;
 mod run;
 mod settings;
+#[cfg(test)]
+mod tests;
+mod thread;
 
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
+use std::time::Duration;
 
 use vyre_ioq::{BufferHandle, FileHandle};
-use vyre_uring::{Buffer, RegisterError, SetupError, SetupReport};
+use vyre_uring::{Buffer, SetupReport};
 
 use crate::control::{Command, Ending, Reply, Signals};
 use crate::counters::{LoopCounters, QueueCounters, SharedCounters};
@@ -20,70 +24,9 @@ use crate::rights::Rights;
 
 pub use builder::IoLoopBuilder;
 pub(crate) use builder::Starting;
+pub use error::{LiveError, SpawnError, StopError};
 pub(crate) use settings::{Settings, setters};
-
-/// Why a loop did not start. Devices of its queues see FAILED.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SpawnError {
-    /// There is no queue to serve.
-    #[error("a loop needs at least one queue: give it one with `queue`")]
-    NoQueue,
-    /// The operating system gave no thread.
-    #[error("no thread for the loop: {0}")]
-    Thread(#[source] std::io::Error),
-    /// The thread could not be bound to the core asked for.
-    #[error("the loop cannot be pinned to core {core}: {source}; choose one of this process's")]
-    Pin {
-        /// The core asked for.
-        core: usize,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// The ring could not be set up.
-    #[error(transparent)]
-    Setup(#[from] SetupError),
-    /// A file or a buffer of the tables was refused.
-    #[error("an entry of the tables was refused: {0}")]
-    Register(#[from] RegisterError),
-    /// The thread ended before it could say more.
-    #[error("the loop's thread ended while it started; its panic message says why")]
-    Died,
-}
-
-/// Why a loop did not end as it should. It has ended all the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum StopError {
-    /// The kernel did not give operations back in time. The memory that they may still write to
-    /// was leaked on purpose.
-    #[error(
-        "the kernel still holds {operations} operations; their buffers were leaked, since it may \
-         write to them yet"
-    )]
-    Stuck {
-        /// How many.
-        operations: u32,
-    },
-    /// The ring became unusable. Every request was answered with that errno or ECANCELED.
-    #[error("the ring failed: {0}")]
-    Ring(vyre_ioq::Errno),
-    /// The loop's thread panicked: a bug in this crate. Every request was answered.
-    #[error("the loop's thread panicked; please report its message")]
-    Panicked,
-}
-
-/// A change asked of a loop that cannot make it.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LiveError {
-    /// The loop has ended.
-    #[error("the loop has ended")]
-    Ended,
-    /// The loop refused.
-    #[error(transparent)]
-    Change(#[from] ChangeError),
-}
+pub(crate) use thread::{Deadline, Thread};
 
 /// A thread that serves queues by io_uring.
 ///
@@ -113,7 +56,11 @@ pub enum LiveError {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Dropping it drains, as [`stop`](Self::stop) does, and drops the error.
+/// # The end
+/// Dropping it drains, as [`stop`](Self::stop) does, and drops the error: by default that takes up to
+/// 40 seconds, for instance if a device waits for bytes of a pipe that nobody writes. A drop during a
+/// panic's unwinding aborts instead, as [`abort`](Self::abort) does, which takes up to 10 seconds. In
+/// a forked child, a drop does nothing, and every method finds the loop ended.
 #[derive(Debug)]
 #[must_use = "dropping it stops the loop"]
 pub struct IoLoop {
@@ -122,7 +69,8 @@ pub struct IoLoop {
     counters: Arc<SharedCounters>,
     report: SetupReport,
     thread_id: u32,
-    thread: Option<JoinHandle<Result<(), StopError>>>,
+    thread: Thread,
+    settings: Settings,
 }
 
 impl IoLoop {
@@ -131,10 +79,15 @@ impl IoLoop {
         IoLoopBuilder::new()
     }
 
-    /// Finishes what is claimed, answers what is not with ECANCELED, and ends. Returns only when
-    /// the kernel can touch no buffer any more. What has not ended by the builder's
-    /// [`drain_timeout`](IoLoopBuilder::drain_timeout) is cancelled, as by
-    /// [`abort`](Self::abort).
+    /// Finishes what is claimed, answers what is not with ECANCELED, and ends. What has not ended by
+    /// the builder's [`drain_timeout`](IoLoopBuilder::drain_timeout) is cancelled, as by
+    /// [`abort`](Self::abort). After success, the kernel can touch no buffer any more, and the thread
+    /// is gone.
+    ///
+    /// Takes at most the drain timeout, the [`abort_timeout`](IoLoopBuilder::abort_timeout) and 5
+    /// seconds, whatever the kernel does: 40 seconds by default. A device that waits for bytes of a
+    /// pipe or another file without offsets makes it take the whole drain timeout, unless its requests
+    /// have deadlines.
     ///
     /// # Errors
     /// [`StopError`].
@@ -142,8 +95,11 @@ impl IoLoop {
         self.end(Ending::Drain)
     }
 
-    /// Cancels everything, answers it with ECANCELED, and ends. Returns only when the kernel can
-    /// touch no buffer any more.
+    /// Cancels everything, answers it with ECANCELED, and ends. After success, the kernel can touch no
+    /// buffer any more, and the thread is gone.
+    ///
+    /// Takes at most the [`abort_timeout`](IoLoopBuilder::abort_timeout) and 5 seconds, whatever the
+    /// kernel does: 10 seconds by default.
     ///
     /// # Errors
     /// [`StopError`].
@@ -154,9 +110,7 @@ impl IoLoop {
     /// Whether the loop's thread still runs. It ends by itself only when the ring fails, or by a
     /// panic; [`stop`](Self::stop) then says which.
     pub fn is_running(&self) -> bool {
-        self.thread
-            .as_ref()
-            .is_some_and(|thread| !thread.is_finished())
+        self.thread.is_running()
     }
 
     /// The loop's counters. They lag the loop by at most one pass.
@@ -235,7 +189,11 @@ impl IoLoop {
     }
 
     fn revoke(&self, named: Named) -> Result<(), LiveError> {
-        self.ask(|reply| Command::Revoke { named, reply })
+        let revoked = self.ask(|reply| Command::Revoke { named, reply });
+        revoked.map_err(|error| match (error, self.kept()) {
+            (LiveError::Ended, Some(operations)) => LiveError::Held { operations },
+            (error, _) => error,
+        })
     }
 
     fn ask<A>(&self, command: impl FnOnce(Reply<A>) -> Command) -> Result<A, LiveError> {
@@ -250,37 +208,60 @@ impl IoLoop {
         command: impl FnOnce(Reply<A>) -> Command,
     ) -> mpsc::Receiver<Result<A, ChangeError>> {
         let (reply, answer) = mpsc::sync_channel(1);
-        // What a loop that is gone does not take is dropped, and the reply with it.
-        let _ = self.commands.send(command(reply));
-        self.signals.announce();
+        // What a loop that is gone does not take is dropped, and the reply with it. So is what a
+        // forked child asks: nobody would ever take it.
+        if !self.thread.is_elsewhere() {
+            let _ = self.commands.send(command(reply));
+            self.signals.announce();
+        }
         answer
     }
 
-    /// Tells the loop to end, and does not wait for it.
-    pub(crate) fn begin_end(&self, ending: Ending) {
-        self.signals.end(ending);
-    }
-
-    /// Operations that the kernel had not given back when the loop ended. Waits for the end, so it
-    /// is to be asked only of a loop that left a command unanswered.
+    /// Operations that the kernel had not given back when service ended, if it has and there are any.
     pub(crate) fn kept(&self) -> Option<u32> {
-        match self.signals.ended() {
-            Err(StopError::Stuck { operations }) => Some(operations),
-            _ => None,
+        if self.thread.is_elsewhere() {
+            return None;
         }
+        let kept = self.thread.end().get()?.err()?.kept();
+        (kept > 0).then_some(kept)
     }
 
-    pub(crate) fn end(&mut self, ending: Ending) -> Result<(), StopError> {
-        let Some(thread) = self.thread.take() else {
-            return Ok(());
-        };
-        self.signals.end(ending);
-        thread.join().unwrap_or(Err(StopError::Panicked))
+    /// Tells the loop to end, and does not wait for it. Returns the time that this may take.
+    pub(crate) fn begin_end(&self, ending: Ending) -> Duration {
+        if !self.thread.is_elsewhere() {
+            self.signals.end(ending);
+        }
+        self.settings.longest_end(ending)
+    }
+
+    /// Waits for the end of a loop that was told to end.
+    pub(crate) fn finish_end(&mut self, deadline: Deadline) -> Result<(), StopError> {
+        let how = self.thread.join(deadline);
+        if matches!(how, Err(StopError::Unresponsive { .. })) {
+            // Once it wakes, it is to lose no more time.
+            self.signals.end(Ending::Abort);
+        }
+        how
+    }
+
+    fn end(&mut self, ending: Ending) -> Result<(), StopError> {
+        let limit = self.begin_end(ending);
+        self.finish_end(Deadline::after(limit))
+    }
+}
+
+impl Ending {
+    /// How a loop ends that is dropped. Unwinding does not wait for devices.
+    pub(crate) fn by_drop() -> Self {
+        match std::thread::panicking() {
+            true => Self::Abort,
+            false => Self::Drain,
+        }
     }
 }
 
 impl Drop for IoLoop {
     fn drop(&mut self) {
-        let _ = self.end(Ending::Drain);
+        let _ = self.end(Ending::by_drop());
     }
 }

@@ -4,6 +4,9 @@
 mod control;
 mod counters;
 mod engine;
+#[cfg(test)]
+#[path = "../tests/common/faulty.rs"]
+mod faulty;
 mod group;
 mod ioloop;
 mod order;
@@ -12,6 +15,7 @@ mod record;
 mod resolve;
 mod rights;
 mod shared;
+mod signals;
 mod slab;
 mod tables;
 
@@ -22,4 +26,5 @@ pub use ioloop::{IoLoop, IoLoopBuilder, LiveError, SpawnError, StopError};
 pub use policy::Policy;
 pub use rights::Rights;
 pub use shared::{SharedQueueError, shared_queue};
+pub use signals::block_signals;
 pub use tables::{BufferTable, FileTable, TableError};

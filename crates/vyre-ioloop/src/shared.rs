@@ -21,7 +21,13 @@ pub enum SharedQueueError {
     Layout(#[from] AttachError),
     /// The kernel gave no memory for it.
     #[error("no memory for the queue: {0}")]
-    Memory(#[from] BufferError),
+    Memory(BufferError),
+}
+
+impl From<BufferError> for SharedQueueError {
+    fn from(error: BufferError) -> Self {
+        Self::Memory(error)
+    }
 }
 
 /// Makes an empty queue in memory that another process can map: the host's end of it, and the

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 use vyre_ioq::{BufferHandle, FileHandle};
-use vyre_uring::{Buffer, BufferSlot, DirectAlign, FileSlot, FileTraits, direct_alignment};
+use vyre_uring::{Buffer, BufferSlot, DirectAlign, FileSlot, direct_alignment};
 
 use crate::rights::Rights;
 use crate::slab::HandleTable;
@@ -57,7 +57,13 @@ pub enum TableError {
     Full,
     /// The kernel would not say what the descriptor is.
     #[error("the descriptor cannot be examined: {0}")]
-    Examine(#[from] std::io::Error),
+    Examine(std::io::Error),
+}
+
+impl From<std::io::Error> for TableError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Examine(error)
+    }
 }
 
 #[cfg(test)]
@@ -86,8 +92,6 @@ pub(crate) struct FileEntry {
     pub(crate) rights: Rights,
     /// Set for an O_DIRECT descriptor.
     pub(crate) align: Option<DirectAlign>,
-    /// How it is to be served.
-    pub(crate) traits: FileTraits,
 }
 
 impl FileEntry {
@@ -120,7 +124,6 @@ impl FileEntry {
         }
         let stat = rustix::fs::fstat(&file).map_err(std::io::Error::from)?;
         let align = direct_alignment(file.as_fd())?;
-        let traits = FileTraits::of(&file);
         Ok(Self {
             slot: NOWHERE,
             identity: FileIdentity {
@@ -132,7 +135,6 @@ impl FileEntry {
             len: range.end - range.start,
             rights,
             align,
-            traits,
         })
     }
 }

@@ -4,9 +4,11 @@ mod common;
 
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use common::*;
+use rustix::thread::gettid;
 use vyre_ioloop::{IoLoop, Policy, Rights, SpawnError};
 use vyre_ioq::abi::{op, status, word};
 use vyre_ioq::{
@@ -91,7 +93,8 @@ fn more_requests_than_the_ring_has_entries_are_all_served() {
     io.stop().unwrap();
 }
 
-/// Fault 4, on the kernel's side: signals interrupt the loop's thread, asleep and at work.
+/// Fault 4, on the kernel's side: signals interrupt a thread that drives an engine, asleep and at
+/// work. A loop's own thread blocks them.
 #[test]
 fn signals_do_not_end_the_loop() {
     let_signals_interrupt();
@@ -99,21 +102,38 @@ fn signals_do_not_end_the_loop() {
     let (pipe, mut writer) = tables.add_pipe();
     let (file, pool) = (tables.file, tables.pool);
     let (host, device) = Queue::anonymous(QueueLayout::with_slots(64)).unwrap();
-    let io = tables.builder().queue(host).policy(SLEEPY).spawn().unwrap();
-    let asleep = device
-        .submit(Request::read(pipe, 0, 4).into(pool, 64))
-        .unwrap();
-    for n in 0..500_u64 {
-        signal(io.thread_id());
-        let read = Request::read(file, n, 8).into(pool, 0);
-        let ticket = device.submit(read).unwrap();
-        signal(io.thread_id());
-        assert_eq!(answer(&device, ticket), Ok(8));
-    }
-    writer.write_all(b"data").unwrap();
-    assert_eq!(answer(&device, asleep), Ok(4));
-    assert!(io.is_running());
-    io.stop().unwrap();
+    let (started, thread_id) = std::sync::mpsc::channel();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut engine = tables.engine(ring(64), vec![host]);
+            started
+                .send(gettid().as_raw_nonzero().get() as u32)
+                .unwrap();
+            let end = Instant::now() + LIMIT;
+            while !done.load(Ordering::Relaxed) && Instant::now() < end {
+                if engine.step().is_idle() {
+                    engine.wait(Duration::from_micros(100));
+                }
+            }
+            assert_eq!(engine.failure(), None);
+            engine.stop(LIMIT).unwrap();
+        });
+        let thread_id = thread_id.recv().unwrap();
+        let asleep = device
+            .submit(Request::read(pipe, 0, 4).into(pool, 64))
+            .unwrap();
+        for n in 0..500_u64 {
+            signal(thread_id);
+            let read = Request::read(file, n, 8).into(pool, 0);
+            let ticket = device.submit(read).unwrap();
+            signal(thread_id);
+            assert_eq!(answer(&device, ticket), Ok(8));
+        }
+        writer.write_all(b"data").unwrap();
+        assert_eq!(answer(&device, asleep), Ok(4));
+        done.store(true, Ordering::Relaxed);
+    });
 }
 
 /// Fault 4, on the operation's side: one that ends in EINTR or EAGAIN is tried again.

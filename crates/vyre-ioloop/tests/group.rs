@@ -338,7 +338,7 @@ fn a_group_that_cannot_be_is_named() {
         idle,
         Err(GroupSpawnError::Loop {
             index: 2,
-            source: SpawnError::NoQueue
+            reason: SpawnError::NoQueue
         })
     ));
     let nowhere = builder(tables()).pin_to([usize::MAX]).queue(queue().0);
@@ -346,7 +346,7 @@ fn a_group_that_cannot_be_is_named() {
         nowhere.spawn(),
         Err(GroupSpawnError::Loop {
             index: 0,
-            source: SpawnError::Pin {
+            reason: SpawnError::Pin {
                 core: usize::MAX,
                 ..
             }

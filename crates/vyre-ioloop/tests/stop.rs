@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::faulty::Faulty;
 use common::*;
-use vyre_ioloop::{Engine, IoLoop, Policy, StopError};
+use vyre_ioloop::{Engine, IoLoop, LiveError, Policy, StopError};
 use vyre_ioq::abi::{status, word};
 use vyre_ioq::{BufferHandle, DeviceQueue, Errno, FileHandle, LoopState, Queue, QueueLayout};
 use vyre_ioq::{Request, Ticket, WaitError};
@@ -457,4 +457,26 @@ fn a_sleeping_loop_sees_a_stop() {
     assert!(io.is_running());
     io.stop().unwrap();
     assert_eq!(device.host_state(), Some(LoopState::Stopped));
+}
+
+/// Only the thread that forked goes on in a child; the loop's does not.
+#[test]
+fn a_forked_child_leaves_the_loop_alone() {
+    for stops in [false, true] {
+        let w = waiting(LIMIT);
+        let io = std::cell::Cell::new(Some(w.io));
+        let alone = in_fork(|| {
+            let io = io.take().unwrap();
+            let ended = matches!(io.revoke_file(w.file), Err(LiveError::Ended));
+            let running = io.is_running();
+            let stopped = !stops || io.stop() == Err(StopError::Forked);
+            ended && !running && stopped
+        });
+        assert!(alone);
+        let io = io.take().unwrap();
+        let mut writer = w.writer;
+        writer.write_all(&[7; 64]).unwrap();
+        assert_eq!(answer(&w.device, w.read), Ok(64), "the parent's goes on");
+        io.stop().unwrap();
+    }
 }

@@ -77,9 +77,7 @@ pub enum Op {
         data_only: bool,
     },
     /// `posix_fadvise(2)` with `WILLNEED`: starts read-ahead. Of zero bytes it does nothing, unlike
-    /// the system call, for which zero means the rest of the file. The kernel reads ahead only so much
-    /// for one operation, and completes it all the same: ask for more in pieces of
-    /// [`FileTraits::read_ahead`](crate::FileTraits::read_ahead) bytes.
+    /// the system call, for which zero means the rest of the file.
     Prefetch {
         /// The file to read ahead in.
         file: FileSlot,
@@ -169,8 +167,7 @@ pub struct Completion {
     /// What the push returned. It is already stale.
     pub token: Token,
     /// The bytes moved (zero for operations that move none), or the errno. `EINTR` and `EAGAIN`
-    /// are passed on: the caller decides whether to push again. A [`Ring`](crate::Ring) serves a file
-    /// with offsets by worker threads after its first `EAGAIN`, so that the next push can succeed.
+    /// are passed on: the caller decides whether to push again.
     pub result: Result<u32, Errno>,
 }
 

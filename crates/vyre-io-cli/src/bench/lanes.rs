@@ -10,12 +10,10 @@ use hdrhistogram::Histogram;
 use vyre_io::{Buffer, DeviceQueue, Errno, FileHandle, LoopState, Request, Reservation, Ticket};
 use vyre_ioq_cuda::bench::Counted;
 
-use super::cores::pin;
 use super::loops::Handles;
-use super::plan::{BlockNumbers, Plan};
+use super::plan::{BlockNumbers, Plan, pin};
 use super::stamp;
 use super::target::Target;
-use super::written;
 use crate::args::BenchOp;
 use crate::failure::Failure;
 
@@ -147,15 +145,8 @@ impl Tally {
         }
     }
 
-    /// Notes that a request failed while no clock ran.
-    pub(super) fn note_failure(&mut self, errno: Errno) {
-        self.failed += 1;
-        self.first_errno.get_or_insert(errno);
-    }
-
-    /// Notes whether a block was as it should be.
-    pub(super) fn note_block(&mut self, offset: u64, is_right: bool) {
-        if is_right {
+    fn check_block(&mut self, offset: u64, bytes: &[u8]) {
+        if stamp::is_intact(offset, bytes) {
             self.verified += 1;
         } else {
             if self.bad == 0 {
@@ -194,9 +185,6 @@ impl<'a> Lanes<'a> {
             Failure::Usage("--depth times --block-size does not fit the address space".into())
         })?;
         let buffer = Buffer::anonymous(len)?;
-        if let (BenchOp::Write, Some(target)) = (plan.op, target) {
-            written::prepare(&buffer, target, plan.block_size);
-        }
         Ok(Self {
             plan,
             target,
@@ -262,7 +250,7 @@ impl<'a> Lanes<'a> {
         let (Some(target), Some(file), Some(device)) = (self.target, file, devices.first()) else {
             return Ok(());
         };
-        if !target.stamped || self.plan.op == BenchOp::Write {
+        if !target.stamped {
             return Ok(());
         }
         let size = self.plan.block_size;
@@ -275,9 +263,12 @@ impl<'a> Lanes<'a> {
             match outcome.bytes() {
                 Ok(_) => {
                     self.look(0, &mut bytes);
-                    tally.note_block(offset, stamp::is_intact(offset, &bytes));
+                    tally.check_block(offset, &bytes);
                 }
-                Err(errno) => tally.note_failure(errno),
+                Err(errno) => {
+                    tally.failed += 1;
+                    tally.first_errno.get_or_insert(errno);
+                }
             }
         }
         Ok(())
@@ -374,13 +365,15 @@ impl<'a> Lane<'a> {
         });
     }
 
-    fn transfer(&self, file: FileHandle, offset: u64, place: u64) -> Request {
+    fn transfer(&mut self, file: FileHandle, offset: u64, place: u64) -> Request {
         let (size, pool) = (self.lanes.plan.block_size, self.handles.pool);
-        match self.lanes.plan.op {
-            BenchOp::Write => Request::write(file, offset, size).from(pool, place),
-            _ => Request::read(file, offset, size).into(pool, place),
+        if self.lanes.plan.op != BenchOp::Write {
+            return Request::read(file, offset, size).into(pool, place).exact();
         }
-        .exact()
+        stamp::write(offset, &mut self.bytes);
+        let written = self.lanes.buffer.write_at(place as usize, &self.bytes);
+        debug_assert!(written.is_ok(), "every place is inside the buffer");
+        Request::write(file, offset, size).from(pool, place).exact()
     }
 
     /// Waits for the oldest request, or for another of this lane's that is faster. Returns when that
@@ -436,21 +429,15 @@ impl<'a> Lane<'a> {
         match result {
             Ok(moved) => self.tally.bytes += u64::from(moved),
             Err(errno) => {
-                self.tally.note_failure(errno);
+                self.tally.failed += 1;
+                self.tally.first_errno.get_or_insert(errno);
                 return;
             }
         }
-        let Some(target) = self.lanes.target else {
-            return;
-        };
-        if self.lanes.plan.op == BenchOp::Write {
-            target
-                .written
-                .mark(offset / u64::from(self.lanes.plan.block_size));
-        } else if target.stamped && self.tally.ops.is_multiple_of(SAMPLE) {
+        let stamped = self.lanes.target.is_some_and(|target| target.stamped);
+        if stamped && self.lanes.plan.op == BenchOp::Read && self.tally.ops.is_multiple_of(SAMPLE) {
             self.lanes.look(place, &mut self.bytes);
-            self.tally
-                .note_block(offset, stamp::is_intact(offset, &self.bytes));
+            self.tally.check_block(offset, &self.bytes);
         }
     }
 }

@@ -29,7 +29,7 @@ pub enum ChangeError {
     },
     /// The transport refused the file or the buffer.
     #[error("the transport refused the entry: {0}")]
-    Register(#[source] RegisterError),
+    Register(RegisterError),
     /// No such handle, or it was revoked already.
     #[error("handle {handle:#x} names nothing; it may have been revoked already")]
     Unknown {
@@ -95,8 +95,8 @@ impl<T: Transport> Engine<T> {
             .entries
             .get(handle)
             .ok_or(ChangeError::Unknown { handle })?;
-        let (slot, file, traits) = (entry.slot, entry.file.clone(), entry.traits);
-        if let Err(error) = self.transport.set_file_with(slot, file, traits) {
+        let file = entry.file.clone();
+        if let Err(error) = self.transport.set_file(entry.slot, Some(file)) {
             files.remove(index);
             return Err(error.into());
         }

@@ -74,6 +74,12 @@ impl LoopGroupBuilder {
 
     setters!(settings);
 
+    #[cfg(test)]
+    pub(super) fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
     /// What the names of the threads begin with, `vyre-io` unless said otherwise; the loop's number
     /// follows.
     pub fn name(mut self, name: impl Into<String>) -> Self {
@@ -106,7 +112,7 @@ impl LoopGroupBuilder {
         W: FnOnce(Ring) -> T + Send + 'static,
     {
         let Dealt { shares, places } = deal(self.queues, self.cores.len())?;
-        let failed = |index| move |source| GroupSpawnError::Loop { index, source };
+        let failed = |index| move |reason| GroupSpawnError::Loop { index, reason };
         if let Some(index) = shares.iter().position(Vec::is_empty) {
             return Err(failed(index)(SpawnError::NoQueue));
         }

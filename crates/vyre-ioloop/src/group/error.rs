@@ -25,12 +25,12 @@ pub enum GroupSpawnError {
         loops: usize,
     },
     /// A loop did not start.
-    #[error("loop {index} did not start: {source}")]
+    #[error("loop {index} did not start: {reason}")]
     Loop {
         /// Its number.
         index: usize,
         /// Why not.
-        source: SpawnError,
+        reason: SpawnError,
     },
 }
 
@@ -42,12 +42,12 @@ pub enum GroupChangeError {
     #[error(transparent)]
     Table(#[from] TableError),
     /// A loop refused the entry, so that none has it.
-    #[error("loop {index} refused the entry, so that no loop has it: {source}")]
+    #[error("loop {index} refused the entry, so that no loop has it: {reason}")]
     Refused {
         /// The loop's number; the first, if several refused.
         index: usize,
         /// Why it refused.
-        source: ChangeError,
+        reason: ChangeError,
     },
     /// No such handle, or it was revoked already.
     #[error("handle {handle:#x} names nothing; it may have been revoked already")]
@@ -73,7 +73,8 @@ pub enum GroupChangeError {
     Ended,
 }
 
-/// Which loops of a group did not end as they should. All have ended all the same.
+/// Which loops of a group did not end as they should. Each loop has ended all the same, unless its error
+/// says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupStopError {
     failures: Vec<(usize, StopError)>,
@@ -108,9 +109,5 @@ impl fmt::Display for GroupStopError {
     }
 }
 
-impl std::error::Error for GroupStopError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        let (_, first) = self.failures.first()?;
-        Some(first)
-    }
-}
+// The text names each failure, so none is the `source()` as well.
+impl std::error::Error for GroupStopError {}

@@ -1,9 +1,6 @@
 //! What cannot be provoked on real rings: a loop that refuses, or panics, or whose kernel keeps
 //! operations, beside others that go on.
 
-#[path = "../../tests/common/faulty.rs"]
-mod faulty;
-
 use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
@@ -14,9 +11,9 @@ use vyre_ioq::{DeviceQueue, Errno, LoopState, Queue, QueueLayout, Request};
 use vyre_uring::{RegisterError, SimTransport};
 
 use super::*;
-use crate::ioloop::{SpawnError, StopError};
+use crate::faulty::{Faulty, Orders};
+use crate::ioloop::{Settings, SpawnError, StopError};
 use crate::tables::{FileTable, TableError};
-use faulty::{Faulty, Orders};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -139,7 +136,7 @@ fn refused(error: &GroupChangeError) -> bool {
     let kernel = RegisterError::Kernel(vyre_uring::Errno::NOMEM);
     matches!(
         error,
-        GroupChangeError::Refused { index: 1, source: ChangeError::Register(why) }
+        GroupChangeError::Refused { index: 1, reason: ChangeError::Register(why) }
             if why.to_string() == kernel.to_string()
     )
 }
@@ -232,7 +229,13 @@ fn a_loop_that_panics_leaves_the_others_as_they_are() {
     rig.group.revoke_file(next).expect("known");
     rig.group.revoke_file(file).expect("known");
     let stopped = rig.group.stop().expect_err("one panicked");
-    assert_eq!(stopped.failures(), [(1, StopError::Panicked)]);
+    let (message, kept) = ("ordered to".to_owned(), 0);
+    let panicked = StopError::Panicked { message, kept };
+    assert_eq!(stopped.failures(), [(1, panicked)]);
+    assert!(
+        std::error::Error::source(&stopped).is_none(),
+        "it names them all"
+    );
     assert!(stopped.to_string().contains("loop 1: "), "{stopped}");
     assert_eq!(rig.devices[0].host_state(), Some(LoopState::Stopped));
 }
@@ -259,8 +262,8 @@ fn memory_that_the_kernel_may_write_to_is_not_called_free() {
     assert_eq!(rig.read(0, rig.file, next), Ok(7));
     rig.group.revoke_buffer(next).expect("free");
     let stopped = rig.group.abort().expect_err("one is stuck");
-    let stuck = StopError::Stuck { operations: 1 };
-    assert_eq!(stopped.failures(), [(1, stuck)]);
+    let (errno, kept) = (Errno::EBADF, 1);
+    assert_eq!(stopped.failures(), [(1, StopError::Ring { errno, kept })]);
 }
 
 #[test]
@@ -277,8 +280,9 @@ fn a_group_without_a_living_loop_says_so() {
     assert!(matches!(ended, GroupChangeError::Ended), "{ended}");
     rig.group.revoke_file(rig.file).expect("in nobody's hands");
     let failures = rig.group.stop().expect_err("both rings failed");
-    let failed = StopError::Ring(Errno::EBADF);
-    assert_eq!(failures.failures(), [(0, failed), (1, failed)]);
+    let (errno, kept) = (Errno::EBADF, 0);
+    let failed = StopError::Ring { errno, kept };
+    assert_eq!(failures.failures(), [(0, failed.clone()), (1, failed)]);
 }
 
 #[test]
@@ -292,11 +296,11 @@ fn a_loop_that_cannot_start_is_named_and_the_others_stop() {
     };
     let failed = builder.spawn_with(wrap).expect_err("loop 1 does not start");
     let expected = matches!(
-        failed,
+        &failed,
         GroupSpawnError::Loop {
             index: 1,
-            source: SpawnError::Died
-        }
+            reason: SpawnError::Died { message }
+        } if message == "no transport for this one"
     );
     assert!(expected, "{failed}");
     assert_eq!(devices[0].host_state(), Some(LoopState::Stopped));
@@ -339,5 +343,52 @@ fn a_panic_of_the_caller_leaves_no_loop_behind() {
     }
     for device in devices {
         assert_eq!(device.host_state(), Some(LoopState::Failed));
+    }
+}
+
+/// One deadline for all: what a loop may take is not waited for once for each of them.
+#[test]
+fn loops_that_do_not_answer_are_waited_for_together() {
+    const LOOPS: u32 = 20;
+    let mut settings = Settings {
+        abort_timeout: Duration::ZERO,
+        ..Settings::default()
+    };
+    settings.margin = Duration::from_secs(1);
+    let mut builder = LoopGroup::builder()
+        .loops(LOOPS as usize)
+        .settings(settings);
+    let mut devices = Vec::new();
+    for _ in 0..LOOPS {
+        let (host, device) = Queue::anonymous(QueueLayout::with_slots(8)).expect("a queue");
+        builder = builder.queue(host);
+        devices.push(device);
+    }
+    let faulty = |_| Faulty::new(SimTransport::builder(1).build());
+    let (transports, orders): (Vec<_>, Vec<_>) = (0..LOOPS).map(faulty).unzip();
+    let mut transports = transports.into_iter();
+    let wrap = |_| {
+        let transport = transports.next().expect("one for each");
+        move |_| transport
+    };
+    let group = builder.spawn_with(wrap).expect("it starts");
+    let held: Vec<_> = orders.iter().map(|it| it.hold_submit.lock()).collect();
+    for orders in &orders {
+        eventually("the hang", || orders.held.load(Ordering::Acquire) > 0);
+    }
+    let begun = Instant::now();
+    let ended = group.abort().expect_err("nobody answers");
+    // One after the other, it would be more.
+    assert!(begun.elapsed() < LOOPS * settings.margin);
+    assert_eq!(ended.failures().len(), LOOPS as usize);
+    for (_, error) in ended.failures() {
+        let expected = matches!(error, StopError::Unresponsive { .. });
+        assert!(expected, "{error}");
+    }
+    drop(held);
+    for device in devices {
+        eventually("the end", || {
+            device.host_state() == Some(LoopState::Stopped)
+        });
     }
 }

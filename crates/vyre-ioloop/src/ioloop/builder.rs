@@ -1,12 +1,14 @@
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, mpsc};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use vyre_ioq::HostQueue;
 use vyre_uring::{Ring, Transport};
 
+use super::error::message_of;
 use super::run::{self, Setup, Started};
-use super::{IoLoop, Settings, SpawnError, StopError, setters};
+use super::thread::End;
+use super::{IoLoop, Settings, SpawnError, StopError, Thread, setters};
 use crate::control::{Command, Signals};
 use crate::tables::{BufferTable, FileTable};
 
@@ -64,7 +66,11 @@ impl IoLoopBuilder {
         self
     }
 
-    /// Starts the loop. When this returns, the ring is set up and the devices see RUNNING.
+    /// Starts the loop. When this returns, the ring is set up and the devices see RUNNING. It takes as
+    /// long as the kernel does to set up the ring and to pin the buffers; there is no time limit.
+    ///
+    /// The loop's thread blocks signals, as [`block_signals`](crate::block_signals) does: a device can
+    /// make none end the process.
     ///
     /// # Errors
     /// [`SpawnError`].
@@ -74,7 +80,8 @@ impl IoLoopBuilder {
 
     /// As [`spawn`](Self::spawn), with a transport around the ring: one that counts, or that moves
     /// what was read to another place before a device hears of it. `wrap` runs once, on the loop's
-    /// thread, which then owns what it returns; nothing is in the ring's tables yet.
+    /// thread, which then owns what it returns; nothing is in the ring's tables yet. Threads that it
+    /// spawns inherit the signals that the loop's thread blocks.
     ///
     /// # Errors
     /// [`SpawnError`].
@@ -107,23 +114,32 @@ impl IoLoopBuilder {
         let (commands, inbox) = mpsc::channel();
         let (ready, started) = mpsc::sync_channel(1);
         let setup = self.setup;
-        let seen = signals.clone();
+        let end = Arc::new(End::default());
+        let settings = setup.settings;
+        let (seen, ended) = (signals.clone(), end.clone());
         let thread = move || {
-            let thread = || run::thread(setup, wrap, &seen, inbox, &ready);
-            let ended = panic::catch_unwind(AssertUnwindSafe(thread));
-            let ended = ended.unwrap_or(Err(StopError::Panicked));
-            seen.set_ended(ended);
-            ended
+            let thread = || run::thread(setup, wrap, &seen, &ended, inbox, &ready);
+            if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(thread)) {
+                let message = message_of(&*payload);
+                let died = SpawnError::Died {
+                    message: message.clone(),
+                };
+                // Nobody looks for it once the thread has served.
+                let _ = ready.try_send(Err(died));
+                ended.set(Err(StopError::Panicked { message, kept: 0 }));
+            }
         };
         let thread = thread::Builder::new()
             .name(self.name)
             .spawn(thread)
+            .map(|handle| Thread::new(handle, end))
             .map_err(SpawnError::Thread)?;
         Ok(Starting {
             signals,
             commands,
             started,
             thread,
+            settings,
         })
     }
 }
@@ -134,20 +150,25 @@ pub(crate) struct Starting {
     signals: Arc<Signals>,
     commands: mpsc::Sender<Command>,
     started: mpsc::Receiver<Result<Started, SpawnError>>,
-    thread: JoinHandle<Result<(), StopError>>,
+    thread: Thread,
+    settings: Settings,
 }
 
 impl Starting {
     /// Waits until it serves.
     pub(crate) fn finish(self) -> Result<IoLoop, SpawnError> {
-        let start = self.started.recv().unwrap_or(Err(SpawnError::Died))?;
+        let died = || SpawnError::Died {
+            message: "no message".into(),
+        };
+        let start = self.started.recv().unwrap_or_else(|_| Err(died()))?;
         Ok(IoLoop {
             signals: self.signals,
             commands: self.commands,
             counters: start.counters,
             report: start.report,
             thread_id: start.thread_id,
-            thread: Some(self.thread),
+            thread: self.thread,
+            settings: self.settings,
         })
     }
 }

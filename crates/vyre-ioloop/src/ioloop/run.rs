@@ -10,12 +10,15 @@ use rustix::thread::CpuSet;
 use vyre_ioq::HostQueue;
 use vyre_uring::{Ring, SetupReport, Transport};
 
+use super::error::message_of;
+use super::thread::End;
 use super::{Settings, SpawnError, StopError};
 use crate::control::{Command, Ending, Inbox, Signals};
 use crate::counters::SharedCounters;
 use crate::engine::Engine;
 use crate::policy::{Backoff, Pause, Policy};
 use crate::record::from_os;
+use crate::signals::block_signals;
 use crate::tables::{BufferTable, FileTable};
 
 /// The longest sleep on a transport that cannot be woken: stops and changes wait for its end.
@@ -59,15 +62,16 @@ pub(super) fn thread<T: Transport>(
     setup: Setup,
     wrap: impl FnOnce(Ring) -> T,
     signals: &Signals,
+    end: &End,
     inbox: mpsc::Receiver<Command>,
     ready: &mpsc::SyncSender<Result<Started, SpawnError>>,
-) -> Result<(), StopError> {
+) {
     let settings = setup.settings;
     let (mut engine, report) = match prepare(setup, wrap) {
         Ok(prepared) => prepared,
         Err(error) => {
             let _ = ready.send(Err(error));
-            return Ok(());
+            return;
         }
     };
     let longest = match engine.waker() {
@@ -89,17 +93,20 @@ pub(super) fn thread<T: Transport>(
     let served = panic::catch_unwind(AssertUnwindSafe(|| {
         serve(&mut engine, settings, signals, &mut inbox, longest)
     }));
-    served.unwrap_or_else(|_| {
-        // Devices must not wait for a thread that is gone.
-        let quiet = engine.fail(settings.abort_timeout);
-        Err(quiet.map_or_else(stuck, |()| StopError::Panicked))
-    })
+    // Before anything is dropped: that takes as long as the kernel likes if it holds operations.
+    end.set(served.unwrap_or_else(|payload| {
+        let message = message_of(&*payload);
+        let kept = fail(&mut engine, settings);
+        Err(StopError::Panicked { message, kept })
+    }));
 }
 
 fn prepare<T: Transport>(
     setup: Setup,
     wrap: impl FnOnce(Ring) -> T,
 ) -> Result<(Engine<T>, SetupReport), SpawnError> {
+    // Before the ring is made, and before anything of the caller's runs here.
+    block_signals().map_err(SpawnError::Signals)?;
     if let Some(core) = setup.core {
         pin(core)?;
     }
@@ -114,7 +121,7 @@ fn prepare<T: Transport>(
 }
 
 fn pin(core: usize) -> Result<(), SpawnError> {
-    let refused = |source: std::io::Error| SpawnError::Pin { core, source };
+    let refused = |reason: std::io::Error| SpawnError::Pin { core, reason };
     if core >= CpuSet::MAX_CPU {
         return Err(refused(std::io::ErrorKind::InvalidInput.into()));
     }
@@ -189,8 +196,22 @@ fn failed<T: Transport>(
     settings: Settings,
     errno: OsErrno,
 ) -> Result<(), StopError> {
-    engine.fail(settings.abort_timeout).map_err(stuck)?;
-    Err(StopError::Ring(from_os(errno)))
+    Err(StopError::Ring {
+        errno: from_os(errno),
+        kept: fail(engine, settings),
+    })
+}
+
+/// Tells devices that the host failed; how many operations the kernel keeps.
+#[cold]
+fn fail<T: Transport>(engine: &mut Engine<T>, settings: Settings) -> u32 {
+    let failed = panic::catch_unwind(AssertUnwindSafe(|| engine.fail(settings.abort_timeout)));
+    match failed {
+        Ok(Ok(())) => 0,
+        Ok(Err(busy)) => busy.in_flight,
+        // A transport that panics even here may hold anything that has no outcome.
+        Err(_) => engine.in_flight(),
+    }
 }
 
 fn stuck(busy: vyre_uring::Busy) -> StopError {

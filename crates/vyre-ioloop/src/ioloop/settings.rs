@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::control::Ending;
 use crate::policy::Policy;
 
 /// How a loop waits, ends, and how large its ring is; see [`setters`].
@@ -12,6 +13,19 @@ pub(crate) struct Settings {
     pub(crate) live_entries: u32,
     pub(crate) drain_timeout: Duration,
     pub(crate) abort_timeout: Duration,
+    /// How long the thread may take beyond the other two: to notice the wish, and to exit.
+    pub(crate) margin: Duration,
+}
+
+impl Settings {
+    /// How long the end of a loop may take.
+    pub(crate) const fn longest_end(&self, ending: Ending) -> Duration {
+        let aborted = self.abort_timeout.saturating_add(self.margin);
+        match ending {
+            Ending::None | Ending::Drain => self.drain_timeout.saturating_add(aborted),
+            Ending::Abort => aborted,
+        }
+    }
 }
 
 impl Default for Settings {
@@ -22,6 +36,7 @@ impl Default for Settings {
             live_entries: 64,
             drain_timeout: Duration::from_secs(30),
             abort_timeout: Duration::from_secs(5),
+            margin: Duration::from_secs(5),
         }
     }
 }
@@ -58,7 +73,7 @@ macro_rules! setters {
         }
 
         /// How long a loop waits for the kernel to give cancelled requests back before it leaks
-        /// their buffers: 5 seconds unless said otherwise.
+        /// their buffers: 5 seconds unless said otherwise. It is waited for once.
         pub fn abort_timeout(mut self, timeout: std::time::Duration) -> Self {
             self.$($at).+.abort_timeout = timeout;
             self

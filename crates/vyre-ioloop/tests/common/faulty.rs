@@ -22,6 +22,12 @@ pub(crate) struct Orders {
     pub(crate) replay: AtomicBool,
     /// `quiesce` says that so many operations are left.
     pub(crate) busy: AtomicU32,
+    /// While somebody has this, `submit` does not return, as when a file system hangs.
+    pub(crate) hold_submit: Mutex<()>,
+    /// Calls of `submit` that wait for it.
+    pub(crate) held: AtomicU32,
+    /// While somebody has this, the transport cannot be dropped, as when a thread's exit hangs.
+    pub(crate) hold_drop: Mutex<()>,
     /// `quiesce` takes all its time, and then says that an operation is left.
     pub(crate) linger: AtomicBool,
     /// How long each call of `quiesce` might take.
@@ -107,6 +113,10 @@ impl Transport for Faulty {
     fn submit(&mut self) -> Result<u32, EnterError> {
         let panics = self.orders.panic_in_submit.swap(false, Ordering::Relaxed);
         assert!(!panics, "ordered to");
+        if self.orders.hold_submit.try_lock().is_err() {
+            self.orders.held.fetch_add(1, Ordering::Release);
+            drop(self.orders.hold_submit.lock());
+        }
         self.inner.submit()
     }
 
@@ -160,5 +170,11 @@ impl Transport for Faulty {
             0 => self.inner.quiesce(deadline),
             in_flight => Err(Busy { in_flight }),
         }
+    }
+}
+
+impl Drop for Faulty {
+    fn drop(&mut self) {
+        drop(self.orders.hold_drop.lock());
     }
 }

@@ -397,3 +397,38 @@ pub(crate) fn signal(thread_id: u32) {
     // SAFETY: a system call on numbers alone; the handler was set by `let_signals_interrupt`.
     unsafe { libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGUSR1) };
 }
+
+/// Lets a signal do what it does by default, which for most is to end the process.
+pub(crate) fn let_signal_kill(number: libc::c_int) {
+    // SAFETY: no handler is installed.
+    let was = unsafe { libc::signal(number, libc::SIG_DFL) };
+    assert_ne!(was, libc::SIG_ERR);
+}
+
+/// Runs `child` in a fork of this process, and returns whether it returned true within the limit.
+pub(crate) fn in_fork(child: impl FnOnce() -> bool) -> bool {
+    // SAFETY: the child has this thread alone and does nothing but what the test gives it, which
+    // takes no lock that another thread may have; then it ends without unwinding.
+    match unsafe { libc::fork() } {
+        -1 => panic!("{}", std::io::Error::last_os_error()),
+        0 => {
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
+            // SAFETY: it ends the process.
+            unsafe { libc::_exit(libc::c_int::from(!done.unwrap_or(false))) }
+        }
+        child => {
+            let end = Instant::now() + LIMIT;
+            let mut status = 0;
+            // SAFETY: the status is written to; the process is a child of this one, and is waited
+            // for by nobody else.
+            while unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) } == 0 {
+                if Instant::now() > end {
+                    // SAFETY: as above; it has not been waited for, so the number is still its own.
+                    unsafe { libc::kill(child, libc::SIGKILL) };
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            status == 0
+        }
+    }
+}

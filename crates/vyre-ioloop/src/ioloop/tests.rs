@@ -1,0 +1,247 @@
+//! Ends of loops whose thread, or whose kernel, does not go along.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use vyre_ioq::{DeviceQueue, Errno, LoopState, Queue, QueueLayout, Request, Ticket};
+use vyre_uring::{Buffer, SimBuilder, SimTransport};
+
+use super::*;
+use crate::faulty::{Faulty, Orders};
+use crate::tables::{BufferTable, FileTable};
+
+/// Longer than anything takes on a machine that is busy with other things.
+const LIMIT: Duration = Duration::from_secs(30);
+
+struct Rig {
+    io: IoLoop,
+    device: DeviceQueue,
+    orders: Arc<Orders>,
+    file: FileHandle,
+    pool: BufferHandle,
+}
+
+fn rig(sim: SimBuilder, settings: Settings) -> Rig {
+    let (mut files, mut buffers) = (FileTable::new(), BufferTable::new());
+    let mut disk = tempfile::tempfile().expect("a temporary file");
+    disk.write_all(b"weights").expect("room on the disk");
+    let file = files.insert(disk, Rights::READ).expect("fit");
+    let memory = Buffer::anonymous(4096).expect("memory");
+    let pool = buffers.insert(memory).expect("fit");
+    let (host, device) = Queue::anonymous(QueueLayout::with_slots(8)).expect("a queue");
+    let (faulty, orders) = Faulty::new(sim.build());
+    let builder = IoLoop::builder().files(files).buffers(buffers).queue(host);
+    let io = builder.settings(settings).spawn_with(|_| faulty);
+    Rig {
+        io: io.expect("it starts"),
+        device,
+        orders,
+        file,
+        pool,
+    }
+}
+
+/// An end takes no longer than it must.
+fn hasty() -> Settings {
+    Settings {
+        drain_timeout: Duration::ZERO,
+        abort_timeout: Duration::ZERO,
+        margin: Duration::from_millis(50),
+        ..Settings::default()
+    }
+}
+
+impl Rig {
+    fn begin_read(&self) -> Ticket {
+        let read = Request::read(self.file, 0, 7).into(self.pool, 0);
+        self.device.submit(read).expect("a free slot")
+    }
+
+    fn claimed(&self) -> u64 {
+        self.io.queue_counters(0).expect("a queue").claimed
+    }
+}
+
+fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + LIMIT;
+    while !done() {
+        assert!(Instant::now() < end, "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Runs what may hang, and fails then.
+fn bounded<A: Send + 'static>(what: impl FnOnce() -> A + Send + 'static) -> A {
+    let (done, seen) = mpsc::sync_channel(1);
+    std::thread::spawn(move || done.send(what()));
+    seen.recv_timeout(LIMIT).expect("it hangs, or panicked")
+}
+
+#[test]
+fn a_thread_that_does_not_answer_is_left_to_itself() {
+    for ending in [Ending::Drain, Ending::Abort] {
+        let rig = rig(SimTransport::builder(1), hasty());
+        let (orders, device) = (rig.orders.clone(), &rig.device);
+        let held = orders.hold_submit.lock().expect("nobody panicked");
+        let ticket = rig.begin_read();
+        eventually("the hang", || orders.held.load(Ordering::Acquire) > 0);
+        let mut io = rig.io;
+        let how = bounded(move || io.end(ending));
+        assert!(
+            matches!(how, Err(StopError::Unresponsive { .. })),
+            "{how:?}"
+        );
+        assert!(device.poll(&ticket).is_none());
+        assert_eq!(device.host_state(), Some(LoopState::Running));
+        drop(held);
+        // It ends by itself, and devices see it.
+        eventually("the end of service", || {
+            device.host_state() == Some(LoopState::Stopped)
+        });
+        assert!(device.poll(&ticket).is_some());
+    }
+}
+
+/// The kernel keeps a thread at its exit for as long as it keeps operations of it.
+#[test]
+fn a_stuck_loop_s_exit_is_not_waited_for() {
+    let settings = Settings {
+        margin: LIMIT * 10,
+        ..hasty()
+    };
+    let rig = rig(SimTransport::builder(1).hung(1.0), settings);
+    let held = rig.orders.hold_drop.lock().expect("nobody panicked");
+    let ticket = rig.begin_read();
+    eventually("the claim", || rig.claimed() == 1);
+    let io = rig.io;
+    let how = bounded(|| io.abort());
+    assert_eq!(how, Err(StopError::Stuck { operations: 1 }));
+    assert_eq!(rig.device.host_state(), Some(LoopState::Failed));
+    assert!(rig.device.poll(&ticket).is_none());
+    drop(held);
+}
+
+#[test]
+fn an_exit_that_hangs_is_waited_for_in_bounds() {
+    let rig = rig(SimTransport::builder(1), hasty());
+    let held = rig.orders.hold_drop.lock().expect("nobody panicked");
+    let io = rig.io;
+    io.begin_end(Ending::Drain);
+    eventually("the end of service", || io.thread.end().get().is_some());
+    assert_eq!(bounded(|| io.stop()), Ok(()), "service has ended well");
+    assert_eq!(rig.device.host_state(), Some(LoopState::Stopped));
+    drop(held);
+}
+
+#[test]
+fn a_ring_that_fails_and_is_stuck_says_both() {
+    let rig = rig(SimTransport::builder(1).hung(1.0), hasty());
+    let _ticket = rig.begin_read();
+    eventually("the claim", || rig.claimed() == 1);
+    rig.orders.fail_wait.store(true, Ordering::Relaxed);
+    eventually("the end", || !rig.io.is_running());
+    let revoked = rig.io.revoke_buffer(rig.pool).expect_err("not free");
+    let held = matches!(revoked, LiveError::Held { operations: 1 });
+    assert!(held, "{revoked}");
+    let how = rig.io.stop().expect_err("it failed");
+    let (errno, kept) = (Errno::EBADF, 1);
+    assert_eq!(how, StopError::Ring { errno, kept });
+    let text = how.to_string();
+    assert!(
+        text.contains("EBADF") && text.contains("1 operation"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_panic_is_reported_with_its_message_and_what_the_kernel_keeps() {
+    for (sim, kept) in [
+        (SimTransport::builder(1).stuck(1.0), 0),
+        (SimTransport::builder(1).hung(1.0), 1),
+    ] {
+        let rig = rig(sim, hasty());
+        let _ticket = rig.begin_read();
+        eventually("the claim", || rig.claimed() == 1);
+        rig.orders.panic_in_submit.store(true, Ordering::Relaxed);
+        eventually("the end", || !rig.io.is_running());
+        let ended = rig.io.revoke_buffer(rig.pool).expect_err("it has ended");
+        let held = matches!(ended, LiveError::Held { operations: 1 });
+        assert_eq!(held, kept == 1, "{ended}");
+        let message = "ordered to".to_owned();
+        assert_eq!(rig.io.stop(), Err(StopError::Panicked { message, kept }));
+    }
+}
+
+#[test]
+fn an_unwinding_thread_aborts_the_loop_that_it_drops() {
+    let settings = Settings {
+        drain_timeout: Duration::MAX,
+        ..Settings::default()
+    };
+    let rig = rig(SimTransport::builder(1).stuck(1.0), settings);
+    let ticket = rig.begin_read();
+    eventually("the claim", || rig.claimed() == 1);
+    let io = rig.io;
+    let panicked = bounded(|| {
+        let unwound = std::panic::AssertUnwindSafe(move || {
+            let _io = io;
+            panic!("the owner's own");
+        });
+        std::panic::catch_unwind(unwound).is_err()
+    });
+    assert!(panicked);
+    let outcome = rig.device.poll(&ticket).expect("an outcome");
+    assert_eq!(outcome.result, Err(Errno::ECANCELED));
+    assert_eq!(rig.device.host_state(), Some(LoopState::Stopped));
+}
+
+#[test]
+fn a_loop_that_does_not_start_says_why() {
+    let (host, device) = Queue::anonymous(QueueLayout::with_slots(8)).expect("a queue");
+    let wrap = |_| -> Faulty { panic!("no transport: {}", 7) };
+    let died = IoLoop::builder().queue(host).spawn_with(wrap);
+    let died = died.expect_err("it cannot start");
+    let expected = matches!(&died, SpawnError::Died { message } if message == "no transport: 7");
+    assert!(expected, "{died}");
+    eventually("the end", || device.host_state() == Some(LoopState::Failed));
+}
+
+#[test]
+fn no_error_says_twice_what_its_source_says() {
+    let os = || std::io::Error::from_raw_os_error(1);
+    let refused = || vyre_uring::RegisterError::Kernel(vyre_uring::Errno::NOMEM);
+    let pin = SpawnError::Pin {
+        core: 7,
+        reason: os(),
+    };
+    let group = crate::GroupSpawnError::Loop {
+        index: 1,
+        reason: pin,
+    };
+    let change = crate::GroupChangeError::Refused {
+        index: 1,
+        reason: ChangeError::Register(refused()),
+    };
+    let errors: Vec<Box<dyn std::error::Error>> = vec![
+        Box::new(SpawnError::Thread(os())),
+        Box::new(SpawnError::Signals(os())),
+        Box::new(SpawnError::Register(refused())),
+        Box::new(group),
+        Box::new(change),
+        Box::new(LiveError::Change(ChangeError::Register(refused()))),
+        Box::new(crate::TableError::from(os())),
+        Box::new(crate::SharedQueueError::from(
+            vyre_uring::BufferError::Empty,
+        )),
+    ];
+    for error in errors {
+        let text = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            assert!(!text.contains(&cause.to_string()), "{text}");
+            source = cause.source();
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! A loop's thread, as its owner sees it: how it ended, and waits that end whatever the kernel does.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::StopError;
+use crate::signals::block_signals;
+
+/// Until when something is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    begun: Instant,
+    /// `None` is a time too far away to be named.
+    at: Option<Instant>,
+}
+
+impl Deadline {
+    /// The moment that comes `limit` from now.
+    pub(crate) fn after(limit: Duration) -> Self {
+        let begun = Instant::now();
+        let at = begun.checked_add(limit);
+        Self { begun, at }
+    }
+
+    fn left(self) -> Duration {
+        self.at.map_or(Duration::MAX, |at| {
+            at.saturating_duration_since(Instant::now())
+        })
+    }
+}
+
+/// How service ended.
+#[derive(Debug, Default)]
+pub(crate) struct End {
+    how: Mutex<Option<Result<(), StopError>>>,
+    known: Condvar,
+}
+
+impl End {
+    /// Says how service ended. An error stays, whatever is said later.
+    pub(crate) fn set(&self, how: Result<(), StopError>) {
+        let mut known = self.lock();
+        if !matches!(*known, Some(Err(_))) {
+            *known = Some(how);
+        }
+        self.known.notify_all();
+    }
+
+    /// How service ended, if it has.
+    pub(crate) fn get(&self) -> Option<Result<(), StopError>> {
+        self.lock().clone()
+    }
+
+    /// Waits until service has ended, or until the deadline.
+    fn wait_until(&self, deadline: Deadline) -> Option<Result<(), StopError>> {
+        let mut known = self.lock();
+        while known.is_none() {
+            let left = deadline.left();
+            if left.is_zero() {
+                break;
+            }
+            let waited = self.known.wait_timeout(known, left);
+            known = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        known.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Result<(), StopError>>> {
+        self.how.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A thread that says how it ended through an [`End`].
+#[derive(Debug)]
+pub(crate) struct Thread {
+    handle: Option<JoinHandle<()>>,
+    end: Arc<End>,
+    /// The process that has the thread. A fork of it has none.
+    process: u32,
+}
+
+impl Thread {
+    pub(crate) fn new(handle: JoinHandle<()>, end: Arc<End>) -> Self {
+        Self {
+            handle: Some(handle),
+            end,
+            process: std::process::id(),
+        }
+    }
+
+    pub(crate) fn end(&self) -> &End {
+        &self.end
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        let handle = self.handle.as_ref();
+        handle.is_some_and(|handle| !handle.is_finished()) && !self.is_elsewhere()
+    }
+
+    /// Whether this process is a fork of the one that has the thread.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.process != std::process::id()
+    }
+
+    /// Waits until service has ended and the thread is gone, or until the deadline. A thread that is not gone by then is left to itself. So is one of which the kernel holds
+    /// operations: at its exit, the kernel waits for them as long as it likes.
+    pub(crate) fn join(&mut self, deadline: Deadline) -> Result<(), StopError> {
+        let Some(handle) = self.handle.take() else {
+            return Ok(());
+        };
+        if self.is_elsewhere() {
+            // There is no such thread here, and even to detach it takes one.
+            std::mem::forget(handle);
+            return Err(StopError::Forked);
+        }
+        let Some(how) = self.end.wait_until(deadline) else {
+            let waited = deadline.begun.elapsed();
+            return Err(StopError::Unresponsive { waited });
+        };
+        if how.as_ref().is_err_and(|error| error.kept() > 0) {
+            return how;
+        }
+        join_until(handle, deadline);
+        // The thread may have panicked since.
+        self.end.get().unwrap_or(how)
+    }
+}
+
+/// Waits until a thread is gone, or until the deadline. If nothing can wait for it, it is left to
+/// itself at once.
+fn join_until(handle: JoinHandle<()>, deadline: Deadline) {
+    // A thread cannot be joined within a time; but another can join it, and be left to itself.
+    let (joined, gone) = mpsc::sync_channel(1);
+    let join = move || {
+        let _ = block_signals();
+        let _ = handle.join();
+        let _ = joined.send(());
+    };
+    if Builder::new()
+        .name("vyre-io-join".into())
+        .spawn(join)
+        .is_ok()
+    {
+        let _ = gone.recv_timeout(deadline.left());
+    }
+}

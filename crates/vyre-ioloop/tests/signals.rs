@@ -1,0 +1,173 @@
+//! Signals that a device can raise in its host, and those that others send. What may end a process is
+//! tried in a child.
+
+mod common;
+
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+
+use common::*;
+use rustix::process::{Resource, Rlimit, setrlimit};
+use vyre_ioloop::{Engine, LoopGroup, Rights, block_signals};
+use vyre_ioq::{Errno, Queue, QueueLayout, Request};
+
+const EFBIG: Errno = Errno::from_raw(libc::EFBIG as u32);
+const EPIPE: Errno = Errno::from_raw(libc::EPIPE as u32);
+
+/// Set in a child.
+const CHILD: &str = "VYRE_SIGNALS_CHILD";
+
+/// Runs a test of this file once more, alone in a process of its own, or is that process.
+fn in_child(name: &str, test: impl FnOnce()) {
+    if std::env::var_os(CHILD).is_some() {
+        return test();
+    }
+    let this = std::env::current_exe().expect("its path");
+    let output = Command::new(this)
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env(CHILD, "1")
+        .output()
+        .expect("it starts");
+    let status = output.status;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(status.success(), "signal {:?}: {said}", status.signal());
+    let passed = String::from_utf8_lossy(&output.stdout);
+    assert!(passed.contains("1 passed"), "it ran: {passed}");
+}
+
+/// What a loop answers to a write of 4096 bytes to a file, at an offset.
+fn written(file: impl Into<std::os::fd::OwnedFd>, offset: u64) -> Result<u32, Errno> {
+    let mut tables = Tables::new(4096, 4096);
+    let file = tables.files.insert(file, Rights::WRITE).expect("fit");
+    let pool = tables.pool;
+    let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).expect("a queue");
+    let io = tables.loop_on(host);
+    let write = Request::write(file, offset, 4096).from(pool, 0);
+    let result = answer(&device, device.submit(write).expect("a free slot"));
+    assert!(io.is_running());
+    io.stop().expect("a clean end");
+    result
+}
+
+fn limit_file_sizes(bytes: u64) {
+    let limit = Rlimit {
+        current: Some(bytes),
+        maximum: Some(bytes),
+    };
+    setrlimit(Resource::Fsize, limit).expect("lower than before");
+}
+
+#[test]
+fn a_write_past_the_limit_on_file_sizes_is_efbig() {
+    in_child("a_write_past_the_limit_on_file_sizes_is_efbig", || {
+        let_signal_kill(libc::SIGXFSZ);
+        let folder = tempfile::tempdir().expect("a folder");
+        limit_file_sizes(1 << 20);
+        // Whether the loop's thread or a worker of the kernel meets the limit differs.
+        for flags in [libc::O_DIRECT, 0] {
+            let mut options = std::fs::File::options();
+            options.write(true).create(true).truncate(false);
+            let Ok(file) = options
+                .custom_flags(flags)
+                .open(folder.path().join(format!("file{flags}")))
+            else {
+                eprintln!("SKIPPED: no O_DIRECT below {}", folder.path().display());
+                continue;
+            };
+            assert_eq!(written(file, 2 << 20), Err(EFBIG), "{flags:#x}");
+        }
+    });
+}
+
+#[test]
+fn a_write_that_nobody_reads_is_epipe() {
+    in_child("a_write_that_nobody_reads_is_epipe", || {
+        let_signal_kill(libc::SIGPIPE);
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        assert_eq!(written(writer, 0), Err(EPIPE));
+        let (reader, writer) = UnixStream::pair().expect("sockets");
+        drop(reader);
+        assert_eq!(written(writer, 0), Err(EPIPE));
+    });
+}
+
+/// The same for a thread of the caller's that drives an engine.
+#[test]
+fn a_caller_s_thread_can_block_signals_too() {
+    in_child("a_caller_s_thread_can_block_signals_too", || {
+        let_signal_kill(libc::SIGPIPE);
+        block_signals().expect("allowed");
+        let mut tables = Tables::new(4096, 4096);
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let file = tables.files.insert(writer, Rights::WRITE).expect("fit");
+        let pool = tables.pool;
+        let mut rig = tables.on_ring(8, 4);
+        let write = Request::write(file, 0, 4096).from(pool, 0);
+        assert_eq!(rig.run(write), Err(EPIPE));
+    });
+}
+
+/// The signals that a thread of this process has blocked, a bit each.
+fn blocked(thread_id: u32) -> u64 {
+    let mut status = String::new();
+    let path = format!("/proc/self/task/{thread_id}/status");
+    let mut file = std::fs::File::open(path).expect("procfs");
+    file.read_to_string(&mut status).expect("text");
+    let line = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+    u64::from_str_radix(line.expect("its mask").trim(), 16).expect("hexadecimal")
+}
+
+fn check_mask(thread_id: u32) {
+    let mask = blocked(thread_id);
+    let has = |signal: libc::c_int| mask >> (signal - 1) & 1 == 1;
+    for signal in 1..=libc::SIGRTMAX() {
+        let of_the_libc = signal > 31 && signal < libc::SIGRTMIN();
+        let taken = of_the_libc
+            || matches!(
+                signal,
+                libc::SIGABRT
+                    | libc::SIGBUS
+                    | libc::SIGFPE
+                    | libc::SIGILL
+                    | libc::SIGKILL
+                    | libc::SIGSEGV
+                    | libc::SIGSTOP
+                    | libc::SIGSYS
+                    | libc::SIGTRAP
+            );
+        assert_eq!(has(signal), !taken, "signal {signal}");
+    }
+}
+
+#[test]
+fn a_loop_s_thread_takes_the_signals_of_its_own_faults_alone() {
+    let (host, _device) = Queue::anonymous(QueueLayout::with_slots(4)).expect("a queue");
+    let io = Tables::new(16, 64).loop_on(host);
+    check_mask(io.thread_id());
+    io.stop().expect("a clean end");
+    let (host, _device) = Queue::anonymous(QueueLayout::with_slots(4)).expect("a queue");
+    let group = LoopGroup::builder().queue(host).spawn().expect("io_uring");
+    check_mask(group.thread_id(0).expect("a loop"));
+    group.stop().expect("a clean end");
+    assert_eq!(
+        blocked(rustix::thread::gettid().as_raw_nonzero().get() as u32),
+        0,
+        "this thread's"
+    );
+}
+
+#[test]
+fn an_engine_blocks_nothing_by_itself() {
+    let (host, _device) = Queue::anonymous(QueueLayout::with_slots(4)).expect("a queue");
+    let mut engine: Engine<_> = Tables::new(16, 64).engine(ring(8), vec![host]);
+    assert_eq!(
+        blocked(rustix::thread::gettid().as_raw_nonzero().get() as u32),
+        0
+    );
+    engine.stop(LIMIT).expect("a clean end");
+}
