@@ -1,6 +1,6 @@
 //! Counting tests from what `cargo test` prints, and knowing which package each belongs to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::AddAssign;
 
 use serde_json::Value;
@@ -11,6 +11,9 @@ pub(crate) struct Tally {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
     pub(crate) ignored: u64,
+    /// Tests that found something missing on this machine and checked nothing. They are not among
+    /// `passed`.
+    pub(crate) skipped: u64,
 }
 
 impl AddAssign for Tally {
@@ -18,6 +21,7 @@ impl AddAssign for Tally {
         self.passed += other.passed;
         self.failed += other.failed;
         self.ignored += other.ignored;
+        self.skipped += other.skipped;
     }
 }
 
@@ -42,12 +46,18 @@ impl Tally {
     }
 }
 
+/// What a test prints, past the harness that would hide it, when it cannot run:
+/// `SKIPPED: name_of_the_test: why`. The harness counts such a test as passed.
+const SKIPPED: &str = "SKIPPED: ";
+
 /// Follows the output of `cargo test`, line by line.
 #[derive(Default)]
 pub(crate) struct Counter {
     /// File name of a test executable → its package.
     owners: BTreeMap<String, String>,
     current: Option<String>,
+    /// The tests that the current executable has skipped so far.
+    skipping: BTreeSet<String>,
     pub(crate) by_package: BTreeMap<String, Tally>,
     pub(crate) total: Tally,
 }
@@ -78,13 +88,24 @@ impl Counter {
 
     pub(crate) fn line(&mut self, line: &str) {
         let text = line.trim_start();
-        if let Some(running) = text.strip_prefix("Running ") {
+        // The harness may have begun the line with the name of a test.
+        if let Some((_, skipped)) = text.split_once(SKIPPED) {
+            let test = skipped.split_once(": ").map_or(skipped, |(test, _)| test);
+            self.skipping.insert(test.to_owned());
+        } else if let Some(running) = text.strip_prefix("Running ") {
+            self.skipping.clear();
             self.current = executable(running)
                 .and_then(|file| self.owners.get(file))
                 .cloned();
         } else if let Some(krate) = text.strip_prefix("Doc-tests ") {
+            self.skipping.clear();
             self.current = Some(krate.replace('_', "-"));
-        } else if let Some(tally) = Tally::parse(text) {
+        } else if let Some(mut tally) = Tally::parse(text) {
+            // A test that failed after it had skipped a part is a failure, and no more than those
+            // that passed were skipped.
+            tally.skipped = tally.passed.min(self.skipping.len() as u64);
+            tally.passed -= tally.skipped;
+            self.skipping.clear();
             self.total += tally;
             if let Some(package) = &self.current {
                 *self.by_package.entry(package.clone()).or_default() += tally;
@@ -130,7 +151,8 @@ mod tests {
             Some(Tally {
                 passed: 12,
                 failed: 0,
-                ignored: 3
+                ignored: 3,
+                skipped: 0
             })
         );
         let bad = "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured";
@@ -139,7 +161,8 @@ mod tests {
             Some(Tally {
                 passed: 1,
                 failed: 2,
-                ignored: 0
+                ignored: 0,
+                skipped: 0
             })
         );
         for other in [
@@ -183,8 +206,39 @@ mod tests {
             Tally {
                 passed: 14,
                 failed: 1,
-                ignored: 1
+                ignored: 1,
+                skipped: 0
             }
         );
+    }
+
+    #[test]
+    fn skipped_tests_are_not_passed() {
+        let mut counter =
+            Counter::new(r#"{"package_id":"path+file:///w/vyre-a#0.1.0","executable":"/t/gpu-1"}"#);
+        for line in [
+            "     Running tests/gpu.rs (/t/gpu-1)",
+            "SKIPPED: a_kernel_reads: there is no CUDA driver (libcuda.so.1): install it",
+            "test a_kernel_writes ... SKIPPED: a_kernel_writes: there is no CUDA driver",
+            "SKIPPED: a_kernel_writes: it would have looked twice",
+            "test result: ok. 5 passed; 0 failed; 0 ignored",
+            "   Doc-tests vyre_a",
+            "test result: ok. 1 passed; 0 failed; 0 ignored",
+            "     Running tests/gpu.rs (/t/gpu-1)",
+            "SKIPPED: a_part: and then it failed",
+            "test result: FAILED. 0 passed; 1 failed; 0 ignored",
+        ] {
+            counter.line(line);
+        }
+        assert_eq!(
+            counter.total,
+            Tally {
+                passed: 4,
+                failed: 1,
+                ignored: 0,
+                skipped: 2
+            }
+        );
+        assert_eq!(counter.passed_in("vyre-a"), 4);
     }
 }

@@ -31,13 +31,13 @@ pub(crate) fn run(ws: &Workspace, report: &mut Report) -> Result<()> {
     println!("\n  tests by package:");
     for (package, tally) in &counter.by_package {
         println!(
-            "    {package:<16} {:>5} passed, {} failed",
-            tally.passed, tally.failed
+            "    {package:<16} {:>5} passed, {} failed, {} skipped",
+            tally.passed, tally.failed, tally.skipped
         );
     }
     println!(
-        "  in all: {} passed, {} failed, {} ignored",
-        total.passed, total.failed, total.ignored
+        "  in all: {} passed, {} failed, {} skipped, {} ignored",
+        total.passed, total.failed, total.skipped, total.ignored
     );
     sh::check(&command, status)?;
     if total.failed > 0 {
@@ -52,6 +52,9 @@ pub(crate) fn run(ws: &Workspace, report: &mut Report) -> Result<()> {
     if !silent.is_empty() {
         return Err(format!("no test ran in {}", silent.join(", ")).into());
     }
-    report.note = format!("{} passed, {} ignored", total.passed, total.ignored);
+    report.note = format!(
+        "{} passed, {} skipped for want of what they need, {} ignored",
+        total.passed, total.skipped, total.ignored
+    );
     Ok(())
 }

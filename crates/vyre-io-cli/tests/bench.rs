@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
 
 use serde_json::Value;
 
@@ -118,7 +119,11 @@ fn a_gpu_reads_and_writes() {
     ]);
     if !probe.status.success() {
         assert_eq!(probe.status.code(), Some(1));
-        eprintln!("SKIPPED: a_gpu_reads_and_writes: {}", stderr(&probe));
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: a_gpu_reads_and_writes: {}",
+            stderr(&probe)
+        );
         return;
     }
     let dir = place();

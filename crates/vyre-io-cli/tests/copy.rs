@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Stdio;
@@ -167,7 +168,12 @@ fn assert_full_disk_is_named(more: &[&str]) {
         .arg(&small)
         .status();
     if !mounted.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: only root can mount the small file system that this test fills");
+        let test = thread::current();
+        let test = test.name().unwrap_or("a_full_disk");
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: {test}: only root can mount the small file system that it fills"
+        );
         return;
     }
     let src = file(dir.path(), "src", 4 << 20);
@@ -276,7 +282,7 @@ fn has_gpu(test: &str) -> bool {
     let output = copy(&src, &dir.path().join("dst"), &["--device", "cuda"]);
     if !output.status.success() {
         assert_eq!(output.status.code(), Some(1), "{output:?}");
-        eprintln!("SKIPPED: {test}: {}", stderr(&output));
+        let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {}", stderr(&output));
     }
     output.status.success()
 }

@@ -291,7 +291,9 @@ fn an_error_of_the_compiler_is_shown() {
     }
     match vyre_ioq_cuda::Ptx::compile("nonsense!", (7, 5)) {
         Err(CudaError::Compile(text)) => assert!(text.contains("nonsense"), "{text}"),
-        Err(CudaError::NoCompiler) => eprintln!("SKIPPED: an_error_of_the_compiler_is_shown"),
+        Err(CudaError::NoCompiler) => {
+            common::skip("an_error_of_the_compiler_is_shown", "no NVRTC");
+        }
         other => panic!("that compiles? {other:?}"),
     }
 }

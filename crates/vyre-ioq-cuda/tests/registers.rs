@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::gpu;
+use common::{gpu, skip};
 use vyre_ioq_cuda::{CudaError, Kernel, Ptx};
 
 const CALLS: &str = include_str!("calls.cuh");
@@ -25,7 +25,7 @@ fn compiled(test: &str, compute: (u32, u32)) -> Option<Ptx> {
     match Ptx::compile(CALLS, compute) {
         Ok(ptx) => Some(ptx),
         Err(error @ CudaError::NoCompiler) => {
-            eprintln!("SKIPPED: {test}: {error}");
+            skip(test, error);
             None
         }
         Err(error) => panic!("{error}"),

@@ -7,6 +7,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 
 use vyre_ioq::state::{Observation, PeerFault, Side, State, Step, observe, step};
 use vyre_ioq::{Errno, Features, Flags, LoopState, abi};
@@ -20,7 +21,12 @@ fn text() -> Option<String> {
     let path = format!("{ROOT}/../../ABI.md");
     let text = fs::read_to_string(&path).ok();
     if text.is_none() {
-        eprintln!("SKIPPED: no {path}: not a checkout of the repository");
+        let test = std::thread::current();
+        let test = test.name().unwrap_or("abi_md");
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: {test}: no {path}: not a checkout of the repository"
+        );
     }
     text
 }

@@ -1,6 +1,7 @@
 //! Alignment of direct I/O.
 
 use std::fs::OpenOptions;
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 
 use rustix::fs::OFlags;
@@ -26,6 +27,11 @@ fn only_direct_descriptors_have_demands() {
     direct.read(true).custom_flags(OFlags::DIRECT.bits() as i32);
     match direct.open(&path) {
         Ok(direct) => assert_eq!(direct_alignment(&direct).unwrap(), Some(align)),
-        Err(error) => eprintln!("SKIPPED: no direct I/O on this file system ({error})"),
+        Err(error) => {
+            let _ = writeln!(
+                std::io::stderr(),
+                "SKIPPED: only_direct_descriptors_have_demands: no direct I/O on this file system ({error})"
+            );
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 
 use common::*;
@@ -18,10 +19,17 @@ fn available() -> usize {
     kib.unwrap_or(0) << 10
 }
 
+fn skip(why: &str) {
+    let _ = writeln!(
+        std::io::stderr(),
+        "SKIPPED: transfers_stop_at_the_boundary_and_resume_across_it: {why}"
+    );
+}
+
 #[test]
 fn transfers_stop_at_the_boundary_and_resume_across_it() {
     if available() < 3 * GIB {
-        eprintln!("SKIPPED: registering 1 GiB of memory needs 3 GiB available");
+        skip("registering 1 GiB of memory needs 3 GiB available");
         return;
     }
     let file = tempfile::tempfile().unwrap();
@@ -29,7 +37,7 @@ fn transfers_stop_at_the_boundary_and_resume_across_it() {
     file.write_all_at(&data, 0).unwrap();
     let (mut ring, buffer) = ring_with(Ring::builder(), &file, GIB + (1 << 20));
     if !ring.is_buffer_registered(BUFFER) {
-        eprintln!("SKIPPED: not registered here\n{}", ring.report());
+        skip(&format!("not registered here\n{}", ring.report()));
         return;
     }
     let start = GIB - (16 << 10);

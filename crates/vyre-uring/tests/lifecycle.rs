@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use common::*;
@@ -266,7 +267,11 @@ fn a_fatal_error_answers_for_what_the_kernel_did_not_take() {
 
     let (mut ring, _, _writer) = ring_on_pipe(Ring::builder().entries(4));
     if !ring.report().flags().contains(&"SINGLE_ISSUER") {
-        eprintln!("SKIPPED: this kernel lets any thread enter the ring");
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: a_fatal_error_answers_for_what_the_kernel_did_not_take: this kernel lets any \
+             thread enter the ring"
+        );
         return;
     }
     let taken = ring.push(read(0, 0, 1), 0).unwrap();

@@ -48,6 +48,14 @@ fn unsafe_is_found_in_code_alone() {
 }
 
 #[test]
+fn a_skip_must_be_seen() {
+    let hidden = concat!("if none {\n eprintln!(\n  \"SKIP", "PED: a_test: why\"); }");
+    assert_eq!(rust_errors(hidden, &[]).len(), 1);
+    let seen = concat!("let _ = writeln!(stderr(), \"SKIP", "PED: a_test: why\");");
+    assert_eq!(rust_errors(seen, &[]).len(), 0);
+}
+
+#[test]
 fn unsafe_must_be_listed_and_listed_must_be_unsafe() {
     let list = [("a.rs", "why")];
     assert_eq!(rust_errors(BLOCK, &list).len(), 0);
