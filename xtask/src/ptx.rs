@@ -1,5 +1,5 @@
-//! `crates/vyre-ioq-cuda/ptx`: what NVRTC makes of the crate's kernels, for machines that have none. A
-//! test of the crate fails when the kernels have changed since.
+//! `crates/vyre-ioq-cuda/ptx`: what NVRTC 12.4 makes of the crate's kernels, for machines that have no
+//! NVRTC that suits. A test of the crate fails when the kernels have changed since.
 
 use crate::workspace::Workspace;
 use crate::{Result, sh};

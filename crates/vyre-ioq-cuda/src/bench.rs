@@ -16,7 +16,7 @@ use vyre_uring::Buffer;
 use crate::driver::DeviceMemory;
 use crate::error::CudaError;
 use crate::gpu::Gpu;
-use crate::kernel::{Launch, Ptx, WARP};
+use crate::kernel::{Launch, LaunchConfig, Ptx, WARP};
 use crate::landing::{Landing, LandingBuffer};
 use crate::memory::MappedMemory;
 use crate::program::{Loaded, Program};
@@ -31,6 +31,8 @@ pub(crate) const PROGRAM: Program = Program {
     prebuilt: include_str!("../ptx/bench.ptx"),
 };
 
+/// As the kernel's `SECTOR`: the unit in which blocks are stamped, looked at and landed.
+pub(crate) const SECTOR: u32 = 512;
 /// As the kernel's `SUB_BUCKETS` and `BUCKETS`.
 const SUB_BUCKETS: u64 = 32;
 const BUCKETS: usize = 1056;
@@ -140,8 +142,8 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Compiles and loads the kernel. Where there is no NVRTC, or one that is newer than the driver,
-    /// PTX that was compiled beforehand does.
+    /// Compiles and loads the kernel. Where there is no NVRTC, or none that the GPU and the driver can do
+    /// with, PTX that was compiled beforehand does.
     ///
     /// # Errors
     /// [`CudaError`]: what the compiler or the driver makes of the kernel.
@@ -161,7 +163,7 @@ impl Bench {
         Ok(Self { gpu, loaded })
     }
 
-    /// What NVRTC makes of the kernel for any GPU that it knows, to be kept as `ptx/bench.ptx`. Needs
+    /// What NVRTC makes of the kernel for every GPU that the queue works with, to be kept as `ptx/bench.ptx`. Needs
     /// no GPU.
     ///
     /// # Errors
@@ -242,11 +244,9 @@ impl Bench {
     /// queue's host names them. No other lanes may be at work in the room, and none may have given up
     /// there: a request may still be on its way to its block.
     ///
-    /// Blocks are stamped, verified and landed in units of 512 bytes: with any of these, their size has
-    /// to be a multiple of that, or the kernel fails.
-    ///
     /// # Errors
-    /// [`CudaError`]: there is no memory on the GPU, or the driver does not launch the kernel.
+    /// [`CudaError::BlockSize`] if blocks are to be stamped, looked at or landed by the kernel, and
+    /// their size is not a multiple of 512 bytes; another [`CudaError`] if there is no memory on the GPU, or the driver does not launch the kernel.
     ///
     /// # Panics
     /// If there is not a pair of handles for each queue, and a queue, a lane and a block at least.
@@ -257,6 +257,9 @@ impl Bench {
         handles: &[(FileHandle, BufferHandle)],
     ) -> Result<Run, CudaError> {
         assert_eq!(handles.len(), room.queues.len(), "handles for each queue");
+        if !room.suits(work) {
+            return Err(CudaError::BlockSize(room.block_size));
+        }
         let queues: Vec<LaneQueue> = room
             .queues
             .iter()
@@ -292,11 +295,11 @@ impl Bench {
         } else {
             1
         };
-        let (blocks, threads) = (room.lanes.div_ceil(together), together * WARP);
+        let config = LaunchConfig::new(room.lanes.div_ceil(together), together * WARP);
         // SAFETY: `Args` has the layout of the kernel's parameter, which the tests compare. What the
         // kernel reaches is in `keep`: queues, results, and a block of the room for each lane. This
         // process reaches the room's memory as shared memory only.
-        let launch = unsafe { self.loaded.kernel.launch(blocks, threads, &args, keep) }?;
+        let launch = unsafe { self.loaded.kernel.launch(config, &args, keep) }?;
         Ok(Run {
             launch,
             memory,
@@ -364,10 +367,24 @@ impl Room {
         self.landed.clone().filter(|_| by_loop)
     }
 
+    /// Whether the kernel, which works on blocks in whole sectors, can do that.
+    fn suits(&self, work: &Work) -> bool {
+        suits(self.block_size, self.landing, work)
+    }
+
     fn set_stop(&self, word: u64) {
         let stored = self.stop.write_at(0, &word.to_le_bytes());
         debug_assert!(stored.is_ok(), "the buffer is a page");
     }
+}
+
+fn suits(block_size: u32, landing: Landing, work: &Work) -> bool {
+    let in_sectors = match work.op {
+        Op::Read => work.look_each != 0 || landing == Landing::Kernel,
+        Op::Write => work.stamped,
+        Op::Fence => false,
+    };
+    !in_sectors || block_size.is_multiple_of(SECTOR)
 }
 
 /// Where the lanes put what they counted.

@@ -14,7 +14,7 @@ use vyre_uring::Buffer;
 use crate::driver::DeviceMemory;
 use crate::error::CudaError;
 use crate::gpu::Gpu;
-use crate::kernel::{Launch, Ptx, WARP};
+use crate::kernel::{Launch, LaunchConfig, Ptx, WARP};
 use crate::memory::MappedMemory;
 use crate::program::{Loaded, Program};
 use crate::queue::{GpuQueue, QueueView};
@@ -308,15 +308,12 @@ impl Copier {
             ..args
         };
         room.forget_copied();
+        let config = LaunchConfig::new(args.lane_count, WARP);
         let keep = (shared, Arc::clone(&faults), Arc::clone(room));
         // SAFETY: `Args` has the layout of the kernel's parameter, which the tests compare. What the
         // kernel reaches is in `keep`: the queue, counters, and a block and a word of the room for
         // each lane. This process reaches the room's memory as shared memory only.
-        let launch = unsafe {
-            self.loaded
-                .kernel
-                .launch(args.lane_count, WARP, &args, keep)
-        }?;
+        let launch = unsafe { self.loaded.kernel.launch(config, &args, keep) }?;
         Ok(Run {
             launch,
             faults,

@@ -6,6 +6,7 @@
 mod copies;
 
 use std::ffi::{CString, c_int, c_void};
+use std::marker::PhantomData;
 use std::ptr;
 use std::sync::Arc;
 
@@ -15,8 +16,12 @@ use cudarc::driver::sys;
 use vyre_uring::Buffer;
 
 use crate::error::CudaError;
+use crate::kernel::{Cubin, LaunchConfig};
 
 pub(crate) use copies::{CopyStream, Event};
+
+/// Dynamic shared memory that a block may have without being allowed to.
+const SHARED_BYTES_OF_ALL: u32 = 48 << 10;
 
 /// What the driver answered, as a result.
 fn check(call: &'static str, answer: sys::CUresult) -> Result<(), CudaError> {
@@ -25,11 +30,11 @@ fn check(call: &'static str, answer: sys::CUresult) -> Result<(), CudaError> {
     }
     Err(CudaError::Driver {
         call,
-        error: name(answer),
+        error: name_of(answer),
     })
 }
 
-fn name(answer: sys::CUresult) -> String {
+fn name_of(answer: sys::CUresult) -> String {
     DriverError(answer).error_name().map_or_else(
         |_| format!("error {}", answer as u32),
         |name| name.to_string_lossy().into_owned(),
@@ -57,12 +62,6 @@ pub(crate) fn start() -> Result<u32, CudaError> {
         Ok(0) | Err(_) => Err(CudaError::NoDevice),
         Ok(count) => Ok(count),
     }
-}
-
-/// Whether NVRTC is installed.
-pub(crate) fn has_compiler() -> bool {
-    // SAFETY: as for the driver's library.
-    unsafe { cudarc::nvrtc::sys::is_culib_present() }
 }
 
 /// The version of CUDA that the driver was made for: 13000 is 13.0.
@@ -102,12 +101,14 @@ impl Context {
         Ok(Arc::new(Self { device, context }))
     }
 
-    /// Makes it the calling thread's.
-    fn enter(&self) -> Result<(), CudaError> {
+    /// Makes it the calling thread's current context until the guard is dropped, which brings back the
+    /// one that the thread had: others in the process choose their device by it.
+    fn enter(&self) -> Result<Current<'_>, CudaError> {
         // SAFETY: the context is retained until `self` is dropped.
-        check("cuCtxSetCurrent", unsafe {
-            sys::cuCtxSetCurrent(self.context)
-        })
+        check("cuCtxPushCurrent", unsafe {
+            sys::cuCtxPushCurrent_v2(self.context)
+        })?;
+        Ok(Current(PhantomData))
     }
 
     pub(crate) fn name(&self) -> Result<String, CudaError> {
@@ -131,6 +132,20 @@ impl Context {
     }
 }
 
+/// A context of this crate's is the calling thread's current one.
+#[must_use]
+struct Current<'a>(PhantomData<(&'a Context, *const ())>);
+
+impl Drop for Current<'_> {
+    fn drop(&mut self) {
+        let mut popped = ptr::null_mut();
+        // SAFETY: the pointer is to a handle that outlives the call. The guard is not `Send`, guards of
+        // a thread are dropped in the reverse of their order, and no call in between leaves another
+        // context: what is popped is what `enter` pushed.
+        let _ = unsafe { sys::cuCtxPopCurrent_v2(&raw mut popped) };
+    }
+}
+
 impl Drop for Context {
     fn drop(&mut self) {
         // SAFETY: retained once by `of`, and everything made in it held a clone that is gone.
@@ -149,7 +164,7 @@ pub(crate) struct Registration {
 
 impl Registration {
     pub(crate) fn new(context: &Arc<Context>, buffer: Buffer) -> Result<Self, CudaError> {
-        context.enter()?;
+        let _current = context.enter()?;
         let (base, len) = (buffer.as_ptr().cast::<c_void>(), buffer.len());
         let flags = sys::CU_MEMHOSTREGISTER_DEVICEMAP | sys::CU_MEMHOSTREGISTER_PORTABLE;
         // SAFETY: the range is that of a buffer which `self` keeps until it is unregistered.
@@ -157,7 +172,7 @@ impl Registration {
         if answer != sys::CUresult::CUDA_SUCCESS {
             return Err(CudaError::Register {
                 bytes: len,
-                error: name(answer),
+                error: name_of(answer),
             });
         }
         let mut made = Self {
@@ -184,7 +199,7 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        if self.context.enter().is_ok() {
+        if let Ok(_current) = self.context.enter() {
             // SAFETY: registered by `new`, once, at this address.
             let _ = unsafe { sys::cuMemHostUnregister(self.buffer.as_ptr().cast()) };
         }
@@ -201,17 +216,18 @@ pub(crate) struct DeviceMemory {
 
 impl DeviceMemory {
     pub(crate) fn zeroed(context: &Arc<Context>, len: usize) -> Result<Self, CudaError> {
+        let current = context.enter()?;
         let made = Self::allocate(context, len)?;
         // SAFETY: the range was just allocated.
         check("cuMemsetD8", unsafe {
             sys::cuMemsetD8_v2(made.address, 0, len)
         })?;
-        settle()?;
+        settle(&current)?;
         Ok(made)
     }
 
     fn allocate(context: &Arc<Context>, len: usize) -> Result<Self, CudaError> {
-        context.enter()?;
+        let _current = context.enter()?;
         let mut made = Self {
             context: Arc::clone(context),
             address: 0,
@@ -227,19 +243,20 @@ impl DeviceMemory {
 
     /// Holds a copy of `bytes`.
     pub(crate) fn of(context: &Arc<Context>, bytes: &[u8]) -> Result<Self, CudaError> {
+        let current = context.enter()?;
         let made = Self::allocate(context, bytes.len())?;
         // SAFETY: both ranges have the length of `bytes`, which the call has read, or copied to a place
         // of the driver's own, when it returns.
         check("cuMemcpyHtoD", unsafe {
             sys::cuMemcpyHtoD_v2(made.address, bytes.as_ptr().cast(), bytes.len())
         })?;
-        settle()?;
+        settle(&current)?;
         Ok(made)
     }
 
     /// Copies everything out, once what was launched on the null stream is done.
     pub(crate) fn read(&self) -> Result<Vec<u8>, CudaError> {
-        self.context.enter()?;
+        let _current = self.context.enter()?;
         let mut bytes = vec![0_u8; self.len];
         // SAFETY: both ranges have the length of `bytes`; the call returns when all is written.
         check("cuMemcpyDtoH", unsafe {
@@ -255,7 +272,10 @@ impl DeviceMemory {
 
 impl Drop for DeviceMemory {
     fn drop(&mut self) {
-        if self.address != 0 && self.context.enter().is_ok() {
+        if self.address == 0 {
+            return;
+        }
+        if let Ok(_current) = self.context.enter() {
             // SAFETY: allocated by `allocate` and freed once. Kernels that use it have ended: each keeps
             // it, by its launch's contract or as a field of its `Launch`.
             let _ = unsafe { sys::cuMemFree_v2(self.address) };
@@ -265,11 +285,18 @@ impl Drop for DeviceMemory {
 
 /// Waits for the null stream, on which fills and copies run: kernels, whose streams do not wait for
 /// it, must not overtake them.
-fn settle() -> Result<(), CudaError> {
+fn settle(_: &Current<'_>) -> Result<(), CudaError> {
     // SAFETY: the null stream is always there.
     check("cuStreamSynchronize", unsafe {
         sys::cuStreamSynchronize(ptr::null_mut())
     })
+}
+
+/// Code for the driver to load.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Image<'a> {
+    Ptx(&'a str),
+    Cubin(&'a Cubin),
 }
 
 /// A kernel in its module, loaded.
@@ -286,19 +313,43 @@ unsafe impl Send for Function {}
 unsafe impl Sync for Function {}
 
 impl Function {
-    pub(crate) fn load(context: &Arc<Context>, ptx: &str, name: &str) -> Result<Self, CudaError> {
-        let text = CString::new(ptx).map_err(|_| CudaError::ZeroByte("the PTX"))?;
+    pub(crate) fn load(
+        context: &Arc<Context>,
+        code: Image<'_>,
+        name: &str,
+    ) -> Result<Self, CudaError> {
         let name = CString::new(name).map_err(|_| CudaError::ZeroByte("the kernel's name"))?;
-        context.enter()?;
+        let text;
+        let image = match code {
+            // What begins like this is taken for machine code, whose headers say how long it is.
+            Image::Ptx(ptx) if ptx.starts_with('\x7f') => return Err(CudaError::NotPtx),
+            Image::Ptx(ptx) => {
+                text = CString::new(ptx).map_err(|_| CudaError::ZeroByte("the PTX"))?;
+                text.as_ptr().cast()
+            }
+            Image::Cubin(Cubin(bytes)) => bytes.as_ptr().cast(),
+        };
+        let _current = context.enter()?;
         let mut made = Self {
             context: Arc::clone(context),
             module: ptr::null_mut(),
             function: ptr::null_mut(),
         };
-        // SAFETY: the image is text that ends with a zero byte; the pointers outlive the call.
-        check("cuModuleLoadData", unsafe {
-            sys::cuModuleLoadData(&raw mut made.module, text.as_ptr().cast())
-        })?;
+        // SAFETY: the image is text that ends with a zero byte, or whole machine code of NVRTC's; the
+        // pointers outlive the call.
+        match unsafe { sys::cuModuleLoadData(&raw mut made.module, image) } {
+            sys::CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION => {
+                let driver = version()?;
+                return Err(CudaError::CodeTooNew {
+                    driver: (driver / 1000, driver % 1000 / 10),
+                });
+            }
+            answer @ (sys::CUresult::CUDA_ERROR_JIT_COMPILER_NOT_FOUND
+            | sys::CUresult::CUDA_ERROR_JIT_COMPILATION_DISABLED) => {
+                return Err(CudaError::NoJit(name_of(answer)));
+            }
+            answer => check("cuModuleLoadData", answer)?,
+        }
         // SAFETY: the module is loaded; the name ends with a zero byte.
         check("cuModuleGetFunction", unsafe {
             sys::cuModuleGetFunction(&raw mut made.function, made.module, name.as_ptr())
@@ -317,7 +368,7 @@ impl Function {
     }
 
     fn attribute(&self, which: sys::CUfunction_attribute) -> Result<u32, CudaError> {
-        self.context.enter()?;
+        let _current = self.context.enter()?;
         let mut value = 0;
         // SAFETY: the pointer is to an integer that outlives the call; the function is loaded.
         check("cuFuncGetAttribute", unsafe {
@@ -333,36 +384,99 @@ impl Function {
     /// stays valid until the stream has ended.
     pub(crate) unsafe fn launch<A: NoUninit>(
         &self,
-        blocks: u32,
-        threads: u32,
+        config: &LaunchConfig,
         argument: &A,
     ) -> Result<Stream, CudaError> {
+        let _current = self.context.enter()?;
+        if config.shared_bytes > SHARED_BYTES_OF_ALL {
+            self.allow_shared(config.shared_bytes)?;
+        }
         let stream = Stream::new(&self.context)?;
+        let [blocks_x, blocks_y, blocks_z] = config.blocks;
+        let [threads_x, threads_y, threads_z] = config.threads;
         let mut parameters = [ptr::from_ref(argument).cast_mut().cast::<c_void>()];
-        // SAFETY: the kernel has one parameter of this type, which the driver copies before it
-        // returns; what the kernel does is the caller's promise.
-        check("cuLaunchKernel", unsafe {
-            sys::cuLaunchKernel(
+        let parameters = parameters.as_mut_ptr();
+        if !config.cooperative {
+            // SAFETY: the kernel has one parameter of this type, which the driver copies before it
+            // returns; what the kernel does is the caller's promise.
+            check("cuLaunchKernel", unsafe {
+                sys::cuLaunchKernel(
+                    self.function,
+                    blocks_x,
+                    blocks_y,
+                    blocks_z,
+                    threads_x,
+                    threads_y,
+                    threads_z,
+                    config.shared_bytes,
+                    stream.stream,
+                    parameters,
+                    ptr::null_mut(),
+                )
+            })?;
+            return Ok(stream);
+        }
+        // SAFETY: as above.
+        match unsafe {
+            sys::cuLaunchCooperativeKernel(
                 self.function,
-                blocks,
-                1,
-                1,
-                threads,
-                1,
-                1,
-                0,
+                blocks_x,
+                blocks_y,
+                blocks_z,
+                threads_x,
+                threads_y,
+                threads_z,
+                config.shared_bytes,
                 stream.stream,
-                parameters.as_mut_ptr(),
-                ptr::null_mut(),
+                parameters,
+            )
+        } {
+            sys::CUresult::CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE => {
+                Err(CudaError::GridTooLarge {
+                    blocks: config.block_count(),
+                    most: self.resident_blocks(config)?,
+                })
+            }
+            answer => check("cuLaunchCooperativeKernel", answer).map(|()| stream),
+        }
+    }
+
+    /// Blocks that the GPU runs at once when it runs nothing else.
+    pub(crate) fn resident_blocks(&self, config: &LaunchConfig) -> Result<u64, CudaError> {
+        let _current = self.context.enter()?;
+        let threads: u64 = config.threads.iter().copied().map(u64::from).product();
+        let threads = c_int::try_from(threads).unwrap_or(c_int::MAX);
+        let mut each = 0;
+        // SAFETY: the pointer is to an integer that outlives the call; the function is loaded.
+        check("cuOccupancyMaxActiveBlocksPerMultiprocessor", unsafe {
+            sys::cuOccupancyMaxActiveBlocksPerMultiprocessor(
+                &raw mut each,
+                self.function,
+                threads,
+                config.shared_bytes as usize,
             )
         })?;
-        Ok(stream)
+        let which = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        let multiprocessors = self.context.attribute(which)?;
+        Ok(u64::from(multiprocessors) * u64::from(each.unsigned_abs()))
+    }
+
+    /// Lets blocks have more shared memory than every GPU has for them.
+    fn allow_shared(&self, bytes: u32) -> Result<(), CudaError> {
+        let which = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        // SAFETY: takes no pointer but the function, which is loaded.
+        check("cuFuncSetAttribute", unsafe {
+            sys::cuFuncSetAttribute(self.function, which, bytes.try_into().unwrap_or(c_int::MAX))
+        })
     }
 }
 
 impl Drop for Function {
     fn drop(&mut self) {
-        if !self.module.is_null() && self.context.enter().is_ok() {
+        if self.module.is_null() {
+            return;
+        }
+        if let Ok(_current) = self.context.enter() {
             // SAFETY: loaded by `load` and unloaded once. Streams hold the kernels that they run.
             let _ = unsafe { sys::cuModuleUnload(self.module) };
         }
@@ -381,7 +495,7 @@ unsafe impl Send for Stream {}
 
 impl Stream {
     fn new(context: &Arc<Context>) -> Result<Self, CudaError> {
-        context.enter()?;
+        let _current = context.enter()?;
         let mut made = Self {
             context: Arc::clone(context),
             stream: ptr::null_mut(),
@@ -396,7 +510,7 @@ impl Stream {
 
     /// Whether the kernel has ended; its error, if it ended by one.
     pub(crate) fn is_done(&self) -> Result<bool, CudaError> {
-        self.context.enter()?;
+        let _current = self.context.enter()?;
         // SAFETY: the stream is there until `self` is dropped.
         match unsafe { sys::cuStreamQuery(self.stream) } {
             sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
@@ -406,7 +520,7 @@ impl Stream {
 
     /// Waits for the kernel's end.
     pub(crate) fn wait(&self) -> Result<(), CudaError> {
-        self.context.enter()?;
+        let _current = self.context.enter()?;
         // SAFETY: the stream is there until `self` is dropped.
         check("cuStreamSynchronize", unsafe {
             sys::cuStreamSynchronize(self.stream)
@@ -418,7 +532,10 @@ impl Drop for Stream {
     fn drop(&mut self) {
         // What the kernel uses goes next: it must have ended.
         let _ = self.wait();
-        if !self.stream.is_null() && self.context.enter().is_ok() {
+        if self.stream.is_null() {
+            return;
+        }
+        if let Ok(_current) = self.context.enter() {
             // SAFETY: made by `new` and destroyed once.
             let _ = unsafe { sys::cuStreamDestroy_v2(self.stream) };
         }

@@ -7,7 +7,7 @@ use crate::driver::{self, Context};
 use crate::error::CudaError;
 
 /// The oldest compute capability that has memory orderings.
-const OLDEST: (u32, u32) = (7, 0);
+pub(crate) const OLDEST: (u32, u32) = (7, 0);
 
 /// A CUDA device that can be the device of a queue.
 ///

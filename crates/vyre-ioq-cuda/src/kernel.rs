@@ -6,12 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytemuck::NoUninit;
-use cudarc::nvrtc::{CompileError, CompileOptions, compile_ptx_with_opts};
 use vyre_ioq::headers;
 
-use crate::driver::{self, Function, Stream};
+use crate::driver::{Function, Image, Stream};
 use crate::error::CudaError;
 use crate::gpu::Gpu;
+use crate::nvrtc::{Compiler, Target};
 
 /// Threads of a warp.
 pub(crate) const WARP: u32 = 32;
@@ -21,33 +21,27 @@ pub(crate) const WARP: u32 = 32;
 pub struct Ptx(String);
 
 impl Ptx {
-    /// Compiles device code by NVRTC, for GPUs from compute capability `compute` on. `vyre_ioq.cuh`
+    /// Compiles device code by NVRTC, for GPUs of compute capability `compute` and later. `vyre_ioq.cuh`
     /// comes before `source`, which includes nothing.
     ///
+    /// An NVRTC that does not know `compute` yet compiles for the newest capability before it that it
+    /// knows: a GPU runs PTX for older ones. A driver does not load PTX of an NVRTC that is newer than
+    /// itself: [`Kernel::compile`] does something about it.
+    ///
     /// # Errors
-    /// [`CudaError::NoCompiler`], or [`CudaError::Compile`] with what the compiler says.
+    /// [`CudaError::NoCompiler`], [`CudaError::NoArchitecture`] if NVRTC no longer knows `compute`,
+    /// or [`CudaError::Compile`] with what the compiler says.
     pub fn compile(source: &str, compute: (u32, u32)) -> Result<Self, CudaError> {
-        if source.contains('\0') {
-            return Err(CudaError::ZeroByte("the device code"));
-        }
-        if !driver::has_compiler() {
-            return Err(CudaError::NoCompiler);
-        }
-        let text = [headers::CUDA_PARTS, headers::CUDA, source].concat();
-        let options = CompileOptions {
-            options: vec![
-                format!("--gpu-architecture=compute_{}{}", compute.0, compute.1),
-                "--std=c++17".to_owned(),
-            ],
-            ..CompileOptions::default()
-        };
-        match compile_ptx_with_opts(text, options) {
-            Ok(ptx) => Ok(Self(ptx.to_src())),
-            Err(CompileError::CompileError { log, .. }) => {
-                Err(CudaError::Compile(log.to_string_lossy().into_owned()))
-            }
-            Err(other) => Err(CudaError::Compile(other.to_string())),
-        }
+        let compiler = Compiler::find()?;
+        let best = best(&compiler.architectures()?, compute, |_| true);
+        let best = best.ok_or(CudaError::NoArchitecture {
+            version: compiler.version(),
+            compute,
+        })?;
+        let text = compiler.compile(&with_headers(source), Target::Ptx(best))?;
+        String::from_utf8(text)
+            .map(Self)
+            .map_err(|error| CudaError::Compile(error.to_string()))
     }
 
     /// Takes PTX that was compiled beforehand.
@@ -73,6 +67,88 @@ impl Ptx {
     }
 }
 
+/// Machine code for GPUs of one generation. The driver loads it as it is, so that NVRTC may be newer
+/// than the driver, as long as both are of one major version of CUDA.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cubin(pub(crate) Vec<u8>);
+
+impl Cubin {
+    /// Compiles device code by NVRTC, for GPUs of compute capability `compute`, and later ones with the
+    /// same major number. The source is as for [`Ptx::compile`].
+    ///
+    /// # Errors
+    /// As for [`Ptx::compile`]; [`CudaError::NoArchitecture`] also if NVRTC does not know the
+    /// generation yet.
+    pub fn compile(source: &str, compute: (u32, u32)) -> Result<Self, CudaError> {
+        let compiler = Compiler::find()?;
+        let same = |architecture| architecture / 10 == compute.0;
+        let best = best(&compiler.architectures()?, compute, same);
+        let best = best.ok_or(CudaError::NoArchitecture {
+            version: compiler.version(),
+            compute,
+        })?;
+        compiler
+            .compile(&with_headers(source), Target::Cubin(best))
+            .map(Self)
+    }
+}
+
+fn with_headers(source: &str) -> String {
+    [headers::CUDA_PARTS, headers::CUDA, source].concat()
+}
+
+/// The newest architecture whose code a GPU of this capability runs.
+fn best(known: &[u32], compute: (u32, u32), suits: impl Fn(u32) -> bool) -> Option<u32> {
+    let own = compute.0 * 10 + compute.1;
+    let runs = |&it: &u32| it <= own && suits(it);
+    known.iter().copied().filter(runs).max()
+}
+
+/// The shape of a launch, and what each of its blocks gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaunchConfig {
+    pub(crate) blocks: [u32; 3],
+    pub(crate) threads: [u32; 3],
+    pub(crate) shared_bytes: u32,
+    pub(crate) cooperative: bool,
+}
+
+impl LaunchConfig {
+    /// `blocks` blocks of `threads` threads, in one dimension.
+    pub const fn new(blocks: u32, threads: u32) -> Self {
+        Self::with_dimensions([blocks, 1, 1], [threads, 1, 1])
+    }
+
+    /// Blocks and threads in three dimensions, x first.
+    pub const fn with_dimensions(blocks: [u32; 3], threads: [u32; 3]) -> Self {
+        Self {
+            blocks,
+            threads,
+            shared_bytes: 0,
+            cooperative: false,
+        }
+    }
+
+    /// Gives each block that many bytes of dynamic shared memory.
+    #[must_use]
+    pub const fn shared_bytes(mut self, bytes: u32) -> Self {
+        self.shared_bytes = bytes;
+        self
+    }
+
+    /// Has all blocks of the grid run at once, or none: a kernel whose blocks wait for each other needs
+    /// that. A grid that is too large for it is refused. It starts once the GPU has room for all of it.
+    #[must_use]
+    pub const fn cooperative(mut self) -> Self {
+        self.cooperative = true;
+        self
+    }
+
+    pub(crate) fn block_count(&self) -> u64 {
+        self.blocks.iter().copied().map(u64::from).product()
+    }
+}
+
 /// A kernel that is loaded, whole: to launch it loads nothing, so that it never waits for a kernel
 /// that already runs.
 #[derive(Clone, Debug)]
@@ -83,12 +159,44 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// Compiles device code for this GPU, and loads its kernel `name`, an `extern "C"` function. The
+    /// source is as for [`Ptx::compile`].
+    ///
+    /// The code is PTX; where the driver is older than NVRTC, or compiles no PTX, it is machine code,
+    /// which a driver of the same major version of CUDA takes.
+    ///
+    /// # Errors
+    /// Those of [`Ptx::compile`] and [`load`](Self::load). [`CudaError::CodeTooNew`] and
+    /// [`CudaError::NoJit`] mean that the driver takes no machine code of NVRTC's either.
+    pub fn compile(gpu: &Gpu, source: &str, name: &str) -> Result<Self, CudaError> {
+        let compute = gpu.capabilities().compute;
+        match Self::load(gpu, &Ptx::compile(source, compute)?, name) {
+            Err(refused @ (CudaError::CodeTooNew { .. } | CudaError::NoJit(_))) => {
+                Cubin::compile(source, compute)
+                    .and_then(|cubin| Self::load_cubin(gpu, &cubin, name))
+                    .map_err(|_| refused)
+            }
+            loaded => loaded,
+        }
+    }
+
     /// Loads the kernel `name`, an `extern "C"` function.
     ///
     /// # Errors
     /// [`CudaError`]: what the driver makes of the code.
     pub fn load(gpu: &Gpu, ptx: &Ptx, name: &str) -> Result<Self, CudaError> {
-        let function = Function::load(gpu.context(), &ptx.0, name)?;
+        Self::of(Function::load(gpu.context(), Image::Ptx(&ptx.0), name)?)
+    }
+
+    /// As [`load`](Self::load), from machine code.
+    ///
+    /// # Errors
+    /// [`CudaError`]: what the driver makes of the code.
+    pub fn load_cubin(gpu: &Gpu, cubin: &Cubin, name: &str) -> Result<Self, CudaError> {
+        Self::of(Function::load(gpu.context(), Image::Cubin(cubin), name)?)
+    }
+
+    fn of(function: Function) -> Result<Self, CudaError> {
         let (registers, local_bytes) = (function.registers()?, function.local_bytes()?);
         Ok(Self {
             function: Arc::new(function),
@@ -107,11 +215,20 @@ impl Kernel {
         self.local_bytes
     }
 
-    /// Launches `blocks` blocks of `threads` threads, on a stream of their own. `keep` is what the
-    /// kernel uses, and is dropped after it has ended.
+    /// How many blocks of that shape run at once on a GPU that runs nothing else.
     ///
     /// # Errors
-    /// [`CudaError::Driver`] if the driver does not launch it.
+    /// [`CudaError::Driver`], for a shape that the GPU cannot run at all, say.
+    pub fn resident_blocks(&self, config: &LaunchConfig) -> Result<u64, CudaError> {
+        self.function.resident_blocks(config)
+    }
+
+    /// Launches the kernel on a stream of its own. `keep` is what the kernel uses, and is dropped after
+    /// it has ended.
+    ///
+    /// # Errors
+    /// [`CudaError::GridTooLarge`] if blocks that are to run at once do not, [`CudaError::Driver`] if
+    /// the driver does not launch it for another reason.
     ///
     /// # Safety
     /// - `A` has the layout of the kernel's one parameter.
@@ -119,13 +236,12 @@ impl Kernel {
     ///   meanwhile other than as shared memory.
     pub unsafe fn launch<A: NoUninit>(
         &self,
-        blocks: u32,
-        threads: u32,
+        config: LaunchConfig,
         argument: &A,
         keep: impl Any + Send,
     ) -> Result<Launch, CudaError> {
         // SAFETY: the caller's promises; `Launch` waits for the kernel before it drops `keep`.
-        let stream = unsafe { self.function.launch(blocks, threads, argument) }?;
+        let stream = unsafe { self.function.launch(&config, argument) }?;
         Ok(Launch {
             stream,
             _function: Arc::clone(&self.function),
@@ -133,7 +249,6 @@ impl Kernel {
         })
     }
 }
-
 /// A kernel that was launched. Dropping it waits for the kernel's end: a persistent kernel must be
 /// told to end before.
 pub struct Launch {
@@ -166,5 +281,49 @@ impl std::fmt::Debug for Launch {
         f.debug_struct("Launch")
             .field("stream", &self.stream)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What NVRTC 12.4 and 13.5 say that they compile for.
+    const OF_12_4: &[u32] = &[50, 52, 53, 60, 61, 62, 70, 72, 75, 80, 86, 87, 89, 90];
+    const OF_13_5: &[u32] = &[75, 80, 86, 87, 88, 89, 90, 100, 103, 107, 110, 120, 121];
+
+    #[test]
+    fn the_newest_architecture_that_the_gpu_runs_is_chosen() {
+        let any = |known, compute| best(known, compute, |_| true);
+        for (compute, of_12_4, of_13_5) in [
+            ((7, 0), Some(70), None),
+            ((7, 5), Some(75), Some(75)),
+            ((9, 0), Some(90), Some(90)),
+            ((10, 0), Some(90), Some(100)),
+            ((12, 0), Some(90), Some(120)),
+            ((99, 9), Some(90), Some(121)),
+        ] {
+            assert_eq!(any(OF_12_4, compute), of_12_4, "{compute:?}");
+            assert_eq!(any(OF_13_5, compute), of_13_5, "{compute:?}");
+        }
+        assert_eq!(any(&[], (9, 0)), None);
+    }
+
+    #[test]
+    fn machine_code_is_of_the_same_generation() {
+        let same = |known, compute: (u32, u32)| best(known, compute, |it| it / 10 == compute.0);
+        assert_eq!(same(OF_12_4, (8, 8)), Some(87));
+        assert_eq!(same(OF_13_5, (10, 5)), Some(103));
+        assert_eq!(same(OF_12_4, (10, 0)), None);
+        assert_eq!(same(OF_13_5, (7, 0)), None);
+    }
+
+    #[test]
+    fn a_launch_has_the_shape_that_was_asked_for() {
+        let config = LaunchConfig::with_dimensions([2, 3, 4], [8, 4, 1]).shared_bytes(5);
+        assert_eq!(config.block_count(), 24);
+        assert!(!config.cooperative && config.cooperative().cooperative);
+        let config = LaunchConfig::new(7, 32);
+        assert_eq!((config.blocks, config.threads), ([7, 1, 1], [32, 1, 1]));
     }
 }

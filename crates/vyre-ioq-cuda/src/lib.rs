@@ -9,6 +9,7 @@ mod gpu;
 mod kernel;
 pub mod landing;
 mod memory;
+mod nvrtc;
 mod program;
 mod queue;
 #[cfg(test)]
@@ -21,6 +22,6 @@ extern crate self as vyre_ioq_cuda;
 
 pub use error::CudaError;
 pub use gpu::{Capabilities, DataPath, Gpu};
-pub use kernel::{Kernel, Launch, Ptx};
+pub use kernel::{Cubin, Kernel, Launch, LaunchConfig, Ptx};
 pub use memory::{GpuMemory, MappedMemory};
 pub use queue::{GpuQueue, QueueView};

@@ -9,10 +9,8 @@ use crate::error::CudaError;
 use crate::gpu::Gpu;
 use crate::kernel::{Kernel, Ptx};
 
-/// The oldest GPUs that current compilers know; prebuilt PTX is for these and later.
-const PORTABLE: (u32, u32) = (7, 5);
-/// What the driver calls PTX of a compiler that is newer than itself.
-const TOO_NEW: &str = "CUDA_ERROR_UNSUPPORTED_PTX_VERSION";
+/// Prebuilt PTX is for the oldest GPUs that the queue works with, and later ones.
+const PORTABLE: (u32, u32) = crate::gpu::OLDEST;
 
 /// A kernel of this crate.
 #[derive(Debug)]
@@ -34,21 +32,28 @@ pub(crate) struct Loaded {
 }
 
 impl Program {
-    /// Compiles and loads the kernel. Where there is no NVRTC, or one that is newer than the driver,
-    /// the prebuilt PTX does.
+    /// Compiles and loads the kernel. Where NVRTC is missing, or makes nothing of it that the driver
+    /// takes, the prebuilt PTX does: to have an NVRTC is never worse than to have none.
     pub(crate) fn load(&self, gpu: &Gpu) -> Result<Loaded, CudaError> {
-        let compiled = Ptx::compile(self.source, gpu.capabilities().compute)
-            .and_then(|ptx| Kernel::load(gpu, &ptx, self.name));
-        match compiled {
-            Ok(kernel) => Ok(Loaded {
-                kernel,
-                prebuilt: false,
-            }),
-            Err(error) if is_for_want_of_a_compiler(&error) => {
-                self.load_ptx(gpu, &Ptx::from_text(self.prebuilt.to_owned()))
+        let error = match Kernel::compile(gpu, self.source, self.name) {
+            Ok(kernel) => {
+                return Ok(Loaded {
+                    kernel,
+                    prebuilt: false,
+                });
             }
-            Err(error) => Err(error),
-        }
+            Err(error) if is_of_the_compiler(&error) => error,
+            Err(error) => return Err(error),
+        };
+        let prebuilt = Ptx::from_text(self.prebuilt.to_owned());
+        self.load_ptx(gpu, &prebuilt).map_err(|refused| {
+            // To install a compiler would not help where the driver takes nothing.
+            if error == CudaError::NoCompiler {
+                refused
+            } else {
+                error
+            }
+        })
     }
 
     /// Loads PTX from a file.
@@ -63,7 +68,7 @@ impl Program {
         })
     }
 
-    /// What NVRTC makes of the kernel for any GPU that it knows, below a line that says of which
+    /// What NVRTC makes of the kernel for any GPU that the queue works with, below a line that says of which
     /// sources.
     pub(crate) fn portable(&self) -> Result<Ptx, CudaError> {
         let ptx = Ptx::compile(self.source, PORTABLE)?;
@@ -80,16 +85,21 @@ impl Program {
     }
 }
 
-fn is_for_want_of_a_compiler(error: &CudaError) -> bool {
-    match error {
-        CudaError::NoCompiler => true,
-        CudaError::Driver { error, .. } => error == TOO_NEW,
-        _ => false,
-    }
+/// Whether other code than NVRTC's may do.
+fn is_of_the_compiler(error: &CudaError) -> bool {
+    matches!(
+        error,
+        CudaError::NoCompiler
+            | CudaError::NoArchitecture { .. }
+            | CudaError::Compile(_)
+            | CudaError::CodeTooNew { .. }
+    )
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     const PROGRAMS: [&Program; 2] = [&crate::bench::PROGRAM, &crate::copy::PROGRAM];
@@ -100,7 +110,7 @@ mod tests {
             assert!(
                 program.prebuilt.starts_with(&program.head()),
                 "the PTX of {} is of other sources than those here: run `cargo xtask ptx` on a \
-                 machine with NVRTC, which needs no GPU",
+                 machine with NVRTC 12.4, which needs no GPU",
                 program.name
             );
             let entry = format!(".visible .entry {}(", program.name);
@@ -127,6 +137,11 @@ mod tests {
                 program.name
             );
             assert!(
+                program.prebuilt.contains("\n.target sm_70\n"),
+                "{}: compile it for every GPU that Gpu::open takes",
+                program.name
+            );
+            assert!(
                 program.prebuilt.contains(".b128"),
                 "{}: compile it with NVRTC 12.4, not earlier: there are no units of 16 bytes",
                 program.name
@@ -137,11 +152,16 @@ mod tests {
     #[test]
     fn the_sources_compile_for_old_gpus_and_new() {
         for program in PROGRAMS {
-            for compute in [(7, 5), (9, 0)] {
+            for compute in [(7, 0), (7, 5), (9, 0), (12, 0)] {
                 match Ptx::compile(program.source, compute) {
-                    Err(CudaError::NoCompiler) => {
-                        eprintln!("SKIPPED: {} for {compute:?}: no NVRTC", program.name);
+                    Err(error @ CudaError::NoCompiler) => {
+                        let _ = writeln!(
+                            std::io::stderr(),
+                            "SKIPPED: the_sources_compile_for_old_gpus_and_new: {error}"
+                        );
+                        return;
                     }
+                    Err(CudaError::NoArchitecture { .. }) => assert_eq!(compute, (7, 0)),
                     compiled => assert!(compiled.is_ok(), "{}: {compiled:?}", program.name),
                 }
             }
@@ -149,16 +169,26 @@ mod tests {
     }
 
     #[test]
-    fn only_the_want_of_a_compiler_is_made_good() {
-        let newer = |error: &str| CudaError::Driver {
+    fn what_the_compiler_cannot_do_is_made_good() {
+        let (version, compute, driver) = ((12, 4), (12, 0), (12, 4));
+        let refused = |error: &str| CudaError::Driver {
             call: "cuModuleLoadData",
             error: error.to_owned(),
         };
-        assert!(is_for_want_of_a_compiler(&CudaError::NoCompiler));
-        assert!(is_for_want_of_a_compiler(&newer(TOO_NEW)));
-        assert!(!is_for_want_of_a_compiler(&newer("CUDA_ERROR_INVALID_PTX")));
-        assert!(!is_for_want_of_a_compiler(&CudaError::Compile(
-            String::new()
-        )));
+        for error in [
+            CudaError::NoCompiler,
+            CudaError::Compile("invalid value for --gpu-architecture (-arch)".to_owned()),
+            CudaError::NoArchitecture { version, compute },
+            CudaError::CodeTooNew { driver },
+        ] {
+            assert!(is_of_the_compiler(&error), "{error}");
+        }
+        for error in [
+            refused("CUDA_ERROR_INVALID_PTX"),
+            refused("CUDA_ERROR_OUT_OF_MEMORY"),
+            CudaError::NoJit("CUDA_ERROR_JIT_COMPILATION_DISABLED".to_owned()),
+        ] {
+            assert!(!is_of_the_compiler(&error), "{error}");
+        }
     }
 }

@@ -100,7 +100,8 @@ impl GpuQueue {
     /// Makes an empty queue with a header: the host's end for a loop, and the kernels'.
     ///
     /// # Errors
-    /// [`CudaError`]: the layout is unfit or bare, or there is no memory for it.
+    /// [`CudaError::BareQueue`], [`CudaError::Layout`] if the layout is unfit, or another
+    /// [`CudaError`] if there is no memory for it.
     pub fn new(gpu: &Gpu, layout: QueueLayout) -> Result<(HostQueue, Self), CudaError> {
         // A layout that nobody can have is refused by the host's end, not for want of memory.
         let most = QueueLayout::with_slots(MAX_SLOTS).bytes();
@@ -120,6 +121,9 @@ impl GpuQueue {
         let base = memory.device_ptr();
         let region = memory.into_region()?;
         let host = HostQueue::create(region.clone(), &layout)?;
+        if host.geometry().is_bare() {
+            return Err(CudaError::BareQueue);
+        }
         let local = DeviceMemory::zeroed(gpu.context(), QueueView::LOCAL_BYTES)?;
         let device = Self {
             view: QueueView::at(base, local.address(), &host),

@@ -114,7 +114,7 @@ template <class Args> struct Worker {
 
     // Ends when all warps of the grid have come for the `nth` time, from 1 on: what each did before
     // happened before what any does next. False if one gave up, or does not come. The warps must be
-    // resident at once: no more blocks than the GPU has multiprocessors.
+    // resident at once: a cooperative launch sees to that.
     VYRE_IOQ_FN bool boundary(u32 nth) const {
         bool met = true;
         detail::sync(FULL_WARP);  // what the lanes did, before the leader's release

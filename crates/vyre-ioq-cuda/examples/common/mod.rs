@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 use bytemuck::{NoUninit, Pod, Zeroable};
 use vyre_ioloop::{BufferTable, FileTable, IoLoop, Rights, SpawnError, StopError, TableError};
 use vyre_ioq::{Errno, HostQueue, QueueLayout, abi};
-use vyre_ioq_cuda::{CudaError, Gpu, GpuMemory, GpuQueue, Kernel, MappedMemory, Ptx, QueueView};
+use vyre_ioq_cuda::{
+    CudaError, Gpu, GpuMemory, GpuQueue, Kernel, LaunchConfig, MappedMemory, QueueView,
+};
 use vyre_uring::{Buffer, OutOfRange};
 
 use threads::{Program, Threads, ThreadsError};
@@ -140,8 +142,8 @@ impl Device {
         }
     }
 
-    /// The warps that a grid of it may have: as many as were asked for, or as suit it. The warps of
-    /// one block for each multiprocessor run all at once, so that they can wait for each other.
+    /// The warps that a grid of it may have: as many as were asked for, or as suit it. A GPU has room for
+    /// one block on each multiprocessor at least; the launch sees to it that all of them run at once.
     pub(crate) fn warps(&self, asked: Option<u32>) -> Result<u32, Error> {
         let (suits, most) = match self {
             Self::Gpu { gpu, .. } => {
@@ -220,13 +222,14 @@ impl Device {
         match self {
             Self::Gpu { gpu, .. } => {
                 let of_block = warps.div_ceil(gpu.capabilities().multiprocessors);
-                let (blocks, threads) = (warps.div_ceil(of_block), of_block * WARP);
-                let ptx = Ptx::compile(&code.source(), gpu.capabilities().compute)?;
-                let kernel = Kernel::load(gpu, &ptx, code.name)?;
+                // The warps wait for each other, so that all blocks have to run at once.
+                let config =
+                    LaunchConfig::new(warps.div_ceil(of_block), of_block * WARP).cooperative();
+                let kernel = Kernel::compile(gpu, &code.source(), code.name)?;
                 let began = Instant::now();
                 // SAFETY: the layout is the caller's promise. `self` holds all memory that it ever gave
                 // out, and outlives the kernel, whose end is waited for before the return.
-                let launch = unsafe { kernel.launch(blocks, threads, args, ()) }?;
+                let launch = unsafe { kernel.launch(config, args, ()) }?;
                 launch.wait()?;
                 Ok(began.elapsed())
             }

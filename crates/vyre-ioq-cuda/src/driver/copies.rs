@@ -1,8 +1,11 @@
 //! Copies from the host to the GPU that nobody waits for.
 #![allow(unsafe_code)] // A foreign interface.
 
+use std::mem;
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use cudarc::driver::sys;
 use vyre_uring::Buffer;
@@ -10,10 +13,19 @@ use vyre_uring::Buffer;
 use super::{Context, DeviceMemory, Stream, check};
 use crate::error::CudaError;
 
+/// How often the end of copies is looked for that outlived what asked for them.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// A stream that copies from buffers to the memory that belongs to each, and keeps both until the
-/// copies have ended.
+/// copies have ended. Dropping it does not wait for them: a thread does, if they have not ended by then.
 #[derive(Debug)]
 pub(crate) struct CopyStream {
+    /// None only while it is dropped.
+    copies: Option<Copies>,
+}
+
+#[derive(Debug)]
+struct Copies {
     // First, since dropping it waits.
     stream: Stream,
     pairs: Vec<(Buffer, Arc<DeviceMemory>)>,
@@ -25,46 +37,89 @@ impl CopyStream {
         pairs: Vec<(Buffer, Arc<DeviceMemory>)>,
     ) -> Result<Self, CudaError> {
         let stream = Stream::new(context)?;
-        Ok(Self { stream, pairs })
+        let copies = Some(Copies { stream, pairs });
+        Ok(Self { copies })
+    }
+
+    fn stream(&self) -> Result<&Stream, CudaError> {
+        let copies = self.copies.as_ref();
+        copies.map(|it| &it.stream).ok_or_else(no_such_range)
     }
 
     pub(crate) fn pairs(&self) -> &[(Buffer, Arc<DeviceMemory>)] {
-        &self.pairs
+        self.copies.as_ref().map_or(&[], |it| &it.pairs)
+    }
+
+    /// Whether everything that was started has ended. An error says so too: a context that has failed
+    /// runs nothing any more.
+    pub(crate) fn is_done(&self) -> Result<bool, CudaError> {
+        self.stream()?.is_done()
     }
 
     /// Starts to copy `len` bytes of the buffer of that number, from `offset` on.
     pub(crate) fn copy(&self, pair: usize, offset: u64, len: u32) -> Result<(), CudaError> {
-        let refused = || CudaError::Driver {
-            call: "cuMemcpyHtoDAsync",
-            error: "a range that is not there".to_owned(),
-        };
-        let (host, device) = self.pairs.get(pair).ok_or_else(refused)?;
-        let end = offset.checked_add(len.into()).ok_or_else(refused)?;
+        let stream = self.stream()?;
+        let (host, device) = self.pairs().get(pair).ok_or_else(no_such_range)?;
+        let end = offset.checked_add(len.into()).ok_or_else(no_such_range)?;
         if end > host.len().min(device.len) as u64 {
-            return Err(refused());
+            return Err(no_such_range());
         }
-        self.stream.context.enter()?;
+        let _current = stream.context.enter()?;
         let from = host.as_ptr().wrapping_add(offset as usize);
-        // SAFETY: both ranges are inside memory that `self` keeps, and dropping `self` waits for the
-        // stream first. Others may write the host's bytes meanwhile, as to any buffer: the copy is
+        // SAFETY: both ranges are inside memory that `copies` keeps, which is dropped once the stream
+        // has ended. Others may write the host's bytes meanwhile, as to any buffer: the copy is
         // the device's access, not this process's.
         check("cuMemcpyHtoDAsync", unsafe {
             sys::cuMemcpyHtoDAsync_v2(
                 device.address + offset,
                 from.cast(),
                 len as usize,
-                self.stream.stream,
+                stream.stream,
             )
         })
     }
 
     /// Has the event happen once what was started so far has ended.
     pub(crate) fn record(&self, event: &Event) -> Result<(), CudaError> {
-        self.stream.context.enter()?;
+        let stream = self.stream()?;
+        let _current = stream.context.enter()?;
         // SAFETY: both handles are there until `event` and `self` are dropped.
         check("cuEventRecord", unsafe {
-            sys::cuEventRecord(event.event, self.stream.stream)
+            sys::cuEventRecord(event.event, stream.stream)
         })
+    }
+}
+
+impl Drop for CopyStream {
+    fn drop(&mut self) {
+        let Some(copies) = self.copies.take() else {
+            return;
+        };
+        if !matches!(copies.stream.is_done(), Ok(false)) {
+            return;
+        }
+        // Who drops this has waited as long as it wanted to. What the copies use is freed by a thread
+        // that has the time, or never, if they never end or there is no thread to be had.
+        let (give, take) = mpsc::channel::<Copies>();
+        let reaper = thread::Builder::new().name("vyre-copies-end".to_owned());
+        let spawned = reaper.spawn(move || {
+            if let Ok(copies) = take.recv() {
+                while matches!(copies.stream.is_done(), Ok(false)) {
+                    thread::sleep(LOOK);
+                }
+            }
+        });
+        match spawned {
+            Ok(_) => drop(give.send(copies).map_err(|unsent| mem::forget(unsent.0))),
+            Err(_) => mem::forget(copies),
+        }
+    }
+}
+
+fn no_such_range() -> CudaError {
+    CudaError::Driver {
+        call: "cuMemcpyHtoDAsync",
+        error: "a range that is not there".to_owned(),
     }
 }
 
@@ -80,7 +135,7 @@ unsafe impl Send for Event {}
 
 impl Event {
     pub(crate) fn new(context: &Arc<Context>) -> Result<Self, CudaError> {
-        context.enter()?;
+        let _current = context.enter()?;
         let mut made = Self {
             context: Arc::clone(context),
             event: ptr::null_mut(),
@@ -95,7 +150,7 @@ impl Event {
 
     /// Whether it has happened since it was recorded.
     pub(crate) fn has_ended(&self) -> Result<bool, CudaError> {
-        self.context.enter()?;
+        let _current = self.context.enter()?;
         // SAFETY: the event is there until `self` is dropped.
         match unsafe { sys::cuEventQuery(self.event) } {
             sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
@@ -106,7 +161,10 @@ impl Event {
 
 impl Drop for Event {
     fn drop(&mut self) {
-        if !self.event.is_null() && self.context.enter().is_ok() {
+        if self.event.is_null() {
+            return;
+        }
+        if let Ok(_current) = self.context.enter() {
             // SAFETY: made by `new` and destroyed once. The driver waits for what it was recorded for.
             let _ = unsafe { sys::cuEventDestroy_v2(self.event) };
         }

@@ -12,7 +12,8 @@ use crate::driver::{CopyStream, Event};
 const BATCHES: usize = 16;
 
 /// Moves what was read into buffers to the memory that lies behind them, by copies on one stream, with
-/// an event for each batch. It never waits for a copy.
+/// an event for each batch. It never waits for a copy, nor when it is dropped: what the copies read and
+/// write is kept until they have ended.
 #[derive(Debug)]
 pub struct CopyEngine {
     stream: CopyStream,
@@ -60,7 +61,12 @@ impl Mover for CopyEngine {
             }
             Err(_) => {
                 self.idle.push(event);
-                Err(MoveError)
+                // Copies that nothing tells the end of may still run: they are as good as unmarked, and
+                // nobody hears of them before they have ended.
+                match self.stream.is_done() {
+                    Ok(false) => Ok(false),
+                    _ => Err(MoveError),
+                }
             }
         }
     }

@@ -38,13 +38,14 @@ pub trait Mover {
     /// started waits, and what comes goes with it.
     ///
     /// # Errors
-    /// [`MoveError`]: nobody will hear of what was started. No batch was made.
+    /// [`MoveError`]: no batch was made, and what was started since the last one has failed and ended:
+    /// nothing reads the buffer or writes to its place any more.
     fn mark(&mut self) -> Result<bool, MoveError>;
 
     /// Whether the oldest batch has ended. If so, the next call is about the next.
     ///
     /// # Errors
-    /// [`MoveError`]: it has ended without having moved all.
+    /// [`MoveError`]: it has ended without having moved all. Nothing of it is under way any more.
     fn has_ended(&mut self) -> Result<bool, MoveError>;
 }
 

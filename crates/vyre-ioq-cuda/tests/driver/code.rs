@@ -1,0 +1,266 @@
+//! Which code a GPU gets: of NVRTC, whatever version of it there is, or compiled beforehand.
+
+#![allow(unsafe_code)] // One call: a kernel is launched, which the stand-in does not run.
+
+use std::sync::Arc;
+
+use vyre_ioq::{BufferHandle, FileHandle, QueueLayout};
+use vyre_ioq_cuda::bench::{Bench, Op, Work};
+use vyre_ioq_cuda::copy::Copier;
+use vyre_ioq_cuda::landing::Landing;
+use vyre_ioq_cuda::{CudaError, Gpu, Kernel, Launch, LaunchConfig, Ptx};
+
+use super::{Other, contexts::fences};
+
+/// What the other process is to find.
+const EXPECTED: &str = "VYRE_IOQ_CUDA_TEST_EXPECTED";
+
+/// For each GPU, NVRTC and driver: what the crate's own kernels are, and a user's.
+const CASES: &[(&str, &str, &str, &str, &str)] = &[
+    // compute, NVRTC, driver, own kernels, a user's kernel
+    ("70", "12.4", "12040", "nvrtc", "ptx"),
+    ("70", "12.4", "13000", "nvrtc", "ptx"),
+    ("80", "12.4", "12040", "nvrtc", "ptx"),
+    ("90", "12.4", "13000", "nvrtc", "ptx"),
+    // GPUs that came after the compiler.
+    ("100", "12.4", "13000", "nvrtc", "ptx"),
+    ("120", "12.4", "13000", "nvrtc", "ptx"),
+    // A GPU that the compiler has left behind.
+    ("70", "13.5", "12040", "prebuilt", "NoArchitecture"),
+    ("80", "13.5", "13050", "nvrtc", "ptx"),
+    ("90", "13.5", "13050", "nvrtc", "ptx"),
+    ("100", "13.5", "13050", "nvrtc", "ptx"),
+    ("120", "13.5", "13050", "nvrtc", "ptx"),
+    // A compiler that is newer than the driver, of the same major version and of the next.
+    ("90", "13.5", "13000", "nvrtc", "cubin"),
+    ("120", "13.5", "13000", "nvrtc", "cubin"),
+    ("90", "13.5", "12040", "prebuilt", "CodeTooNew"),
+    ("120", "13.5", "12080", "prebuilt", "CodeTooNew"),
+    // Neither NVRTC's code nor what was compiled beforehand is for a driver as old as that.
+    ("90", "13.5", "12000", "CodeTooNew", "CodeTooNew"),
+    ("90", "12.4", "12000", "nvrtc", "cubin"),
+];
+
+#[test]
+fn to_have_a_compiler_is_never_worse_than_to_have_none() {
+    let test = "to_have_a_compiler_is_never_worse_than_to_have_none";
+    for (compute, nvrtc, driver, own, users) in CASES {
+        for (part, expected) in [("own_kernels", own), ("users_kernels", users)] {
+            println!("{part} of {compute}, NVRTC {nvrtc}, driver {driver}: {expected}");
+            let Some(other) = Other::new(test, part) else {
+                return;
+            };
+            other
+                .with("FAKE_CUDA_COMPUTE", compute)
+                .with("FAKE_NVRTC", nvrtc)
+                .with("FAKE_CUDA_VERSION", driver)
+                .with(EXPECTED, expected)
+                .run();
+        }
+    }
+}
+
+#[test]
+fn a_driver_without_a_compiler_of_ptx_gets_machine_code() {
+    let test = "a_driver_without_a_compiler_of_ptx_gets_machine_code";
+    for (nvrtc, driver, own, users) in [
+        ("12.4", "12040", "nvrtc", "cubin"),
+        ("13.5", "12040", "NoJit", "NoJit"),
+    ] {
+        for (part, expected) in [("own_kernels", own), ("users_kernels", users)] {
+            let Some(other) = Other::new(test, part) else {
+                return;
+            };
+            other
+                .with("FAKE_CUDA_NO_JIT", "1")
+                .with("FAKE_CUDA_VERSION", driver)
+                .with("FAKE_NVRTC", nvrtc)
+                .with(EXPECTED, expected)
+                .run();
+        }
+    }
+}
+
+#[test]
+fn a_compiler_that_is_broken_does_no_harm() {
+    let test = "a_compiler_that_is_broken_does_no_harm";
+    for (part, expected) in [("own_kernels", "prebuilt"), ("users_kernels", "Compile")] {
+        let Some(other) = Other::new(test, part) else {
+            return;
+        };
+        other
+            .with("FAKE_NVRTC", "12.4")
+            .with("FAKE_NVRTC_BROKEN", "1")
+            .with(EXPECTED, expected)
+            .run();
+    }
+}
+
+fn expected() -> String {
+    std::env::var(EXPECTED).expect("a word")
+}
+
+fn word_of(error: &CudaError) -> String {
+    let text = format!("{error:?}");
+    let end = text.find(|it: char| !it.is_alphanumeric());
+    text[..end.unwrap_or(text.len())].to_owned()
+}
+
+pub(crate) fn own_kernels() {
+    let gpu = Gpu::open(0).expect("a GPU that is new enough");
+    let found = match Bench::load(&gpu) {
+        Ok(bench) if bench.is_prebuilt() => "prebuilt".to_owned(),
+        Ok(_) => "nvrtc".to_owned(),
+        Err(error) => word_of(&error),
+    };
+    assert_eq!(found, expected());
+    let copier = Copier::load(&gpu);
+    assert_eq!(
+        copier.is_ok(),
+        ["nvrtc", "prebuilt"].contains(&found.as_str())
+    );
+}
+
+pub(crate) fn users_kernels() {
+    let gpu = Gpu::open(0).expect("a GPU that is new enough");
+    let compiled = Kernel::compile(&gpu, "", "a_kernel");
+    let loads = super::calls();
+    let loads: Vec<_> = loads
+        .iter()
+        .filter(|it| it.starts_with("cuModuleLoadData"))
+        .collect();
+    let found = match &compiled {
+        Ok(_) => loads
+            .last()
+            .and_then(|it| it.split(' ').nth(1))
+            .expect("a load")
+            .to_owned(),
+        Err(error) => word_of(error),
+    };
+    assert_eq!(found, expected(), "{compiled:?}");
+}
+
+#[test]
+fn code_that_is_refused_says_why() {
+    if let Some(other) = Other::new("code_that_is_refused_says_why", "refused_code") {
+        other.with("FAKE_NVRTC", "12.4").run();
+    }
+}
+
+pub(crate) fn refused_code() {
+    let gpu = Gpu::open(0).expect("a stand-in");
+    match Ptx::compile("nonsense!", (9, 0)) {
+        Err(CudaError::Compile(text)) => assert!(text.contains("nonsense") && !text.contains('\0')),
+        other => panic!("that compiles? {other:?}"),
+    }
+    let zero = Ptx::compile("a\0b", (9, 0));
+    assert!(matches!(zero, Err(CudaError::ZeroByte(_))), "{zero:?}");
+    // The driver would read as much of it as it says itself that there is.
+    let machine_code = Ptx::from_text("\x7fELF sm_90".to_owned());
+    let refused = Kernel::load(&gpu, &machine_code, "a_kernel");
+    assert!(matches!(refused, Err(CudaError::NotPtx)), "{refused:?}");
+    assert!(
+        super::calls()
+            .iter()
+            .all(|it| !it.starts_with("cuModuleLoadData"))
+    );
+}
+
+#[test]
+fn a_grid_that_waits_for_itself_has_to_fit() {
+    if let Some(other) = Other::new("a_grid_that_waits_for_itself_has_to_fit", "shapes") {
+        other.with("FAKE_NVRTC", "12.4").run();
+    }
+}
+
+fn launch(kernel: &Kernel, config: LaunchConfig) -> Result<Launch, CudaError> {
+    // SAFETY: nothing runs.
+    unsafe { kernel.launch(config, &0_u64, ()) }
+}
+
+pub(crate) fn shapes() {
+    let gpu = Gpu::open(0).expect("a stand-in");
+    let kernel = Kernel::compile(&gpu, "", "a_kernel").expect("a kernel");
+    // As the stand-in has it: two blocks on each of four multiprocessors.
+    let fits = LaunchConfig::new(8, 32).cooperative();
+    assert_eq!(kernel.resident_blocks(&fits), Ok(8));
+    let launched = launch(&kernel, fits).expect("it fits");
+    drop(launched);
+    let refused = launch(&kernel, LaunchConfig::new(9, 32).cooperative());
+    assert_eq!(
+        refused.err(),
+        Some(CudaError::GridTooLarge { blocks: 9, most: 8 })
+    );
+    // Not of those that need not run at once.
+    drop(launch(&kernel, LaunchConfig::new(9, 32)).expect("no limit"));
+    super::calls();
+    let shape = LaunchConfig::with_dimensions([2, 3, 1], [8, 4, 2]).shared_bytes(100_000);
+    drop(launch(&kernel, shape).expect("no limit"));
+    let calls = super::calls();
+    assert_eq!(calls[0], "cuFuncSetAttribute 8 100000", "{calls:?}");
+    assert!(
+        calls
+            .iter()
+            .any(|it| it == "cuLaunchKernel 2 3 1, 8 4 2, 100000"),
+        "{calls:?}"
+    );
+}
+
+#[test]
+fn blocks_that_the_kernel_cannot_work_with_are_refused() {
+    let test = "blocks_that_the_kernel_cannot_work_with_are_refused";
+    if let Some(other) = Other::new(test, "refused_sizes") {
+        other.with("FAKE_NVRTC", "12.4").run();
+    }
+}
+
+pub(crate) fn refused_sizes() {
+    let gpu = Gpu::open(0).expect("a stand-in");
+    let bench = Bench::load(&gpu).expect("a kernel");
+    let start = |block_size, landing, work: Work| {
+        let layout = QueueLayout::with_slots(64);
+        let (_hosts, room) = bench
+            .room(layout, 1, 2, block_size, landing)
+            .expect("memory");
+        let handles = [(FileHandle::from_raw(0), BufferHandle::from_raw(0))];
+        bench.start(&Arc::new(room), &work, &handles).map(|_| ())
+    };
+    let work = |op, stamped, look_each| Work {
+        op,
+        stamped,
+        look_each,
+        blocks: 1,
+        ..fences()
+    };
+    for block_size in [511, 520, 528, 4097] {
+        let refused = Err(CudaError::BlockSize(block_size));
+        let landed = start(block_size, Landing::Kernel, work(Op::Read, false, 0));
+        assert_eq!(landed, refused);
+        assert_eq!(
+            start(block_size, Landing::None, work(Op::Read, false, 1)),
+            refused
+        );
+        assert_eq!(
+            start(block_size, Landing::Loop, work(Op::Read, true, 1)),
+            refused
+        );
+        assert_eq!(
+            start(block_size, Landing::None, work(Op::Write, true, 0)),
+            refused
+        );
+        // What is not looked at may be of any size.
+        assert_eq!(
+            start(block_size, Landing::None, work(Op::Read, true, 0)),
+            Ok(())
+        );
+        assert_eq!(
+            start(block_size, Landing::None, work(Op::Write, false, 1)),
+            Ok(())
+        );
+        assert_eq!(start(block_size, Landing::Kernel, fences()), Ok(()));
+    }
+    assert_eq!(
+        start(1024, Landing::Kernel, work(Op::Read, true, 1)),
+        Ok(())
+    );
+}

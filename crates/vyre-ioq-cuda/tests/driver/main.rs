@@ -1,0 +1,161 @@
+//! The crate against a driver and a compiler that are not there: two small libraries in C stand in for
+//! them (`cuda.c`, `nvrtc.c`). Each test is a process of its own, in which they are found first, and for
+//! which environment variables choose the GPU, the versions and what goes wrong.
+
+mod code;
+#[path = "../common/mod.rs"]
+#[allow(dead_code)] // There is no GPU to be had here.
+mod common;
+mod contexts;
+mod ends;
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use tempfile::TempDir;
+
+/// Set in the other process, to the name of what it is to do.
+const PART: &str = "VYRE_IOQ_CUDA_TEST_PART";
+/// Set in the other process: each call of the driver leaves a line there.
+const LOG: &str = "FAKE_CUDA_LOG";
+/// Set in the other process: while it is there, streams do not get on.
+const STUCK: &str = "FAKE_CUDA_STUCK";
+/// Written when the other process has done its part.
+const DONE: &str = "VYRE_IOQ_CUDA_TEST_DONE";
+
+/// What another process does, by its name.
+const PARTS: &[(&str, fn())] = &[
+    ("contexts", contexts::part),
+    ("threads", contexts::part_of_threads),
+    ("own_kernels", code::own_kernels),
+    ("users_kernels", code::users_kernels),
+    ("refused_code", code::refused_code),
+    ("shapes", code::shapes),
+    ("refused_sizes", code::refused_sizes),
+    ("copies_that_do_not_end", ends::copies_that_do_not_end),
+    ("copies_without_an_event", ends::copies_without_an_event),
+];
+
+/// The other process. Among the tests, it does nothing.
+#[test]
+fn other_process() {
+    let Ok(name) = std::env::var(PART) else {
+        return;
+    };
+    let part = PARTS.iter().find(|(part, _)| *part == name);
+    part.expect("a part").1();
+    fs::write(std::env::var(DONE).expect("a path"), "").expect("room");
+}
+
+/// A process in which the stand-ins are the driver and the compiler.
+struct Other {
+    command: Command,
+    dir: TempDir,
+}
+
+impl Other {
+    /// One that does this part, for `test`; none, and a loud word, where there is no C compiler.
+    fn new(test: &str, part: &str) -> Option<Self> {
+        let libraries = match libraries() {
+            Ok(libraries) => libraries,
+            Err(why) => {
+                common::skip(test, why);
+                return None;
+            }
+        };
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut command = Command::new(std::env::current_exe().expect("a program"));
+        command
+            .args(["--exact", "other_process", "--nocapture"])
+            .env(PART, part)
+            .env(DONE, dir.path().join("done"))
+            .env(LOG, dir.path().join("log"))
+            .env(STUCK, dir.path().join("stuck"))
+            .env("LD_LIBRARY_PATH", libraries);
+        Some(Self { command, dir })
+    }
+
+    fn with(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Runs it to its end; what it wrote.
+    fn run(mut self) -> String {
+        let output = self.command.output().expect("this program, once more");
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert!(output.status.success(), "{}: {said}", output.status);
+        assert!(
+            self.dir.path().join("done").exists(),
+            "it did nothing: {said}"
+        );
+        said
+    }
+}
+
+/// The directory of the two libraries, made once; what is missing, if they cannot be.
+fn libraries() -> Result<&'static Path, String> {
+    static MADE: OnceLock<Result<(TempDir, PathBuf), String>> = OnceLock::new();
+    let made = MADE.get_or_init(|| {
+        let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+        for (source, library) in [
+            (include_str!("cuda.c"), "libcuda.so"),
+            (include_str!("nvrtc.c"), "libnvrtc.so"),
+        ] {
+            compile(source, &dir.path().join(library))?;
+        }
+        let path = dir.path().to_owned();
+        Ok((dir, path))
+    });
+    made.as_ref()
+        .map(|it| it.1.as_path())
+        .map_err(String::clone)
+}
+
+fn compile(source: &str, library: &Path) -> Result<(), String> {
+    let mut cc = Command::new("cc")
+        .args([
+            "-std=c11",
+            "-O1",
+            "-Wall",
+            "-Wextra",
+            "-D_GNU_SOURCE",
+            "-shared",
+            "-fPIC",
+        ])
+        .args(["-x", "c", "-", "-o"])
+        .arg(library)
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("no C compiler, cc: {error}"))?;
+    let mut input = cc.stdin.take().expect("piped");
+    input.write_all(source.as_bytes()).expect("a pipe");
+    drop(input);
+    let status = cc.wait().expect("own child");
+    assert!(status.success(), "{} does not compile", library.display());
+    Ok(())
+}
+
+// ---- In the other process ----
+
+/// The calls of the driver so far, and none of them a second time.
+fn calls() -> Vec<String> {
+    let path = std::env::var(LOG).expect("a path");
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    let _ = fs::remove_file(path);
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Streams do not get on from now on.
+fn get_stuck() {
+    fs::write(std::env::var(STUCK).expect("a path"), "").expect("room");
+}
+
+/// They do again.
+fn get_on() {
+    fs::remove_file(std::env::var(STUCK).expect("a path")).expect("it is there");
+}
