@@ -278,8 +278,8 @@ fn rust_files(files: &Files, allowed: &[(&str, &str)], found: &mut Findings) {
         let packed: String = text.split_whitespace().collect();
         if packed.contains(concat!("println!(\"SKIP", "PED:")) {
             found.error(format!(
-                "{path}: the harness hides what the macro prints of a test that passes: write \
-                 `SKIPPED: name_of_the_test: why` to std::io::stderr() by writeln!, to be counted"
+                "{path}: the harness hides what the macro prints of a test that passes: write the \
+                 line `SKIPPED: name_of_the_test: why` to std::io::stderr(), at once, to be counted"
             ));
         }
     }

@@ -119,11 +119,8 @@ fn a_gpu_reads_and_writes() {
     ]);
     if !probe.status.success() {
         assert_eq!(probe.status.code(), Some(1));
-        let _ = writeln!(
-            std::io::stderr(),
-            "SKIPPED: a_gpu_reads_and_writes: {}",
-            stderr(&probe)
-        );
+        let line = format!("SKIPPED: a_gpu_reads_and_writes: {}\n", stderr(&probe));
+        let _ = std::io::stderr().write_all(line.as_bytes());
         return;
     }
     let dir = place();

@@ -170,10 +170,9 @@ fn assert_full_disk_is_named(more: &[&str]) {
     if !mounted.is_ok_and(|status| status.success()) {
         let test = thread::current();
         let test = test.name().unwrap_or("a_full_disk");
-        let _ = writeln!(
-            std::io::stderr(),
-            "SKIPPED: {test}: only root can mount the small file system that it fills"
-        );
+        let line =
+            format!("SKIPPED: {test}: only root can mount the small file system that it fills\n");
+        let _ = std::io::stderr().write_all(line.as_bytes());
         return;
     }
     let src = file(dir.path(), "src", 4 << 20);
@@ -282,7 +281,8 @@ fn has_gpu(test: &str) -> bool {
     let output = copy(&src, &dir.path().join("dst"), &["--device", "cuda"]);
     if !output.status.success() {
         assert_eq!(output.status.code(), Some(1), "{output:?}");
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {}", stderr(&output));
+        let line = format!("SKIPPED: {test}: {}\n", stderr(&output));
+        let _ = std::io::stderr().write_all(line.as_bytes());
     }
     output.status.success()
 }

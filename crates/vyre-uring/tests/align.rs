@@ -28,10 +28,10 @@ fn only_direct_descriptors_have_demands() {
     match direct.open(&path) {
         Ok(direct) => assert_eq!(direct_alignment(&direct).unwrap(), Some(align)),
         Err(error) => {
-            let _ = writeln!(
-                std::io::stderr(),
-                "SKIPPED: only_direct_descriptors_have_demands: no direct I/O on this file system ({error})"
+            let line = format!(
+                "SKIPPED: only_direct_descriptors_have_demands: no direct I/O on this file system ({error})\n"
             );
+            let _ = std::io::stderr().write_all(line.as_bytes());
         }
     }
 }

@@ -25,7 +25,8 @@ impl Deref for Alone {
 /// Says that a test cannot run. Past the harness, which hides what the macros print of a test that
 /// passes: `cargo xtask ci` counts these lines.
 pub(crate) fn skip(test: &str, why: impl Display) {
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {why}");
+    let line = format!("SKIPPED: {test}: {why}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// The GPU, or none and a loud word why.

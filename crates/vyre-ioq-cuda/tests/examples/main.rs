@@ -26,7 +26,8 @@ fn threads() -> Device {
 /// Says that a test cannot run. Past the harness, which hides what the macros print of a test that
 /// passes: `cargo xtask ci` counts these lines.
 fn skip(test: &str, why: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {why}");
+    let line = format!("SKIPPED: {test}: {why}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// A GPU, or none and a loud word why.
