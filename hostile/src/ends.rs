@@ -41,7 +41,7 @@ impl Ends {
             1 => (QueueLayout::with_slots(128), false),
             2 => (QueueLayout::bare(64), false),
             3 => (QueueLayout::bare(64), true),
-            4 => (QueueLayout::bare(3), true),
+            4 => (QueueLayout::bare(3).with_counts(), true),
             _ => (QueueLayout::with_slots(65), false),
         };
         let make = if at_end {
@@ -52,10 +52,10 @@ impl Ends {
         let memory = make(layout.bytes()).expect("memory");
         let host = HostQueue::create(memory.region(), &layout).expect("fit");
         let geometry = *host.geometry();
-        let device = if geometry.is_bare() {
-            DeviceQueue::attach_bare(memory.region())
-        } else {
-            DeviceQueue::attach(memory.region())
+        let device = match (geometry.is_bare(), host.carries_counts()) {
+            (true, true) => DeviceQueue::attach_bare_with_counts(memory.region()),
+            (true, false) => DeviceQueue::attach_bare(memory.region()),
+            (false, _) => DeviceQueue::attach(memory.region()),
         };
         let slots = geometry.slots() as usize;
         let mut in_use = vec![false; slots.div_ceil(GROUP_SLOTS as usize)];
@@ -117,7 +117,8 @@ impl Ends {
     /// If it claims anything else, anything twice, or not all of it.
     pub fn sweep(&mut self, range: Range<u32>) {
         let expected = self.published(&range);
-        let before = self.statuses();
+        let mut statuses = self.statuses();
+        let bare = self.host.geometry().is_bare();
         let (owed, told) = (&mut self.owed, &mut self.told);
         let claimed = self.host.claim_published(range.clone(), |claim| {
             let owed = &mut owed[claim.slot as usize];
@@ -129,10 +130,17 @@ impl Ends {
             );
             assert_eq!(claim.image.status, status::PUBLISHED);
             *owed = true;
-            told[claim.slot as usize] = false;
+            told[claim.slot as usize] = bare;
+            if bare {
+                statuses[claim.slot as usize] = status::CLAIMED;
+            }
         });
         assert_eq!(claimed, expected, "claims of {range:?}");
-        assert_eq!(self.statuses(), before, "a claim stores nothing");
+        assert_eq!(
+            self.statuses(),
+            statuses,
+            "a claim with a header stores nothing"
+        );
         self.claims += u64::from(claimed);
         self.check();
     }
@@ -163,13 +171,17 @@ impl Ends {
     pub fn complete(&mut self, slot: u32, result: Result<u32, Errno>) {
         let owed = self.owed.get_mut(slot as usize);
         let expected = owed.is_some_and(std::mem::take);
+        let kept = (slot < self.slots()).then(|| self.load(slot, word::COUNT));
         let given = self.host.complete(slot, result);
         if expected {
             assert_eq!(given, Ok(()), "slot {slot} was owed an outcome");
-            let (count, outcome) = match result {
+            let (mut count, outcome) = match result {
                 Ok(count) => (count, status::OK),
                 Err(errno) => (errno.raw(), status::ERROR),
             };
+            if !self.host.carries_counts() {
+                count = kept.expect("a slot of the queue");
+            }
             assert_eq!(self.load(slot, word::STATUS), outcome, "slot {slot}");
             assert_eq!(self.load(slot, word::COUNT), count, "slot {slot}");
             self.outcomes += 1;
@@ -185,11 +197,18 @@ impl Ends {
     /// If that is more or less than it claimed.
     pub fn complete_owed(&mut self, errno: Errno) {
         let expected = self.owed.iter().filter(|&&owed| owed).count() as u32;
+        let kept: Vec<u32> = (0..self.slots())
+            .map(|slot| self.load(slot, word::COUNT))
+            .collect();
         assert_eq!(self.host.complete_owed(errno), expected);
         for slot in 0..self.slots() {
             if std::mem::take(&mut self.owed[slot as usize]) {
                 assert_eq!(self.load(slot, word::STATUS), status::ERROR, "slot {slot}");
-                assert_eq!(self.load(slot, word::COUNT), errno.raw(), "slot {slot}");
+                let count = match self.host.carries_counts() {
+                    true => errno.raw(),
+                    false => kept[slot as usize],
+                };
+                assert_eq!(self.load(slot, word::COUNT), count, "slot {slot}");
             }
         }
         self.outcomes += u64::from(expected);

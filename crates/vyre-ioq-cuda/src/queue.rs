@@ -30,8 +30,11 @@ pub struct QueueView {
     pub bare: u8,
     /// 1 if slots are aligned to 16 bytes, else 0.
     pub units: u8,
+    /// 1 if outcomes carry bytes moved and errnos, else 0: see
+    /// [`HostQueue::carries_counts`].
+    pub counts: u8,
     /// Zero.
-    pub padding: [u8; 2],
+    pub padding: u8,
     /// The doorbell when this end was made.
     pub bell: u32,
 }
@@ -49,6 +52,7 @@ impl QueueView {
             id: host.id(),
             features: host.features().bits(),
             bell: host.doorbell().unwrap_or(0),
+            counts: host.carries_counts().into(),
             ..Self::of(base, local, host.geometry())
         }
     }
@@ -74,7 +78,8 @@ impl QueueView {
             features: 0,
             bare: geometry.is_bare().into(),
             units: first.is_multiple_of(16).into(),
-            padding: [0; 2],
+            counts: (!geometry.is_bare()).into(),
+            padding: 0,
             bell: 0,
         }
     }
@@ -83,6 +88,7 @@ impl QueueView {
 const _: () = assert!(size_of::<QueueView>() == 48 && align_of::<QueueView>() == 8);
 const _: () = assert!(std::mem::offset_of!(QueueView, slots) == 32);
 const _: () = assert!(std::mem::offset_of!(QueueView, units) == 41);
+const _: () = assert!(std::mem::offset_of!(QueueView, counts) == 42);
 const _: () = assert!(std::mem::offset_of!(QueueView, bell) == 44);
 
 /// The device's end of a queue, for kernels: the queue is in mapped memory, the locks by which lanes

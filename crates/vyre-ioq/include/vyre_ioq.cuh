@@ -69,6 +69,7 @@ struct Queue {
     u32 slots;
     u32 features;  // those that both sides know
     bool bare, units;  // units: slots are aligned to 16 bytes
+    bool counts;       // a bare queue: outcomes carry bytes moved and errnos
     u32 bell;      // the doorbell as this end found it: its rings go on from there
 
     // ---- Attaching: on the CPU that starts the kernels, or on the device. ----
@@ -98,19 +99,31 @@ struct Queue {
         u32 *base = (u32 *)device;
         u32 features = line[header_word::FEATURES] & feature::DOORBELL;
         u32 bell = detail::load_shared(header + header_word::DOORBELL);
-        *queue = Queue{base, base + offset / 4, local, id, slots, features, false, true, bell};
+        *queue = Queue{base, base + offset / 4, local, id, slots, features, false, true, true,
+                       bell};
         return Attach::Ok;
     }
 
-    // A bare queue that fills the memory.
+    // A bare queue that fills the memory. The host writes STATUS alone: the value of an outcome is the
+    // request's count if it is OK, of which a READ moves fewer bytes at the end of a file, and
+    // error::IO for every error.
     static VYRE_IOQ_BOTH Attach attach_bare(void *device, u64 bytes, Local *local, Queue *queue) {
         u64 slots = bytes / BARE_SLOT_BYTES, address = (u64)device;
         if (address % 4 != 0) return Attach::Misaligned;
         if (bytes % BARE_SLOT_BYTES != 0) return Attach::BareLength;
         if (slots == 0 || slots > MAX_BARE_SLOTS) return Attach::BadSlotCount;
         u32 *base = (u32 *)device;
-        *queue = Queue{base, base, local, 0, (u32)slots, 0, true, address % 16 == 0, 0};
+        *queue = Queue{base, base, local, 0, (u32)slots, 0, true, address % 16 == 0, false, 0};
         return Attach::Ok;
+    }
+
+    // As `attach_bare`, for a host that was told to store bytes moved and errnos in COUNT. With any
+    // other host, an errno means nothing.
+    static VYRE_IOQ_BOTH Attach attach_bare_with_counts(void *device, u64 bytes, Local *local,
+                                                        Queue *queue) {
+        Attach attached = attach_bare(device, bytes, local, queue);
+        if (attached == Attach::Ok) queue->counts = true;
+        return attached;
     }
 
     // ---- Threads: each for itself, whatever the others of its warp do. ----
@@ -179,6 +192,8 @@ struct Queue {
         // outcome. It stands here, since polls that find nothing need no order.
         detail::fence_shared_acquire();
         *outcome = Outcome{unit.c, unit.b, unit.d};
+        // COUNT is the request's, and the cause is not told.
+        if (bare && !counts && unit.c == status::ERROR) outcome->value = error::IO;
         return true;
     }
 

@@ -67,6 +67,7 @@ struct vyre_ioq_queue {
     uint32_t slots;    /* to be read: how many there are */
     uint32_t features; /* to be read: features that both sides know */
     uint32_t bare;     /* to be read: 1 for the bare layout */
+    uint32_t counts;   /* to be read: 1 if outcomes carry bytes moved and errnos */
     uint64_t id;       /* to be read: the creator's name for the queue; 0 for a bare one */
     uint32_t locks[VYRE_IOQ_MAX_SLOTS / 32];                  /* a bit for each slot in use */
     uint32_t marked[VYRE_IOQ_MAX_SLOTS / VYRE_IOQ_GROUP_SLOTS]; /* groups shown to the host */
@@ -89,7 +90,7 @@ struct vyre_ioq_request {
 struct vyre_ioq_outcome {
     uint32_t tag;
     uint32_t status; /* VYRE_IOQ_STATUS_OK or VYRE_IOQ_STATUS_ERROR */
-    uint32_t count;  /* OK: bytes moved. ERROR: a Linux errno value */
+    uint32_t count;  /* OK: bytes moved. ERROR: a Linux errno value. See vyre_ioq_attach_bare */
 };
 
 /* Reads `count` bytes at `file_offset` of a file handle, to `buffer_offset` of a buffer handle. */
@@ -248,6 +249,7 @@ static inline enum vyre_ioq_result vyre_ioq_attach(struct vyre_ioq_queue *queue,
     queue->first = header.slots_offset / (uint32_t)sizeof(uint32_t);
     queue->stride = VYRE_IOQ_SLOT_BYTES / (uint32_t)sizeof(uint32_t);
     queue->slots = header.slots;
+    queue->counts = 1;
     /* Rings go on from where an earlier device end left off. */
     queue->rings = vyre_ioq_load(queue->words + VYRE_IOQ_HEADER_WORD_DOORBELL);
     queue->features = header.features & VYRE_IOQ_FEATURE_DOORBELL;
@@ -256,7 +258,9 @@ static inline enum vyre_ioq_result vyre_ioq_attach(struct vyre_ioq_queue *queue,
 }
 
 /* Attaches to a queue of the bare layout, which fills the `len` bytes at `memory`. As
- * vyre_ioq_attach, but nothing in the memory says that it is a queue. */
+ * vyre_ioq_attach, but nothing in the memory says that it is a queue. The host writes STATUS alone:
+ * the count of an outcome is that of the request if it is OK, of which a READ moves fewer bytes at the
+ * end of a file, and VYRE_IOQ_ERRNO_EIO for every error. */
 static inline enum vyre_ioq_result vyre_ioq_attach_bare(struct vyre_ioq_queue *queue, void *memory,
                                                         size_t len)
 {
@@ -274,6 +278,16 @@ static inline enum vyre_ioq_result vyre_ioq_attach_bare(struct vyre_ioq_queue *q
     queue->slots = (uint32_t)(len / VYRE_IOQ_BARE_SLOT_BYTES);
     queue->bare = 1;
     return VYRE_IOQ_DONE;
+}
+
+/* As vyre_ioq_attach_bare, for a host that was told to store bytes moved and errnos in COUNT. With any
+ * other host, an errno means nothing. */
+static inline enum vyre_ioq_result vyre_ioq_attach_bare_with_counts(struct vyre_ioq_queue *queue,
+                                                                    void *memory, size_t len)
+{
+    enum vyre_ioq_result attached = vyre_ioq_attach_bare(queue, memory, len);
+    queue->counts = 1;
+    return attached;
 }
 
 /* ---- Reserve and publish ----------------------------------------------------------------------- */
@@ -428,6 +442,9 @@ static inline enum vyre_ioq_result vyre_ioq_poll(const struct vyre_ioq_queue *qu
     }
     outcome->status = status;
     outcome->count = vyre_ioq_load(words + VYRE_IOQ_WORD_COUNT);
+    if (!queue->counts && status == VYRE_IOQ_STATUS_ERROR) {
+        outcome->count = VYRE_IOQ_ERRNO_EIO; /* COUNT is the request's; the cause is not told */
+    }
     outcome->tag = vyre_ioq_load(words + VYRE_IOQ_WORD_TAG);
     return VYRE_IOQ_DONE;
 }

@@ -103,6 +103,7 @@ pub enum AttachError {
 pub struct QueueLayout {
     slots: u32,
     bare: bool,
+    counts: bool,
     id: u64,
     features: Features,
 }
@@ -113,6 +114,7 @@ impl QueueLayout {
         Self {
             slots,
             bare: false,
+            counts: true,
             id: 0,
             features: Features::empty(),
         }
@@ -120,14 +122,26 @@ impl QueueLayout {
 
     /// The layout of the vyre 0.7 queue: no header, `slots` slots of 32 bytes, 1 to
     /// [`abi::MAX_BARE_SLOTS`]. Requests carry no buffer offset, flags or deadline, and a device
-    /// cannot see whether the host lives.
+    /// cannot see whether the host lives. Outcomes are OK or ERROR and nothing more, as in vyre 0.7:
+    /// see [`with_counts`](Self::with_counts).
     pub const fn bare(slots: u32) -> Self {
         Self {
             slots,
             bare: true,
+            counts: false,
             id: 0,
             features: Features::empty(),
         }
+    }
+
+    /// Has the host of a bare queue store bytes moved and errnos in COUNT, as with a header. Both ends
+    /// must do the same, and a device of vyre 0.7 must not be given such a queue: it publishes again
+    /// by STATUS alone, and would ask for what COUNT holds then. A queue with a header always carries
+    /// counts.
+    #[must_use]
+    pub const fn with_counts(mut self) -> Self {
+        self.counts = true;
+        self
     }
 
     /// Gives the queue a name of the creator's choice, for logs. Kept in the header.
@@ -158,6 +172,10 @@ impl QueueLayout {
 
     pub(crate) const fn features(&self) -> Features {
         self.features
+    }
+
+    pub(crate) const fn counts(&self) -> bool {
+        self.counts
     }
 
     pub(crate) const fn geometry(&self) -> Geometry {

@@ -123,6 +123,8 @@ pub struct DeviceQueue {
     region: Region,
     geometry: Geometry,
     features: Features,
+    /// Whether outcomes carry a count or an errno.
+    counts: bool,
     id: u64,
     identity: usize,
     locks: [AtomicUsize; LOCK_WORDS],
@@ -139,25 +141,46 @@ impl DeviceQueue {
     /// [`AttachError`]: the rule that the header breaks.
     pub fn attach(region: Region) -> Result<Self, AttachError> {
         let (geometry, features, id) = check_header(&region)?;
-        Ok(Self::new(region, geometry, features, id))
+        Ok(Self::new(region, geometry, features, id, true))
     }
 
-    /// Attaches to a bare queue (the layout of vyre 0.7) that fills `region`.
+    /// Attaches to a bare queue (the layout of vyre 0.7) that fills `region`, and whose host writes
+    /// STATUS alone. An [`Outcome`] then says whether the request succeeded, and no more: `Ok` carries
+    /// the bytes asked for, of which a READ moves fewer at the end of a file, and every error is
+    /// [`Errno::EIO`].
     ///
     /// # Errors
     /// [`AttachError::BareLength`] or [`AttachError::BadSlotCount`].
     pub fn attach_bare(region: Region) -> Result<Self, AttachError> {
         let geometry = Geometry::of_bare(&region)?;
-        Ok(Self::new(region, geometry, Features::empty(), 0))
+        Ok(Self::new(region, geometry, Features::empty(), 0, false))
     }
 
-    pub(crate) fn new(region: Region, geometry: Geometry, features: Features, id: u64) -> Self {
+    /// Attaches to a bare queue whose host stores bytes moved and errnos in COUNT: one attached by
+    /// [`HostQueue::attach_bare_with_counts`](crate::HostQueue::attach_bare_with_counts). With any other
+    /// host, the count of an outcome is that of the request, and an errno means nothing.
+    ///
+    /// # Errors
+    /// [`AttachError::BareLength`] or [`AttachError::BadSlotCount`].
+    pub fn attach_bare_with_counts(region: Region) -> Result<Self, AttachError> {
+        let geometry = Geometry::of_bare(&region)?;
+        Ok(Self::new(region, geometry, Features::empty(), 0, true))
+    }
+
+    pub(crate) fn new(
+        region: Region,
+        geometry: Geometry,
+        features: Features,
+        id: u64,
+        counts: bool,
+    ) -> Self {
         // A device end that was here before has rung it this often.
         let rings = Header::of(&region, &geometry).doorbell();
         Self {
             region,
             geometry,
             features,
+            counts,
             id,
             // Relaxed: only that the values differ matters.
             identity: NEXT_IDENTITY.fetch_add(1, Ordering::Relaxed),
@@ -222,10 +245,11 @@ impl DeviceQueue {
         let count = words.load(word::COUNT, Ordering::Relaxed);
         Some(Outcome {
             tag: words.load(word::TAG, Ordering::Relaxed),
-            result: if ok {
-                Ok(count)
-            } else {
-                Err(Errno::from_raw(count))
+            result: match (ok, self.counts) {
+                (true, _) => Ok(count),
+                (false, true) => Err(Errno::from_raw(count)),
+                // COUNT is the request's. The cause is not told.
+                (false, false) => Err(Errno::EIO),
             },
         })
     }

@@ -95,6 +95,8 @@ pub struct HostQueue {
     geometry: Geometry,
     id: u64,
     features: Features,
+    /// Whether outcomes carry a count or an errno.
+    counts: bool,
     owed: SlotSet,
     /// Owed slots whose device has been told so.
     told: SlotSet,
@@ -118,25 +120,46 @@ impl HostQueue {
     pub fn create(region: Region, layout: &QueueLayout) -> Result<Self, AttachError> {
         let geometry = layout.check()?.check_region(&region)?;
         header::initialise(&region, layout);
-        Ok(Self::new(region, geometry, layout.features(), layout.id()))
+        let (features, counts) = (layout.features(), layout.counts());
+        Ok(Self::new(region, geometry, features, layout.id(), counts))
     }
 
     /// Takes over a bare queue (the layout of vyre 0.7) that a device has made, and that fills
     /// `region`. Requests already published are kept.
     ///
+    /// The host writes STATUS and no other word of such a queue: CLAIMED as soon as it has claimed a
+    /// request, then OK or ERROR. The device learns whether its request succeeded, and neither how many
+    /// bytes were moved nor why it failed. [`attach_bare_with_counts`](Self::attach_bare_with_counts)
+    /// is for devices that expect both.
+    ///
     /// # Errors
     /// [`AttachError::BareLength`] or [`AttachError::BadSlotCount`].
     pub fn attach_bare(region: Region) -> Result<Self, AttachError> {
         let geometry = Geometry::of_bare(&region)?;
-        Ok(Self::new(region, geometry, Features::empty(), 0))
+        Ok(Self::new(region, geometry, Features::empty(), 0, false))
     }
 
-    fn new(region: Region, geometry: Geometry, features: Features, id: u64) -> Self {
+    /// As [`attach_bare`](Self::attach_bare), but the host stores bytes moved and errnos in COUNT, as
+    /// in a queue with a header.
+    ///
+    /// Only for a device that stores COUNT anew with each request, such as one attached by
+    /// [`DeviceQueue::attach_bare_with_counts`](crate::DeviceQueue::attach_bare_with_counts). A device
+    /// of vyre 0.7 publishes again by STATUS alone: after a short read it would ask for that many bytes.
+    ///
+    /// # Errors
+    /// [`AttachError::BareLength`] or [`AttachError::BadSlotCount`].
+    pub fn attach_bare_with_counts(region: Region) -> Result<Self, AttachError> {
+        let geometry = Geometry::of_bare(&region)?;
+        Ok(Self::new(region, geometry, Features::empty(), 0, true))
+    }
+
+    fn new(region: Region, geometry: Geometry, features: Features, id: u64, counts: bool) -> Self {
         Self {
             region,
             geometry,
             id,
             features,
+            counts,
             owed: SlotSet::new(),
             told: SlotSet::new(),
             lasting: SlotSet::new(),
@@ -163,6 +186,12 @@ impl HostQueue {
     /// Features that the queue offers its device.
     pub const fn features(&self) -> Features {
         self.features
+    }
+
+    /// Whether outcomes carry the bytes moved or an errno. Always so in a queue with a header; in a bare
+    /// one, if it was asked for.
+    pub const fn carries_counts(&self) -> bool {
+        self.counts
     }
 
     /// Claimed slots that are still owed an outcome.
@@ -271,7 +300,8 @@ impl HostQueue {
         }
     }
 
-    /// Answers a claimed slot: with the bytes moved, or with an errno.
+    /// Answers a claimed slot: with the bytes moved, or with an errno. Without
+    /// [counts](Self::carries_counts), with OK or ERROR alone.
     ///
     /// Stores the status with release, after the count; it pairs with the acquire of
     /// [`DeviceQueue::poll`](crate::DeviceQueue::poll).
@@ -379,7 +409,10 @@ impl HostQueue {
             Ok(moved) => (moved, status::OK),
             Err(errno) => (errno.raw(), status::ERROR),
         };
-        words.store(word::COUNT, count, Ordering::Relaxed);
+        // A device of vyre 0.7 relies on finding COUNT as it left it.
+        if self.counts {
+            words.store(word::COUNT, count, Ordering::Relaxed);
+        }
         words.store(word::STATUS, outcome, Ordering::Release);
     }
 
@@ -397,8 +430,8 @@ impl HostQueue {
     /// `is_safe` must return `true` only for a slot whose buffer nothing on the host's side can touch
     /// any more. The other slots stay owed and unanswered: their devices must leave the buffers alone.
     /// Publish [`LoopState::Failed`] or [`LoopState::Stopped`] after this, so that devices stop waiting
-    /// for them. A bare queue has no such word; there, the slots that stay are left CLAIMED, so that
-    /// neither the device nor a new host uses them.
+    /// for them. A bare queue has no such word; there, the slots that stay are CLAIMED since their
+    /// claim, so that neither the device nor a new host uses them.
     ///
     /// ```
     /// use vyre_ioq::{Errno, LoopState, Queue, QueueLayout, Request};
@@ -419,14 +452,9 @@ impl HostQueue {
         mut is_safe: impl FnMut(u32) -> bool,
     ) -> u32 {
         let owed = self.owed.clone();
-        let completed = owed
-            .iter()
+        owed.iter()
             .filter(|&slot| is_safe(slot) && self.complete(slot, Err(errno)).is_ok())
-            .count() as u32;
-        if self.geometry.is_bare() {
-            self.announce_claims();
-        }
-        completed
+            .count() as u32
     }
 
     /// Tells the device what the host is. Release: outcomes stored before it are seen before it.
@@ -483,8 +511,8 @@ impl HostQueue {
         bytemuck::cast(words)
     }
 
-    /// Takes slots into the ledger. Nothing is stored in them: the ledger is what says that they are
-    /// claimed, and a store would take their lines away from the device.
+    /// Takes slots into the ledger. With a header, nothing is stored in them: the ledger is what says
+    /// that they are claimed, and a store would take their lines away from the device.
     #[inline]
     fn take_in(&mut self, first: u32, slots: u64) {
         self.owed.insert_bits(first, slots);
@@ -492,6 +520,9 @@ impl HostQueue {
         self.lasting.remove_bits(first, slots);
         self.faulty.remove_bits(first, slots);
         self.in_flight += slots.count_ones();
+        if self.geometry.is_bare() {
+            self.announce(0, slots << first);
+        }
     }
 }
 
@@ -502,9 +533,6 @@ impl Drop for HostQueue {
     /// [`complete_owed_where`](HostQueue::complete_owed_where).
     fn drop(&mut self) {
         if !self.state.is_gone() {
-            if self.geometry.is_bare() {
-                self.announce_claims();
-            }
             self.set_state(LoopState::Failed);
         }
     }

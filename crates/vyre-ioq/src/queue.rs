@@ -35,7 +35,13 @@ impl Queue {
         layout: QueueLayout,
     ) -> Result<(HostQueue, DeviceQueue), AttachError> {
         let host = HostQueue::create(region.clone(), &layout)?;
-        let device = DeviceQueue::new(region, layout.check()?, layout.features(), layout.id());
+        let device = DeviceQueue::new(
+            region,
+            layout.check()?,
+            layout.features(),
+            layout.id(),
+            layout.counts(),
+        );
         Ok((host, device))
     }
 }

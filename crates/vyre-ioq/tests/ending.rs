@@ -62,7 +62,10 @@ fn an_owner_that_unwinds_leaves_what_is_in_flight_unanswered() {
 
 #[test]
 fn owed_slots_that_are_not_safe_stay_owed_and_unanswered() {
-    for layout in [QueueLayout::with_slots(4), QueueLayout::bare(4)] {
+    for layout in [
+        QueueLayout::with_slots(4),
+        QueueLayout::bare(4).with_counts(),
+    ] {
         let memory = Memory::new(layout.bytes());
         let (mut host, device) = Queue::in_region(memory.region(), layout).expect("fit");
         let tickets = [0, 1, 2, 3].map(|tag| device.submit(read(tag)).expect("free"));

@@ -107,7 +107,10 @@ fn a_reservation_that_is_given_back_is_free_again() {
 
 #[test]
 fn slots_are_used_again_on_every_lap() {
-    for layout in [QueueLayout::with_slots(3), QueueLayout::bare(3)] {
+    for layout in [
+        QueueLayout::with_slots(3),
+        QueueLayout::bare(3).with_counts(),
+    ] {
         let (mut host, device) = Queue::anonymous(layout).expect("memory");
         for lap in 0..40 {
             let tickets = [0, 1, 2].map(|slot| device.submit(read(lap * 3 + slot)).expect("free"));
@@ -410,7 +413,7 @@ fn an_outcome_is_seen_although_the_host_stopped_before_the_wait_began() {
 fn leftovers_of_a_dead_device_end_are_reused_once_they_are_served() {
     for bare in [false, true] {
         let layout = if bare {
-            QueueLayout::bare(6)
+            QueueLayout::bare(6).with_counts()
         } else {
             QueueLayout::with_slots(6)
         };
@@ -428,7 +431,7 @@ fn leftovers_of_a_dead_device_end_are_reused_once_they_are_served() {
 
         // Published, claimed, OK, ERROR, EMPTY, unknown.
         let device = if bare {
-            DeviceQueue::attach_bare(memory.region())
+            DeviceQueue::attach_bare_with_counts(memory.region())
         } else {
             DeviceQueue::attach(memory.region())
         };

@@ -148,7 +148,7 @@ fn none_of_many_requests_is_lost_doubled_or_torn() {
 #[test]
 fn none_of_many_requests_is_lost_doubled_or_torn_in_the_bare_layout() {
     let total = if cfg!(miri) { 80 } else { 100_000 };
-    none_lost_doubled_or_torn(QueueLayout::bare(24), total);
+    none_lost_doubled_or_torn(QueueLayout::bare(24).with_counts(), total);
 }
 
 /// The host answers and stops at once, while the device is about to look at one or the other.

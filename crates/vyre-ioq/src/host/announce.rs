@@ -1,4 +1,5 @@
-//! Telling whoever looks what is being served: CLAIMED, which no device waits for.
+//! Announcing what is being served: CLAIMED. In a bare queue this is part of the claim, since devices
+//! of vyre 0.7 may wait for it; with a header, no device waits for it.
 
 use super::{Claimed, HostQueue};
 use crate::abi::status::{self, PUBLISHED};
@@ -6,9 +7,9 @@ use crate::abi::{GROUP_SLOTS as GROUP, word};
 use crate::sync::Ordering;
 
 impl HostQueue {
-    /// Stores CLAIMED in every slot that is owed an outcome and still says PUBLISHED; how many. It
-    /// informs whoever looks, and a new host of a bare queue: it leaves such a request alone. No
-    /// device waits for it, so it need not be called. Each store takes a cache line away from the
+    /// Stores CLAIMED in every slot that is owed an outcome and still says PUBLISHED, and returns in how
+    /// many. It informs whoever looks. In a bare queue there is nothing left to announce: each claim
+    /// stores CLAIMED at once. With a header, no device waits for it, so it need not be called. Each store takes a cache line away from the
     /// device: leave it to requests that take long, as
     /// [`announce_lasting_claims`](Self::announce_lasting_claims) does. Relaxed: it orders nothing.
     pub fn announce_claims(&mut self) -> u32 {
@@ -32,7 +33,7 @@ impl HostQueue {
     }
 
     /// Tells of slots of a group that are owed an outcome, once each.
-    fn announce(&mut self, group: u32, of: u64) -> u32 {
+    pub(super) fn announce(&mut self, group: u32, of: u64) -> u32 {
         let first = group * GROUP;
         let slots = of & self.owed.group_bits(group) & !self.told.group_bits(group);
         self.told.insert_bits(first, slots);

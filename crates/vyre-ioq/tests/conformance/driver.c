@@ -77,8 +77,13 @@ static void attach(const struct line *line)
         return;
     }
     memory = (char *)mapped + offset;
-    result = strcmp(line->words[4], "bare") == 0 ? vyre_ioq_attach_bare(&queue, memory, len)
-                                                 : vyre_ioq_attach(&queue, memory, len);
+    if (strcmp(line->words[4], "bare") == 0) {
+        result = vyre_ioq_attach_bare(&queue, memory, len);
+    } else if (strcmp(line->words[4], "bare-counts") == 0) {
+        result = vyre_ioq_attach_bare_with_counts(&queue, memory, len);
+    } else {
+        result = vyre_ioq_attach(&queue, memory, len);
+    }
     if (result == VYRE_IOQ_DONE) {
         printf("ok %" PRIu32 " %" PRIu32 " %" PRIu64 "\n", queue.slots, queue.features, queue.id);
     } else {

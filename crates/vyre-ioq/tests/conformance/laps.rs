@@ -20,7 +20,7 @@ fn answers() -> Vec<(Result<u32, Errno>, String)> {
 pub(crate) fn outcomes(driver: &mut Driver) {
     for bare in [false, true] {
         let mut rig = match bare {
-            true => Rig::bare(driver, 1, 4),
+            true => Rig::bare_with_counts(driver, 1, 4),
             false => Rig::headed(driver, 1),
         };
         for (tag, (result, said)) in answers().into_iter().enumerate() {
@@ -44,12 +44,42 @@ pub(crate) fn outcomes(driver: &mut Driver) {
     }
 }
 
+/// A host of a bare queue writes STATUS and nothing else. So a device may publish again by STATUS, as
+/// that of vyre 0.7 does, and its device end must not take COUNT for an answer.
+pub(crate) fn bare_outcomes_are_status_alone(driver: &mut Driver) {
+    let mut rig = Rig::bare(driver, 2, 4);
+    for (tag, (result, _)) in answers().into_iter().enumerate() {
+        let said = match result {
+            Ok(_) => format!("ok {tag} OK 512"),
+            Err(_) => format!("ok {tag} ERROR 5"),
+        };
+        driver.expect(&format!("submit {}", bare_read_tagged(tag as u32)), "ok 0");
+        let mut asked = rig.words::<8>(0);
+        for by_status in [false, true] {
+            if by_status {
+                rig.store_status(0, status::PUBLISHED);
+            }
+            assert_eq!(rig.claim().len(), 1);
+            asked[word::STATUS] = status::CLAIMED;
+            assert_eq!(rig.words::<8>(0), asked, "told at the claim");
+            driver.expect("poll 0", "ok pending");
+            rig.host.complete(0, result).expect("owed");
+            asked[word::STATUS] = [status::ERROR, status::OK][usize::from(result.is_ok())];
+            assert_eq!(rig.words::<8>(0), asked, "STATUS alone");
+            driver.expect("poll 0", &said);
+        }
+        let take = ["take 0", "wait 0 1000000 0"][tag % 2];
+        driver.expect(take, &said);
+        assert_eq!(rig.words::<8>(1), [0; 8], "the other slot");
+    }
+}
+
 /// A device end may store EMPTY when it takes an outcome, but the slot's line has to come from the
 /// host for it, and go back: what a request costs depends on this, and nothing else does.
 pub(crate) fn takes_and_reservations_store_nothing(driver: &mut Driver) {
     for bare in [false, true] {
         let mut rig = match bare {
-            true => Rig::bare(driver, 2, 4),
+            true => Rig::bare_with_counts(driver, 2, 4),
             false => Rig::headed(driver, 2),
         };
         for (tag, (result, said)) in answers().into_iter().enumerate() {
@@ -121,7 +151,7 @@ pub(crate) fn many_laps_in_one_slot(driver: &mut Driver) {
 pub(crate) fn bare_queues_of_every_size_and_place(driver: &mut Driver) {
     for slots in 1..=64 {
         let offset = slots as usize % 16 * 4;
-        let mut rig = Rig::bare(driver, slots, offset);
+        let mut rig = Rig::bare_with_counts(driver, slots, offset);
         for slot in 0..slots {
             let request = bare_read_tagged(slot ^ 0x5a5a);
             driver.expect(&format!("submit {request}"), &format!("ok {slot}"));

@@ -51,6 +51,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ),
     ("outcomes", laps::outcomes),
     (
+        "bare_outcomes_are_status_alone",
+        laps::bare_outcomes_are_status_alone,
+    ),
+    (
         "takes_and_reservations_store_nothing",
         laps::takes_and_reservations_store_nothing,
     ),

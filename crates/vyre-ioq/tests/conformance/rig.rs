@@ -1,7 +1,7 @@
 //! A queue in shared memory, its host's end here and its device's end in a driver.
 
 use vyre_ioq::abi::{BARE_SLOT_BYTES, HEADER_BYTES, SLOT_BYTES, status, word};
-use vyre_ioq::{Claim, Errno, HostQueue, QueueLayout};
+use vyre_ioq::{AttachError, Claim, Errno, HostQueue, QueueLayout, Region};
 
 use crate::driver::Driver;
 use crate::memory::Shared;
@@ -49,10 +49,24 @@ impl Rig {
 
     /// A bare queue that begins at a byte of its memory, attached by the driver.
     pub(crate) fn bare(driver: &mut Driver, slots: u32, offset: usize) -> Self {
+        Self::bare_by(driver, slots, offset, HostQueue::attach_bare)
+    }
+
+    /// A bare queue whose outcomes carry counts.
+    pub(crate) fn bare_with_counts(driver: &mut Driver, slots: u32, offset: usize) -> Self {
+        Self::bare_by(driver, slots, offset, HostQueue::attach_bare_with_counts)
+    }
+
+    fn bare_by(
+        driver: &mut Driver,
+        slots: u32,
+        offset: usize,
+        attach: fn(Region) -> Result<HostQueue, AttachError>,
+    ) -> Self {
         let len = QueueLayout::bare(slots).bytes();
         let memory = driver.fresh_memory();
         let region = memory.region(offset, len).expect("aligned");
-        let host = HostQueue::attach_bare(region).expect("a fit region");
+        let host = attach(region).expect("a fit region");
         let rig = Self {
             memory,
             host,
@@ -68,9 +82,10 @@ impl Rig {
     pub(crate) fn attach(&self, driver: &mut Driver) {
         let geometry = self.host.geometry();
         let (slots, bytes) = (geometry.slots(), geometry.bytes());
-        let (offset, layout) = match geometry.is_bare() {
-            true => (self.first * WORD, "bare"),
-            false => (0, "header"),
+        let (offset, layout) = match (geometry.is_bare(), self.host.carries_counts()) {
+            (true, false) => (self.first * WORD, "bare"),
+            (true, true) => (self.first * WORD, "bare-counts"),
+            (false, _) => (0, "header"),
         };
         let answer = driver.attach(offset, bytes, layout);
         assert_eq!(answer, format!("ok {slots} {} 0", self.features()));
@@ -112,14 +127,18 @@ impl Rig {
         claims
     }
 
-    /// Claims the request in one slot, which must be the only one, and completes it. Every other time
-    /// it tells of the claim in between.
+    /// Claims the request in one slot, which must be the only one, and completes it. With a header,
+    /// every other time it tells of the claim in between; in a bare queue the claim does so.
     pub(crate) fn serve(&mut self, slot: u32, result: Result<u32, Errno>) {
         let claims = self.claim();
         assert_eq!(
             claims.iter().map(|claim| claim.slot).collect::<Vec<_>>(),
             [slot]
         );
+        if self.host.geometry().is_bare() {
+            assert_eq!(self.status(slot), status::CLAIMED);
+            return self.host.complete(slot, result).expect("owed");
+        }
         assert_eq!(self.status(slot), status::PUBLISHED);
         if self.tells {
             assert!(self.host.announce_claims() > 0);

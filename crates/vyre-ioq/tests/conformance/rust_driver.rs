@@ -136,6 +136,7 @@ impl End {
         let region = memory.region(number(words, 2)?, number(words, 3)?);
         let attach = match words[4] {
             "bare" => DeviceQueue::attach_bare,
+            "bare-counts" => DeviceQueue::attach_bare_with_counts,
             _ => DeviceQueue::attach,
         };
         Some(match region.and_then(attach) {

@@ -78,6 +78,6 @@ pub(crate) fn many_threads(driver: &mut Driver) {
 }
 
 pub(crate) fn many_threads_in_the_bare_layout(driver: &mut Driver) {
-    let rig = Rig::bare(driver, 24, 12);
+    let rig = Rig::bare_with_counts(driver, 24, 12);
     many(driver, rig, 5000);
 }

@@ -90,7 +90,7 @@ pub(crate) fn a_wait_ends_with_the_outcome(driver: &mut Driver) {
     driver.tell(&format!("wait 0 {LONG} 0"));
     thread::sleep(Duration::from_millis(5));
     rig.serve(0, Ok(7));
-    assert_eq!(driver.answer(), "ok 3 OK 7");
+    assert_eq!(driver.answer(), "ok 3 OK 512");
     driver.expect("reserve", "ok 0");
 }
 

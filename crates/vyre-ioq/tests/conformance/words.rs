@@ -94,7 +94,7 @@ pub(crate) fn words_of_each_operation(driver: &mut Driver) {
 
 pub(crate) fn words_of_each_operation_bare(driver: &mut Driver) {
     // Not at the first byte: words before the queue are not the device's either.
-    let mut rig = Rig::bare(driver, 3, 64);
+    let mut rig = Rig::bare_with_counts(driver, 3, 64);
     each_request(driver, &mut rig, |rig, words, request| {
         assert_eq!(rig.words::<8>(1), words[..8], "{request}");
         assert_eq!(rig.words::<8>(0), [0; 8], "slot 0 was only reserved");

@@ -54,7 +54,7 @@ fn queue(layout: QueueLayout) -> (HostQueue, Arc<DeviceQueue>, Arc<Vec<Plain>>) 
 #[test]
 fn a_slot_is_used_by_two_lanes_in_turn() {
     explore("one slot, two lanes", 2, || {
-        let (mut host, device, buffers) = queue(QueueLayout::bare(1));
+        let (mut host, device, buffers) = queue(QueueLayout::bare(1).with_counts());
         let ticket = ask(&device, &buffers, 1);
         let server = {
             let buffers = Arc::clone(&buffers);
@@ -77,7 +77,7 @@ fn a_request_over_the_outcome_of_another_lane() {
     let second_went_first = Times::default();
     let times = second_went_first.clone();
     explore("one slot, two requests", 2, move || {
-        let (mut host, device, buffers) = queue(QueueLayout::bare(1));
+        let (mut host, device, buffers) = queue(QueueLayout::bare(1).with_counts());
         let lane = {
             let (device, buffers) = (Arc::clone(&device), Arc::clone(&buffers));
             thread::spawn(move || {
@@ -152,10 +152,10 @@ fn a_claim_is_told_while_a_hostile_device_publishes_there() {
     let (swallowed, served) = (Times::default(), Times::default());
     let times = (swallowed.clone(), served.clone());
     explore("a rogue beside the host", 2, move || {
-        let layout = QueueLayout::bare(1);
+        let layout = QueueLayout::bare(1).with_counts();
         let region = Region::allocate(layout.bytes()).expect("memory");
         let (mut host, device) = Queue::in_region(region.clone(), layout).expect("fit");
-        let rogue = DeviceQueue::attach_bare(region).expect("a queue");
+        let rogue = DeviceQueue::attach_bare_with_counts(region).expect("a queue");
         let reserved = reserve(&rogue);
         let ticket = device.submit(write(1)).expect("free");
         let rogue = thread::spawn(move || {
@@ -201,7 +201,7 @@ fn a_new_device_end_throws_away_an_outcome_and_uses_the_slot() {
     let reused = Times::default();
     let times = reused.clone();
     explore("a slot with an outcome of another's", 3, move || {
-        let layout = QueueLayout::bare(1);
+        let layout = QueueLayout::bare(1).with_counts();
         let region = Region::allocate(layout.bytes()).expect("memory");
         let (mut host, device) = Queue::in_region(region.clone(), layout).expect("fit");
         let buffers = Arc::new(vec![Plain::new()]);
@@ -210,7 +210,7 @@ fn a_new_device_end_throws_away_an_outcome_and_uses_the_slot() {
         let successor = {
             let (buffers, times) = (Arc::clone(&buffers), times.clone());
             thread::spawn(move || {
-                let device = DeviceQueue::attach_bare(region).expect("a queue");
+                let device = DeviceQueue::attach_bare_with_counts(region).expect("a queue");
                 if let Ok(ticket) = device.reserve() {
                     times.once_more();
                     buffers[ticket.slot() as usize].set(9);

@@ -16,6 +16,7 @@ pub(crate) const PUBLISHED: u32 = 1;
 pub(crate) const CLAIMED: u32 = 2;
 pub(crate) const OK: u32 = 16;
 pub(crate) const ERROR: u32 = 17;
+pub(crate) const EIO: u32 = 5;
 
 pub(crate) const COUNT_WORD: usize = 5;
 pub(crate) const STATUS_WORD: usize = 6;
@@ -37,6 +38,8 @@ pub(crate) struct Faults {
 
 pub(crate) struct Model {
     pub(crate) bare: bool,
+    /// Whether outcomes carry the word COUNT.
+    pub(crate) counts: bool,
     /// The shared words of each slot; sixteen of them in the bare layout too, the last eight unused.
     pub(crate) slots: Vec<[u32; 16]>,
     /// Host: slots that are owed an outcome, with their words at the claim.
@@ -52,9 +55,10 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn new(slots: u32, bare: bool) -> Self {
+    pub(crate) fn new(slots: u32, bare: bool, counts: bool) -> Self {
         Self {
             bare,
+            counts,
             slots: vec![[0; 16]; slots as usize],
             owed: BTreeMap::new(),
             told: BTreeSet::new(),
@@ -94,7 +98,10 @@ impl Model {
 
     pub(crate) fn poll(&self, slot: u32) -> Option<(u32, Answer)> {
         let words = &self.slots[slot as usize];
-        let (status, count) = (words[STATUS_WORD], words[COUNT_WORD]);
+        let (status, mut count) = (words[STATUS_WORD], words[COUNT_WORD]);
+        if status == ERROR && !self.counts {
+            count = EIO;
+        }
         [OK, ERROR]
             .contains(&status)
             .then_some((words[TAG_WORD], Answer { status, count }))
@@ -129,6 +136,10 @@ impl Model {
                     self.told.remove(&slot);
                     self.lasts.remove(&slot);
                     self.counted.remove(&slot);
+                    if self.bare {
+                        self.told.insert(slot);
+                        self.set_status(slot, CLAIMED);
+                    }
                     claims.push((slot, image));
                 }
                 CLAIMED if self.counted.insert(slot) => self.faults.forged += 1,
@@ -165,7 +176,9 @@ impl Model {
         if ![PUBLISHED, CLAIMED].contains(&self.status(slot)) {
             self.faults.overwritten += 1;
         }
-        self.slots[slot as usize][COUNT_WORD] = answer.count;
+        if self.counts {
+            self.slots[slot as usize][COUNT_WORD] = answer.count;
+        }
         self.set_status(slot, answer.status);
         true
     }

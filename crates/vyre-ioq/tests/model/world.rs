@@ -8,7 +8,7 @@ use vyre_ioq::{
     Request, Reservation, Ticket,
 };
 
-use super::{Answer, ERROR, Faults, Model, OK};
+use super::{Answer, EIO, ERROR, Faults, Model, OK};
 use crate::common::{Memory, WORD, mix};
 
 /// Picks one of however many there are.
@@ -74,17 +74,23 @@ impl World {
             QueueLayout::with_slots(slots)
         };
         let memory = Memory::new(layout.bytes());
-        let (host, device) = if bare {
-            (
-                HostQueue::attach_bare(memory.region()).expect("fit"),
-                DeviceQueue::attach_bare(memory.region()).expect("fit"),
-            )
-        } else {
-            (
-                HostQueue::create(memory.region(), &layout).expect("fit"),
-                DeviceQueue::attach(memory.region()).expect("a header"),
-            )
+        // Every other bare queue carries counts.
+        let counts = !bare || slots.is_multiple_of(2);
+        let (host, device) = match (bare, counts) {
+            (true, false) => (
+                HostQueue::attach_bare(memory.region()),
+                DeviceQueue::attach_bare(memory.region()),
+            ),
+            (true, true) => (
+                HostQueue::attach_bare_with_counts(memory.region()),
+                DeviceQueue::attach_bare_with_counts(memory.region()),
+            ),
+            (false, _) => (
+                HostQueue::create(memory.region(), &layout),
+                DeviceQueue::attach(memory.region()),
+            ),
         };
+        let (host, device) = (host.expect("fit"), device.expect("fit"));
         if !bare {
             // Hostile stores go to any slot; `groups.rs` has what becomes of those without a mark.
             for group in 0..slots.div_ceil(GROUP_SLOTS) as usize {
@@ -96,7 +102,7 @@ impl World {
             first: if bare { 0 } else { 4096 / WORD },
             host,
             device,
-            model: Model::new(slots, bare),
+            model: Model::new(slots, bare, counts),
             reserved: Vec::new(),
             held: Vec::new(),
             serial: 0,
@@ -116,10 +122,16 @@ impl World {
                 let owed = owed_before.contains(&(slot as u32));
                 let legal = match action {
                     Action::Announce | Action::AnnounceLasting => (from, to) == (1, 2),
+                    Action::Claim(_) => false,
                     _ => to == OK || to == ERROR,
                 };
+                // A claim in a bare queue is told of at once.
+                let told = self.model.bare
+                    && self.model.owed.contains_key(&(slot as u32))
+                    && matches!(action, Action::Claim(_))
+                    && (from, to) == (1, 2);
                 assert!(
-                    to == from || owed && legal,
+                    to == from || owed && legal || told,
                     "{action:?}: slot {slot} went from {from:#x} to {to:#x}"
                 );
             }
@@ -340,7 +352,13 @@ impl World {
         let owed = self.model.complete(slot, answer);
         let held = self.held.iter_mut().find(|held| held.ticket.slot() == slot);
         if let (true, Some(held)) = (owed, held) {
-            held.answer = Some(answer);
+            // What the device is told of it.
+            let count = match (self.model.counts, answer.status) {
+                (true, _) => answer.count,
+                (false, OK) => held.request.count,
+                (false, _) => EIO,
+            };
+            held.answer = Some(Answer { count, ..answer });
         }
         owed
     }

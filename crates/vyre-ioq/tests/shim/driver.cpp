@@ -67,8 +67,11 @@ std::string attach(Line &line) {
     }
     local = std::make_unique<Local>();  // a new device end
     char *base = (char *)mapped + offset;
-    Attach rule = layout == "bare" ? Queue::attach_bare(base, bytes, local.get(), &queue)
-                                   : Queue::attach(base, base, bytes, local.get(), &queue);
+    Attach rule = Queue::attach(base, base, bytes, local.get(), &queue);
+    if (layout == "bare") rule = Queue::attach_bare(base, bytes, local.get(), &queue);
+    if (layout == "bare-counts") {
+        rule = Queue::attach_bare_with_counts(base, bytes, local.get(), &queue);
+    }
     if (rule != Attach::Ok) return std::string("err ") + name(rule);
     std::ostringstream answer;
     answer << "ok " << queue.slots << ' ' << queue.features << ' ' << queue.id;
