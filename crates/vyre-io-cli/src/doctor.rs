@@ -77,10 +77,11 @@ fn examine(paths: &[PathBuf]) -> Report {
             None
         }
     };
-    findings.extend(memlock.finding());
+    // Without a ring, what it could pin is beside the point.
+    findings.extend(ring.as_ref().and_then(|_| memlock.finding()));
 
     let (gpu, found) = gpu::examine();
-    findings.push(found);
+    findings.extend(found);
 
     let mut reports = Vec::with_capacity(paths.len());
     for path in paths {
@@ -107,6 +108,13 @@ fn explain(gate: &Gate, error: SetupError, io_uring: &mut IoUring) -> Finding {
     let (what, advice) = words
         .split_once(": ")
         .unwrap_or((&words, "look for io_uring in the kernel's log (dmesg)"));
+    let advice = match error {
+        // The set-up's advice is for a program that chooses the entries.
+        SetupError::NoMemory => {
+            "raise RLIMIT_MEMLOCK (ulimit -l), or the memory limit of the cgroup"
+        }
+        _ => advice,
+    };
     let finding = match gate.forbidden_by(error) {
         Some(forbidden) => {
             io_uring.allowed = false;

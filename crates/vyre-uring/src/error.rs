@@ -136,12 +136,12 @@ pub enum SetupError {
     },
     /// io_uring is forbidden here.
     #[error(
-        "io_uring is forbidden (EPERM): check /proc/sys/kernel/io_uring_disabled (0 allows it) and \
+        "io_uring is forbidden (EPERM or EACCES): check /proc/sys/kernel/io_uring_disabled (0 allows it) and \
          the seccomp profile of the container"
     )]
     Forbidden,
     /// The kernel was built without io_uring, or a sandbox hides it.
-    #[error("no io_uring here (ENOSYS): use Linux 5.6 or later, outside sandboxes that hide it")]
+    #[error("no io_uring here (ENOSYS): use Linux 5.15 or later, outside sandboxes that hide it")]
     Unavailable,
     /// Memory for the ring was refused.
     #[error("no memory for the ring (ENOMEM): raise RLIMIT_MEMLOCK or ask for fewer entries")]
@@ -150,7 +150,7 @@ pub enum SetupError {
     #[error("no descriptor for the ring (EMFILE or ENFILE): raise RLIMIT_NOFILE or fs.file-max")]
     NoDescriptors,
     /// Even the plainest set-up was refused as invalid.
-    #[error("every set-up was refused as invalid (EINVAL): use Linux 5.6 or later")]
+    #[error("every set-up was refused as invalid (EINVAL): use Linux 5.15 or later")]
     NoRung,
     /// The ring was made, but a trial operation failed.
     #[error(

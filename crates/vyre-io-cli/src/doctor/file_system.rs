@@ -55,6 +55,11 @@ pub(super) fn is_memory(name: &str) -> bool {
     matches!(name, "tmpfs" | "ramfs" | "hugetlbfs")
 }
 
+/// Whether the kernel makes up what its files hold: they have no size that means anything.
+pub(super) fn is_generated(name: &str) -> bool {
+    matches!(name, "proc" | "sysfs" | "configfs")
+}
+
 /// Where direct I/O is not what it seems, and what to do about it.
 pub(super) fn caveat(name: &str) -> Option<(&'static str, &'static str)> {
     match name {
@@ -74,7 +79,8 @@ pub(super) fn caveat(name: &str) -> Option<(&'static str, &'static str)> {
             "keep data in a volume, outside the container's own layers",
         )),
         "fuse" => Some((
-            "direct I/O is what the daemon makes of it, and each request takes a trip through it",
+            "direct I/O is what the daemon makes of it, and each request takes a trip through it and \
+             a worker of the kernel; a daemon that hangs holds up requests to its own files alone",
             "measure it with vyre-io bench, or put the data on a local file system",
         )),
         "nfs" | "ceph" | "cifs" | "smb2" | "9p" | "afs" => Some((
@@ -120,5 +126,6 @@ mod tests {
     fn memory_is_told_from_disks() {
         assert!(is_memory("tmpfs") && is_memory("hugetlbfs"));
         assert!(!is_memory("ext4") && !is_memory("unknown (0x1)"));
+        assert!(is_generated("proc") && !is_generated("ext4"));
     }
 }

@@ -1,10 +1,20 @@
 //! The first GPU, opened as `bench --device cuda` opens it.
 
+use std::fs;
+use std::path::Path;
+
 use vyre_ioq_cuda::CudaError;
 
 use super::report::{Finding, Gpu};
 
-pub(super) fn examine() -> (Gpu, Finding) {
+/// The vendor's number on the PCI bus.
+const NVIDIA: &str = "0x10de";
+
+/// Where the kernel lists what is on the PCI bus.
+const PCI: &str = "/sys/bus/pci/devices";
+
+/// The GPU, and what is to be said of it: nothing, on a machine that has none.
+pub(super) fn examine() -> (Gpu, Option<Finding>) {
     let opened = vyre_ioq_cuda::Gpu::open(0);
     match opened.as_ref().map(vyre_ioq_cuda::Gpu::capabilities) {
         Ok(found) => {
@@ -18,9 +28,29 @@ pub(super) fn examine() -> (Gpu, Finding) {
                 data_path: Some(found.path.to_string()),
             };
             let finding = Finding::ok(format!("a GPU can be the device: {}", found.name));
-            (gpu, finding)
+            (gpu, Some(finding))
         }
-        Err(error) => unusable(error),
+        Err(error) if is_on_the_bus(Path::new(PCI)) => {
+            let (gpu, finding) = unusable(error);
+            (gpu, Some(finding))
+        }
+        Err(_) => (none(), None),
+    }
+}
+
+/// Whether the machine has a device of the vendor at all.
+fn is_on_the_bus(devices: &Path) -> bool {
+    let vendor = |device: fs::DirEntry| fs::read_to_string(device.path().join("vendor")).ok();
+    let devices = fs::read_dir(devices).into_iter().flatten().flatten();
+    devices
+        .filter_map(vendor)
+        .any(|vendor| vendor.trim() == NVIDIA)
+}
+
+fn none() -> Gpu {
+    Gpu {
+        why: Some("none of NVIDIA's in this machine".into()),
+        ..Gpu::default()
     }
 }
 
@@ -54,5 +84,17 @@ mod tests {
             assert_eq!(gpu.why, Some(error.to_string()));
             assert!(finding.advice.is_some_and(|advice| !advice.is_empty()));
         }
+    }
+
+    #[test]
+    fn a_machine_without_a_gpu_is_known_by_its_bus() {
+        let bus = tempfile::tempdir().unwrap();
+        assert!(!is_on_the_bus(&bus.path().join("missing")));
+        for (name, vendor) in [("0000:00:01.0", "0x8086\n"), ("0000:00:02.0", "0x10de\n")] {
+            assert!(!is_on_the_bus(bus.path()));
+            fs::create_dir(bus.path().join(name)).unwrap();
+            fs::write(bus.path().join(name).join("vendor"), vendor).unwrap();
+        }
+        assert!(is_on_the_bus(bus.path()));
     }
 }

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, SeekFrom, StatxFlags, fstat, fstatfs, ftruncate, open, seek,
-    statx,
+    statx, unlink,
 };
 use rustix::io::Errno;
 use vyre_io::uring::alignment_of;
 
-use super::file_system::{caveat, is_memory, name};
+use super::file_system::{caveat, is_generated, is_memory, name};
 use super::report::{Alignment, AlignmentSource, Finding, PathReport};
 use super::ring::{ReadError, Trial};
 use super::text::{bytes, words};
@@ -63,9 +63,9 @@ impl<'a> Probe<'a> {
                     "a {} was left unopened: opening one may block, or act on a device",
                     kind_name(kind)
                 );
-                let what = format!("cannot vouch for it: {}", self.report.reason);
+                let what = format!("not tried: {}", self.report.reason);
                 let advice = "name a regular file, a block device, or a directory";
-                self.find(Finding::broken(what, advice));
+                self.find(Finding::note(what, advice));
                 Ok(())
             }
         }
@@ -88,27 +88,44 @@ impl<'a> Probe<'a> {
         Ok(kind)
     }
 
-    /// A directory stands for a file made in it: one without a name, which is gone when closed.
+    /// A directory stands for a file made in it: one without a name, or one that loses its name at
+    /// once. Either is gone when it is closed.
     fn directory(&mut self, trial: Option<&mut Trial>) -> Result<(), Errno> {
         let path = self.path;
-        let make = |more| {
+        let nameless = |more| {
             let flags = more | OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-            let file = open(path, flags, Mode::RUSR | Mode::WUSR)?;
-            // A hole, so that there is something to read.
-            ftruncate(&file, u64::from(Trial::MOST))?;
-            Ok(file)
+            with_a_hole(open(path, flags, Mode::RUSR | Mode::WUSR)?)
         };
-        match make(OFlags::empty()) {
-            Ok(_) => self.file(trial, FileType::RegularFile, &make),
+        let named = |more| {
+            let name = path.join(format!(".vyre-io-doctor-{}", std::process::id()));
+            let flags = more | OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+            let file = open(&name, flags, Mode::RUSR | Mode::WUSR)?;
+            unlink(&name)?;
+            with_a_hole(file)
+        };
+        let unsupported = match nameless(OFlags::empty()) {
+            Ok(_) => return self.file(trial, FileType::RegularFile, &nameless),
+            Err(errno) => errno,
+        };
+        match named(OFlags::empty()) {
+            Ok(_) => {
+                self.find(Finding::note(
+                    format!("files without a name are refused ({})", words(unsupported)),
+                    "nothing needs doing: vyre-io copy keeps a hidden file beside its result instead",
+                ));
+                self.file(trial, FileType::RegularFile, &named)
+            }
             Err(errno @ (Errno::MFILE | Errno::NFILE)) => Err(errno),
             Err(errno) => {
-                self.report.reason =
-                    format!("no nameless file can be made in it ({})", words(errno));
+                self.report.reason = format!("no file can be made in it ({})", words(errno));
                 let what = format!("a directory that cannot be tried: {}", self.report.reason);
-                self.find(Finding::note(
-                    what,
-                    "name a file in it, or make it writable",
-                ));
+                let advice = match errno {
+                    Errno::ACCESS | Errno::PERM => "name a file in it, or make it writable",
+                    Errno::ROFS => "name a file in it: the file system is mounted read-only",
+                    Errno::NOSPC | Errno::DQUOT => "make room on it, or name a file in it",
+                    _ => "name a file in it",
+                };
+                self.find(Finding::note(what, advice));
                 Ok(())
             }
         }
@@ -131,7 +148,15 @@ impl<'a> Probe<'a> {
         };
         let direct = match direct {
             Ok(file) => self.try_direct(trial, file),
-            Err(reason) => Err(reason),
+            Err(reason) => Ok(Err(reason)),
+        };
+        let direct = match direct {
+            Ok(direct) => direct,
+            Err(late) => {
+                // A second read would not be answered either.
+                self.cannot_read(&late);
+                return Ok(());
+            }
         };
         let (path, reason) = match direct {
             Ok(reason) => (["direct plain", "direct registered"], reason),
@@ -162,6 +187,13 @@ impl<'a> Probe<'a> {
         let opened = open(OFlags::DIRECT);
         self.report.direct_opens = Some(opened.is_ok());
         let system = self.report.file_system.clone().unwrap_or_default();
+        if is_generated(&system) {
+            self.find(Finding::note(
+                format!("{system} makes up what its files hold when they are read: no size, no direct I/O"),
+                "expect short reads",
+            ));
+            return Ok(Err("its contents are made up when it is read".to_owned()));
+        }
         if is_memory(&system) {
             self.find(Finding::note(
                 format!("{system} keeps its files in memory: direct I/O means nothing there"),
@@ -201,10 +233,11 @@ impl<'a> Probe<'a> {
         if alignment.from == AlignmentSource::Fallback {
             self.find(Finding::note(
                 format!(
-                    "the alignment of direct I/O is not stated; multiples of {} are assumed",
+                    "neither kernel nor file system states the alignment of direct I/O; multiples of \
+                     {} are assumed",
                     alignment.offset
                 ),
-                "run Linux 6.1 or later, whose local file systems state it",
+                "keep blocks and buffers multiples of that",
             ));
         }
         let most = alignment.memory.max(alignment.offset);
@@ -216,18 +249,24 @@ impl<'a> Probe<'a> {
         }
     }
 
-    /// Reads on trial. The reason for direct I/O, or against it.
-    fn try_direct(&mut self, trial: &mut Trial, file: OwnedFd) -> Result<String, String> {
+    /// Reads on trial. The reason for direct I/O, or against it; an error if the file does not answer.
+    fn try_direct(
+        &mut self,
+        trial: &mut Trial,
+        file: OwnedFd,
+    ) -> Result<Result<String, String>, ReadError> {
         let unit = self.report.alignment.map_or(PAGE, |align| align.offset);
         let len = unit.max(PAGE);
         if len > Trial::MOST {
-            return Ok("opens with O_DIRECT; its blocks are too large for a trial".to_owned());
+            let why = "opens with O_DIRECT; its blocks are too large for a trial";
+            return Ok(Ok(why.to_owned()));
         }
-        match trial.read(file, len) {
+        Ok(match trial.read(file, len) {
             Ok(_) => Ok(format!(
                 "opens with O_DIRECT, and a direct read of {} worked",
                 bytes(len.into())
             )),
+            Err(error @ ReadError::Late) => return Err(error),
             // The buffered read will say so too.
             Err(error @ ReadError::Untried(_)) => Err(error.describe()),
             Err(error) => {
@@ -238,14 +277,19 @@ impl<'a> Probe<'a> {
                 ));
                 Err(reason)
             }
-        }
+        })
     }
 
     fn cannot_read(&mut self, error: &ReadError) {
         self.report.reason = format!("a read {}", error.describe());
         let advice = match error {
-            ReadError::Untried(_) => "run vyre-io doctor on this path alone",
-            _ => "check the drive or the server behind it (dmesg), and that cat can read it",
+            ReadError::Untried(_) => "run vyre-io doctor again on fewer paths",
+            ReadError::Late => {
+                "check whether the drive, the server or the daemon behind it answers at all (dmesg)"
+            }
+            ReadError::Failed(_) => {
+                "check the drive or the server behind it (dmesg), and that cat can read it"
+            }
         };
         let what = format!("it opens, but {}", self.report.reason);
         self.find(Finding::broken(what, advice));
@@ -279,6 +323,12 @@ impl<'a> Probe<'a> {
         finding.what = format!("{}: {}", self.report.path, finding.what);
         self.findings.push(finding);
     }
+}
+
+/// Gives a file something to read: a hole.
+fn with_a_hole(file: OwnedFd) -> Result<OwnedFd, Errno> {
+    ftruncate(&file, u64::from(Trial::MOST))?;
+    Ok(file)
 }
 
 impl ReadError {
@@ -344,11 +394,15 @@ mod tests {
             .file(Some(&mut trial), FileType::RegularFile, &open)
             .unwrap();
         assert_eq!(probe.report.data_path, None);
-        let late = &probe.findings[1];
-        assert!(late.what.contains("not answered in time"), "{late:?}");
         let last = probe.findings.last().unwrap();
         assert_eq!(last.level, Level::Broken, "{last:?}");
-        assert!(last.what.contains("could not be tried"), "{last:?}");
+        assert!(last.what.contains("not answered in time"), "{last:?}");
+        let late = |finding: &&Finding| finding.what.contains("in time");
+        assert_eq!(probe.findings.iter().filter(late).count(), 1);
+        // Other paths are tried all the same.
+        trial.patience = std::time::Duration::from_secs(60);
+        let (report, _) = super::probe(Path::new("/proc/self/exe"), Some(&mut trial));
+        assert!(report.data_path.is_some(), "{report:?}");
     }
 
     #[test]

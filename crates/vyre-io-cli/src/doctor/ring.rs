@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use vyre_io::Buffer;
@@ -19,8 +19,13 @@ const TRIAL_BUFFER: usize = 1 << 20;
 /// How long a trial read may take. A file system that answers later is not one to wait for here.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-const FILE: FileSlot = FileSlot::new(0);
 const BUFFER: BufferSlot = BufferSlot::new(0);
+
+/// Files that may be on trial in one run. One whose read is late keeps its place.
+const FILES: u32 = 256;
+
+/// How long the ring waits at its end for reads that are late.
+const LATE: Duration = Duration::from_millis(100);
 
 /// The Linux that first took each set-up flag, latest first.
 const SINCE: [(&str, &str); 6] = [
@@ -39,6 +44,8 @@ pub(super) struct Trial {
     buffers: Step,
     /// How long a read may take.
     pub(super) patience: Duration,
+    /// The next file's place.
+    next: u32,
 }
 
 /// How a trial read ended, if not well.
@@ -55,7 +62,10 @@ impl Trial {
     pub(super) const MOST: u32 = TRIAL_BUFFER as u32;
 
     pub(super) fn start() -> Result<Self, SetupError> {
-        let mut ring = uring::Ring::builder().build()?;
+        let mut ring = uring::Ring::builder()
+            .files(FILES)
+            .drop_deadline(LATE)
+            .build()?;
         let buffers = match Buffer::anonymous(TRIAL_BUFFER) {
             Err(error) => Step::not(error),
             Ok(buffer) => match ring.set_buffer(BUFFER, Some(buffer)) {
@@ -71,6 +81,7 @@ impl Trial {
             ring,
             buffers,
             patience: PATIENCE,
+            next: 0,
         })
     }
 
@@ -81,28 +92,41 @@ impl Trial {
 
     /// Reads from the file's start.
     pub(super) fn read(&mut self, file: OwnedFd, len: u32) -> Result<u32, ReadError> {
+        let place = FileSlot::new(self.next);
         self.ring
-            .set_file(FILE, Some(Arc::new(file)))
+            .set_file(place, Some(Arc::new(file)))
             .map_err(untried)?;
         let op = Op::Read {
-            file: FILE,
+            file: place,
             offset: 0,
             buffer: BUFFER,
             buffer_offset: 0,
             len,
         };
         let token = self.ring.push(op, 0).map_err(untried)?;
-        self.ring.wait(Some(self.patience)).map_err(untried)?;
+        let end = Instant::now() + self.patience;
         let mut result = None;
-        self.ring
-            .reap(|completion| result = Some(completion.result));
+        // The completion of an earlier read that was late may come first.
+        while result.is_none() {
+            let left = end.saturating_duration_since(Instant::now());
+            self.ring.wait(Some(left)).map_err(untried)?;
+            self.ring.reap(|completion| {
+                if completion.token == token {
+                    result = Some(completion.result);
+                }
+            });
+            if left.is_zero() {
+                break;
+            }
+        }
         let Some(result) = result else {
-            // Sent with the next submit, or when the ring is dropped.
+            // Sent with the next submit, or when the ring is dropped. The read keeps its place.
             self.ring.cancel(token);
+            self.next += 1;
             return Err(ReadError::Late);
         };
         // Nothing is in flight, so this cannot fail; it closes the descriptor.
-        let _ = self.ring.set_file(FILE, None);
+        let _ = self.ring.set_file(place, None);
         result.map_err(ReadError::Failed)
     }
 
@@ -198,7 +222,7 @@ impl Ring {
                     "the kernel lacks {}, and fails requests that need it with EINVAL",
                     self.missing_operations.join(", ")
                 ),
-                "run Linux 5.6 or later, and lift restrictions on io_uring operations",
+                "run Linux 5.15 or later, and lift restrictions on io_uring operations",
             ));
         }
         findings
@@ -291,7 +315,12 @@ mod tests {
             .filter(|finding| finding.level == Level::Cost)
             .map(|finding| finding.advice.as_deref().unwrap())
             .collect();
-        let expected = ["Linux 5.18", "RLIMIT_NOFILE", "RLIMIT_MEMLOCK", "Linux 5.6"];
+        let expected = [
+            "Linux 5.18",
+            "RLIMIT_NOFILE",
+            "RLIMIT_MEMLOCK",
+            "Linux 5.15",
+        ];
         assert_eq!(costs.len(), expected.len());
         for (advice, part) in costs.iter().zip(expected) {
             assert!(advice.contains(part), "{advice}");
