@@ -117,7 +117,7 @@ impl<T: Transport> Engine<T> {
         queues: Vec<HostQueue>,
     ) -> Result<Self, RegisterError> {
         for (_, entry) in files.entries.iter() {
-            transport.set_file(entry.slot, Some(entry.file.clone()))?;
+            transport.set_file_with(entry.slot, entry.file.clone(), entry.traits)?;
         }
         for (index, held) in buffers.held.iter().enumerate() {
             if let Some(held) = held {

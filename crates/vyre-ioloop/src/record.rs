@@ -4,11 +4,16 @@ use rustix::io::Errno as OsErrno;
 use vyre_ioq::Errno;
 use vyre_uring::{FileSlot, Op, Token};
 
-use crate::resolve::Transfer;
+use crate::resolve::{ReadAhead, Transfer};
 use crate::tables::FileIdentity;
 
-/// How often in a row an operation may end in EINTR or EAGAIN before the device is told.
-const MAX_RETRIES: u16 = 1_000;
+/// How often in a row an operation may end in EINTR before the device is told.
+const MAX_INTERRUPTIONS: u16 = 1_000;
+
+/// How often in a row it may end in EAGAIN, or in either. Few: the kernel itself waits for a file that
+/// can be waited for, and after the first one the transport has any other served by threads that may
+/// wait.
+const MAX_REFUSALS: u16 = 16;
 
 /// What a claimed slot is being served with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,12 +33,7 @@ pub(crate) enum Work {
         identity: FileIdentity,
         writes: u32,
     },
-    Prefetch {
-        file: u32,
-        slot: FileSlot,
-        offset: u64,
-        len: u32,
-    },
+    Prefetch(ReadAhead),
 }
 
 impl Work {
@@ -42,7 +42,7 @@ impl Work {
     pub(crate) const fn starts_at_once(&self) -> bool {
         match self {
             Self::Read(t) | Self::Write { transfer: t, .. } => t.len > 0,
-            Self::Prefetch { .. } => true,
+            Self::Prefetch(_) => true,
             Self::None | Self::Fence | Self::Sync { .. } => false,
         }
     }
@@ -73,12 +73,10 @@ impl Work {
                 file: slot,
                 data_only: true,
             },
-            Self::Prefetch {
-                slot, offset, len, ..
-            } => Op::Prefetch {
-                file: slot,
-                offset,
-                len,
+            Self::Prefetch(ahead) => Op::Prefetch {
+                file: ahead.slot,
+                offset: ahead.offset,
+                len: ahead.next(),
             },
             Self::None | Self::Fence => return None,
         })
@@ -134,7 +132,8 @@ impl Record {
     pub(crate) const fn file(&self) -> Option<u32> {
         match self.work {
             Work::Read(t) | Work::Write { transfer: t, .. } => Some(t.file),
-            Work::Sync { file, .. } | Work::Prefetch { file, .. } => Some(file),
+            Work::Sync { file, .. } => Some(file),
+            Work::Prefetch(ahead) => Some(ahead.file),
             Work::None | Work::Fence => None,
         }
     }
@@ -160,30 +159,61 @@ impl Record {
         }
     }
 
-    /// Takes in how the current operation ended. `align` is the offset alignment of a direct-I/O
-    /// file, else 1.
+    /// Decides what follows from how the current operation ended. `align` is the offset alignment of
+    /// a direct-I/O file, else 1.
     #[inline]
     pub(crate) fn advance(&mut self, result: Result<u32, OsErrno>, align: u32) -> Next {
         match result {
-            Ok(count) => self.advance_by(count, align),
-            Err(OsErrno::INTR | OsErrno::AGAIN)
-                if self.cancelled.is_none() && self.retries < MAX_RETRIES =>
-            {
+            Ok(count) => self.advance_by(count),
+            Err(errno @ (OsErrno::INTR | OsErrno::AGAIN)) if self.may_retry(errno) => {
                 self.retries += 1;
                 Next::Retry
+            }
+            // From a place off its blocks, a file that enforces its alignment cannot be asked for
+            // the rest. Such a file stops there at its end alone.
+            Err(OsErrno::INVAL) if self.is_off_a_block(align) => {
+                Next::Finish(self.cancelled.map_or_else(|| self.short(), Err))
             }
             Err(errno) => Next::Finish(self.failed(errno)),
         }
     }
 
-    #[inline]
-    fn advance_by(&mut self, count: u32, align: u32) -> Next {
-        let (transfer, is_read) = match &mut self.work {
-            Work::Read(transfer) => (transfer, true),
-            Work::Write { transfer, .. } => (transfer, false),
-            Work::None | Work::Fence | Work::Sync { .. } | Work::Prefetch { .. } => {
-                return Next::Finish(Ok(0));
+    #[cold]
+    fn may_retry(&self, errno: OsErrno) -> bool {
+        let limit = match errno {
+            OsErrno::AGAIN => MAX_REFUSALS,
+            _ => MAX_INTERRUPTIONS,
+        };
+        self.cancelled.is_none() && self.retries < limit
+    }
+
+    /// Whether an earlier operation left the request where none may begin.
+    #[cold]
+    fn is_off_a_block(&self, align: u32) -> bool {
+        match self.work {
+            Work::Read(t) | Work::Write { transfer: t, .. } => {
+                !t.file_offset.is_multiple_of(align.into())
             }
+            _ => false,
+        }
+    }
+
+    #[inline]
+    fn advance_by(&mut self, count: u32) -> Next {
+        let transfer = match &mut self.work {
+            Work::Read(transfer) | Work::Write { transfer, .. } => transfer,
+            Work::Prefetch(ahead) => {
+                let piece = ahead.next();
+                ahead.offset += u64::from(piece);
+                ahead.len -= piece;
+                self.retries = 0;
+                return match (ahead.len, self.cancelled) {
+                    (0, _) => Next::Finish(Ok(0)),
+                    (_, None) => Next::Resume,
+                    (_, Some(errno)) => Next::Finish(Err(errno)),
+                };
+            }
+            Work::None | Work::Fence | Work::Sync { .. } => return Next::Finish(Ok(0)),
         };
         let count = count.min(transfer.len);
         self.moved += count;
@@ -194,23 +224,22 @@ impl Record {
         if transfer.len == 0 {
             return Next::Finish(Ok(self.moved));
         }
-        // Direct I/O ends off a block only at the end of the file, and could not go on from there.
-        let ended = count == 0 || !count.is_multiple_of(align);
-        match (ended, self.cancelled) {
-            (false, None) => Next::Resume,
-            (false, Some(errno)) => Next::Finish(Err(errno)),
-            (true, _) => Next::Finish(self.short(is_read)),
+        // Any other count may be short for whatever reason: the rest is asked for.
+        match (count, self.cancelled) {
+            (0, _) => Next::Finish(self.short()),
+            (_, None) => Next::Resume,
+            (_, Some(errno)) => Next::Finish(Err(errno)),
         }
     }
 
     /// The outcome of a transfer that ends before all was moved.
     #[cold]
-    fn short(&self, is_read: bool) -> Result<u32, Errno> {
+    fn short(&self) -> Result<u32, Errno> {
         if self.exact {
             return Err(Errno::ENODATA);
         }
         // A write that moves nothing and names no reason would be tried for ever.
-        if !is_read && self.moved == 0 {
+        if self.moved == 0 && matches!(self.work, Work::Write { .. }) {
             return Err(Errno::EIO);
         }
         Ok(self.moved)
@@ -228,11 +257,17 @@ impl Record {
         if self.moved > 0 && !self.exact {
             return Ok(self.moved);
         }
-        Err(from_os(errno))
+        Err(match errno {
+            // Drives answer the first for a bad sector and the second for a command that took too
+            // long. To the device they are the host's own words, as is the third: a short count of
+            // an EXACT request, a deadline, and a cancellation that somebody asked for.
+            OsErrno::NODATA | OsErrno::TIMEDOUT | OsErrno::CANCELED => Errno::EIO,
+            errno => from_os(errno),
+        })
     }
 }
 
-/// An errno for the device. Negative values do not occur.
+/// An errno as it is. Negative values do not occur.
 pub(crate) fn from_os(errno: OsErrno) -> Errno {
     Errno::from_raw(errno.raw_os_error().unsigned_abs())
 }
@@ -296,11 +331,141 @@ mod tests {
         assert_eq!(record.advance(Ok(0), 1), Next::Finish(Err(Errno::ENODATA)));
     }
 
+    /// A direct-I/O request, at a multiple of its file's alignment.
+    fn direct(work: fn(Transfer) -> Work, exact: bool) -> Record {
+        let Work::Read(transfer) = read(8192).work else {
+            unreachable!("a read")
+        };
+        Record {
+            work: work(Transfer {
+                file_offset: 512,
+                ..transfer
+            }),
+            exact,
+            ..Record::IDLE
+        }
+    }
+
+    fn durable(transfer: Transfer) -> Work {
+        let durable = true;
+        Work::Write { transfer, durable }
+    }
+
     #[test]
-    fn a_direct_read_that_ends_off_a_block_is_at_the_end() {
-        let mut record = read(8192);
+    fn a_direct_transfer_that_stops_off_a_block_goes_on_there() {
+        for work in [Work::Read, durable] {
+            let mut record = direct(work, true);
+            assert_eq!(record.advance(Ok(4096), 512), Next::Resume);
+            assert_eq!(record.advance(Ok(1000), 512), Next::Resume);
+            let (Some(Op::Read { offset, len, .. }) | Some(Op::Write { offset, len, .. })) =
+                record.work.operation()
+            else {
+                panic!("no transfer")
+            };
+            assert_eq!((offset, len), (512 + 5096, 8192 - 5096));
+            assert_eq!(record.advance(Ok(3096), 512), Next::Finish(Ok(8192)));
+        }
+    }
+
+    #[test]
+    fn a_direct_transfer_ends_where_it_cannot_go_on_off_a_block() {
+        for (work, last) in [
+            (Work::Read as fn(_) -> _, Ok(0)),
+            (Work::Read, Err(OsErrno::INVAL)),
+            (durable, Err(OsErrno::INVAL)),
+        ] {
+            let mut record = direct(work, false);
+            assert_eq!(record.advance(Ok(1000), 512), Next::Resume);
+            assert_eq!(record.advance(last, 512), Next::Finish(Ok(1000)));
+            let mut exact = direct(work, true);
+            assert_eq!(exact.advance(Ok(1000), 512), Next::Resume);
+            let ended = Next::Finish(Err(Errno::ENODATA));
+            assert_eq!(exact.advance(last, 512), ended);
+        }
+    }
+
+    #[test]
+    fn an_invalid_operation_on_a_block_is_an_error() {
+        let invalid = Next::Finish(Err(Errno::EINVAL));
+        let mut record = direct(Work::Read, true);
+        assert_eq!(record.advance(Err(OsErrno::INVAL), 512), invalid);
+        let mut record = direct(Work::Read, true);
         assert_eq!(record.advance(Ok(4096), 512), Next::Resume);
-        assert_eq!(record.advance(Ok(100), 512), Next::Finish(Ok(4196)));
+        assert_eq!(record.advance(Err(OsErrno::INVAL), 512), invalid);
+        // A file without an alignment of its own has no such places.
+        let mut record = read(100);
+        record.exact = true;
+        assert_eq!(record.advance(Ok(33), 1), Next::Resume);
+        assert_eq!(record.advance(Err(OsErrno::INVAL), 1), invalid);
+    }
+
+    #[test]
+    fn a_deadline_that_passes_off_a_block_is_told() {
+        let mut record = direct(Work::Read, false);
+        assert_eq!(record.advance(Ok(1000), 512), Next::Resume);
+        record.cancelled = Some(Errno::ETIMEDOUT);
+        let told = Next::Finish(Err(Errno::ETIMEDOUT));
+        assert_eq!(record.advance(Err(OsErrno::INVAL), 512), told);
+    }
+
+    fn prefetch(len: u32) -> Record {
+        let ahead = ReadAhead {
+            file: 1,
+            slot: FileSlot::new(0),
+            offset: 100,
+            len,
+            piece: 64,
+        };
+        Record {
+            work: Work::Prefetch(ahead),
+            ..Record::IDLE
+        }
+    }
+
+    #[test]
+    fn a_prefetch_goes_on_piece_by_piece() {
+        let mut record = prefetch(130);
+        let mut pieces = Vec::new();
+        loop {
+            match record.work.operation() {
+                Some(Op::Prefetch { offset, len, .. }) => pieces.push((offset, len)),
+                other => panic!("{other:?}"),
+            }
+            match record.advance(Ok(0), 1) {
+                Next::Resume => {}
+                next => break assert_eq!(next, Next::Finish(Ok(0))),
+            }
+        }
+        assert_eq!(pieces, [(100, 64), (164, 64), (228, 2)]);
+        assert_eq!(prefetch(0).advance(Ok(0), 1), Next::Finish(Ok(0)));
+    }
+
+    #[test]
+    fn a_prefetch_ends_between_pieces_when_it_is_cancelled_or_fails() {
+        let mut record = prefetch(130);
+        record.cancelled = Some(Errno::ETIMEDOUT);
+        let told = Next::Finish(Err(Errno::ETIMEDOUT));
+        assert_eq!(record.advance(Ok(0), 1), told);
+        let mut record = prefetch(130);
+        assert_eq!(record.advance(Ok(0), 1), Next::Resume);
+        let failed = Next::Finish(Err(Errno::EIO));
+        assert_eq!(record.advance(Err(OsErrno::IO), 1), failed);
+    }
+
+    #[test]
+    fn the_host_s_own_errnos_are_no_drive_s() {
+        for errno in [OsErrno::NODATA, OsErrno::TIMEDOUT, OsErrno::CANCELED] {
+            for exact in [false, true] {
+                let mut record = read(100);
+                record.exact = exact;
+                let failed = Next::Finish(Err(Errno::EIO));
+                assert_eq!(record.advance(Err(errno), 1), failed, "{errno}");
+            }
+        }
+        let mut record = read(100);
+        record.cancelled = Some(Errno::ECANCELED);
+        let told = Next::Finish(Err(Errno::ECANCELED));
+        assert_eq!(record.advance(Err(OsErrno::CANCELED), 1), told);
     }
 
     #[test]
@@ -310,11 +475,16 @@ mod tests {
 
     #[test]
     fn interruptions_are_retried_but_not_for_ever() {
-        let mut record = read(5);
-        let retried = std::iter::repeat_with(|| record.advance(Err(OsErrno::AGAIN), 1))
-            .take_while(|&next| next == Next::Retry)
-            .count();
-        assert_eq!(retried, usize::from(MAX_RETRIES));
+        for (errno, limit) in [
+            (OsErrno::INTR, MAX_INTERRUPTIONS),
+            (OsErrno::AGAIN, MAX_REFUSALS),
+        ] {
+            let mut record = read(5);
+            let retried = std::iter::repeat_with(|| record.advance(Err(errno), 1))
+                .take_while(|&next| next == Next::Retry)
+                .count();
+            assert_eq!(retried, usize::from(limit));
+        }
     }
 
     #[test]

@@ -21,21 +21,34 @@ pub(crate) struct Transfer {
     pub(crate) len: u32,
 }
 
+/// Bytes to read ahead, piece by piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ReadAhead {
+    /// Index in the file table.
+    pub(crate) file: u32,
+    pub(crate) slot: FileSlot,
+    /// Absolute.
+    pub(crate) offset: u64,
+    pub(crate) len: u32,
+    /// The most that the kernel reads ahead for one operation.
+    pub(crate) piece: u32,
+}
+
+impl ReadAhead {
+    /// The length of the next piece.
+    #[inline]
+    pub(crate) fn next(&self) -> u32 {
+        self.len.min(self.piece)
+    }
+}
+
 /// A request that may be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Plan {
     Read(Transfer),
     Write(Transfer),
-    Sync {
-        file: u32,
-        slot: FileSlot,
-    },
-    Prefetch {
-        file: u32,
-        slot: FileSlot,
-        offset: u64,
-        len: u32,
-    },
+    Sync { file: u32, slot: FileSlot },
+    Prefetch(ReadAhead),
 }
 
 /// Checks a request against the tables.
@@ -65,12 +78,13 @@ pub(crate) fn resolve(
         Op::Prefetch => {
             let (file, entry) = permitted_file(files, request.destination, Rights::READ)?;
             let offset = within(request.file_offset, request.count, entry.base, entry.len)?;
-            Ok(Plan::Prefetch {
+            Ok(Plan::Prefetch(ReadAhead {
                 file,
                 slot: entry.slot,
                 offset,
                 len: request.count,
-            })
+                piece: entry.traits.read_ahead,
+            }))
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 use vyre_ioq::{BufferHandle, FileHandle};
-use vyre_uring::{Buffer, BufferSlot, DirectAlign, FileSlot, direct_alignment};
+use vyre_uring::{Buffer, BufferSlot, DirectAlign, FileSlot, FileTraits, direct_alignment};
 
 use crate::rights::Rights;
 use crate::slab::HandleTable;
@@ -92,6 +92,8 @@ pub(crate) struct FileEntry {
     pub(crate) rights: Rights,
     /// Set for an O_DIRECT descriptor.
     pub(crate) align: Option<DirectAlign>,
+    /// How it is to be served.
+    pub(crate) traits: FileTraits,
 }
 
 impl FileEntry {
@@ -124,6 +126,7 @@ impl FileEntry {
         }
         let stat = rustix::fs::fstat(&file).map_err(std::io::Error::from)?;
         let align = direct_alignment(file.as_fd())?;
+        let traits = FileTraits::of(&file);
         Ok(Self {
             slot: NOWHERE,
             identity: FileIdentity {
@@ -135,6 +138,7 @@ impl FileEntry {
             len: range.end - range.start,
             rights,
             align,
+            traits,
         })
     }
 }

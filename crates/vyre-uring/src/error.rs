@@ -85,7 +85,8 @@ pub enum EnterError {
     Fatal(Errno),
 }
 
-/// Why a table slot was not changed. The slot is as it was.
+/// Why a table slot was not changed. The slot is as it was, except after
+/// [`Emptied`](Self::Emptied).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RegisterError {
@@ -107,6 +108,12 @@ pub enum RegisterError {
     /// The kernel refused the change.
     #[error("the kernel refused the registration ({0}): check the descriptor and RLIMIT_NOFILE")]
     Kernel(Errno),
+    /// The kernel refused the change, and then the file that the slot had before. The slot is empty.
+    #[error(
+        "the kernel refused the registration ({0}) and the file that was there before: check \
+         RLIMIT_NOFILE, then fill the slot again"
+    )]
+    Emptied(Errno),
 }
 
 /// Some operations had not completed when the time was over.

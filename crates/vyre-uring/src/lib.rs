@@ -5,6 +5,7 @@
 mod align;
 mod buffer;
 mod error;
+mod file;
 mod op;
 mod raw;
 mod report;
@@ -19,6 +20,7 @@ mod transport;
 pub use align::{DirectAlign, alignment_of, alignment_of_path, direct_alignment};
 pub use buffer::{Buffer, OutOfRange};
 pub use error::{BufferError, Busy, EnterError, PushError, RegisterError, SetupError};
+pub use file::FileTraits;
 pub use op::{BufferSlot, Completion, FileSlot, Op, Token};
 pub use report::{Features, OpKind, Refused, SetupReport, Step};
 pub use ring::Ring;

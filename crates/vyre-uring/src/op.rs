@@ -77,7 +77,9 @@ pub enum Op {
         data_only: bool,
     },
     /// `posix_fadvise(2)` with `WILLNEED`: starts read-ahead. Of zero bytes it does nothing, unlike
-    /// the system call, for which zero means the rest of the file.
+    /// the system call, for which zero means the rest of the file. The kernel reads ahead only so much
+    /// for one operation, and completes it all the same: ask for more in pieces of
+    /// [`FileTraits::read_ahead`](crate::FileTraits::read_ahead) bytes.
     Prefetch {
         /// The file to read ahead in.
         file: FileSlot,
@@ -167,7 +169,8 @@ pub struct Completion {
     /// What the push returned. It is already stale.
     pub token: Token,
     /// The bytes moved (zero for operations that move none), or the errno. `EINTR` and `EAGAIN`
-    /// are passed on: the caller decides whether to push again.
+    /// are passed on: the caller decides whether to push again. A [`Ring`](crate::Ring) serves a file
+    /// with offsets by worker threads after its first `EAGAIN`, so that the next push can succeed.
     pub result: Result<u32, Errno>,
 }
 

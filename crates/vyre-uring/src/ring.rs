@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -21,14 +21,18 @@ use rustix::io::Errno;
 
 use crate::buffer::Buffer;
 use crate::error::{Busy, EnterError, PushError, RegisterError};
+use crate::file::FileTraits;
 use crate::op::{BufferSlot, Completion, FileSlot, Op, Token};
 use crate::raw::Raw;
 use crate::report::SetupReport;
 use crate::setup::RingBuilder;
 use crate::slab::{NO_BUFFER, Slab};
-use crate::table::{BufferEntry, FileEntry, Places, descriptor_of, pieces};
+use crate::table::{BufferEntry, FileEntry, Places, pieces};
 use crate::transport::Transport;
 use alarm::Alarm;
+
+/// `EAGAIN`, as a completion words it.
+const AGAIN: i32 = -Errno::AGAIN.raw_os_error();
 
 /// A [`Transport`] on one io_uring, for the thread that built it.
 ///
@@ -135,7 +139,11 @@ impl Ring {
             self.settle_other(token);
             return None;
         };
-        self.files[entry.file as usize].in_flight -= 1;
+        let file = &mut self.files[entry.file as usize];
+        file.in_flight -= 1;
+        if res == AGAIN {
+            file.use_workers();
+        }
         if entry.buffer != NO_BUFFER {
             self.buffers[entry.buffer as usize].in_flight -= 1;
         }
@@ -268,22 +276,20 @@ impl Transport for Ring {
         slot: FileSlot,
         file: Option<Arc<OwnedFd>>,
     ) -> Result<(), RegisterError> {
-        let entry = self
-            .files
-            .get_mut(slot.0 as usize)
-            .ok_or(RegisterError::UnknownFile(slot))?;
-        if entry.in_flight > 0 {
-            return Err(RegisterError::Busy {
-                in_flight: entry.in_flight,
-            });
-        }
-        if self.fixed_files {
-            self.raw
-                .update_file(slot.0, descriptor_of(file.as_ref()))
-                .map_err(RegisterError::Kernel)?;
-        }
-        entry.set(file);
-        Ok(())
+        let file = file.map(|file| {
+            let traits = FileTraits::of(&file);
+            (file, traits)
+        });
+        self.replace_file(slot, file)
+    }
+
+    fn set_file_with(
+        &mut self,
+        slot: FileSlot,
+        file: Arc<OwnedFd>,
+        traits: FileTraits,
+    ) -> Result<(), RegisterError> {
+        self.replace_file(slot, Some((file, traits)))
     }
 
     fn set_buffer(
@@ -318,6 +324,39 @@ impl Transport for Ring {
 }
 
 impl Ring {
+    /// Puts a file into a slot, or empties the slot.
+    fn replace_file(
+        &mut self,
+        slot: FileSlot,
+        file: Option<(Arc<OwnedFd>, FileTraits)>,
+    ) -> Result<(), RegisterError> {
+        let entry = self
+            .files
+            .get_mut(slot.0 as usize)
+            .ok_or(RegisterError::UnknownFile(slot))?;
+        if entry.in_flight > 0 {
+            return Err(RegisterError::Busy {
+                in_flight: entry.in_flight,
+            });
+        }
+        if self.fixed_files {
+            let new = file.as_ref().map_or(-1, |(file, _)| file.as_raw_fd());
+            let raw = &self.raw;
+            let update = |fd| raw.update_file(slot.0, fd);
+            if let Err(refused) = replace(entry.descriptor(), new, update) {
+                if matches!(refused, RegisterError::Emptied(_)) {
+                    entry.clear();
+                }
+                return Err(refused);
+            }
+        }
+        match file {
+            Some((file, traits)) => entry.set(file, traits),
+            None => entry.clear(),
+        }
+        Ok(())
+    }
+
     /// Registers a buffer with the kernel, in as many places as its length takes, and returns the
     /// first. `None` if it would not be registered: plain transfers do for any memory.
     fn register(&mut self, slot: BufferSlot, buffer: &Buffer) -> Option<u16> {
@@ -353,6 +392,22 @@ impl Ring {
             let _ = self.raw.clear_buffer(place);
             self.places.give_back(place);
         }
+    }
+}
+
+/// Puts a descriptor in the place of another. The kernel empties the place before it looks at what
+/// is to come, so the old one is put back where it refuses that.
+fn replace(
+    old: Option<RawFd>,
+    new: RawFd,
+    update: impl Fn(RawFd) -> Result<(), Errno>,
+) -> Result<(), RegisterError> {
+    let Err(errno) = update(new) else {
+        return Ok(());
+    };
+    match old {
+        Some(old) if update(old).is_err() => Err(RegisterError::Emptied(errno)),
+        _ => Err(RegisterError::Kernel(errno)),
     }
 }
 

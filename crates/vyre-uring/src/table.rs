@@ -4,7 +4,10 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::Arc;
 
+use io_uring::squeue::Flags;
+
 use crate::buffer::Buffer;
+use crate::file::FileTraits;
 
 /// The bytes that one place of the kernel's buffer table can hold, as a power of two: 1 GiB.
 pub(crate) const PIECE_SHIFT: u32 = 30;
@@ -15,6 +18,9 @@ pub(crate) struct FileEntry {
     file: Option<Arc<OwnedFd>>,
     /// The descriptor, or -1.
     raw: RawFd,
+    /// What each operation on it carries.
+    pub(crate) flags: Flags,
+    has_offsets: bool,
     pub(crate) in_flight: u32,
 }
 
@@ -22,6 +28,8 @@ impl FileEntry {
     pub(crate) const EMPTY: Self = Self {
         file: None,
         raw: -1,
+        flags: Flags::empty(),
+        has_offsets: false,
         in_flight: 0,
     };
 
@@ -31,20 +39,35 @@ impl FileEntry {
         (self.raw >= 0).then_some(self.raw)
     }
 
-    pub(crate) fn set(&mut self, file: Option<Arc<OwnedFd>>) {
-        self.raw = descriptor_of(file.as_ref());
-        self.file = file;
+    pub(crate) fn set(&mut self, file: Arc<OwnedFd>, traits: FileTraits) {
+        self.raw = file.as_raw_fd();
+        self.has_offsets = traits.has_offsets;
+        self.flags = Flags::empty();
+        self.flags.set(Flags::ASYNC, traits.needs_workers);
+        self.file = Some(file);
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self {
+            in_flight: self.in_flight,
+            ..Self::EMPTY
+        };
+    }
+
+    /// Has operations performed by worker threads from here on, where one that may not wait ends
+    /// with `EAGAIN`. Before Linux 6.5 that is so for a file opened with `O_NONBLOCK` on a device
+    /// without support for such operations, as dm-crypt. A file that can be polled is waited for
+    /// by the kernel, and stays as it is.
+    pub(crate) fn use_workers(&mut self) {
+        if self.has_offsets {
+            self.flags |= Flags::ASYNC;
+        }
     }
 
     /// Keeps the descriptor open for ever.
     pub(crate) fn leak(&mut self) {
         std::mem::forget(self.file.take());
     }
-}
-
-/// The descriptor of a file, or -1 for none.
-pub(crate) fn descriptor_of(file: Option<&Arc<OwnedFd>>) -> RawFd {
-    file.map_or(-1, AsRawFd::as_raw_fd)
 }
 
 /// A slot of the buffer table.

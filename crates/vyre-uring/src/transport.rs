@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::buffer::Buffer;
 use crate::error::{Busy, EnterError, PushError, RegisterError};
+use crate::file::FileTraits;
 use crate::op::{BufferSlot, Completion, FileSlot, Op, Token};
 use crate::report::SetupReport;
 
@@ -71,15 +72,39 @@ pub trait Transport {
     /// Asks that an operation end early. It still completes exactly once, with `ECANCELED` or
     /// with its own outcome. The request is sent with the next submit.
     ///
+    /// The kernel can miss a request, where the operation is on its way from one of its lists to
+    /// another. So the call may be repeated for as long as the operation is in flight: it asks the
+    /// kernel again once the earlier request was answered, and does nothing before. Whoever must
+    /// have the operation ended repeats it until the completion comes.
+    ///
     /// Returns `false` if the operation is no longer in flight, or if there was no room to ask.
     fn cancel(&mut self, token: Token) -> bool;
 
-    /// Puts a file into a slot, or empties the slot.
+    /// Puts a file into a slot, or empties the slot. Examines the file first, as
+    /// [`FileTraits::of`] does.
     ///
     /// # Errors
     /// Any [`RegisterError`]; [`RegisterError::Busy`] while operations on the slot are in flight.
     fn set_file(&mut self, slot: FileSlot, file: Option<Arc<OwnedFd>>)
     -> Result<(), RegisterError>;
+
+    /// As [`set_file`](Self::set_file), for a file that was examined before. To examine a file can
+    /// wait for its file system, so a thread that must not wait has it done by another.
+    ///
+    /// The implementation that is provided calls `set_file`. A transport around another should pass
+    /// the call on.
+    ///
+    /// # Errors
+    /// As for [`set_file`](Self::set_file).
+    fn set_file_with(
+        &mut self,
+        slot: FileSlot,
+        file: Arc<OwnedFd>,
+        traits: FileTraits,
+    ) -> Result<(), RegisterError> {
+        let _ = traits;
+        self.set_file(slot, Some(file))
+    }
 
     /// Puts a buffer into a slot, or empties the slot.
     ///

@@ -25,7 +25,7 @@ fn skip(why: &str) {
 }
 
 #[test]
-fn transfers_stop_at_the_boundary_and_resume_across_it() {
+fn a_transfer_across_the_boundary_is_one() {
     if available() < 3 * GIB {
         skip("registering 1 GiB of memory needs 3 GiB available");
         return;
@@ -39,16 +39,9 @@ fn transfers_stop_at_the_boundary_and_resume_across_it() {
         return;
     }
     let start = GIB - (16 << 10);
-    let first = run(&mut ring, read(0, start as u64, 64 << 10))
-        .result
-        .unwrap();
-    assert_eq!(first, 16 << 10, "one operation moves what one place holds");
-    let rest = read(
-        first.into(),
-        start as u64 + u64::from(first),
-        (64 << 10) - first,
-    );
-    assert_eq!(run(&mut ring, rest).result, Ok(48 << 10));
+    // Cut where a place of the kernel's table ends, what is left could be off its alignment.
+    let across = run(&mut ring, read(0, start as u64, 64 << 10));
+    assert_eq!(across.result, Ok(64 << 10));
     assert_eq!(contents(&buffer, start, 64 << 10), data);
     assert_eq!(contents(&buffer, start - 1, 1), [0]);
 

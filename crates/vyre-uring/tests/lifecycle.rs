@@ -302,3 +302,25 @@ fn a_fatal_error_answers_for_what_the_kernel_did_not_take() {
     assert_eq!(last, [(0, Err(Errno::CANCELED))]);
     assert_eq!(ring.stray_completions(), 0);
 }
+
+#[test]
+fn a_slot_whose_change_was_refused_is_as_it_was() {
+    let file = tempfile::tempfile().unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"weights", 0).unwrap();
+    let (mut ring, _) = ring_with(Ring::builder(), &file, 4096);
+    if !ring.report().files().in_use() {
+        eprintln!("SKIPPED: files are not registered here\n{}", ring.report());
+        return;
+    }
+    // A ring's table takes no ring.
+    let other = io_uring::IoUring::new(1).unwrap();
+    let other = std::os::fd::AsFd::as_fd(&other)
+        .try_clone_to_owned()
+        .unwrap();
+    let refused = ring.set_file(FILE, Some(std::sync::Arc::new(other)));
+    assert!(
+        matches!(refused, Err(RegisterError::Kernel(_))),
+        "{refused:?}"
+    );
+    assert_eq!(run(&mut ring, read(0, 0, 7)).result, Ok(7));
+}

@@ -184,17 +184,7 @@ impl<T: Transport> Engine<T> {
                 durable: request.flags.contains(Flags::DURABLE),
             },
             Plan::Sync { file, slot } => self.plan_sync(file, slot)?,
-            Plan::Prefetch {
-                file,
-                slot,
-                offset,
-                len,
-            } => Work::Prefetch {
-                file,
-                slot,
-                offset,
-                len,
-            },
+            Plan::Prefetch(ahead) => Work::Prefetch(ahead),
         };
         let expires = self.expiry(request.deadline);
         let exact = request.flags.contains(Flags::EXACT);

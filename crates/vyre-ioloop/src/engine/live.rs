@@ -95,8 +95,8 @@ impl<T: Transport> Engine<T> {
             .entries
             .get(handle)
             .ok_or(ChangeError::Unknown { handle })?;
-        let file = entry.file.clone();
-        if let Err(error) = self.transport.set_file(entry.slot, Some(file)) {
+        let (slot, file, traits) = (entry.slot, entry.file.clone(), entry.traits);
+        if let Err(error) = self.transport.set_file_with(slot, file, traits) {
             files.remove(index);
             return Err(error.into());
         }

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use vyre_uring::{
-    Buffer, BufferSlot, Busy, Completion, EnterError, Errno, FileSlot, Op, PushError,
+    Buffer, BufferSlot, Busy, Completion, EnterError, Errno, FileSlot, FileTraits, Op, PushError,
     RegisterError, SetupReport, Token, Transport,
 };
 
@@ -281,6 +281,15 @@ impl<T: Transport, M: Mover> Transport for LandingTransport<T, M> {
         file: Option<Arc<OwnedFd>>,
     ) -> Result<(), RegisterError> {
         self.inner.set_file(slot, file)
+    }
+
+    fn set_file_with(
+        &mut self,
+        slot: FileSlot,
+        file: Arc<OwnedFd>,
+        traits: FileTraits,
+    ) -> Result<(), RegisterError> {
+        self.inner.set_file_with(slot, file, traits)
     }
 
     fn set_buffer(

@@ -1,6 +1,7 @@
 //! From operations to submission queue entries.
 
 use io_uring::opcode;
+use io_uring::squeue::Flags;
 use io_uring::types::{Fd, Fixed, FsyncFlags};
 use rustix::fs::Advice;
 use rustix::io::ReadWriteFlags;
@@ -9,16 +10,17 @@ use super::Ring;
 use crate::error::PushError;
 use crate::op::{BufferSlot, FileSlot, Op, Token};
 use crate::slab::NO_BUFFER;
-use crate::table::{FileEntry, PIECE_SHIFT};
+use crate::table::PIECE_SHIFT;
 
-/// The most that one read or write moves (the kernel's `MAX_RW_COUNT` with the smallest pages).
-const MAX_RW: u32 = 0x7fff_f000;
+/// The most that one read or write moves: the kernel's `MAX_RW_COUNT` with pages of up to 64 KiB. So
+/// what is left is at a multiple of any block size.
+const MAX_RW: u32 = 0x7fff_0000;
 
 /// A file as an entry names it.
 #[derive(Clone, Copy)]
 enum Target {
-    Fixed(u32),
-    Plain(i32),
+    Fixed(u32, Flags),
+    Plain(i32, Flags),
 }
 
 /// Builds an entry on either kind of target, which the builders take as different types, and
@@ -26,13 +28,13 @@ enum Target {
 macro_rules! send {
     ($ring:expr, $token:expr, $target:expr, $fd:ident => $build:expr) => {
         match $target {
-            Target::Fixed(index) => {
+            Target::Fixed(index, flags) => {
                 let $fd = Fixed(index);
-                $ring.enqueue($build, $token);
+                $ring.enqueue($build.flags(flags), $token);
             }
-            Target::Plain(raw) => {
+            Target::Plain(raw, flags) => {
                 let $fd = Fd(raw);
-                $ring.enqueue($build, $token);
+                $ring.enqueue($build.flags(flags), $token);
             }
         }
     };
@@ -180,13 +182,10 @@ impl Ring {
 
     #[inline]
     fn target(&self, slot: FileSlot) -> Result<Target, PushError> {
-        match self
-            .files
-            .get(slot.0 as usize)
-            .and_then(FileEntry::descriptor)
-        {
-            Some(_) if self.fixed_files => Ok(Target::Fixed(slot.0)),
-            Some(raw) => Ok(Target::Plain(raw)),
+        let entry = self.files.get(slot.0 as usize);
+        match entry.and_then(|entry| Some((entry.descriptor()?, entry.flags))) {
+            Some((_, flags)) if self.fixed_files => Ok(Target::Fixed(slot.0, flags)),
+            Some((raw, flags)) => Ok(Target::Plain(raw, flags)),
             None => Err(PushError::UnknownFile(slot)),
         }
     }
@@ -204,26 +203,23 @@ impl Ring {
         }
         // In range, so it fits the address space.
         let address = entry.base.wrapping_add(offset as usize);
-        let Some(first) = entry.place else {
-            return Ok(Span {
-                address,
-                len: len.min(MAX_RW),
-                place: None,
-            });
-        };
         // The very end of the buffer, where only nothing can be moved, belongs to its last piece.
         let piece = (offset >> PIECE_SHIFT).min((entry.len - 1) >> PIECE_SHIFT);
         let left = ((piece + 1) << PIECE_SHIFT) - offset;
-        let len = if left < u64::from(len) {
-            left as u32
-        } else {
-            len
-        };
-        Ok(Span {
-            address,
-            len,
-            place: Some(first + piece as u16),
-        })
+        match entry.place {
+            Some(first) if u64::from(len) <= left => Ok(Span {
+                address,
+                len,
+                place: Some(first + piece as u16),
+            }),
+            // Across pieces it is a plain transfer: cut between them, it could lose the alignment
+            // that direct I/O needs.
+            _ => Ok(Span {
+                address,
+                len: len.min(MAX_RW),
+                place: None,
+            }),
+        }
     }
 }
 

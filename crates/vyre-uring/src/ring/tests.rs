@@ -1,5 +1,7 @@
 use std::fs::File;
 
+use io_uring::squeue;
+
 use super::*;
 use crate::op::Token;
 
@@ -104,7 +106,7 @@ fn the_kernels_limit_clamps_a_transfer() {
         Some(Buffer::anonymous(5 << 30).unwrap()),
     )
     .unwrap();
-    for (asked, given) in [(u32::MAX, 0x7fff_f000), (0x7fff_f000, 0x7fff_f000), (9, 9)] {
+    for (asked, given) in [(u32::MAX, 0x7fff_0000), (0x7fff_0000, 0x7fff_0000), (9, 9)] {
         assert_eq!(
             ring.span(BufferSlot::new(0), 0, asked).map(|span| span.len),
             Ok(given)
@@ -164,4 +166,105 @@ fn a_wake_up_is_seen_while_operations_wait_and_after_they_were_cancelled() {
         assert_eq!(ring.reap(|_| ()), ring.capacity());
     }
     assert_eq!(ring.stray_completions(), 0);
+}
+
+/// The thread's workers, which the kernel makes with the first operation that it hands over.
+fn workers() -> usize {
+    let this = std::fs::read_link("/proc/thread-self").unwrap();
+    let name = format!("iou-wrk-{}\n", this.file_name().unwrap().to_str().unwrap());
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let names =
+        threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("comm")).ok());
+    names.filter(|found| *found == name).count()
+}
+
+fn read_once(ring: &mut Ring) {
+    ring.push(READ, 1).unwrap();
+    ring.wait(None).unwrap();
+    assert_eq!(ring.reap(|it| assert_eq!(it.result, Ok(1))), 1);
+}
+
+#[test]
+fn a_file_that_needs_workers_is_served_by_them_from_the_start() {
+    for register in [true, false] {
+        // On a thread of its own: what others have is not counted.
+        let checked = std::thread::spawn(move || {
+            let mut ring = Ring::builder().register_files(register).build().unwrap();
+            let zero = Arc::new(OwnedFd::from(File::open("/dev/zero").unwrap()));
+            let slot = FileSlot::new(0);
+            ring.set_buffer(BufferSlot::new(0), Some(Buffer::anonymous(4096).unwrap()))
+                .unwrap();
+            ring.set_file(slot, Some(zero.clone())).unwrap();
+            read_once(&mut ring);
+            assert_eq!(workers(), 0, "read inline");
+            let mut traits = FileTraits::of(&zero);
+            traits.needs_workers = true;
+            ring.set_file_with(slot, zero.clone(), traits).unwrap();
+            read_once(&mut ring);
+            assert_eq!(workers(), 1, "handed over");
+            // The next file in the slot is itself.
+            ring.set_file(slot, Some(zero)).unwrap();
+            assert!(ring.files[0].flags.is_empty());
+        });
+        checked.join().unwrap();
+    }
+}
+
+#[test]
+fn a_file_that_answers_again_is_served_by_workers_from_then_on() {
+    let mut ring = ring();
+    let file = tempfile::tempfile().unwrap();
+    let (pipe, _writer) = rustix::pipe::pipe().unwrap();
+    for (file, handed_over) in [(OwnedFd::from(file), true), (pipe, false)] {
+        ring.set_file(FileSlot::new(0), Some(Arc::new(file)))
+            .unwrap();
+        assert!(ring.files[0].flags.is_empty());
+        let token = ring.push(READ, 1).unwrap();
+        let told = ring.settle(token.0, AGAIN).map(|it| it.result);
+        assert_eq!(told, Some(Err(Errno::AGAIN)));
+        let asynchronous = ring.files[0].flags.contains(squeue::Flags::ASYNC);
+        assert_eq!(asynchronous, handed_over, "a pipe is waited for by polling");
+    }
+}
+
+#[test]
+fn a_place_gets_its_old_file_back_when_the_new_one_is_refused() {
+    let given = std::cell::RefCell::new(Vec::new());
+    let update = |fd| {
+        given.borrow_mut().push(fd);
+        if fd == 9 { Err(Errno::BADF) } else { Ok(()) }
+    };
+    let refused = Err(RegisterError::Kernel(Errno::BADF));
+    assert_eq!(replace(Some(3), 9, update), refused);
+    assert_eq!(given.take(), [9, 3]);
+    assert_eq!(replace(None, 9, update), refused);
+    assert_eq!(given.take(), [9]);
+    let never = |_| Err(Errno::NOMEM);
+    let emptied = Err(RegisterError::Emptied(Errno::NOMEM));
+    assert_eq!(replace(Some(3), 9, never), emptied);
+}
+
+#[test]
+fn a_cancel_request_that_missed_can_be_sent_again() {
+    let (reader, _writer) = rustix::pipe::pipe().unwrap();
+    let mut ring = ring();
+    ring.set_file(FileSlot::new(0), Some(Arc::new(reader)))
+        .unwrap();
+    let token = ring.push(READ, 1).unwrap();
+    ring.submit().unwrap();
+    // As if sent, and answered with "not found".
+    ring.slab.get_mut(token).unwrap().cancelling = true;
+    ring.cancels = 1;
+    assert!(ring.cancel(token));
+    assert_eq!(ring.submit(), Ok(0), "one request is on its way");
+    assert_eq!(ring.settle(token.cancel().0, -2), None);
+    assert!(ring.cancel(token));
+    assert_eq!(ring.submit(), Ok(1), "asked again");
+    ring.wait(None).unwrap();
+    let mut results = Vec::new();
+    while results.is_empty() {
+        ring.wait(None).unwrap();
+        ring.reap(|completion| results.push(completion.result));
+    }
+    assert_eq!(results, [Err(Errno::CANCELED)]);
 }
