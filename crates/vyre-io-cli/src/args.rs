@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::bench::CoreList;
 use crate::doctor::DoctorArgs;
 
 #[derive(Debug, Parser)]
@@ -148,10 +149,11 @@ pub(crate) enum PolicyArg {
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("target"))]
 pub(crate) struct BenchArgs {
-    /// File to read or write; with --op write its contents are lost
+    /// Regular file or block device to read or write; with --op write its contents are lost
     #[arg(long, value_name = "PATH", group = "target")]
     pub(crate) file: Option<PathBuf>,
-    /// Make a stamped file of that size first; it is kept
+    /// Make a stamped file of that size first; it is kept. A file that is there is replaced only if
+    /// an earlier benchmark made it
     #[arg(long, num_args = 2, value_names = ["SIZE", "PATH"], group = "target")]
     pub(crate) create: Option<Vec<String>>,
     /// What to ask for
@@ -199,6 +201,10 @@ pub(crate) struct BenchArgs {
     /// How the loop waits for work
     #[arg(long, value_enum, default_value = "adaptive")]
     pub(crate) policy: PolicyArg,
+    /// Cores to run on, such as 0-3,8: the first for the loops, the rest for the lanes [default:
+    /// cores that no other benchmark uses]
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cores: Option<CoreList>,
     /// How long to measure, over all rounds
     #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
     pub(crate) seconds: f64,

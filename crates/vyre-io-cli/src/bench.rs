@@ -1,18 +1,22 @@
 //! `vyre-io bench`: what the queue and the loop cost.
 
 mod baseline;
+mod cores;
 mod cuda;
 mod lanes;
 mod loops;
 mod plan;
 mod report;
+mod rounds;
 mod stamp;
 mod target;
+mod written;
 
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use vyre_io::{Queue, QueueLayout};
 use vyre_ioq_cuda::bench::Bench;
 
@@ -23,10 +27,13 @@ use cuda::Cuda;
 use lanes::{Lanes, Tally};
 use loops::Loops;
 use plan::Plan;
-use report::{Baseline, Report, Used};
+use report::Report;
+use rounds::Figure;
 use target::Target;
 
-/// Rounds in which ours and the raw loop take turns.
+pub(crate) use cores::CoreList;
+
+/// Rounds of a run. With `--baseline`, ours and the raw loop take turns in them.
 const ROUNDS: u32 = 5;
 
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
@@ -34,45 +41,114 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
         let ptx = Bench::portable_ptx()?;
         return fs::write(path, ptx.text()).map_err(|error| Failure::file("write", path, error));
     }
-    let plan = Plan::new(args)?;
+    let mut plan = Plan::new(args)?;
+    plan.place(args)?;
     let cuda = match args.device {
         DeviceArg::Threads => None,
         DeviceArg::Cuda(ordinal) => Some(Cuda::open(args, ordinal)?),
     };
     let target = Target::open(args, &plan)?;
-    let rounds = if args.baseline { ROUNDS } else { 1 };
-    let each = Duration::from_secs_f64(args.seconds / f64::from(rounds));
-
-    let mut tally = Tally::new();
-    let mut raw_rates = Vec::new();
-    let mut ratios = Vec::new();
-    let (mut cpu, mut gpu_waits) = (Vec::new(), Vec::new());
-    for _ in 0..rounds {
-        let round = match &cuda {
-            Some(cuda) => cuda.round(args, &plan, target.as_ref(), each)?,
-            None => round(args, &plan, target.as_ref(), each)?,
-        };
-        if let (Some(target), true) = (&target, args.baseline) {
-            let rate = Raw::new(args, &plan, target)?.run(each)?;
-            ratios.push(round.tally.rate() / rate);
-            raw_rates.push(rate);
-        }
-        cpu.push(round.cpu);
-        gpu_waits.extend(round.gpu_wait);
-        tally.add(&round.tally);
-    }
-    let baseline = args.baseline.then(|| Baseline {
-        baseline_iops: median(&mut raw_rates),
-        ratio: median(&mut ratios),
-        rounds,
-    });
+    let rounds = Rounds::run(args, &plan, cuda.as_ref(), target.as_ref())?;
     let gpu = cuda.as_ref().map(Cuda::report);
-    let used = Used {
-        loop_cpu_fraction: median(&mut cpu),
-        gpu_wait_fraction: (!gpu_waits.is_empty()).then(|| median(&mut gpu_waits)),
-    };
-    Report::new(args, &plan, &tally, used, gpu, baseline).print(args.format)?;
-    tally.check()
+    Report::new(args, &plan, &rounds, gpu).print(args.format)?;
+    rounds.tally.check()
+}
+
+/// What the work cost; medians over the rounds.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Used {
+    /// Share of a core that a loop used, the mean of the loops.
+    loop_cpu_fraction: f64,
+    /// Share of a lane's time that passed in requests, the mean of the lanes. None if they are threads.
+    gpu_wait_fraction: Option<f64>,
+}
+
+/// What the raw loop did, and how ours compares with it.
+struct Baseline {
+    iops: Figure,
+    ratio: Figure,
+}
+
+/// All rounds of a run.
+struct Rounds {
+    tally: Tally,
+    iops: Figure,
+    used: Used,
+    baseline: Option<Baseline>,
+}
+
+impl Rounds {
+    fn run(
+        args: &BenchArgs,
+        plan: &Plan,
+        cuda: Option<&Cuda>,
+        target: Option<&Target>,
+    ) -> Result<Self, Failure> {
+        let each = Duration::from_secs_f64(args.seconds / f64::from(ROUNDS));
+        let mut tally = Tally::new();
+        let (mut rates, mut raw_rates, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut cpu, mut gpu_waits) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let round = one(args, plan, cuda, target, each)?;
+            let rate = round.tally.rate();
+            if let (Some(target), true) = (target, args.baseline) {
+                let raw = raw(args, plan, target, each)?;
+                ratios.push(rate / raw);
+                raw_rates.push(raw);
+            }
+            rates.push(rate);
+            cpu.push(round.cpu);
+            gpu_waits.extend(round.gpu_wait);
+            tally.add(&round.tally);
+        }
+        Ok(Self {
+            tally,
+            iops: Figure::of(rates),
+            used: Used {
+                loop_cpu_fraction: Figure::of(cpu).median,
+                gpu_wait_fraction: (!gpu_waits.is_empty()).then(|| Figure::of(gpu_waits).median),
+            },
+            baseline: args.baseline.then(|| Baseline {
+                iops: Figure::of(raw_rates),
+                ratio: Figure::of(ratios),
+            }),
+        })
+    }
+}
+
+/// One round of ours, and the checks after it.
+fn one(
+    args: &BenchArgs,
+    plan: &Plan,
+    cuda: Option<&Cuda>,
+    target: Option<&Target>,
+    time: Duration,
+) -> Result<Round, Failure> {
+    if let Some(cuda) = cuda {
+        return cuda.round(args, plan, target, time);
+    }
+    let writes = target.filter(|_| args.op == BenchOp::Write);
+    if let Some(target) = writes {
+        target.begin_writes()?;
+    }
+    let mut round = round(args, plan, target, time)?;
+    if let Some(target) = writes {
+        written::settle(args, plan, target, &mut round.tally)?;
+    }
+    Ok(round)
+}
+
+/// One round of the raw loop; operations in a second.
+fn raw(args: &BenchArgs, plan: &Plan, target: &Target, time: Duration) -> Result<f64, Failure> {
+    let writes = args.op == BenchOp::Write;
+    if writes {
+        target.begin_writes()?;
+    }
+    let rate = Raw::new(args, plan, target)?.run(target, time)?;
+    if writes {
+        written::restore(args, plan, target)?;
+    }
+    Ok(rate)
 }
 
 /// One round of ours.
@@ -127,25 +203,4 @@ fn round(
     lanes.verify(&devices, handles, &mut tally)?;
     loops.stop()?;
     Ok(Round::new(tally, used, wall, plan))
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    match values.len() {
-        0 => 0.0,
-        n if n % 2 == 1 => values[n / 2],
-        n => f64::midpoint(values[n / 2 - 1], values[n / 2]),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_is_the_middle() {
-        assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&mut [4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert_eq!(median(&mut []), 0.0);
-    }
 }

@@ -21,6 +21,11 @@ pub(crate) enum Failure {
     },
     #[error("{} is not a regular file or a block device", .0.display())]
     NotAFile(PathBuf),
+    #[error(
+        "{} exists, and no benchmark made it: choose another name, or measure it with --file",
+        .0.display()
+    )]
+    NotOurs(PathBuf),
     #[error("{} and {} are the same file", .0.display(), .1.display())]
     SameFile(PathBuf, PathBuf),
     #[error(

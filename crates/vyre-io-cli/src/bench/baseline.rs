@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use vyre_io::Buffer;
 
-use super::plan::{BlockNumbers, Plan, pin};
+use super::cores::pin;
+use super::plan::{BlockNumbers, Plan};
 use super::target::Target;
+use super::written::{self, Written};
 use crate::args::{BenchArgs, BenchOp, Pattern};
 use crate::failure::Failure;
 
@@ -28,38 +30,58 @@ pub(super) struct Raw {
     core: Option<usize>,
 }
 
+/// How entries name the file and the buffer: as far as the kernel registers them.
+#[derive(Clone, Copy)]
+struct Registered {
+    file: bool,
+    buffer: bool,
+}
+
 impl Raw {
     pub(super) fn new(args: &BenchArgs, plan: &Plan, target: &Target) -> Result<Self, Failure> {
         let (depth, size) = (plan.depth(), plan.block_size);
+        let buffer = Buffer::anonymous(depth as usize * size as usize)?;
+        let writes = args.op == BenchOp::Write;
+        if writes {
+            written::prepare(&buffer, target, size);
+        }
         Ok(Self {
             file: target.duplicate()?,
-            buffer: Buffer::anonymous(depth as usize * size as usize)?,
+            buffer,
             depth,
             size,
-            writes: args.op == BenchOp::Write,
+            writes,
             numbers: BlockNumbers::new(0, target.blocks, args.pattern == Pattern::Random),
             core: plan.loop_cores().and_then(|cores| cores.first().copied()),
         })
     }
 
     /// Runs for `time`, on a thread of its own; operations in a second.
-    pub(super) fn run(self, time: Duration) -> Result<f64, Failure> {
-        let raw = thread::spawn(move || self.measure(time));
-        raw.join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            .map_err(Failure::Baseline)
+    pub(super) fn run(self, target: &Target, time: Duration) -> Result<f64, Failure> {
+        let buffer = self.buffer.clone();
+        let rate = thread::scope(|scope| {
+            let raw = scope.spawn(move || self.measure(&target.written, time));
+            raw.join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        if rate.is_err() {
+            // The kernel may still be at work on it.
+            std::mem::forget(buffer);
+        }
+        rate.map_err(Failure::Baseline)
     }
 
-    fn measure(mut self, time: Duration) -> io::Result<f64> {
+    fn measure(mut self, written: &Written, time: Duration) -> io::Result<f64> {
         pin(self.core);
-        let entries = self.depth.next_power_of_two();
-        let mut ring = self.ring(entries)?;
+        let (mut ring, registered) = self.ring(self.depth.next_power_of_two())?;
         let (mut submitter, mut submissions, mut completions) = ring.split();
         // An old kernel does without; the figure then includes the look-up.
         let _ = submitter.register_ring_fd();
 
-        for index in 0..self.depth {
-            self.push(&mut submissions, index)?;
+        // The block that each place of the buffer is on its way to or from.
+        let mut blocks = vec![0; self.depth as usize];
+        for (index, block) in (0..).zip(&mut blocks) {
+            *block = self.push(&mut submissions, registered, index)?;
         }
         submissions.sync();
         let started = Instant::now();
@@ -76,11 +98,15 @@ impl Raw {
             submissions.sync(); // What the kernel took is room again.
             for completion in &mut completions {
                 self.check(&completion)?;
+                let index = completion.user_data() as u32;
+                if self.writes {
+                    written.mark(blocks[index as usize]);
+                }
                 done += 1;
                 if measured.is_some() {
                     in_flight -= 1;
                 } else {
-                    self.push(&mut submissions, completion.user_data() as u32)?;
+                    blocks[index as usize] = self.push(&mut submissions, registered, index)?;
                 }
             }
             submissions.sync();
@@ -92,52 +118,69 @@ impl Raw {
         Ok(measured.unwrap_or(0.0))
     }
 
-    fn ring(&self, entries: u32) -> io::Result<IoUring> {
-        let mut builder = IoUring::builder();
-        builder
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_submit_all();
-        let plain = builder.clone();
-        // Without it before Linux 6.6.
-        let ring = builder
-            .setup_no_sqarray()
-            .build(entries)
+    /// The best ring that this kernel has: each rung leaves out what older ones do not know.
+    fn ring(&self, entries: u32) -> io::Result<(IoUring, Registered)> {
+        let plain = IoUring::builder();
+        let mut submit_all = plain.clone();
+        submit_all.setup_submit_all();
+        let mut cooperative = submit_all.clone();
+        cooperative.setup_coop_taskrun().setup_taskrun_flag();
+        let mut deferred = submit_all.clone();
+        deferred.setup_single_issuer().setup_defer_taskrun();
+        let mut top = deferred.clone();
+        top.setup_no_sqarray();
+        let ring = top
+            .build(entries) // Linux 6.6
+            .or_else(|_| deferred.build(entries)) // 6.1
+            .or_else(|_| cooperative.build(entries)) // 5.19
+            .or_else(|_| submit_all.build(entries)) // 5.18
             .or_else(|_| plain.build(entries))?;
         let iovec = libc::iovec {
             iov_base: self.buffer.as_ptr().cast(),
             iov_len: self.buffer.len(),
         };
+        let submitter = ring.submitter();
         // SAFETY: the buffer lives in `self`, which outlives the ring made in `measure`.
-        unsafe { ring.submitter().register_buffers(&[iovec]) }?;
-        ring.submitter().register_files(&[self.file.as_raw_fd()])?;
-        Ok(ring)
+        let buffer = unsafe { submitter.register_buffers(&[iovec]) }.is_ok();
+        let file = submitter.register_files(&[self.file.as_raw_fd()]).is_ok();
+        Ok((ring, Registered { file, buffer }))
     }
 
+    /// Queues the next operation on a place of the buffer. Returns its block.
     #[inline]
     fn push(
         &mut self,
         submissions: &mut squeue::SubmissionQueue<'_>,
+        registered: Registered,
         index: u32,
-    ) -> io::Result<()> {
-        let offset = self.numbers.next() * u64::from(self.size);
+    ) -> io::Result<u64> {
+        let (block, size) = (self.numbers.next(), self.size);
+        let offset = block * u64::from(size);
         let place = self
             .buffer
             .as_ptr()
-            .wrapping_add(index as usize * self.size as usize);
-        let entry = if self.writes {
-            opcode::WriteFixed::new(types::Fixed(0), place, self.size, 0)
-                .offset(offset)
-                .build()
-        } else {
-            opcode::ReadFixed::new(types::Fixed(0), place, self.size, 0)
-                .offset(offset)
-                .build()
+            .wrapping_add(index as usize * size as usize);
+        let (fixed, plain) = (types::Fixed(0), types::Fd(self.file.as_raw_fd()));
+        macro_rules! entry {
+            ($op:ident, $($fixed_buffer:expr)?) => {
+                if registered.file {
+                    opcode::$op::new(fixed, place, size $(, $fixed_buffer)?).offset(offset).build()
+                } else {
+                    opcode::$op::new(plain, place, size $(, $fixed_buffer)?).offset(offset).build()
+                }
+            };
+        }
+        let entry = match (self.writes, registered.buffer) {
+            (true, true) => entry!(WriteFixed, 0),
+            (true, false) => entry!(Write,),
+            (false, true) => entry!(ReadFixed, 0),
+            (false, false) => entry!(Read,),
         };
-        // SAFETY: the place is inside the registered buffer, and no other operation in flight uses
-        // it: `index` is free, or was just reaped.
+        // SAFETY: the place is inside the buffer, and no other operation in flight uses it: `index` is
+        // free, or was just reaped.
         let pushed = unsafe { submissions.push(&entry.user_data(index.into())) };
-        pushed.map_err(io::Error::other)
+        pushed.map_err(io::Error::other)?;
+        Ok(block)
     }
 
     fn check(&self, completion: &cqueue::Entry) -> io::Result<()> {

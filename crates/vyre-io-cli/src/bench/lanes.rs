@@ -10,10 +10,12 @@ use hdrhistogram::Histogram;
 use vyre_io::{Buffer, DeviceQueue, Errno, FileHandle, LoopState, Request, Reservation, Ticket};
 use vyre_ioq_cuda::bench::Counted;
 
+use super::cores::pin;
 use super::loops::Handles;
-use super::plan::{BlockNumbers, Plan, pin};
+use super::plan::{BlockNumbers, Plan};
 use super::stamp;
 use super::target::Target;
+use super::written;
 use crate::args::BenchOp;
 use crate::failure::Failure;
 
@@ -145,8 +147,15 @@ impl Tally {
         }
     }
 
-    fn check_block(&mut self, offset: u64, bytes: &[u8]) {
-        if stamp::is_intact(offset, bytes) {
+    /// Notes that a request failed while no clock ran.
+    pub(super) fn note_failure(&mut self, errno: Errno) {
+        self.failed += 1;
+        self.first_errno.get_or_insert(errno);
+    }
+
+    /// Notes whether a block was as it should be.
+    pub(super) fn note_block(&mut self, offset: u64, is_right: bool) {
+        if is_right {
             self.verified += 1;
         } else {
             if self.bad == 0 {
@@ -185,6 +194,9 @@ impl<'a> Lanes<'a> {
             Failure::Usage("--depth times --block-size does not fit the address space".into())
         })?;
         let buffer = Buffer::anonymous(len)?;
+        if let (BenchOp::Write, Some(target)) = (plan.op, target) {
+            written::prepare(&buffer, target, plan.block_size);
+        }
         Ok(Self {
             plan,
             target,
@@ -250,7 +262,7 @@ impl<'a> Lanes<'a> {
         let (Some(target), Some(file), Some(device)) = (self.target, file, devices.first()) else {
             return Ok(());
         };
-        if !target.stamped {
+        if !target.stamped || self.plan.op == BenchOp::Write {
             return Ok(());
         }
         let size = self.plan.block_size;
@@ -263,12 +275,9 @@ impl<'a> Lanes<'a> {
             match outcome.bytes() {
                 Ok(_) => {
                     self.look(0, &mut bytes);
-                    tally.check_block(offset, &bytes);
+                    tally.note_block(offset, stamp::is_intact(offset, &bytes));
                 }
-                Err(errno) => {
-                    tally.failed += 1;
-                    tally.first_errno.get_or_insert(errno);
-                }
+                Err(errno) => tally.note_failure(errno),
             }
         }
         Ok(())
@@ -365,15 +374,13 @@ impl<'a> Lane<'a> {
         });
     }
 
-    fn transfer(&mut self, file: FileHandle, offset: u64, place: u64) -> Request {
+    fn transfer(&self, file: FileHandle, offset: u64, place: u64) -> Request {
         let (size, pool) = (self.lanes.plan.block_size, self.handles.pool);
-        if self.lanes.plan.op != BenchOp::Write {
-            return Request::read(file, offset, size).into(pool, place).exact();
+        match self.lanes.plan.op {
+            BenchOp::Write => Request::write(file, offset, size).from(pool, place),
+            _ => Request::read(file, offset, size).into(pool, place),
         }
-        stamp::write(offset, &mut self.bytes);
-        let written = self.lanes.buffer.write_at(place as usize, &self.bytes);
-        debug_assert!(written.is_ok(), "every place is inside the buffer");
-        Request::write(file, offset, size).from(pool, place).exact()
+        .exact()
     }
 
     /// Waits for the oldest request, or for another of this lane's that is faster. Returns when that
@@ -429,15 +436,21 @@ impl<'a> Lane<'a> {
         match result {
             Ok(moved) => self.tally.bytes += u64::from(moved),
             Err(errno) => {
-                self.tally.failed += 1;
-                self.tally.first_errno.get_or_insert(errno);
+                self.tally.note_failure(errno);
                 return;
             }
         }
-        let stamped = self.lanes.target.is_some_and(|target| target.stamped);
-        if stamped && self.lanes.plan.op == BenchOp::Read && self.tally.ops.is_multiple_of(SAMPLE) {
+        let Some(target) = self.lanes.target else {
+            return;
+        };
+        if self.lanes.plan.op == BenchOp::Write {
+            target
+                .written
+                .mark(offset / u64::from(self.lanes.plan.block_size));
+        } else if target.stamped && self.tally.ops.is_multiple_of(SAMPLE) {
             self.lanes.look(place, &mut self.bytes);
-            self.tally.check_block(offset, &self.bytes);
+            self.tally
+                .note_block(offset, stamp::is_intact(offset, &self.bytes));
         }
     }
 }

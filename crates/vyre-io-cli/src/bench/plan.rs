@@ -1,9 +1,11 @@
 //! The arguments, checked and completed.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use vyre_ioq_cuda::landing::Landing;
 
+use super::cores::Cores;
 use super::stamp;
 use crate::args::{BenchArgs, BenchOp, DeviceArg, LandArg};
 use crate::failure::Failure;
@@ -26,7 +28,7 @@ pub(super) struct Plan {
     queues: u32,
     loops: u32,
     slots: u32,
-    cores: Vec<usize>,
+    cores: Arc<Cores>,
 }
 
 impl Plan {
@@ -97,7 +99,7 @@ impl Plan {
                 LandArg::Loop => Landing::Loop,
                 LandArg::Auto => Landing::for_size(block_size),
             },
-            cores: allowed_cores(),
+            cores: Arc::default(),
         };
         let needed = (0..queues)
             .map(|queue| plan.in_queue(queue))
@@ -168,40 +170,67 @@ impl Plan {
             .sum()
     }
 
-    /// The loops' cores; the raw loop gets the first. None if none would be left for the lanes.
+    /// Chooses the cores that threads are bound to.
+    pub(super) fn place(&mut self, args: &BenchArgs) -> Result<(), Failure> {
+        let (loops, lanes) = (self.loops as usize, self.lanes as usize);
+        let lanes = if args.device == DeviceArg::Threads {
+            lanes
+        } else {
+            1
+        };
+        // One more for the worker in the kernel that carries out buffered writes.
+        let worker = usize::from(args.op == BenchOp::Write && !args.direct);
+        let most = loops + lanes + worker;
+        self.cores = Arc::new(Cores::choose(args.cores.as_ref(), loops + 1, most)?);
+        Ok(())
+    }
+
+    /// The same work for one loop with one queue, bound to no core.
+    pub(super) fn with_one_loop(&self) -> Self {
+        Self {
+            loops: 1,
+            queues: 1,
+            cores: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// The loops' cores; the raw loop gets the first. `None` if threads are not bound.
     pub(super) fn loop_cores(&self) -> Option<&[usize]> {
-        let (loops, others) = self.cores.split_at_checked(self.loops as usize)?;
-        (!others.is_empty()).then_some(loops)
+        self.cores.list.get(..self.loops as usize)
+    }
+
+    /// The lanes' cores. `None` if threads are not bound.
+    pub(super) fn lane_cores(&self) -> Option<&[usize]> {
+        self.cores.list.get(self.loops as usize..)
     }
 
     /// Whether lanes have to share a core.
     pub(super) fn is_crowded(&self) -> bool {
-        self.lanes as usize + self.loops as usize > self.cores.len().max(2)
+        let cores = match self.cores.list.len() {
+            0 => self.cores.allowed,
+            bound => bound,
+        };
+        self.lanes as usize + self.loops as usize > cores.max(2)
     }
 
     /// A lane's core: any but the loops'.
     pub(super) fn lane_core(&self, lane: u32) -> Option<usize> {
-        let loops = self.loops as usize;
-        let others = self.cores.len().checked_sub(loops).filter(|&n| n > 0)?;
-        Some(self.cores[loops + lane as usize % others])
+        let cores = self.lane_cores().filter(|cores| !cores.is_empty())?;
+        Some(cores[lane as usize % cores.len()])
     }
-}
 
-fn allowed_cores() -> Vec<usize> {
-    let Ok(set) = rustix::thread::sched_getaffinity(None) else {
-        return Vec::new();
-    };
-    (0..rustix::thread::CpuSet::MAX_CPU)
-        .filter(|&core| set.is_set(core))
-        .collect()
-}
-
-/// Binds the calling thread to a core. Only a help to steadier figures: a refusal is ignored.
-pub(super) fn pin(core: Option<usize>) {
-    if let Some(core) = core {
-        let mut set = rustix::thread::CpuSet::new();
-        set.set(core);
-        let _ = rustix::thread::sched_setaffinity(None, &set);
+    /// What about the cores makes figures worse than they could be.
+    pub(super) fn notes(&self, args: &BenchArgs) -> Vec<String> {
+        let mut notes: Vec<String> = self.cores.note.iter().cloned().collect();
+        let writes = args.op == BenchOp::Write && !args.direct;
+        if writes && self.cores.allowed < 3 {
+            notes.push(format!(
+                "buffered writes: the loop, the lanes and the kernel's own worker share {} cores",
+                self.cores.allowed
+            ));
+        }
+        notes
     }
 }
 

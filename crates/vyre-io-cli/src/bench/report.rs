@@ -1,14 +1,15 @@
 //! What a run came to, for people and for programs.
 
+mod text;
+
 use std::io::{self, Write};
 
 use hdrhistogram::Histogram;
-use indicatif::HumanBytes;
 use serde::Serialize;
 
 use super::cuda::GpuReport;
-use super::lanes::Tally;
 use super::plan::Plan;
+use super::{Baseline, Rounds, Used};
 use crate::args::{BenchArgs, BenchOp, DeviceArg, Format, Pattern, PolicyArg};
 
 /// One JSON object.
@@ -30,7 +31,12 @@ pub(super) struct Report {
     policy: PolicyArg,
     seconds: f64,
     ops: u64,
+    rounds: usize,
+    /// Median over the rounds.
     iops: f64,
+    iops_min: f64,
+    iops_max: f64,
+    round_iops: Vec<f64>,
     bytes_per_second: f64,
     errors: u64,
     /// Blocks whose contents were checked and right.
@@ -38,29 +44,48 @@ pub(super) struct Report {
     latency_ns: Latency,
     /// `none`, `kernel` or `loop`.
     landing: String,
+    /// The loops' cores and the lanes'. None if threads are not bound.
+    loop_cores: Option<Vec<usize>>,
+    lane_cores: Option<Vec<usize>>,
     #[serde(flatten)]
     used: Used,
     #[serde(flatten)]
-    baseline: Option<Baseline>,
-}
-
-/// What the work cost; medians over the rounds.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(super) struct Used {
-    /// Share of a core that a loop used, the mean of the loops.
-    pub(super) loop_cpu_fraction: f64,
-    /// Share of a lane's time that passed in requests, the mean of the lanes. None if they are threads.
-    pub(super) gpu_wait_fraction: Option<f64>,
+    baseline: Option<Compared>,
+    /// Whether the rounds lie so far apart that their medians are no measurement.
+    unsteady: bool,
+    /// What makes figures worse than they could be.
+    notes: Vec<String>,
+    #[serde(skip)]
+    recorded: Histogram<u64>,
 }
 
 /// How ours compares with the raw loop.
 #[derive(Debug, Serialize)]
-pub(super) struct Baseline {
+struct Compared {
     /// Median over the rounds.
-    pub(super) baseline_iops: f64,
-    /// Median of the rounds' ratios.
-    pub(super) ratio: f64,
-    pub(super) rounds: u32,
+    baseline_iops: f64,
+    baseline_iops_min: f64,
+    baseline_iops_max: f64,
+    baseline_round_iops: Vec<f64>,
+    /// Median of the rounds' ratios of ours to the raw loop's.
+    ratio: f64,
+    ratio_min: f64,
+    ratio_max: f64,
+}
+
+impl Compared {
+    fn of(baseline: &Baseline) -> Self {
+        let Baseline { iops, ratio } = baseline;
+        Self {
+            baseline_iops: iops.median,
+            baseline_iops_min: iops.min,
+            baseline_iops_max: iops.max,
+            baseline_round_iops: iops.rounds.clone(),
+            ratio: ratio.median,
+            ratio_min: ratio.min,
+            ratio_max: ratio.max,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -88,11 +113,12 @@ impl Report {
     pub(super) fn new(
         args: &BenchArgs,
         plan: &Plan,
-        tally: &Tally,
-        used: Used,
+        rounds: &Rounds,
         gpu: Option<GpuReport>,
-        baseline: Option<Baseline>,
     ) -> Self {
+        let Rounds { tally, iops, .. } = rounds;
+        let bytes_each = tally.bytes as f64 / tally.ops.max(1) as f64;
+        let raw_unsteady = |raw: &Baseline| raw.iops.is_unsteady() || raw.ratio.is_unsteady();
         Self {
             op: args.op,
             pattern: args.pattern,
@@ -111,14 +137,24 @@ impl Report {
             policy: args.policy,
             seconds: tally.elapsed.as_secs_f64(),
             ops: tally.ops,
-            iops: tally.rate(),
-            bytes_per_second: tally.bytes as f64 / tally.elapsed.as_secs_f64().max(1e-9),
+            rounds: iops.rounds.len(),
+            iops: iops.median,
+            iops_min: iops.min,
+            iops_max: iops.max,
+            round_iops: iops.rounds.clone(),
+            bytes_per_second: iops.median * bytes_each,
             errors: tally.errors(),
             verified: tally.verified,
             latency_ns: Latency::of(&tally.latency),
             landing: plan.landing.to_string(),
-            used,
-            baseline,
+            loop_cores: plan.loop_cores().map(<[usize]>::to_vec),
+            lane_cores: plan.lane_cores().map(<[usize]>::to_vec),
+            used: rounds.used,
+            baseline: rounds.baseline.as_ref().map(Compared::of),
+            unsteady: args.op != BenchOp::Idle
+                && (iops.is_unsteady() || rounds.baseline.as_ref().is_some_and(raw_unsteady)),
+            notes: plan.notes(args),
+            recorded: tally.latency.clone(),
         }
     }
 
@@ -128,60 +164,6 @@ impl Report {
             serde_json::to_writer(&mut out, self)?;
             return writeln!(out);
         }
-        writeln!(
-            out,
-            "{:?}, {:?}, {} a request, {} lanes, depth {}, {} queues of {} slots, {}, {:?}",
-            self.op,
-            self.pattern,
-            HumanBytes(self.block_size.into()),
-            self.lanes,
-            self.depth,
-            self.queues,
-            self.slots,
-            if self.direct { "direct" } else { "buffered" },
-            self.policy,
-        )?;
-        writeln!(
-            out,
-            "  {:.0} operations a second, {}/s ({} in {:.2} s; {} errors, {} blocks verified)",
-            self.iops,
-            HumanBytes(self.bytes_per_second as u64),
-            self.ops,
-            self.seconds,
-            self.errors,
-            self.verified,
-        )?;
-        let Latency {
-            p50,
-            p90,
-            p99,
-            p999,
-            max,
-        } = self.latency_ns;
-        writeln!(
-            out,
-            "  latency in ns: p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p999}, max {max}"
-        )?;
-        writeln!(
-            out,
-            "  {} loops; each used {:.1} % of a core",
-            self.loops,
-            100.0 * self.used.loop_cpu_fraction
-        )?;
-        if let Some(gpu) = &self.gpu {
-            writeln!(out, "  lanes are warps of {gpu}")?;
-            writeln!(out, "  blocks land in memory of the GPU: {}", self.landing)?;
-        }
-        if let Some(fraction) = self.used.gpu_wait_fraction {
-            writeln!(out, "  a lane waited {:.1} % of its time", 100.0 * fraction)?;
-        }
-        if let Some(baseline) = &self.baseline {
-            writeln!(
-                out,
-                "  raw io_uring: {:.0} operations a second; ratio {:.3}, median of {} rounds",
-                baseline.baseline_iops, baseline.ratio, baseline.rounds
-            )?;
-        }
-        Ok(())
+        text::print(self, &mut out)
     }
 }

@@ -46,6 +46,14 @@ pub(super) fn is_intact(offset: u64, bytes: &[u8]) -> bool {
         })
 }
 
+/// The offset for which the first sector was stamped. `None` if it carries no stamp.
+pub(super) fn offset_of(bytes: &[u8]) -> Option<u64> {
+    let words = bytes.first_chunk::<{ 2 * WORD }>()?;
+    let (magic, index) = words.split_at(WORD);
+    let index = u64::from_le_bytes(index.try_into().ok()?);
+    (magic == MAGIC.to_le_bytes()).then(|| index.checked_mul(SECTOR as u64))?
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +68,15 @@ mod tests {
             assert!(!is_intact(4096, &bytes), "byte {at}");
             bytes[at] ^= 1;
         }
+    }
+
+    #[test]
+    fn a_stamp_says_where_it_belongs() {
+        let mut bytes = vec![0; SECTOR];
+        assert_eq!(offset_of(&bytes), None);
+        write(4096, &mut bytes);
+        assert_eq!(offset_of(&bytes), Some(4096));
+        assert_eq!(offset_of(&bytes[..8]), None);
     }
 
     #[test]

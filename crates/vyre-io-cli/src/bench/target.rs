@@ -3,13 +3,14 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
 use super::plan::Plan;
 use super::stamp;
+use super::written::Written;
 use crate::args::{BenchArgs, BenchOp, Size};
 use crate::failure::Failure;
 use crate::stack::{self, Opened};
@@ -22,8 +23,10 @@ pub(super) struct Target {
     opened: Opened,
     /// Whole blocks in it.
     pub(super) blocks: u64,
-    /// Whether its sectors can be verified.
+    /// Whether it carries stamps, by which its sectors can be verified.
     pub(super) stamped: bool,
+    /// Blocks that were written over since.
+    pub(super) written: Written,
 }
 
 impl Target {
@@ -33,14 +36,21 @@ impl Target {
         if !writes && args.op != BenchOp::Read {
             return Ok(None);
         }
+        let block = u64::from(plan.block_size);
         let path = match (&args.file, args.create.as_deref()) {
             (Some(path), _) => path.clone(),
-            (None, Some([size, path])) => create(size, Path::new(path))?,
+            (None, Some([size, path])) => create(size, Path::new(path), block)?,
             _ => return Err(Failure::Usage("a file is needed".into())),
         };
+        // Before it is opened: to open a FIFO waits for somebody at its other end.
+        let kind = fs::metadata(&path)
+            .map_err(|error| Failure::file("examine", &path, error))?
+            .file_type();
+        if !kind.is_file() && !kind.is_block_device() {
+            return Err(Failure::NotAFile(path));
+        }
         let flags = if writes { OFlags::RDWR } else { OFlags::RDONLY };
         let opened = stack::open(&path, flags, args.direct)?;
-        let block = u64::from(plan.block_size);
         if !block.is_multiple_of(opened.granularity()) {
             return Err(Failure::Usage(format!(
                 "--block-size must be a multiple of {} for direct I/O on {}",
@@ -56,13 +66,27 @@ impl Target {
             )));
         }
         let whole_sectors = block.is_multiple_of(stamp::SECTOR as u64);
-        let stamped = whole_sectors && (writes || is_stamped(&path)?);
+        let stamped = whole_sectors && is_stamped(&path)?;
         Ok(Some(Self {
             path,
             opened,
             blocks,
             stamped,
+            written: Written::new(if writes { blocks } else { 0 }),
         }))
+    }
+
+    /// Takes the first stamp away for as long as blocks are written: a run that is killed leaves a
+    /// file that no later one takes for stamped. It comes back with the others.
+    pub(super) fn begin_writes(&self) -> Result<(), Failure> {
+        if !self.stamped {
+            return Ok(());
+        }
+        File::options()
+            .write(true)
+            .open(&self.path)
+            .and_then(|file| file.write_all_at(&[0; stamp::SECTOR], 0))
+            .map_err(|error| Failure::file("write to", &self.path, error))
     }
 
     pub(super) fn duplicate(&self) -> Result<OwnedFd, Failure> {
@@ -73,23 +97,39 @@ impl Target {
     }
 }
 
-/// Makes a stamped file. It is complete before it is measured, and stays.
-fn create(size: &str, path: &Path) -> Result<PathBuf, Failure> {
+/// Makes a stamped file. It is complete before it is measured, and stays. A file that is there
+/// already is written over only if an earlier benchmark made it.
+fn create(size: &str, path: &Path, block: u64) -> Result<PathBuf, Failure> {
     let size: Size = size
         .parse()
         .map_err(|error| Failure::Usage(format!("--create {size}: {error}")))?;
-    if !size.0.is_multiple_of(stamp::SECTOR as u64) || size.0 == 0 {
+    if !size.0.is_multiple_of(stamp::SECTOR as u64) || size.0 < block.max(1) {
         return Err(Failure::Usage(format!(
-            "--create takes a multiple of {} bytes",
+            "--create takes a multiple of {} bytes, and at least one block of {block} bytes",
             stamp::SECTOR
         )));
     }
-    write_stamped(path, size.0).map_err(|error| Failure::file("create", path, error))?;
+    let failed = |error| Failure::file("create", path, error);
+    match File::create_new(path) {
+        Ok(file) => write_stamped(file, size.0).map_err(|error| {
+            // It was not there before. What came of it is of no use.
+            let _ = fs::remove_file(path);
+            failed(error)
+        })?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            if !is_stamped(path)? {
+                return Err(Failure::NotOurs(path.into()));
+            }
+            let file = File::options().write(true).truncate(true).open(path);
+            file.and_then(|file| write_stamped(file, size.0))
+                .map_err(failed)?;
+        }
+        Err(error) => return Err(failed(error)),
+    }
     Ok(path.into())
 }
 
-fn write_stamped(path: &Path, size: u64) -> io::Result<()> {
-    let mut file = File::create(path)?;
+fn write_stamped(mut file: File, size: u64) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK];
     let mut offset = 0;
     while offset < size {

@@ -1,0 +1,189 @@
+//! Which cores a benchmark's threads run on: cores that no other benchmark uses.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::FlockOperation;
+
+use crate::failure::Failure;
+
+/// Where programs keep lock files. Every user may write there.
+const LOCKS: &str = "/run/lock";
+
+/// Cores named on the command line, such as `0-3,8`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CoreList(Vec<usize>);
+
+impl std::str::FromStr for CoreList {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const EXPECTED: &str = "numbers and ranges of cores are needed, such as 0-3,8";
+        let mut cores = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let number = |text: &str| text.parse::<usize>().map_err(|_| EXPECTED);
+            let (first, last) = (number(first)?, number(last)?);
+            if first > last || last >= rustix::thread::CpuSet::MAX_CPU {
+                return Err(EXPECTED);
+            }
+            cores.extend(first..=last);
+        }
+        Ok(Self(cores))
+    }
+}
+
+/// The cores of a run. They stay reserved until this is dropped.
+#[derive(Debug, Default)]
+pub(super) struct Cores {
+    /// The loops' come first. Empty if nothing is bound to a core.
+    pub(super) list: Vec<usize>,
+    /// How many this process may use, reserved or not.
+    pub(super) allowed: usize,
+    /// Why nothing is bound.
+    pub(super) note: Option<String>,
+    _locks: Vec<File>,
+}
+
+impl Cores {
+    /// Takes the named cores, or else reserves up to `most` of those that this process may use and no
+    /// other benchmark has. Fewer than `least` are not worth binding to.
+    pub(super) fn choose(
+        named: Option<&CoreList>,
+        least: usize,
+        most: usize,
+    ) -> Result<Self, Failure> {
+        let allowed = allowed();
+        let mut cores = Self {
+            allowed: allowed.len(),
+            ..Self::default()
+        };
+        if let Some(CoreList(named)) = named {
+            if let Some(core) = named.iter().find(|core| !allowed.contains(core)) {
+                return Err(Failure::Usage(format!(
+                    "--cores: this process may not use core {core}; it may use {allowed:?}"
+                )));
+            }
+            if named.len() < least {
+                return Err(Failure::Usage(format!(
+                    "--cores: name at least {least}, one for each loop and one for the lanes"
+                )));
+            }
+            cores.list.clone_from(named);
+            return Ok(cores);
+        }
+        cores.reserve(&allowed, least, most, Path::new(LOCKS));
+        Ok(cores)
+    }
+
+    fn reserve(&mut self, allowed: &[usize], least: usize, most: usize, locks: &Path) {
+        if allowed.len() < least {
+            let (have, need) = (allowed.len(), least);
+            self.note = Some(format!(
+                "threads are not bound: {need} cores are needed, {have} allowed"
+            ));
+            return;
+        }
+        if !locks.is_dir() {
+            self.note = Some(format!(
+                "threads are not bound: no {}, which shows what other benchmarks use; name --cores",
+                locks.display()
+            ));
+            return;
+        }
+        for &core in allowed {
+            if self.list.len() == most {
+                break;
+            }
+            if let Some(lock) = lock(&locks.join(format!("vyre-io-core-{core}"))) {
+                self.list.push(core);
+                self._locks.push(lock);
+            }
+        }
+        if self.list.len() < least {
+            self.list.clear();
+            self._locks.clear();
+            self.note = Some("threads are not bound: other benchmarks use the cores".into());
+        }
+    }
+}
+
+/// Locks a file for as long as it is open. `None` if another process has it.
+fn lock(path: &Path) -> Option<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).mode(0o666);
+    // Where everyone may write, the kernel can refuse to create over another user's file: open that.
+    let file = options
+        .open(path)
+        .or_else(|_| options.clone().write(true).create(true).open(path))
+        .ok()?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
+    Some(file)
+}
+
+/// The cores that this process may use.
+fn allowed() -> Vec<usize> {
+    let Ok(set) = rustix::thread::sched_getaffinity(None) else {
+        return Vec::new();
+    };
+    (0..rustix::thread::CpuSet::MAX_CPU)
+        .filter(|&core| set.is_set(core))
+        .collect()
+}
+
+/// Binds the calling thread to a core. It only makes figures steadier, so a refusal is ignored.
+pub(super) fn pin(core: Option<usize>) {
+    if let Some(core) = core {
+        let mut set = rustix::thread::CpuSet::new();
+        set.set(core);
+        let _ = rustix::thread::sched_setaffinity(None, &set);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reserve(allowed: &[usize], least: usize, most: usize, locks: &Path) -> Cores {
+        let mut cores = Cores::default();
+        cores.reserve(allowed, least, most, locks);
+        cores
+    }
+
+    #[test]
+    fn two_benchmarks_take_different_cores() {
+        let locks = tempfile::tempdir().expect("a directory");
+        let allowed = [1, 3, 5, 7, 9];
+        let first = reserve(&allowed, 2, 2, locks.path());
+        let second = reserve(&allowed, 2, 2, locks.path());
+        assert_eq!(
+            (&first.list[..], &second.list[..]),
+            (&[1, 3][..], &[5, 7][..])
+        );
+        // One core is left: not enough for a loop and a lane.
+        let third = reserve(&allowed, 2, 2, locks.path());
+        assert!(third.list.is_empty() && third.note.is_some());
+        drop(first);
+        let fourth = reserve(&allowed, 2, 4, locks.path());
+        assert_eq!(fourth.list, [1, 3, 9]);
+    }
+
+    #[test]
+    fn without_a_directory_for_locks_nothing_is_bound() {
+        let locks = tempfile::tempdir().expect("a directory");
+        let cores = reserve(&[0, 1], 2, 2, &locks.path().join("missing"));
+        assert!(cores.list.is_empty());
+        assert!(cores.note.expect("a reason").contains("--cores"));
+    }
+
+    #[test]
+    fn lists_of_cores_are_read() {
+        let list = |text: &str| text.parse::<CoreList>().map(|list| list.0);
+        assert_eq!(list("0-3,8"), Ok(vec![0, 1, 2, 3, 8]));
+        assert_eq!(list("5"), Ok(vec![5]));
+        for text in ["", "3-1", "a", "1,", "-1", "0-99999"] {
+            assert!(list(text).is_err(), "{text}");
+        }
+    }
+}

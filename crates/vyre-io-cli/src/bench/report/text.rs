@@ -1,0 +1,239 @@
+//! A report for people.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use indicatif::{BinaryBytes, HumanCount};
+
+use super::{Latency, Report};
+use crate::args::{BenchOp, Pattern, PolicyArg};
+
+/// Characters of the longest bar of the histogram.
+const BAR: u64 = 40;
+
+pub(super) fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "{}", title(report))?;
+    if report.op != BenchOp::Idle {
+        rates(report, out)?;
+        latencies(report, out)?;
+    }
+    writeln!(out, "  {}", cost(report))?;
+    if let Some(gpu) = &report.gpu {
+        writeln!(out, "  lanes are warps of {gpu}")?;
+        writeln!(
+            out,
+            "  blocks land in memory of the GPU: {}",
+            report.landing
+        )?;
+    }
+    if let Some(fraction) = report.used.gpu_wait_fraction {
+        writeln!(out, "  a lane waited {:.1} % of its time", 100.0 * fraction)?;
+    }
+    if report.unsteady {
+        writeln!(
+            out,
+            "  unsteady: the rounds differ by more than a fifth; measure again when nothing else runs"
+        )?;
+    }
+    for note in &report.notes {
+        writeln!(out, "  note: {note}")?;
+    }
+    Ok(())
+}
+
+/// What was measured, in one line.
+fn title(report: &Report) -> String {
+    let pattern = match report.pattern {
+        Pattern::Random => "random",
+        Pattern::Sequential => "sequential",
+    };
+    let what = match report.op {
+        BenchOp::Read => format!("{pattern} reads"),
+        BenchOp::Write => format!("{pattern} writes"),
+        BenchOp::Fence => "fences".into(),
+        BenchOp::Idle => "idle".into(),
+    };
+    let block = match report.op {
+        BenchOp::Read | BenchOp::Write => format!(
+            " of {}, {}",
+            BinaryBytes(report.block_size.into()),
+            if report.direct { "direct" } else { "buffered" }
+        ),
+        BenchOp::Fence | BenchOp::Idle => String::new(),
+    };
+    let policy = match report.policy {
+        PolicyArg::Spin => "spin",
+        PolicyArg::Adaptive => "adaptive",
+    };
+    format!(
+        "{what}{block}: {}, depth {}, {} of {}, policy {policy}",
+        count(report.lanes, "lane"),
+        report.depth,
+        count(report.queues, "queue"),
+        count(report.slots, "slot"),
+    )
+}
+
+fn rates(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let bytes = match report.op {
+        BenchOp::Read | BenchOp::Write => {
+            format!(", {}/s", BinaryBytes(report.bytes_per_second as u64))
+        }
+        BenchOp::Fence | BenchOp::Idle => String::new(),
+    };
+    let range = |min: f64, max: f64| format!("{} to {}", rate(min), rate(max));
+    writeln!(
+        out,
+        "  vyre-io       {}{bytes}, median of {} rounds ({})",
+        rate(report.iops),
+        report.rounds,
+        range(report.iops_min, report.iops_max),
+    )?;
+    if let Some(raw) = &report.baseline {
+        writeln!(
+            out,
+            "  raw io_uring  {}, median of {} rounds ({})",
+            rate(raw.baseline_iops),
+            report.rounds,
+            range(raw.baseline_iops_min, raw.baseline_iops_max),
+        )?;
+        writeln!(
+            out,
+            "  ratio         {:.3}, median of the rounds' ratios ({:.3} to {:.3})",
+            raw.ratio, raw.ratio_min, raw.ratio_max,
+        )?;
+    }
+    writeln!(
+        out,
+        "  {} in {:.2} s, {}, {} verified",
+        plural(report.ops, "operation"),
+        report.seconds,
+        plural(report.errors, "error"),
+        plural(report.verified, "block"),
+    )
+}
+
+fn latencies(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let Latency {
+        p50,
+        p90,
+        p99,
+        p999,
+        max,
+    } = report.latency_ns;
+    writeln!(
+        out,
+        "  latency: p50 {}, p90 {}, p99 {}, p99.9 {}, max {}",
+        time(p50),
+        time(p90),
+        time(p99),
+        time(p999),
+        time(max)
+    )?;
+    histogram(&report.recorded, out)
+}
+
+/// A bar for each power of two in which at least one latency in a thousand lies.
+fn histogram(recorded: &Histogram<u64>, out: &mut impl Write) -> io::Result<()> {
+    let total = recorded.len();
+    let mut low = 0;
+    for value in recorded.iter_log(1, 2.0) {
+        let (from, count) = (low, value.count_since_last_iteration());
+        low = value.value_iterated_to() + 1;
+        if count * 1000 < total || count == 0 {
+            continue;
+        }
+        let bar = "#".repeat((count * BAR / total) as usize);
+        let share = 100.0 * count as f64 / total as f64;
+        writeln!(
+            out,
+            "    {:>8} to {:>8}  {share:>5.1} %  {bar}",
+            time(from),
+            time(low)
+        )?;
+    }
+    Ok(())
+}
+
+fn cost(report: &Report) -> String {
+    let cores = |cores: &Option<Vec<usize>>| {
+        let cores = cores.iter().flatten().map(usize::to_string);
+        cores.collect::<Vec<_>>().join(",")
+    };
+    let used = 100.0 * report.used.loop_cpu_fraction;
+    let each = if report.loops == 1 { "" } else { " each" };
+    let bound = match (&report.loop_cores, &report.lane_cores) {
+        (Some(_), Some(_)) => format!(
+            "; on core {}, lanes on core {}",
+            cores(&report.loop_cores),
+            cores(&report.lane_cores)
+        ),
+        _ => String::new(),
+    };
+    format!(
+        "{} used {used:.1} % of a core{each}{bound}",
+        count(report.loops, "loop")
+    )
+}
+
+/// Operations a second.
+fn rate(rate: f64) -> String {
+    match rate {
+        rate if rate >= 1e6 => format!("{:.2} M/s", rate / 1e6),
+        rate if rate >= 1e3 => format!("{:.1} k/s", rate / 1e3),
+        rate => format!("{rate:.0} /s"),
+    }
+}
+
+/// A time of so many nanoseconds.
+fn time(nanos: u64) -> String {
+    let time = Duration::from_nanos(nanos);
+    match nanos {
+        0..1_000 => format!("{nanos} ns"),
+        1_000..1_000_000 => format!("{:.1} µs", time.as_secs_f64() * 1e6),
+        1_000_000..1_000_000_000 => format!("{:.1} ms", time.as_secs_f64() * 1e3),
+        _ => format!("{:.1} s", time.as_secs_f64()),
+    }
+}
+
+fn count(number: u32, what: &str) -> String {
+    plural(number.into(), what)
+}
+
+fn plural(number: u64, what: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{} {what}{s}", HumanCount(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_have_units_that_fit() {
+        assert_eq!(rate(1_234_567.0), "1.23 M/s");
+        assert_eq!(rate(175_733.0), "175.7 k/s");
+        assert_eq!(rate(12.0), "12 /s");
+        assert_eq!(time(842), "842 ns");
+        assert_eq!(time(1_234), "1.2 µs");
+        assert_eq!(time(1_167_065_087), "1.2 s");
+        assert_eq!(
+            (plural(1, "loop"), plural(1_234, "loop")),
+            ("1 loop".into(), "1,234 loops".into())
+        );
+    }
+
+    #[test]
+    fn the_histogram_leaves_out_what_hardly_occurs() {
+        let mut recorded = Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("bounds");
+        recorded.record_n(3_000, 9_999).expect("in range");
+        recorded.record_n(50_000_000, 1).expect("in range");
+        let mut out = Vec::new();
+        histogram(&recorded, &mut out).expect("memory");
+        let text = String::from_utf8(out).expect("text");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.contains("2.0 µs to   4.1 µs"), "{text}");
+        assert!(text.contains("100.0 %"), "{text}");
+    }
+}

@@ -1,0 +1,262 @@
+//! What a benchmark of writes leaves in the file, and what is checked of it.
+//!
+//! Blocks are ready before the clock starts, so they cannot say where they will be written. Each says
+//! which place of the buffer it comes from: its stamps are those of sectors past the end of the file,
+//! which no place of the file has. After the clock has stopped, blocks that were written are read and
+//! checked; and a file that had stamps of its own gets them back.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use vyre_io::{Buffer, DeviceQueue, Errno, FileHandle, Queue, QueueLayout, Request, Ticket};
+
+use super::lanes::{Tally, VERIFY};
+use super::loops::{Handles, Loops};
+use super::plan::Plan;
+use super::stamp;
+use super::target::Target;
+use crate::args::BenchArgs;
+use crate::failure::Failure;
+
+/// Requests in flight while blocks are checked or restored.
+const DEPTH: u32 = 64;
+
+/// The blocks that were written since the file was last restored: a bit each.
+#[derive(Debug)]
+pub(super) struct Written {
+    bits: Box<[AtomicU64]>,
+}
+
+impl Written {
+    pub(super) fn new(blocks: u64) -> Self {
+        let words = blocks.div_ceil(64) as usize;
+        Self {
+            bits: (0..words).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// Relaxed: the threads that mark blocks are joined before the marks are read.
+    #[inline]
+    pub(super) fn mark(&self, block: u64) {
+        let (word, bit) = (&self.bits[(block / 64) as usize], 1 << (block % 64));
+        if word.load(Ordering::Relaxed) & bit == 0 {
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+    }
+
+    fn blocks(&self) -> impl Iterator<Item = u64> + '_ {
+        (0_u64..).zip(&self.bits).flat_map(|(index, word)| {
+            let word = word.load(Ordering::Relaxed);
+            (0..64)
+                .filter(move |bit| word & (1 << bit) != 0)
+                .map(move |bit| index * 64 + bit)
+        })
+    }
+
+    fn count(&self) -> u64 {
+        let ones = |word: &AtomicU64| u64::from(word.load(Ordering::Relaxed).count_ones());
+        self.bits.iter().map(ones).sum()
+    }
+
+    fn clear(&self) {
+        for word in &self.bits {
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The first of the offsets whose stamps the blocks of the buffer carry: past the end of the file.
+fn labels(target: &Target, size: u32) -> u64 {
+    target.blocks * u64::from(size)
+}
+
+/// Stamps every block of a buffer with its place.
+pub(super) fn prepare(buffer: &Buffer, target: &Target, size: u32) {
+    if !size.is_multiple_of(stamp::SECTOR as u32) {
+        return;
+    }
+    let first = labels(target, size);
+    let mut block = vec![0; size as usize];
+    for place in (0..buffer.len()).step_by(size as usize) {
+        stamp::write(first + place as u64, &mut block);
+        let written = buffer.write_at(place, &block);
+        debug_assert!(written.is_ok(), "every place is inside the buffer");
+    }
+}
+
+/// Checks blocks that the lanes wrote, and restores the file's own stamps.
+pub(super) fn settle(
+    args: &BenchArgs,
+    plan: &Plan,
+    target: &Target,
+    tally: &mut Tally,
+) -> Result<(), Failure> {
+    let size = plan.block_size;
+    if !size.is_multiple_of(stamp::SECTOR as u32) {
+        target.written.clear();
+        return Ok(());
+    }
+    let after = After::start(args, plan, target)?;
+    let (first, places) = (labels(target, size), u64::from(plan.depth()));
+    let step = target.written.count().div_ceil(VERIFY).max(1);
+    let sample = target.written.blocks().step_by(step as usize);
+    after.read(sample, tally, |_, block| {
+        let label = stamp::offset_of(block).and_then(|label| label.checked_sub(first));
+        label.is_some_and(|label| {
+            label.is_multiple_of(size.into())
+                && label / u64::from(size) < places
+                && stamp::is_intact(first + label, block)
+        })
+    })?;
+    if target.stamped {
+        after.restore(target)?;
+        let all = (0..target.blocks).step_by(target.blocks.div_ceil(VERIFY) as usize);
+        after.read(all, tally, stamp::is_intact)?;
+    }
+    target.written.clear();
+    after.loops.stop()
+}
+
+/// Restores the file's own stamps after the raw loop has written.
+pub(super) fn restore(args: &BenchArgs, plan: &Plan, target: &Target) -> Result<(), Failure> {
+    if target.stamped {
+        let after = After::start(args, plan, target)?;
+        after.restore(target)?;
+        after.loops.stop()?;
+    }
+    target.written.clear();
+    Ok(())
+}
+
+/// A loop and a queue for what is done while no clock runs.
+struct After {
+    loops: Loops,
+    device: DeviceQueue,
+    buffer: Buffer,
+    size: u32,
+    file: FileHandle,
+}
+
+impl After {
+    fn start(args: &BenchArgs, plan: &Plan, target: &Target) -> Result<Self, Failure> {
+        let size = plan.block_size;
+        let buffer = Buffer::anonymous(DEPTH as usize * size as usize)?;
+        let (host, device) = Queue::anonymous(QueueLayout::with_slots(DEPTH))?;
+        let one = plan.with_one_loop();
+        let loops = Loops::start(args, &one, Some(target), &buffer, None, vec![host])?;
+        let Some(file) = loops.handles().file else {
+            unreachable!("a target was given")
+        };
+        Ok(Self {
+            loops,
+            device,
+            buffer,
+            size,
+            file,
+        })
+    }
+
+    /// Reads blocks and counts how many are as they should be.
+    fn read(
+        &self,
+        blocks: impl Iterator<Item = u64>,
+        tally: &mut Tally,
+        is_right: impl Fn(u64, &[u8]) -> bool,
+    ) -> Result<(), Failure> {
+        let Handles { pool, .. } = self.loops.handles();
+        let size = self.size;
+        let mut bytes = vec![0; size as usize];
+        self.pump(
+            blocks,
+            |offset, place| {
+                Request::read(self.file, offset, size)
+                    .into(pool, place)
+                    .exact()
+            },
+            |offset, place, result| match result {
+                Ok(_) => {
+                    let read = self.buffer.read_at(place as usize, &mut bytes);
+                    debug_assert!(read.is_ok(), "every place is inside the buffer");
+                    tally.note_block(offset, is_right(offset, &bytes));
+                }
+                Err(errno) => tally.note_failure(errno),
+            },
+        )
+    }
+
+    fn restore(&self, target: &Target) -> Result<(), Failure> {
+        let Handles { pool, .. } = self.loops.handles();
+        let size = self.size;
+        let mut bytes = vec![0; size as usize];
+        let mut tally = Tally::new();
+        // The first block is unstamped since the writes began, whether or not one reached it.
+        let first = target.written.blocks().next().is_none_or(|block| block > 0);
+        let blocks = first
+            .then_some(0)
+            .into_iter()
+            .chain(target.written.blocks());
+        self.pump(
+            blocks,
+            |offset, place| {
+                stamp::write(offset, &mut bytes);
+                let written = self.buffer.write_at(place as usize, &bytes);
+                debug_assert!(written.is_ok(), "every place is inside the buffer");
+                Request::write(self.file, offset, size)
+                    .from(pool, place)
+                    .exact()
+            },
+            |_, _, result| {
+                if let Err(errno) = result {
+                    tally.note_failure(errno);
+                }
+            },
+        )?;
+        tally.check()
+    }
+
+    /// Keeps requests for `blocks` in flight until all are done. Both functions get the block's offset
+    /// in the file and its place in the buffer.
+    fn pump(
+        &self,
+        blocks: impl Iterator<Item = u64>,
+        mut request: impl FnMut(u64, u64) -> Request,
+        mut done: impl FnMut(u64, u64, Result<u32, Errno>),
+    ) -> Result<(), Failure> {
+        let mut blocks = blocks.map(|block| block * u64::from(self.size));
+        let mut free: Vec<u64> = (0..DEPTH)
+            .map(|n| u64::from(n) * u64::from(self.size))
+            .collect();
+        let mut flights: VecDeque<(Ticket, u64, u64)> = VecDeque::new();
+        loop {
+            while !free.is_empty()
+                && let Some(offset) = blocks.next()
+                && let Some(place) = free.pop()
+            {
+                let ticket = self.device.submit(request(offset, place))?;
+                flights.push_back((ticket, offset, place));
+            }
+            let Some((ticket, offset, place)) = flights.pop_front() else {
+                return Ok(());
+            };
+            done(offset, place, self.device.wait(ticket)?.bytes());
+            free.push(place);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_kept_until_they_are_cleared() {
+        let written = Written::new(200);
+        for block in [0, 63, 64, 199, 63] {
+            written.mark(block);
+        }
+        assert_eq!(written.blocks().collect::<Vec<_>>(), [0, 63, 64, 199]);
+        assert_eq!(written.count(), 4);
+        written.clear();
+        assert_eq!(written.blocks().next(), None);
+    }
+}
