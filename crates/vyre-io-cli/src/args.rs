@@ -51,10 +51,15 @@ impl std::str::FromStr for Size {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct CopyArgs {
-    /// File to copy
+    /// File or block device to copy
     pub(crate) src: PathBuf,
-    /// Where to: a file, which is replaced when the copy is complete, or a directory
+    /// Where to: a file name, or a directory. An existing file is replaced when the copy is complete;
+    /// its mode, owner, ACL and extended attributes are kept
     pub(crate) dst: PathBuf,
+    /// Replace an existing DST even if it is write-protected, has more hard links, or its owner or
+    /// attributes cannot be kept
+    #[arg(long)]
+    pub(crate) replace: bool,
     /// Who plays the device: threads, cuda or cuda:N (the GPU of that number)
     #[arg(long, value_name = "DEVICE", default_value = "threads")]
     pub(crate) device: DeviceArg,

@@ -2,16 +2,22 @@
 
 mod cuda;
 mod destination;
+mod interrupt;
 mod lanes;
+mod leftovers;
+mod pieces;
+mod progress;
+mod replaced;
+mod source;
 
-use std::fs::File;
-use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
-use rustix::fs::{Advice, OFlags};
+use indicatif::HumanBytes;
+use rustix::fs::Advice;
 use vyre_io::{
     Buffer, BufferTable, DeviceQueue, FileTable, IoLoop, Queue, QueueLayout, Request, Rights,
 };
@@ -19,10 +25,14 @@ use vyre_ioq_cuda::copy::Copier;
 
 use crate::args::{CopyArgs, DeviceArg};
 use crate::failure::Failure;
-use crate::stack::{self, Opened};
+use crate::name::Shown;
+use crate::signals::say;
 use cuda::GpuLanes;
-use destination::Destination;
+use destination::{Destination, Durable};
 use lanes::{Blocks, Job, Paths};
+use pieces::Pieces;
+use progress::Progress;
+use source::{Source, Watched};
 
 /// Slots of the queue, unless there are more lanes.
 const SLOTS: u32 = 64;
@@ -31,44 +41,58 @@ const VERIFIERS: u32 = 6;
 
 pub(crate) fn run(args: &CopyArgs) -> Result<(), Failure> {
     let started = Instant::now();
-    let source = open_source(args)?;
+    refuse_streams(args)?;
+    let source = Source::open(&args.src, args.direct)?;
     let copier = match args.device {
         DeviceArg::Threads => None,
         DeviceArg::Cuda(ordinal) => Some(cuda::open(ordinal)?),
     };
-    let mut destination = Destination::create(&args.src, &source.fd, &args.dst, args.direct)?;
-    let blocks = Blocks::new(
-        source.len(&args.src)?,
-        args.block_size.0,
-        source.granularity().max(destination.granularity()),
-    )?;
-    destination.reserve(blocks.len())?;
+    let mut destination = Destination::create(args, &source)?;
+    let blocks = match source.len() {
+        Some(len) => {
+            let granularity = source.opened.granularity().max(destination.granularity());
+            let blocks = Blocks::new(len, args.block_size.0, granularity)?;
+            destination.reserve(len)?;
+            blocks
+        }
+        None => {
+            destination.buffer()?;
+            Blocks::unknown(args.block_size.0)?
+        }
+    };
 
     let mut stack = Stack::start(args, source, &destination, blocks, copier)?;
-    let progress = progress(blocks.len(), args.verify);
+    let progress = Progress::new();
     let copied = stack.copy(args, &destination, &progress);
-    progress.finish_and_clear();
-    copied?;
+    progress.end();
+    let copied = copied.map_err(|failure| stack.explain(failure, &progress))?;
     stack.io.stop()?;
-    destination.publish(!args.no_sync)?;
-    report(args, blocks.len(), started.elapsed());
+    destination.publish()?;
+    if !args.no_sync
+        && let Durable::Unsupported(error) = destination.sync_name()?
+    {
+        say!(
+            "vyre-io: warning: {} is complete, but its file system cannot sync directories ({error}): \
+                 after a power failure its name may be missing",
+            Shown(destination.path())
+        );
+    }
+    report(args, copied, started.elapsed());
     Ok(())
 }
 
-fn open_source(args: &CopyArgs) -> Result<Opened, Failure> {
-    // Without O_NONBLOCK, opening a pipe would wait for its writer only to refuse it.
-    let source = stack::open(&args.src, OFlags::RDONLY | OFlags::NONBLOCK, args.direct)?;
-    let kind = source
-        .fd
-        .try_clone()
-        .and_then(|fd| File::from(fd).metadata())
-        .map_err(|error| Failure::file("examine", &args.src, error))?
-        .file_type();
-    if kind.is_file() || kind.is_block_device() {
-        Ok(source)
-    } else {
-        Err(Failure::NotAFile(args.src.clone()))
+fn refuse_streams(args: &CopyArgs) -> Result<(), Failure> {
+    if [&args.src, &args.dst]
+        .iter()
+        .any(|path| path.as_os_str() == "-")
+    {
+        return Err(Failure::Usage(
+            "`-` is no file here: standard input and output cannot be copied, as requests name offsets; \
+             use `cat`, or `./-` for a file of that name"
+                .into(),
+        ));
     }
+    Ok(())
 }
 
 /// The queue, the loop that serves it, and what the lanes need.
@@ -76,6 +100,11 @@ struct Stack {
     io: IoLoop,
     device: DeviceQueue,
     job: Job,
+    /// The source's descriptor, where only its data is copied and not its holes.
+    sparse: Option<OwnedFd>,
+    /// Whether the length of the source is known.
+    sized: bool,
+    source: Watched,
     /// Those that copy in place of threads, with a queue of their own.
     gpu: Option<GpuLanes>,
 }
@@ -83,11 +112,17 @@ struct Stack {
 impl Stack {
     fn start(
         args: &CopyArgs,
-        source: Opened,
+        source: Source,
         destination: &Destination,
         blocks: Blocks,
         copier: Option<Copier>,
     ) -> Result<Self, Failure> {
+        let sized = source.len().is_some();
+        let sparse = match source.may_have_holes() {
+            true => Some(source.duplicate()?),
+            false => None,
+        };
+        let (source, watched) = source.split()?;
         let lanes = args.lanes.get();
         let slots = args
             .slots
@@ -97,7 +132,8 @@ impl Stack {
         // More lanes than blocks would only wait for each other.
         let lanes = u64::from(lanes.min(slots)).min(blocks.count()).max(1);
         let mut builder = IoLoop::builder().queue(host);
-        let (buffer, gpu) = match copier {
+        // What ends only a read tells is copied by one lane.
+        let (buffer, gpu) = match copier.filter(|_| sized) {
             None => (Buffer::anonymous((lanes * blocks.size()) as usize)?, None),
             Some(copier) => {
                 let (host, gpu) = GpuLanes::new(copier, slots, lanes as u32, blocks)?;
@@ -125,35 +161,41 @@ impl Stack {
                 None => lanes as u32,
                 Some(_) => VERIFIERS.min(lanes as u32),
             },
+            write_granularity: destination.granularity() as u32,
         };
         Ok(Self {
             io,
             device,
             job,
+            sparse,
+            sized,
+            source: watched,
             gpu,
         })
     }
 
+    /// Copies, and answers the number of bytes.
     fn copy(
         &mut self,
         args: &CopyArgs,
         destination: &Destination,
-        progress: &ProgressBar,
-    ) -> Result<(), Failure> {
+        progress: &Progress,
+    ) -> Result<u64, Failure> {
         let paths = Paths {
             from: &args.src,
             to: &args.dst,
         };
-        match &self.gpu {
-            Some(gpu) => gpu.copy(&self.job, paths, progress)?,
-            None => {
-                self.job
-                    .run(&self.device, progress, |lane| lane.copy(paths))?;
-                self.ask(Request::fence(), "order the writes to", &args.dst)?;
-            }
-        }
-        destination.trim(self.job.blocks.len())?;
+        let (len, hash) = if self.sized {
+            self.copy_blocks(paths, destination, progress)?;
+            (self.job.blocks.len(), None)
+        } else {
+            progress.phase("copy", None);
+            let (len, hash) = self.one_lane(progress, |lane| lane.copy_to_the_end(paths))?;
+            (len, Some(hash))
+        };
+        destination.trim(len)?;
         if !args.no_sync {
+            progress.wait("sync");
             match &self.gpu {
                 Some(gpu) => gpu.sync(&self.job, paths)?,
                 None => self.ask(Request::sync(self.job.to), "sync", &args.dst)?,
@@ -162,10 +204,108 @@ impl Stack {
         if args.verify {
             // What is on stable storage is read from there, not from the cache. Only a hint.
             let _ = rustix::fs::fadvise(destination.as_fd(), 0, None, Advice::DontNeed);
-            self.job
-                .run(&self.device, progress, |lane| lane.verify(paths))?;
+            progress.phase("verify", Some(len));
+            match hash {
+                None => self.verify_blocks(paths, destination, progress)?,
+                // Another read of such a source may give other bytes.
+                Some(hash) => {
+                    let copy = self.one_lane(progress, |lane| lane.hash_of_copy(len, paths))?;
+                    if copy != hash {
+                        return Err(Failure::Mismatch {
+                            path: args.src.clone(),
+                            offset: 0,
+                        });
+                    }
+                }
+            }
         }
-        Ok(())
+        self.source.check()?;
+        Ok(len)
+    }
+
+    fn copy_blocks(
+        &self,
+        paths: Paths<'_>,
+        destination: &Destination,
+        progress: &Progress,
+    ) -> Result<(), Failure> {
+        progress.phase("copy", Some(self.job.blocks.len()));
+        let pieces = self.pieces(None)?;
+        match &self.gpu {
+            Some(gpu) => {
+                gpu.copy(&self.job, paths, progress)?;
+                for (offset, len) in pieces.holes() {
+                    destination.punch(offset, len);
+                }
+                Ok(())
+            }
+            None => {
+                self.job
+                    .run(&self.device, progress, &pieces, |lane| lane.copy(paths))?;
+                self.ask(Request::fence(), "order the writes to", paths.to)
+            }
+        }
+    }
+
+    fn verify_blocks(
+        &self,
+        paths: Paths<'_>,
+        destination: &Destination,
+        progress: &Progress,
+    ) -> Result<(), Failure> {
+        let pieces = self.pieces(Some(destination))?;
+        self.job
+            .run(&self.device, progress, &pieces, |lane| lane.verify(paths))
+    }
+
+    /// What there is to copy, or to compare: whatever is not a hole in both files.
+    fn pieces(&self, copy: Option<&Destination>) -> Result<Pieces, Failure> {
+        let mut files = Vec::new();
+        if let Some(sparse) = &self.sparse {
+            let source = sparse.try_clone();
+            files.push(source.map_err(|error| Failure::file("open", &self.source.path, error))?);
+            if let Some(copy) = copy {
+                files.push(copy.duplicate()?);
+            }
+        }
+        Ok(Pieces::new(self.job.blocks, files))
+    }
+
+    /// Runs `work` in one lane.
+    fn one_lane<T>(
+        &self,
+        progress: &Progress,
+        work: impl Fn(&lanes::Lane<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let pieces = Pieces::new(self.job.blocks, Vec::new());
+        let failed = AtomicBool::new(false);
+        work(&self.job.lane(&self.device, progress, &pieces, &failed))
+    }
+
+    /// Says why a source ended early, as far as that can be told now.
+    fn explain(&self, failure: Failure, progress: &Progress) -> Failure {
+        let failure = match (&self.gpu, failure) {
+            // Lanes on the GPU do not ask for the rest, which may be what cannot be read.
+            (
+                Some(_),
+                Failure::SourceChanged {
+                    path,
+                    offset,
+                    expected,
+                    found,
+                },
+            ) => self
+                .one_lane(progress, |lane| lane.read_again(offset, expected, &path))
+                .err()
+                .unwrap_or(Failure::SourceChanged {
+                    path,
+                    offset,
+                    expected,
+                    found,
+                }),
+            (_, failure) => failure,
+        };
+        self.source.explain(failure)
     }
 
     fn ask(&self, request: Request, what: &'static str, path: &Path) -> Result<(), Failure> {
@@ -178,25 +318,28 @@ impl Stack {
     }
 }
 
-fn progress(bytes: u64, verify: bool) -> ProgressBar {
-    let bar = ProgressBar::new(if verify { 2 * bytes } else { bytes });
-    // indicatif draws on standard error, and only if that is a terminal.
-    if let Ok(style) = ProgressStyle::with_template(
-        "{bar:40} {binary_bytes:>11} of {binary_total_bytes} {binary_bytes_per_sec:>13} {eta:>5}",
-    ) {
-        bar.set_style(style);
-    }
-    bar
-}
-
+/// DST is complete, whether or not anybody hears of it.
 fn report(args: &CopyArgs, bytes: u64, took: Duration) {
     let seconds = took.as_secs_f64().max(1e-9);
     let verified = if args.verify { ", verified" } else { "" };
     let synced = if args.no_sync { ", not synced" } else { "" };
-    println!(
-        "{} -> {}: {bytes} bytes in {seconds:.3} s ({}/s){verified}{synced}",
-        args.src.display(),
-        args.dst.display(),
+    let mut out = io::stdout().lock();
+    let written = writeln!(
+        out,
+        "{} -> {}: {bytes} {} in {seconds:.3} s ({}/s){verified}{synced}",
+        Shown(&args.src),
+        Shown(&args.dst),
+        if bytes == 1 { "byte" } else { "bytes" },
         HumanBytes((bytes as f64 / seconds) as u64),
-    );
+    )
+    .and_then(|()| out.flush());
+    match written {
+        // Whoever reads has read enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        Err(error) => say!(
+            "vyre-io: warning: {} is complete, but standard output cannot be written: {error}",
+            Shown(&args.dst)
+        ),
+        Ok(()) => {}
+    }
 }

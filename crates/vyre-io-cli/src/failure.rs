@@ -3,35 +3,46 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno as Os;
 use vyre_io::{
     AttachError, BufferError, Errno, GroupSpawnError, GroupStopError, QueueFull, SpawnError,
     StopError, TableError, WaitError,
 };
+
+use crate::name::Shown;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// The arguments contradict each other or the files. Exit status 2, as for clap's own.
     #[error("{0}")]
     Usage(String),
-    #[error("cannot {what} {}: {source}", .path.display())]
+    #[error("cannot {what} {}: {source}{}", Shown(.path), advice(.source))]
     File {
         what: &'static str,
         path: PathBuf,
         source: io::Error,
     },
-    #[error("{} is not a regular file or a block device", .0.display())]
-    NotAFile(PathBuf),
     #[error(
         "{} exists, and no benchmark made it: choose another name, or measure it with --file",
-        .0.display()
+        Shown(.0)
     )]
     NotOurs(PathBuf),
-    #[error("{} and {} are the same file", .0.display(), .1.display())]
-    SameFile(PathBuf, PathBuf),
     #[error(
-        "{} changed while it was copied: at byte {offset} it has {found} bytes instead of \
+        "{} is not a regular file or a block device: requests name offsets, which pipes and other devices \
+         do not have",
+        Shown(.0)
+    )]
+    NotAFile(PathBuf),
+    #[error("cannot copy to {}: it is not a regular file; name a file or a directory", Shown(.0))]
+    NotReplaceable(PathBuf),
+    #[error("{} and {} are the same file; name another DST", Shown(.0), Shown(.1))]
+    SameFile(PathBuf, PathBuf),
+    /// What would fail at the end is refused at the beginning.
+    #[error("cannot copy to {}: {why}", Shown(.path))]
+    Refused { path: PathBuf, why: String },
+    #[error("{} changed while it was copied: at byte {offset} it has {found} bytes instead of \
          {expected}; copy it again when nobody writes to it",
-        .path.display()
+        Shown(.path)
     )]
     SourceChanged {
         path: PathBuf,
@@ -40,10 +51,18 @@ pub(crate) enum Failure {
         found: u32,
     },
     #[error(
-        "the copy differs from its source in the block at byte {offset}; the source may have been \
-         written to, or a drive is failing"
+        "{} states a size of {size} bytes, but ends at byte {end}: its file system does not tell true \
+         sizes; use `cat`, which reads to the end",
+        Shown(.path)
     )]
-    Mismatch { offset: u64 },
+    FalseSize { path: PathBuf, size: u64, end: u64 },
+    #[error(
+        "the copy of {} differs from its source in the block at byte {offset}, and was discarded: the \
+         source may have been written to, or a drive is failing; copy it again when nobody writes \
+         to it",
+        Shown(.path)
+    )]
+    Mismatch { path: PathBuf, offset: u64 },
     #[error("{failed} blocks failed verification, the first at byte {offset}")]
     BadStamps { failed: u64, offset: u64 },
     #[error("{failed} requests failed, the first with {first}")]
@@ -105,5 +124,29 @@ impl Failure {
             Self::Usage(_) => 2,
             _ => 1,
         }
+    }
+}
+
+/// What to do about an errno, after the words that the system has for it.
+fn advice(error: &io::Error) -> &'static str {
+    let Some(errno) = Os::from_io_error(error) else {
+        return "";
+    };
+    match errno {
+        Os::NOENT => "; check the path",
+        Os::ACCESS => "; check the permissions of the file and of its directories",
+        Os::PERM => "; only its owner or root may do that, or a security policy forbids it",
+        Os::NOSPC => "; make room, or choose another file system",
+        Os::DQUOT => "; make room, or have the quota raised",
+        Os::FBIG => "; raise the limit (`ulimit -f`), or choose a file system for larger files",
+        Os::IO => "; a drive or a server failed: the kernel's log says more (`dmesg`)",
+        Os::ROFS => "; choose another file system, or mount this one for writing",
+        Os::NAMETOOLONG => "; choose a shorter name",
+        Os::NOTDIR => "; a part of the path is a file, not a directory",
+        Os::LOOP => "; its symbolic links lead in a circle, or are too many",
+        Os::MFILE | Os::NFILE => "; raise the limit on open files (`ulimit -n`)",
+        Os::STALE => "; the server no longer knows the file: copy it again",
+        Os::AGAIN => "; another process holds a lease or a lock on it",
+        _ => "",
     }
 }

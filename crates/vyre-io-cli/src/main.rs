@@ -7,6 +7,8 @@ mod bench;
 mod copy;
 mod doctor;
 mod failure;
+mod name;
+mod signals;
 mod stack;
 
 use std::process::ExitCode;
@@ -18,6 +20,7 @@ use crate::failure::Failure;
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    signals::survive_file_size_limit();
     let done = match &args.command {
         Command::Copy(args) => copy::run(args),
         Command::Bench(args) => bench::run(args),
@@ -26,7 +29,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("vyre-io: {failure}");
+            signals::say!("vyre-io: {failure}");
             ExitCode::from(failure.status())
         }
     }

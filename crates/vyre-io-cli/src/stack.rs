@@ -9,6 +9,8 @@ use rustix::fs::{Mode, OFlags};
 use vyre_io::DirectAlign;
 
 use crate::failure::Failure;
+use crate::name::Shown;
+use crate::signals::say;
 
 /// A descriptor, and how its I/O has to be aligned if it goes past the page cache.
 pub(crate) struct Opened {
@@ -30,6 +32,14 @@ impl Opened {
         Ok(Self { fd, align })
     }
 
+    /// Gives up direct I/O.
+    pub(crate) fn buffer(&mut self) -> rustix::io::Result<()> {
+        let flags = rustix::fs::fcntl_getfl(&self.fd)?;
+        rustix::fs::fcntl_setfl(&self.fd, flags - OFlags::DIRECT)?;
+        self.align = None;
+        Ok(())
+    }
+
     pub(crate) fn len(&self, path: &Path) -> Result<u64, Failure> {
         let failed = |error| Failure::file("examine", path, error);
         let file = File::from(self.fd.try_clone().map_err(failed)?);
@@ -41,25 +51,29 @@ impl Opened {
 /// Opens a file, past the page cache if `direct`. Where the file system cannot do that, the file is
 /// opened for buffered I/O, and standard error says so.
 pub(crate) fn open(path: &Path, flags: OFlags, direct: bool) -> Result<Opened, Failure> {
-    with_direct(path, direct, |more| {
-        rustix::fs::open(path, flags | more | OFlags::CLOEXEC, Mode::empty())
-    })
+    with_direct(
+        path,
+        direct,
+        |more| rustix::fs::open(path, flags | more | OFlags::CLOEXEC, Mode::empty()),
+        |errno| Failure::file("open", path, errno),
+    )
 }
 
-/// Runs `open` with O_DIRECT if `direct`, and without where that is refused.
+/// Runs `open` with O_DIRECT if `direct`, and without where that is refused. `failed` names what
+/// else went wrong.
 pub(crate) fn with_direct(
     path: &Path,
     direct: bool,
     open: impl Fn(OFlags) -> rustix::io::Result<OwnedFd>,
+    failed: impl Fn(rustix::io::Errno) -> Failure,
 ) -> Result<Opened, Failure> {
-    let failed = |errno: rustix::io::Errno| Failure::file("open", path, errno);
     if direct {
         match open(OFlags::DIRECT) {
             Ok(fd) => return Opened::of(fd, path),
             Err(rustix::io::Errno::INVAL) => {
-                eprintln!(
+                say!(
                     "vyre-io: {}: the file system has no direct I/O; using buffered I/O",
-                    path.display()
+                    Shown(path)
                 );
             }
             Err(errno) => return Err(failed(errno)),

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use indicatif::ProgressBar;
 use vyre_io::{HostQueue, QueueLayout};
 use vyre_ioq_cuda::Gpu;
 use vyre_ioq_cuda::copy::{Copier, CopyError, Room, Step, Task};
 
 use super::lanes::{Blocks, Job, Paths};
+use super::progress::Progress;
 use crate::failure::Failure;
 
 /// How often the end of the kernel is looked for, and the bar moved.
@@ -50,7 +50,7 @@ impl GpuLanes {
         &self,
         job: &Job,
         paths: Paths<'_>,
-        progress: &ProgressBar,
+        progress: &Progress,
     ) -> Result<(), Failure> {
         let task = Task::Copy {
             from: job.from,
@@ -59,7 +59,7 @@ impl GpuLanes {
             bytes: job.blocks.len(),
             granularity: job.blocks.granularity() as u32,
         };
-        self.run(&task, paths, |bytes| progress.set_position(bytes))
+        self.run(&task, paths, |bytes| progress.set(bytes))
     }
 
     /// Brings the copy to stable storage.

@@ -1,95 +1,149 @@
 //! A file that gets its name only when it is complete.
 //!
 //! It is made without a name (O_TMPFILE), so that a copy which ends early, by whatever signal,
-//! leaves nothing behind. Where the file system cannot do that, it has a hidden name beside DST
-//! meanwhile, and only that may be left over.
+//! leaves nothing behind. Where the file system cannot do that, or could not name such a file later,
+//! it has a hidden name beside DST meanwhile.
 
-use std::ffi::OsString;
-use std::fs::{self, File};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, Metadata};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, RenameFlags, StatxAttributes, Uid};
 use rustix::io::Errno;
 
+use super::interrupt::{HiddenName, Leftover};
+use super::leftovers;
+use super::replaced::{Replaced, attribute_flags};
+use super::source::Source;
+use crate::args::CopyArgs;
 use crate::failure::Failure;
+use crate::name::Shown;
 use crate::stack::{self, Opened};
+
+/// FUSE may have nameless files but no links.
+const FUSE: u32 = 0x6573_5546;
 
 pub(super) struct Destination {
     opened: Opened,
-    /// The final name, links resolved.
+    /// The final name, links resolved, for messages.
     path: PathBuf,
-    directory: PathBuf,
-    /// The hidden name, while there is one.
-    hidden: Option<PathBuf>,
+    directory: Directory,
+    name: OsString,
+    way: Way,
+    replaced: Option<Replaced>,
+    /// The mode that it gets with its name, while it has a hidden one.
+    mode: Mode,
+    leftover: Leftover,
+}
+
+/// Where DST gets its name.
+struct Directory {
+    fd: OwnedFd,
+    path: PathBuf,
+    /// Whether it could be opened for reading, which syncing and looking at its entries takes.
+    readable: bool,
+}
+
+/// How the file can get a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// It has none, and gets one through what /proc shows.
+    Proc,
+    /// It has none, and gets one through its descriptor.
+    Descriptor,
+    /// It has a hidden name, which is changed.
+    Hidden,
+}
+
+/// What the name is given to, and what became of the directory.
+pub(super) enum Durable {
+    Yes,
+    /// The file system cannot sync directories.
+    Unsupported(io::Error),
 }
 
 impl Destination {
-    /// Makes the file. `dst` is the name it will get, or a directory to get the source's name in.
-    pub(super) fn create(
-        src: &Path,
-        source: &OwnedFd,
-        dst: &Path,
-        direct: bool,
-    ) -> Result<Self, Failure> {
-        let path = target(src, dst)?;
-        let source = source
-            .try_clone()
-            .and_then(|fd| File::from(fd).metadata())
-            .map_err(|error| Failure::file("examine", src, error))?;
-        match fs::metadata(&path) {
-            Ok(old) if (old.dev(), old.ino()) == (source.dev(), source.ino()) => {
-                return Err(Failure::SameFile(src.into(), dst.into()));
-            }
-            Ok(old) if !old.is_file() => return Err(Failure::NotAFile(path)),
-            _ => {}
+    /// Makes the file, after what could not succeed at the end has been refused.
+    pub(super) fn create(args: &CopyArgs, source: &Source) -> Result<Self, Failure> {
+        let (path, old) = target(&args.src, &args.dst)?;
+        if old.as_ref().is_some_and(|old| source.is(old)) {
+            return Err(Failure::SameFile(args.src.clone(), args.dst.clone()));
         }
-        let directory = match path.parent() {
-            Some(parent) if parent != Path::new("") => parent.into(),
-            _ => PathBuf::from("."),
+        let name = path.file_name().ok_or_else(|| Failure::Refused {
+            path: path.clone(),
+            why: "it names no file; name one, or a directory".into(),
+        })?;
+        let name = name.to_owned();
+        let directory = Directory::of(&path)?;
+        directory.refuse_unfit(&path, &name, old.is_some())?;
+        let replaced = match &old {
+            Some(old) => Some(Replaced::examine(&path, old, &directory.fd, args.replace)?),
+            None => None,
         };
-        let mode = Mode::from_raw_mode(source.permissions().mode() & 0o777);
-        Self::open(path, directory, mode, direct)
+        if directory.readable {
+            leftovers::remove(&directory.fd);
+        }
+        let leftover = Leftover::default();
+        leftover
+            .remove_on_signals()
+            .map_err(|error| Failure::file("handle signals for", &path, error))?;
+
+        let mode = match &replaced {
+            Some(_) => Mode::RUSR | Mode::WUSR,
+            None => Mode::from_raw_mode(source.mode() & 0o777),
+        };
+        let (opened, way) = match directory.nameless(&path, mode, args.direct)? {
+            Some(found) => found,
+            None => (
+                directory.hidden(&path, mode, args.direct, &leftover)?,
+                Way::Hidden,
+            ),
+        };
+        let mut destination = Self {
+            opened,
+            path,
+            directory,
+            name,
+            way,
+            replaced,
+            mode,
+            leftover,
+        };
+        destination.prepare()?;
+        Ok(destination)
     }
 
-    fn open(path: PathBuf, directory: PathBuf, mode: Mode, direct: bool) -> Result<Self, Failure> {
-        let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        let nameless = stack::with_direct(&path, direct, |more| {
-            match rustix::fs::open(&directory, flags | more | OFlags::TMPFILE, mode) {
-                // The file system has no nameless files; told apart from EINVAL for O_DIRECT.
-                Err(Errno::OPNOTSUPP | Errno::ISDIR) => Err(Errno::OPNOTSUPP),
-                other => other,
-            }
-        });
-        match nameless {
-            Ok(opened) => Ok(Self {
-                opened,
-                path,
-                directory,
-                hidden: None,
-            }),
-            Err(Failure::File { source, .. })
-                if source.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) =>
-            {
-                let hidden = hidden_name(&path, &directory);
-                let opened = stack::with_direct(&path, direct, |more| {
-                    let create = OFlags::CREATE | OFlags::EXCL;
-                    rustix::fs::open(&hidden, flags | more | create, mode)
-                })?;
-                Ok(Self {
-                    opened,
-                    path,
-                    directory,
-                    hidden: Some(hidden),
-                })
-            }
-            Err(failure) => Err(failure),
+    /// Finds out early whether the file can become like the one it replaces. One with a hidden name
+    /// stays the user's own until it gets its final one.
+    fn prepare(&mut self) -> Result<(), Failure> {
+        let failed = |errno| Failure::file("examine", &self.path, errno);
+        let before = rustix::fs::fstat(&self.opened.fd).map_err(failed)?;
+        self.mode = Mode::from_raw_mode(before.st_mode & 0o7777);
+        if let Some(replaced) = &self.replaced {
+            replaced.make_alike(&self.opened.fd)?;
         }
+        if self.way == Way::Hidden {
+            let now = rustix::fs::fstat(&self.opened.fd).map_err(failed)?;
+            if (now.st_uid, now.st_gid) != (before.st_uid, before.st_gid) {
+                let (uid, gid) = (Uid::from_raw(before.st_uid), Gid::from_raw(before.st_gid));
+                rustix::fs::fchown(&self.opened.fd, Some(uid), Some(gid)).map_err(failed)?;
+            }
+            // Only a hint: some file systems have no modes.
+            let _ = rustix::fs::fchmod(&self.opened.fd, Mode::RUSR | Mode::WUSR);
+        }
+        Ok(())
     }
 
     pub(super) fn granularity(&self) -> u64 {
         self.opened.granularity()
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(super) fn duplicate(&self) -> Result<OwnedFd, Failure> {
@@ -99,55 +153,118 @@ impl Destination {
             .map_err(|error| Failure::file("open", &self.path, error))
     }
 
-    /// Sets the length before the blocks arrive in whatever order.
-    pub(super) fn reserve(&self, len: u64) -> Result<(), Failure> {
-        self.set_len("make room in", len)
+    /// Writes through the page cache from now on.
+    pub(super) fn buffer(&mut self) -> Result<(), Failure> {
+        self.opened
+            .buffer()
+            .map_err(|errno| Failure::file("open", &self.path, errno))
     }
 
-    /// Cuts off what direct I/O wrote past the end.
+    /// Sets the length before the blocks arrive in whatever order. Where the file system cannot do
+    /// that, the blocks set it, and none may carry more than the file has.
+    pub(super) fn reserve(&mut self, len: u64) -> Result<(), Failure> {
+        match rustix::fs::ftruncate(&self.opened.fd, len) {
+            Ok(()) => Ok(()),
+            Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM | Errno::INVAL) => self.buffer(),
+            Err(errno) => Err(Failure::file("make room in", &self.path, errno)),
+        }
+    }
+
+    /// Sets the final length: direct I/O wrote past the end, or a hole is at the end.
     pub(super) fn trim(&self, len: u64) -> Result<(), Failure> {
-        self.set_len("trim", len)
+        let failed = |errno| Failure::file("set the length of", &self.path, errno);
+        let now = rustix::fs::fstat(&self.opened.fd).map_err(failed)?.st_size as u64;
+        match rustix::fs::ftruncate(&self.opened.fd, len) {
+            _ if now == len => Ok(()),
+            Err(_) if now < len => rustix::io::pwrite(&self.opened.fd, &[0], len - 1)
+                .map(drop)
+                .map_err(failed),
+            done => done.map_err(failed),
+        }
     }
 
-    fn set_len(&self, what: &'static str, len: u64) -> Result<(), Failure> {
-        rustix::fs::ftruncate(&self.opened.fd, len)
-            .map_err(|errno| Failure::file(what, &self.path, errno))
+    /// Frees the room of a range that is a hole in the source. Only a hint.
+    pub(super) fn punch(&self, offset: u64, len: u64) {
+        let flags = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+        let _ = rustix::fs::fallocate(&self.opened.fd, flags, offset, len);
     }
 
-    /// Gives the file its name, in one step, and makes the name durable if asked to.
-    pub(super) fn publish(&mut self, sync: bool) -> Result<(), Failure> {
-        let failed = |errno: Errno| Failure::file("name", &self.path, errno);
-        if self.hidden.is_none() {
-            match self.link(&self.path) {
-                Ok(()) => return self.sync_directory(sync),
-                Err(Errno::EXIST) => {}
-                Err(errno) => return Err(failed(errno)),
+    /// Gives the file its name, in one step.
+    pub(super) fn publish(&mut self) -> Result<(), Failure> {
+        // A close may be the first to say that bytes could not be written (NFS, FUSE). That of a
+        // duplicate says it while there is no name yet.
+        nix::unistd::close(self.duplicate()?)
+            .map_err(|errno| Failure::file("close", &self.path, io::Error::from(errno)))?;
+        if self.way == Way::Hidden {
+            match &self.replaced {
+                Some(replaced) => replaced.make_alike(&self.opened.fd)?,
+                // Only a hint: some file systems have no modes.
+                None => drop(rustix::fs::fchmod(&self.opened.fd, self.mode)),
+            }
+        }
+        let given = self.give_name();
+        if given.is_err() {
+            self.leftover.remove();
+        }
+        given
+    }
+
+    fn give_name(&self) -> Result<(), Failure> {
+        let failed = |errno: Errno| match errno {
+            Errno::EXIST => Failure::Refused {
+                path: self.path.clone(),
+                why: "another process made a file of that name meanwhile; copy it again".into(),
+            },
+            errno => Failure::file("name", &self.path, errno),
+        };
+        let directory = &self.directory.fd;
+        let mut leftover = self.leftover.lock();
+        if self.way != Way::Hidden {
+            if self.replaced.is_none() {
+                return self.link(&self.name).map_err(failed);
             }
             // A link cannot replace a file, a rename can.
-            let hidden = hidden_name(&self.path, &self.directory);
-            self.link(&hidden).map_err(failed)?;
-            self.hidden = Some(hidden);
+            let name = leftovers::hidden_name();
+            leftovers::lock(&self.opened.fd);
+            self.link(&name).map_err(failed)?;
+            *leftover = Some(self.directory.hidden_name(name)?);
         }
-        if let Some(hidden) = &self.hidden {
-            rustix::fs::rename(hidden, &self.path).map_err(failed)?;
-            self.hidden = None;
-        }
-        self.sync_directory(sync)
+        let Some(hidden) = leftover.as_ref() else {
+            return Err(failed(Errno::NOENT));
+        };
+        let renamed = if self.replaced.is_some() {
+            rustix::fs::renameat(directory, &hidden.name, directory, &self.name)
+        } else {
+            rename_new(directory, &hidden.name, &self.name)
+        };
+        renamed.map_err(failed)?;
+        *leftover = None;
+        Ok(())
     }
 
-    fn link(&self, name: &Path) -> rustix::io::Result<()> {
-        // Linking a descriptor itself takes a capability; linking what /proc shows does not.
-        let shown = format!("/proc/self/fd/{}", self.opened.fd.as_raw_fd());
-        rustix::fs::linkat(CWD, shown, CWD, name, AtFlags::SYMLINK_FOLLOW)
+    fn link(&self, name: &OsStr) -> rustix::io::Result<()> {
+        link(&self.opened.fd, self.way, &self.directory.fd, name)
     }
 
-    fn sync_directory(&self, sync: bool) -> Result<(), Failure> {
-        if !sync {
-            return Ok(());
+    /// Makes the name durable.
+    pub(super) fn sync_name(&self) -> Result<Durable, Failure> {
+        // A directory that may not be read cannot be synced by itself.
+        let synced = if self.directory.readable {
+            rustix::fs::fsync(&self.directory.fd)
+        } else {
+            rustix::fs::syncfs(&self.opened.fd)
+        };
+        match synced {
+            Ok(()) => Ok(Durable::Yes),
+            Err(errno @ (Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOTTY)) => {
+                Ok(Durable::Unsupported(errno.into()))
+            }
+            Err(errno) => Err(Failure::file(
+                "sync the directory of the complete copy,",
+                &self.directory.path,
+                errno,
+            )),
         }
-        File::open(&self.directory)
-            .and_then(|directory| directory.sync_all())
-            .map_err(|error| Failure::file("sync the directory", &self.directory, error))
     }
 }
 
@@ -159,39 +276,212 @@ impl AsFd for Destination {
 
 impl Drop for Destination {
     fn drop(&mut self) {
-        if let Some(hidden) = &self.hidden {
-            // Nobody is left to tell.
-            let _ = fs::remove_file(hidden);
+        self.leftover.remove();
+    }
+}
+
+impl Directory {
+    fn of(path: &Path) -> Result<Self, Failure> {
+        let path = match path.parent() {
+            Some(parent) if parent != Path::new("") => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let open = |flags| {
+            let flags = flags | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            rustix::fs::open(&path, flags, Mode::empty())
+        };
+        let (fd, readable) = match open(OFlags::RDONLY) {
+            Err(Errno::ACCESS) => (open(OFlags::PATH), false),
+            other => (other, true),
+        };
+        let fd = fd.map_err(|errno| Failure::file("open the directory", &path, errno))?;
+        Ok(Self { fd, path, readable })
+    }
+
+    /// Refuses a directory or a name that would be refused when the name is given.
+    fn refuse_unfit(&self, path: &Path, name: &OsStr, replaces: bool) -> Result<(), Failure> {
+        let refuse = |why: String| {
+            Err(Failure::Refused {
+                path: path.into(),
+                why,
+            })
+        };
+        let flags = attribute_flags(&self.fd, "");
+        if flags.contains(StatxAttributes::IMMUTABLE) {
+            return refuse("its directory is immutable (`chattr -i` ends that)".into());
+        }
+        if replaces && flags.contains(StatxAttributes::APPEND) {
+            return refuse("its directory is append-only (`chattr -a` ends that)".into());
+        }
+        let about = rustix::fs::fstatfs(&self.fd)
+            .map_err(|errno| Failure::file("examine", &self.path, errno))?;
+        // These say so only when the file is made.
+        let is_windows = [0x4d44, 0x2011_bab0].contains(&(about.f_type as u32));
+        let odd = |byte: &u8| *byte < 0x20 || b"*?<>|\":\\".contains(byte);
+        if is_windows && name.as_bytes().iter().any(odd) {
+            return refuse("its file system has no names with such characters".into());
+        }
+        Ok(())
+    }
+
+    fn open_failed(&self, errno: Errno) -> Failure {
+        Failure::file("make a file in the directory", &self.path, errno)
+    }
+
+    /// Makes a file without a name, if it can get one later.
+    fn nameless(
+        &self,
+        path: &Path,
+        mode: Mode,
+        direct: bool,
+    ) -> Result<Option<(Opened, Way)>, Failure> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::TMPFILE;
+        let make = |more| match rustix::fs::openat(&self.fd, ".", flags | more, mode) {
+            // The file system has no nameless files; told apart from EINVAL for O_DIRECT.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR) => Err(Errno::OPNOTSUPP),
+            other => other,
+        };
+        let opened = match stack::with_direct(path, direct, make, |errno| self.open_failed(errno)) {
+            Err(Failure::File { source, .. })
+                if Errno::from_io_error(&source) == Some(Errno::OPNOTSUPP) =>
+            {
+                return Ok(None);
+            }
+            other => other?,
+        };
+        let way = [Way::Proc, Way::Descriptor].into_iter().find(|way| {
+            // This name exists: that is said only after the file itself was found.
+            link(&opened.fd, *way, &self.fd, OsStr::new(".")) == Err(Errno::EXIST)
+        });
+        let is_fuse = rustix::fs::fstatfs(&self.fd).is_ok_and(|about| about.f_type as u32 == FUSE);
+        Ok(match way {
+            Some(way) if !is_fuse || self.links(way, mode) => Some((opened, way)),
+            _ => None,
+        })
+    }
+
+    /// Whether a nameless file gets a name here, tried with another one.
+    fn links(&self, way: Way, mode: Mode) -> bool {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::TMPFILE;
+        let name = leftovers::hidden_name();
+        rustix::fs::openat(&self.fd, ".", flags, mode)
+            .and_then(|file| link(&file, way, &self.fd, &name))
+            .and_then(|()| rustix::fs::unlinkat(&self.fd, &name, AtFlags::empty()))
+            .is_ok()
+    }
+
+    /// Makes a file with a hidden name.
+    fn hidden(
+        &self,
+        path: &Path,
+        mode: Mode,
+        direct: bool,
+        leftover: &Leftover,
+    ) -> Result<Opened, Failure> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::CREATE | OFlags::EXCL;
+        loop {
+            let mut slot = leftover.lock();
+            let name = leftovers::hidden_name();
+            let make = |more| rustix::fs::openat(&self.fd, &name, flags | more, mode);
+            let opened = stack::with_direct(path, direct, make, |errno| self.open_failed(errno))?;
+            // Another copy may have taken the file for a leftover before it was locked.
+            if leftovers::lock(&opened.fd) && leftovers::names(&self.fd, &name, &opened.fd) {
+                *slot = Some(self.hidden_name(name)?);
+                return Ok(opened);
+            }
         }
     }
-}
 
-/// The name that the copy gets: inside `dst` if that is a directory; behind the links if it is one.
-fn target(src: &Path, dst: &Path) -> Result<PathBuf, Failure> {
-    let path = if dst.is_dir() {
-        let name = src
-            .file_name()
-            .ok_or_else(|| Failure::NotAFile(src.into()))?;
-        dst.join(name)
-    } else {
-        dst.into()
-    };
-    if path.is_symlink() {
-        return fs::canonicalize(&path).map_err(|error| Failure::file("resolve", &path, error));
+    fn hidden_name(&self, name: OsString) -> Result<HiddenName, Failure> {
+        let directory = self.fd.try_clone();
+        let directory =
+            directory.map_err(|error| Failure::file("open the directory", &self.path, error))?;
+        Ok(HiddenName { directory, name })
     }
-    Ok(path)
 }
 
-/// A name beside the final one that nobody else uses.
-fn hidden_name(path: &Path, directory: &Path) -> PathBuf {
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(
-        ".vyre-io-{}-{:x}",
-        std::process::id(),
-        std::time::UNIX_EPOCH
-            .elapsed()
-            .map_or(0, |now| now.as_nanos())
-    ));
-    directory.join(name)
+fn link(file: &OwnedFd, way: Way, directory: &OwnedFd, name: &OsStr) -> rustix::io::Result<()> {
+    match way {
+        Way::Proc => {
+            let shown = format!("/proc/self/fd/{}", file.as_raw_fd());
+            rustix::fs::linkat(CWD, shown, directory, name, AtFlags::SYMLINK_FOLLOW)
+        }
+        // That took a capability before Linux 6.10.
+        Way::Descriptor => rustix::fs::linkat(file, "", directory, name, AtFlags::EMPTY_PATH),
+        Way::Hidden => Err(Errno::INVAL),
+    }
+}
+
+/// Renames to a name that must not exist.
+fn rename_new(directory: &OwnedFd, from: &OsStr, to: &OsStr) -> rustix::io::Result<()> {
+    match rustix::fs::renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
+        // Not every file system has that. Then the look before leaves a moment.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            match rustix::fs::statat(directory, to, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(_) => Err(Errno::EXIST),
+                Err(_) => rustix::fs::renameat(directory, from, directory, to),
+            }
+        }
+        other => other,
+    }
+}
+
+/// The name that the copy gets, and the file that has it now: inside `dst` if that is a directory;
+/// behind the links if it is one.
+fn target(src: &Path, dst: &Path) -> Result<(PathBuf, Option<Metadata>), Failure> {
+    let refused = |why: &str| Failure::Refused {
+        path: dst.into(),
+        why: why.into(),
+    };
+    match fs::metadata(dst) {
+        Ok(about) if about.is_dir() => {
+            let name = src.file_name();
+            let name = name.ok_or_else(|| Failure::NotAFile(src.into()))?;
+            let path = dst.join(name);
+            if path.is_dir() {
+                return Err(Failure::NotReplaceable(path));
+            }
+            named(&path)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && ends_with_slash(dst) => Err(
+            refused("there is no such directory; make it first, or leave out the slash"),
+        ),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory && ends_with_slash(dst) => Err(
+            refused("it is a file, not a directory; leave out the slash"),
+        ),
+        _ => named(dst),
+    }
+}
+
+fn named(path: &Path) -> Result<(PathBuf, Option<Metadata>), Failure> {
+    let link = path.is_symlink();
+    match fs::metadata(path) {
+        Ok(about) if !about.is_file() => Err(Failure::NotReplaceable(path.into())),
+        Ok(about) if link => {
+            let failed = |error| Failure::file("follow the link", path, error);
+            let real = fs::canonicalize(path).map_err(failed)?;
+            // A descriptor's link in /proc may lead to a file that has no name any more.
+            let found = fs::metadata(&real).map_err(failed)?;
+            if (found.dev(), found.ino()) != (about.dev(), about.ino()) {
+                return Err(failed(io::ErrorKind::NotFound.into()));
+            }
+            Ok((real, Some(about)))
+        }
+        Ok(about) => Ok((path.into(), Some(about))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && link => Err(Failure::Refused {
+            path: path.into(),
+            why: format!(
+                "it is a symbolic link to {}, which does not exist; make that file or remove the \
+                 link first",
+                Shown(&fs::read_link(path).unwrap_or_default())
+            ),
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((path.into(), None)),
+        Err(error) => Err(Failure::file("copy to", path, error)),
+    }
+}
+
+fn ends_with_slash(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_bytes();
+    bytes.ends_with(b"/") || bytes.ends_with(b"/.")
 }

@@ -1,19 +1,20 @@
 //! The device's part of a copy: threads that move one block at a time through the queue.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use indicatif::ProgressBar;
 use vyre_io::{Buffer, BufferHandle, DeviceQueue, FileHandle, Outcome, Request, Ticket, WaitError};
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 
+use super::pieces::Pieces;
+use super::progress::Progress;
 use crate::failure::Failure;
 
 /// Largest block: counts of requests are 32 bits, and a last block may be rounded up.
 const MAX_BLOCK: u64 = 1 << 30;
 
-/// A file cut into equal blocks, the last of which may be short.
+/// How a file is cut into blocks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Blocks {
     len: u64,
@@ -23,12 +24,12 @@ pub(super) struct Blocks {
 
 /// One block of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Block {
-    offset: u64,
+pub(super) struct Block {
+    pub(super) offset: u64,
     /// Bytes of the file.
-    len: u32,
+    pub(super) len: u32,
     /// Bytes to ask for: `len`, rounded up for direct I/O.
-    ask: u32,
+    pub(super) ask: u32,
 }
 
 impl Blocks {
@@ -52,6 +53,11 @@ impl Blocks {
         })
     }
 
+    /// For a file whose length is not known; one block after the other, and as long as it says.
+    pub(super) fn unknown(size: u64) -> Result<Self, Failure> {
+        Self::new(size, size, 1)
+    }
+
     pub(super) const fn len(&self) -> u64 {
         self.len
     }
@@ -68,9 +74,9 @@ impl Blocks {
         self.len.div_ceil(self.size)
     }
 
-    fn get(&self, index: u64) -> Option<Block> {
-        let offset = index.checked_mul(self.size)?;
-        let len = self.len.checked_sub(offset)?.min(self.size);
+    /// The block that begins at `offset`, in a range that ends at `end`.
+    pub(super) fn piece(&self, offset: u64, end: u64) -> Option<Block> {
+        let len = end.min(self.len).checked_sub(offset)?.min(self.size);
         (len > 0).then(|| Block {
             offset,
             len: len as u32,
@@ -88,6 +94,9 @@ pub(super) struct Job {
     pub(super) buffer: Buffer,
     pub(super) blocks: Blocks,
     pub(super) lanes: u32,
+    /// Bytes that the lengths of writes are a multiple of: 1 unless the copy is written past the
+    /// page cache.
+    pub(super) write_granularity: u32,
 }
 
 /// For messages.
@@ -101,32 +110,47 @@ pub(super) struct Paths<'a> {
 pub(super) struct Lane<'a> {
     job: &'a Job,
     device: &'a DeviceQueue,
-    progress: &'a ProgressBar,
-    next: &'a AtomicU64,
+    progress: &'a Progress,
+    pieces: &'a Pieces,
     failed: &'a AtomicBool,
     /// Where the lane's own block of the buffer begins.
     place: u64,
 }
 
 impl Job {
+    /// The first lane.
+    pub(super) fn lane<'a>(
+        &'a self,
+        device: &'a DeviceQueue,
+        progress: &'a Progress,
+        pieces: &'a Pieces,
+        failed: &'a AtomicBool,
+    ) -> Lane<'a> {
+        Lane {
+            job: self,
+            device,
+            progress,
+            pieces,
+            failed,
+            place: 0,
+        }
+    }
+
     /// Runs `work` in every lane; the first failure ends them all.
     pub(super) fn run(
         &self,
         device: &DeviceQueue,
-        progress: &ProgressBar,
+        progress: &Progress,
+        pieces: &Pieces,
         work: impl Fn(&Lane<'_>) -> Result<(), Failure> + Sync,
     ) -> Result<(), Failure> {
-        let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
-        let lane = |number: u32| Lane {
-            job: self,
-            device,
-            progress,
-            next: &next,
-            failed: &failed,
-            place: u64::from(number) * self.blocks.size(),
-        };
-        let run = |number| {
-            let done = work(&lane(number));
+        let failed = AtomicBool::new(false);
+        let run = |number: u32| {
+            let lane = Lane {
+                place: u64::from(number) * self.blocks.size(),
+                ..self.lane(device, progress, pieces, &failed)
+            };
+            let done = work(&lane);
             if done.is_err() {
                 failed.store(true, Ordering::Relaxed);
             }
@@ -155,76 +179,139 @@ impl Lane<'_> {
         if self.failed.load(Ordering::Relaxed) {
             return None;
         }
-        self.job
-            .blocks
-            .get(self.next.fetch_add(1, Ordering::Relaxed))
+        let piece = self.pieces.next()?;
+        self.progress.add(piece.skipped);
+        Some(piece.block)
     }
 
     pub(super) fn copy(&self, paths: Paths<'_>) -> Result<(), Failure> {
         while let Some(block) = self.next() {
             self.read(self.job.from, block, paths.from)?;
-            if block.ask > block.len {
-                self.clear_tail(block);
+            let len = block.len.next_multiple_of(self.job.write_granularity);
+            if len > block.len {
+                self.clear_tail(block, len);
             }
-            let write = Request::write(self.job.to, block.offset, block.ask)
-                .from(self.job.pool, self.place)
-                .exact();
-            self.ask(write)?
-                .bytes()
-                .map_err(|errno| Failure::request("write", paths.to, errno))?;
-            self.progress.inc(u64::from(block.len));
+            self.write(block.offset, len, paths.to)?;
+            self.progress.add(u64::from(block.len));
         }
         Ok(())
+    }
+
+    /// Copies to the end, wherever that is, and answers how many bytes there were and their hash.
+    pub(super) fn copy_to_the_end(&self, paths: Paths<'_>) -> Result<(u64, u128), Failure> {
+        let (mut offset, mut hash) = (0, Xxh3Default::new());
+        let mut bytes = vec![0; self.job.blocks.size() as usize];
+        loop {
+            let read = Request::read(self.job.from, offset, self.job.blocks.size() as u32)
+                .into(self.job.pool, self.place);
+            let found = self
+                .ask(read)?
+                .bytes()
+                .map_err(|errno| Failure::request("read", paths.from, errno))?;
+            if found == 0 {
+                return Ok((offset, hash.digest128()));
+            }
+            hash.update(self.bytes(found, &mut bytes));
+            self.write(offset, found, paths.to)?;
+            offset += u64::from(found);
+            self.progress.add(u64::from(found));
+        }
     }
 
     pub(super) fn verify(&self, paths: Paths<'_>) -> Result<(), Failure> {
         let mut bytes = vec![0; self.job.blocks.size() as usize];
         while let Some(block) = self.next() {
             self.read(self.job.from, block, paths.from)?;
-            let source = self.hash(block, &mut bytes);
+            let source = xxh3_128(self.bytes(block.len, &mut bytes));
             self.read(self.job.to, block, paths.to)?;
-            if self.hash(block, &mut bytes) != source {
+            if xxh3_128(self.bytes(block.len, &mut bytes)) != source {
                 return Err(Failure::Mismatch {
+                    path: paths.from.into(),
                     offset: block.offset,
                 });
             }
-            self.progress.inc(u64::from(block.len));
+            self.progress.add(u64::from(block.len));
         }
         Ok(())
+    }
+
+    /// The hash of the copy's first `len` bytes, which must be there.
+    pub(super) fn hash_of_copy(&self, len: u64, paths: Paths<'_>) -> Result<u128, Failure> {
+        let (mut offset, mut hash) = (0, Xxh3Default::new());
+        let mut bytes = vec![0; self.job.blocks.size() as usize];
+        while offset < len {
+            let part = (len - offset).min(self.job.blocks.size()) as u32;
+            let block = Block {
+                offset,
+                len: part,
+                ask: part,
+            };
+            self.read(self.job.to, block, paths.to)?;
+            hash.update(self.bytes(part, &mut bytes));
+            offset += u64::from(part);
+            self.progress.add(u64::from(part));
+        }
+        Ok(hash.digest128())
+    }
+
+    /// Reads bytes of the source that did not come in one piece elsewhere.
+    pub(super) fn read_again(&self, offset: u64, len: u32, path: &Path) -> Result<(), Failure> {
+        let ask = len.next_multiple_of(self.job.blocks.granularity() as u32);
+        self.read(self.job.from, Block { offset, len, ask }, path)
     }
 
     /// Reads a block into the lane's place. Past the block's own bytes, a direct read may find
-    /// nothing.
+    /// nothing. After a short count the rest is asked for: only that tells the end of the file from
+    /// a sector that cannot be read.
     fn read(&self, file: FileHandle, block: Block, path: &Path) -> Result<(), Failure> {
-        let read = Request::read(file, block.offset, block.ask).into(self.job.pool, self.place);
-        let found = self
-            .ask(read)?
-            .bytes()
-            .map_err(|errno| Failure::request("read", path, errno))?;
-        if found < block.len {
-            return Err(Failure::SourceChanged {
-                path: path.into(),
-                offset: block.offset,
-                expected: block.len,
-                found,
-            });
+        let mut found = 0;
+        loop {
+            let from = found - found % self.job.blocks.granularity() as u32;
+            let read = Request::read(file, block.offset + u64::from(from), block.ask - from)
+                .into(self.job.pool, self.place + u64::from(from));
+            let more = self
+                .ask(read)?
+                .bytes()
+                .map_err(|errno| Failure::request("read", path, errno))?;
+            let before = std::mem::replace(&mut found, from.saturating_add(more));
+            if found >= block.len {
+                return Ok(());
+            }
+            if found <= before {
+                return Err(Failure::SourceChanged {
+                    path: path.into(),
+                    offset: block.offset,
+                    expected: block.len,
+                    found: before,
+                });
+            }
         }
-        Ok(())
+    }
+
+    fn write(&self, offset: u64, len: u32, path: &Path) -> Result<(), Failure> {
+        let write = Request::write(self.job.to, offset, len)
+            .from(self.job.pool, self.place)
+            .exact();
+        self.ask(write)?
+            .bytes()
+            .map(drop)
+            .map_err(|errno| Failure::request("write", path, errno))
     }
 
     /// Zeroes what a direct write carries past the end of the file, until it is trimmed.
-    fn clear_tail(&self, block: Block) {
-        let zeros = vec![0; (block.ask - block.len) as usize];
+    fn clear_tail(&self, block: Block, len: u32) {
+        let zeros = vec![0; (len - block.len) as usize];
         let tail = (self.place + u64::from(block.len)) as usize;
         let cleared = self.job.buffer.write_at(tail, &zeros);
         debug_assert!(cleared.is_ok(), "a block is inside its lane's place");
     }
 
-    fn hash(&self, block: Block, bytes: &mut [u8]) -> u128 {
-        let bytes = &mut bytes[..block.len as usize];
+    /// The first bytes of the lane's place.
+    fn bytes<'b>(&self, len: u32, bytes: &'b mut [u8]) -> &'b [u8] {
+        let bytes = &mut bytes[..len as usize];
         let read = self.job.buffer.read_at(self.place as usize, bytes);
         debug_assert!(read.is_ok(), "a block is inside its lane's place");
-        xxh3_128(bytes)
+        bytes
     }
 
     fn ask(&self, request: Request) -> Result<Outcome, Failure> {
@@ -249,28 +336,6 @@ pub(super) fn wait(device: &DeviceQueue, mut ticket: Ticket) -> Result<Outcome, 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn blocks_cover_a_file_exactly() {
-        for (len, size, granularity) in [
-            (0, 4096, 1),
-            (1, 4096, 1),
-            (10_000, 4096, 512),
-            (8192, 4096, 4096),
-        ] {
-            let blocks = Blocks::new(len, size, granularity).expect("fit");
-            let mut end = 0;
-            for index in 0..blocks.count() {
-                let block = blocks.get(index).expect("a block");
-                assert_eq!(block.offset, end);
-                assert!(u64::from(block.ask).is_multiple_of(granularity));
-                assert!(block.ask >= block.len && u64::from(block.ask) <= blocks.size());
-                end += u64::from(block.len);
-            }
-            assert_eq!(end, len);
-            assert_eq!(blocks.get(blocks.count()), None);
-        }
-    }
 
     #[test]
     fn a_block_size_that_cannot_be_used_is_a_usage_error() {

@@ -1,0 +1,166 @@
+//! Which parts of a file are copied, and in which pieces.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+
+use super::lanes::{Block, Blocks};
+
+/// Hands out the blocks of a file that hold data.
+pub(super) struct Pieces {
+    blocks: Blocks,
+    /// Files whose data counts; the other parts are holes in all of them. Without any, all is data.
+    files: Vec<OwnedFd>,
+    place: Mutex<Place>,
+}
+
+/// How far the blocks were handed out.
+struct Place {
+    at: u64,
+    /// Where the data that `at` is in ends.
+    end: u64,
+}
+
+/// A block to work on, and how far the file is done if it is the last one.
+pub(super) struct Piece {
+    pub(super) block: Block,
+    /// Bytes of holes before the block.
+    pub(super) skipped: u64,
+}
+
+impl Pieces {
+    pub(super) fn new(blocks: Blocks, files: Vec<OwnedFd>) -> Self {
+        let end = if files.is_empty() { blocks.len() } else { 0 };
+        Self {
+            blocks,
+            files,
+            place: Mutex::new(Place { at: 0, end }),
+        }
+    }
+
+    /// The next block that nobody has.
+    pub(super) fn next(&self) -> Option<Piece> {
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = place.at;
+        if place.at >= place.end {
+            let (start, end) = self.data(place.at)?;
+            *place = Place { at: start, end };
+        }
+        let block = self.blocks.piece(place.at, place.end)?;
+        let skipped = place.at - before;
+        place.at += u64::from(block.len);
+        Some(Piece { block, skipped })
+    }
+
+    /// Where data begins at or after an offset, and where it ends.
+    fn data(&self, at: u64) -> Option<(u64, u64)> {
+        let (len, granularity) = (self.blocks.len(), self.blocks.granularity());
+        if at >= len {
+            return None;
+        }
+        let extents = self.files.iter().filter_map(|file| extent(file, at, len));
+        // Data of one file ends where that of the other goes on: the rest is found next.
+        let (start, end) = extents.min()?;
+        let start = (start - start % granularity).max(at);
+        let end = end.checked_next_multiple_of(granularity).unwrap_or(len);
+        Some((start, end.min(len)))
+    }
+
+    /// The holes of the first file.
+    pub(super) fn holes(&self) -> Vec<(u64, u64)> {
+        let (mut at, len) = (0, self.blocks.len());
+        let mut holes = Vec::new();
+        while let (true, Some(file)) = (at < len, self.files.first()) {
+            let (start, end) = extent(file, at, len).unwrap_or((len, len));
+            if start > at {
+                holes.push((at, start - at));
+            }
+            at = end;
+        }
+        holes
+    }
+}
+
+/// The first data of a file at or after an offset. A file system that does not tell has only data.
+fn extent(file: &OwnedFd, at: u64, len: u64) -> Option<(u64, u64)> {
+    match rustix::fs::seek(file, SeekFrom::Data(at)) {
+        Ok(start) if start < len => {
+            let end = rustix::fs::seek(file, SeekFrom::Hole(start)).unwrap_or(len);
+            Some((start, if end > start { end.min(len) } else { len }))
+        }
+        Ok(_) | Err(Errno::NXIO) => None,
+        Err(_) => Some((at, len)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    fn parts(pieces: &Pieces) -> Vec<(u64, u64, u64)> {
+        std::iter::from_fn(|| pieces.next())
+            .map(|piece| {
+                (
+                    piece.skipped,
+                    piece.block.offset,
+                    u64::from(piece.block.len),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn pieces_cover_a_file_exactly() {
+        for (len, size, granularity) in [
+            (0, 4096, 1),
+            (1, 4096, 1),
+            (10_000, 4096, 512),
+            (8192, 4096, 4096),
+        ] {
+            let pieces = Pieces::new(Blocks::new(len, size, granularity).expect("fit"), vec![]);
+            let mut end = 0;
+            while let Some(Piece { block, skipped }) = pieces.next() {
+                assert_eq!((block.offset, skipped), (end, 0));
+                assert!(u64::from(block.ask).is_multiple_of(granularity));
+                assert!(block.ask >= block.len && u64::from(block.ask) <= size);
+                end += u64::from(block.len);
+            }
+            assert_eq!(end, len);
+        }
+    }
+
+    /// Needs a file system with holes; where there are none, all is data, which is right too.
+    #[test]
+    fn holes_are_skipped_unless_another_file_has_data_there() {
+        const M: u64 = 1 << 20;
+        let file = |data: &[u64]| {
+            let file = tempfile::tempfile().expect("room");
+            file.set_len(8 * M).expect("room");
+            for at in data {
+                file.write_all_at(&vec![1; M as usize], at * M)
+                    .expect("room");
+            }
+            file
+        };
+        let fd = |file: &File| OwnedFd::from(file.try_clone().expect("a descriptor"));
+        let (one, other) = (file(&[1, 6]), file(&[3]));
+        if extent(&fd(&one), 0, 8 * M) != Some((M, 2 * M)) {
+            eprintln!("SKIPPED: the file system for temporary files has no holes of 1 MiB");
+            return;
+        }
+        let blocks = Blocks::new(8 * M, M, 512).expect("fit");
+        let pieces = Pieces::new(blocks, vec![fd(&one)]);
+        assert_eq!(parts(&pieces), [(M, M, M), (4 * M, 6 * M, M)]);
+        assert_eq!(pieces.holes(), [(0, M), (2 * M, 4 * M), (7 * M, M)]);
+        let pieces = Pieces::new(blocks, vec![fd(&one), fd(&other)]);
+        assert_eq!(
+            parts(&pieces),
+            [(M, M, M), (M, 3 * M, M), (2 * M, 6 * M, M)]
+        );
+    }
+}

@@ -1,0 +1,97 @@
+//! The bar that `vyre-io copy` draws on a terminal.
+
+mod common;
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::thread;
+
+use common::{file, place, vyre_io};
+use rustix::pty::OpenptFlags;
+use rustix::termios::Winsize;
+
+/// Runs a copy on a terminal with so many columns; what it drew, without the moves of the cursor.
+fn drawn(columns: u16, more: &[&str]) -> Vec<String> {
+    let dir = place();
+    let src = file(dir.path(), "src", 20 << 20);
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let terminal = rustix::pty::openpt(flags).expect("a terminal");
+    rustix::pty::grantpt(&terminal).expect("a terminal");
+    rustix::pty::unlockpt(&terminal).expect("a terminal");
+    let size = Winsize {
+        ws_row: 15,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    rustix::termios::tcsetwinsize(&terminal, size).expect("a terminal");
+    let end: OwnedFd = rustix::pty::ioctl_tiocgptpeer(&terminal, flags).expect("a terminal");
+    let mut command = vyre_io();
+    command.arg("copy").args([&src, &dir.path().join("dst")]);
+    command
+        .args(["--lanes", "1", "--block-size", "4k", "--verify"])
+        .args(more);
+    let mut child = command
+        .env("TERM", "xterm")
+        .stderr(end)
+        .spawn()
+        .expect("runs");
+    drop(command);
+    let reader = thread::spawn(move || {
+        let (mut all, mut terminal) = (Vec::new(), File::from(terminal));
+        // The end of the last process that has it open is an error.
+        let mut part = [0; 4096];
+        while let Ok(len @ 1..) = terminal.read(&mut part) {
+            all.extend(&part[..len]);
+        }
+        all
+    });
+    assert!(child.wait().expect("ends").success());
+    let all = reader.join().expect("no panic");
+    let text = String::from_utf8(all).expect("UTF-8");
+    text.split(['\r', '\n'])
+        .map(without_escapes)
+        .filter(|line| !line.trim().is_empty())
+        .collect()
+}
+
+fn without_escapes(line: &str) -> String {
+    let mut parts = line.split('\x1b');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| c.is_ascii_alphabetic());
+        text.push_str(end.map_or("", |end| &part[end + 1..]));
+    }
+    text
+}
+
+#[test]
+fn the_bar_fits_and_names_its_phase() {
+    for columns in [80, 40] {
+        let lines = drawn(columns, &[]);
+        for line in &lines {
+            assert!(
+                line.chars().count() <= columns.into(),
+                "{columns}: {line:?}"
+            );
+        }
+        for phase in ["copy ", "sync ", "verify "] {
+            assert!(
+                lines.iter().any(|line| line.starts_with(phase)),
+                "{phase}: {lines:?}"
+            );
+        }
+        // Each phase goes from nothing to the end.
+        for phase in ["copy ", "verify "] {
+            let of_phase = || lines.iter().filter(|line| line.starts_with(phase));
+            assert!(of_phase().any(|line| line.contains(" 0%")), "{lines:?}");
+            assert!(
+                of_phase().any(|line| ['6', '7', '8', '9']
+                    .iter()
+                    .any(|digit| { line.contains(&format!(" {digit}")) && line.contains('%') })),
+                "{lines:?}"
+            );
+        }
+    }
+}
