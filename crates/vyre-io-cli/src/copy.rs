@@ -31,7 +31,7 @@ use cuda::GpuLanes;
 use destination::{Destination, Durable};
 use lanes::{Blocks, Job, Paths};
 use pieces::Pieces;
-use progress::Progress;
+use progress::Phase;
 use source::{Source, Watched};
 
 /// Slots of the queue, unless there are more lanes.
@@ -61,11 +61,10 @@ pub(crate) fn run(args: &CopyArgs) -> Result<(), Failure> {
         }
     };
 
-    let mut stack = Stack::start(args, source, &destination, blocks, copier)?;
-    let progress = Progress::new();
-    let copied = stack.copy(args, &destination, &progress);
-    progress.end();
-    let copied = copied.map_err(|failure| stack.explain(failure, &progress))?;
+    let stack = Stack::start(args, source, &destination, blocks, copier)?;
+    let copied = stack
+        .copy(args, &destination)
+        .map_err(|failure| stack.explain(failure))?;
     stack.io.stop()?;
     destination.publish()?;
     if !args.no_sync
@@ -175,27 +174,22 @@ impl Stack {
     }
 
     /// Copies, and answers the number of bytes.
-    fn copy(
-        &mut self,
-        args: &CopyArgs,
-        destination: &Destination,
-        progress: &Progress,
-    ) -> Result<u64, Failure> {
+    fn copy(&self, args: &CopyArgs, destination: &Destination) -> Result<u64, Failure> {
         let paths = Paths {
             from: &args.src,
             to: &args.dst,
         };
         let (len, hash) = if self.sized {
-            self.copy_blocks(paths, destination, progress)?;
+            self.copy_blocks(paths, destination)?;
             (self.job.blocks.len(), None)
         } else {
-            progress.phase("copy", None);
-            let (len, hash) = self.one_lane(progress, |lane| lane.copy_to_the_end(paths))?;
+            let phase = Phase::new("copy", None);
+            let (len, hash) = self.one_lane(&phase, |lane| lane.copy_to_the_end(paths))?;
             (len, Some(hash))
         };
         destination.trim(len)?;
         if !args.no_sync {
-            progress.wait("sync");
+            let _phase = Phase::waiting("sync");
             match &self.gpu {
                 Some(gpu) => gpu.sync(&self.job, paths)?,
                 None => self.ask(Request::sync(self.job.to), "sync", &args.dst)?,
@@ -204,18 +198,16 @@ impl Stack {
         if args.verify {
             // What is on stable storage is read from there, not from the cache. Only a hint.
             let _ = rustix::fs::fadvise(destination.as_fd(), 0, None, Advice::DontNeed);
-            progress.phase("verify", Some(len));
+            let phase = Phase::new("verify", Some(len));
             match hash {
-                None => self.verify_blocks(paths, destination, progress)?,
+                None => {
+                    let pieces = self.pieces(Some(destination))?;
+                    self.job
+                        .run(&self.device, &phase, &pieces, |lane| lane.verify(paths))?;
+                }
                 // Another read of such a source may give other bytes.
                 Some(hash) => {
-                    let copy = self.one_lane(progress, |lane| lane.hash_of_copy(len, paths))?;
-                    if copy != hash {
-                        return Err(Failure::Mismatch {
-                            path: args.src.clone(),
-                            offset: 0,
-                        });
-                    }
+                    self.one_lane(&phase, |lane| lane.verify_copy(len, hash, paths))?;
                 }
             }
         }
@@ -223,17 +215,12 @@ impl Stack {
         Ok(len)
     }
 
-    fn copy_blocks(
-        &self,
-        paths: Paths<'_>,
-        destination: &Destination,
-        progress: &Progress,
-    ) -> Result<(), Failure> {
-        progress.phase("copy", Some(self.job.blocks.len()));
+    fn copy_blocks(&self, paths: Paths<'_>, destination: &Destination) -> Result<(), Failure> {
+        let phase = Phase::new("copy", Some(self.job.blocks.len()));
         let pieces = self.pieces(None)?;
         match &self.gpu {
             Some(gpu) => {
-                gpu.copy(&self.job, paths, progress)?;
+                gpu.copy(&self.job, paths, &phase)?;
                 for (offset, len) in pieces.holes() {
                     destination.punch(offset, len);
                 }
@@ -241,21 +228,10 @@ impl Stack {
             }
             None => {
                 self.job
-                    .run(&self.device, progress, &pieces, |lane| lane.copy(paths))?;
+                    .run(&self.device, &phase, &pieces, |lane| lane.copy(paths))?;
                 self.ask(Request::fence(), "order the writes to", paths.to)
             }
         }
-    }
-
-    fn verify_blocks(
-        &self,
-        paths: Paths<'_>,
-        destination: &Destination,
-        progress: &Progress,
-    ) -> Result<(), Failure> {
-        let pieces = self.pieces(Some(destination))?;
-        self.job
-            .run(&self.device, progress, &pieces, |lane| lane.verify(paths))
     }
 
     /// What there is to copy, or to compare: whatever is not a hole in both files.
@@ -274,16 +250,16 @@ impl Stack {
     /// Runs `work` in one lane.
     fn one_lane<T>(
         &self,
-        progress: &Progress,
+        phase: &Phase,
         work: impl Fn(&lanes::Lane<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let pieces = Pieces::new(self.job.blocks, Vec::new());
         let failed = AtomicBool::new(false);
-        work(&self.job.lane(&self.device, progress, &pieces, &failed))
+        work(&self.job.lane(&self.device, phase, &pieces, &failed))
     }
 
     /// Says why a source ended early, as far as that can be told now.
-    fn explain(&self, failure: Failure, progress: &Progress) -> Failure {
+    fn explain(&self, failure: Failure) -> Failure {
         let failure = match (&self.gpu, failure) {
             // Lanes on the GPU do not ask for the rest, which may be what cannot be read.
             (
@@ -295,7 +271,9 @@ impl Stack {
                     found,
                 },
             ) => self
-                .one_lane(progress, |lane| lane.read_again(offset, expected, &path))
+                .one_lane(&Phase::hidden(), |lane| {
+                    lane.read_again(offset, expected, &path)
+                })
                 .err()
                 .unwrap_or(Failure::SourceChanged {
                     path,

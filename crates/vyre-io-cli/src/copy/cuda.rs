@@ -9,7 +9,7 @@ use vyre_ioq_cuda::Gpu;
 use vyre_ioq_cuda::copy::{Copier, CopyError, Room, Step, Task};
 
 use super::lanes::{Blocks, Job, Paths};
-use super::progress::Progress;
+use super::progress::Phase;
 use crate::failure::Failure;
 
 /// How often the end of the kernel is looked for, and the bar moved.
@@ -46,12 +46,7 @@ impl GpuLanes {
     }
 
     /// Copies every block, and waits for the writes.
-    pub(super) fn copy(
-        &self,
-        job: &Job,
-        paths: Paths<'_>,
-        progress: &Progress,
-    ) -> Result<(), Failure> {
+    pub(super) fn copy(&self, job: &Job, paths: Paths<'_>, phase: &Phase) -> Result<(), Failure> {
         let task = Task::Copy {
             from: job.from,
             to: job.to,
@@ -59,7 +54,7 @@ impl GpuLanes {
             bytes: job.blocks.len(),
             granularity: job.blocks.granularity() as u32,
         };
-        self.run(&task, paths, |bytes| progress.set(bytes))
+        self.run(&task, paths, |bytes| phase.set(bytes))
     }
 
     /// Brings the copy to stable storage.

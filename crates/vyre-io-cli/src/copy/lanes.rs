@@ -8,7 +8,7 @@ use vyre_io::{Buffer, BufferHandle, DeviceQueue, FileHandle, Outcome, Request, T
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 
 use super::pieces::Pieces;
-use super::progress::Progress;
+use super::progress::Phase;
 use crate::failure::Failure;
 
 /// Largest block: counts of requests are 32 bits, and a last block may be rounded up.
@@ -110,7 +110,7 @@ pub(super) struct Paths<'a> {
 pub(super) struct Lane<'a> {
     job: &'a Job,
     device: &'a DeviceQueue,
-    progress: &'a Progress,
+    phase: &'a Phase,
     pieces: &'a Pieces,
     failed: &'a AtomicBool,
     /// Where the lane's own block of the buffer begins.
@@ -122,14 +122,14 @@ impl Job {
     pub(super) fn lane<'a>(
         &'a self,
         device: &'a DeviceQueue,
-        progress: &'a Progress,
+        phase: &'a Phase,
         pieces: &'a Pieces,
         failed: &'a AtomicBool,
     ) -> Lane<'a> {
         Lane {
             job: self,
             device,
-            progress,
+            phase,
             pieces,
             failed,
             place: 0,
@@ -140,7 +140,7 @@ impl Job {
     pub(super) fn run(
         &self,
         device: &DeviceQueue,
-        progress: &Progress,
+        phase: &Phase,
         pieces: &Pieces,
         work: impl Fn(&Lane<'_>) -> Result<(), Failure> + Sync,
     ) -> Result<(), Failure> {
@@ -148,7 +148,7 @@ impl Job {
         let run = |number: u32| {
             let lane = Lane {
                 place: u64::from(number) * self.blocks.size(),
-                ..self.lane(device, progress, pieces, &failed)
+                ..self.lane(device, phase, pieces, &failed)
             };
             let done = work(&lane);
             if done.is_err() {
@@ -180,7 +180,7 @@ impl Lane<'_> {
             return None;
         }
         let piece = self.pieces.next()?;
-        self.progress.add(piece.skipped);
+        self.phase.add(piece.skipped);
         Some(piece.block)
     }
 
@@ -192,7 +192,7 @@ impl Lane<'_> {
                 self.clear_tail(block, len);
             }
             self.write(block.offset, len, paths.to)?;
-            self.progress.add(u64::from(block.len));
+            self.phase.add(u64::from(block.len));
         }
         Ok(())
     }
@@ -214,7 +214,7 @@ impl Lane<'_> {
             hash.update(self.bytes(found, &mut bytes));
             self.write(offset, found, paths.to)?;
             offset += u64::from(found);
-            self.progress.add(u64::from(found));
+            self.phase.add(u64::from(found));
         }
     }
 
@@ -230,13 +230,18 @@ impl Lane<'_> {
                     offset: block.offset,
                 });
             }
-            self.progress.add(u64::from(block.len));
+            self.phase.add(u64::from(block.len));
         }
         Ok(())
     }
 
-    /// The hash of the copy's first `len` bytes, which must be there.
-    pub(super) fn hash_of_copy(&self, len: u64, paths: Paths<'_>) -> Result<u128, Failure> {
+    /// Reads the copy, and compares it with the hash of the bytes that were written.
+    pub(super) fn verify_copy(
+        &self,
+        len: u64,
+        expected: u128,
+        paths: Paths<'_>,
+    ) -> Result<(), Failure> {
         let (mut offset, mut hash) = (0, Xxh3Default::new());
         let mut bytes = vec![0; self.job.blocks.size() as usize];
         while offset < len {
@@ -249,9 +254,15 @@ impl Lane<'_> {
             self.read(self.job.to, block, paths.to)?;
             hash.update(self.bytes(part, &mut bytes));
             offset += u64::from(part);
-            self.progress.add(u64::from(part));
+            self.phase.add(u64::from(part));
         }
-        Ok(hash.digest128())
+        if hash.digest128() == expected {
+            return Ok(());
+        }
+        Err(Failure::Mismatch {
+            path: paths.from.into(),
+            offset: 0,
+        })
     }
 
     /// Reads bytes of the source that did not come in one piece elsewhere.

@@ -11,40 +11,36 @@ const UNKNOWN: &str = "{prefix:6} {spinner} {binary_bytes:>11} {binary_bytes_per
 const WAITING: &str = "{prefix:6} {spinner} {elapsed:>4}";
 const TICK: Duration = Duration::from_millis(200);
 
-/// A bar on standard error, if that is a terminal, with a phase at a time.
-pub(super) struct Progress(ProgressBar);
+/// One phase of a copy, shown on standard error until it is dropped, if that is a terminal.
+pub(super) struct Phase(ProgressBar);
 
-impl Progress {
-    pub(super) fn new() -> Self {
-        let bar = ProgressBar::no_length();
-        // Nothing is drawn before the first phase.
-        bar.disable_steady_tick();
-        Self(bar)
-    }
-
-    /// Begins a phase that goes through `bytes`, or through an unknown number.
-    pub(super) fn phase(&self, name: &'static str, bytes: Option<u64>) {
-        self.begin(name, if bytes.is_some() { KNOWN } else { UNKNOWN });
+impl Phase {
+    /// A phase that goes through `bytes`, or through an unknown number.
+    pub(super) fn new(name: &'static str, bytes: Option<u64>) -> Self {
         match bytes {
-            Some(bytes) => self.0.set_length(bytes),
-            None => self.0.unset_length(),
+            Some(bytes) => Self::shown(ProgressBar::new(bytes), name, KNOWN),
+            None => Self::shown(ProgressBar::no_length(), name, UNKNOWN),
         }
     }
 
-    /// Begins a phase that takes time, and shows that it goes on.
-    pub(super) fn wait(&self, name: &'static str) {
-        self.begin(name, WAITING);
-        self.0.enable_steady_tick(TICK);
+    /// A phase that takes time, and shows that it goes on.
+    pub(super) fn waiting(name: &'static str) -> Self {
+        let phase = Self::shown(ProgressBar::no_length(), name, WAITING);
+        phase.0.enable_steady_tick(TICK);
+        phase
     }
 
-    fn begin(&self, name: &'static str, template: &str) {
-        self.0.disable_steady_tick();
-        self.0.reset();
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            self.0.set_style(style);
-        }
-        self.0.set_prefix(name);
-        self.0.tick();
+    /// A phase that is not shown.
+    pub(super) fn hidden() -> Self {
+        Self(ProgressBar::hidden())
+    }
+
+    fn shown(bar: ProgressBar, name: &'static str, template: &str) -> Self {
+        let style = ProgressStyle::with_template(template);
+        let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let bar = bar.with_prefix(name);
+        bar.tick();
+        Self(bar)
     }
 
     pub(super) fn add(&self, bytes: u64) {
@@ -54,8 +50,10 @@ impl Progress {
     pub(super) fn set(&self, bytes: u64) {
         self.0.set_position(bytes);
     }
+}
 
-    pub(super) fn end(&self) {
+impl Drop for Phase {
+    fn drop(&mut self) {
         self.0.finish_and_clear();
     }
 }
