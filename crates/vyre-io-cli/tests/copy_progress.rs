@@ -36,6 +36,7 @@ fn drawn(columns: u16, more: &[&str]) -> Vec<String> {
     let mut child = command
         .env("TERM", "xterm")
         .stderr(end)
+        .stdout(Stdio::null())
         .spawn()
         .expect("runs");
     drop(command);
