@@ -199,7 +199,7 @@ impl LoopGroup {
         self.queues.get(queue).map(|&(index, _)| index)
     }
 
-    /// Whether a loop's thread still runs: see [`IoLoop::is_running`].
+    /// Whether a loop serves: see [`IoLoop::is_running`].
     pub fn is_running(&self, index: usize) -> Option<bool> {
         self.loops.get(index).map(IoLoop::is_running)
     }

@@ -107,8 +107,8 @@ impl IoLoop {
         self.end(Ending::Abort)
     }
 
-    /// Whether the loop's thread still runs. It ends by itself only when the ring fails, or by a
-    /// panic; [`stop`](Self::stop) then says which.
+    /// Whether the loop serves. It ends by itself only when the ring fails, or by a panic;
+    /// [`stop`](Self::stop) then says which.
     pub fn is_running(&self) -> bool {
         self.thread.is_running()
     }

@@ -118,6 +118,7 @@ pub trait Transport {
     ///
     /// # Errors
     /// [`Busy`] when the kernel had not given everything back within `deadline`. Whatever has
-    /// completed can be reaped, and the call may be repeated.
+    /// completed can be reaped, and the call may be repeated. An implementation that returns it before
+    /// `deadline` is over says that waiting longer is of no use.
     fn quiesce(&mut self, deadline: Duration) -> Result<(), Busy>;
 }

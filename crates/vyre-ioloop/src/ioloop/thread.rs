@@ -93,9 +93,9 @@ impl Thread {
         &self.end
     }
 
+    /// Whether it serves.
     pub(crate) fn is_running(&self) -> bool {
-        let handle = self.handle.as_ref();
-        handle.is_some_and(|handle| !handle.is_finished()) && !self.is_elsewhere()
+        !self.is_elsewhere() && self.handle.is_some() && self.end.get().is_none()
     }
 
     /// Whether this process is a fork of the one that has the thread.
