@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::Write;
 use std::rc::Rc;
 
+use vyre_ioloop::{BufferTable, Engine, FileTable, Rights};
+use vyre_ioq::{DeviceQueue, LoopState, Queue, QueueLayout, Request, Ticket};
 use vyre_uring::SimTransport;
 
 use super::*;
@@ -377,4 +379,93 @@ fn whatever_the_transport_does_each_read_is_answered_once() {
         assert_eq!(rig.transport.in_flight(), 0);
         drop(rig.host);
     }
+}
+
+/// A read through an engine, whose move is under way.
+fn served() -> (
+    Engine<LandingTransport<SimTransport, Hand>>,
+    Rc<RefCell<Moves>>,
+    DeviceQueue,
+    Ticket,
+) {
+    let Rig { moves, host, .. } = rig(plain_sim());
+    let hand = Hand {
+        host: host.clone(),
+        moves: moves.clone(),
+    };
+    let (mut files, mut buffers) = (FileTable::new(), BufferTable::new());
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(&[7; 100]).expect("room");
+    let file = files.insert(file, Rights::READ).expect("room");
+    let pool = buffers.insert(host).expect("room");
+    let (queue, device) = Queue::anonymous(QueueLayout::with_slots(4)).expect("memory");
+    let transport = LandingTransport::new(plain_sim(), hand);
+    let mut engine = Engine::new(transport, files, buffers, vec![queue]).expect("accepted");
+    let read = Request::read(file, 0, 100).into(pool, 0);
+    let ticket = device.submit(read).expect("a slot");
+    while moves.borrow().starts == 0 {
+        engine.step();
+    }
+    (engine, moves, device, ticket)
+}
+
+#[test]
+fn a_read_whose_move_does_not_end_is_never_answered() {
+    let (mut engine, moves, device, ticket) = served();
+    let busy = engine.stop(Duration::from_millis(1));
+    assert_eq!(busy, Err(Busy { in_flight: 1 }));
+    assert_eq!(device.host_state(), Some(LoopState::Failed));
+    assert_eq!(engine.in_flight(), 1);
+    assert_eq!(device.poll(&ticket), None);
+    // The move may still write to its place, and so long the device may not use the block.
+    moves.borrow_mut().may_end = 1;
+    assert_eq!(engine.stop(Duration::from_secs(60)), Ok(()));
+    assert_eq!(
+        device.poll(&ticket),
+        None,
+        "there are no outcomes after FAILED"
+    );
+}
+
+#[test]
+fn a_read_whose_move_ends_before_the_loop_is_answered() {
+    let (mut engine, moves, device, ticket) = served();
+    moves.borrow_mut().may_end = 1;
+    assert_eq!(engine.stop(Duration::from_secs(60)), Ok(()));
+    assert_eq!(device.host_state(), Some(LoopState::Stopped));
+    let Some(outcome) = device.poll(&ticket) else {
+        panic!("it has landed, and no outcome says so");
+    };
+    assert_eq!(outcome.bytes(), Ok(100));
+    assert_eq!(moves.borrow().landed[..100], [7; 100]);
+}
+
+#[test]
+fn what_is_held_is_counted_until_it_is_reaped() {
+    let mut rig = rig(plain_sim());
+    rig.push(read(SLOT, 0, 10), 1);
+    assert_eq!(rig.reap(), []);
+    rig.push(read(PLAIN, 0, 10), 2);
+    assert_eq!(rig.transport.in_flight(), 2);
+    let began = Instant::now();
+    for _ in 0..2 {
+        let busy = rig.transport.quiesce(Duration::from_millis(2));
+        assert_eq!(busy, Err(Busy { in_flight: 1 }), "its move has not ended");
+        assert_eq!(rig.transport.in_flight(), 2, "nothing was reaped");
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(1800),
+        "each wait has a bound"
+    );
+    let found = rig.reap();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].0, 2, "the other's move has not ended");
+    assert_eq!((rig.reap(), rig.transport.in_flight()), (vec![], 1));
+    rig.end(1);
+    assert_eq!(rig.transport.quiesce(Duration::from_secs(60)), Ok(()));
+    assert_eq!(rig.transport.in_flight(), 1, "to be reaped");
+    assert_eq!(
+        (rig.reap(), rig.transport.in_flight()),
+        (vec![(1, Ok(10))], 0)
+    );
 }
