@@ -194,6 +194,9 @@ pub(crate) struct BenchArgs {
     /// With --device cuda: where the blocks that are read end up
     #[arg(long, value_enum, value_name = "WAY", default_value = "none")]
     pub(crate) land: LandArg,
+    /// With --device cuda: access slots in words of 4 bytes instead of units of 16
+    #[arg(long)]
+    pub(crate) words: bool,
     /// With --device cuda: take the kernel from a file of PTX
     #[arg(long, value_name = "PATH")]
     pub(crate) ptx: Option<PathBuf>,

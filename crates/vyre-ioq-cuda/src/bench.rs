@@ -53,6 +53,16 @@ struct LaneQueue {
     pool: u32,
 }
 
+impl LaneQueue {
+    fn of(work: &Work, queue: QueueView, (file, pool): (FileHandle, BufferHandle)) -> Self {
+        Self {
+            queue: if work.words { queue.in_words() } else { queue },
+            file: file.raw(),
+            pool: pool.raw(),
+        }
+    }
+}
+
 /// As the kernel's `Args`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -132,6 +142,8 @@ pub struct Work {
     pub patience: Duration,
     /// How long the host's heartbeat may stand still before lanes give up; none: they wait on.
     pub standstill: Option<Duration>,
+    /// Whether lanes access slots in words: see [`QueueView::in_words`].
+    pub words: bool,
 }
 
 /// The kernel, loaded.
@@ -163,8 +175,8 @@ impl Bench {
         Ok(Self { gpu, loaded })
     }
 
-    /// What NVRTC makes of the kernel for every GPU that the queue works with, to be kept as `ptx/bench.ptx`. Needs
-    /// no GPU.
+    /// What NVRTC makes of the kernel for as many GPUs as it can: NVRTC 12 for every one that the queue
+    /// works with, NVRTC 13 from compute capability 7.5 on. Needs no GPU.
     ///
     /// # Errors
     /// As for [`Ptx::compile`].
@@ -264,11 +276,7 @@ impl Bench {
             .queues
             .iter()
             .zip(handles)
-            .map(|(queue, (file, pool))| LaneQueue {
-                queue: queue.view(),
-                file: file.raw(),
-                pool: pool.raw(),
-            })
+            .map(|(queue, handles)| LaneQueue::of(work, queue.view(), *handles))
             .collect();
         let context = self.gpu.context();
         let count = room.lanes as usize;

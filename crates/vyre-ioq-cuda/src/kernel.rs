@@ -44,6 +44,17 @@ impl Ptx {
             .map_err(|error| CudaError::Compile(error.to_string()))
     }
 
+    /// Compiles for as many GPUs as NVRTC can: those of compute capability `oldest` and later, or from
+    /// the oldest after it that NVRTC still knows.
+    pub(crate) fn compile_portable(source: &str, oldest: (u32, u32)) -> Result<Self, CudaError> {
+        let known = Compiler::find()?.architectures()?;
+        let least = known
+            .into_iter()
+            .filter(|&it| it >= oldest.0 * 10 + oldest.1);
+        let least = least.min().map_or(oldest, |it| (it / 10, it % 10));
+        Self::compile(source, least)
+    }
+
     /// Takes PTX that was compiled beforehand.
     pub const fn from_text(text: String) -> Self {
         Self(text)

@@ -68,10 +68,10 @@ impl Program {
         })
     }
 
-    /// What NVRTC makes of the kernel for any GPU that the queue works with, below a line that says of which
+    /// What NVRTC makes of the kernel for as many GPUs as it can, below a line that says of which
     /// sources.
     pub(crate) fn portable(&self) -> Result<Ptx, CudaError> {
-        let ptx = Ptx::compile(self.source, PORTABLE)?;
+        let ptx = Ptx::compile_portable(self.source, PORTABLE)?;
         Ok(Ptx::from_text([&self.head(), ptx.text()].concat()))
     }
 

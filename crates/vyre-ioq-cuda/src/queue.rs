@@ -67,6 +67,13 @@ impl QueueView {
         }
     }
 
+    /// The same queue, with slots accessed in words of 4 bytes instead of units of 16, although they are
+    /// aligned to 16 bytes: slower, and within what the memory model of PTX and that of C11 say.
+    #[must_use]
+    pub const fn in_words(self) -> Self {
+        Self { units: 0, ..self }
+    }
+
     fn of(base: u64, local: u64, geometry: &Geometry) -> Self {
         let first = base + geometry.slots_offset() as u64;
         Self {

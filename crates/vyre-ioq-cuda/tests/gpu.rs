@@ -28,6 +28,7 @@ fn work(op: Op, operations: u64) -> Work {
         operations,
         patience: Duration::from_secs(10),
         standstill: None,
+        words: false,
     }
 }
 
@@ -81,7 +82,12 @@ fn lanes_write_blocks_and_read_them_back() {
         random: false,
         ..work(Op::Write, 16)
     };
-    for (work, ops) in [(in_order, 1024), (work(Op::Read, 1000), 64_000)] {
+    let in_words = Work {
+        words: true,
+        ..work(Op::Read, 1000)
+    };
+    let reads = work(Op::Read, 1000);
+    for (work, ops) in [(in_order, 1024), (reads, 64_000), (in_words, 64_000)] {
         let run = bench
             .start(&room, &work, &[(file, pool)])
             .expect("a launch");

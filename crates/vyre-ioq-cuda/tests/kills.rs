@@ -55,6 +55,7 @@ fn start(gpu: &Gpu, words: &[String], standstill: Option<Duration>) -> Run {
         operations: 0,
         patience: LIMIT,
         standstill,
+        words: false,
     };
     let raw = |word: &str| word.parse().expect("a handle");
     let file = FileHandle::from_raw(raw(&words[2]));

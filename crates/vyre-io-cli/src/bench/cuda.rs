@@ -30,14 +30,16 @@ pub(super) struct GpuReport {
     registers: u32,
     /// `nvrtc`, or `prebuilt`: where the kernel came from.
     ptx: &'static str,
+    /// `units` of 16 bytes, or `words` of 4: how lanes access slots.
+    access: &'static str,
 }
 
 impl fmt::Display for GpuReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} (compute capability {}), {} registers a thread, PTX from {}",
-            self.name, self.compute_capability, self.registers, self.ptx
+            "{} (compute capability {}), {} registers a thread, PTX from {}, slots in {}",
+            self.name, self.compute_capability, self.registers, self.ptx, self.access
         )
     }
 }
@@ -67,6 +69,7 @@ impl Cuda {
             } else {
                 "nvrtc"
             },
+            access: if args.words { "words" } else { "units" },
         };
         Ok(Self { gpu, bench, report })
     }
@@ -165,6 +168,7 @@ fn work(args: &BenchArgs, target: Option<&Target>, time: Duration) -> Option<Wor
             (false, false) => 0,
         },
         time,
+        words: args.words,
         ..base
     })
 }
@@ -179,6 +183,7 @@ const NOTHING: Work = Work {
     operations: 0,
     patience: PATIENCE,
     standstill: None,
+    words: false,
 };
 
 fn work_on(target: &Target) -> Work {

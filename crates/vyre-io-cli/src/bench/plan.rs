@@ -49,8 +49,11 @@ impl Plan {
             return usage("a lane on a GPU has one request in flight: leave --depth out".into());
         }
         let lands = args.land != LandArg::None;
-        if !on_gpu && (args.consume || lands || args.ptx.is_some() || args.write_ptx.is_some()) {
-            return usage("--consume, --land, --ptx and --write-ptx need --device cuda".into());
+        let of_gpu = args.consume || lands || args.words;
+        if !on_gpu && (of_gpu || args.ptx.is_some() || args.write_ptx.is_some()) {
+            return usage(
+                "--consume, --land, --words, --ptx and --write-ptx need --device cuda".into(),
+            );
         }
         if lands && args.op != BenchOp::Read {
             return usage("--land is about reads".into());

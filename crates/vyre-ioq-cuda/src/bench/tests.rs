@@ -50,6 +50,7 @@ fn work(op: Op) -> Work {
         operations: BLOCKS / u64::from(LANES),
         patience: Duration::from_secs(60),
         standstill: None,
+        words: false,
     }
 }
 
@@ -138,11 +139,8 @@ fn run_program(
     let pool = buffers.insert(buffer.clone()).expect("room");
     let layout = QueueLayout::with_slots(64).with_id(7);
     let (host, view) = stage.device.queue(layout).expect("memory");
-    let queue = LaneQueue {
-        queue: view,
-        file: file_handle.raw(),
-        pool: pool.raw(),
-    };
+    let queue = LaneQueue::of(work, view, (file_handle, pool));
+    assert_eq!(queue.queue.units, u8::from(!work.words));
     let builder = IoLoop::builder().files(files).buffers(buffers).queue(host);
     let io = builder.spawn().expect("a loop");
 
@@ -192,6 +190,21 @@ fn lanes_read_every_block_and_verify_it() {
     assert_eq!(counted.bytes, contents.len() as u64);
     assert_eq!((counted.verified, counted.bad), (BLOCKS, 0));
     assert_eq!(counted.sum, sum(&contents), "every word was read, once");
+}
+
+#[test]
+fn lanes_that_access_slots_in_words_are_served_as_well() {
+    let contents = stamped();
+    let in_words = |op| Work {
+        words: true,
+        ..work(op)
+    };
+    let (counted, _) = run(&in_words(Op::Read), &contents);
+    assert_complete(&counted);
+    assert_eq!((counted.verified, counted.bad), (BLOCKS, 0));
+    let (counted, found) = run(&in_words(Op::Write), &vec![0; contents.len()]);
+    assert_complete(&counted);
+    assert!(found == contents, "a stamp differs");
 }
 
 #[test]

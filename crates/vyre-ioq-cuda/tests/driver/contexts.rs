@@ -158,6 +158,7 @@ pub(crate) fn fences() -> Work {
         operations: 1,
         patience: std::time::Duration::ZERO,
         standstill: None,
+        words: false,
     }
 }
 

@@ -382,12 +382,14 @@ fn whatever_the_transport_does_each_read_is_answered_once() {
 }
 
 /// A read through an engine, whose move is under way.
-fn served() -> (
-    Engine<LandingTransport<SimTransport, Hand>>,
-    Rc<RefCell<Moves>>,
-    DeviceQueue,
-    Ticket,
-) {
+struct Served {
+    engine: Engine<LandingTransport<SimTransport, Hand>>,
+    moves: Rc<RefCell<Moves>>,
+    device: DeviceQueue,
+    ticket: Ticket,
+}
+
+fn served() -> Served {
     let Rig { moves, host, .. } = rig(plain_sim());
     let hand = Hand {
         host: host.clone(),
@@ -404,14 +406,24 @@ fn served() -> (
     let read = Request::read(file, 0, 100).into(pool, 0);
     let ticket = device.submit(read).expect("a slot");
     while moves.borrow().starts == 0 {
-        engine.step();
+        let _ = engine.step();
     }
-    (engine, moves, device, ticket)
+    Served {
+        engine,
+        moves,
+        device,
+        ticket,
+    }
 }
 
 #[test]
 fn a_read_whose_move_does_not_end_is_never_answered() {
-    let (mut engine, moves, device, ticket) = served();
+    let Served {
+        mut engine,
+        moves,
+        device,
+        ticket,
+    } = served();
     let busy = engine.stop(Duration::from_millis(1));
     assert_eq!(busy, Err(Busy { in_flight: 1 }));
     assert_eq!(device.host_state(), Some(LoopState::Failed));
@@ -429,7 +441,12 @@ fn a_read_whose_move_does_not_end_is_never_answered() {
 
 #[test]
 fn a_read_whose_move_ends_before_the_loop_is_answered() {
-    let (mut engine, moves, device, ticket) = served();
+    let Served {
+        mut engine,
+        moves,
+        device,
+        ticket,
+    } = served();
     moves.borrow_mut().may_end = 1;
     assert_eq!(engine.stop(Duration::from_secs(60)), Ok(()));
     assert_eq!(device.host_state(), Some(LoopState::Stopped));
