@@ -2,6 +2,7 @@
 
 mod admit;
 mod books;
+mod flush;
 mod live;
 pub(crate) mod replica;
 pub(crate) mod served;
@@ -138,6 +139,7 @@ impl<T: Transport> Engine<T> {
                 buffers,
                 queues,
                 backlog: VecDeque::with_capacity(slots),
+                unsettled: Vec::with_capacity(slots),
                 counters: LoopCounters::default(),
                 timed: 0,
                 live: live::Live::default(),
@@ -249,6 +251,9 @@ impl<T: Transport> Engine<T> {
         let reaped = self
             .transport
             .reap(|completion| books.completed(&completion));
+        if !books.unsettled.is_empty() {
+            books.settle_flushes();
+        }
         books.deliver();
         reaped
     }
@@ -274,20 +279,24 @@ impl<T: Transport> Engine<T> {
     /// Gives a request's next operation to the transport. False if there is no room.
     #[inline]
     fn push(&mut self, place: Place) -> bool {
-        let Some(record) = self.books.record_mut(place) else {
-            return true;
-        };
-        let Some(operation) = record.work.operation() else {
+        let Some(operation) = self.books.next_operation(place) else {
             return true;
         };
         match self.transport.push(operation, place.to_user()) {
             Ok(token) => {
-                record.token = Some(token);
+                if let Some(record) = self.books.record_mut(place) {
+                    record.token = Some(token);
+                }
                 self.books.counters.operations += 1;
                 true
             }
-            Err(PushError::Full) => false,
+            Err(PushError::Full) => {
+                self.books.not_started(place);
+                false
+            }
             Err(error) => {
+                self.books.not_started(place);
+                self.books.forsake_flush(place);
                 self.refused(place, error);
                 true
             }

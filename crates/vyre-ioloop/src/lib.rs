@@ -9,6 +9,7 @@ mod engine;
 mod faulty;
 mod group;
 mod ioloop;
+mod lost_writes;
 mod order;
 mod policy;
 mod record;

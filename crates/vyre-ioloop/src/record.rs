@@ -4,6 +4,7 @@ use rustix::io::Errno as OsErrno;
 use vyre_ioq::Errno;
 use vyre_uring::{FileSlot, Op, Token};
 
+use crate::lost_writes::Round;
 use crate::resolve::{ReadAhead, Transfer};
 use crate::tables::FileIdentity;
 
@@ -41,10 +42,22 @@ impl Work {
     #[inline]
     pub(crate) const fn starts_at_once(&self) -> bool {
         match self {
-            Self::Read(t) | Self::Write { transfer: t, .. } => t.len > 0,
+            Self::Read(t)
+            | Self::Write {
+                transfer: t,
+                durable: false,
+            } => t.len > 0,
             Self::Prefetch(_) => true,
-            Self::None | Self::Fence | Self::Sync { .. } => false,
+            Self::Write { durable: true, .. } | Self::None | Self::Fence | Self::Sync { .. } => {
+                false
+            }
         }
+    }
+
+    /// Whether it says that bytes are on stable storage when it succeeds.
+    #[inline]
+    pub(crate) const fn is_flush(&self) -> bool {
+        matches!(self, Self::Write { durable: true, .. } | Self::Sync { .. })
     }
 
     /// The operation that takes the request on from where it is. A fence has none.
@@ -83,6 +96,20 @@ impl Work {
     }
 }
 
+/// How far a flush has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flush {
+    /// It has not begun, or has ended; or the request is none.
+    None,
+    /// The kernel has it, as one of a round.
+    Begun(Round),
+    /// A DURABLE write has failed, and whether it moved anything is being tried. Its flush has not
+    /// ended as far as others are concerned.
+    Doubted { round: Round, errno: OsErrno },
+    /// It has succeeded, which is believed once this round has ended.
+    Awaited(Round),
+}
+
 /// A claimed slot. Everything in it was checked at the claim; the device can change none of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record {
@@ -98,6 +125,7 @@ pub(crate) struct Record {
     /// Bytes moved by earlier operations of this request.
     pub(crate) moved: u32,
     pub(crate) retries: u16,
+    pub(crate) flush: Flush,
     /// A short count is an error.
     pub(crate) exact: bool,
     /// Why the request was cancelled, if it was.
@@ -123,6 +151,7 @@ impl Record {
         expires: 0,
         moved: 0,
         retries: 0,
+        flush: Flush::None,
         exact: false,
         cancelled: None,
     };
@@ -152,9 +181,14 @@ impl Record {
     #[inline]
     pub(crate) fn completes_with(&self, result: Result<u32, OsErrno>) -> Option<u32> {
         match (&self.work, result) {
-            (Work::Read(t) | Work::Write { transfer: t, .. }, Ok(count)) if count == t.len => {
-                Some(self.moved + count)
-            }
+            (
+                Work::Read(t)
+                | Work::Write {
+                    transfer: t,
+                    durable: false,
+                },
+                Ok(count),
+            ) if count == t.len => Some(self.moved + count),
             _ => None,
         }
     }
@@ -179,7 +213,7 @@ impl Record {
     }
 
     #[cold]
-    fn may_retry(&self, errno: OsErrno) -> bool {
+    pub(crate) fn may_retry(&self, errno: OsErrno) -> bool {
         let limit = match errno {
             OsErrno::AGAIN => MAX_REFUSALS,
             _ => MAX_INTERRUPTIONS,
@@ -257,13 +291,18 @@ impl Record {
         if self.moved > 0 && !self.exact {
             return Ok(self.moved);
         }
-        Err(match errno {
-            // Drives answer the first for a bad sector and the second for a command that took too
-            // long. To the device they are the host's own words, as is the third: a short count of
-            // an EXACT request, a deadline, and a cancellation that somebody asked for.
-            OsErrno::NODATA | OsErrno::TIMEDOUT | OsErrno::CANCELED => Errno::EIO,
-            errno => from_os(errno),
-        })
+        Err(told(errno))
+    }
+}
+
+/// A failed operation's errno as the device is told of it.
+pub(crate) fn told(errno: OsErrno) -> Errno {
+    match errno {
+        // Drives answer the first for a bad sector and the second for a command that took too long.
+        // To the device they are the host's own words, as is the third: a short count of an EXACT
+        // request, a deadline, and a cancellation that somebody asked for.
+        OsErrno::NODATA | OsErrno::TIMEDOUT | OsErrno::CANCELED => Errno::EIO,
+        errno => from_os(errno),
     }
 }
 
@@ -286,6 +325,7 @@ mod tests {
             file_offset: 100,
             buffer_offset: 10,
             len,
+            durable: false,
         };
         Record {
             work: Work::Read(transfer),

@@ -19,6 +19,8 @@ pub(crate) struct Transfer {
     pub(crate) file_offset: u64,
     pub(crate) buffer_offset: u64,
     pub(crate) len: u32,
+    /// A write that is flushed: it asks for it, or its file is open so.
+    pub(crate) durable: bool,
 }
 
 /// Bytes to read ahead, piece by piece.
@@ -118,6 +120,7 @@ fn transfer(
         file_offset: within(request.file_offset, request.count, from.base, from.len)?,
         buffer_offset: within(request.buffer_offset, request.count, to.base, to.len)?,
         len: request.count,
+        durable: from.is_durable | request.flags.contains(Flags::DURABLE),
     };
     check_alignment(from, to, &transfer)?;
     Ok(transfer)

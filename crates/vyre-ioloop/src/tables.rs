@@ -4,10 +4,11 @@ use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, OFlags};
 use vyre_ioq::{BufferHandle, FileHandle};
 use vyre_uring::{Buffer, BufferSlot, DirectAlign, FileSlot, FileTraits, direct_alignment};
 
+use crate::lost_writes::Flushes;
 use crate::rights::Rights;
 use crate::slab::HandleTable;
 
@@ -30,6 +31,9 @@ pub enum TableError {
     /// An O_PATH descriptor, which says where a file is and can neither read, write nor sync it.
     #[error("the descriptor names a file and does not open it; open it without O_PATH")]
     PathOnly,
+    /// READ was asked for on a directory, which can only be synced.
+    #[error("a directory has no bytes to read; open a file in it, or ask for Rights::SYNC alone")]
+    Directory,
     /// The range is reversed, or ends past the largest file or past the buffer.
     #[error("range {}..{} is not within 0..{end}", .range.start, .range.end)]
     BadRange {
@@ -80,6 +84,22 @@ pub(crate) struct FileIdentity {
     inode: u64,
 }
 
+impl FileIdentity {
+    /// A drive is one file, whichever of its nodes was opened. No inode has the number 0.
+    fn of(stat: &rustix::fs::Stat) -> Self {
+        let (device, inode) = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::BlockDevice => (stat.st_rdev, 0),
+            _ => (stat.st_dev, stat.st_ino),
+        };
+        Self { device, inode }
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn for_tests(device: u64, inode: u64) -> Self {
+        Self { device, inode }
+    }
+}
+
 /// A byte range of a file, and what it may be used for.
 #[derive(Clone, Debug)]
 pub(crate) struct FileEntry {
@@ -87,6 +107,9 @@ pub(crate) struct FileEntry {
     /// Where a table's transport has the file. The table picks it.
     pub(crate) slot: FileSlot,
     pub(crate) identity: FileIdentity,
+    pub(crate) flushes: Flushes,
+    /// Its writes are flushed, asked for or not: it is open with O_DSYNC or O_SYNC.
+    pub(crate) is_durable: bool,
     pub(crate) base: u64,
     pub(crate) len: u64,
     pub(crate) rights: Rights,
@@ -125,15 +148,21 @@ impl FileEntry {
             }
         }
         let stat = rustix::fs::fstat(&file).map_err(std::io::Error::from)?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind == FileType::Directory && rights.contains(Rights::READ) {
+            return Err(TableError::Directory);
+        }
         let align = direct_alignment(file.as_fd())?;
         let traits = FileTraits::of(&file);
+        let file = Arc::new(file);
+        let identity = FileIdentity::of(&stat);
+        let has_offsets = matches!(kind, FileType::RegularFile | FileType::BlockDevice);
         Ok(Self {
+            flushes: Flushes::of(identity, &file, has_offsets),
+            is_durable: flags.intersects(OFlags::DSYNC | OFlags::SYNC),
             slot: NOWHERE,
-            identity: FileIdentity {
-                device: stat.st_dev,
-                inode: stat.st_ino,
-            },
-            file: Arc::new(file),
+            identity,
+            file,
             base: range.start,
             len: range.end - range.start,
             rights,
@@ -144,6 +173,9 @@ impl FileEntry {
 }
 
 /// The files that a device may name, each with a byte range and rights.
+///
+/// A file of which a flush has failed is to be opened anew and inserted again before a SYNC can succeed:
+/// revoke the old handle, and write once more what may be lost.
 ///
 /// Offsets in requests count from the start of the range. A device can name nothing but the
 /// handles of the table, and no descriptor.
@@ -542,5 +574,13 @@ mod tests {
         for rights in [Rights::READ, Rights::WRITE, Rights::SYNC, Rights::empty()] {
             assert_eq!(refusal(OFlags::PATH, rights), Some(TableError::PathOnly));
         }
+    }
+
+    #[test]
+    fn a_directory_can_be_synced_and_nothing_else() {
+        let open = || std::fs::File::open(std::env::temp_dir()).expect("a directory");
+        let refused = FileEntry::new(open().into(), 0..1, Rights::READ | Rights::SYNC).err();
+        assert_eq!(refused, Some(TableError::Directory));
+        assert!(FileEntry::new(open().into(), 0..1, Rights::SYNC).is_ok());
     }
 }

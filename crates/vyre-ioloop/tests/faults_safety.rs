@@ -48,8 +48,8 @@ fn the_end_of_the_file_is_told_as_zero_bytes() {
 #[test]
 fn the_device_learns_the_kernel_s_errno() {
     let mut tables = Tables::new(16, 4096);
-    let directory = File::open(std::env::temp_dir()).unwrap();
-    let directory = tables.files.insert(directory, Rights::READ).unwrap();
+    let unmapped = File::open("/proc/self/mem").unwrap();
+    let unmapped = tables.files.insert(unmapped, Rights::READ).unwrap();
     let full = File::options().write(true).open("/dev/full").unwrap();
     let full = tables.files.insert(full, Rights::WRITE).unwrap();
     let (closed, writer) = std::io::pipe().unwrap();
@@ -58,8 +58,8 @@ fn the_device_learns_the_kernel_s_errno() {
     let pool = tables.pool;
     let mut rig = tables.on_ring(8, 4);
     let errno = |result: Result<u32, Errno>| result.unwrap_err().raw() as i32;
-    let read = Request::read(directory, 0, 64).into(pool, 0);
-    assert_eq!(errno(rig.run(read)), libc::EISDIR);
+    let read = Request::read(unmapped, 0, 64).into(pool, 0);
+    assert_eq!(errno(rig.run(read)), libc::EIO);
     let write = Request::write(full, 0, 64).from(pool, 0);
     assert_eq!(errno(rig.run(write)), libc::ENOSPC);
     let write = Request::write(broken, 0, 64).from(pool, 0);

@@ -64,7 +64,8 @@ pub enum Op {
     Write = op::WRITE,
     /// Completes when every request that was published before it has completed, other fences aside.
     Fence = op::FENCE,
-    /// Completes when earlier writes to a file are on stable storage.
+    /// Completes when earlier writes to a file are on stable storage: of its queue, those that are
+    /// completed or fenced; of any other, those that had completed.
     Sync = op::SYNC,
     /// Starts read-ahead and completes at once.
     Prefetch = op::PREFETCH,
@@ -202,7 +203,9 @@ impl Request {
         Self::new(Op::Fence)
     }
 
-    /// Completes when every earlier completed or fenced write to the file is on stable storage.
+    /// Completes when every earlier write to the file is on stable storage: of this queue, those that
+    /// are completed or fenced; of any other, those that had completed. It fails for good once a flush
+    /// of the file has failed, until the host opens the file anew.
     pub const fn sync(file: FileHandle) -> Self {
         let mut request = Self::new(Op::Sync);
         request.destination = file.raw();

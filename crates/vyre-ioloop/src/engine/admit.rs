@@ -179,10 +179,13 @@ impl<T: Transport> Engine<T> {
         let plan = resolve(&self.books.files, &self.books.buffers, request)?;
         let work = match plan {
             Plan::Read(transfer) => Work::Read(transfer),
-            Plan::Write(transfer) => Work::Write {
-                transfer,
-                durable: request.flags.contains(Flags::DURABLE),
-            },
+            Plan::Write(transfer) => {
+                let durable = transfer.durable;
+                if durable {
+                    self.books.check_lost(transfer.file)?;
+                }
+                Work::Write { transfer, durable }
+            }
             Plan::Sync { file, slot } => self.plan_sync(file, slot)?,
             Plan::Prefetch(ahead) => Work::Prefetch(ahead),
         };
@@ -225,6 +228,7 @@ impl<T: Transport> Engine<T> {
     }
 
     fn plan_sync(&self, file: u32, slot: FileSlot) -> Result<Work, Errno> {
+        self.books.check_lost(file)?;
         let entry = self.books.files.entries.at(file).ok_or(Errno::EBADF)?;
         Ok(Work::Sync {
             file,
@@ -301,6 +305,7 @@ impl<T: Transport> Engine<T> {
             Work::Sync { .. } if served.forget_sync(place.slot) => {}
             _ => self.books.backlog.retain(|waiting| *waiting != place),
         }
+        self.books.forsake_flush(place);
         self.books.finish(place, Err(reason));
         true
     }

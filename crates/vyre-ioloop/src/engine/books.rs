@@ -10,7 +10,7 @@ use super::Place;
 use super::live::Live;
 use super::served::Served;
 use crate::counters::LoopCounters;
-use crate::record::{Next, Record, Work};
+use crate::record::{Flush, Next, Record, Work};
 use crate::tables::{BufferTable, FileTable};
 
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(super) struct Books {
     pub(super) queues: Vec<Served>,
     /// Requests that wait for room in the transport, oldest first.
     pub(super) backlog: VecDeque<Place>,
+    /// Flushes that have succeeded, which is not to be believed yet.
+    pub(super) unsettled: Vec<Place>,
     pub(super) counters: LoopCounters,
     /// Claimed requests that have a deadline.
     pub(super) timed: u32,
@@ -45,18 +47,29 @@ impl Books {
             self.finish(place, Ok(moved));
             return;
         }
+        let mut result = completion.result;
+        if record.work.is_flush() {
+            match self.flush_ended(place, result) {
+                Some(ended) => result = ended,
+                None => return,
+            }
+        }
+        let record = &mut self.queues[place.queue as usize].records[place.slot as usize];
         let align = record
             .file()
             .and_then(|file| self.files.entries.at(file))
             .and_then(|entry| entry.align.as_ref())
             .map_or(1, |align| align.offset);
-        match record.advance(completion.result, align) {
+        match record.advance(result, align) {
+            Next::Finish(result) if record.work.is_flush() => self.finish_flush(place, result),
             Next::Finish(result) => self.finish(place, result),
             Next::Resume => {
+                record.flush = Flush::None;
                 self.counters.resumed += 1;
                 self.backlog.push_back(place);
             }
             Next::Retry => {
+                record.flush = Flush::None;
                 self.counters.retried += 1;
                 self.backlog.push_back(place);
             }

@@ -144,7 +144,8 @@ impl<T: Transport> Engine<T> {
     }
 
     /// Makes a file handle unknown, from the next claim on. What is in flight on it goes on; the
-    /// file is closed after the last of it.
+    /// file is closed after the last of it, unless it has lost writes: then the process keeps it open, to
+    /// know it again.
     ///
     /// # Errors
     /// [`ChangeError::Unknown`].

@@ -4,7 +4,7 @@ use vyre_ioq::{Claimed, Errno, HostQueue, Request};
 
 use crate::counters::QueueCounters;
 use crate::order::Order;
-use crate::record::{Record, Work};
+use crate::record::{Flush, Record, Work};
 use crate::tables::FileIdentity;
 
 /// How many sets of fences, and how many SYNCs, are claimed and not admitted.
@@ -104,6 +104,7 @@ impl Served {
             expires,
             moved: 0,
             retries: 0,
+            flush: Flush::None,
             exact,
             cancelled: None,
         };

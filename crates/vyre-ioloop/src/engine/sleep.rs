@@ -7,10 +7,19 @@ use vyre_uring::Transport;
 use super::Engine;
 use crate::policy::FIRST_SLEEP;
 
+/// How long a loop sleeps at most while it waits for flushes of other loops.
+const UNSETTLED: Duration = Duration::from_micros(100);
+
 impl<T: Transport> Engine<T> {
     /// Cuts a sleep short at the next deadline of a claimed request. The clock is read only if there
     /// is one.
     pub(super) fn longest_sleep(&self, timeout: Duration) -> Duration {
+        let timeout = if self.books.unsettled.is_empty() {
+            timeout
+        } else {
+            // Another loop's flush is waited for, and nothing of ours may end with it.
+            timeout.min(UNSETTLED)
+        };
         if self.books.timed == 0 {
             return timeout;
         }

@@ -59,6 +59,7 @@ impl<T: Transport> Engine<T> {
         }
         let quiet = self.quiesce(deadline);
         self.reap();
+        self.books.forsake_flushes();
         let kept = if quiet.is_ok() {
             Kept::Nothing
         } else {
@@ -100,6 +101,7 @@ impl<T: Transport> Engine<T> {
     /// Ends the requests that wait for room in the transport, and what they make due.
     fn cancel_backlog(&mut self) {
         while let Some(place) = self.books.backlog.pop_front() {
+            self.books.forsake_flush(place);
             self.books.finish(place, Err(Errno::ECANCELED));
         }
         self.books.deliver();

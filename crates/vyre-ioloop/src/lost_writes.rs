@@ -1,0 +1,336 @@
+//! Lost writes stay known: what every loop of this process has learnt about the flushes of a file.
+//!
+//! The kernel reports a failed write-back once to each open file description, and a failed cache flush
+//! of the drive once to whoever asked for it. Several queues and loops flush through one description,
+//! or write to one file through several. So a failure is remembered here, by the identity of the file:
+//! from then on no flush of it succeeds through a description that was inserted before.
+//!
+//! One that was opened later is clean when it is inserted: the bytes written through it are not those
+//! that were lost. The descriptions from before the failure are kept, since a duplicate of one may come
+//! back under a new handle and must be told from a new one.
+//!
+//! # Flushes that overlap
+//!
+//! Of two flushes through one description that overlap, the kernel tells one of the failure and
+//! answers the other that all is well. Which of the completions a loop sees first says nothing. So a
+//! success is believed only when every flush of the file that had begun before it was seen has ended
+//! as well, in whichever loop, and none of them has failed. [`FlushLog::rounds`] counts them by round:
+//! a flush joins the current one, and the next begins when somebody waits and the last but one is
+//! empty. So nobody waits for flushes that begin later, however many there are.
+
+mod same;
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use rustix::io::Errno;
+
+use crate::tables::FileIdentity;
+use same::is_same_description;
+
+/// The most descriptions from before failures that the process keeps open.
+const MAX_KEPT: usize = 256;
+
+/// Whether a flush that ends with this errno may have lost bytes: all errnos but those by which the
+/// kernel says that it did nothing.
+pub(crate) const fn may_lose(errno: Errno) -> bool {
+    !matches!(
+        errno,
+        Errno::INVAL
+            | Errno::BADF
+            | Errno::ROFS
+            | Errno::INTR
+            | Errno::AGAIN
+            | Errno::CANCELED
+            | Errno::OPNOTSUPP
+            | Errno::NOSYS
+    )
+}
+
+/// The round that a flush has joined, or that somebody waits for the end of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Round(u16);
+
+/// The flushes of one file, in all loops of the process.
+#[derive(Debug)]
+struct FlushLog {
+    identity: FileIdentity,
+    /// Failures so far. Stored under the registry's lock.
+    failures: AtomicU32,
+    /// The errno of the last.
+    errno: AtomicU32,
+    /// Flushes that have begun and not ended: the number of the current round in the upper 16 bits,
+    /// and 24 bits each for the flushes of even and of odd rounds, of which only the current one and
+    /// the one before it can have any.
+    rounds: AtomicU64,
+}
+
+const ROUND_SHIFT: u32 = 48;
+const COUNT_BITS: u32 = 24;
+
+const fn round_of(rounds: u64) -> Round {
+    Round((rounds >> ROUND_SHIFT) as u16)
+}
+
+const fn shift_of(round: Round) -> u32 {
+    COUNT_BITS * (round.0 as u32 & 1)
+}
+
+const fn count_of(rounds: u64, round: Round) -> u64 {
+    rounds >> shift_of(round) & ((1 << COUNT_BITS) - 1)
+}
+
+impl FlushLog {
+    const fn new(identity: FileIdentity) -> Self {
+        Self {
+            identity,
+            failures: AtomicU32::new(0),
+            errno: AtomicU32::new(0),
+            rounds: AtomicU64::new(0),
+        }
+    }
+
+    /// Acquire, paired with the release in `end`: whoever joins after a failed flush has ended sees
+    /// the failure.
+    fn begin(&self) -> Round {
+        let join = |rounds| Some(rounds + (1 << shift_of(round_of(rounds))));
+        let joined = self
+            .rounds
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, join);
+        round_of(joined.unwrap_or_else(|rounds| rounds))
+    }
+
+    /// Counts a flush out of its round. The round to wait for before a success is believed, if other
+    /// flushes are out.
+    ///
+    /// Release, so that a failure noted before is seen by whoever sees the count; acquire, so that
+    /// those noted by flushes that have ended are seen here.
+    fn end(&self, round: Round) -> Option<Round> {
+        let one = 1 << shift_of(round);
+        let left = self.rounds.fetch_sub(one, Ordering::AcqRel) - one;
+        let current = round_of(left);
+        (left != u64::from(current.0) << ROUND_SHIFT).then_some(current)
+    }
+
+    /// Whether every flush of a round, and of those before it, has ended. Begins the next round if it
+    /// can. Acquire, as in `end`.
+    ///
+    /// Round numbers wrap. A waiter that slept through that many is told to wait longer, and never
+    /// that all have ended while they have not.
+    fn has_ended(&self, round: Round) -> bool {
+        let rounds = self.rounds.load(Ordering::Acquire);
+        let current = round_of(rounds);
+        match current.0.wrapping_sub(round.0) {
+            0 => {
+                let before = Round(round.0.wrapping_sub(1));
+                if count_of(rounds, before) > 0 {
+                    return false;
+                }
+                let next = rounds.wrapping_add(1 << ROUND_SHIFT);
+                let begun =
+                    self.rounds
+                        .compare_exchange(rounds, next, Ordering::AcqRel, Ordering::Relaxed);
+                begun.is_ok() && count_of(rounds, round) == 0
+            }
+            1 => count_of(rounds, round) == 0,
+            _ => true,
+        }
+    }
+}
+
+/// A file's flushes as one table entry sees them.
+#[derive(Clone, Debug)]
+pub(crate) struct Flushes {
+    log: Arc<FlushLog>,
+    /// How many failures there were when the description was inserted, if it is a new one.
+    clean_since: u32,
+    /// Writes may be repeated: each says where its bytes go.
+    pub(crate) repeats: bool,
+}
+
+/// For a description from before a failure. There are never so many failures.
+const NEVER: u32 = u32::MAX;
+
+impl Flushes {
+    /// Notes a description that is inserted into a table.
+    pub(crate) fn of(identity: FileIdentity, file: &Arc<OwnedFd>, repeats: bool) -> Self {
+        registry().insert(identity, file, repeats)
+    }
+
+    /// Why no flush of the file can succeed through this entry, if none can.
+    #[inline]
+    pub(crate) fn lost(&self) -> Option<Errno> {
+        // Acquire, paired with the release in `note`: the errno is that of this failure or a later one.
+        let failures = self.log.failures.load(Ordering::Acquire);
+        (failures != self.clean_since).then(|| {
+            let errno = self.log.errno.load(Ordering::Relaxed);
+            Errno::from_raw_os_error(errno as i32)
+        })
+    }
+
+    /// A flush is about to be given to the kernel. Each begun flush is to be ended.
+    pub(crate) fn begin(&self) -> Round {
+        self.log.begin()
+    }
+
+    /// A flush has ended, and its failure, if any, was noted. The round to wait for before its success
+    /// is believed.
+    pub(crate) fn end(&self, round: Round) -> Option<Round> {
+        self.log.end(round)
+    }
+
+    /// Whether a success that waits for a round may be believed, unless something is
+    /// [lost](Self::lost).
+    pub(crate) fn has_ended(&self, round: Round) -> bool {
+        self.log.has_ended(round)
+    }
+
+    /// Notes a failure, for all loops and for good.
+    #[cold]
+    pub(crate) fn note(&self, errno: Errno) {
+        registry().note(&self.log, errno);
+    }
+}
+
+/// What is known of one file.
+#[derive(Debug)]
+struct Known {
+    log: Weak<FlushLog>,
+    /// The descriptions that are clean.
+    clean: Vec<Weak<OwnedFd>>,
+    lost: Option<Lost>,
+}
+
+/// What is kept of a file that lost writes.
+#[derive(Debug)]
+struct Lost {
+    /// Kept, with its count, though no entry may name the file for a while.
+    log: Arc<FlushLog>,
+    /// Descriptions from before the last failure.
+    before: Vec<Arc<OwnedFd>>,
+    /// There were more than could be kept, so that no description is known to be new.
+    more: bool,
+}
+
+/// The files of every table in the process.
+#[derive(Debug)]
+struct Registry {
+    files: BTreeMap<FileIdentity, Known>,
+    /// How many there may be before those are dropped that nobody names.
+    tidy_at: usize,
+    kept: usize,
+}
+
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry::new());
+
+fn registry() -> MutexGuard<'static, Registry> {
+    // Nothing in it is ever half changed by a panic that could matter: it only grows stricter.
+    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Registry {
+    const fn new() -> Self {
+        Self {
+            files: BTreeMap::new(),
+            tidy_at: 64,
+            kept: 0,
+        }
+    }
+
+    fn insert(&mut self, identity: FileIdentity, file: &Arc<OwnedFd>, repeats: bool) -> Flushes {
+        self.tidy();
+        let known = self.files.entry(identity).or_insert(Known {
+            log: Weak::new(),
+            clean: Vec::new(),
+            lost: None,
+        });
+        let log = known.log().unwrap_or_else(|| {
+            let log = Arc::new(FlushLog::new(identity));
+            known.log = Arc::downgrade(&log);
+            log
+        });
+        let is_clean = known.lost.as_ref().is_none_or(|lost| lost.is_new(file));
+        let mut clean_since = NEVER;
+        if is_clean {
+            clean_since = log.failures.load(Ordering::Relaxed);
+            known.add(file);
+        }
+        Flushes {
+            log,
+            clean_since,
+            repeats,
+        }
+    }
+
+    fn note(&mut self, log: &Arc<FlushLog>, errno: Errno) {
+        log.errno
+            .store(errno.raw_os_error().unsigned_abs(), Ordering::Relaxed);
+        let failures = log.failures.load(Ordering::Relaxed);
+        // Release, paired with the acquire in `lost`.
+        log.failures
+            .store((failures + 1).min(NEVER - 1), Ordering::Release);
+        let Some(known) = self.files.get_mut(&log.identity) else {
+            return;
+        };
+        let lost = known.lost.get_or_insert_with(|| Lost {
+            log: log.clone(),
+            before: Vec::new(),
+            more: false,
+        });
+        for file in known.clean.drain(..).filter_map(|file| file.upgrade()) {
+            if lost.more || !lost.is_new(&file) {
+                continue;
+            }
+            if self.kept == MAX_KEPT {
+                lost.more = true;
+                continue;
+            }
+            lost.before.push(file);
+            self.kept += 1;
+        }
+    }
+
+    /// Forgets files that no entry names and that have lost nothing, now and then.
+    fn tidy(&mut self) {
+        if self.files.len() < self.tidy_at {
+            return;
+        }
+        self.files
+            .retain(|_, known| known.lost.is_some() || known.log.strong_count() > 0);
+        self.tidy_at = 64.max(2 * self.files.len());
+    }
+}
+
+impl Known {
+    fn log(&self) -> Option<Arc<FlushLog>> {
+        match &self.lost {
+            Some(lost) => Some(lost.log.clone()),
+            None => self.log.upgrade(),
+        }
+    }
+
+    fn add(&mut self, file: &Arc<OwnedFd>) {
+        if self.clean.len() == self.clean.capacity() {
+            self.clean.retain(|file| file.strong_count() > 0);
+            // So that the next time is as far away as this one was dear.
+            self.clean.reserve(self.clean.len() + 1);
+        }
+        self.clean.push(Arc::downgrade(file));
+    }
+}
+
+impl Lost {
+    /// Whether a description is none of those from before the failure. Where the kernel does not tell
+    /// descriptions apart, it may be one.
+    fn is_new(&self, file: &Arc<OwnedFd>) -> bool {
+        let differs = |old: &Arc<OwnedFd>| {
+            !Arc::ptr_eq(old, file) && is_same_description(old, file) == Some(false)
+        };
+        !self.more && self.before.iter().all(differs)
+    }
+}
+
+#[cfg(test)]
+mod tests;

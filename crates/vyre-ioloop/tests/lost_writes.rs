@@ -1,0 +1,495 @@
+//! Writes that were lost: no SYNC and no DURABLE write says otherwise afterwards, whichever queue, loop
+//! or handle it comes through.
+
+mod common;
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use common::*;
+use vyre_ioloop::{Engine, FileTable, Rights};
+use vyre_ioq::{BufferHandle, DeviceQueue, Errno, FileHandle, Queue, QueueLayout, Request, Ticket};
+use vyre_uring::{
+    Buffer, BufferSlot, Busy, Completion, EnterError, Errno as OsErrno, FileSlot, Op, PushError,
+    RegisterError, SimTransport, Token, Transport,
+};
+
+/// One operation that a [`Stage`] was given.
+#[derive(Debug)]
+struct Played {
+    op: Op,
+    user: u64,
+    token: Token,
+}
+
+#[derive(Debug, Default)]
+struct Script {
+    waiting: Vec<Played>,
+    ended: Vec<Completion>,
+    pushed: Vec<Op>,
+    /// `quiesce` leaves what is waiting where it is.
+    holds: bool,
+}
+
+/// A transport whose operations end when the test says so, with what it says.
+#[derive(Clone, Debug, Default)]
+struct Stage(Arc<Mutex<Script>>);
+
+impl Stage {
+    /// A test that fails in the midst of something is to say why, and not to abort.
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the operation that waits longest.
+    fn end(&self, result: Result<u32, OsErrno>) {
+        self.end_at(0, result);
+    }
+
+    fn end_at(&self, index: usize, result: Result<u32, OsErrno>) {
+        let mut script = self.script();
+        let Played { user, token, .. } = script.waiting.remove(index);
+        script.ended.push(Completion {
+            user,
+            token,
+            result,
+        });
+    }
+
+    fn waiting(&self) -> usize {
+        self.script().waiting.len()
+    }
+
+    fn is_durable(&self, index: usize) -> bool {
+        let script = self.script();
+        matches!(script.waiting[index].op, Op::Write { durable: true, .. })
+    }
+}
+
+impl Transport for Stage {
+    fn capacity(&self) -> u32 {
+        64
+    }
+    fn in_flight(&self) -> u32 {
+        let script = self.script();
+        (script.waiting.len() + script.ended.len()) as u32
+    }
+    fn push(&mut self, op: Op, user: u64) -> Result<Token, PushError> {
+        let mut script = self.script();
+        script.pushed.push(op);
+        let token = Token::from_raw(script.pushed.len() as u64);
+        script.waiting.push(Played { op, user, token });
+        Ok(token)
+    }
+    fn submit(&mut self) -> Result<u32, EnterError> {
+        Ok(0)
+    }
+    fn reap<F: FnMut(Completion)>(&mut self, sink: F) -> u32 {
+        let ended: Vec<_> = self.script().ended.drain(..).collect();
+        let count = ended.len() as u32;
+        ended.into_iter().for_each(sink);
+        count
+    }
+    fn wait(&mut self, _: Option<Duration>) -> Result<(), EnterError> {
+        Ok(())
+    }
+    fn cancel(&mut self, token: Token) -> bool {
+        self.script().waiting.iter().any(|it| it.token == token)
+    }
+    fn set_file(&mut self, _: FileSlot, _: Option<Arc<OwnedFd>>) -> Result<(), RegisterError> {
+        Ok(())
+    }
+    fn set_buffer(&mut self, _: BufferSlot, _: Option<Buffer>) -> Result<(), RegisterError> {
+        Ok(())
+    }
+    fn quiesce(&mut self, _: Duration) -> Result<(), Busy> {
+        let holds = self.script().holds;
+        while !holds && self.waiting() > 0 {
+            self.end(Err(OsErrno::CANCELED));
+        }
+        match self.waiting() as u32 {
+            0 => Ok(()),
+            in_flight => Err(Busy { in_flight }),
+        }
+    }
+}
+
+/// A loop with one file, on a stage.
+struct Loop {
+    engine: Engine<Stage>,
+    device: DeviceQueue,
+    stage: Stage,
+    file: FileHandle,
+    pool: BufferHandle,
+}
+
+impl Loop {
+    fn on(file: impl Into<OwnedFd>) -> Self {
+        let mut tables = Tables::new(16, 4096);
+        tables.files = FileTable::new();
+        let file = tables.files.insert(file, RIGHTS).unwrap();
+        let (host, device) = Queue::anonymous(QueueLayout::with_slots(16)).unwrap();
+        let (stage, pool) = (Stage::default(), tables.pool);
+        Self {
+            engine: tables.engine(stage.clone(), vec![host]),
+            device,
+            stage,
+            file,
+            pool,
+        }
+    }
+
+    fn insert(&mut self, file: impl Into<OwnedFd>) -> FileHandle {
+        self.engine.insert_file(file, 0..1 << 20, RIGHTS).unwrap()
+    }
+
+    fn step(&mut self) {
+        for _ in 0..3 {
+            let _ = self.engine.step();
+        }
+    }
+
+    fn submit(&mut self, request: Request) -> Ticket {
+        let ticket = self.device.submit(request).unwrap();
+        self.step();
+        ticket
+    }
+
+    /// The outcome of a request, if it has one.
+    fn outcome(&mut self, ticket: &Ticket) -> Option<Result<u32, Errno>> {
+        self.step();
+        self.device.poll(ticket).map(|outcome| outcome.result)
+    }
+
+    /// Submits a request whose operations end in these ways, and takes its outcome.
+    fn play(&mut self, request: Request, ends: &[Result<u32, OsErrno>]) -> Result<u32, Errno> {
+        let ticket = self.submit(request);
+        for &end in ends {
+            self.stage.end(end);
+            self.step();
+        }
+        assert_eq!(self.stage.waiting(), 0, "all was said");
+        self.device.take(ticket).expect("an outcome").result
+    }
+
+    fn sync(&mut self, ends: &[Result<u32, OsErrno>]) -> Result<u32, Errno> {
+        self.play(Request::sync(self.file), ends)
+    }
+
+    fn durable(&self) -> Request {
+        Request::write(self.file, 0, 16)
+            .from(self.pool, 0)
+            .durable()
+    }
+}
+
+const RIGHTS: Rights = Rights::all();
+
+fn reopened(file: &File) -> File {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    File::options().read(true).write(true).open(path).unwrap()
+}
+
+/// A file, and a loop each on two descriptions of it and on a duplicate of the first.
+fn loops() -> (File, [Loop; 3]) {
+    let file = file_of(&[0; 4096]);
+    let loops = [
+        Loop::on(file.try_clone().unwrap()),
+        Loop::on(reopened(&file)),
+        Loop::on(file.try_clone().unwrap()),
+    ];
+    (file, loops)
+}
+
+#[test]
+fn a_failed_sync_is_the_answer_of_every_later_one_in_every_loop() {
+    let (_file, mut loops) = loops();
+    let (_other, mut others) = self::loops();
+    assert_eq!(loops[0].sync(&[Ok(0)]), Ok(0));
+    assert_eq!(loops[0].sync(&[Err(OsErrno::NOSPC)]), Err(Errno::ENOSPC));
+    for io in &mut loops {
+        for _ in 0..2 {
+            assert_eq!(io.sync(&[]), Err(Errno::ENOSPC), "without a second flush");
+            assert_eq!(io.play(io.durable(), &[]), Err(Errno::ENOSPC));
+        }
+        let plain = Request::write(io.file, 0, 16).from(io.pool, 0);
+        assert_eq!(io.play(plain, &[Ok(16)]), Ok(16), "writes go on");
+    }
+    assert_eq!(others[0].sync(&[Ok(0)]), Ok(0), "another file");
+}
+
+#[test]
+fn only_a_file_that_was_opened_again_is_clean() {
+    let (file, mut loops) = loops();
+    let [io, ..] = &mut loops;
+    assert_eq!(io.sync(&[Err(OsErrno::IO)]), Err(Errno::EIO));
+    let old = io.insert(file.try_clone().unwrap());
+    assert_eq!(
+        io.play(Request::sync(old), &[]),
+        Err(Errno::EIO),
+        "a duplicate"
+    );
+    let handle = io.file;
+    let revoked = io.engine.revoke_file(handle).unwrap();
+    assert!(io.engine.is_revoked(revoked));
+    let old = io.insert(file.try_clone().unwrap());
+    assert_eq!(
+        io.play(Request::sync(old), &[]),
+        Err(Errno::EIO),
+        "a new handle"
+    );
+    let new = io.insert(reopened(&file));
+    assert_eq!(io.play(Request::sync(new), &[Ok(0)]), Ok(0));
+    let durable = Request::write(new, 0, 16).from(io.pool, 0).durable();
+    assert_eq!(io.play(durable, &[Ok(16)]), Ok(16));
+    // What had been inserted before stays as it is.
+    assert_eq!(loops[1].sync(&[]), Err(Errno::EIO));
+}
+
+#[test]
+fn a_file_that_gets_a_deleted_one_s_number_is_clean() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    let create = || {
+        File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .unwrap()
+    };
+    let mut io = Loop::on(create());
+    assert_eq!(io.sync(&[Err(OsErrno::IO)]), Err(Errno::EIO));
+    let handle = io.file;
+    let _ = io.engine.revoke_file(handle).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let new = io.insert(create());
+    assert_eq!(io.play(Request::sync(new), &[Ok(0)]), Ok(0));
+}
+
+/// Both flushes are out when the kernel tells one of them of the failure. Whichever completion is seen
+/// first, neither says that all is well.
+#[test]
+fn of_two_syncs_that_overlap_neither_succeeds_where_one_fails() {
+    for (first, second) in [(0, 0), (0, 1), (0, 2)] {
+        let (_file, mut loops) = loops();
+        let tickets = [first, second].map(|io| {
+            let sync = Request::sync(loops[io].file);
+            loops[io].submit(sync)
+        });
+        // One flush may do for both, if they are of one queue.
+        if first != second || loops[first].stage.waiting() == 2 {
+            let last = loops[second].stage.waiting() - 1;
+            loops[second].stage.end_at(last, Ok(0));
+            assert_eq!(loops[second].outcome(&tickets[1]), None, "not believed yet");
+        }
+        loops[first].stage.end(Err(OsErrno::IO));
+        assert_eq!(loops[first].outcome(&tickets[0]), Some(Err(Errno::EIO)));
+        assert_eq!(loops[second].outcome(&tickets[1]), Some(Err(Errno::EIO)));
+    }
+}
+
+#[test]
+fn a_durable_write_does_not_believe_a_flush_that_overlaps_a_failed_one() {
+    let (_file, [mut one, mut two, _]) = loops();
+    let durable = two.durable();
+    let write = two.submit(durable);
+    let sync = one.submit(Request::sync(one.file));
+    two.stage.end(Ok(16));
+    assert_eq!(two.outcome(&write), None);
+    one.stage.end(Err(OsErrno::IO));
+    assert_eq!(one.outcome(&sync), Some(Err(Errno::EIO)));
+    assert_eq!(two.outcome(&write), Some(Err(Errno::EIO)));
+}
+
+#[test]
+fn a_success_waits_for_the_flushes_it_overlaps_and_for_none_that_begin_later() {
+    let (_file, [mut one, mut two, mut three]) = loops();
+    let first = one.submit(Request::sync(one.file));
+    let second = two.submit(Request::sync(two.file));
+    two.stage.end(Ok(0));
+    assert_eq!(two.outcome(&second), None);
+    let third = three.submit(Request::sync(three.file));
+    one.stage.end(Ok(0));
+    // The first waits for the third, which had begun when it was seen.
+    assert_eq!(one.outcome(&first), None);
+    assert_eq!(two.outcome(&second), Some(Ok(0)), "though the third is out");
+    three.stage.end(Ok(0));
+    assert_eq!(three.outcome(&third), Some(Ok(0)));
+    assert_eq!(one.outcome(&first), Some(Ok(0)));
+    assert_eq!((one.engine.in_flight(), two.engine.in_flight()), (0, 0));
+}
+
+#[test]
+fn a_success_that_is_not_believed_yet_ends_at_its_deadline() {
+    let (_file, [mut one, mut two, _]) = loops();
+    let _first = one.submit(Request::sync(one.file));
+    let second = two.submit(Request::sync(two.file).deadline(1));
+    two.stage.end(Ok(0));
+    eventually("the deadline", || {
+        two.outcome(&second) == Some(Err(Errno::ETIMEDOUT))
+    });
+    one.stage.end(Ok(0));
+    one.step();
+    let _ = two.device.take(second);
+    assert_eq!(two.sync(&[Ok(0)]), Ok(0));
+}
+
+#[test]
+fn a_write_that_moved_nothing_loses_nothing() {
+    for errno in [OsErrno::NOSPC, OsErrno::IO, OsErrno::DQUOT, OsErrno::FBIG] {
+        let (_file, [mut io, ..]) = loops();
+        let plain = Request::write(io.file, 0, 16).from(io.pool, 0);
+        assert!(io.play(plain, &[Err(errno)]).is_err());
+        assert_eq!(io.sync(&[Ok(0)]), Ok(0), "after a plain write");
+        let durable = io.durable();
+        let ticket = io.submit(durable);
+        assert!(io.stage.is_durable(0));
+        io.stage.end(Err(errno));
+        assert_eq!(io.outcome(&ticket), None, "tried once more");
+        assert!(!io.stage.is_durable(0), "without a flush");
+        io.stage.end(Err(errno));
+        assert!(matches!(io.outcome(&ticket), Some(Err(_))));
+        assert_eq!(io.sync(&[Ok(0)]), Ok(0), "after a DURABLE one");
+    }
+}
+
+#[test]
+fn a_durable_write_whose_flush_failed_is_remembered() {
+    let (_file, [mut io, mut other, _]) = loops();
+    let durable = io.durable();
+    // The bytes can be written: it was the flush.
+    assert_eq!(
+        io.play(durable, &[Err(OsErrno::IO), Ok(16)]),
+        Err(Errno::EIO)
+    );
+    assert_eq!(io.sync(&[]), Err(Errno::EIO));
+    assert_eq!(other.sync(&[]), Err(Errno::EIO));
+}
+
+#[test]
+fn nobody_believes_a_success_while_a_failed_write_is_in_doubt() {
+    let (_file, [mut io, mut other, _]) = loops();
+    let durable = io.durable();
+    let write = io.submit(durable);
+    let sync = other.submit(Request::sync(other.file));
+    io.stage.end(Err(OsErrno::IO));
+    io.step();
+    other.stage.end(Ok(0));
+    assert_eq!(other.outcome(&sync), None);
+    io.stage.end(Ok(16));
+    assert_eq!(io.outcome(&write), Some(Err(Errno::EIO)));
+    assert_eq!(other.outcome(&sync), Some(Err(Errno::EIO)));
+}
+
+#[test]
+fn what_says_that_nothing_was_done_loses_nothing() {
+    for errno in [OsErrno::INVAL, OsErrno::ROFS, OsErrno::OPNOTSUPP] {
+        let (_file, [mut io, ..]) = loops();
+        assert!(io.sync(&[Err(errno)]).is_err());
+        assert_eq!(io.sync(&[Ok(0)]), Ok(0), "{errno}");
+        let durable = io.durable();
+        assert!(io.play(durable, &[Err(errno)]).is_err());
+        assert_eq!(io.sync(&[Err(OsErrno::INTR), Ok(0)]), Ok(0), "{errno}");
+    }
+}
+
+#[test]
+fn a_short_durable_write_is_judged_as_a_whole() {
+    let (_file, [mut io, ..]) = loops();
+    let durable = io.durable();
+    // Eight bytes are on disk; then the flush of the others fails. "As with pwrite" would say 8.
+    let ends = [Ok(8), Err(OsErrno::IO), Ok(8)];
+    assert_eq!(io.play(durable, &ends), Err(Errno::EIO));
+    assert_eq!(io.sync(&[]), Err(Errno::EIO));
+    let (_file, [mut io, ..]) = loops();
+    let durable = io.durable();
+    let ends = [Ok(8), Err(OsErrno::NOSPC), Err(OsErrno::NOSPC)];
+    assert_eq!(io.play(durable, &ends), Ok(8), "which are on disk");
+    assert_eq!(io.sync(&[Ok(0)]), Ok(0));
+}
+
+#[test]
+fn writes_to_a_file_that_is_open_for_them_to_be_durable_are_flushes() {
+    let file = file_of(&[0; 4096]);
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::DSYNC;
+    let dsync = rustix::fs::open(path, flags, rustix::fs::Mode::empty()).unwrap();
+    let (mut io, mut other) = (Loop::on(dsync), Loop::on(file));
+    let write = Request::write(io.file, 0, 16).from(io.pool, 0);
+    assert_eq!(io.play(write, &[Err(OsErrno::IO), Ok(16)]), Err(Errno::EIO));
+    assert_eq!(io.play(write, &[]), Err(Errno::EIO));
+    assert_eq!(other.sync(&[]), Err(Errno::EIO));
+}
+
+/// The kernel may have told it of a failure, and tells nobody else.
+#[test]
+fn a_flush_that_the_kernel_keeps_at_the_end_counts_as_failed() {
+    let (_file, [mut io, mut other, _]) = loops();
+    let _held = io.submit(Request::sync(io.file));
+    let waits = other.submit(Request::sync(other.file));
+    other.stage.end(Ok(0));
+    assert_eq!(other.outcome(&waits), None);
+    io.stage.script().holds = true;
+    assert!(io.engine.stop(Duration::ZERO).is_err());
+    assert_eq!(other.outcome(&waits), Some(Err(Errno::EIO)));
+    io.stage.script().holds = false;
+}
+
+#[test]
+fn a_flush_that_was_cancelled_before_it_began_loses_nothing() {
+    let (_file, [mut io, mut other, _]) = loops();
+    let sync = Request::sync(io.file).deadline(1);
+    let timed = io.submit(sync);
+    eventually("the deadline", || {
+        io.step();
+        if io.stage.waiting() > 0 && io.engine.counters().timed_out > 0 {
+            io.stage.end(Err(OsErrno::CANCELED));
+        }
+        io.outcome(&timed).is_some()
+    });
+    assert_eq!(other.sync(&[Ok(0)]), Ok(0));
+}
+
+/// The end of a loop takes what it keeps with it, and leaves what it knows.
+#[test]
+fn a_failure_is_known_to_loops_that_come_later() {
+    let file = file_of(&[0; 4096]);
+    let mut io = Loop::on(file.try_clone().unwrap());
+    assert_eq!(io.sync(&[Err(OsErrno::IO)]), Err(Errno::EIO));
+    io.engine.stop(Duration::ZERO).unwrap();
+    drop(io);
+    assert_eq!(
+        Loop::on(file.try_clone().unwrap()).sync(&[]),
+        Err(Errno::EIO)
+    );
+    assert_eq!(Loop::on(reopened(&file)).sync(&[Ok(0)]), Ok(0));
+}
+
+/// The same on a transport that performs what it is given.
+#[test]
+fn two_queues_of_one_loop_learn_of_a_lost_write() {
+    let tables = Tables::new(4096, 4096);
+    let (file, _pool) = (tables.file, tables.pool);
+    let mut ends = Vec::new();
+    let mut hosts = Vec::new();
+    for _ in 0..2 {
+        let (host, device) = Queue::anonymous(QueueLayout::with_slots(16)).unwrap();
+        hosts.push(host);
+        ends.push(device);
+    }
+    let mut sim = SimTransport::builder(1).build();
+    sim.fail_next(OsErrno::IO);
+    let mut engine = tables.engine(sim, hosts);
+    for device in &ends {
+        for _ in 0..2 {
+            let ticket = device.submit(Request::sync(file)).unwrap();
+            for _ in 0..4 {
+                let _ = engine.step();
+            }
+            assert_eq!(device.take(ticket).unwrap().result, Err(Errno::EIO));
+        }
+    }
+}
