@@ -77,6 +77,7 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "crates/vyre-ioq-cuda/src/kernel.rs",
         "launching a kernel is the caller's promise",
     ),
+    ("crates/vyre-ioq-cuda/tests/gpu.rs", "a kernel is launched"),
     (
         "crates/vyre-ioq-cuda/src/nvrtc.rs",
         "the calls of the runtime compiler",

@@ -1,6 +1,8 @@
 //! A real GPU, a real loop, real files. Where there is no GPU, each test says so and does nothing: run
 //! the binary of these tests on a machine that has one.
 
+#![allow(unsafe_code)] // One call: a kernel is launched.
+
 mod common;
 
 use std::fs::File;
@@ -15,7 +17,9 @@ use vyre_ioq::{BufferHandle, Errno, FileHandle, HostQueue, QueueLayout};
 use vyre_ioq_cuda::bench::{Bench, Op, Work};
 use vyre_ioq_cuda::copy::{Copier, CopyError, Step, Task};
 use vyre_ioq_cuda::landing::{CopyEngine, Landing, LandingTransport};
-use vyre_ioq_cuda::{CudaError, Gpu, GpuMemory, GpuQueue, MappedMemory};
+use vyre_ioq_cuda::{
+    Cubin, CudaError, Gpu, GpuMemory, GpuQueue, Kernel, LaunchConfig, MappedMemory, Ptx,
+};
 
 fn work(op: Op, operations: u64) -> Work {
     Work {
@@ -290,12 +294,84 @@ fn memory_of_the_gpu_holds_what_was_copied_in_or_zeros() {
     assert_eq!(zeroed.read().expect("a copy"), vec![0; 5001]);
 }
 
+/// Each thread writes its number plus the bytes of shared memory to a word of its own. All blocks wait
+/// for each other before.
+const NUMBERED: &str = r#"
+    extern "C" __global__ void numbered(unsigned *words) {
+        extern __shared__ unsigned char shared[];
+        unsigned blocks = gridDim.x * gridDim.y * gridDim.z;
+        unsigned block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
+        unsigned thread = (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
+        unsigned threads = blockDim.x * blockDim.y * blockDim.z, bytes;
+        asm("mov.u32 %0, %%dynamic_smem_size;" : "=r"(bytes));
+        shared[bytes - 1] = 1;
+        if (thread == 0) {
+            atomicAdd(words, 1u);
+            while (atomicAdd(words, 0u) < blocks) {}
+        }
+        __syncthreads();
+        words[1 + block * threads + thread] = block * threads + thread + bytes;
+    }
+"#;
+
+#[test]
+fn kernels_of_every_shape_run_from_text_and_from_machine_code() {
+    const TEST: &str = "kernels_of_every_shape_run_from_text_and_from_machine_code";
+    let Some(gpu) = gpu(TEST) else { return };
+    let compute = gpu.capabilities().compute;
+    let text = match Ptx::compile(NUMBERED, compute) {
+        Err(error @ CudaError::NoCompiler) => return common::skip(TEST, error),
+        text => text.expect("it compiles"),
+    };
+    let code = Cubin::compile(NUMBERED, compute).expect("it compiles");
+    let from_text = Kernel::load(&gpu, &text, "numbered").expect("PTX");
+    let from_code = Kernel::load_cubin(&gpu, &code, "numbered").expect("machine code");
+    for kernel in [from_text, from_code] {
+        // More shared memory than every GPU gives unasked, where this one has it.
+        for bytes in [16_u32, 64 << 10] {
+            let config = LaunchConfig::with_dimensions([2, 3, 2], [8, 4, 2])
+                .shared_bytes(bytes)
+                .cooperative();
+            let words = Arc::new(GpuMemory::zeroed(&gpu, (1 + 12 * 64) * 4).expect("memory"));
+            let at = words.device_ptr();
+            // SAFETY: the kernel takes an address, and reaches as many words from it as there are.
+            let launch = unsafe { kernel.launch(config, &at, Arc::clone(&words)) };
+            launch.expect("a launch").wait().expect("no fault");
+            let found = words.read().expect("a copy");
+            let found = found
+                .chunks_exact(4)
+                .map(|it| u32::from_le_bytes(it.try_into().unwrap()));
+            let expected = (0..12 * 64).map(|number| number + bytes);
+            assert!(
+                found.eq(std::iter::once(12).chain(expected)),
+                "{bytes} bytes"
+            );
+        }
+        // A grid of which not all can run at once would wait for ever: it is refused.
+        let config = LaunchConfig::new(1, 64).shared_bytes(16).cooperative();
+        let most = kernel.resident_blocks(&config).expect("a number");
+        assert!(
+            most >= u64::from(gpu.capabilities().multiprocessors),
+            "{most}"
+        );
+        let blocks = most as u32 + 1;
+        let config = LaunchConfig::new(blocks, 64).shared_bytes(16).cooperative();
+        // SAFETY: nothing runs.
+        let refused = unsafe { kernel.launch(config, &0_u64, ()) };
+        let blocks = blocks.into();
+        assert_eq!(
+            refused.err(),
+            Some(CudaError::GridTooLarge { blocks, most })
+        );
+    }
+}
+
 #[test]
 fn an_error_of_the_compiler_is_shown() {
     if gpu("an_error_of_the_compiler_is_shown").is_none() {
         return;
     }
-    match vyre_ioq_cuda::Ptx::compile("nonsense!", (7, 5)) {
+    match Ptx::compile("nonsense!", (7, 5)) {
         Err(CudaError::Compile(text)) => assert!(text.contains("nonsense"), "{text}"),
         Err(CudaError::NoCompiler) => {
             common::skip("an_error_of_the_compiler_is_shown", "no NVRTC");
