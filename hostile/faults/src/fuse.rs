@@ -1,6 +1,6 @@
 //! A FUSE file system whose files misbehave by name; see [`Fuse`](crate::Fuse).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
@@ -50,6 +50,8 @@ enum Held {
 struct State {
     inodes: HashMap<String, u64>,
     nodes: HashMap<u64, Node>,
+    /// Those that have failed once.
+    failed: HashSet<u64>,
     held: Vec<Held>,
     released: bool,
 }
@@ -152,8 +154,9 @@ impl State {
         reply.written(count as u32);
     }
 
-    fn fsync(&self, inode: u64, reply: ReplyEmpty) {
-        if self.is(inode, "fail-fsync") {
+    fn fsync(&mut self, inode: u64, reply: ReplyEmpty) {
+        let once = self.is(inode, "fail-fsync-once") && self.failed.insert(inode);
+        if once || self.is(inode, "fail-fsync") {
             reply.error(Errno::EIO);
         } else {
             reply.ok();
@@ -183,27 +186,36 @@ fn share(node: &Node, asked: usize, [short, half]: [&str; 2]) -> usize {
     }
 }
 
-#[derive(Default)]
-pub(crate) struct FaultyFs(Mutex<State>);
+pub(crate) struct FaultyFs {
+    state: Mutex<State>,
+    /// Whether the kernel may send direct I/O in pieces at once.
+    asynchronous: bool,
+}
 
 impl FaultyFs {
     /// Mounts one. This process serves it.
-    pub(crate) fn mount(at: &Path) -> io::Result<BackgroundSession> {
+    pub(crate) fn mount(at: &Path, asynchronous: bool) -> io::Result<BackgroundSession> {
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("faults".into())];
-        Session::new(Self::default(), at, &config)?.spawn()
+        let faulty = Self {
+            state: Mutex::default(),
+            asynchronous,
+        };
+        Session::new(faulty, at, &config)?.spawn()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Filesystem for FaultyFs {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
         let _ = config.set_max_background(BACKGROUND);
-        // As libfuse asks for it; the kernel may not have it.
-        let _ = config.add_capabilities(InitFlags::FUSE_ASYNC_DIO);
+        if self.asynchronous {
+            // As libfuse asks for it; the kernel may not have it.
+            let _ = config.add_capabilities(InitFlags::FUSE_ASYNC_DIO);
+        }
         Ok(())
     }
 
@@ -316,7 +328,11 @@ impl Filesystem for FaultyFs {
         let mut state = self.state();
         if inode.0 == CONTROL_INODE {
             reply.written(data.len() as u32);
-            state.release();
+            if data == b"hold" {
+                state.released = false;
+            } else {
+                state.release();
+            }
         } else if state.hangs(inode.0, "hang-write") {
             let held = Held::Write(inode.0, offset, data.to_vec(), reply);
             state.held.push(held);

@@ -16,4 +16,4 @@ pub mod rig;
 
 pub use needs::{Ext4, Need};
 pub use runner::{Test, run};
-pub use scene::{Fuse, LIMIT, Scene, eventually, pattern};
+pub use scene::{Frozen, Fuse, LIMIT, Scene, eventually, pattern};

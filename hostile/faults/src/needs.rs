@@ -11,6 +11,9 @@ use rustix::process::geteuid;
 pub enum Need {
     /// The FUSE file system that misbehaves by file name, at [`Scene::fuse`](crate::Scene::fuse).
     Fuse,
+    /// The same without asynchronous direct I/O, at [`Scene::sync_fuse`](crate::Scene::sync_fuse): the
+    /// kernel makes an error of a short direct write where it has that.
+    SyncFuse,
     /// An ext4 file system on a loop device whose store is a tmpfs.
     Ext4(Ext4),
     /// A tmpfs of so many MiB at `Scene::path(at)`.
@@ -56,7 +59,7 @@ impl Need {
         let mounts = *MOUNTS.get_or_init(mounts);
         let all = match self {
             Self::Tmpfs { .. } => None,
-            Self::Fuse => *FUSE.get_or_init(fuse),
+            Self::Fuse | Self::SyncFuse => *FUSE.get_or_init(fuse),
             Self::Ext4(_) => *LOOPS.get_or_init(loops),
         };
         mounts.or(all)

@@ -90,3 +90,33 @@ pub fn contents(buffer: &Buffer, offset: usize, len: usize) -> Vec<u8> {
     buffer.read_at(offset, &mut bytes).expect("inside");
     bytes
 }
+
+/// Whether a buffer holds these bytes.
+pub fn holds(buffer: &Buffer, offset: usize, bytes: &[u8]) -> bool {
+    differs(buffer, offset, bytes).is_none()
+}
+
+/// Fails unless a buffer holds these bytes, and says where it does not.
+#[track_caller]
+pub fn assert_holds(buffer: &Buffer, offset: usize, bytes: &[u8]) {
+    let at = differs(buffer, offset, bytes);
+    assert_eq!(at, None, "the first byte that is wrong, of {}", bytes.len());
+}
+
+fn differs(buffer: &Buffer, offset: usize, bytes: &[u8]) -> Option<usize> {
+    let mut found = vec![0; bytes.len()];
+    buffer.read_at(offset, &mut found).expect("inside");
+    found
+        .iter()
+        .zip(bytes)
+        .position(|(found, byte)| found != byte)
+}
+
+/// Runs something that must return, whatever hangs. It has a thread of its own.
+pub fn returns(what: &str, run: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::spawn(run);
+    eventually(what, || thread.is_finished());
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}

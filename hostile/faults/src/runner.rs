@@ -31,9 +31,23 @@ pub struct Test {
     pub run: fn(&Scene),
 }
 
+/// A list of tests: the name of each function, and what it needs.
+#[macro_export]
+macro_rules! tests {
+    ($($test:ident: [$($need:expr),* $(,)?]),+ $(,)?) => {
+        &[$($crate::Test {
+            name: concat!(module_path!(), "::", stringify!($test)),
+            needs: &[$($need),*],
+            run: $test,
+        }),+]
+    };
+}
+
 /// In a child: the test to run, and the directory of its stage.
 const TEST: &str = "VYRE_FAULTS_TEST";
 const SCENE: &str = "VYRE_FAULTS_SCENE";
+/// File by which a child says that its test is over, one way or the other.
+const OVER: &str = ".over";
 /// Set to `1`, it turns a test that cannot run into one that fails.
 const ALL: &str = "VYRE_FAULTS_ALL";
 
@@ -89,7 +103,6 @@ fn trial(
         }
         let mut skipped = skipped.lock().unwrap_or_else(PoisonError::into_inner);
         *skipped.entry(why).or_default() += 1;
-        println!("SKIPPED {}: {why}", test.name);
         Ok(Completion::ignored_with(why))
     })
 }
@@ -99,8 +112,17 @@ fn act(test: &Test) -> ExitCode {
     // A parent that is gone can end no hang.
     let _ = set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     let _ = SigSet::all().thread_unblock();
-    let dir = std::env::var_os(SCENE).expect("the parent sets it");
-    (test.run)(&Scene::new(dir.into()));
+    let dir = PathBuf::from(std::env::var_os(SCENE).expect("the parent sets it"));
+    let over = dir.join(OVER);
+    let say_over = move || drop(std::fs::write(&over, ""));
+    // Unwinding may hang before the end, and the end of the process after it.
+    let (report, say_failed) = (std::panic::take_hook(), say_over.clone());
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        say_failed();
+    }));
+    (test.run)(&Scene::new(dir));
+    say_over();
     ExitCode::SUCCESS
 }
 
@@ -123,13 +145,19 @@ fn watch(test: &Test, scratch: &Path) -> Result<(), Failed> {
         let _ = output.read_to_end(&mut text);
         String::from_utf8_lossy(&text).into_owned()
     });
-    let ended = wait(&mut child, HANG);
-    let hang = ended.is_none().then(|| threads(child.id()));
+    let over = stage.dir().join(OVER);
+    let ended = wait(&mut child, HANG, || over.exists());
+    let hang = (ended.is_none() && !over.exists()).then(|| threads(child.id()));
     stage.release();
-    let ended = ended.or_else(|| {
+    if hang.is_some() {
         kill(&child);
-        wait(&mut child, LIMIT)
-    });
+    }
+    // What hung is released, so that the process can end.
+    let ended = ended.or_else(|| wait(&mut child, LIMIT, || false));
+    let hang = hang.or_else(|| ended.is_none().then(|| threads(child.id())));
+    if ended.is_none() {
+        kill(&child);
+    }
     drop(stage);
     let text = match ended {
         // Its output ends with the process.
@@ -144,8 +172,8 @@ fn watch(test: &Test, scratch: &Path) -> Result<(), Failed> {
         (None, Some(status)) => Err(format!("{}\n{text}", describe(status)).into()),
         (hang, ended) => {
             let threads = hang.unwrap_or_default();
-            let gone = ended.map_or("it could not be killed", |_| "killed");
-            Err(format!("hung for {HANG:?}, {gone}; its threads:\n{threads}\n{text}").into())
+            let gone = ended.map_or("and did not end", |_| "and was killed");
+            Err(format!("it hung {gone}; its threads:\n{threads}\n{text}").into())
         }
     }
 }
@@ -157,13 +185,14 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+/// Waits until the process ends or something else is so: its status, if it ended.
+fn wait(child: &mut Child, limit: Duration, other: impl Fn() -> bool) -> Option<ExitStatus> {
     let end = Instant::now() + limit;
     loop {
         if let Ok(Some(status)) = child.try_wait() {
             return Some(status);
         }
-        if Instant::now() >= end {
+        if other() || Instant::now() >= end {
             return None;
         }
         thread::sleep(Duration::from_millis(5));

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Longer than anything takes on a machine that is busy with other things, and shorter than a test
@@ -30,6 +30,13 @@ impl Scene {
     pub fn fuse(&self) -> Fuse {
         Fuse {
             root: self.path("fuse"),
+        }
+    }
+
+    /// The same without asynchronous direct I/O.
+    pub fn sync_fuse(&self) -> Fuse {
+        Fuse {
+            root: self.path("sync-fuse"),
         }
     }
 
@@ -87,7 +94,12 @@ impl Drop for Frozen {
 }
 
 fn freezer(what: &str, at: &Path) {
-    let status = Command::new("fsfreeze").arg(what).arg(at).status();
+    // It may be thawed already, by a stage that is cleared.
+    let status = Command::new("fsfreeze")
+        .arg(what)
+        .arg(at)
+        .stderr(Stdio::null())
+        .status();
     let done = status.is_ok_and(|status| status.success());
     assert!(
         done || std::thread::panicking(),
@@ -107,6 +119,7 @@ fn freezer(what: &str, at: &Path) {
 /// | `half-read`, `half-write` | half of what was asked for, in sectors |
 /// | `eio-read`, `eio-write`, `full` | EIO or ENOSPC from byte 524,288 on |
 /// | `fail-fsync`, `fail-flush` | EIO |
+/// | `fail-fsync-once` | EIO for the first |
 /// | `no-truncate` | ENOSYS |
 /// | `empty` | holds nothing; others hold [`Fuse::LEN`] bytes of `pattern(0, …)` |
 #[derive(Debug)]
@@ -134,10 +147,18 @@ impl Fuse {
 
     /// Answers all that hangs, and lets nothing hang any more.
     pub fn release(&self) {
+        self.control("release");
+    }
+
+    /// Lets requests hang again.
+    pub fn hold(&self) {
+        self.control("hold");
+    }
+
+    fn control(&self, what: &str) {
         let control = File::options().write(true).open(self.path(".control"));
-        control
-            .and_then(|mut file| file.write_all(b"release"))
-            .expect("the FUSE server");
+        let written = control.and_then(|mut file| file.write_all(what.as_bytes()));
+        written.expect("the FUSE server");
     }
 
     /// Requests that hang now.

@@ -18,7 +18,7 @@ type Result<T> = std::result::Result<T, String>;
 pub(crate) struct Stage {
     dir: tempfile::TempDir,
     undo: Vec<Undo>,
-    fuse: Option<fuser::BackgroundSession>,
+    fuse: Vec<fuser::BackgroundSession>,
 }
 
 impl Stage {
@@ -31,11 +31,12 @@ impl Stage {
         let mut stage = Self {
             dir,
             undo: Vec::new(),
-            fuse: None,
+            fuse: Vec::new(),
         };
         for need in needs {
             match *need {
-                Need::Fuse => stage.mount_fuse()?,
+                Need::Fuse => stage.mount_fuse("fuse", true)?,
+                Need::SyncFuse => stage.mount_fuse("sync-fuse", false)?,
                 Need::Ext4(ext4) => stage.mount_ext4(&ext4)?,
                 Need::Tmpfs { at, mib } => drop(stage.mount_tmpfs(at, mib)?),
             }
@@ -57,10 +58,11 @@ impl Stage {
         ends.into_iter().rev().for_each(Undo::now);
     }
 
-    fn mount_fuse(&mut self) -> Result<()> {
-        let at = self.mount_point("fuse")?;
-        let session = FaultyFs::mount(&at).map_err(|error| format!("FUSE: {error}"))?;
-        self.fuse = Some(session);
+    fn mount_fuse(&mut self, at: &str, asynchronous: bool) -> Result<()> {
+        let at = self.mount_point(at)?;
+        let session =
+            FaultyFs::mount(&at, asynchronous).map_err(|error| format!("FUSE: {error}"))?;
+        self.fuse.push(session);
         let connection = fs::metadata(&at).map_err(|error| format!("FUSE: {error}"))?;
         // A FUSE connection has the number of its device, whose major number is 0.
         let connection = rustix::fs::minor(connection.st_dev());
@@ -152,7 +154,7 @@ impl Drop for Stage {
             .into_iter()
             .rev()
             .for_each(Undo::now);
-        if let Some(session) = self.fuse.take() {
+        for session in self.fuse.drain(..) {
             // Unmounted above: the server sees the end of its connection.
             let _ = session.join();
         }

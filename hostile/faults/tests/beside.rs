@@ -1,128 +1,175 @@
 //! Requests that the kernel keeps hold up no others.
 
-use vyre_faults::rig::{Parts, answer, ask, beats, contents, queue, submit};
-use vyre_faults::{Ext4, Fuse, Need, Scene, Test, pattern};
-use vyre_ioq::{Errno, Request};
+use std::io::PipeWriter;
+use std::time::Duration;
 
-pub(crate) const TESTS: &[Test] = &[
-    Test {
-        name: "hung_cached_reads_hold_up_no_other_queue",
-        needs: &[Need::Fuse],
-        run: hung_cached_reads_hold_up_no_other_queue,
-    },
-    Test {
-        name: "a_fuse_file_in_order_is_read_and_written",
-        needs: &[Need::Fuse],
-        run: a_fuse_file_in_order_is_read_and_written,
-    },
-    Test {
-        name: "an_error_in_mid_file_is_the_file_s",
-        needs: &[Need::Fuse],
-        run: an_error_in_mid_file_is_the_file_s,
-    },
-    Test {
-        name: "a_frozen_write_is_answered_after_the_thaw",
-        needs: &[Need::Ext4(Ext4::at("ext4"))],
-        run: a_frozen_write_is_answered_after_the_thaw,
-    },
+use vyre_faults::rig::{Parts, answer, ask, assert_holds, beats, queue, returns, submit};
+use vyre_faults::{Fuse, Need, Scene, Test, pattern, tests};
+use vyre_ioloop::IoLoop;
+use vyre_ioq::{BufferHandle, DeviceQueue, Errno, FileHandle, LoopState, Request};
+use vyre_uring::Buffer;
+
+/// A timeout of a loop that a test waits out.
+const SOON: Duration = Duration::from_millis(300);
+/// Reads that the kernel sends to a FUSE file system at once.
+const BACKGROUND: usize = 12;
+
+pub(crate) const TESTS: &[Test] = tests![
+    hung_cached_reads_hold_up_no_other_queue: [Need::Fuse],
+    hung_reads_past_the_cache_hold_up_no_other_queue: [Need::Fuse],
+    hung_writes_past_the_cache_hold_up_no_other_queue: [Need::Fuse],
+    hung_reads_past_the_cache_hold_up_no_end: [Need::Fuse],
 ];
 
-fn hung_cached_reads_hold_up_no_other_queue(scene: &Scene) {
-    const HUNG: u32 = 4;
-    let fuse = scene.fuse();
-    let mut parts = Parts::new(1 << 20);
-    let hung: Vec<_> = (0..HUNG)
-        .map(|index| parts.file(fuse.open(&format!("hang-read.{index}"))))
-        .collect();
-    let healthy = parts.file(scene.healthy(8192));
-    let (pool, memory) = (parts.pool, parts.memory.clone());
-    let ((host0, one), (host1, two)) = (queue(64), queue(4));
-    let io = parts.builder().queue(host0).queue(host1).spawn().unwrap();
-    let tickets: Vec<_> = hung
-        .iter()
-        .zip(0..)
-        .map(|(&file, at)| submit(&one, Request::read(file, 0, 4096).into(pool, at * 4096)))
-        .collect();
-    fuse.wait_for_hanging(HUNG as usize);
+/// Numbers of requests that hang: below and above what the kernel's workers (4 a core) and a FUSE
+/// connection (12 in the background) take.
+pub(crate) const COUNTS: [usize; 5] = [1, 4, 12, 16, 64];
 
-    beats(&two);
-    let offset = 512 << 10;
-    assert_eq!(
-        ask(&two, Request::read(healthy, 0, 8192).into(pool, offset)),
-        Ok(8192)
-    );
-    assert_eq!(contents(&memory, offset as usize, 8192), pattern(0, 8192));
-    assert_eq!(ask(&two, Request::fence()), Ok(0));
-    assert!(tickets.iter().all(|ticket| one.poll(ticket).is_none()));
-
-    fuse.release();
-    for (ticket, at) in tickets.into_iter().zip(0..) {
-        assert_eq!(answer(&one, ticket), Ok(4096));
-        assert_eq!(contents(&memory, at * 4096, 4096), pattern(0, 4096));
-    }
-    io.stop().unwrap();
+/// A loop with two queues: one of a device whose files hang, one of another device.
+pub(crate) struct Two {
+    pub(crate) io: IoLoop,
+    pub(crate) hung: DeviceQueue,
+    pub(crate) other: DeviceQueue,
+    pub(crate) healthy: FileHandle,
+    pub(crate) pipe: FileHandle,
+    _writer: PipeWriter,
+    pub(crate) pool: BufferHandle,
+    pub(crate) memory: Buffer,
 }
 
-fn a_fuse_file_in_order_is_read_and_written(scene: &Scene) {
-    let fuse = scene.fuse();
-    for name in ["plain", "plain.dio"] {
-        let mut parts = Parts::new(4 << 20);
-        let file = parts.file(fuse.open(name));
+/// The other device's part of the pool.
+pub(crate) const OTHERS: u64 = 512 << 10;
+
+impl Two {
+    pub(crate) fn new(scene: &Scene, mut parts: Parts) -> Self {
+        let healthy = parts.file(scene.healthy(8192));
+        let (pipe, writer) = parts.pipe();
         let (pool, memory) = (parts.pool, parts.memory.clone());
-        let (host, device) = queue(4);
-        let io = parts.builder().queue(host).spawn().unwrap();
-        let len = Fuse::LEN as u32;
-        assert_eq!(
-            ask(&device, Request::read(file, 0, 2 << 20).into(pool, 0)),
-            Ok(len)
-        );
-        assert_eq!(contents(&memory, 0, Fuse::LEN), pattern(0, Fuse::LEN));
-        assert_eq!(
-            ask(&device, Request::write(file, 100, 9000).from(pool, 0)),
-            Ok(9000)
-        );
-        assert_eq!(ask(&device, Request::sync(file)), Ok(0));
-        assert_eq!(
-            ask(&device, Request::read(file, 100, 9000).into(pool, 2 << 20)),
-            Ok(9000)
-        );
-        assert_eq!(contents(&memory, 2 << 20, 9000), pattern(0, 9000));
-        io.stop().unwrap();
+        let ((host0, hung), (host1, other)) = (queue(512), queue(8));
+        let io = parts
+            .builder()
+            .drain_timeout(SOON)
+            .abort_timeout(SOON)
+            .queue(host0)
+            .queue(host1)
+            .spawn()
+            .unwrap();
+        Self {
+            io,
+            hung,
+            other,
+            healthy,
+            pipe,
+            _writer: writer,
+            pool,
+            memory,
+        }
+    }
+
+    /// The other device is served: all kinds of requests, on another file.
+    pub(crate) fn others_are_served(&self) {
+        self.other_reads_are_served();
+        let (other, healthy, pool) = (&self.other, self.healthy, self.pool);
+        assert_eq!(ask(other, Request::sync(healthy)), Ok(0));
+        assert_eq!(ask(other, Request::prefetch(healthy, 0, 8192)), Ok(0));
+        let write = Request::write(healthy, 0, 8192).from(pool, OTHERS);
+        assert_eq!(ask(other, write), Ok(8192));
+        assert_eq!(ask(other, write.durable()), Ok(8192));
+    }
+
+    /// The other device is served as far as no worker of the kernel is needed.
+    pub(crate) fn other_reads_are_served(&self) {
+        let (other, pool) = (&self.other, self.pool);
+        beats(other);
+        let read = Request::read(self.healthy, 0, 8192).into(pool, OTHERS);
+        assert_eq!(ask(other, read), Ok(8192));
+        assert_holds(&self.memory, OTHERS as usize, &pattern(0, 8192));
+        assert_eq!(ask(other, Request::fence()), Ok(0));
+        let late = Request::read(self.pipe, 0, 4)
+            .into(pool, OTHERS)
+            .deadline(1_000);
+        assert_eq!(ask(other, late), Err(Errno::ETIMEDOUT));
+        beats(other);
     }
 }
 
-fn an_error_in_mid_file_is_the_file_s(scene: &Scene) {
-    const MIDDLE: u64 = 512 << 10;
-    let fuse = scene.fuse();
-    for name in ["eio-read", "eio-read.dio"] {
+/// As many files as there are requests, since the kernel orders those to one.
+pub(crate) fn files(fuse: &Fuse, parts: &mut Parts, words: &str, count: usize) -> Vec<FileHandle> {
+    (0..count)
+        .map(|index| parts.file(fuse.open(&format!("{words}.{count}-{index}"))))
+        .collect()
+}
+
+fn hung_cached_reads_hold_up_no_other_queue(scene: &Scene) {
+    hung_reads_hold_up_no_other_queue(scene, "hang-read");
+}
+
+fn hung_reads_past_the_cache_hold_up_no_other_queue(scene: &Scene) {
+    hung_reads_hold_up_no_other_queue(scene, "hang-read.dio");
+}
+
+fn hung_reads_hold_up_no_other_queue(scene: &Scene, words: &str) {
+    for count in COUNTS {
+        let fuse = scene.fuse();
+        fuse.hold();
         let mut parts = Parts::new(1 << 20);
-        let file = parts.file(fuse.open(name));
-        let pool = parts.pool;
-        let (host, device) = queue(4);
-        let io = parts.builder().queue(host).spawn().unwrap();
-        let read = |at, count| ask(&device, Request::read(file, at, count).into(pool, 0));
-        assert_eq!(read(0, 4096), Ok(4096), "{name}");
-        assert_eq!(read(MIDDLE, 4096), Err(Errno::EIO), "{name}");
-        io.stop().unwrap();
+        let files = files(&fuse, &mut parts, words, count);
+        let two = Two::new(scene, parts);
+        let read = |(&file, at): (&FileHandle, u64)| {
+            Request::read(file, 0, 4096).into(two.pool, at * 4096)
+        };
+        let reads = files.iter().zip(0..).map(read);
+        let tickets: Vec<_> = reads.map(|read| submit(&two.hung, read)).collect();
+        fuse.wait_for_hanging(count.min(BACKGROUND));
+
+        two.others_are_served();
+        assert!(tickets.iter().all(|ticket| two.hung.poll(ticket).is_none()));
+        fuse.release();
+        for (ticket, at) in tickets.into_iter().zip(0..) {
+            assert_eq!(answer(&two.hung, ticket), Ok(4096));
+            assert_holds(&two.memory, at * 4096, &pattern(0, 4096));
+        }
+        two.io.stop().unwrap();
     }
 }
 
-fn a_frozen_write_is_answered_after_the_thaw(scene: &Scene) {
-    let mut parts = Parts::new(1 << 20);
-    let frozen = parts.file(scene.create("ext4", "file"));
-    let healthy = parts.file(scene.healthy(8192));
-    let pool = parts.pool;
-    let ((host0, one), (host1, two)) = (queue(64), queue(4));
-    let io = parts.builder().queue(host0).queue(host1).spawn().unwrap();
-    let guard = scene.freeze("ext4");
-    let write = submit(&one, Request::write(frozen, 0, 4096).from(pool, 0));
-    assert_eq!(
-        ask(&two, Request::read(healthy, 0, 4096).into(pool, 8192)),
-        Ok(4096)
-    );
-    assert_eq!(ask(&two, Request::fence()), Ok(0));
-    assert!(one.poll(&write).is_none());
-    drop(guard);
-    assert_eq!(answer(&one, write), Ok(4096));
-    io.stop().unwrap();
+fn hung_writes_past_the_cache_hold_up_no_other_queue(scene: &Scene) {
+    for count in COUNTS {
+        let fuse = scene.fuse();
+        fuse.hold();
+        let mut parts = Parts::new(1 << 20);
+        let files = files(&fuse, &mut parts, "hang-write.dio", count);
+        let two = Two::new(scene, parts);
+        let write = |&file| submit(&two.hung, Request::write(file, 0, 4096).from(two.pool, 0));
+        let tickets: Vec<_> = files.iter().map(write).collect();
+        fuse.wait_for_hanging(1);
+
+        // Writes of others may wait: the kernel chooses its worker by the file, and two files can
+        // have one.
+        two.other_reads_are_served();
+        assert!(tickets.iter().all(|ticket| two.hung.poll(ticket).is_none()));
+        fuse.release();
+        for ticket in tickets {
+            assert_eq!(answer(&two.hung, ticket), Ok(4096));
+        }
+        two.io.stop().unwrap();
+    }
+}
+
+fn hung_reads_past_the_cache_hold_up_no_end(scene: &Scene) {
+    for count in COUNTS {
+        let fuse = scene.fuse();
+        fuse.hold();
+        let mut parts = Parts::new(1 << 20);
+        let files = files(&fuse, &mut parts, "hang-read.dio", count);
+        let two = Two::new(scene, parts);
+        let read = |&file| submit(&two.hung, Request::read(file, 0, 4096).into(two.pool, 0));
+        let tickets: Vec<_> = files.iter().map(read).collect();
+        fuse.wait_for_hanging(count.min(BACKGROUND));
+        let io = two.io;
+        returns("the stop", move || assert!(io.stop().is_err()));
+        assert!(two.other.host_state().is_some_and(LoopState::is_gone));
+        fuse.release();
+        drop(tickets);
+    }
 }

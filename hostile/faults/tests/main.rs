@@ -2,7 +2,22 @@
 
 mod beside;
 mod ends;
+mod kept;
+mod limits;
+mod raw;
+mod short;
+mod signals;
 
 fn main() -> std::process::ExitCode {
-    vyre_faults::run(env!("CARGO_TARGET_TMPDIR"), &[beside::TESTS, ends::TESTS])
+    vyre_faults::run(
+        env!("CARGO_TARGET_TMPDIR"),
+        &[
+            beside::TESTS,
+            ends::TESTS,
+            kept::TESTS,
+            limits::TESTS,
+            short::TESTS,
+            signals::TESTS,
+        ],
+    )
 }

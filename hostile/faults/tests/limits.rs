@@ -1,0 +1,191 @@
+//! Where the host may not have all that it asks for.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use vyre_faults::rig::{Parts, ask, assert_holds, queue};
+use vyre_faults::{Need, Scene, Test, pattern, tests};
+use vyre_ioloop::SpawnError;
+use vyre_ioq::{Errno, LoopState, Request};
+
+pub(crate) const TESTS: &[Test] = tests![
+    io_uring_denied_by_eperm_is_said: [],
+    io_uring_denied_by_enosys_is_said: [],
+    io_uring_denied_by_eacces_is_said: [],
+    a_ring_that_cannot_be_entered_is_said: [],
+    without_registration_the_plain_path_serves: [],
+    without_locked_memory_the_plain_path_serves: [],
+    with_few_descriptors_a_loop_serves_or_says_why: [],
+    a_full_file_system_is_enospc_and_poisons_nothing: [Need::Tmpfs { at: "tmpfs", mib: 4 }],
+];
+
+/// Has system calls of this process answered with an errno.
+fn deny(calls: &[i64], errno: i32) {
+    let filter = SeccompFilter::new(
+        calls.iter().map(|&call| (call, Vec::new())).collect(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(errno as u32),
+        std::env::consts::ARCH.try_into().unwrap(),
+    );
+    let program: BpfProgram = filter.unwrap().try_into().unwrap();
+    seccompiler::apply_filter_all_threads(&program).unwrap();
+}
+
+fn denied_set_up_is_said(errno: i32, name: &str) {
+    deny(&[libc::SYS_io_uring_setup], errno);
+    let (host, device) = queue(4);
+    let spawned = Parts::new(4096).builder().queue(host).spawn();
+    let error = spawned.expect_err("io_uring is denied");
+    assert!(matches!(error, SpawnError::Setup(_)), "{error:?}");
+    let text = chain(&error);
+    assert!(
+        text.contains(name) || text.contains(&format!("os error {errno}")),
+        "{text}"
+    );
+    assert!(text.contains("io_uring"), "{text}");
+    assert_eq!(device.host_state(), Some(LoopState::Failed));
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let next = error.source().map(|source| format!(": {}", chain(source)));
+    format!("{error}{}", next.unwrap_or_default())
+}
+
+fn io_uring_denied_by_eperm_is_said(_: &Scene) {
+    denied_set_up_is_said(libc::EPERM, "EPERM");
+}
+
+fn io_uring_denied_by_enosys_is_said(_: &Scene) {
+    denied_set_up_is_said(libc::ENOSYS, "ENOSYS");
+}
+
+fn io_uring_denied_by_eacces_is_said(_: &Scene) {
+    denied_set_up_is_said(libc::EACCES, "EACCES");
+}
+
+fn a_ring_that_cannot_be_entered_is_said(scene: &Scene) {
+    deny(&[libc::SYS_io_uring_enter], libc::EPERM);
+    let (host, device) = queue(4);
+    let mut parts = Parts::new(4096);
+    let file = parts.file(scene.healthy(4096));
+    let pool = parts.pool;
+    // A loop finds out when it starts, or with the first request.
+    match parts.builder().queue(host).spawn() {
+        Err(error) => {
+            let text = chain(&error);
+            assert!(
+                text.contains("EPERM") || text.contains("os error 1"),
+                "{text}"
+            );
+        }
+        Ok(io) => {
+            let outcome = ask(&device, Request::read(file, 0, 64).into(pool, 0));
+            assert_eq!(outcome, Err(Errno::from_raw(libc::EPERM as u32)));
+            assert!(io.stop().is_err());
+        }
+    }
+    assert_eq!(device.host_state(), Some(LoopState::Failed));
+}
+
+/// Reads and writes, whatever the ring came to use.
+fn is_served(scene: &Scene, mut parts: Parts) -> vyre_uring::SetupReport {
+    let file = parts.file(scene.healthy(8192));
+    let (pool, memory) = (parts.pool, parts.memory.clone());
+    let (host, device) = queue(4);
+    let io = parts.builder().queue(host).spawn().unwrap();
+    assert_eq!(
+        ask(&device, Request::read(file, 0, 8192).into(pool, 0)),
+        Ok(8192)
+    );
+    assert_holds(&memory, 0, &pattern(0, 8192));
+    assert_eq!(
+        ask(&device, Request::write(file, 0, 4096).from(pool, 4096)),
+        Ok(4096)
+    );
+    assert_eq!(ask(&device, Request::sync(file)), Ok(0));
+    assert_eq!(
+        ask(&device, Request::read(file, 0, 4096).into(pool, 0)),
+        Ok(4096)
+    );
+    assert_holds(&memory, 0, &pattern(4096, 4096));
+    let report = io.report().clone();
+    io.stop().unwrap();
+    report
+}
+
+fn without_registration_the_plain_path_serves(scene: &Scene) {
+    deny(&[libc::SYS_io_uring_register], libc::EPERM);
+    let report = is_served(scene, Parts::new(1 << 20));
+    assert!(
+        !report.files().in_use() && !report.buffers().in_use(),
+        "{report}"
+    );
+}
+
+fn without_locked_memory_the_plain_path_serves(scene: &Scene) {
+    // The files come first: they need a directory that this process may write. Root may lock what
+    // it likes, so the process has to be somebody else; who already is cannot change.
+    let parts = Parts::new(1 << 20);
+    let dir = std::fs::File::open(scene.path("")).unwrap();
+    rustix::fs::fchmod(&dir, rustix::fs::Mode::from_raw_mode(0o777)).unwrap();
+    let limit = Rlimit {
+        current: Some(64 << 10),
+        maximum: Some(64 << 10),
+    };
+    setrlimit(Resource::Memlock, limit).unwrap();
+    let _ = nix::unistd::setuid(65_534.into());
+    let report = is_served(scene, parts);
+    assert_eq!(report.plain_buffers().0, 1, "{report}");
+}
+
+fn with_few_descriptors_a_loop_serves_or_says_why(scene: &Scene) {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64 - 1;
+    let whole = getrlimit(Resource::Nofile);
+    let (mut refused, mut served) = (0, 0);
+    for room in 0..12 {
+        let file = scene.healthy(4096);
+        let mut parts = Parts::new(4096);
+        let file = parts.file(file);
+        let pool = parts.pool;
+        let (host, device) = queue(4);
+        let current = Some(open + 1 + room);
+        setrlimit(Resource::Nofile, Rlimit { current, ..whole }).unwrap();
+        let spawned = parts.builder().live_entries(0).queue(host).spawn();
+        match spawned {
+            Ok(io) => {
+                assert_eq!(
+                    ask(&device, Request::read(file, 0, 64).into(pool, 0)),
+                    Ok(64)
+                );
+                io.stop().unwrap();
+                served += 1;
+            }
+            Err(error) => {
+                assert!(!chain(&error).is_empty());
+                assert_eq!(device.host_state(), Some(LoopState::Failed));
+                refused += 1;
+            }
+        }
+        setrlimit(Resource::Nofile, whole).unwrap();
+    }
+    // A ring of a newer kernel needs no descriptor at all.
+    println!("{refused} refused, {served} served");
+    assert!(served > 0);
+}
+
+fn a_full_file_system_is_enospc_and_poisons_nothing(scene: &Scene) {
+    let file = scene.create("tmpfs", "file");
+    let mut parts = Parts::new(1 << 20);
+    let file = parts.file(file);
+    let pool = parts.pool;
+    let (host, device) = queue(4);
+    let io = parts.builder().queue(host).spawn().unwrap();
+    let write = Request::write(file, 0, 8192).from(pool, 0);
+    scene.fill("tmpfs");
+    assert_eq!(ask(&device, write), Err(Errno::ENOSPC));
+    assert_eq!(ask(&device, write.durable()), Err(Errno::ENOSPC));
+    assert_eq!(ask(&device, Request::sync(file)), Ok(0), "nothing was lost");
+    scene.drain("tmpfs");
+    assert_eq!(ask(&device, write.durable()), Ok(8192));
+    assert_eq!(ask(&device, Request::sync(file)), Ok(0));
+    io.stop().unwrap();
+}
