@@ -70,11 +70,13 @@ counters! {
         sleeps,
         /// Operations given to the transport: a request may take several, or none.
         operations,
-        /// Operations that moved fewer bytes than asked for and were resumed.
+        /// Operations that did not move all of a request's bytes, so that another one followed: short
+        /// transfers, and pieces of large requests.
         resumed,
         /// Operations that were retried after EINTR or EAGAIN.
         retried,
-        /// Requests that had to wait in the host because the ring was full.
+        /// Requests that had to wait in the host: for their queue's share of the ring or of the pass, or
+        /// for others on pipes and the like.
         deferred,
         /// Requests whose deadline passed.
         timed_out,

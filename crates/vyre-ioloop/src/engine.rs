@@ -1,35 +1,47 @@
 //! The loop as pure steps: what a thread, a test, a simulation and a fuzz target all drive.
 
 mod admit;
+mod backlog;
 mod books;
+mod deadlines;
+mod expire;
 mod flush;
 mod live;
 pub(crate) mod replica;
 pub(crate) mod served;
+mod shares;
 mod sleep;
 mod stop;
+mod submit;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::io::Errno as OsErrno;
-use vyre_ioq::{Errno, HostQueue, LoopState};
-use vyre_uring::{BufferSlot, EnterError, PushError, RegisterError, Transport};
+use vyre_ioq::{HostQueue, LoopState};
+use vyre_uring::{BufferSlot, EnterError, RegisterError, Transport};
 
 use crate::counters::{LoopCounters, QueueCounters, SharedCounters};
-use crate::record::from_os;
 use crate::tables::{BufferTable, FileTable};
 use books::Books;
+use deadlines::{Clock, Deadlines};
 use served::Served;
+use shares::Shares;
 
+#[doc(hidden)]
+pub use deadlines::TestClock;
 pub use live::{ChangeError, Revocation};
+pub(crate) use shares::OPERATION_BYTES;
 
-/// Passes between two heartbeats while the loop is busy.
+/// Passes between two heartbeats while the loop is busy. One that gives many bytes to the transport
+/// takes long, and counts for more.
 const BEAT_EVERY: u32 = 256;
+
+/// The bytes of a pass that counts for two.
+const BYTES_OF_A_PASS: u32 = 512 << 10;
 
 /// Heartbeats between two looks for requests that take long. More than one: there is a heartbeat
 /// before each sleep, however short.
@@ -95,10 +107,12 @@ pub struct Engine<T: Transport> {
     transport: T,
     books: Books,
     shared: Arc<SharedCounters>,
-    /// Epoch of `Record::expires`.
-    started: Instant,
-    /// When the first of the requests that have a deadline may be due.
-    next_expiry: u64,
+    /// What `Record::expires` is of.
+    clock: Clock,
+    /// When operations that were to be cancelled and are still in flight are asked for again.
+    ask_again: u64,
+    /// The queue whose turn it is to give what waits to the transport.
+    turn: usize,
     until_beat: u32,
     until_announcement: u32,
     draining: bool,
@@ -130,22 +144,26 @@ impl<T: Transport> Engine<T> {
         for queue in &mut queues {
             queue.host.set_state(LoopState::Running);
         }
+        let deadlines = Deadlines::new(queues.iter().map(|queue| queue.records.len() as u32));
         let slots = queues.iter().map(|queue| queue.records.len()).sum();
         Ok(Self {
             shared: Arc::new(SharedCounters::new(queues.len())),
-            transport,
             books: Books {
+                shares: Shares::new(transport.capacity(), queues.len()),
                 files,
                 buffers,
                 queues,
-                backlog: VecDeque::with_capacity(slots),
+                waiting: 0,
                 unsettled: Vec::with_capacity(slots),
                 counters: LoopCounters::default(),
-                timed: 0,
+                deadlines,
+                cancelling: 0,
                 live: live::Live::default(),
             },
-            started: Instant::now(),
-            next_expiry: u64::MAX,
+            transport,
+            clock: Clock::new(),
+            ask_again: 0,
+            turn: 0,
             until_beat: 0,
             until_announcement: ANNOUNCE_EVERY,
             draining: false,
@@ -166,11 +184,7 @@ impl<T: Transport> Engine<T> {
         for queue in 0..self.books.queues.len() {
             claimed += self.claim(queue);
         }
-        let expired = if self.books.timed > 0 {
-            self.expire()
-        } else {
-            0
-        };
+        let expired = if self.is_timed() { self.expire() } else { 0 };
         let started = self.start();
         self.books.deliver();
         if !self.books.live.is_empty() {
@@ -186,10 +200,11 @@ impl<T: Transport> Engine<T> {
             self.books.counters.busy_passes += 1;
             self.publish_counters();
         }
+        let passes = 1 + self.books.shares.begin_pass() / BYTES_OF_A_PASS;
         if self.until_beat == 0 {
             self.beat();
         }
-        self.until_beat -= 1;
+        self.until_beat = self.until_beat.saturating_sub(passes);
         progress
     }
 
@@ -256,66 +271,6 @@ impl<T: Transport> Engine<T> {
         }
         books.deliver();
         reaped
-    }
-
-    /// Gives waiting requests to the transport, as many as it takes, and submits.
-    #[inline]
-    fn start(&mut self) -> u32 {
-        while let Some(&place) = self.books.backlog.front() {
-            if !self.push(place) {
-                break;
-            }
-            self.books.backlog.pop_front();
-        }
-        match self.transport.submit() {
-            Ok(started) => started,
-            Err(error) => {
-                self.note_failure(error);
-                0
-            }
-        }
-    }
-
-    /// Gives a request's next operation to the transport. False if there is no room.
-    #[inline]
-    fn push(&mut self, place: Place) -> bool {
-        let Some(operation) = self.books.next_operation(place) else {
-            return true;
-        };
-        match self.transport.push(operation, place.to_user()) {
-            Ok(token) => {
-                if let Some(record) = self.books.record_mut(place) {
-                    record.token = Some(token);
-                }
-                self.books.counters.operations += 1;
-                true
-            }
-            Err(PushError::Full) => {
-                self.books.not_started(place);
-                false
-            }
-            Err(error) => {
-                self.books.not_started(place);
-                self.books.forsake_flush(place);
-                self.refused(place, error);
-                true
-            }
-        }
-    }
-
-    /// The transport will not take an operation at all.
-    #[cold]
-    fn refused(&mut self, place: Place, error: PushError) {
-        let errno = match error {
-            PushError::UnknownFile(_) | PushError::UnknownBuffer(_) => Errno::EBADF,
-            PushError::OutOfRange => Errno::ERANGE,
-            PushError::Poisoned(errno) => {
-                self.failure.get_or_insert(errno);
-                from_os(errno)
-            }
-            _ => Errno::EIO,
-        };
-        self.books.finish(place, Err(errno));
     }
 
     #[cold]

@@ -21,6 +21,8 @@ mod slab;
 mod tables;
 
 pub use counters::{LoopCounters, QueueCounters};
+#[doc(hidden)]
+pub use engine::TestClock;
 pub use engine::{ChangeError, Engine, Progress, Revocation};
 pub use group::{GroupChangeError, GroupSpawnError, GroupStopError, LoopGroup, LoopGroupBuilder};
 pub use ioloop::{IoLoop, IoLoopBuilder, LiveError, SpawnError, StopError};

@@ -37,8 +37,9 @@ pub(crate) struct Order {
     free: u32,
     /// Fences that are not due yet.
     fences: u32,
-    /// For each slot that holds a fence, the next fence of its epoch.
+    /// For each slot that holds a fence, the next fence of its epoch, and the one before.
     next: Box<[u32]>,
+    before: Box<[u32]>,
 }
 
 impl Order {
@@ -54,6 +55,7 @@ impl Order {
             free: if slots > 0 { 1 } else { NONE },
             fences: 0,
             next: vec![NONE; slots as usize].into(),
+            before: vec![NONE; slots as usize].into(),
         }
     }
 
@@ -73,8 +75,12 @@ impl Order {
     /// Admits a fence; its epoch.
     pub(crate) fn fence(&mut self, slot: u32) -> u32 {
         let open = &mut self.epochs[self.open as usize];
-        self.next[slot as usize] = open.fences;
-        open.fences = slot;
+        let after = std::mem::replace(&mut open.fences, slot);
+        self.next[slot as usize] = after;
+        self.before[slot as usize] = NONE;
+        if let Some(before) = self.before.get_mut(after as usize) {
+            *before = slot;
+        }
         self.fences += 1;
         self.open
     }
@@ -112,21 +118,16 @@ impl Order {
     /// Takes a fence that will not wait any longer out of its epoch.
     pub(crate) fn forget_fence(&mut self, epoch: u32, slot: u32) {
         self.fences -= 1;
-        let after = std::mem::replace(&mut self.next[slot as usize], NONE);
-        let first = &mut self.epochs[epoch as usize].fences;
-        if *first == slot {
-            *first = after;
-            self.end_if_empty(epoch);
-            return;
+        let (before, after) = (self.before[slot as usize], self.next[slot as usize]);
+        if let Some(of_after) = self.before.get_mut(after as usize) {
+            *of_after = before;
         }
-        let mut fence = *first;
-        while fence != NONE {
-            let next = &mut self.next[fence as usize];
-            if *next == slot {
-                *next = after;
-                return;
+        match self.next.get_mut(before as usize) {
+            Some(of_before) => *of_before = after,
+            None => {
+                self.epochs[epoch as usize].fences = after;
+                self.end_if_empty(epoch);
             }
-            fence = *next;
         }
     }
 
@@ -145,7 +146,11 @@ impl Order {
             return None;
         }
         let slot = oldest.fences;
-        oldest.fences = std::mem::replace(&mut self.next[slot as usize], NONE);
+        let after = self.next[slot as usize];
+        oldest.fences = after;
+        if let Some(before) = self.before.get_mut(after as usize) {
+            *before = NONE;
+        }
         self.fences -= 1;
         self.end_if_empty(self.oldest);
         Some(slot)

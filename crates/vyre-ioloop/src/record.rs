@@ -4,6 +4,7 @@ use rustix::io::Errno as OsErrno;
 use vyre_ioq::Errno;
 use vyre_uring::{FileSlot, Op, Token};
 
+use crate::engine::OPERATION_BYTES;
 use crate::lost_writes::Round;
 use crate::resolve::{ReadAhead, Transfer};
 use crate::tables::FileIdentity;
@@ -38,7 +39,8 @@ pub(crate) enum Work {
 }
 
 impl Work {
-    /// Whether it is an operation at once: nothing is to be waited for, and there is something to do.
+    /// Whether it is one operation at once: nothing is to be waited for, and there is something to do,
+    /// but not too much.
     #[inline]
     pub(crate) const fn starts_at_once(&self) -> bool {
         match self {
@@ -46,7 +48,7 @@ impl Work {
             | Self::Write {
                 transfer: t,
                 durable: false,
-            } => t.len > 0,
+            } => 0 < t.len && t.len <= OPERATION_BYTES && !t.unbounded,
             Self::Prefetch(_) => true,
             Self::Write { durable: true, .. } | Self::None | Self::Fence | Self::Sync { .. } => {
                 false
@@ -58,6 +60,24 @@ impl Work {
     #[inline]
     pub(crate) const fn is_flush(&self) -> bool {
         matches!(self, Self::Write { durable: true, .. } | Self::Sync { .. })
+    }
+
+    /// The bytes that are left to move.
+    #[inline]
+    pub(crate) const fn bytes(&self) -> u32 {
+        match self {
+            Self::Read(t) | Self::Write { transfer: t, .. } => t.len,
+            _ => 0,
+        }
+    }
+
+    /// Whether it may wait for ever: it moves bytes of an unbounded file.
+    #[inline]
+    pub(crate) const fn is_unbounded(&self) -> bool {
+        match self {
+            Self::Read(t) | Self::Write { transfer: t, .. } => t.unbounded,
+            _ => false,
+        }
     }
 
     /// The operation that takes the request on from where it is. A fence has none.
@@ -320,6 +340,7 @@ mod tests {
         let transfer = Transfer {
             file: 1,
             file_slot: FileSlot::new(1),
+            unbounded: false,
             buffer: 2,
             slot: BufferSlot::new(0),
             file_offset: 100,

@@ -21,6 +21,8 @@ pub(crate) struct Transfer {
     pub(crate) len: u32,
     /// A write that is flushed: it asks for it, or its file is open so.
     pub(crate) durable: bool,
+    /// The file has no offsets: a pipe, a socket or a terminal, which may keep it waiting for ever.
+    pub(crate) unbounded: bool,
 }
 
 /// Bytes to read ahead, piece by piece.
@@ -121,6 +123,7 @@ fn transfer(
         buffer_offset: within(request.buffer_offset, request.count, to.base, to.len)?,
         len: request.count,
         durable: from.is_durable | request.flags.contains(Flags::DURABLE),
+        unbounded: !from.traits.has_offsets,
     };
     check_alignment(from, to, &transfer)?;
     Ok(transfer)

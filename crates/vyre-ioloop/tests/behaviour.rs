@@ -450,7 +450,7 @@ fn the_largest_queue_is_served_through_a_small_ring() {
 }
 
 /// A queue that is always full of work does not keep another from being served: in each pass both
-/// are looked at, and who waits for room waits in one line.
+/// are looked at, and who waits for room is served in turn.
 #[test]
 fn several_queues_are_served_fairly() {
     let tables = Tables::new(4096, 4096);

@@ -2,15 +2,16 @@
 
 mod common;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use common::desk::Desk;
 use common::faulty::Faulty;
 use common::*;
-use vyre_ioloop::Rights;
-use vyre_ioq::{Errno, Queue, QueueLayout, Request};
-use vyre_uring::SimTransport;
+use vyre_ioloop::TestClock;
+use vyre_ioq::{Errno, Queue, QueueLayout, Request, Ticket};
+use vyre_uring::{SimTransport, Transport};
 
 const SOON: u32 = 2_000;
 
@@ -38,32 +39,65 @@ fn a_read_of_an_empty_pipe_times_out() {
     io.stop().unwrap();
 }
 
+/// Moves the clock on to just before the deadline, and then to it.
+fn pass_deadline<T: Transport>(rig: &mut Rig<T>, clock: &TestClock, timed: &Ticket) {
+    rig.linger();
+    clock.advance(Duration::from_micros(u64::from(SOON) - 1));
+    rig.linger();
+    assert!(rig.pending(timed), "it is not over yet");
+    clock.advance(Duration::from_micros(1));
+}
+
 #[test]
 fn a_request_that_waits_for_room_times_out() {
-    let mut tables = Tables::new(4096, 4096);
-    let (pipe, mut writer) = tables.add_pipe();
-    let (file, pool, memory) = (tables.file, tables.pool, tables.memory.clone());
-    let mut rig = tables.on_ring(4, 8);
-    let blockers = [0; 4].map(|_| rig.submit(Request::read(pipe, 0, 4).into(pool, 0)));
-    let patient = rig.submit(Request::read(file, 0, 64).into(pool, 128));
-    let timed = rig.submit(Request::read(file, 0, 64).into(pool, 64).deadline(SOON));
+    let tables = Tables::new(4096, 4096);
+    let (file, pool) = (tables.file, tables.pool);
+    let (desk, clerk) = Desk::new(4);
+    let mut rig = tables.on(desk, 8);
+    let clock = rig.engine.drive_clock();
+    let read = |offset| Request::read(file, 0, 64).into(pool, offset);
+    let blockers = [0; 4].map(|_| rig.submit(read(0)));
+    let patient = rig.submit(read(128));
+    let timed = rig.submit(read(64).deadline(SOON));
     let slot = timed.slot();
+    pass_deadline(&mut rig, &clock, &timed);
     assert_eq!(rig.wait(timed).result, Err(Errno::ETIMEDOUT));
     assert!(blockers.iter().all(|blocker| rig.pending(blocker)) && rig.pending(&patient));
-    assert_eq!(contents(&memory, 64, 64), [0; 64]);
     assert_eq!(rig.engine.in_flight(), 5);
     // Its slot's next request is served once, not in its stead as well.
-    let next = rig.submit(Request::read(file, 0, 64).into(pool, 64));
+    let next = rig.submit(read(64));
     assert_eq!(next.slot(), slot, "used again");
     rig.linger();
-    writer.write_all(&[1; 16]).unwrap();
-    for outcome in rig.wait_all(blockers.into_iter().chain([patient, next]).collect()) {
-        assert!(outcome.result.is_ok());
+    for ticket in blockers.into_iter().chain([patient, next]) {
+        clerk.state().complete(|_| true);
+        assert!(rig.wait(ticket).result.is_ok());
     }
     rig.linger();
     let counters = rig.engine.counters();
-    let again = counters.retried + counters.resumed;
-    assert_eq!((counters.operations - again, counters.stray), (6, 0));
+    assert_eq!((counters.operations, counters.stray), (6, 0));
+}
+
+/// More requests on a pipe than may be in the ring at once.
+#[test]
+fn a_request_that_waits_for_another_on_a_pipe_times_out() {
+    let mut tables = Tables::new(4096, 4096);
+    let (pipe, mut writer) = tables.add_pipe();
+    let pool = tables.pool;
+    let mut rig = tables.on_ring(4, 8);
+    let clock = rig.engine.drive_clock();
+    let read = |offset| Request::read(pipe, 0, 4).into(pool, offset);
+    let mut patient = vec![rig.submit(read(0)), rig.submit(read(0))];
+    patient.push(rig.submit(read(4)));
+    let timed = rig.submit(read(8).deadline(SOON));
+    patient.push(rig.submit(read(12)));
+    pass_deadline(&mut rig, &clock, &timed);
+    assert_eq!(rig.wait(timed).result, Err(Errno::ETIMEDOUT));
+    assert!(patient.iter().all(|ticket| rig.pending(ticket)));
+    writer.write_all(&[1; 16]).unwrap();
+    for outcome in rig.wait_all(patient) {
+        assert_eq!(outcome.result, Ok(4));
+    }
+    assert_eq!(rig.engine.in_flight(), 0);
 }
 
 #[test]
@@ -73,10 +107,12 @@ fn a_fence_times_out_and_its_slot_s_next_request_is_none_the_worse() {
     let (other_pipe, _other_writer) = tables.add_pipe();
     let pool = tables.pool;
     let mut rig = tables.on_ring(8, 8);
+    let clock = rig.engine.drive_clock();
     let read = rig.submit(Request::read(pipe, 0, 4).into(pool, 0));
     let patient = rig.submit(Request::fence());
     let timed = rig.submit(Request::fence().deadline(SOON));
     let slot = timed.slot();
+    pass_deadline(&mut rig, &clock, &timed);
     assert_eq!(rig.wait(timed).result, Err(Errno::ETIMEDOUT));
     assert!(rig.pending(&patient));
     let tenant = rig.submit(Request::read(other_pipe, 0, 4).into(pool, 8));
@@ -91,34 +127,32 @@ fn a_fence_times_out_and_its_slot_s_next_request_is_none_the_worse() {
 
 #[test]
 fn a_sync_that_waits_for_writes_times_out_and_the_next_one_waits_as_well() {
-    let mut tables = Tables::new(4096, 4096);
-    let (mut reader, writer) = std::io::pipe().unwrap();
-    rustix::io::ioctl_fionbio(&writer, true).unwrap();
-    while (&writer).write(&[0; 4096]).is_ok() {}
-    rustix::io::ioctl_fionbio(&writer, false).unwrap();
-    let rights = Rights::WRITE | Rights::SYNC;
-    let full = tables.files.insert(writer, rights).unwrap();
-    let pool = tables.pool;
-    let mut rig = tables.on_ring(8, 8);
-    let write = || rig.submit(Request::write(full, 0, 4096).from(pool, 0));
-    let writes = [write(), write()];
-    let sync = rig.submit(Request::sync(full).deadline(SOON));
+    let tables = Tables::new(4096, 4096);
+    let (file, pool) = (tables.file, tables.pool);
+    let (desk, clerk) = Desk::new(8);
+    let mut rig = tables.on(desk, 8);
+    let clock = rig.engine.drive_clock();
+    let write = |len| rig.submit(Request::write(file, 0, len).from(pool, 0));
+    let writes = [write(100), write(200)];
+    let sync = rig.submit(Request::sync(file).deadline(SOON));
     let slot = sync.slot();
+    pass_deadline(&mut rig, &clock, &sync);
     assert_eq!(rig.wait(sync).result, Err(Errno::ETIMEDOUT));
-    let out = |rig: &Rig<_>| writes.iter().filter(|write| rig.pending(write)).count();
-    assert_eq!(out(&rig), 2);
+    assert!(writes.iter().all(|write| rig.pending(write)));
     // The next one in its slot waits for both.
-    let next = rig.submit(Request::sync(full));
+    let next = rig.submit(Request::sync(file));
     assert_eq!(next.slot(), slot, "used again");
-    rig.linger();
-    reader.read_exact(&mut [0; 4096]).unwrap();
-    while out(&rig) == 2 {
+    for len in [100, 200] {
         rig.linger();
+        let mut state = clerk.state();
+        assert!(state.flights.iter().all(|flight| flight.bytes() > 0));
+        state.complete(|flight| flight.bytes() == len);
     }
-    assert_eq!(out(&rig), 1, "room for one");
+    rig.linger();
     assert!(rig.pending(&next));
-    rig.engine.stop(LIMIT).unwrap();
-    assert_eq!(rig.wait(next).result, Err(Errno::ECANCELED));
+    clerk.state().complete(|_| true);
+    assert_eq!(rig.wait(next).result, Ok(0));
+    assert_eq!(rig.engine.counters().operations, 3);
 }
 
 #[test]
@@ -138,22 +172,86 @@ fn what_is_done_in_time_knows_nothing_of_its_deadline() {
     assert_eq!(rig.engine.counters().timed_out, 0);
 }
 
-/// A cancellation for which there is no room at first is asked for again.
+/// A cancellation for which there is no room at first is asked for again, and the others' deadlines
+/// are kept meanwhile.
 #[test]
 fn a_deadline_holds_though_the_transport_has_no_room_to_cancel() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let (faulty, orders) = Faulty::new(SimTransport::builder(1).stuck(1.0).build());
     let mut rig = tables.on(faulty, 8);
+    let clock = rig.engine.drive_clock();
     orders.refuse_cancel.store(true, Ordering::Relaxed);
-    let read = rig.submit(Request::read(file, 0, 64).into(pool, 0).deadline(1));
-    for _ in 0..50 {
-        let _ = rig.engine.step();
-        std::thread::sleep(Duration::from_micros(50));
-    }
+    let read = rig.submit(Request::read(file, 0, 64).into(pool, 0).deadline(SOON));
+    let fence = rig.submit(Request::fence().deadline(SOON));
+    pass_deadline(&mut rig, &clock, &read);
+    assert_eq!(rig.wait(fence).result, Err(Errno::ETIMEDOUT));
+    rig.linger();
     assert!(rig.pending(&read));
     orders.refuse_cancel.store(false, Ordering::Relaxed);
     assert_eq!(rig.wait(read).result, Err(Errno::ETIMEDOUT));
+}
+
+/// The kernel can miss a request to cancel an operation.
+#[test]
+fn what_is_not_cancelled_is_asked_for_again_every_20_ms() {
+    let tables = Tables::new(4096, 4096);
+    let (file, pool) = (tables.file, tables.pool);
+    let (desk, clerk) = Desk::new(8);
+    let mut rig = tables.on(desk, 8);
+    let clock = rig.engine.drive_clock();
+    clerk.state().cancels = false;
+    let read = Request::read(file, 0, 64).into(pool, 0);
+    let timed = [1, 2].map(|n| rig.submit(read.deadline(n * SOON)));
+    let patient = rig.submit(read);
+    pass_deadline(&mut rig, &clock, &timed[0]);
+    rig.linger();
+    assert_eq!(
+        clerk.state().asked,
+        1,
+        "once, however many passes there are"
+    );
+    clock.advance(Duration::from_micros(SOON.into()));
+    rig.linger();
+    assert_eq!(clerk.state().asked, 2, "the other one");
+    for round in 1..4 {
+        clock.advance(Duration::from_millis(20));
+        rig.linger();
+        assert_eq!(clerk.state().asked, 2 + 2 * round);
+    }
+    clerk.state().cancels = true;
+    clock.advance(Duration::from_millis(20));
+    for ticket in timed {
+        assert_eq!(rig.wait(ticket).result, Err(Errno::ETIMEDOUT));
+    }
+    let asked = clerk.state().asked;
+    clock.advance(Duration::from_secs(1));
+    rig.linger();
+    assert_eq!(clerk.state().asked, asked, "nothing is left to ask for");
+    assert!(rig.pending(&patient));
+}
+
+/// A sleep ends when a deadline is due, however long it was to be.
+#[test]
+fn no_sleep_is_longer_than_a_deadline_allows() {
+    let tables = Tables::new(4096, 4096);
+    let (file, pool) = (tables.file, tables.pool);
+    let (desk, clerk) = Desk::new(8);
+    let mut rig = tables.on(desk, 8);
+    let clock = rig.engine.drive_clock();
+    let sleep = |rig: &mut Rig<Desk>| {
+        rig.engine.wait(LIMIT);
+        clerk.state().sleeps.pop().flatten()
+    };
+    assert_eq!(sleep(&mut rig), Some(LIMIT));
+    let read = rig.submit(Request::read(file, 0, 64).into(pool, 0).deadline(500));
+    let _ = rig.engine.step();
+    assert_eq!(sleep(&mut rig), Some(Duration::from_micros(500)));
+    clock.advance(Duration::from_micros(450));
+    assert_eq!(sleep(&mut rig), Some(Duration::from_micros(50)));
+    clock.advance(Duration::from_micros(50));
+    assert_eq!(rig.wait(read).result, Err(Errno::ETIMEDOUT));
+    assert_eq!(sleep(&mut rig), Some(LIMIT));
 }
 
 #[test]
@@ -161,18 +259,31 @@ fn many_deadlines_at_once_are_all_kept() {
     let mut tables = Tables::new(4096, 4096);
     let (pipe, _writer) = tables.add_pipe();
     let (file, pool) = (tables.file, tables.pool);
-    let mut rig = tables.on_ring(4, 256);
-    let tickets: Vec<_> = (0..256)
-        .map(|n| match n % 4 {
+    let (desk, clerk) = Desk::new(4);
+    let mut rig = tables.on(desk, 256);
+    let clock = rig.engine.drive_clock();
+    let mut tickets: Vec<_> = (0..256)
+        .map(|n| match n % 8 {
             0 => Request::fence(),
             1 => Request::sync(file),
+            2 => Request::write(file, 0, 1).from(pool, n),
+            3 => Request::prefetch(file, 0, 64),
+            4 => Request::read(file, 0, 1).into(pool, n),
             _ => Request::read(pipe, 0, 1).into(pool, n),
         })
         .enumerate()
         .map(|(n, request)| rig.submit(request.deadline(500 + n as u32)))
         .collect();
-    for outcome in rig.wait_all(tickets) {
-        assert_eq!(outcome.result, Err(Errno::ETIMEDOUT));
+    let _ = rig.engine.step();
+    clock.advance(Duration::from_micros(499));
+    // One after the other, each at its time.
+    for kept in tickets.drain(..) {
+        rig.linger();
+        assert!(rig.pending(&kept));
+        clock.advance(Duration::from_micros(1));
+        assert_eq!(rig.wait(kept).result, Err(Errno::ETIMEDOUT));
     }
     assert_eq!(rig.engine.in_flight(), 0);
+    assert!(clerk.state().flights.is_empty());
+    assert_eq!(rig.engine.counters().timed_out, 256);
 }

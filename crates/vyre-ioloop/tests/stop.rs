@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use common::desk::Desk;
 use common::faulty::Faulty;
 use common::*;
 use vyre_ioloop::{Engine, IoLoop, LiveError, Policy, StopError};
@@ -194,10 +195,15 @@ fn everything_unserved_is_answered_by_a_stop() {
     let mut tables = Tables::new(4096, 4096);
     let (pipe, _writer) = tables.add_pipe();
     let (file, pool) = (tables.file, tables.pool);
-    // Two entries: most of it waits in the host.
-    let mut rig = tables.on_ring(2, 64);
+    // Four entries: most of it waits in the host.
+    let (desk, _clerk) = Desk::new(4);
+    let mut rig = tables.on(desk, 64);
     let mut cancelled: Vec<_> = (0..20)
-        .map(|n| rig.submit(Request::read(pipe, 0, 1).into(pool, n)))
+        .map(|n| match n % 2 {
+            0 => Request::read(pipe, 0, 1).into(pool, n),
+            _ => Request::read(file, 0, 1).into(pool, n),
+        })
+        .map(|read| rig.submit(read))
         .collect();
     cancelled.push(rig.submit(Request::write(file, 0, 8).from(pool, 0)));
     cancelled.push(rig.submit(Request::sync(file)));

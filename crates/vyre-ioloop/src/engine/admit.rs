@@ -1,11 +1,11 @@
-//! From published slots to requests in the host's hands; and deadlines, which begin there.
+//! From published slots to requests in the host's hands.
 
 use std::ops::Range;
 
 use vyre_ioq::{Errno, Flags, Op, Request};
 use vyre_uring::{FileSlot, Transport};
 
-use super::served::PutBy;
+use super::served::{ClaimedSync, PutBy};
 use super::{Engine, Place};
 use crate::record::Work;
 use crate::resolve::{Plan, resolve};
@@ -72,7 +72,9 @@ impl<T: Transport> Engine<T> {
                 if Op::from_word(image.op) == Some(Op::Fence) {
                     match Request::decode(&image).map(|fence| fence.deadline) {
                         Ok(deadline) => {
-                            served.fence_deadlines[slot as usize] = deadline;
+                            let expires = self.expiry(deadline);
+                            let served = &mut self.books.queues[queue];
+                            served.fence_expires[slot as usize] = expires;
                             fences.insert(slot);
                         }
                         Err(error) => self.refuse(queue, slot, error.errno()),
@@ -81,10 +83,18 @@ impl<T: Transport> Engine<T> {
                 }
                 match Request::decode(&image) {
                     Ok(request) if request.op.is_ordered() => {
-                        served.claimed_syncs.push((slot, request));
+                        let claimed = ClaimedSync {
+                            slot,
+                            request,
+                            expires: self.expiry(request.deadline),
+                        };
+                        self.books.queues[queue].claimed_syncs.push(claimed);
                         last_sync = Some(slot);
                     }
-                    Ok(request) => self.take_in(queue, slot, &request),
+                    Ok(request) => {
+                        let expires = self.expiry(request.deadline);
+                        self.take_in(queue, slot, &request, expires);
+                    }
                     Err(error) => self.refuse(queue, slot, error.errno()),
                 }
             }
@@ -141,8 +151,8 @@ impl<T: Transport> Engine<T> {
         let served = &mut self.books.queues[queue];
         served.list_writes(|file| files.at(file).map(|entry| entry.identity));
         let mut syncs = std::mem::take(&mut served.claimed_syncs);
-        for (slot, request) in syncs.drain(..) {
-            self.take_in(queue, slot, &request);
+        for sync in syncs.drain(..) {
+            self.take_in(queue, sync.slot, &sync.request, sync.expires);
         }
         self.books.queues[queue].claimed_syncs = syncs;
     }
@@ -151,9 +161,13 @@ impl<T: Transport> Engine<T> {
     fn admit_fences(&mut self, queue: usize, count: usize) {
         let mut fences = std::mem::take(&mut self.books.queues[queue].claimed_fences);
         for slot in fences.drain(..count).flatten() {
-            let deadline = self.books.queues[queue].fence_deadlines[slot as usize];
-            let expires = self.expiry(deadline);
-            self.books.queues[queue].admit(slot, Work::Fence, false, expires);
+            let served = &mut self.books.queues[queue];
+            let expires = served.fence_expires[slot as usize];
+            served.admit(slot, Work::Fence, false, expires);
+            if expires != 0 {
+                let queue = queue as u32;
+                self.books.deadlines.insert(Place { queue, slot }, expires);
+            }
         }
         let served = &mut self.books.queues[queue];
         served.claimed_fences = fences;
@@ -162,12 +176,12 @@ impl<T: Transport> Engine<T> {
     }
 
     #[inline(always)]
-    fn take_in(&mut self, queue: usize, slot: u32, request: &Request) {
+    fn take_in(&mut self, queue: usize, slot: u32, request: &Request, expires: u64) {
         let place = Place {
             queue: queue as u32,
             slot,
         };
-        if let Err(errno) = self.admit(place, request) {
+        if let Err(errno) = self.admit(place, request, expires) {
             self.books.queues[queue].answer(slot, Err(errno));
         }
     }
@@ -175,7 +189,7 @@ impl<T: Transport> Engine<T> {
     /// Checks a claimed request and starts on it. An error is the device's outcome, and leaves
     /// nothing behind.
     #[inline(always)]
-    fn admit(&mut self, place: Place, request: &Request) -> Result<(), Errno> {
+    fn admit(&mut self, place: Place, request: &Request, expires: u64) -> Result<(), Errno> {
         let plan = resolve(&self.books.files, &self.books.buffers, request)?;
         let work = match plan {
             Plan::Read(transfer) => Work::Read(transfer),
@@ -189,42 +203,28 @@ impl<T: Transport> Engine<T> {
             Plan::Sync { file, slot } => self.plan_sync(file, slot)?,
             Plan::Prefetch(ahead) => Work::Prefetch(ahead),
         };
-        let expires = self.expiry(request.deadline);
+        if expires != 0 {
+            self.books.deadlines.insert(place, expires);
+        }
         let exact = request.flags.contains(Flags::EXACT);
         let served = &mut self.books.queues[place.queue as usize];
+        let may_start = self.books.waiting == 0
+            && self.books.shares.has_room(&served.share)
+            && self.books.shares.has_bytes();
         let record = served.admit(place.slot, work, exact, expires);
         // The usual case, with the record at hand.
-        if work.starts_at_once()
-            && self.books.backlog.is_empty()
+        if may_start
+            && work.starts_at_once()
             && let Some(operation) = work.operation()
             && let Ok(token) = self.transport.push(operation, place.to_user())
         {
             record.token = Some(token);
             self.books.counters.operations += 1;
+            self.books.shares.take(&mut served.share, work.bytes());
         } else {
             self.begin(place, work);
         }
         Ok(())
-    }
-
-    /// Sends an admitted request on its way, whatever that takes.
-    #[cold]
-    fn begin(&mut self, place: Place, work: Work) {
-        match work {
-            Work::Read(transfer) | Work::Write { transfer, .. } if transfer.len == 0 => {
-                self.books.finish(place, Ok(0));
-                return;
-            }
-            Work::Sync { .. } if self.books.queues[place.queue as usize].hold_sync(place.slot) => {
-                return;
-            }
-            _ => {}
-        }
-        // First come, first served: nobody overtakes those who wait for room.
-        if !self.books.backlog.is_empty() || !self.push(place) {
-            self.books.counters.deferred += 1;
-            self.books.backlog.push_back(place);
-        }
     }
 
     fn plan_sync(&self, file: u32, slot: FileSlot) -> Result<Work, Errno> {
@@ -236,77 +236,5 @@ impl<T: Transport> Engine<T> {
             identity: entry.identity,
             writes: 0,
         })
-    }
-
-    /// When a request claimed now expires, on the engine's clock, which is read only for those
-    /// that do.
-    #[inline]
-    fn expiry(&mut self, deadline: u32) -> u64 {
-        if deadline == 0 {
-            return 0;
-        }
-        let expires = self.now() + u64::from(deadline);
-        self.books.timed += 1;
-        self.next_expiry = self.next_expiry.min(expires);
-        expires
-    }
-
-    /// Microseconds since the engine was made, and never zero.
-    pub(super) fn now(&self) -> u64 {
-        self.started.elapsed().as_micros() as u64 + 1
-    }
-
-    /// Cancels requests whose deadline has passed; how many. One whose operation is in flight is
-    /// completed only when the kernel has let go of its buffer.
-    #[cold]
-    pub(super) fn expire(&mut self) -> u32 {
-        let now = self.now();
-        if now < self.next_expiry {
-            return 0;
-        }
-        let mut expired = 0;
-        self.next_expiry = u64::MAX;
-        for queue in 0..self.books.queues.len() as u32 {
-            for slot in 0..self.books.queues[queue as usize].records.len() as u32 {
-                let record = &self.books.queues[queue as usize].records[slot as usize];
-                if record.expires == 0 || record.cancelled.is_some() {
-                    continue;
-                }
-                if record.expires > now {
-                    self.next_expiry = self.next_expiry.min(record.expires);
-                } else if self.cancel(Place { queue, slot }, Errno::ETIMEDOUT) {
-                    self.books.counters.timed_out += 1;
-                    expired += 1;
-                } else {
-                    // No room to ask the kernel: again in the next pass.
-                    self.next_expiry = now;
-                }
-            }
-        }
-        expired
-    }
-
-    /// Ends a request early with `reason`, now or as soon as the kernel lets go of its buffer.
-    /// False if the kernel could not be asked yet.
-    pub(super) fn cancel(&mut self, place: Place, reason: Errno) -> bool {
-        let served = &mut self.books.queues[place.queue as usize];
-        let record = &mut served.records[place.slot as usize];
-        if let Some(token) = record.token {
-            if !self.transport.cancel(token) {
-                return false;
-            }
-            record.cancelled = Some(reason);
-            return true;
-        }
-        let (work, epoch) = (record.work, record.epoch);
-        match work {
-            Work::None => return true,
-            Work::Fence => served.order.forget_fence(epoch, place.slot),
-            Work::Sync { .. } if served.forget_sync(place.slot) => {}
-            _ => self.books.backlog.retain(|waiting| *waiting != place),
-        }
-        self.books.forsake_flush(place);
-        self.books.finish(place, Err(reason));
-        true
     }
 }

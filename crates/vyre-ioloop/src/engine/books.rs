@@ -1,14 +1,15 @@
 //! What the host knows: tables, queues and the requests in its hands. It decides; the engine around
 //! it has the transport.
 
-use std::collections::VecDeque;
-
 use vyre_ioq::Errno;
 use vyre_uring::Completion;
 
 use super::Place;
+use super::backlog::Line;
+use super::deadlines::Deadlines;
 use super::live::Live;
 use super::served::Served;
+use super::shares::Shares;
 use crate::counters::LoopCounters;
 use crate::record::{Flush, Next, Record, Work};
 use crate::tables::{BufferTable, FileTable};
@@ -18,13 +19,15 @@ pub(super) struct Books {
     pub(super) files: FileTable,
     pub(super) buffers: BufferTable,
     pub(super) queues: Vec<Served>,
-    /// Requests that wait for room in the transport, oldest first.
-    pub(super) backlog: VecDeque<Place>,
+    /// Requests of all queues that wait for room in the transport: the `Ready` lines.
+    pub(super) waiting: u32,
+    pub(super) shares: Shares,
     /// Flushes that have succeeded, which is not to be believed yet.
     pub(super) unsettled: Vec<Place>,
     pub(super) counters: LoopCounters,
-    /// Claimed requests that have a deadline.
-    pub(super) timed: u32,
+    pub(super) deadlines: Deadlines,
+    /// Requests that are cancelled, and whose operation is in flight.
+    pub(super) cancelling: u32,
     pub(super) live: Live,
 }
 
@@ -43,6 +46,7 @@ impl Books {
             return;
         };
         record.token = None;
+        self.shares.give_back(&mut queue.share);
         if let Some(moved) = record.completes_with(completion.result) {
             self.finish(place, Ok(moved));
             return;
@@ -66,12 +70,12 @@ impl Books {
             Next::Resume => {
                 record.flush = Flush::None;
                 self.counters.resumed += 1;
-                self.backlog.push_back(place);
+                self.enqueue(place);
             }
             Next::Retry => {
                 record.flush = Flush::None;
                 self.counters.retried += 1;
-                self.backlog.push_back(place);
+                self.enqueue(place);
             }
         }
     }
@@ -107,7 +111,7 @@ impl Books {
             return;
         };
         let moved = u64::from(result.unwrap_or(0));
-        let (mut is_fence, mut is_write) = (false, false);
+        let (mut is_fence, mut is_write, unbounded) = (false, false, record.work.is_unbounded());
         match record.work {
             Work::None => return,
             Work::Fence => is_fence = true,
@@ -120,16 +124,25 @@ impl Books {
         }
         let (file, buffer) = (record.file(), record.buffer());
         let (epoch, sequence) = (record.epoch, record.sequence);
-        self.timed -= u32::from(record.expires != 0);
+        let (timed, cancelled) = (record.expires != 0, record.cancelled.is_some());
         // Nothing else: the next admission writes it all.
         record.work = Work::None;
         record.expires = 0;
         queue.answer(place.slot, result);
+        if timed {
+            self.deadlines.remove(place);
+        }
+        if cancelled && queue.lines.remove(place.slot).is_some() {
+            self.cancelling -= 1;
+        }
         if is_fence {
             // No fence makes another due; and thousands may be, too many to nest in one another.
             return;
         }
         queue.order.complete(epoch);
+        if unbounded {
+            self.unbounded_finished(place.queue);
+        }
         if is_write {
             self.write_finished(place, file, sequence);
         }
@@ -151,12 +164,71 @@ impl Books {
         let identity = file
             .and_then(|file| self.files.entries.at(file))
             .map(|entry| entry.identity);
-        let backlog = &mut self.backlog;
+        let waiting = &mut self.waiting;
         self.queues[place.queue as usize].write_finished(
             sequence,
             |awaited| identity == Some(awaited),
-            |slot| backlog.push_back(Place { slot, ..place }),
+            |lines, slot| {
+                lines.push(Line::Ready, slot);
+                *waiting += 1;
+            },
         );
+    }
+
+    /// Lets the next request go on that waited for one on an unbounded file.
+    #[cold]
+    fn unbounded_finished(&mut self, queue: u32) {
+        let served = &mut self.queues[queue as usize];
+        served.share.give_back_unbounded();
+        if !served.lines.is_empty(Line::Parked)
+            && self.shares.take_unbounded(&mut served.share)
+            && let Some(slot) = served.lines.pop(Line::Parked)
+        {
+            self.enqueue(Place { queue, slot });
+        }
+    }
+
+    /// Makes a request wait for room in the transport.
+    pub(super) fn enqueue(&mut self, place: Place) {
+        let lines = &mut self.queues[place.queue as usize].lines;
+        lines.push(Line::Ready, place.slot);
+        self.waiting += 1;
+    }
+
+    /// The same, before the others of its queue.
+    pub(super) fn enqueue_first(&mut self, place: Place) {
+        let lines = &mut self.queues[place.queue as usize].lines;
+        lines.push_front(Line::Ready, place.slot);
+        self.waiting += 1;
+    }
+
+    /// The request of a queue that has waited longest for room.
+    pub(super) fn dequeue(&mut self, queue: usize) -> Option<u32> {
+        let slot = self.queues[queue].lines.pop(Line::Ready)?;
+        self.waiting -= 1;
+        Some(slot)
+    }
+
+    /// A request of a queue that the transport does not have and that waits for no write.
+    pub(super) fn first_in_line(&self, queue: u32) -> Option<u32> {
+        let lines = &self.queues[queue as usize].lines;
+        lines
+            .first(Line::Ready)
+            .or_else(|| lines.first(Line::Parked))
+    }
+
+    /// Takes a request that is about to end early out of where it waits.
+    pub(super) fn leave_line(&mut self, place: Place) {
+        let served = &mut self.queues[place.queue as usize];
+        match served.lines.remove(place.slot) {
+            Some(Line::Ready) => self.waiting -= 1,
+            // All are counted out when they end.
+            Some(Line::Parked) => served.share.count_unbounded(),
+            Some(Line::Unasked | Line::Asked) => self.cancelling -= 1,
+            None => {
+                served.forget_sync(place.slot);
+            }
+        }
     }
 
     #[inline]

@@ -80,7 +80,7 @@ impl Books {
                     // The write has failed, and nothing was moved; or its flush has. To write the
                     // same bytes to the same place once more, without a flush, tells which.
                     record.flush = Flush::Doubted { round, errno };
-                    self.backlog.push_back(place);
+                    self.enqueue(place);
                     return None;
                 }
                 if !is_write || flushes.repeats {
@@ -97,7 +97,7 @@ impl Books {
                 if record.may_retry(errno) =>
             {
                 record.retries += 1;
-                self.backlog.push_back(place);
+                self.enqueue(place);
                 return None;
             }
             (Flush::Doubted { round, .. }, Err(_)) if record.cancelled.is_none() => {

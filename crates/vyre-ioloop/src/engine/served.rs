@@ -2,6 +2,8 @@
 
 use vyre_ioq::{Claimed, Errno, HostQueue, Request};
 
+use super::backlog::Lines;
+use super::shares::Share;
 use crate::counters::QueueCounters;
 use crate::order::Order;
 use crate::record::{Flush, Record, Work};
@@ -31,6 +33,15 @@ pub(crate) enum Kept {
     Unknown,
 }
 
+/// A SYNC that is claimed and not admitted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClaimedSync {
+    pub(crate) slot: u32,
+    pub(crate) request: Request,
+    /// Counted from the claim.
+    pub(crate) expires: u64,
+}
+
 /// A queue being served. All its memory is allocated at the start.
 #[derive(Debug)]
 pub(crate) struct Served {
@@ -39,12 +50,15 @@ pub(crate) struct Served {
     pub(crate) order: Order,
     pub(crate) counters: QueueCounters,
     /// SYNCs claimed and not admitted yet, before which others have to be.
-    pub(crate) claimed_syncs: Vec<(u32, Request)>,
+    pub(crate) claimed_syncs: Vec<ClaimedSync>,
     /// Fences, before which the SYNCs have to be, too: a set for each group of slots that a look found
     /// some in.
     pub(crate) claimed_fences: Vec<Claimed>,
-    /// The deadline of each of these, by slot.
-    pub(crate) fence_deadlines: Box<[u32]>,
+    /// When each of these expires, by slot.
+    pub(crate) fence_expires: Box<[u64]>,
+    /// Where its requests wait, and what it uses of the transport.
+    pub(crate) lines: Lines,
+    pub(crate) share: Share,
     /// Outcomes of the current pass that the device has not been told.
     outcomes: Vec<(u32, Result<u32, Errno>)>,
     /// Slots of SYNC requests that wait for writes.
@@ -68,7 +82,9 @@ impl Served {
             counters: QueueCounters::default(),
             claimed_syncs: Vec::with_capacity(slots as usize),
             claimed_fences: Vec::with_capacity(slots as usize),
-            fence_deadlines: vec![0; slots as usize].into(),
+            fence_expires: vec![0; slots as usize].into(),
+            lines: Lines::new(slots),
+            share: Share::default(),
             outcomes: Vec::with_capacity(slots as usize),
             syncs: Vec::with_capacity(slots as usize),
             writes: 0,
@@ -141,6 +157,7 @@ impl Served {
         for record in self.records.iter_mut().filter(|record| !holds(record)) {
             *record = Record::IDLE;
         }
+        self.lines.clear();
         self.claimed_syncs.clear();
         self.claimed_fences.clear();
         self.syncs.clear();
@@ -190,13 +207,13 @@ impl Served {
         &mut self,
         sequence: u64,
         is_on: impl Fn(FileIdentity) -> bool,
-        mut due: impl FnMut(u32),
+        mut due: impl FnMut(&mut Lines, u32),
     ) {
         self.writes -= 1;
         if self.syncs.is_empty() {
             return;
         }
-        let records = &mut self.records;
+        let (records, lines) = (&mut self.records, &mut self.lines);
         self.syncs.retain(|&slot| {
             let record = &mut records[slot as usize];
             let Work::Sync {
@@ -210,7 +227,7 @@ impl Served {
             }
             let waits = *writes > 0;
             if !waits {
-                due(slot);
+                due(lines, slot);
             }
             waits
         });

@@ -20,11 +20,11 @@ impl<T: Transport> Engine<T> {
             // Another loop's flush is waited for, and nothing of ours may end with it.
             timeout.min(UNSETTLED)
         };
-        if self.books.timed == 0 {
-            return timeout;
+        match self.until_due() {
+            // Not for no time at all: one that is due and cannot be cancelled yet is not to cost a
+            // core.
+            Some(left) => left.max(FIRST_SLEEP).min(timeout),
+            None => timeout,
         }
-        let left = Duration::from_micros(self.next_expiry.saturating_sub(self.now()));
-        // Not for no time at all: one that is due and cannot be cancelled yet is not to cost a core.
-        left.max(FIRST_SLEEP).min(timeout)
     }
 }

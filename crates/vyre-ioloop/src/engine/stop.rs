@@ -66,7 +66,7 @@ impl<T: Transport> Engine<T> {
             self.kept()
         };
         if kept == Kept::Unknown {
-            self.books.backlog.clear();
+            self.books.waiting = 0;
         } else {
             self.cancel_everything();
         }
@@ -74,6 +74,8 @@ impl<T: Transport> Engine<T> {
             self.books.queues[queue].give_up(Errno::ECANCELED, kept);
             self.claim(queue);
         }
+        self.books.deadlines.clear();
+        self.books.cancelling = 0;
         self.set_state(if quiet.is_ok() {
             state
         } else {
@@ -100,9 +102,10 @@ impl<T: Transport> Engine<T> {
 
     /// Ends the requests that wait for room in the transport, and what they make due.
     fn cancel_backlog(&mut self) {
-        while let Some(place) = self.books.backlog.pop_front() {
-            self.books.forsake_flush(place);
-            self.books.finish(place, Err(Errno::ECANCELED));
+        for queue in 0..self.books.queues.len() as u32 {
+            while let Some(slot) = self.books.first_in_line(queue) {
+                self.cancel(Place { queue, slot }, Errno::ECANCELED);
+            }
         }
         self.books.deliver();
     }

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)] // `Region::from_owner` and signals; nothing else here is.
 #![allow(dead_code)] // Every test file compiles its own copy and uses a part of it.
 
+pub(crate) mod desk;
 pub(crate) mod faulty;
 
 use std::fs::File;

@@ -1,0 +1,114 @@
+//! Requests that end early: at their deadline, and at the end of service.
+
+use std::time::Duration;
+
+use vyre_ioq::Errno;
+use vyre_uring::Transport;
+
+use super::backlog::Line;
+use super::deadlines::TestClock;
+use super::{Engine, Place};
+use crate::record::Work;
+
+/// Microseconds between two requests to cancel one operation: the kernel can miss one that is on the
+/// move between two of its threads.
+const ASK_AGAIN: u64 = 20_000;
+
+impl<T: Transport> Engine<T> {
+    /// When a request claimed now expires, on the engine's clock, which is read only for those
+    /// that do; 0 is never.
+    #[inline]
+    pub(super) fn expiry(&self, deadline: u32) -> u64 {
+        if deadline == 0 {
+            return 0;
+        }
+        self.clock.now() + u64::from(deadline)
+    }
+
+    /// Whether there is anything that a pass must read the clock for.
+    #[inline]
+    pub(super) fn is_timed(&self) -> bool {
+        self.books.cancelling > 0 || !self.books.deadlines.is_empty()
+    }
+
+    /// Cancels requests whose deadline has passed; how many. One whose operation is in flight is
+    /// completed only when the kernel has let go of its buffer.
+    #[cold]
+    pub(super) fn expire(&mut self) -> u32 {
+        let now = self.clock.now();
+        let mut expired = 0;
+        while let Some(place) = self.books.deadlines.pop_due(now) {
+            self.cancel(place, Errno::ETIMEDOUT);
+            expired += 1;
+        }
+        self.books.counters.timed_out += u64::from(expired);
+        if self.books.cancelling > 0 {
+            self.ask_to_cancel(now);
+        }
+        expired
+    }
+
+    /// How long until the engine has to act by itself.
+    pub(super) fn until_due(&self) -> Option<Duration> {
+        let ask = (self.books.cancelling > 0).then_some(self.ask_again);
+        let next = self.books.deadlines.first().into_iter().chain(ask).min()?;
+        Some(Duration::from_micros(next.saturating_sub(self.clock.now())))
+    }
+
+    /// Ends a request early with `reason`: now, or as soon as the kernel lets go of its buffer.
+    pub(super) fn cancel(&mut self, place: Place, reason: Errno) {
+        let books = &mut self.books;
+        let served = &mut books.queues[place.queue as usize];
+        let record = &mut served.records[place.slot as usize];
+        if record.token.is_some() {
+            if record.cancelled.replace(reason).is_none() {
+                served.lines.push(Line::Unasked, place.slot);
+                books.cancelling += 1;
+            }
+            return;
+        }
+        match record.work {
+            Work::None => return,
+            Work::Fence => {
+                let epoch = record.epoch;
+                served.order.forget_fence(epoch, place.slot);
+            }
+            _ => books.leave_line(place),
+        }
+        books.forsake_flush(place);
+        books.finish(place, Err(reason));
+    }
+
+    /// Asks the transport to cancel what it was not asked for yet; and now and then once more what
+    /// it was, for as long as that is in flight.
+    fn ask_to_cancel(&mut self, now: u64) {
+        let again = now >= self.ask_again;
+        if again {
+            self.ask_again = now + ASK_AGAIN;
+        }
+        for queue in 0..self.books.queues.len() {
+            let served = &mut self.books.queues[queue];
+            while again && let Some(slot) = served.lines.pop(Line::Asked) {
+                served.lines.push(Line::Unasked, slot);
+            }
+            while let Some(slot) = served.lines.pop(Line::Unasked) {
+                let token = served.records[slot as usize].token;
+                if token.is_some_and(|token| !self.transport.cancel(token)) {
+                    // No room to ask: again in the next pass.
+                    served.lines.push_front(Line::Unasked, slot);
+                    break;
+                }
+                served.lines.push(Line::Asked, slot);
+            }
+        }
+    }
+
+    /// Puts the engine's clock into the hands of a test: it stands still until it is advanced. Not
+    /// part of the stable interface.
+    #[doc(hidden)]
+    pub fn drive_clock(&mut self) -> TestClock {
+        let clock = TestClock::new(self.clock.now());
+        self.clock = clock.clock();
+        clock
+    }
+}

@@ -1,0 +1,201 @@
+//! What a queue may use of the transport: entries at any time, and bytes in a pass.
+//!
+//! Half of the transport's entries are reserved, the same number for each queue. Any queue may
+//! borrow the other half. So a queue that comes late finds its reserve free, whatever the others
+//! keep in the transport, and a queue alone has more than half of it.
+//!
+//! Requests on unbounded files (pipes, sockets, terminals) may stay in the transport for ever. A
+//! queue may have as many of them there as half of its reserve; the others are parked, and hold up
+//! nobody else.
+
+/// The most bytes of one operation. The kernel copies cached data while the loop's thread waits.
+pub(crate) const OPERATION_BYTES: u32 = 1 << 20;
+
+/// The same for direct I/O, which copies nothing, and for DURABLE writes, each of which flushes.
+pub(crate) const LONG_OPERATION_BYTES: u32 = 16 << 20;
+
+/// The bytes given to the transport in one pass. The last operation may exceed it.
+pub(crate) const PASS_BYTES: u32 = 8 << 20;
+
+/// The bytes that a queue gives to the transport in one turn. What exceeds it counts against the
+/// queue's next turns. A turn also ends with the first entry that is borrowed, so that queues borrow
+/// equally many.
+pub(crate) const TURN_BYTES: u32 = OPERATION_BYTES;
+
+/// The most operations of one turn, and the least that an operation counts in it.
+const TURN_OPERATIONS: u32 = 32;
+const LEAST_CHARGE: u32 = TURN_BYTES / TURN_OPERATIONS;
+
+/// What all queues together use.
+#[derive(Debug)]
+pub(crate) struct Shares {
+    /// Entries that are each queue's own.
+    reserve: u32,
+    /// Entries that any queue may borrow, and those that are borrowed.
+    lendable: u32,
+    lent: u32,
+    /// The most requests on unbounded files that one queue has in the transport.
+    unbounded: u32,
+    /// Bytes left in this pass.
+    bytes: u32,
+}
+
+/// What one queue uses.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Share {
+    entries: u32,
+    /// Requests on unbounded files that are in the transport or about to be.
+    unbounded: u32,
+    /// Bytes left in its turn; negative where an operation exceeded one.
+    credit: i64,
+}
+
+impl Shares {
+    pub(crate) fn new(capacity: u32, queues: usize) -> Self {
+        let queues = u32::try_from(queues).unwrap_or(u32::MAX).max(1);
+        let reserve = if queues == 1 {
+            capacity
+        } else {
+            // One entry each, where that is all there is.
+            (capacity / queues / 2).max(u32::from(capacity >= queues))
+        };
+        Self {
+            reserve,
+            lendable: capacity - reserve * queues,
+            lent: 0,
+            unbounded: (reserve / 2).max(1),
+            bytes: PASS_BYTES,
+        }
+    }
+
+    /// Begins a pass. How many bytes the last one gave to the transport.
+    #[inline]
+    pub(crate) fn begin_pass(&mut self) -> u32 {
+        PASS_BYTES - std::mem::replace(&mut self.bytes, PASS_BYTES)
+    }
+
+    /// Whether the pass has bytes left.
+    #[inline]
+    pub(crate) const fn has_bytes(&self) -> bool {
+        self.bytes > 0
+    }
+
+    /// Whether a queue may use one more entry.
+    #[inline]
+    pub(crate) const fn has_room(&self, share: &Share) -> bool {
+        share.entries < self.reserve || self.lent < self.lendable
+    }
+
+    /// Whether a queue uses entries that it borrowed.
+    pub(crate) const fn borrows(&self, share: &Share) -> bool {
+        share.entries > self.reserve
+    }
+
+    /// Counts an operation of so many bytes in.
+    #[inline]
+    pub(crate) fn take(&mut self, share: &mut Share, bytes: u32) {
+        self.lent += u32::from(share.entries >= self.reserve);
+        share.entries += 1;
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    /// Counts an operation out.
+    #[inline]
+    pub(crate) fn give_back(&mut self, share: &mut Share) {
+        self.lent -= u32::from(share.entries > self.reserve);
+        share.entries -= 1;
+    }
+
+    /// Counts a request on an unbounded file in, unless the queue has as many as it may.
+    pub(crate) fn take_unbounded(&self, share: &mut Share) -> bool {
+        let takes = share.unbounded < self.unbounded;
+        share.unbounded += u32::from(takes);
+        takes
+    }
+}
+
+impl Share {
+    /// Counts a request on an unbounded file out.
+    pub(crate) fn give_back_unbounded(&mut self) {
+        self.unbounded -= 1;
+    }
+
+    /// Counts a request on an unbounded file in that ends without the transport.
+    pub(crate) fn count_unbounded(&mut self) {
+        self.unbounded += 1;
+    }
+
+    /// Begins a turn.
+    pub(crate) fn begin_turn(&mut self) {
+        self.credit = (self.credit + i64::from(TURN_BYTES)).min(i64::from(TURN_BYTES));
+    }
+
+    /// Whether something is left of the turn.
+    pub(crate) const fn has_credit(&self) -> bool {
+        self.credit > 0
+    }
+
+    /// Counts an operation of so many bytes against the turn.
+    pub(crate) fn charge(&mut self, bytes: u32) {
+        self.credit -= i64::from(bytes.max(LEAST_CHARGE));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever the others hold, a queue gets its reserve; and no more than there is is lent.
+        #[test]
+        fn a_queue_s_reserve_is_free_whatever_the_others_hold(
+            capacity in 1..200_u32,
+            queues in 1..12_usize,
+            steps in prop::collection::vec((any::<prop::sample::Index>(), prop::bool::weighted(0.8)), 0..600),
+        ) {
+            let mut shares = Shares::new(capacity, queues);
+            let mut held = vec![Share::default(); queues];
+            for (which, takes) in steps {
+                let share = &mut held[which.index(queues)];
+                if takes && shares.has_room(share) {
+                    shares.take(share, 1);
+                } else if share.entries > 0 {
+                    shares.give_back(share);
+                }
+                let used: u32 = held.iter().map(|share| share.entries).sum();
+                prop_assert!(used <= capacity);
+                let owed: u32 = held
+                    .iter()
+                    .map(|share| shares.reserve.saturating_sub(share.entries))
+                    .sum();
+                prop_assert!(used + owed <= capacity, "a reserve is lent");
+            }
+            prop_assert!(shares.reserve > 0 || capacity < queues as u32);
+        }
+    }
+
+    #[test]
+    fn a_queue_alone_has_it_all() {
+        let mut shares = Shares::new(7, 1);
+        let mut share = Share::default();
+        while shares.has_room(&share) {
+            shares.take(&mut share, 1);
+        }
+        assert_eq!(share.entries, 7);
+    }
+
+    #[test]
+    fn one_of_two_queues_has_three_quarters_and_may_fill_a_quarter_of_its_own_with_endless_requests()
+     {
+        let mut shares = Shares::new(256, 2);
+        let mut share = Share::default();
+        while shares.has_room(&share) {
+            shares.take(&mut share, 1);
+        }
+        assert_eq!(share.entries, 192);
+        let endless = std::iter::from_fn(|| shares.take_unbounded(&mut share).then_some(()));
+        assert_eq!(endless.count(), 32);
+    }
+}

@@ -1,0 +1,170 @@
+//! A transport on which nothing happens but what the test does: it keeps every operation until it is
+//! told how that ended, and moves no bytes.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use vyre_uring::{
+    Buffer, BufferSlot, Busy, Completion, EnterError, Errno, FileSlot, Op, PushError,
+    RegisterError, Token, Transport,
+};
+
+/// An operation in flight.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flight {
+    pub(crate) op: Op,
+    /// The queue that it is for.
+    pub(crate) queue: u32,
+    token: Token,
+    user: u64,
+}
+
+impl Flight {
+    /// The bytes that it is to move.
+    pub(crate) fn bytes(&self) -> u32 {
+        match self.op {
+            Op::Read { len, .. } | Op::Write { len, .. } => len,
+            Op::Sync { .. } | Op::Prefetch { .. } => 0,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) flights: Vec<Flight>,
+    done: VecDeque<Completion>,
+    /// Every operation pushed so far.
+    pub(crate) pushed: Vec<Flight>,
+    /// How often it was asked to cancel something, and whether it does.
+    pub(crate) asked: u32,
+    pub(crate) cancels: bool,
+    /// Sleeps that it was asked for.
+    pub(crate) sleeps: Vec<Option<Duration>>,
+}
+
+impl State {
+    /// Ends the operations that `which` holds for, in the order in which they came: all of their
+    /// bytes are moved.
+    pub(crate) fn complete(&mut self, which: impl Fn(&Flight) -> bool) {
+        self.end(which, |flight| Ok(flight.bytes()));
+    }
+
+    fn end(
+        &mut self,
+        which: impl Fn(&Flight) -> bool,
+        how: impl Fn(&Flight) -> Result<u32, Errno>,
+    ) {
+        for flight in self.flights.extract_if(.., |flight| which(flight)) {
+            self.done.push_back(Completion {
+                user: flight.user,
+                token: flight.token,
+                result: how(&flight),
+            });
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Desk {
+    capacity: u32,
+    next: u64,
+    state: Arc<Mutex<State>>,
+}
+
+/// The test's end of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Clerk(Arc<Mutex<State>>);
+
+impl Clerk {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl Desk {
+    pub(crate) fn new(capacity: u32) -> (Self, Clerk) {
+        let state = Arc::new(Mutex::new(State {
+            cancels: true,
+            ..State::default()
+        }));
+        let desk = Self {
+            capacity,
+            next: 0,
+            state: state.clone(),
+        };
+        (desk, Clerk(state))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+}
+
+impl Transport for Desk {
+    fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    fn in_flight(&self) -> u32 {
+        let state = self.state();
+        (state.flights.len() + state.done.len()) as u32
+    }
+
+    fn push(&mut self, op: Op, user: u64) -> Result<Token, PushError> {
+        if self.in_flight() == self.capacity {
+            return Err(PushError::Full);
+        }
+        self.next += 1;
+        let token = Token::from_raw(self.next);
+        let flight = Flight {
+            op,
+            queue: (user >> 32) as u32,
+            token,
+            user,
+        };
+        let mut state = self.state();
+        state.flights.push(flight);
+        state.pushed.push(flight);
+        Ok(token)
+    }
+
+    fn submit(&mut self) -> Result<u32, EnterError> {
+        Ok(0)
+    }
+
+    fn reap<F: FnMut(Completion)>(&mut self, sink: F) -> u32 {
+        let done = std::mem::take(&mut self.state().done);
+        let count = done.len() as u32;
+        done.into_iter().for_each(sink);
+        count
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> Result<(), EnterError> {
+        self.state().sleeps.push(timeout);
+        Ok(())
+    }
+
+    fn cancel(&mut self, token: Token) -> bool {
+        let mut state = self.state();
+        state.asked += 1;
+        if state.cancels {
+            state.end(|flight| flight.token == token, |_| Err(Errno::CANCELED));
+        }
+        true
+    }
+
+    fn set_file(&mut self, _: FileSlot, _: Option<Arc<OwnedFd>>) -> Result<(), RegisterError> {
+        Ok(())
+    }
+
+    fn set_buffer(&mut self, _: BufferSlot, _: Option<Buffer>) -> Result<(), RegisterError> {
+        Ok(())
+    }
+
+    fn quiesce(&mut self, _: Duration) -> Result<(), Busy> {
+        self.state().end(|_| true, |_| Err(Errno::CANCELED));
+        Ok(())
+    }
+}
