@@ -4,6 +4,7 @@ mod beside;
 mod ends;
 mod kept;
 mod limits;
+mod lost;
 mod raw;
 mod short;
 mod signals;
@@ -16,6 +17,7 @@ fn main() -> std::process::ExitCode {
             ends::TESTS,
             kept::TESTS,
             limits::TESTS,
+            lost::TESTS,
             short::TESTS,
             signals::TESTS,
         ],

@@ -1,0 +1,210 @@
+//! Bytes that were taken and then lost: no SYNC says that they are safe.
+
+use std::fs::File;
+
+use vyre_faults::rig::{Parts, ask, queue};
+use vyre_faults::{Ext4, Need, Scene, Test, tests};
+use vyre_ioloop::{IoLoop, LoopGroup, Rights};
+use vyre_ioq::{DeviceQueue, Errno, FileHandle, Request};
+
+/// A drive that says it has 64 MiB, and has 16.
+const THIN: Need = Need::Ext4(Ext4 {
+    at: "thin",
+    mib: 64,
+    store_mib: 16,
+    sector: 512,
+});
+
+pub(crate) const TESTS: &[Test] = tests![
+    a_failed_sync_fails_every_later_one_of_every_queue: [THIN],
+    a_failed_durable_write_fails_every_later_sync: [THIN],
+    a_failed_sync_fails_those_of_other_loops_and_groups: [THIN],
+    a_file_opened_after_a_failed_sync_is_clean: [THIN],
+    a_failed_sync_of_a_fuse_file_fails_every_later_one: [Need::Fuse],
+    a_failed_sync_of_one_file_fails_none_of_another: [THIN],
+    a_write_that_moved_nothing_poisons_nothing: [Need::Fuse],
+];
+
+const LEN: u32 = 4 << 20;
+
+fn parts() -> Parts {
+    Parts::new(LEN as usize)
+}
+
+fn write(file: FileHandle, pool: vyre_ioq::BufferHandle, at: u64) -> Request {
+    Request::write(file, at, LEN).from(pool, 0)
+}
+
+/// Every SYNC and DURABLE write fails, however often it is asked.
+fn is_poisoned(device: &DeviceQueue, file: FileHandle, pool: vyre_ioq::BufferHandle) {
+    for _ in 0..3 {
+        let sync = ask(device, Request::sync(file));
+        assert!(sync.is_err(), "a SYNC: {sync:?}");
+        let write = Request::write(file, 0, 4096).from(pool, 0).durable();
+        let durable = ask(device, write);
+        assert!(durable.is_err(), "a DURABLE write: {durable:?}");
+    }
+}
+
+fn a_failed_sync_fails_every_later_one_of_every_queue(scene: &Scene) {
+    let mut parts = parts();
+    let file = scene.create("thin", "file");
+    // The same description by another descriptor, and another description of the file.
+    let same = parts.file(file.try_clone().unwrap());
+    let again = parts.file(open(scene, "file"));
+    let (file, pool) = (parts.file(file), parts.pool);
+    let ((host0, one), (host1, two)) = (queue(8), queue(8));
+    let io = parts.builder().queue(host0).queue(host1).spawn().unwrap();
+    assert_eq!(ask(&one, write(file, pool, 0)), Ok(LEN));
+    assert_eq!(ask(&two, write(file, pool, 16 << 20)), Ok(LEN));
+    scene.fill("thin.store");
+    let sync = ask(&one, Request::sync(file));
+    assert!(sync.is_err(), "the drive took it all: {sync:?}");
+    for device in [&one, &two] {
+        for file in [file, same, again] {
+            is_poisoned(device, file, pool);
+        }
+    }
+    // Room on the drive brings no bytes back.
+    scene.drain("thin.store");
+    for device in [&two, &one] {
+        is_poisoned(device, file, pool);
+    }
+    io.stop().unwrap();
+}
+
+fn a_failed_durable_write_fails_every_later_sync(scene: &Scene) {
+    let mut parts = parts();
+    let (file, pool) = (parts.file(scene.create("thin", "file")), parts.pool);
+    let ((host0, one), (host1, two)) = (queue(8), queue(8));
+    let io = parts.builder().queue(host0).queue(host1).spawn().unwrap();
+    assert_eq!(ask(&one, write(file, pool, 0)), Ok(LEN));
+    scene.fill("thin.store");
+    let durable = ask(&two, write(file, pool, 16 << 20).durable());
+    assert!(durable.is_err(), "the drive took it all: {durable:?}");
+    is_poisoned(&one, file, pool);
+    is_poisoned(&two, file, pool);
+    io.stop().unwrap();
+}
+
+fn a_failed_sync_fails_those_of_other_loops_and_groups(scene: &Scene) {
+    let file = scene.create("thin", "file");
+    let new = |file: &File| {
+        let mut parts = parts();
+        let file = parts.file(file.try_clone().unwrap());
+        let pool = parts.pool;
+        (parts, file, pool)
+    };
+    let (parts, first, pool) = new(&file);
+    let (host, one) = queue(8);
+    let io = parts.builder().queue(host).spawn().unwrap();
+    let (parts, other, other_pool) = new(&file);
+    let ((host0, two), (host1, three)) = (queue(8), queue(8));
+    let group = LoopGroup::builder()
+        .loops(2)
+        .files(parts.files)
+        .buffers(parts.buffers)
+        .queue(host0)
+        .queue(host1)
+        .spawn()
+        .unwrap();
+    assert_eq!(ask(&one, write(first, pool, 0)), Ok(LEN));
+    assert_eq!(ask(&two, write(other, other_pool, 16 << 20)), Ok(LEN));
+    scene.fill("thin.store");
+    let sync = ask(&two, Request::sync(other));
+    assert!(sync.is_err(), "the drive took it all: {sync:?}");
+    is_poisoned(&two, other, other_pool);
+    is_poisoned(&three, other, other_pool);
+    is_poisoned(&one, first, pool);
+    // Nor does a loop forget that begins later.
+    let (parts, last, pool) = new(&file);
+    let (host, four) = queue(8);
+    let late = parts.builder().queue(host).spawn().unwrap();
+    is_poisoned(&four, last, pool);
+    io.stop().unwrap();
+    group.stop().unwrap();
+    late.stop().unwrap();
+}
+
+fn a_file_opened_after_a_failed_sync_is_clean(scene: &Scene) {
+    let mut parts = parts();
+    let old = scene.create("thin", "file");
+    let older = open(scene, "file");
+    let (file, pool) = (parts.file(old.try_clone().unwrap()), parts.pool);
+    let (host, device) = queue(8);
+    let io = parts.builder().queue(host).spawn().unwrap();
+    assert_eq!(ask(&device, write(file, pool, 0)), Ok(LEN));
+    scene.fill("thin.store");
+    assert!(
+        ask(&device, Request::sync(file)).is_err(),
+        "the drive took it all"
+    );
+    scene.drain("thin.store");
+    let insert =
+        |file: File| -> FileHandle { io.insert_file(file, 0..1 << 40, Rights::all()).unwrap() };
+    // The old descriptions are what they were, under whatever handle.
+    is_poisoned(&device, insert(old), pool);
+    is_poisoned(&device, insert(older), pool);
+    let new = insert(open(scene, "file"));
+    assert_eq!(ask(&device, write(new, pool, 0)), Ok(LEN));
+    assert_eq!(ask(&device, Request::sync(new)), Ok(0));
+    assert_eq!(ask(&device, write(new, pool, 0).durable()), Ok(LEN));
+    is_poisoned(&device, file, pool);
+    io.stop().unwrap();
+}
+
+fn a_failed_sync_of_a_fuse_file_fails_every_later_one(scene: &Scene) {
+    let mut parts = Parts::new(4096);
+    let (file, pool) = (parts.file(scene.fuse().open("fail-fsync-once")), parts.pool);
+    let ((host0, one), (host1, two)) = (queue(8), queue(8));
+    let io = parts.builder().queue(host0).queue(host1).spawn().unwrap();
+    assert_eq!(
+        ask(&one, Request::write(file, 0, 4096).from(pool, 0)),
+        Ok(4096)
+    );
+    assert_eq!(ask(&one, Request::sync(file)), Err(Errno::EIO));
+    is_poisoned(&one, file, pool);
+    is_poisoned(&two, file, pool);
+    io.stop().unwrap();
+}
+
+fn a_failed_sync_of_one_file_fails_none_of_another(scene: &Scene) {
+    let mut parts = parts();
+    let lost = parts.file(scene.create("thin", "lost"));
+    let safe = parts.file(scene.healthy(4096));
+    let pool = parts.pool;
+    let (host, device) = queue(8);
+    let io: IoLoop = parts.builder().queue(host).spawn().unwrap();
+    assert_eq!(ask(&device, write(lost, pool, 0)), Ok(LEN));
+    scene.fill("thin.store");
+    assert!(
+        ask(&device, Request::sync(lost)).is_err(),
+        "the drive took it all"
+    );
+    let small = Request::write(safe, 0, 4096).from(pool, 0);
+    assert_eq!(ask(&device, small.durable()), Ok(4096));
+    assert_eq!(ask(&device, Request::sync(safe)), Ok(0));
+    io.stop().unwrap();
+}
+
+fn a_write_that_moved_nothing_poisons_nothing(scene: &Scene) {
+    const MIDDLE: u64 = 512 << 10;
+    for name in ["eio-write.dio", "full.dio", "eio-write", "full"] {
+        let mut parts = Parts::new(4096);
+        let (file, pool) = (parts.file(scene.fuse().open(name)), parts.pool);
+        let (host, device) = queue(8);
+        let io = parts.builder().queue(host).spawn().unwrap();
+        let write = |at| Request::write(file, at, 4096).from(pool, 0).durable();
+        let refused = ask(&device, write(MIDDLE));
+        assert!(refused.is_err(), "{name}: {refused:?}");
+        assert_eq!(ask(&device, Request::sync(file)), Ok(0), "{name}");
+        assert_eq!(ask(&device, write(0)), Ok(4096), "{name}");
+        io.stop().unwrap();
+    }
+}
+
+fn open(scene: &Scene, name: &str) -> File {
+    let mut options = File::options();
+    let options = options.read(true).write(true);
+    options.open(scene.path("thin").join(name)).unwrap()
+}
