@@ -34,14 +34,12 @@ pub struct QueueView {
     /// [`HostQueue::carries_counts`].
     pub counts: u8,
     /// Zero.
-    pub padding: u8,
-    /// The doorbell when this end was made.
-    pub bell: u32,
+    pub padding: [u8; 5],
 }
 
 impl QueueView {
-    /// Bytes of a `vyre_ioq::Local`: two bits for each slot, a word for each group, and the rings.
-    pub const LOCAL_BYTES: usize = (2 * MAX_SLOTS / 8 + 4 * (MAX_SLOTS / GROUP_SLOTS) + 4) as usize;
+    /// Bytes of a `vyre_ioq::Local`: three bits for each slot, a word for each group, and two counters.
+    pub const LOCAL_BYTES: usize = (3 * MAX_SLOTS / 8 + 4 * (MAX_SLOTS / GROUP_SLOTS) + 8) as usize;
 
     /// The view of a queue that was made without this crate, in memory that another library maps:
     /// `base` is its first byte as kernels see it, `local` a `vyre_ioq::Local` in memory of the GPU:
@@ -51,7 +49,6 @@ impl QueueView {
         Self {
             id: host.id(),
             features: host.features().bits(),
-            bell: host.doorbell().unwrap_or(0),
             counts: host.carries_counts().into(),
             ..Self::of(base, local, host.geometry())
         }
@@ -62,7 +59,7 @@ impl QueueView {
         Self {
             id: device.id(),
             features: device.features().bits(),
-            bell: device.doorbell(),
+            counts: device.carries_counts().into(),
             ..Self::of(base, local, device.geometry())
         }
     }
@@ -86,8 +83,7 @@ impl QueueView {
             bare: geometry.is_bare().into(),
             units: first.is_multiple_of(16).into(),
             counts: (!geometry.is_bare()).into(),
-            padding: 0,
-            bell: 0,
+            padding: [0; 5],
         }
     }
 }
@@ -96,7 +92,6 @@ const _: () = assert!(size_of::<QueueView>() == 48 && align_of::<QueueView>() ==
 const _: () = assert!(std::mem::offset_of!(QueueView, slots) == 32);
 const _: () = assert!(std::mem::offset_of!(QueueView, units) == 41);
 const _: () = assert!(std::mem::offset_of!(QueueView, counts) == 42);
-const _: () = assert!(std::mem::offset_of!(QueueView, bell) == 44);
 
 /// The device's end of a queue, for kernels: the queue is in mapped memory, the locks by which lanes
 /// share it are in memory of the GPU.

@@ -18,13 +18,23 @@
 //    memory: a GPU and a CPU do not exclude each other's atomics on memory that they share.
 // 2. Until there is an outcome, nobody touches what a READ fills or changes what a WRITE reads,
 //    not even after HOST_GONE or TIMED_OUT.
-// 3. Whoever gets a ticket takes its outcome. A ticket that is lost takes its slot out of use.
+// 3. Whoever gets a ticket takes its outcome, or abandons it. A ticket that is lost takes its slot out
+//    of use.
 // 4. Who finds the queue full takes outcomes before asking again: others may be waiting likewise.
 #ifndef VYRE_IOQ_CUH
 #define VYRE_IOQ_CUH
 
 #ifndef VYRE_IOQ_PARTS_CUH
 #include "vyre_ioq_parts.cuh"
+#endif
+
+#if !defined(__CUDACC_RTC__)  // as in vyre_ioq_parts.cuh
+#pragma push_macro("EMPTY")
+#pragma push_macro("OK")
+#pragma push_macro("ERROR")
+#undef EMPTY
+#undef OK
+#undef ERROR
 #endif
 
 namespace vyre_ioq {
@@ -50,6 +60,20 @@ VYRE_IOQ_FN __forceinline__ u64 now() {
 VYRE_IOQ_FN __forceinline__ void nap(u32 nanoseconds) { __nanosleep(nanoseconds); }
 VYRE_IOQ_FN __forceinline__ u32 count(u32 bits) { return __popc(bits); }
 VYRE_IOQ_FN __forceinline__ u32 lowest(u32 bits) { return __ffs(bits) - 1; }
+// The bits that any lane has.
+VYRE_IOQ_FN __forceinline__ u32 any_bits(u32 mask, u32 bits) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    return __reduce_or_sync(mask, bits);
+#else
+    u32 any = bits;
+    if (mask == FULL_WARP) {
+        for (u32 apart = 16; apart != 0; apart /= 2) any |= shuffle(mask, any, lane_id() ^ apart);
+        return any;
+    }
+    for (u32 left = mask; left != 0; left &= left - 1) any |= shuffle(mask, bits, lowest(left));
+    return any;
+#endif
+}
 #endif
 
 // The lowest `many` bits of `bits`; all, if there are fewer.
@@ -68,11 +92,16 @@ struct Queue {
     u64 id;        // the creator's name for the queue
     u32 slots;
     u32 features;  // those that both sides know
-    bool bare, units;  // units: slots are aligned to 16 bytes
+    bool bare;
+    bool units;        // slots are aligned to 16 bytes, and accessed so where CUDA can: see ABI.md,
+                       // section 5. Set it to false to access words alone
     bool counts;       // a bare queue: outcomes carry bytes moved and errnos
-    u32 bell;      // the doorbell as this end found it: its rings go on from there
 
     // ---- Attaching: on the CPU that starts the kernels, or on the device. ----
+    //
+    // `local` must be zeros when the first kernel uses the queue: attach anew and zero it anew where
+    // the host has made a new queue. Kernels that share it must be of one GPU, and of one memory
+    // synchronization domain.
 
     // A queue with a header. `here` is its first byte as the caller sees it and `device` as kernels
     // will; `bytes` is the length of the memory. `queue` is set if the answer is Ok.
@@ -98,9 +127,7 @@ struct Queue {
         u64 id = line[header_word::QUEUE_ID] | (u64)line[header_word::QUEUE_ID + 1] << 32;
         u32 *base = (u32 *)device;
         u32 features = line[header_word::FEATURES] & feature::DOORBELL;
-        u32 bell = detail::load_shared(header + header_word::DOORBELL);
-        *queue = Queue{base, base + offset / 4, local, id, slots, features, false, true, true,
-                       bell};
+        *queue = Queue{base, base + offset / 4, local, id, slots, features, false, true, true};
         return Attach::Ok;
     }
 
@@ -113,7 +140,7 @@ struct Queue {
         if (bytes % BARE_SLOT_BYTES != 0) return Attach::BareLength;
         if (slots == 0 || slots > MAX_BARE_SLOTS) return Attach::BadSlotCount;
         u32 *base = (u32 *)device;
-        *queue = Queue{base, base, local, 0, (u32)slots, 0, true, address % 16 == 0, false, 0};
+        *queue = Queue{base, base, local, 0, (u32)slots, 0, true, address % 16 == 0, false};
         return Attach::Ok;
     }
 
@@ -131,7 +158,8 @@ struct Queue {
     // Reserves a slot, or none if each was in use when it was looked at. It begins at slot `hint`
     // (modulo the slots), then takes the lowest free of the same 32, then goes on to the next 32.
     // With hint 0 the slots in use lie closest together, which the host's sweep likes best, but
-    // many lanes fight over one word. Lanes numbered from 0 that give their numbers do neither.
+    // many lanes fight over one word. Lanes numbered from 0 that give their numbers do neither. Where
+    // none is free, an abandoned slot will do whose outcome is there.
     VYRE_IOQ_FN Ticket reserve(u32 hint = 0) const {
         u32 words = (slots + 31) / 32, at = hint % slots;
         u32 preferred = 1u << at % 32;
@@ -152,7 +180,7 @@ struct Queue {
                 unlock(ticket.slot);
             }
         }
-        return Ticket{NO_SLOT};
+        return reclaim();
     }
 
     // Publishes a request in a reserved slot. STATUS goes last, or in one with its unit, and with
@@ -160,6 +188,7 @@ struct Queue {
     // that happened before, the bytes for a WRITE included, is the host's to see. A bare slot has
     // no room for the buffer offset, the flags and the deadline.
     VYRE_IOQ_FN void publish(Ticket ticket, const Request &request) const {
+        if (ticket.is_none()) return;
         u32 *at = slot(ticket.slot);
         // Words 12 to 15 are zero from the start, and nobody writes them.
         if (!bare) {
@@ -186,14 +215,10 @@ struct Queue {
     // true, what a READ moved is there too: for this thread, and for those that it then synchronises
     // with.
     VYRE_IOQ_FN bool poll(Ticket ticket, Outcome *outcome) const {
-        Unit unit = load_unit(slot(ticket.slot) + word::FILE_OFFSET_HIGH);
-        if (unit.c != status::OK && unit.c != status::ERROR) return false;
-        // The fence makes the relaxed load an acquire, paired with the host's release of the
-        // outcome. It stands here, since polls that find nothing need no order.
-        detail::fence_shared_acquire();
-        *outcome = Outcome{unit.c, unit.b, unit.d};
+        if (ticket.is_none()) return false;
+        if (!look(slot(ticket.slot) + word::FILE_OFFSET_HIGH, outcome)) return false;
         // COUNT is the request's, and the cause is not told.
-        if (bare && !counts && unit.c == status::ERROR) outcome->value = error::IO;
+        if (bare && !counts && !outcome->ok()) outcome->value = error::IO;
         return true;
     }
 
@@ -208,8 +233,25 @@ struct Queue {
     }
 
     // Gives back a slot without an outcome to take: one that was reserved or kept, and in which
-    // nothing was published since.
-    VYRE_IOQ_FN void unreserve(Ticket ticket) const { unlock(ticket.slot); }
+    // nothing was published since. If it holds a request, this is `abandon`. Looks at the slot's
+    // status, a round trip over the bus.
+    VYRE_IOQ_FN void unreserve(Ticket ticket) const {
+        if (ticket.is_none()) return;
+        if (holds_request(ticket.slot)) return abandon(ticket);
+        unlock(ticket.slot);
+    }
+
+    // Gives up a request: nobody takes its outcome. The ticket is spent. The request is still served,
+    // and once it has an outcome, its slot is handed out again where no other is free. Until then its
+    // buffer must not be used, and nobody is told when it may be. One lane does it, once, for a ticket
+    // that several share; lanes of a warp with tickets of their own each call it.
+    VYRE_IOQ_FN void abandon(Ticket ticket) const {
+        if (ticket.is_none()) return;
+        // Release, paired with the acquire in `reclaim`: the publication comes before the look at its
+        // outcome.
+        detail::set_local_release(&local->abandoned[ticket.slot / 32], 1u << ticket.slot % 32);
+        detail::add_local(&local->abandons, 1);
+    }
 
     // Waits for the outcome and takes it.
     VYRE_IOQ_FN Reply wait(Ticket ticket, const Limits &limits) const {
@@ -233,7 +275,7 @@ struct Queue {
         return reply;
     }
 
-    // Submits and waits.
+    // Submits and waits. It does not ring: a host that sleeps without a bound never answers it.
     VYRE_IOQ_FN Reply perform(const Request &request, u32 hint, const Limits &limits) const {
         Ticket ticket = submit(request, hint);
         if (!ticket.is_none()) detail::lead();
@@ -249,10 +291,16 @@ struct Queue {
         // either that look finds what was published, or this load finds the host asleep.
         detail::fence_seq_cst();
         if (detail::load_shared(base + header_word::ASLEEP) != 1) return false;
+        // This end's first ring goes on from what an earlier end left. Of several lanes that come
+        // first, one sets that: the others find the word set, and none has rung before.
+        if (detail::load_local(&local->rings) == 0) {
+            u32 left = detail::load_shared(base + header_word::DOORBELL);
+            detail::swap_local(&local->rings, 0, left);
+        }
         // No two rings store the same. Had two lanes added one to the word itself, the slower could
         // bring back what the host sleeps on after the faster one rang.
         u32 rings = detail::add_local(&local->rings, 1) + 1;
-        detail::store_shared(base + header_word::DOORBELL, bell + rings);
+        detail::store_shared(base + header_word::DOORBELL, rings);
         return true;
     }
 
@@ -272,7 +320,19 @@ struct Queue {
     // what the others' moved.
     VYRE_IOQ_FN Reply warp_wait(u32 mask, Ticket ticket, const Limits &limits) const {
         Reply reply = warp_wait_and_keep(mask, ticket, limits);
-        if (reply.end == End::ANSWERED) spend(&reply);
+        // One release for the slots of a lock word: the leader's, after the `sync` in there, which
+        // handed on what each lane had acquired.
+        bool mine = reply.end == End::ANSWERED;
+        while (u32 left = detail::ballot(mask, mine)) {
+            u32 index = detail::shuffle(mask, reply.ticket.slot / 32, detail::lowest(left));
+            bool now = mine && reply.ticket.slot / 32 == index;
+            u32 bits = detail::any_bits(mask, now ? 1u << reply.ticket.slot % 32 : 0);
+            if (detail::lane_id() == detail::lowest(mask)) {
+                detail::clear_local_release(&local->locks[index], ~bits);
+            }
+            if (now) reply.ticket.slot = NO_SLOT;
+            mine = mine && !now;
+        }
         return reply;
     }
 
@@ -302,7 +362,8 @@ struct Queue {
     }
 
     // The lanes share one request, the lowest lane's, and its reply. What any of them wrote before
-    // is the host's to see, and what a READ moved is there for all of them.
+    // is the host's to see, and what a READ moved is there for all of them. Like `perform`, this and
+    // those below do not ring.
     VYRE_IOQ_FN Reply warp_perform(u32 mask, const Request &request, u32 hint,
                                    const Limits &limits) const {
         Reply reply = {};
@@ -355,7 +416,8 @@ struct Queue {
             given += detail::count(got);
         }
         detail::sync(mask);  // hands on the leader's acquire of the locks
-        if (!mine.is_none() && !is_usable(mine.slot, known)) {
+        if (mine.is_none()) return reclaim();
+        if (!is_usable(mine.slot, known)) {
             unlock(mine.slot);
             mine = reserve(hint);
         }
@@ -380,11 +442,11 @@ struct Queue {
     // Decides when a wait has lasted long enough.
     struct Watch {
         const Limits &limits;
-        u64 started = 0, moved_at = 0, looked_at = 0;
-        u32 polls = 0, beat = 0;
+        u64 started = 0, moved_at = 0, looked_at = 0, last_now = 0;
+        u32 polls = 0, beat = 0, stuck = 0;
         bool moved = false, knows_beat = false;
 
-        VYRE_IOQ_FN Watch(const Limits &limits) : limits(limits) {}
+        VYRE_IOQ_FN Watch(const Limits &given) : limits(given) {}
 
         // After each poll that found nothing.
         VYRE_IOQ_FN End look(const Queue &queue) {
@@ -394,8 +456,10 @@ struct Queue {
                 return End::PENDING;
             }
             u64 now = detail::now();
-            if (started == 0) started = looked_at = moved_at = now;
-            bool over = last || now - started >= limits.nanoseconds;
+            if (started == 0) started = looked_at = now;
+            stuck = now == last_now ? stuck + 1 : 0;
+            last_now = now;
+            bool over = last || now - started >= limits.nanoseconds || stuck >= STUCK;
             if (!over && now - looked_at < header_each()) return End::PENDING;
             looked_at = now;
             return look_at_header(queue, now, over);
@@ -404,10 +468,9 @@ struct Queue {
       private:
         VYRE_IOQ_FN End look_at_header(const Queue &queue, u64 now, bool over) {
             u32 beat_now = queue.host_heartbeat();
-            if (knows_beat && beat != beat_now) {
-                moved = true;
-                moved_at = now;
-            }
+            // From the first look on, however late that was: it is no evidence of a standstill.
+            if (!knows_beat || beat != beat_now) moved_at = now;
+            moved = moved || (knows_beat && beat != beat_now);
             beat = beat_now;
             knows_beat = true;
             if (queue.host_state() >= state::STOPPED) return End::HOST_GONE;
@@ -453,18 +516,27 @@ struct Queue {
         detail::store_shared_release(at + 2, unit.c);
     }
 
-    // Words 4 to 7 of a slot. As words, STATUS comes first, with acquire, and the rest only where
-    // it means something.
-    VYRE_IOQ_FN Unit load_unit(const u32 *at) const {
+    // Looks at words 4 to 7 of a slot. The fence makes the relaxed load an acquire, paired with the
+    // host's release of the outcome. It comes after an outcome was found, since polls that find
+    // nothing need no order.
+    VYRE_IOQ_FN static bool is_outcome(u32 found) {
+        return found == status::OK || found == status::ERROR;
+    }
+    VYRE_IOQ_FN bool look(const u32 *at, Outcome *outcome) const {
 #if VYRE_IOQ_UNITS
-        if (units) return detail::load_unit(at);
+        if (units) {
+            Unit unit = detail::load_unit(at);
+            if (!is_outcome(unit.c)) return false;
+            detail::fence_shared_acquire();
+            *outcome = Outcome{unit.c, unit.b, unit.d};
+            return true;
+        }
 #endif
-        Unit unit = {};
-        unit.c = detail::load_shared_acquire(at + 2);
-        if (unit.c < status::OK) return unit;
-        unit.b = detail::load_shared(at + 1);
-        unit.d = detail::load_shared(at + 3);
-        return unit;
+        u32 found = detail::poll_shared(at + 2);
+        if (!is_outcome(found)) return false;
+        detail::fence_shared_acquire();
+        *outcome = Outcome{found, detail::load_shared(at + 1), detail::load_shared(at + 3)};
+        return true;
     }
 
     // Bits of a lock word that stand for no slot.
@@ -498,13 +570,37 @@ struct Queue {
     VYRE_IOQ_FN bool is_usable(u32 number, u32 known) const {
         u32 bit = 1u << number % 32;
         if (known & bit) return true;
-        u32 found = detail::load_shared_acquire(slot(number) + word::STATUS);
-        if (found == status::PUBLISHED || found == status::CLAIMED) return false;
+        if (holds_request(number)) return false;
         // An outcome that nobody took is replaced by what is published next, and so is what no end
         // can have stored.
         mark_in_use(number / GROUP_SLOTS);
         detail::set_local(&local->known[number / 32], bit);
         return true;
+    }
+
+    // Acquire, paired with the host's release when it completes: it is done with the slot's buffer.
+    VYRE_IOQ_FN bool holds_request(u32 number) const {
+        u32 found = detail::load_shared_acquire(slot(number) + word::STATUS);
+        return found == status::PUBLISHED || found == status::CLAIMED;
+    }
+
+    // Takes back an abandoned slot whose outcome is there.
+    VYRE_IOQ_FN Ticket reclaim() const {
+        if (detail::load_local(&local->abandons) == 0) return Ticket{NO_SLOT};
+        for (u32 index = 0; index < (slots + 31) / 32; ++index) {
+            u32 left = detail::load_local(&local->abandoned[index]);
+            for (; left != 0; left &= left - 1) {
+                u32 number = index * 32 + detail::lowest(left), bit = left & (0 - left);
+                // Whoever clears the bit has the slot. Acquire, paired with the release in `abandon`.
+                if ((detail::clear_local_acquire(&local->abandoned[index], ~bit) & bit) == 0) continue;
+                if (!holds_request(number)) {
+                    detail::add_local(&local->abandons, 0xffffffff);
+                    return Ticket{number};
+                }
+                detail::set_local_release(&local->abandoned[index], bit);
+            }
+        }
+        return Ticket{NO_SLOT};
     }
 
     // Makes sure that the host looks at a group before anything is published there.
@@ -546,4 +642,10 @@ struct Queue {
     }
 };
 }  // namespace vyre_ioq
+
+#if !defined(__CUDACC_RTC__)
+#pragma pop_macro("ERROR")
+#pragma pop_macro("OK")
+#pragma pop_macro("EMPTY")
+#endif
 #endif  // VYRE_IOQ_CUH

@@ -7,13 +7,16 @@
  *
  *   reserve, publish     or submit, which is both
  *   poll, take           or wait, which takes as soon as it can: vyre_ioq_wait.h
+ *   unreserve, abandon   for a slot that is not needed, and a request whose outcome nobody takes
  *
  * One struct vyre_ioq_queue is the device's end, and a queue has one at a time. Any number of threads
  * may share it, each for slots that it reserved. Nothing is allocated, nothing is said through errno,
  * and nothing here enters the kernel.
  *
  * Each shared word is accessed whole, by an atomic access of 32 bits. No read-modify-write touches
- * shared memory: threads of the device compete for slots in the queue struct, which is private. */
+ * shared memory: threads of the device compete for slots in the queue struct, which is private.
+ *
+ * What begins with vyre_ioq_priv_ is for the functions here alone, and may change. */
 
 #ifndef VYRE_IOQ_H
 #define VYRE_IOQ_H
@@ -23,6 +26,10 @@
 #include <string.h>
 
 #include "vyre_ioq_abi.h"
+
+#if !defined(__BYTE_ORDER__) || !defined(__ORDER_BIG_ENDIAN__) || !defined(__ORDER_LITTLE_ENDIAN__)
+#error "vyre_ioq.h needs a compiler that defines __BYTE_ORDER__, as gcc and clang do"
+#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -51,8 +58,14 @@ enum vyre_ioq_result {
     VYRE_IOQ_BAD_SLOTS_OFFSET,
     VYRE_IOQ_RESERVED_NOT_ZERO,
     VYRE_IOQ_BAD_SLOT_COUNT,
-    VYRE_IOQ_BARE_LENGTH
+    VYRE_IOQ_BARE_LENGTH,
+
+    /* The number names no slot of the queue: that of a submission that failed, perhaps. */
+    VYRE_IOQ_NO_SUCH_SLOT
 };
+
+/* What vyre_ioq_reserve and vyre_ioq_submit store as the slot when there is none. */
+#define VYRE_IOQ_NO_SLOT 0xffffffffu
 
 /* What vyre_ioq_host_state returns for a bare queue, whose host says nothing of itself. */
 #define VYRE_IOQ_STATE_UNTOLD 0xffffffffu
@@ -70,6 +83,7 @@ struct vyre_ioq_queue {
     uint32_t counts;   /* to be read: 1 if outcomes carry bytes moved and errnos */
     uint64_t id;       /* to be read: the creator's name for the queue; 0 for a bare one */
     uint32_t locks[VYRE_IOQ_MAX_SLOTS / 32];                  /* a bit for each slot in use */
+    uint32_t abandoned[VYRE_IOQ_MAX_SLOTS / 32]; /* of those, the ones whose outcome nobody takes */
     uint32_t marked[VYRE_IOQ_MAX_SLOTS / VYRE_IOQ_GROUP_SLOTS]; /* groups shown to the host */
 };
 
@@ -151,7 +165,7 @@ static inline struct vyre_ioq_request vyre_ioq_prefetch(uint32_t file, uint64_t 
 /* ---- Shared words ------------------------------------------------------------------------------ */
 
 /* Words are little-endian in memory, whatever the machine. */
-static inline uint32_t vyre_ioq_le(uint32_t word)
+static inline uint32_t vyre_ioq_priv_le(uint32_t word)
 {
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
     return __builtin_bswap32(word);
@@ -160,35 +174,35 @@ static inline uint32_t vyre_ioq_le(uint32_t word)
 #endif
 }
 
-static inline uint32_t vyre_ioq_load(const uint32_t *word)
+static inline uint32_t vyre_ioq_priv_load(const uint32_t *word)
 {
-    return vyre_ioq_le(__atomic_load_n(word, __ATOMIC_RELAXED));
+    return vyre_ioq_priv_le(__atomic_load_n(word, __ATOMIC_RELAXED));
 }
 
-static inline uint32_t vyre_ioq_load_acquire(const uint32_t *word)
+static inline uint32_t vyre_ioq_priv_load_acquire(const uint32_t *word)
 {
-    return vyre_ioq_le(__atomic_load_n(word, __ATOMIC_ACQUIRE));
+    return vyre_ioq_priv_le(__atomic_load_n(word, __ATOMIC_ACQUIRE));
 }
 
-static inline void vyre_ioq_store(uint32_t *word, uint32_t value)
+static inline void vyre_ioq_priv_store(uint32_t *word, uint32_t value)
 {
-    __atomic_store_n(word, vyre_ioq_le(value), __ATOMIC_RELAXED);
+    __atomic_store_n(word, vyre_ioq_priv_le(value), __ATOMIC_RELAXED);
 }
 
-static inline void vyre_ioq_store_release(uint32_t *word, uint32_t value)
+static inline void vyre_ioq_priv_store_release(uint32_t *word, uint32_t value)
 {
-    __atomic_store_n(word, vyre_ioq_le(value), __ATOMIC_RELEASE);
+    __atomic_store_n(word, vyre_ioq_priv_le(value), __ATOMIC_RELEASE);
 }
 
 /* First word of a slot. */
-static inline uint32_t *vyre_ioq_slot_words(const struct vyre_ioq_queue *queue, uint32_t slot)
+static inline uint32_t *vyre_ioq_priv_slot_words(const struct vyre_ioq_queue *queue, uint32_t slot)
 {
     return queue->words + queue->first + (size_t)slot * queue->stride;
 }
 
 /* ---- Attach ------------------------------------------------------------------------------------ */
 
-static inline void vyre_ioq_begin(struct vyre_ioq_queue *queue, void *memory)
+static inline void vyre_ioq_priv_begin(struct vyre_ioq_queue *queue, void *memory)
 {
     memset(queue, 0, sizeof(*queue));
     queue->words = (uint32_t *)memory;
@@ -207,7 +221,7 @@ static inline enum vyre_ioq_result vyre_ioq_attach(struct vyre_ioq_queue *queue,
     uint32_t line[sizeof(header) / sizeof(uint32_t)];
     size_t word;
 
-    vyre_ioq_begin(queue, memory);
+    vyre_ioq_priv_begin(queue, memory);
     if ((uintptr_t)memory % VYRE_IOQ_HEADER_ALIGN != 0) {
         return VYRE_IOQ_MISALIGNED;
     }
@@ -216,9 +230,9 @@ static inline enum vyre_ioq_result vyre_ioq_attach(struct vyre_ioq_queue *queue,
     }
     /* Acquire, paired with the release by which the host stores the magic last: whoever sees it sees
      * the rest. Each word is read once. */
-    line[VYRE_IOQ_HEADER_WORD_MAGIC] = vyre_ioq_load_acquire(queue->words);
+    line[VYRE_IOQ_HEADER_WORD_MAGIC] = vyre_ioq_priv_load_acquire(queue->words);
     for (word = 1; word < sizeof(line) / sizeof(line[0]); word++) {
-        line[word] = vyre_ioq_load(queue->words + word);
+        line[word] = vyre_ioq_priv_load(queue->words + word);
     }
     memcpy(&header, line, sizeof(header));
 
@@ -251,7 +265,7 @@ static inline enum vyre_ioq_result vyre_ioq_attach(struct vyre_ioq_queue *queue,
     queue->slots = header.slots;
     queue->counts = 1;
     /* Rings go on from where an earlier device end left off. */
-    queue->rings = vyre_ioq_load(queue->words + VYRE_IOQ_HEADER_WORD_DOORBELL);
+    queue->rings = vyre_ioq_priv_load(queue->words + VYRE_IOQ_HEADER_WORD_DOORBELL);
     queue->features = header.features & VYRE_IOQ_FEATURE_DOORBELL;
     queue->id = header.queue_id[0] | (uint64_t)header.queue_id[1] << 32;
     return VYRE_IOQ_DONE;
@@ -264,7 +278,7 @@ static inline enum vyre_ioq_result vyre_ioq_attach(struct vyre_ioq_queue *queue,
 static inline enum vyre_ioq_result vyre_ioq_attach_bare(struct vyre_ioq_queue *queue, void *memory,
                                                         size_t len)
 {
-    vyre_ioq_begin(queue, memory);
+    vyre_ioq_priv_begin(queue, memory);
     if ((uintptr_t)memory % sizeof(uint32_t) != 0) {
         return VYRE_IOQ_MISALIGNED;
     }
@@ -294,36 +308,65 @@ static inline enum vyre_ioq_result vyre_ioq_attach_bare_with_counts(struct vyre_
 
 /* Gives a slot back. Release, paired with the acquire in vyre_ioq_reserve: the outcome that was taken
  * comes before what the slot's next user stores. */
-static inline void vyre_ioq_unlock(struct vyre_ioq_queue *queue, uint32_t slot)
+static inline void vyre_ioq_priv_unlock(struct vyre_ioq_queue *queue, uint32_t slot)
 {
     __atomic_fetch_and(&queue->locks[slot / 32], ~(1u << slot % 32), __ATOMIC_RELEASE);
 }
 
 /* Whether a slot that was just locked can be used. Not so if it holds a request of an earlier device
  * end. An outcome is replaced by what is published next. */
-static inline int vyre_ioq_is_free(struct vyre_ioq_queue *queue, uint32_t slot)
+static inline int vyre_ioq_priv_is_free(struct vyre_ioq_queue *queue, uint32_t slot)
 {
     /* Acquire, paired with the host's release when it completes: it has read the slot for the last
      * time, and is done with the buffer. */
     uint32_t status =
-        vyre_ioq_load_acquire(vyre_ioq_slot_words(queue, slot) + VYRE_IOQ_WORD_STATUS);
+        vyre_ioq_priv_load_acquire(vyre_ioq_priv_slot_words(queue, slot) + VYRE_IOQ_WORD_STATUS);
     return status != VYRE_IOQ_STATUS_PUBLISHED && status != VYRE_IOQ_STATUS_CLAIMED;
 }
 
 /* Has the host look at the group of a slot, before anything is published there. */
-static inline void vyre_ioq_mark(struct vyre_ioq_queue *queue, uint32_t slot)
+static inline void vyre_ioq_priv_mark(struct vyre_ioq_queue *queue, uint32_t slot)
 {
     uint32_t group = slot / VYRE_IOQ_GROUP_SLOTS;
     /* Acquire, paired with the release below: another thread's mark comes before what this one
      * publishes, so that a host which sees the one sees the other. */
     if (__atomic_load_n(&queue->marked[group], __ATOMIC_ACQUIRE) == 0) {
-        vyre_ioq_store(queue->words + VYRE_IOQ_HEADER_WORD_IN_USE + group, 1);
+        vyre_ioq_priv_store(queue->words + VYRE_IOQ_HEADER_WORD_IN_USE + group, 1);
         __atomic_store_n(&queue->marked[group], 1, __ATOMIC_RELEASE);
     }
 }
 
-/* Reserves the lowest slot that is free, so that the slots in use lie together. It is the caller's
- * until vyre_ioq_take or vyre_ioq_wait returns its outcome. VYRE_IOQ_DONE or VYRE_IOQ_QUEUE_FULL. */
+/* Takes back an abandoned slot whose outcome is there. */
+static inline enum vyre_ioq_result vyre_ioq_priv_reclaim(struct vyre_ioq_queue *queue, uint32_t *slot)
+{
+    uint32_t first;
+    for (first = 0; first < queue->slots; first += 32) {
+        uint32_t *abandoned = &queue->abandoned[first / 32];
+        uint32_t left = __atomic_load_n(abandoned, __ATOMIC_RELAXED);
+        while (left != 0) {
+            const uint32_t bit = left & (0u - left);
+            left &= ~bit;
+            /* Whoever clears the bit has the slot. Acquire, paired with the release in
+             * vyre_ioq_abandon: the publication comes before the look at the status. */
+            if ((__atomic_fetch_and(abandoned, ~bit, __ATOMIC_ACQUIRE) & bit) == 0) {
+                continue;
+            }
+            *slot = first + (uint32_t)__builtin_ctz(bit);
+            if (vyre_ioq_priv_is_free(queue, *slot)) {
+                return VYRE_IOQ_DONE;
+            }
+            /* Relaxed: a read-modify-write hands on the release of vyre_ioq_abandon. */
+            __atomic_fetch_or(abandoned, bit, __ATOMIC_RELAXED);
+        }
+    }
+    *slot = VYRE_IOQ_NO_SLOT;
+    return VYRE_IOQ_QUEUE_FULL;
+}
+
+/* Reserves the lowest slot that is free, so that the slots in use lie together; if there is none, takes
+ * back an abandoned one whose outcome is there. It is the caller's until vyre_ioq_take or vyre_ioq_wait
+ * returns its outcome, or until it is given back by vyre_ioq_unreserve or vyre_ioq_abandon.
+ * VYRE_IOQ_DONE or VYRE_IOQ_QUEUE_FULL. */
 static inline enum vyre_ioq_result vyre_ioq_reserve(struct vyre_ioq_queue *queue, uint32_t *slot)
 {
     uint32_t first;
@@ -339,32 +382,63 @@ static inline enum vyre_ioq_result vyre_ioq_reserve(struct vyre_ioq_queue *queue
                 break;
             }
             bit = (uint32_t)__builtin_ctz(free);
-            /* Acquire, paired with the release in vyre_ioq_unlock. */
+            /* Acquire, paired with the release in vyre_ioq_priv_unlock. */
             if (__atomic_fetch_or(lock, 1u << bit, __ATOMIC_ACQUIRE) & 1u << bit) {
                 continue;
             }
-            if (vyre_ioq_is_free(queue, first + bit)) {
-                vyre_ioq_mark(queue, first + bit);
+            if (vyre_ioq_priv_is_free(queue, first + bit)) {
+                vyre_ioq_priv_mark(queue, first + bit);
                 *slot = first + bit;
                 return VYRE_IOQ_DONE;
             }
-            vyre_ioq_unlock(queue, first + bit);
+            vyre_ioq_priv_unlock(queue, first + bit);
             refused |= 1u << bit;
         }
     }
-    return VYRE_IOQ_QUEUE_FULL;
+    return vyre_ioq_priv_reclaim(queue, slot);
 }
 
-/* Publishes a request in a slot that the caller reserved. From here on, until there is an outcome, a
- * READ's buffer must not be touched and a WRITE's not be changed. */
+/* Gives up a request that the caller published: nobody takes its outcome. It is still served. Once it
+ * has an outcome, vyre_ioq_reserve takes the slot back when it finds no free one. Until then the
+ * request's buffer must not be used, and nobody is told when it may be. A slot is abandoned once, and is
+ * not the caller's any more. */
+static inline void vyre_ioq_abandon(struct vyre_ioq_queue *queue, uint32_t slot)
+{
+    if (slot < queue->slots) {
+        /* Release, paired with the acquire in vyre_ioq_priv_reclaim. */
+        __atomic_fetch_or(&queue->abandoned[slot / 32], 1u << slot % 32, __ATOMIC_RELEASE);
+    }
+}
+
+/* Gives back a slot that was reserved and in which nothing was published since. If something was, this
+ * is vyre_ioq_abandon: the host may be serving it. */
+static inline void vyre_ioq_unreserve(struct vyre_ioq_queue *queue, uint32_t slot)
+{
+    if (slot >= queue->slots) {
+        return;
+    }
+    if (vyre_ioq_priv_is_free(queue, slot)) {
+        vyre_ioq_priv_unlock(queue, slot);
+    } else {
+        vyre_ioq_abandon(queue, slot);
+    }
+}
+
+/* Publishes a request in a slot that the caller reserved; does nothing if the queue has no such slot.
+ * From here on, until there is an outcome, a READ's buffer must not be touched and a WRITE's not be
+ * changed. */
 static inline void vyre_ioq_publish(struct vyre_ioq_queue *queue, uint32_t slot,
                                     const struct vyre_ioq_request *request)
 {
-    uint32_t *words = vyre_ioq_slot_words(queue, slot);
     struct vyre_ioq_slot image;
     uint32_t copy[sizeof(image) / sizeof(uint32_t)];
+    uint32_t *words;
     uint32_t word;
 
+    if (slot >= queue->slots) {
+        return;
+    }
+    words = vyre_ioq_priv_slot_words(queue, slot);
     memset(&image, 0, sizeof(image));
     image.op = request->op;
     image.source = request->source;
@@ -380,12 +454,12 @@ static inline void vyre_ioq_publish(struct vyre_ioq_queue *queue, uint32_t slot,
     memcpy(copy, &image, sizeof(copy));
     for (word = 0; word < queue->stride; word++) {
         if (word != VYRE_IOQ_WORD_STATUS) {
-            vyre_ioq_store(words + word, copy[word]);
+            vyre_ioq_priv_store(words + word, copy[word]);
         }
     }
     /* Last, and release: paired with the acquire of the host before it claims. It hands over the
      * words above, and the bytes that a WRITE will read. */
-    vyre_ioq_store_release(words + VYRE_IOQ_WORD_STATUS, VYRE_IOQ_STATUS_PUBLISHED);
+    vyre_ioq_priv_store_release(words + VYRE_IOQ_WORD_STATUS, VYRE_IOQ_STATUS_PUBLISHED);
 }
 
 /* Reserves a slot and publishes a request in it. VYRE_IOQ_DONE or VYRE_IOQ_QUEUE_FULL. */
@@ -401,8 +475,9 @@ static inline enum vyre_ioq_result vyre_ioq_submit(struct vyre_ioq_queue *queue,
 }
 
 /* Rings the doorbell of a host that sleeps: after publishing, once for however many requests. Where
- * the host must be woken, calls `wake` with `context`, once, and returns 1; else returns 0. What
- * wakes the host is agreed on outside the queue. Does nothing where the host offers no doorbell. */
+ * the host must be woken, calls `wake` with `context`, once, and returns 1; else returns 0. If `wake` is
+ * NULL, the caller wakes the host after 1. What wakes the host is agreed on outside the queue. Does
+ * nothing where the host offers no doorbell. */
 static inline int vyre_ioq_ring(struct vyre_ioq_queue *queue, void (*wake)(void *context),
                                 void *context)
 {
@@ -413,15 +488,17 @@ static inline int vyre_ioq_ring(struct vyre_ioq_queue *queue, void (*wake)(void 
     /* Paired with the host's fence between its store to ASLEEP and its last look at the slots. Either
      * that look finds what was published before this fence, or the load below finds the host asleep. */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    if (vyre_ioq_load(queue->words + VYRE_IOQ_HEADER_WORD_ASLEEP) != 1) {
+    if (vyre_ioq_priv_load(queue->words + VYRE_IOQ_HEADER_WORD_ASLEEP) != 1) {
         return 0;
     }
     /* No two rings store the same number. Had two threads added one to the word itself, the slower
      * could bring back what the host sleeps on after the faster one rang. Relaxed: only that the
      * numbers differ matters, and what was published comes before the fence. */
     rings = __atomic_fetch_add(&queue->rings, 1, __ATOMIC_RELAXED) + 1;
-    vyre_ioq_store(queue->words + VYRE_IOQ_HEADER_WORD_DOORBELL, rings);
-    wake(context);
+    vyre_ioq_priv_store(queue->words + VYRE_IOQ_HEADER_WORD_DOORBELL, rings);
+    if (wake != NULL) {
+        wake(context);
+    }
     return 1;
 }
 
@@ -429,23 +506,28 @@ static inline int vyre_ioq_ring(struct vyre_ioq_queue *queue, void (*wake)(void 
 
 /* Looks at a request that the caller published, or whose publication it has learnt of since: a slot
  * may still hold the outcome of the request before. VYRE_IOQ_DONE, and its outcome; or
- * VYRE_IOQ_PENDING. */
+ * VYRE_IOQ_PENDING, or VYRE_IOQ_NO_SUCH_SLOT, and `*outcome` is left as it is. */
 static inline enum vyre_ioq_result vyre_ioq_poll(const struct vyre_ioq_queue *queue, uint32_t slot,
                                                  struct vyre_ioq_outcome *outcome)
 {
-    const uint32_t *words = vyre_ioq_slot_words(queue, slot);
+    const uint32_t *words;
+    uint32_t status;
+    if (slot >= queue->slots) {
+        return VYRE_IOQ_NO_SUCH_SLOT;
+    }
+    words = vyre_ioq_priv_slot_words(queue, slot);
     /* Acquire, paired with the host's release when it completes: COUNT, and the bytes that a READ
      * moved, are visible now. */
-    uint32_t status = vyre_ioq_load_acquire(words + VYRE_IOQ_WORD_STATUS);
+    status = vyre_ioq_priv_load_acquire(words + VYRE_IOQ_WORD_STATUS);
     if (status != VYRE_IOQ_STATUS_OK && status != VYRE_IOQ_STATUS_ERROR) {
         return VYRE_IOQ_PENDING;
     }
     outcome->status = status;
-    outcome->count = vyre_ioq_load(words + VYRE_IOQ_WORD_COUNT);
+    outcome->count = vyre_ioq_priv_load(words + VYRE_IOQ_WORD_COUNT);
     if (!queue->counts && status == VYRE_IOQ_STATUS_ERROR) {
         outcome->count = VYRE_IOQ_ERRNO_EIO; /* COUNT is the request's; the cause is not told */
     }
-    outcome->tag = vyre_ioq_load(words + VYRE_IOQ_WORD_TAG);
+    outcome->tag = vyre_ioq_priv_load(words + VYRE_IOQ_WORD_TAG);
     return VYRE_IOQ_DONE;
 }
 
@@ -457,7 +539,7 @@ static inline enum vyre_ioq_result vyre_ioq_take(struct vyre_ioq_queue *queue, u
 {
     enum vyre_ioq_result polled = vyre_ioq_poll(queue, slot, outcome);
     if (polled == VYRE_IOQ_DONE) {
-        vyre_ioq_unlock(queue, slot);
+        vyre_ioq_priv_unlock(queue, slot);
     }
     return polled;
 }
@@ -470,14 +552,14 @@ static inline uint32_t vyre_ioq_host_state(const struct vyre_ioq_queue *queue)
     if (queue->bare) {
         return VYRE_IOQ_STATE_UNTOLD;
     }
-    state = vyre_ioq_load_acquire(queue->words + VYRE_IOQ_HEADER_WORD_STATE);
+    state = vyre_ioq_priv_load_acquire(queue->words + VYRE_IOQ_HEADER_WORD_STATE);
     return state > VYRE_IOQ_STATE_FAILED ? VYRE_IOQ_STATE_FAILED : state;
 }
 
 /* A counter that moves while the host lives; 0 for a bare queue. Only change means anything. */
 static inline uint32_t vyre_ioq_host_heartbeat(const struct vyre_ioq_queue *queue)
 {
-    return queue->bare ? 0 : vyre_ioq_load(queue->words + VYRE_IOQ_HEADER_WORD_HEARTBEAT);
+    return queue->bare ? 0 : vyre_ioq_priv_load(queue->words + VYRE_IOQ_HEADER_WORD_HEARTBEAT);
 }
 
 #ifdef __cplusplus

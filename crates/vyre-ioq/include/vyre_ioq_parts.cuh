@@ -19,6 +19,16 @@
 #error "vyre_ioq.cuh stores words as they are: it needs a little-endian machine"
 #endif
 
+// <utmp.h> and <curses.h> have macros of these names. They are theirs again after these headers.
+#if !defined(__CUDACC_RTC__)
+#pragma push_macro("EMPTY")
+#pragma push_macro("OK")
+#pragma push_macro("ERROR")
+#undef EMPTY
+#undef OK
+#undef ERROR
+#endif
+
 namespace vyre_ioq {
 
 typedef unsigned int u32;
@@ -83,15 +93,19 @@ enum : u32 {
 enum : u32 {
     FULL_WARP = 0xffffffff,  // the mask of all lanes
     NO_SLOT = 0xffffffff,
+    NO_OUTCOME = 0xffffffff,  // Outcome::error() where there is no outcome
 };
 
 // The device's own memory for a queue, which the host end never sees: in GPU memory, zeroed before
-// the first kernel, and kept as long as requests are out. A zeroed one is a new device end.
+// the first kernel, and kept as long as requests are out. A zeroed one is a new device end of the queue
+// as it is then: where the host makes a new queue, even in the same memory, zero it again.
 struct Local {
     u32 locks[MAX_SLOTS / 32];   // a bit for each slot: 1 from the reservation to the taking
     u32 known[MAX_SLOTS / 32];   // a bit for each slot: 1 once this end has had it; never cleared
+    u32 abandoned[MAX_SLOTS / 32];  // a bit for each locked slot whose outcome nobody takes
     u32 marks[MAX_SLOTS / GROUP_SLOTS];  // 1: the host was told to look at the group
-    u32 rings;                   // of the doorbell
+    u32 rings;                   // what went into DOORBELL last; 0: nothing by this end
+    u32 abandons;                // slots that were abandoned and not taken back
 };
 
 // Whom a slot belongs to until its outcome is taken.
@@ -149,14 +163,18 @@ struct Request {
     }
 };
 
-// What became of a request.
+// What became of a request. All zeros, which no outcome is, where there is none.
 struct Outcome {
     u32 status, value, tag;
     VYRE_IOQ_BOTH bool ok() const { return status == status::OK; }
     // Bytes moved; 0 after an error.
     VYRE_IOQ_BOTH u32 bytes() const { return ok() ? value : 0; }
-    // The Linux errno; 0 for OK.
-    VYRE_IOQ_BOTH u32 error() const { return ok() ? 0 : value; }
+    // The Linux errno; 0 for OK alone, and NO_OUTCOME where there is no outcome.
+    VYRE_IOQ_BOTH u32 error() const {
+        if (ok()) return 0;
+        if (status != status::ERROR) return NO_OUTCOME;
+        return value == 0 ? (u32)error::IO : value;
+    }
     VYRE_IOQ_BOTH bool is_short(u32 asked) const { return ok() && value < asked; }
 };
 
@@ -171,21 +189,27 @@ enum class End : u32 {
 
 struct Reply {
     End end;
-    bool host_moved;  // TIMED_OUT: the heartbeat moved meanwhile, so that waiting on makes sense
-    Ticket ticket;    // HOST_GONE, TIMED_OUT: still holds the request; none in any other case
-    Outcome outcome;  // ANSWERED
+    bool host_moved;  // TIMED_OUT: the heartbeat moved meanwhile, so that waiting on makes sense.
+                      // A host beats a few times a second: of a shorter wait, false says nothing
+    Ticket ticket;    // HOST_GONE, TIMED_OUT: still holds the request: wait on, or `abandon` it.
+                      // ANSWERED by a wait that keeps: the caller's to publish in. Else none
+    Outcome outcome;  // ANSWERED; all zeros otherwise
     VYRE_IOQ_BOTH bool ok() const { return end == End::ANSWERED && outcome.ok(); }
 };
 
-// How long to wait. Every wait is bounded.
+// How long to wait. Every wait is bounded. Times are those of %globaltimer, which PTX leaves
+// unspecified in code that the driver compiles for a GPU other than the PTX's target: a timer that stands
+// still ends a wait after STUCK looks at it, and `polls` bounds a wait whatever the timer does.
 struct Limits {
     u64 nanoseconds = 30000000000ull;  // by the GPU's timer, looked at every LOOK polls
     u64 standstill = 0;  // nanoseconds that HEARTBEAT may stand still; 0: it is not looked at
     u32 polls = 0;       // 0: no limit. With one, the header is looked at every LOOK polls
-    u32 nap = 0;         // nanoseconds to sleep between two polls, after the first LOOK; 0: none
+    u32 nap = 0;         // nanoseconds to sleep between two polls, after the first LOOK; 0: none.
+                         // A GPU sleeps 1 ms at most, whatever is asked for
 };
 enum : u32 {
     LOOK = 64,  // polls between two looks at the clock
+    STUCK = 65536,  // looks that find the same time before the clock counts as broken: seconds
     // Nanoseconds between two looks at the header, where no limit asks for more. A GPU has its loads
     // of one address of host memory one after the other, about one in a microsecond, whoever makes
     // them: lanes that all look often wait for each other longer than for their outcomes.
@@ -241,13 +265,28 @@ VYRE_IOQ_LOAD(load_local, "relaxed.gpu")
 VYRE_IOQ_LOAD(load_local_acquire, "acquire.gpu")
 VYRE_IOQ_STORE(store_local_release, "st.release.gpu.global.u32")
 VYRE_IOQ_STORE(set_local, "red.relaxed.gpu.global.or.b32")
+VYRE_IOQ_STORE(set_local_release, "red.release.gpu.global.or.b32")
 VYRE_IOQ_STORE(clear_local_release, "red.release.gpu.global.and.b32")
+// Without an order: whoever polls makes a fence once there is an outcome.
+VYRE_IOQ_LOAD(poll_shared, "relaxed.sys")
 
 VYRE_IOQ_FN __forceinline__ u32 set_local_acquire(u32 *at, u32 bits) {
     u32 before;
     asm volatile("atom.acquire.gpu.global.or.b32 %0, [%1], %2;"
                  : "=r"(before) : "l"(__cvta_generic_to_global(at)), "r"(bits) : "memory");
     return before;
+}
+VYRE_IOQ_FN __forceinline__ u32 clear_local_acquire(u32 *at, u32 bits) {
+    u32 before;
+    asm volatile("atom.acquire.gpu.global.and.b32 %0, [%1], %2;"
+                 : "=r"(before) : "l"(__cvta_generic_to_global(at)), "r"(bits) : "memory");
+    return before;
+}
+VYRE_IOQ_FN __forceinline__ void swap_local(u32 *at, u32 expected, u32 value) {
+    u32 before;
+    asm volatile("atom.relaxed.gpu.global.cas.b32 %0, [%1], %2, %3;"
+                 : "=r"(before) : "l"(__cvta_generic_to_global(at)), "r"(expected), "r"(value)
+                 : "memory");
 }
 VYRE_IOQ_FN __forceinline__ u32 add_local(u32 *at, u32 value) {
     u32 before;
@@ -270,8 +309,10 @@ VYRE_IOQ_FN __forceinline__ void fence_shared_acquire() {
 // the bus, and the look after one that came too early is a round trip of a microsecond later. 800
 // cycles, 0.4 us, are where a read out of the page cache fared best of all that were tried (H200).
 VYRE_IOQ_FN __forceinline__ void lead() {
-    long long began = clock64();
-    while (clock64() - began < 800) {}
+    // Unsigned: a clock of another multiprocessor, where the warp may go on, ends the loop if it is
+    // behind, and may be ahead.
+    u64 began = (u64)clock64();
+    while ((u64)clock64() - began < 800) {}
 }
 VYRE_IOQ_FN __forceinline__ void fence_seq_cst() { asm volatile("fence.sc.sys;" ::: "memory"); }
 
@@ -299,5 +340,11 @@ VYRE_IOQ_FN __forceinline__ Unit load_unit(const u32 *at) {
 }  // namespace vyre_ioq
 #else
 #include "vyre_ioq_shim.h"
+#endif
+
+#if !defined(__CUDACC_RTC__)
+#pragma pop_macro("ERROR")
+#pragma pop_macro("OK")
+#pragma pop_macro("EMPTY")
 #endif
 #endif  // VYRE_IOQ_PARTS_CUH

@@ -56,15 +56,32 @@ VYRE_IOQ_BOTH inline u32 set_local_acquire(u32 *at, u32 bits) {
 VYRE_IOQ_BOTH inline void clear_local_release(u32 *at, u32 bits) {
     __atomic_fetch_and(at, bits, __ATOMIC_RELEASE);
 }
+VYRE_IOQ_BOTH inline void set_local_release(u32 *at, u32 bits) {
+    __atomic_or_fetch(at, bits, __ATOMIC_RELEASE);
+}
+VYRE_IOQ_BOTH inline u32 clear_local_acquire(u32 *at, u32 bits) {
+    return __atomic_fetch_and(at, bits, __ATOMIC_ACQUIRE);
+}
+VYRE_IOQ_BOTH inline void swap_local(u32 *at, u32 expected, u32 value) {
+    __atomic_compare_exchange_n(at, &expected, value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+// The fence that follows on a GPU is none here: see below.
+VYRE_IOQ_BOTH inline u32 poll_shared(const u32 *at) {
+    return __atomic_load_n(at, __ATOMIC_ACQUIRE);
+}
 // What stands beside it has the order already: the acquire of a status word, and the release of a
 // mark. ThreadSanitizer, which knows no fences, can so judge the rest.
 VYRE_IOQ_BOTH inline void fence_shared() {}
 VYRE_IOQ_BOTH inline void fence_shared_acquire() {}
 VYRE_IOQ_BOTH inline void lead() {}  // there is no bus to cross
-#if defined(__SANITIZE_THREAD__) && defined(__GNUC__)
+#if defined(__SANITIZE_THREAD__) && defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wtsan"
 #endif
 VYRE_IOQ_BOTH inline void fence_seq_cst() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+#if defined(__SANITIZE_THREAD__) && defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 }  // namespace detail
 }  // namespace vyre_ioq
 
@@ -75,14 +92,22 @@ VYRE_IOQ_BOTH inline void fence_seq_cst() { __atomic_thread_fence(__ATOMIC_SEQ_C
 #include <time.h>
 
 namespace vyre_ioq {
+namespace shim {
+
+// The time as waits see it, for tests: a clock of the caller's instead of the machine's.
+inline u64 (*clock)() = nullptr;
+}  // namespace shim
+
 namespace detail {
 
 inline u64 now() {
+    if (shim::clock != nullptr) return shim::clock();
     timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (u64)time.tv_sec * 1000000000ull + (u64)time.tv_nsec;
 }
 inline void nap(u32 nanoseconds) {
+    if (shim::clock != nullptr) return;
     timespec time = {(time_t)(nanoseconds / 1000000000u), (long)(nanoseconds % 1000000000u)};
     nanosleep(&time, nullptr);
 }
@@ -173,6 +198,18 @@ inline u32 shuffle(u32 mask, u32 value, u32 from) {
     u32 found = __atomic_load_n(&values[from], __ATOMIC_RELAXED);
     meet<shim::EXCHANGE_ORDERS>(mask);  // before the next exchange
     return found;
+}
+
+inline u32 any_bits(u32 mask, u32 bits) {
+    u32 *values = shim::place.warp->values;
+    __atomic_store_n(&values[lane_id()], bits, __ATOMIC_RELAXED);
+    meet<shim::EXCHANGE_ORDERS>(mask);
+    u32 any = 0;
+    for (u32 lane = 0; lane < 32; ++lane) {
+        if (mask >> lane & 1) any |= __atomic_load_n(&values[lane], __ATOMIC_RELAXED);
+    }
+    meet<shim::EXCHANGE_ORDERS>(mask);  // before the next exchange
+    return any;
 }
 
 inline u32 ballot(u32 mask, bool vote) {

@@ -40,7 +40,7 @@ static inline uint64_t vyre_ioq_now_ns(void)
 
 /* One step of a wait that has lasted for `waited` of at most `limit` nanoseconds: spins while a cached
  * read takes, yields while a fast drive takes, then sleeps a sixteenth of the time waited, at most 1 ms. */
-static inline void vyre_ioq_pause(uint64_t waited, uint64_t limit)
+static inline void vyre_ioq_priv_pause(uint64_t waited, uint64_t limit)
 {
     const uint64_t spin = 20000, yield = 100000, nap = 1000000;
     struct timespec sleep;
@@ -65,8 +65,12 @@ static inline void vyre_ioq_pause(uint64_t waited, uint64_t limit)
  * VYRE_IOQ_DONE       there is the outcome.
  * VYRE_IOQ_HOST_GONE  the host's state is STOPPED, FAILED or unknown; or its heartbeat stood still for
  *                     `standstill_ns`, and it is dead or late.
- * VYRE_IOQ_TIMED_OUT  `limit_ns` are over. `*moved`, if given, says whether the heartbeat moved in that
- *                     time: 0 for a bare queue, which has none, and whose waits end by the limit alone.
+ * VYRE_IOQ_TIMED_OUT  `limit_ns` are over.
+ * VYRE_IOQ_NO_SUCH_SLOT  the queue has no such slot.
+ *
+ * `*moved`, if given, says whether the heartbeat moved during the wait: 0 for a bare queue, which has
+ * none, and whose waits end by the limit alone. A host that lives beats a few times a second: of a
+ * shorter wait, 0 says nothing. Without an outcome, `*outcome` is all zeros, which no outcome is.
  *
  * Without an outcome the slot still holds the request: it may be waited for again, and its buffer must
  * not be used until there is an outcome, or until whoever started the host says that it has ended. */
@@ -80,11 +84,21 @@ static inline enum vyre_ioq_result vyre_ioq_wait(struct vyre_ioq_queue *queue, u
     int polls;
     enum vyre_ioq_result end = VYRE_IOQ_PENDING;
 
+    memset(outcome, 0, sizeof(*outcome));
+    if (moved != NULL) {
+        *moved = 0;
+    }
+    if (slot >= queue->slots) {
+        return VYRE_IOQ_NO_SUCH_SLOT;
+    }
     while (end == VYRE_IOQ_PENDING) {
         uint32_t state, heard;
         uint64_t now;
         for (polls = 0; polls < 64; polls++) {
             if (vyre_ioq_take(queue, slot, outcome) == VYRE_IOQ_DONE) {
+                if (moved != NULL) {
+                    *moved = vyre_ioq_host_heartbeat(queue) != first;
+                }
                 return VYRE_IOQ_DONE;
             }
 #if defined(__x86_64__) || defined(__i386__)
@@ -109,7 +123,7 @@ static inline enum vyre_ioq_result vyre_ioq_wait(struct vyre_ioq_queue *queue, u
         } else if (waited >= patience->limit_ns) {
             end = VYRE_IOQ_TIMED_OUT;
         } else {
-            vyre_ioq_pause(waited, patience->limit_ns);
+            vyre_ioq_priv_pause(waited, patience->limit_ns);
         }
     }
     if (moved != NULL) {

@@ -11,11 +11,14 @@ use crate::request::Request;
 use crate::state::State;
 use crate::sync::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
+mod abandon;
 mod doorbell;
 #[cfg(feature = "std")]
 mod wait;
+
+pub use abandon::OwnedTicket;
 #[cfg(feature = "std")]
-pub use wait::WaitError;
+pub use wait::{Patience, Unanswered, WaitError};
 
 // Words of the machine: not every one has 64-bit atomics.
 const LOCK_WORDS: usize = MAX_SLOTS.div_ceil(usize::BITS) as usize;
@@ -27,7 +30,9 @@ static NEXT_IDENTITY: Counter = Counter::new(0);
 
 /// Every slot is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("all {slots} slots are in use; take an outcome first, or create the queue with more")]
+#[error(
+    "all {slots} slots are in use; take or abandon what is out, or create the queue with more slots"
+)]
 pub struct QueueFull {
     /// Slots of the queue.
     pub slots: u32,
@@ -79,9 +84,10 @@ impl Reservation {
 
 /// The one right to poll a slot that holds a request, and to give it back.
 ///
-/// A ticket that is dropped takes its slot out of use for the life of the [`DeviceQueue`].
+/// A ticket that is dropped takes its slot out of use for the life of the [`DeviceQueue`]. One whose
+/// outcome nobody wants goes to [`DeviceQueue::abandon`], and an [`OwnedTicket`] goes there by itself.
 #[derive(Debug)]
-#[must_use = "a dropped ticket loses its slot"]
+#[must_use = "a dropped ticket loses its slot; abandon it, or use an owned one"]
 pub struct Ticket {
     slot: u32,
     queue: usize,
@@ -128,6 +134,8 @@ pub struct DeviceQueue {
     id: u64,
     identity: usize,
     locks: [AtomicUsize; LOCK_WORDS],
+    /// Locked slots whose outcomes nobody takes.
+    abandoned: [AtomicUsize; LOCK_WORDS],
     /// Groups that the host was told to look at.
     in_use: [AtomicBool; GROUPS],
     /// What the doorbell word was given last.
@@ -185,6 +193,7 @@ impl DeviceQueue {
             // Relaxed: only that the values differ matters.
             identity: NEXT_IDENTITY.fetch_add(1, Ordering::Relaxed),
             locks: core::array::from_fn(|_| AtomicUsize::new(0)),
+            abandoned: core::array::from_fn(|_| AtomicUsize::new(0)),
             // The host looks at the first unasked.
             in_use: core::array::from_fn(|group| AtomicBool::new(group == 0)),
             rings: AtomicU32::new(rings),
@@ -199,6 +208,11 @@ impl DeviceQueue {
     /// Features that both sides know.
     pub const fn features(&self) -> Features {
         self.features
+    }
+
+    /// Whether outcomes carry the bytes moved or an errno: see [`attach_bare`](Self::attach_bare).
+    pub const fn carries_counts(&self) -> bool {
+        self.counts
     }
 
     /// The name that the creator gave the queue.
@@ -286,7 +300,8 @@ impl DeviceQueue {
         Ok((outcome, Reservation { slot, queue }))
     }
 
-    /// Reserves a slot: the lowest that is free, so that the slots in use lie close together.
+    /// Reserves a slot: the lowest that is free, so that the slots in use lie close together. If there
+    /// is none, takes back an [abandoned](Self::abandon) one whose outcome is there.
     ///
     /// # Errors
     /// [`QueueFull`] if there is none.
@@ -318,7 +333,7 @@ impl DeviceQueue {
                 refused |= 1 << bit;
             }
         }
-        Err(QueueFull { slots })
+        self.reclaim().ok_or(QueueFull { slots })
     }
 
     /// Gives back a reserved slot in which nothing is to be published after all.

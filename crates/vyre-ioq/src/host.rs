@@ -226,8 +226,8 @@ impl HostQueue {
     ///
     /// It is [`groups`](Self::groups), [`claim`](Self::claim), [`image`](Self::image) and
     /// [`renew`](Self::renew) in one. Where a FENCE or SYNC is claimed, what was published before it in
-    /// a later slot is claimed by the same call. What was published before it in an earlier one is
-    /// there for the next call.
+    /// a later slot of `slots` is claimed by the same call. What was published before it in an earlier
+    /// slot, or in one outside `slots`, is there for the next call that looks there.
     #[inline]
     pub fn claim_published(&mut self, slots: Range<u32>, mut sink: impl FnMut(Claim)) -> u32 {
         let mut claimed = 0;
@@ -495,6 +495,7 @@ impl HostQueue {
     /// If the queue has no such slot.
     #[inline]
     pub fn image(&self, slot: u32) -> SlotImage {
+        assert!(slot < self.geometry.slots(), "the queue has no such slot");
         let first = self.geometry.slot_word(slot);
         let mut words = [0; 16];
         if self.geometry.is_bare() {

@@ -35,9 +35,9 @@ pub mod test_utils;
 mod queue;
 
 pub use attach::{AttachError, Geometry, QueueLayout};
+pub use device::{DeviceQueue, Outcome, OwnedTicket, QueueFull, Reservation, Ticket};
 #[cfg(feature = "std")]
-pub use device::WaitError;
-pub use device::{DeviceQueue, Outcome, QueueFull, Reservation, Ticket};
+pub use device::{Patience, Unanswered, WaitError};
 pub use errno::Errno;
 pub use header::{Features, LoopState};
 pub use host::{Claim, Claimed, Groups, HostFaults, HostQueue, NotOwed};

@@ -353,7 +353,7 @@ fn a_wait_that_times_out_says_whether_the_host_lives() {
             matches!(
                 over,
                 WaitError::TimedOut {
-                    host_alive: false,
+                    host_moved: false,
                     ..
                 }
             ),
@@ -375,14 +375,14 @@ fn a_wait_that_times_out_says_whether_the_host_lives() {
             let WaitError::TimedOut {
                 ticket,
                 limit,
-                host_alive,
+                host_moved,
             } = over
             else {
                 panic!("{over}");
             };
             assert_eq!((ticket.slot(), limit), (0, LONG));
             assert_eq!(
-                host_alive,
+                host_moved,
                 !device.geometry().is_bare(),
                 "a bare queue has no heartbeat"
             );

@@ -218,14 +218,14 @@ static _Noreturn void stop_at(const char *state)
         die("the queue is full");
     }
     if (strcmp(state, "half-written") == 0) {
-        vyre_ioq_store(vyre_ioq_slot_words(&queue, slot), request.op);
+        vyre_ioq_priv_store(vyre_ioq_priv_slot_words(&queue, slot), request.op);
     } else if (strcmp(state, "reserved") != 0) {
         vyre_ioq_publish(&queue, slot, &request);
     }
     /* Hosts tell of requests that take long, and need not: so not for ever. */
     const uint64_t give_up = vyre_ioq_now_ns() + 2000000000u;
     while (strcmp(state, "claimed") == 0 && vyre_ioq_now_ns() < give_up &&
-           vyre_ioq_load(vyre_ioq_slot_words(&queue, slot) + VYRE_IOQ_WORD_STATUS) !=
+           vyre_ioq_priv_load(vyre_ioq_priv_slot_words(&queue, slot) + VYRE_IOQ_WORD_STATUS) !=
                VYRE_IOQ_STATUS_CLAIMED) {
     }
     while (strcmp(state, "answered") == 0 &&

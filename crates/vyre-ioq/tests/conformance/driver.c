@@ -324,6 +324,12 @@ static int obey(const struct line *line)
         request = request_at(line, 1);
         result = vyre_ioq_submit(&queue, &request, &slot);
         say_slot(result, slot);
+    } else if (strcmp(command, "unreserve") == 0) {
+        vyre_ioq_unreserve(&queue, slot);
+        printf("ok\n");
+    } else if (strcmp(command, "abandon") == 0) {
+        vyre_ioq_abandon(&queue, slot);
+        printf("ok\n");
     } else if (strcmp(command, "poll") == 0) {
         result = vyre_ioq_poll(&queue, slot, &outcome);
         say_outcome(result, &outcome);

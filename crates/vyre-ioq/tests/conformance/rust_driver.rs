@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use vyre_ioq::{
-    BufferHandle, DeviceQueue, FileHandle, Flags, Op, Outcome, Request, Reservation, Ticket,
-    WaitError,
+    BufferHandle, DeviceQueue, FileHandle, Flags, Op, Outcome, Patience, Request, Reservation,
+    Ticket, WaitError,
 };
 
 use crate::memory::Shared;
@@ -74,7 +74,7 @@ fn outcome(outcome: Option<Outcome>) -> String {
 impl End {
     fn obey(&mut self, words: &[&str]) -> Option<String> {
         Some(match (words[0], words.len()) {
-            ("hello", 1) => "ok rust doorbell".into(),
+            ("hello", 1) => "ok rust standstill doorbell".into(),
             ("quit", 1) => "ok".into(),
             ("attach", 5) => self.attach(words)?,
             ("reserve", 1) => match self.device.as_ref()?.reserve() {
@@ -104,6 +104,16 @@ impl End {
                 let ticket = self.tickets.remove(&number(words, 1)?)?;
                 let taken = self.device.as_ref()?.take(ticket);
                 outcome(taken.map_err(|ticket| self.keep(ticket)).ok())
+            }
+            ("abandon", 2) => {
+                let ticket = self.tickets.remove(&number(words, 1)?)?;
+                self.device.as_ref()?.abandon(ticket);
+                "ok".into()
+            }
+            ("unreserve", 2) => {
+                let reservation = self.reserved.remove(&number(words, 1)?)?;
+                self.device.as_ref()?.unreserve(reservation);
+                "ok".into()
             }
             ("wait", 4) => self.wait(words)?,
             ("ring", 1) => match self.device.as_ref()?.ring() {
@@ -155,14 +165,18 @@ impl End {
 
     fn wait(&mut self, words: &[&str]) -> Option<String> {
         let ticket = self.tickets.remove(&number(words, 1)?)?;
-        let limit = Duration::from_micros(number(words, 2)?);
-        Some(match self.device.as_ref()?.wait_for(ticket, limit) {
+        let mut patience = Patience::new(Duration::from_micros(number(words, 2)?));
+        let standstill = Duration::from_micros(number(words, 3)?);
+        if !standstill.is_zero() {
+            patience = patience.standstill(standstill);
+        }
+        Some(match self.device.as_ref()?.wait_with(ticket, patience) {
             Ok(taken) => outcome(Some(taken)),
             Err(error) => {
                 let answer = match error {
-                    WaitError::HostGone(_) => "err HostGone",
+                    WaitError::HostGone(_) | WaitError::HostStill { .. } => "err HostGone",
                     WaitError::TimedOut {
-                        host_alive: true, ..
+                        host_moved: true, ..
                     } => "err TimedOut alive",
                     WaitError::TimedOut { .. } => "err TimedOut still",
                     _ => "err Protocol unknown end of a wait",

@@ -179,3 +179,55 @@ pub(crate) fn an_attach_touches_no_slot(driver: &mut Driver) {
         "something was stored"
     );
 }
+
+/// An abandoned slot is handed out again when its request has an outcome, and not before. The lowest
+/// free slot is handed out first all the same.
+pub(crate) fn abandoned_slots_come_back(driver: &mut Driver) {
+    for slots in [4, 33, 130] {
+        for bare in [false, true] {
+            if bare && slots > 64 {
+                continue;
+            }
+            let mut rig = match bare {
+                true => Rig::bare(driver, slots, 4),
+                false => Rig::headed(driver, slots),
+            };
+            let request = |tag| match bare {
+                true => bare_read_tagged(tag),
+                false => read_tagged(tag),
+            };
+            fill(driver, &rig, request);
+            let last = slots - 1;
+            for slot in [last, 1, 2] {
+                driver.expect(&format!("abandon {slot}"), "ok");
+            }
+            driver.expect("reserve", "err QueueFull");
+            assert_eq!(rig.claim().len() as u32, slots);
+            rig.host.announce_claims();
+            driver.expect("reserve", "err QueueFull");
+            rig.host.complete(last, Ok(0)).expect("owed");
+            driver.expect("reserve", &format!("ok {last}"));
+            driver.expect("reserve", "err QueueFull");
+            driver.expect(&format!("unreserve {last}"), "ok");
+            // A free slot comes first; then what was abandoned and is over.
+            rig.host.complete(1, Ok(0)).expect("owed");
+            driver.expect("reserve", &format!("ok {last}"));
+            driver.expect(&format!("submit {}", request(77)), "ok 1");
+            driver.expect("poll 1", "ok pending");
+            driver.expect("reserve", "err QueueFull");
+            assert_eq!(rig.claim().len(), 1, "the new request");
+            // It is abandoned in its turn: the outcome before it does not free the slot.
+            driver.expect("abandon 1", "ok");
+            driver.expect("reserve", "err QueueFull");
+            rig.host.complete(1, Ok(0)).expect("owed");
+            driver.expect(&format!("submit {}", request(78)), "ok 1");
+            rig.serve(1, Ok(512));
+            driver.expect("take 1", "ok 78 OK 512");
+            rig.host.complete(2, Ok(0)).expect("owed");
+            driver.expect("reserve", "ok 1");
+            driver.expect("reserve", "ok 2");
+            driver.expect("reserve", "err QueueFull");
+            assert_eq!(rig.host.faults().total(), 0);
+        }
+    }
+}

@@ -70,6 +70,33 @@ fn a_slot_is_used_by_two_lanes_in_turn() {
     });
 }
 
+/// One publishes over an old outcome and gives its request up; the other takes the slot back when the
+/// request is over, and not before: neither the old outcome nor the buffer misleads it.
+#[test]
+fn a_slot_is_taken_back_when_its_abandoned_request_is_over() {
+    let taken_back = Times::default();
+    let times = taken_back.clone();
+    explore("one slot, abandoned", 2, move || {
+        let (mut host, device, buffers) = queue(QueueLayout::bare(1).with_counts());
+        let ticket = ask(&device, &buffers, 1);
+        serve(&mut host, &buffers, 1);
+        let (_, kept) = device.take_and_keep(ticket).expect("served");
+        let second = {
+            let (device, buffers) = (Arc::clone(&device), Arc::clone(&buffers));
+            let times = times.clone();
+            thread::spawn(move || {
+                buffers[reserve(&device).slot() as usize].set(3);
+                times.once_more();
+            })
+        };
+        buffers[0].set(2);
+        device.abandon(device.publish(kept, &write(2)));
+        serve(&mut host, &buffers, 1);
+        second.join().expect("no panic in the lane");
+    });
+    assert!(taken_back.get() > 0);
+}
+
 /// One publishes over the outcome that the other took: that is served as well, and nobody takes the
 /// outcome of the other. The host may tell of its claims in between.
 #[test]

@@ -102,7 +102,7 @@ std::string said(bool there, const Outcome &outcome) {
     if (!there) return "ok pending";
     std::ostringstream answer;
     answer << "ok " << outcome.tag << (outcome.ok() ? " OK " : " ERROR ")
-           << (outcome.ok() ? outcome.bytes() : outcome.error());
+           << (outcome.ok() ? outcome.bytes() : outcome.value);
     return answer.str();
 }
 
@@ -298,6 +298,14 @@ std::string obey(const std::string &command, Line &line) {
     if (command == "publish") {
         Ticket ticket{line.word()};
         queue.publish(ticket, request(line));
+        return "ok";
+    }
+    if (command == "unreserve") {
+        queue.unreserve(Ticket{line.word()});
+        return "ok";
+    }
+    if (command == "abandon") {
+        queue.abandon(Ticket{line.word()});
         return "ok";
     }
     if (command == "poll") {

@@ -24,8 +24,8 @@ const ORDERINGS: &[(&str, &str, &str, &str)] = &[
     (
         "poll_acquire",
         "vyre_ioq.cuh",
-        "unit.c = detail::load_shared_acquire(at + 2);",
-        "unit.c = detail::load_shared(at + 2);",
+        "u32 found = detail::poll_shared(at + 2);",
+        "u32 found = detail::load_shared(at + 2);",
     ),
     (
         "lock_acquire",
@@ -38,6 +38,12 @@ const ORDERINGS: &[(&str, &str, &str, &str)] = &[
         "vyre_ioq_shim.h",
         "__atomic_fetch_and(at, bits, __ATOMIC_RELEASE)",
         "__atomic_fetch_and(at, bits, __ATOMIC_RELAXED)",
+    ),
+    (
+        "abandon_release",
+        "vyre_ioq_shim.h",
+        "__atomic_or_fetch(at, bits, __ATOMIC_RELEASE)",
+        "__atomic_or_fetch(at, bits, __ATOMIC_RELAXED)",
     ),
     (
         "magic_acquire",
@@ -132,6 +138,39 @@ fn said(output: &Output) -> String {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     )
+}
+
+/// Compiles and runs `misuse.cpp` by each compiler: without warnings, beside macros of system headers.
+#[test]
+fn misuse_and_lateness_cost_no_request() {
+    for compiler in ["g++", "clang++"] {
+        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("misuse-{compiler}"));
+        let compiled = Command::new(compiler)
+            .args([
+                "-std=c++17",
+                "-O1",
+                "-Wall",
+                "-Wextra",
+                "-Wshadow",
+                "-Werror",
+                "-I",
+            ])
+            .arg(here().join("include"))
+            .arg(here().join("tests/shim/misuse.cpp"))
+            .arg("-o")
+            .arg(&program)
+            .status();
+        match compiled {
+            Ok(status) => assert!(status.success(), "{compiler} refused misuse.cpp"),
+            Err(error) if compiler == "clang++" => {
+                println!("skipped: cannot start clang++ ({error})");
+                continue;
+            }
+            Err(error) => panic!("cannot start {compiler} ({error})"),
+        }
+        let output = Command::new(&program).output().expect("just compiled");
+        assert!(output.status.success(), "{compiler}: {}", said(&output));
+    }
 }
 
 #[test]

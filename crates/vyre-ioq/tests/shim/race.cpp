@@ -217,6 +217,43 @@ void *lane_of_warp(void *argument) {
     return nullptr;
 }
 
+// Requests that are given up, in slots that come back by nothing else: each lane writes its note after
+// the publication, so that nothing but the abandoning orders it before what the next user does.
+void *abandoner(void *argument) {
+    u32 lane = (u32)(u64)argument;
+    Queue queue = attached();
+    for (u32 lap = 0; lap < laps; ++lap) {
+        u32 tag = lane << 24 | lap << 8;
+        u64 began = detail::now();
+        Ticket ticket = queue.reserve(lane);
+        while (ticket.is_none()) {
+            check(detail::now() - began < 30000000000ull, "an abandoned slot does not come back");
+            sched_yield();
+            ticket = queue.reserve(lane);
+        }
+        u32 found = load(memory + (HEADER_BYTES + ticket.slot * SLOT_BYTES) / 4 + word::STATUS);
+        check(found != status::PUBLISHED && found != status::CLAIMED, "a slot of a request");
+        notes[ticket.slot] = tag;
+        queue.publish(ticket, asking(true, tag, 0, 0));
+        check(notes[ticket.slot] == tag, "a slot with two users");
+        notes[ticket.slot] = 0;
+        queue.abandon(ticket);
+    }
+    return nullptr;
+}
+
+void abandoning() {
+    Queue queue = attached();
+    Ticket held[SLOTS];
+    for (u32 i = 0; i < SLOTS - 2; ++i) held[i] = queue.reserve();
+    pthread_t abandoners[THREADS];
+    for (u64 lane = 0; lane < THREADS; ++lane) {
+        pthread_create(&abandoners[lane], nullptr, abandoner, (void *)lane);
+    }
+    for (pthread_t thread : abandoners) pthread_join(thread, nullptr);
+    for (u32 i = 0; i < SLOTS - 2; ++i) queue.unreserve(held[i]);
+}
+
 // Waits for a host that stops. What the host did before is there then.
 void *mourner(void *) {
     Queue queue = attached();
@@ -268,6 +305,7 @@ int main(int count, char **arguments) {
                        (void *)(alone ? lane : lane - THREADS));
     }
     for (pthread_t lane : lanes) pthread_join(lane, nullptr);
+    abandoning();
     pthread_create(&mourning, nullptr, mourner, nullptr);
     __atomic_store_n(&quit, 1, __ATOMIC_RELAXED);
     pthread_join(mourning, nullptr);

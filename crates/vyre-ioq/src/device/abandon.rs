@@ -1,0 +1,182 @@
+//! Requests whose outcomes nobody wants any more.
+
+use core::ops::Deref;
+
+use super::{DeviceQueue, Outcome, QueueFull, Reservation, Ticket};
+use crate::request::Request;
+use crate::sync::Ordering;
+
+impl DeviceQueue {
+    /// Gives up a request: nobody takes its outcome. The request is still served. Once it has an outcome,
+    /// [`reserve`](Self::reserve) takes the slot back when it finds no free one.
+    ///
+    /// Until then the request's buffer must not be used: a READ may still fill it, and nobody is told
+    /// when it has. Abandon a request only where its buffer is not needed again, or where something
+    /// else, such as a later FENCE, says that the request is over.
+    ///
+    /// ```
+    /// use vyre_ioq::{Queue, QueueLayout, Request};
+    ///
+    /// let (mut host, device) = Queue::anonymous(QueueLayout::with_slots(1))?;
+    /// device.abandon(device.submit(Request::fence())?);
+    /// assert!(device.reserve().is_err(), "the host may be serving it");
+    /// host.claim_published(0..1, drop);
+    /// host.complete(0, Ok(0))?;
+    /// device.unreserve(device.reserve()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If the ticket is another queue's.
+    #[allow(clippy::needless_pass_by_value)] // It is used up.
+    pub fn abandon(&self, ticket: Ticket) {
+        self.assert_ours(ticket.queue);
+        let (word, bit) = place(ticket.slot);
+        // Release, paired with the acquire in `reclaim`: the publication comes before the look that
+        // finds its outcome, and not that of the request before.
+        self.abandoned[word].fetch_or(bit, Ordering::Release);
+    }
+
+    /// As [`submit`](Self::submit), with a ticket that abandons its request when it is dropped.
+    ///
+    /// # Errors
+    /// [`QueueFull`] if every slot is in use.
+    pub fn submit_owned(&self, request: Request) -> Result<OwnedTicket<&Self>, QueueFull> {
+        let ticket = self.submit(request)?;
+        Ok(OwnedTicket::new(self, ticket))
+    }
+
+    /// Takes back an abandoned slot whose outcome is there.
+    #[cold]
+    pub(super) fn reclaim(&self) -> Option<Reservation> {
+        for (first, abandoned) in (0..self.geometry.slots())
+            .step_by(usize::BITS as usize)
+            .zip(&self.abandoned)
+        {
+            let mut left = abandoned.load(Ordering::Relaxed);
+            while left != 0 {
+                let bit = left & left.wrapping_neg();
+                left &= !bit;
+                // Whoever clears the bit has the slot. Acquire, paired with the release in `abandon`.
+                if abandoned.fetch_and(!bit, Ordering::Acquire) & bit == 0 {
+                    continue;
+                }
+                let slot = first + bit.trailing_zeros();
+                if self.is_free(slot) {
+                    let queue = self.identity;
+                    return Some(Reservation { slot, queue });
+                }
+                // Relaxed: a read-modify-write hands on the release of `abandon`.
+                abandoned.fetch_or(bit, Ordering::Relaxed);
+            }
+        }
+        None
+    }
+}
+
+const fn place(slot: u32) -> (usize, usize) {
+    ((slot / usize::BITS) as usize, 1 << (slot % usize::BITS))
+}
+
+/// A [`Ticket`] that [abandons](DeviceQueue::abandon) its request when it is dropped, so that no slot is
+/// lost: where a future is cancelled, or a function returns early. The request's buffer must not be used
+/// after such a drop: see [`DeviceQueue::abandon`].
+///
+/// `Q` is whatever leads to the queue: a reference, as from
+/// [`submit_owned`](DeviceQueue::submit_owned), or an `Arc` for a ticket that outlives the scope.
+///
+/// ```
+/// use vyre_ioq::{Queue, QueueLayout, Request};
+///
+/// let (mut host, device) = Queue::anonymous(QueueLayout::with_slots(2))?;
+/// let ticket = device.submit_owned(Request::fence().tag(3))?;
+/// drop(device.submit_owned(Request::fence())?);
+/// host.claim_published(0..2, drop);
+/// host.complete_batch(&[(0, Ok(0)), (1, Ok(0))])?;
+/// assert_eq!(ticket.take().expect("served").tag, 3);
+/// for _ in 0..2 {
+///     device.submit(Request::fence())?; // Both slots are free again.
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "dropping it abandons the request"]
+pub struct OwnedTicket<Q: Deref<Target = DeviceQueue>> {
+    queue: Q,
+    slot: u32,
+    /// Whether the slot is still this ticket's.
+    held: bool,
+}
+
+impl<Q: Deref<Target = DeviceQueue>> OwnedTicket<Q> {
+    /// Owns a ticket of `queue`.
+    ///
+    /// # Panics
+    /// If the ticket is another queue's.
+    #[allow(clippy::needless_pass_by_value)] // It is used up.
+    pub fn new(queue: Q, ticket: Ticket) -> Self {
+        queue.assert_ours(ticket.queue);
+        Self {
+            queue,
+            slot: ticket.slot,
+            held: true,
+        }
+    }
+
+    /// The slot that holds the request.
+    pub const fn slot(&self) -> u32 {
+        self.slot
+    }
+
+    /// As [`DeviceQueue::poll`].
+    pub fn poll(&self) -> Option<Outcome> {
+        self.queue.poll(&self.plain())
+    }
+
+    /// As [`DeviceQueue::take`].
+    ///
+    /// # Errors
+    /// The ticket, if there is no outcome yet.
+    pub fn take(mut self) -> Result<Outcome, Self> {
+        match self.queue.take(self.plain()) {
+            Ok(outcome) => {
+                self.held = false;
+                Ok(outcome)
+            }
+            Err(_) => Err(self),
+        }
+    }
+
+    /// Waits for the outcome. The slot is given back when the ticket is dropped; until then the outcome
+    /// may be looked at again. After an error, the request may be waited for again.
+    ///
+    /// # Errors
+    /// [`Unanswered`](super::Unanswered).
+    #[cfg(feature = "std")]
+    pub fn wait(&self, patience: super::Patience) -> Result<Outcome, super::Unanswered> {
+        self.queue.watch(&self.plain(), patience)
+    }
+
+    /// The plain ticket, which is not abandoned when it is dropped.
+    pub fn into_ticket(mut self) -> Ticket {
+        self.held = false;
+        self.plain()
+    }
+
+    fn plain(&self) -> Ticket {
+        Ticket {
+            slot: self.slot,
+            queue: self.queue.identity,
+        }
+    }
+}
+
+impl<Q: Deref<Target = DeviceQueue>> Drop for OwnedTicket<Q> {
+    fn drop(&mut self) {
+        if self.held
+            && let Err(pending) = self.queue.take(self.plain())
+        {
+            self.queue.abandon(pending);
+        }
+    }
+}

@@ -1,0 +1,175 @@
+// One lane, no host and a clock of its own: what a device end does at the end of its patience, with
+// tickets that are none or spent, and when its `Local` is zeroed. Ends with 0, or with 1 and a line on
+// what failed.
+
+// Names that system headers define as macros.
+#include <utmp.h>
+#define OK (0)
+#define ERROR 7
+
+#include "vyre_ioq.cuh"
+
+#include <string.h>
+
+static_assert(EMPTY == 0 && OK == 0 && ERROR == 7, "the macros are theirs again");
+#undef EMPTY
+#undef OK
+#undef ERROR
+
+using namespace vyre_ioq;
+
+namespace {
+
+constexpr u64 SECOND = 1000000000;
+
+alignas(HEADER_ALIGN) u32 memory[(HEADER_BYTES + 2 * SLOT_BYTES) / 4];
+Local local;
+
+void check(bool holds, const char *what) {
+    if (holds) return;
+    fprintf(stderr, "%s\n", what);
+    exit(1);
+}
+
+u32 *slot_words(u32 slot) { return memory + (HEADER_BYTES + slot * SLOT_BYTES) / 4; }
+
+Queue created(u32 slots, u32 features) {
+    memset(memory, 0, sizeof memory);
+    memset(&local, 0, sizeof local);
+    u32 line[] = {MAGIC_LOW, MAGIC_HIGH, ABI_MAJOR, 0, SLOT_BYTES, slots, HEADER_BYTES, features};
+    memcpy(memory, line, sizeof line);
+    memory[header_word::STATE] = state::RUNNING;
+    Queue queue;
+    check(Queue::attach(memory, memory, sizeof memory, &local, &queue) == Attach::Ok, "attach");
+    return queue;
+}
+
+void answer(u32 slot, u32 status, u32 count) {
+    slot_words(slot)[word::COUNT] = count;
+    slot_words(slot)[word::STATUS] = status;
+}
+
+// ---- The clock: each look at it takes `step`, in which the host beats if it is alive. ----
+
+u64 time_now, step;
+bool alive;
+
+u64 ticking() {
+    time_now += step;
+    if (alive) memory[header_word::HEARTBEAT] += 1;
+    return time_now;
+}
+
+Reply waited(u64 each, bool beats, const Limits &limits) {
+    Queue queue = created(1, 0);
+    time_now = SECOND;
+    step = each;
+    alive = beats;
+    shim::clock = ticking;
+    Reply reply = queue.wait(queue.submit(Request::fence()), limits);
+    shim::clock = nullptr;
+    return reply;
+}
+
+void waits() {
+    Limits limits;
+    limits.nanoseconds = 30 * SECOND;
+    limits.standstill = SECOND;
+    // Whoever waits looks late: each time, or only the first time. The host lives.
+    const u64 looks[] = {3 * SECOND / 2, SECOND / 20};
+    for (u64 each : looks) {
+        Reply reply = waited(each, true, limits);
+        check(reply.end == End::TIMED_OUT, "a host that beats is not gone");
+        check(reply.host_moved, "its heartbeat moved");
+        check(reply.outcome.error() == NO_OUTCOME, "no outcome, and no success");
+    }
+    // It is dead: the standstill ends the wait, and counts from the first look on.
+    Reply reply = waited(SECOND / 20, false, limits);
+    check(reply.end == End::HOST_GONE, "a host that stands still");
+    check(reply.outcome.error() != 0, "no outcome, and no success");
+    check(time_now >= 2 * SECOND && time_now < 4 * SECOND, "in about a second");
+    reply = waited(2 * SECOND, false, limits);
+    check(reply.end == End::HOST_GONE && time_now >= 4 * SECOND, "two looks, at least");
+    // A timer that stands still ends no wait by itself.
+    limits = Limits();
+    reply = waited(0, true, limits);
+    check(reply.end == End::TIMED_OUT, "a clock that stands still");
+}
+
+// ---- Tickets ----
+
+void none() {
+    Queue queue = created(1, 0);
+    Ticket held = queue.submit(Request::fence().with_tag(5));
+    check(!held.is_none(), "a free slot");
+    u32 before[sizeof memory / 4];
+    memcpy(before, memory, sizeof memory);
+    Local locks = local;
+    Ticket none = queue.submit(Request::fence());
+    check(none.is_none(), "full");
+    Outcome outcome = {};
+    check(!queue.poll(none, &outcome) && !queue.take(none, &outcome), "no outcome of none");
+    check(outcome.error() == NO_OUTCOME, "no outcome");
+    queue.publish(none, Request::fence());
+    queue.unreserve(none);
+    queue.abandon(none);
+    Reply reply = queue.wait(none, Limits());
+    check(reply.end == End::QUEUE_FULL && reply.outcome.error() != 0, "nothing was published");
+    check(memcmp(before, memory, sizeof memory) == 0, "none touches no shared memory");
+    check(memcmp(&locks, &local, sizeof local) == 0, "nor the locks");
+
+    answer(0, status::ERROR, 0);
+    check(queue.poll(held, &outcome) && outcome.error() != 0, "an error is no success");
+    answer(0, status::ERROR, error::RANGE);
+    check(queue.poll(held, &outcome) && outcome.error() == error::RANGE, "the errno");
+    answer(0, status::OK, 9);
+    check(queue.take(held, &outcome) && outcome.error() == 0 && outcome.bytes() == 9, "OK");
+}
+
+// A ticket of a request in service is given back as if nothing were published: the slot stays.
+void unreserved() {
+    Queue queue = created(1, 0);
+    for (u32 lap = 1; lap < 4; ++lap) {
+        Ticket ticket = queue.submit(Request::fence().with_tag(2 * lap));
+        check(!ticket.is_none(), "a free slot");
+        Limits limits;
+        limits.polls = 1;
+        check(queue.wait(ticket, limits).end == End::TIMED_OUT, "nobody serves");
+        slot_words(0)[word::STATUS] = lap % 2 == 0 ? status::CLAIMED : status::PUBLISHED;
+        queue.unreserve(ticket);
+        check(queue.reserve().is_none(), "the host may be serving it");
+        check(slot_words(0)[word::TAG] == 2 * lap, "its request is as it was");
+        answer(0, status::OK, 1);
+        ticket = queue.submit(Request::fence().with_tag(2 * lap + 1));
+        Outcome outcome;
+        check(!ticket.is_none() && !queue.poll(ticket, &outcome), "the outcome of another");
+        answer(0, status::OK, 2);
+        check(queue.take(ticket, &outcome) && outcome.tag == 2 * lap + 1, "its own");
+    }
+    Ticket unused = queue.reserve();
+    queue.unreserve(unused);
+    check(!queue.reserve().is_none(), "given back");
+}
+
+// A zeroed `Local` is a new device end: its rings go on from those before, whatever is attached anew.
+void zeroed() {
+    Queue queue = created(2, feature::DOORBELL);
+    memory[header_word::ASLEEP] = 1;
+    for (u32 lap = 0; lap < 4; ++lap) {
+        for (u32 i = 0; i <= lap; ++i) {
+            u32 before = memory[header_word::DOORBELL];
+            check(queue.ring(), "a host that sleeps");
+            check(memory[header_word::DOORBELL] == before + 1, "a ring is lost");
+        }
+        memset(&local, 0, sizeof local);
+    }
+}
+}  // namespace
+
+int main() {
+    waits();
+    none();
+    unreserved();
+    zeroed();
+    return 0;
+}
