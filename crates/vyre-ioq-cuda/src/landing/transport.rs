@@ -59,6 +59,10 @@ pub trait Mover {
 /// kernel that runs. They cost the loop's thread some microseconds a block, which is why
 /// [`Landing::for_size`](super::Landing::for_size) leaves small blocks to the kernel.
 ///
+/// A READ counts as in flight until its move has ended, also for [`quiesce`](Transport::quiesce), which
+/// waits no longer than its deadline: at the end of the loop, a READ whose move does not end is not
+/// answered, since the move may still write to its block.
+///
 /// [`IoLoopBuilder::spawn_with`]: https://docs.rs/vyre-ioloop/latest/vyre_ioloop/struct.IoLoopBuilder.html
 #[derive(Debug)]
 pub struct LandingTransport<T, M = CopyEngine> {

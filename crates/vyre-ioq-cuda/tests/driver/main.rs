@@ -11,7 +11,7 @@ mod ends;
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -99,24 +99,19 @@ impl Other {
 
 /// The directory of the two libraries, made once; what is missing, if they cannot be.
 fn libraries() -> Result<&'static Path, String> {
-    static MADE: OnceLock<Result<(TempDir, PathBuf), String>> = OnceLock::new();
+    static MADE: OnceLock<Result<(), String>> = OnceLock::new();
+    let directory = Path::new(concat!(env!("CARGO_TARGET_TMPDIR"), "/driver"));
     let made = MADE.get_or_init(|| {
-        let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
-        for (source, library) in [
-            (include_str!("cuda.c"), "libcuda.so"),
-            (include_str!("nvrtc.c"), "libnvrtc.so"),
-        ] {
-            compile(source, &dir.path().join(library))?;
-        }
-        let path = dir.path().to_owned();
-        Ok((dir, path))
+        fs::create_dir_all(directory).map_err(|error| error.to_string())?;
+        compile(include_str!("cuda.c"), directory, "libcuda.so")?;
+        compile(include_str!("nvrtc.c"), directory, "libnvrtc.so")
     });
-    made.as_ref()
-        .map(|it| it.1.as_path())
-        .map_err(String::clone)
+    made.clone().map(|()| directory)
 }
 
-fn compile(source: &str, library: &Path) -> Result<(), String> {
+fn compile(source: &str, directory: &Path, name: &str) -> Result<(), String> {
+    // Other runs of these tests may be using the one that is there.
+    let library = directory.join(format!("{name}.{}", std::process::id()));
     let mut cc = Command::new("cc")
         .args([
             "-std=c11",
@@ -128,7 +123,7 @@ fn compile(source: &str, library: &Path) -> Result<(), String> {
             "-fPIC",
         ])
         .args(["-x", "c", "-", "-o"])
-        .arg(library)
+        .arg(&library)
         .stdin(std::process::Stdio::piped())
         .spawn()
         .map_err(|error| format!("no C compiler, cc: {error}"))?;
@@ -136,8 +131,8 @@ fn compile(source: &str, library: &Path) -> Result<(), String> {
     input.write_all(source.as_bytes()).expect("a pipe");
     drop(input);
     let status = cc.wait().expect("own child");
-    assert!(status.success(), "{} does not compile", library.display());
-    Ok(())
+    assert!(status.success(), "{name} does not compile");
+    fs::rename(library, directory.join(name)).map_err(|error| error.to_string())
 }
 
 // ---- In the other process ----
