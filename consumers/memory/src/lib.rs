@@ -151,6 +151,7 @@ impl MemoryTransport {
             }
             Op::Sync { .. } => file.write_back(),
             Op::Prefetch { .. } => Ok(0), // All of it is here.
+            _ => Err(Errno::OPNOTSUPP),
         }
     }
 
@@ -171,7 +172,7 @@ impl MemoryTransport {
 fn buffer_of(op: Op) -> Option<BufferSlot> {
     match op {
         Op::Read { buffer, .. } | Op::Write { buffer, .. } => Some(buffer),
-        Op::Sync { .. } | Op::Prefetch { .. } => None,
+        _ => None,
     }
 }
 

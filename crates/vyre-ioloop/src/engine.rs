@@ -50,6 +50,7 @@ const ANNOUNCE_EVERY: u32 = 16;
 /// What one [`Engine::step`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
+#[non_exhaustive]
 pub struct Progress {
     /// Completions of the transport that were taken.
     pub reaped: u32,

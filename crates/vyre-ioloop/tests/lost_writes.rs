@@ -111,7 +111,7 @@ impl Transport for Stage {
         }
         match self.waiting() as u32 {
             0 => Ok(()),
-            in_flight => Err(Busy { in_flight }),
+            in_flight => Err(Busy::new(in_flight)),
         }
     }
 }

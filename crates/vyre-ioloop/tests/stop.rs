@@ -287,7 +287,7 @@ fn operations_that_the_kernel_keeps_are_told_apart_from_a_clean_end() {
         .collect();
     let fence = rig.submit(Request::fence());
     let _ = rig.engine.step();
-    let busy = Busy { in_flight: 3 };
+    let busy = Busy::new(3);
     assert_eq!(rig.engine.stop(Duration::ZERO), Err(busy));
     assert_eq!(
         rig.engine.stop(Duration::ZERO),
@@ -326,7 +326,7 @@ fn beside_what_the_kernel_keeps_everything_is_answered() {
     let fence = submit(&other, Request::fence());
     let _ = engine.step();
     answered.push(late);
-    assert_eq!(engine.stop(Duration::ZERO), Err(Busy { in_flight: 1 }));
+    assert_eq!(engine.stop(Duration::ZERO), Err(Busy::new(1)));
     for ticket in answered {
         assert_eq!(device.poll(&ticket).unwrap().result, Err(Errno::ECANCELED));
     }
@@ -354,7 +354,7 @@ fn devices_see_a_heartbeat_while_the_kernel_is_waited_for() {
     orders.linger.store(true, Ordering::Relaxed);
     let before = rig.device.host_heartbeat().unwrap();
     let deadline = Duration::from_millis(250);
-    assert_eq!(rig.engine.stop(deadline), Err(Busy { in_flight: 1 }));
+    assert_eq!(rig.engine.stop(deadline), Err(Busy::new(1)));
     let quiesced = orders.quiesced.lock().unwrap().clone();
     let beats = rig.device.host_heartbeat().unwrap() - before;
     assert!(beats as usize >= quiesced.len(), "{beats} in {quiesced:?}");
@@ -377,7 +377,7 @@ fn a_completion_that_comes_after_the_end_answers_nothing() {
     slots.publish(0, &Request::read(file, 0, 64).into(pool, 0));
     let _ = engine.step();
     orders.busy.store(1, Ordering::Relaxed);
-    assert_eq!(engine.stop(SOON), Err(Busy { in_flight: 1 }));
+    assert_eq!(engine.stop(SOON), Err(Busy::new(1)));
     assert_eq!(device.host_state(), Some(LoopState::Failed));
     assert_eq!(slots.outcome(0), None);
     let revoked = engine.revoke_buffer(pool).unwrap();
@@ -409,7 +409,7 @@ fn a_bare_slot_that_the_kernel_keeps_stays_claimed() {
     slots.publish(0, &Request::read(file, 0, 64).into(pool, 0));
     let _ = engine.step();
     slots.publish(1, &Request::read(file, 0, 64).into(pool, 0));
-    assert_eq!(engine.stop(Duration::ZERO), Err(Busy { in_flight: 1 }));
+    assert_eq!(engine.stop(Duration::ZERO), Err(Busy::new(1)));
     drop(engine);
     assert_eq!(slots.load(0, word::STATUS), status::CLAIMED);
     assert_eq!(slots.load(1, word::STATUS), status::ERROR);
@@ -433,7 +433,7 @@ fn an_operation_that_a_panic_kept_from_the_books_is_not_answered() {
         orders.panic_after_push.store(true, Ordering::Relaxed);
         let stepped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.step()));
         assert!(stepped.is_err());
-        assert_eq!(engine.fail(Duration::ZERO), Err(Busy { in_flight: 1 }));
+        assert_eq!(engine.fail(Duration::ZERO), Err(Busy::new(1)));
         assert_eq!(slots.outcome(0), None);
         assert_eq!(device.host_state(), Some(LoopState::Failed));
     }

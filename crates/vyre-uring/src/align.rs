@@ -13,6 +13,7 @@ const FALLBACK: u32 = 4096;
 
 /// The alignment that direct I/O on a file needs. Both are powers of two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DirectAlign {
     /// Of the memory address, in bytes.
     pub memory: u32,

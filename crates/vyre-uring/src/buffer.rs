@@ -16,8 +16,10 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use rustix::fs::{
     MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create,
 };
+use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use rustix::param::page_size;
+use rustix::process::{Resource, getrlimit};
 use thiserror::Error;
 
 use crate::error::BufferError;
@@ -99,7 +101,7 @@ impl Buffer {
             .map_err(|errno| BufferError::Map { len, errno })?;
         let base = NonNull::new(base.cast::<u8>()).ok_or(BufferError::Map {
             len,
-            errno: rustix::io::Errno::NOMEM,
+            errno: Errno::NOMEM,
         })?;
         let mapping = Mapping { base, len: mapped };
         // SAFETY: the range is that of the mapping just made; the advice leaves its bytes alone.
@@ -140,7 +142,12 @@ impl Buffer {
         let mapped = whole_pages(len)?;
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let memfd = memfd_create("vyre-buffer", flags).map_err(BufferError::Memfd)?;
-        ftruncate(&memfd, mapped as u64).map_err(|errno| BufferError::Resize { len, errno })?;
+        let resized = match getrlimit(Resource::Fsize).current {
+            // The call would send SIGXFSZ, which ends the process.
+            Some(limit) if mapped as u64 > limit => Err(Errno::FBIG),
+            _ => ftruncate(&memfd, mapped as u64),
+        };
+        resized.map_err(|errno| BufferError::Resize { len, errno })?;
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
         fcntl_add_seals(&memfd, seals).map_err(BufferError::Seal)?;
         let buffer = Self::over_memfd(memfd.as_fd(), len, mapped)?;
@@ -192,7 +199,7 @@ impl Buffer {
         .map_err(|errno| BufferError::Map { len, errno })?;
         let base = NonNull::new(base.cast::<u8>()).ok_or(BufferError::Map {
             len,
-            errno: rustix::io::Errno::NOMEM,
+            errno: Errno::NOMEM,
         })?;
         let mapping = Mapping { base, len: mapped };
         // SAFETY: the mapping is readable and writable for `len <= mapped` bytes until `mapping` is

@@ -40,7 +40,8 @@ pub enum BufferError {
     Resize {
         /// The length asked for.
         len: usize,
-        /// What `ftruncate` answered.
+        /// What `ftruncate` answered, or `EFBIG` if it was not called: past `RLIMIT_FSIZE` it would
+        /// have sent SIGXFSZ.
         errno: Errno,
     },
     /// The descriptor is of something else.
@@ -65,11 +66,14 @@ pub enum PushError {
     #[error("the transport failed earlier ({0}): reap what is left, then build a new one")]
     Poisoned(Errno),
     /// The file slot is empty or beyond the table.
-    #[error("file slot {} holds no file: call set_file first", .0.index())]
+    #[error("file slot {} holds no file: call set_file first, on a transport whose table reaches so far", .0.index())]
     UnknownFile(FileSlot),
     /// The buffer slot is empty or beyond the table.
-    #[error("buffer slot {} holds no buffer: call set_buffer first", .0.index())]
+    #[error("buffer slot {} holds no buffer: call set_buffer first, on a transport whose table reaches so far", .0.index())]
     UnknownBuffer(BufferSlot),
+    /// The transport has no such operation.
+    #[error("the transport does not have this operation: use one that it has")]
+    Unsupported,
     /// The bytes named are not all inside the buffer, or the file offset passes `i64::MAX`.
     #[error("the range leaves the buffer or the file's offsets: check offset and length")]
     OutOfRange,
@@ -119,9 +123,17 @@ pub enum RegisterError {
 /// Some operations had not completed when the time was over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{in_flight} operations are still in flight: the kernel may yet write to their buffers")]
+#[non_exhaustive]
 pub struct Busy {
     /// How many the kernel had not given back.
     pub in_flight: u32,
+}
+
+impl Busy {
+    /// For an implementation of [`Transport`](crate::Transport): so many are still in flight.
+    pub const fn new(in_flight: u32) -> Self {
+        Self { in_flight }
+    }
 }
 
 /// Why a [`Ring`](crate::Ring) could not be built.

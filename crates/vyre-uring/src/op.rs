@@ -40,6 +40,7 @@ impl BufferSlot {
 
 /// One operation. Those in flight at once may run in any order: submission order promises nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Op {
     /// `pread(2)` into a buffer. Completes with the bytes read; zero is the end of the file.
     Read {

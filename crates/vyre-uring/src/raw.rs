@@ -177,6 +177,15 @@ impl Raw {
             .map_err(|error| errno_of(&error))
     }
 
+    /// Sets the bounds on the worker threads of this thread's rings: those for files with offsets,
+    /// and those for others. Zero leaves one as it is. Returns what held before.
+    pub(crate) fn bound_workers(&self, mut counts: [u32; 2]) -> Result<[u32; 2], Errno> {
+        self.submitter
+            .register_iowq_max_workers(&mut counts)
+            .map_err(|error| errno_of(&error))?;
+        Ok(counts)
+    }
+
     pub(crate) fn probe(&self) -> Result<Probe, Errno> {
         let mut probe = Probe::new();
         self.submitter

@@ -47,6 +47,7 @@ impl fmt::Display for Step {
 
 /// A set of set-up flags that the kernel refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Refused {
     /// The flags, by the kernel's names without their prefix.
     pub flags: Vec<&'static str>,
@@ -130,6 +131,8 @@ pub struct SetupReport {
     pub(crate) buffers: Step,
     pub(crate) plain_buffers: u32,
     pub(crate) plain_errno: Option<Errno>,
+    pub(crate) workers: Step,
+    pub(crate) worker_bounds: Option<[u32; 2]>,
     pub(crate) ops: Option<[bool; OpKind::ALL.len()]>,
     pub(crate) features: Features,
 }
@@ -176,6 +179,18 @@ impl SetupReport {
         (self.plain_buffers, self.plain_errno)
     }
 
+    /// Whether the kernel's worker threads are bounded as the builder
+    /// [asked](crate::RingBuilder::workers). Linux 5.15 was the first to allow it.
+    pub fn workers(&self) -> Step {
+        self.workers
+    }
+
+    /// The most worker threads for files with offsets, and for others; `None` if the kernel did not
+    /// say.
+    pub fn worker_bounds(&self) -> Option<[u32; 2]> {
+        self.worker_bounds
+    }
+
     /// Whether the kernel has this kind of operation; `None` if it cannot be asked. An operation
     /// that it lacks completes with `EINVAL`.
     pub fn supports(&self, kind: OpKind) -> Option<bool> {
@@ -212,6 +227,10 @@ impl fmt::Display for SetupReport {
                 f,
                 ", but {count} given could not be ({errno}) and take plain transfers"
             )?;
+        }
+        write!(f, "\nworker threads bounded: {}", self.workers)?;
+        if let Some([files, others]) = self.worker_bounds {
+            write!(f, ", {files} for files and {others} for others")?;
         }
         write!(f, "\noperations:")?;
         for kind in OpKind::ALL {

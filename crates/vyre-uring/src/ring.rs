@@ -70,6 +70,8 @@ pub struct Ring {
     places: Places,
     report: SetupReport,
     drop_deadline: Duration,
+    /// The value of `pushed` when a quiesce had waited in vain.
+    given_up: Option<u32>,
     /// The kernel knows one thread as the ring's only issuer.
     _one_thread: PhantomData<*mut ()>,
 }
@@ -106,6 +108,7 @@ impl Ring {
             places: Places::new(buffers, places),
             report,
             drop_deadline,
+            given_up: None,
             raw: ManuallyDrop::new(raw),
             _one_thread: PhantomData,
         }
@@ -319,7 +322,9 @@ impl Transport for Ring {
     }
 
     fn quiesce(&mut self, deadline: Duration) -> Result<(), Busy> {
-        self.cancel_and_collect(deadline)
+        let quiet = self.cancel_and_collect(deadline);
+        self.given_up = quiet.is_err().then_some(self.pushed);
+        quiet
     }
 }
 
@@ -413,7 +418,13 @@ fn replace(
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        match self.cancel_and_collect(self.drop_deadline) {
+        let deadline = if self.given_up == Some(self.pushed) {
+            // Nothing came since: what is in flight has been waited for.
+            Duration::ZERO
+        } else {
+            self.drop_deadline
+        };
+        match self.cancel_and_collect(deadline) {
             Ok(()) => self.free(),
             Err(Busy { .. }) => {
                 // The kernel may yet write to the buffers, so neither they nor the ring are freed.

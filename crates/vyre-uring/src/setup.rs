@@ -23,6 +23,9 @@ pub(crate) const MAX_BUFFERS: u32 = 1 << 14;
 /// larger than one place can hold.
 const EXTRA_BUFFERS: u32 = 1024;
 
+/// The most worker threads that a ring asks for by itself, however many entries it has.
+const MAX_WORKERS: u32 = 512;
+
 /// A set-up flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SetupFlag {
@@ -120,6 +123,7 @@ pub struct RingBuilder {
     buffers: u32,
     register_files: bool,
     register_buffers: bool,
+    workers: Option<u32>,
     drop_deadline: Duration,
 }
 
@@ -131,6 +135,7 @@ impl Default for RingBuilder {
             buffers: 256,
             register_files: true,
             register_buffers: true,
+            workers: None,
             drop_deadline: Duration::from_secs(5),
         }
     }
@@ -171,8 +176,23 @@ impl RingBuilder {
         self
     }
 
+    /// The most worker threads that the kernel may have for files with offsets, and as many again
+    /// for others. The kernel makes one where an operation would block and all there are do so. Once
+    /// this many operations block, further ones that need a worker wait, whatever file they are on.
+    ///
+    /// By default the bound for files with offsets is raised to the ring's entries, 512 at most. The
+    /// rings of a thread share their workers, so what another has set is never lowered by default. The
+    /// kernel's own bounds are four for each processor, and `RLIMIT_NPROC`. It takes no bound above
+    /// `RLIMIT_NPROC`, and makes no thread that a control group forbids. Zero leaves the bounds as they
+    /// are.
+    pub fn workers(mut self, most: u32) -> Self {
+        self.workers = Some(most);
+        self
+    }
+
     /// How long a dropped ring waits for the operations that it cancels. Past that it leaks itself
-    /// and the memory that they may yet write to. Default: 5 seconds.
+    /// and the memory that they may yet write to. It does not wait again for what a call of
+    /// [`quiesce`](crate::Transport::quiesce) has waited for in vain. Default: 5 seconds.
     pub fn drop_deadline(mut self, deadline: Duration) -> Self {
         self.drop_deadline = deadline;
         self
@@ -208,6 +228,7 @@ impl RingBuilder {
             1.. if self.register_buffers => raw.register_buffers_sparse(places).into(),
             _ => Step::Off,
         };
+        let (workers, worker_bounds) = bound_workers(&raw, self.workers, self.entries);
         let report = SetupReport {
             flags: names(rung),
             refused,
@@ -218,6 +239,8 @@ impl RingBuilder {
             buffers,
             plain_buffers: 0,
             plain_errno: None,
+            workers,
+            worker_bounds,
             ops: probe(&raw),
             features: features(raw.params()),
         };
@@ -244,6 +267,23 @@ impl RingBuilder {
             }
         }
         Ok(())
+    }
+}
+
+/// Bounds the workers as asked, or raises the bound to `entries`. What holds then.
+fn bound_workers(raw: &Raw, asked: Option<u32>, entries: u32) -> (Step, Option<[u32; 2]>) {
+    let bound = || {
+        let [files, _] = raw.bound_workers([0, 0])?;
+        match asked {
+            Some(most) => raw.bound_workers([most, most])?,
+            None => raw.bound_workers([entries.min(MAX_WORKERS).max(files), 0])?,
+        };
+        raw.bound_workers([0, 0])
+    };
+    match bound() {
+        Ok(bounds) if asked == Some(0) => (Step::Off, Some(bounds)),
+        Ok(bounds) => (Step::InUse, Some(bounds)),
+        Err(errno) => (Step::Refused(errno), None),
     }
 }
 

@@ -36,6 +36,10 @@ pub struct SimTransport {
     flying: Vec<Flight>,
     done: VecDeque<(Token, i32)>,
     fail_next: VecDeque<Errno>,
+    /// By file slot: whether its first operation is still to be refused.
+    refuses: Vec<bool>,
+    /// Requests to cancel that are still to be missed.
+    misses: u32,
     now: u64,
     submits: u64,
     poisoned: Option<Errno>,
@@ -70,6 +74,8 @@ impl SimTransport {
             flying: Vec::with_capacity(script.capacity as usize),
             done: VecDeque::with_capacity(script.capacity as usize),
             fail_next: VecDeque::new(),
+            refuses: vec![false; script.files as usize],
+            misses: script.missed_cancels,
             now: 0,
             submits: 0,
             poisoned: None,
@@ -126,7 +132,10 @@ impl SimTransport {
         }
     }
 
-    fn draw_fate(&mut self, len: u32) -> Fate {
+    fn draw_fate(&mut self, file: FileSlot, len: u32) -> Fate {
+        if std::mem::take(&mut self.refuses[file.0 as usize]) {
+            return Fate::Fail(Errno::AGAIN);
+        }
         if let Some(errno) = self.fail_next.pop_front() {
             return Fate::Fail(errno);
         }
@@ -150,9 +159,10 @@ impl SimTransport {
             }
         }
         if len > 1 && self.random.chance(self.script.short) {
-            return Fate::Perform(1 + self.random.below(u64::from(len) - 1) as u32);
+            let share = 1 + self.random.below(u64::from(len) - 1) as u32;
+            return Fate::Perform(share.min(self.script.at_most));
         }
-        Fate::Perform(len)
+        Fate::Perform(len.min(self.script.at_most))
     }
 
     /// Performs an operation on at most `most` bytes; the result is worded as the kernel's.
@@ -273,7 +283,7 @@ impl Transport for SimTransport {
         if buffer != NO_BUFFER {
             self.buffers[buffer as usize].1 += 1;
         }
-        let fate = self.draw_fate(len);
+        let fate = self.draw_fate(op.file(), len);
         self.queued.push_back(Flight {
             token,
             op,
@@ -344,6 +354,10 @@ impl Transport for SimTransport {
         if self.slab.get_mut(token).is_none() {
             return false;
         }
+        if let Some(left) = self.misses.checked_sub(1) {
+            self.misses = left;
+            return true;
+        }
         let heads = self.random.chance(0.5);
         let mut flights = self.queued.iter_mut().chain(&mut self.flying);
         if let Some(flight) = flights.find(|flight| flight.token == token) {
@@ -367,6 +381,7 @@ impl Transport for SimTransport {
             Some(&mut (_, in_flight @ 1..)) => Err(RegisterError::Busy { in_flight }),
             Some(entry) => {
                 entry.0 = file;
+                self.refuses[slot.0 as usize] = self.script.refuse_first;
                 Ok(())
             }
         }
@@ -401,7 +416,7 @@ impl Transport for SimTransport {
         self.land();
         match self.flying.len() as u32 {
             0 => Ok(()),
-            in_flight => Err(Busy { in_flight }),
+            in_flight => Err(Busy::new(in_flight)),
         }
     }
 }

@@ -163,10 +163,41 @@ fn what_hangs_keeps_its_slots() {
     let (mut sim, _, _) = sim_on(SimTransport::builder(1).hung(1.0));
     let token = sim.push(read(0, 0, 1), 1).unwrap();
     assert!(sim.cancel(token));
-    assert_eq!(sim.quiesce(Duration::ZERO), Err(Busy { in_flight: 1 }));
+    assert_eq!(sim.quiesce(Duration::ZERO), Err(Busy::new(1)));
     assert_eq!(sim.reap(|_| ()), 0);
     assert_eq!(
         sim.set_buffer(BUFFER, None),
         Err(RegisterError::Busy { in_flight: 1 })
     );
+}
+
+#[test]
+fn at_most_so_many_bytes_move_at_a_time() {
+    let (mut sim, buffer, _) = sim_on(SimTransport::builder(1).at_most(1000));
+    assert_eq!(run(&mut sim, read(0, 0, 4096)).result, Ok(1000));
+    assert_eq!(run(&mut sim, read(1000, 1000, 100)).result, Ok(100));
+    assert_eq!(contents(&buffer, 0, 1100), pattern(1100));
+}
+
+#[test]
+fn the_first_operation_on_a_file_can_be_refused() {
+    let (mut sim, _, file) = sim_on(SimTransport::builder(1).refuse_first(true));
+    for _ in 0..2 {
+        assert_eq!(run(&mut sim, read(0, 0, 1)).result, Err(Errno::AGAIN));
+        assert_eq!(run(&mut sim, read(0, 0, 1)).result, Ok(1));
+        sim.set_file(FILE, Some(owned(&file))).unwrap();
+    }
+}
+
+#[test]
+fn requests_to_cancel_can_miss() {
+    let script = SimTransport::builder(1).stuck(1.0).missed_cancels(1);
+    let (mut sim, _, _) = sim_on(script);
+    let token = sim.push(read(0, 0, 1), 1).unwrap();
+    sim.submit().unwrap();
+    for reaped in [0, 1] {
+        assert!(sim.cancel(token));
+        let told = |it: Completion| assert_eq!(it.result, Err(Errno::CANCELED));
+        assert_eq!(sim.reap(told), reaped);
+    }
 }

@@ -133,7 +133,7 @@ fn a_hung_read_holds_up_no_end_of_an_engine(scene: &Scene) {
     while fuse.hanging() == 0 {
         let _ = engine.step();
     }
-    assert_eq!(engine.stop(SOON), Err(Busy { in_flight: 1 }));
+    assert_eq!(engine.stop(SOON), Err(Busy::new(1)));
     assert!(is_gone(&device) && device.poll(&hung).is_none());
     let revoked = engine.revoke_buffer(pool).unwrap();
     assert!(!engine.is_revoked(revoked), "the kernel has it");

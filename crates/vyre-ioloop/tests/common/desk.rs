@@ -26,7 +26,7 @@ impl Flight {
     pub(crate) fn bytes(&self) -> u32 {
         match self.op {
             Op::Read { len, .. } | Op::Write { len, .. } => len,
-            Op::Sync { .. } | Op::Prefetch { .. } => 0,
+            _ => 0,
         }
     }
 }

@@ -164,11 +164,11 @@ impl Transport for Faulty {
         self.orders.quiesced.lock().unwrap().push(deadline);
         if self.orders.linger.load(Ordering::Relaxed) {
             std::thread::sleep(deadline);
-            return Err(Busy { in_flight: 1 });
+            return Err(Busy::new(1));
         }
         match self.orders.busy.load(Ordering::Relaxed) {
             0 => self.inner.quiesce(deadline),
-            in_flight => Err(Busy { in_flight }),
+            in_flight => Err(Busy::new(in_flight)),
         }
     }
 }

@@ -328,7 +328,7 @@ impl<T: Transport, M: Mover> Transport for LandingTransport<T, M> {
         let kept = quiet.map_or_else(|busy| busy.in_flight, |()| 0);
         match kept + self.moving.len() as u32 {
             0 => Ok(()),
-            in_flight => Err(Busy { in_flight }),
+            in_flight => Err(Busy::new(in_flight)),
         }
     }
 }

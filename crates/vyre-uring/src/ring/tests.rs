@@ -268,3 +268,51 @@ fn a_cancel_request_that_missed_can_be_sent_again() {
     }
     assert_eq!(results, [Err(Errno::CANCELED)]);
 }
+
+/// Makes the ring believe in an operation that the kernel never gives back.
+fn keep_one(ring: &mut Ring) {
+    ring.slab.insert(1, 0, NO_BUFFER).unwrap();
+    ring.files[0].in_flight += 1;
+}
+
+#[test]
+fn what_was_waited_for_in_vain_is_not_waited_for_again() {
+    let (done, is_done) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let mut ring = Ring::builder().drop_deadline(HANG).build().unwrap();
+        keep_one(&mut ring);
+        for _ in 0..2 {
+            assert_eq!(ring.quiesce(Duration::ZERO), Err(Busy::new(1)));
+        }
+        drop(ring);
+        done.send(()).unwrap();
+    });
+    is_done
+        .recv_timeout(Duration::from_secs(60))
+        .expect("the drop waits for its own deadline");
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_dropped_ring_waits_for_what_came_after_the_quiesce() {
+    for quiesced in [false, true] {
+        let limit = Duration::from_millis(50);
+        let mut ring = Ring::builder().drop_deadline(limit).build().unwrap();
+        keep_one(&mut ring);
+        if quiesced {
+            assert_eq!(ring.quiesce(Duration::ZERO), Err(Busy::new(1)));
+            let (reader, _writer) = rustix::pipe::pipe().unwrap();
+            let slot = FileSlot::new(1);
+            ring.set_file(slot, Some(Arc::new(reader))).unwrap();
+            let data_only = true;
+            let later = Op::Sync {
+                file: slot,
+                data_only,
+            };
+            ring.push(later, 2).unwrap();
+        }
+        let started = std::time::Instant::now();
+        drop(ring);
+        assert!(started.elapsed() >= limit, "{:?}", started.elapsed());
+    }
+}

@@ -18,6 +18,9 @@ pub struct SimBuilder {
     pub(super) interrupted: f64,
     pub(super) stuck: f64,
     pub(super) hung: f64,
+    pub(super) at_most: u32,
+    pub(super) refuse_first: bool,
+    pub(super) missed_cancels: u32,
     pub(super) errnos: Vec<(Errno, f64)>,
     pub(super) fatal: Option<(u64, Errno)>,
 }
@@ -35,6 +38,9 @@ impl SimBuilder {
             interrupted: 0.0,
             stuck: 0.0,
             hung: 0.0,
+            at_most: u32::MAX,
+            refuse_first: false,
+            missed_cancels: 0,
             errnos: Vec::new(),
             fatal: None,
         }
@@ -73,6 +79,26 @@ impl SimBuilder {
     /// How often a transfer of two bytes or more is short.
     pub fn short(mut self, probability: f64) -> Self {
         self.short = probability;
+        self
+    }
+
+    /// The most bytes that a transfer moves, as of a file whose server answers with no more, direct
+    /// I/O or not. Default: no bound.
+    pub fn at_most(mut self, bytes: u32) -> Self {
+        self.at_most = bytes;
+        self
+    }
+
+    /// Whether the first operation on each file that is put into a slot fails with `EAGAIN`, as does
+    /// one that may not wait; a ring has the next one performed by threads that may. Default: no.
+    pub fn refuse_first(mut self, refuse: bool) -> Self {
+        self.refuse_first = refuse;
+        self
+    }
+
+    /// How many requests to cancel miss their operation, before others find theirs. Default: none.
+    pub fn missed_cancels(mut self, requests: u32) -> Self {
+        self.missed_cancels = requests;
         self
     }
 

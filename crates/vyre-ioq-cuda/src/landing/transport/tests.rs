@@ -322,7 +322,7 @@ fn quiet_is_when_nothing_reads_the_buffer_either() {
     assert_eq!(rig.reap(), []);
     let deadline = Duration::from_millis(1);
     let busy = rig.transport.quiesce(deadline);
-    assert_eq!(busy, Err(Busy { in_flight: 1 }));
+    assert_eq!(busy, Err(Busy::new(1)));
     // What the transport still had is moved as well, and not by the next reap.
     for user in 2..5 {
         rig.push(read(SLOT, user * 4096, 10), user);
@@ -425,7 +425,7 @@ fn a_read_whose_move_does_not_end_is_never_answered() {
         ticket,
     } = served();
     let busy = engine.stop(Duration::from_millis(1));
-    assert_eq!(busy, Err(Busy { in_flight: 1 }));
+    assert_eq!(busy, Err(Busy::new(1)));
     assert_eq!(device.host_state(), Some(LoopState::Failed));
     assert_eq!(engine.in_flight(), 1);
     assert_eq!(device.poll(&ticket), None);
@@ -467,7 +467,7 @@ fn what_is_held_is_counted_until_it_is_reaped() {
     let began = Instant::now();
     for _ in 0..2 {
         let busy = rig.transport.quiesce(Duration::from_millis(2));
-        assert_eq!(busy, Err(Busy { in_flight: 1 }), "its move has not ended");
+        assert_eq!(busy, Err(Busy::new(1)), "its move has not ended");
         assert_eq!(rig.transport.in_flight(), 2, "nothing was reaped");
     }
     assert!(
