@@ -1,17 +1,23 @@
 //! What other threads may ask of a running loop.
 
+mod revoking;
+
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{OnceLock, mpsc};
 use std::task::Waker;
+use std::time::Duration;
 
 use vyre_ioq::{BufferHandle, FileHandle};
 use vyre_uring::{Buffer, Transport};
 
 use crate::engine::replica::{Named, NewEntry};
-use crate::engine::{ChangeError, Engine, Revocation};
+use crate::engine::{ChangeError, Engine};
 use crate::rights::Rights;
+
+pub(crate) use revoking::Patience;
+use revoking::RevokingList;
 
 /// Where the answer to a command goes.
 pub(crate) type Reply<A> = mpsc::SyncSender<Result<A, ChangeError>>;
@@ -31,9 +37,11 @@ pub(crate) enum Command {
         rights: Rights,
         reply: Reply<BufferHandle>,
     },
-    /// Answered when nothing is in flight on the entry any more.
+    /// Answered when nothing is in flight on the entry any more, or when patience is at its end. In
+    /// that case it is answered once more when nothing is in flight.
     Revoke {
         named: Named,
+        patience: Patience,
         reply: Reply<()>,
     },
     Stage {
@@ -127,14 +135,14 @@ impl Signals {
 pub(crate) struct Inbox {
     commands: mpsc::Receiver<Command>,
     /// Revocations that wait for what is in flight.
-    revoking: Vec<(Revocation, Reply<()>)>,
+    revoking: RevokingList,
 }
 
 impl Inbox {
     pub(crate) const fn new(commands: mpsc::Receiver<Command>) -> Self {
         Self {
             commands,
-            revoking: Vec::new(),
+            revoking: RevokingList::new(),
         }
     }
 
@@ -155,8 +163,15 @@ impl Inbox {
                     rights,
                     reply,
                 } => drop(reply.try_send(engine.insert_buffer(buffer, range, rights))),
-                Command::Revoke { named, reply } => match engine.revoke(named) {
-                    Ok(revocation) => self.revoking.push((revocation, reply)),
+                Command::Revoke {
+                    named,
+                    patience,
+                    reply,
+                } => match engine.revoke(named) {
+                    Ok(revocation) => {
+                        self.revoking
+                            .begin(named.handle, revocation, patience, reply);
+                    }
                     Err(error) => drop(reply.try_send(Err(error))),
                 },
                 Command::Stage {
@@ -170,18 +185,17 @@ impl Inbox {
         }
     }
 
-    /// Answers revocations that have come to an end.
+    /// Takes revocations on: see [`RevokingList`].
     #[inline]
-    pub(crate) fn settle<T: Transport>(&mut self, engine: &Engine<T>) {
-        if self.revoking.is_empty() {
-            return;
+    pub(crate) fn settle<T: Transport>(&mut self, engine: &mut Engine<T>) {
+        if !self.revoking.is_empty() {
+            self.revoking.advance(engine);
         }
-        self.revoking.retain(|(revocation, reply)| {
-            let over = engine.is_revoked(*revocation);
-            if over {
-                let _ = reply.try_send(Ok(()));
-            }
-            !over
-        });
+    }
+
+    /// Cuts a sleep short at the next time that a revocation needs the loop.
+    #[inline]
+    pub(crate) fn longest_sleep(&self, timeout: Duration) -> Duration {
+        self.revoking.longest_sleep(timeout)
     }
 }

@@ -4,10 +4,11 @@ mod authority;
 mod builder;
 mod error;
 mod reopen;
+mod revoke;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
+use std::ops::RangeBounds;
 use std::os::fd::OwnedFd;
 
 use vyre_ioq::{BufferHandle, FileHandle};
@@ -19,7 +20,7 @@ use crate::engine::ChangeError;
 use crate::engine::replica::{Named, NewEntry};
 use crate::ioloop::{Deadline, IoLoop};
 use crate::rights::Rights;
-use crate::tables::{BufferTable, FileEntry};
+use crate::tables::{BufferTable, FileEntry, buffer_range, file_range};
 use authority::Authority;
 
 pub use builder::LoopGroupBuilder;
@@ -111,7 +112,7 @@ impl LoopGroup {
         LoopGroupBuilder::new()
     }
 
-    /// Adds a byte range of a file to all loops. When this returns, every loop knows the handle.
+    /// Adds a byte range of a file to all loops; one without an end is all the rest of the file. When this returns, every loop knows the handle.
     ///
     /// It takes two answers of each loop, so up to two of its sleeps.
     ///
@@ -120,10 +121,10 @@ impl LoopGroup {
     pub fn insert_file(
         &self,
         file: impl Into<OwnedFd>,
-        range: Range<u64>,
+        range: impl RangeBounds<u64>,
         rights: Rights,
     ) -> Result<FileHandle, GroupChangeError> {
-        let entry = FileEntry::new(file.into(), range, rights)?;
+        let entry = FileEntry::new(file.into(), file_range(range), rights)?;
         self.insert(&NewEntry::File(entry))
             .map(FileHandle::from_raw)
     }
@@ -135,9 +136,10 @@ impl LoopGroup {
     pub fn insert_buffer(
         &self,
         buffer: Buffer,
-        range: Range<u64>,
+        range: impl RangeBounds<u64>,
         rights: Rights,
     ) -> Result<BufferHandle, GroupChangeError> {
+        let range = buffer_range(range, &buffer);
         BufferTable::check(&buffer, &range)?;
         let entry = NewEntry::Buffer {
             buffer,
@@ -145,28 +147,6 @@ impl LoopGroup {
             rights,
         };
         self.insert(&entry).map(BufferHandle::from_raw)
-    }
-
-    /// Revokes a file handle in all loops: requests claimed from now on get EBADF. Returns when
-    /// nothing is in flight on it in any loop. Other entries are served meanwhile, and may be
-    /// changed.
-    ///
-    /// # Errors
-    /// [`GroupChangeError::Unknown`], also while another thread revokes the same handle;
-    /// [`GroupChangeError::Held`], although the handle is revoked.
-    pub fn revoke_file(&self, handle: FileHandle) -> Result<(), GroupChangeError> {
-        self.revoke(handle.into())
-    }
-
-    /// Revokes a buffer handle in all loops: requests claimed from now on get EBADF. Returns when
-    /// nothing is in flight on it in any loop: its bytes are the caller's again. Other entries are
-    /// served meanwhile, and may be changed.
-    ///
-    /// # Errors
-    /// [`GroupChangeError::Unknown`], also while another thread revokes the same handle;
-    /// [`GroupChangeError::Held`], although the handle is revoked.
-    pub fn revoke_buffer(&self, handle: BufferHandle) -> Result<(), GroupChangeError> {
-        self.revoke(handle.into())
     }
 
     /// Ends all loops at the same time, each as [`IoLoop::stop`] does: what is claimed is finished,
@@ -234,6 +214,7 @@ impl LoopGroup {
     /// Two rounds: no request may find the entry in one loop while another may yet refuse it.
     fn insert(&self, entry: &NewEntry) -> Result<u32, GroupChangeError> {
         let kind = entry.kind();
+        self.authority.release_ended();
         let handle = self.authority.reserve(kind)?;
         let named = Named { kind, handle };
         let everyone: Vec<usize> = (0..self.loops.len()).collect();
@@ -261,22 +242,6 @@ impl LoopGroup {
         }
         self.authority.publish(named, revealed.done);
         Ok(handle)
-    }
-
-    fn revoke(&self, named: Named) -> Result<(), GroupChangeError> {
-        let holders = self.authority.revoke(named)?;
-        let answers = self.ask(&holders, |_, reply| Command::Revoke { named, reply });
-        debug_assert!(answers.refused.is_empty(), "{answers:?}");
-        let gone = holders.iter().filter(|index| !answers.done.contains(index));
-        let held: Vec<_> = gone
-            .filter_map(|&index| Some((index, self.loops[index].kept()?)))
-            .collect();
-        // Not before: until here an old handle may be in use in some loop, and nobody may get
-        // its index.
-        self.authority.release(named);
-        held.first().map_or(Ok(()), |&(index, operations)| {
-            Err(GroupChangeError::Held { index, operations })
-        })
     }
 
     /// Gives some loops a command each, all at once, and waits for all of their answers.

@@ -8,19 +8,21 @@ mod settings;
 mod tests;
 mod thread;
 
-use std::ops::Range;
+use std::ops::RangeBounds;
 use std::os::fd::OwnedFd;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use vyre_ioq::{BufferHandle, FileHandle};
 use vyre_uring::{Buffer, SetupReport};
 
-use crate::control::{Command, Ending, Reply, Signals};
+use crate::control::{Command, Ending, Patience, Reply, Signals};
 use crate::counters::{LoopCounters, QueueCounters, SharedCounters};
 use crate::engine::ChangeError;
 use crate::engine::replica::Named;
 use crate::rights::Rights;
+use crate::tables::{buffer_range, file_range};
 
 pub use builder::IoLoopBuilder;
 pub(crate) use builder::Starting;
@@ -133,17 +135,19 @@ impl IoLoop {
         self.thread_id
     }
 
-    /// Adds a byte range of a file while the loop runs.
+    /// Adds a byte range of a file while the loop runs. A range without an end, or one that ends at
+    /// `u64::MAX`, is all the rest of the file.
     ///
     /// # Errors
     /// [`LiveError`].
     pub fn insert_file(
         &self,
         file: impl Into<OwnedFd>,
-        range: Range<u64>,
+        range: impl RangeBounds<u64>,
         rights: Rights,
     ) -> Result<FileHandle, LiveError> {
         let file = file.into();
+        let range = file_range(range);
         self.ask(|reply| Command::InsertFile {
             file,
             range,
@@ -159,9 +163,10 @@ impl IoLoop {
     pub fn insert_buffer(
         &self,
         buffer: Buffer,
-        range: Range<u64>,
+        range: impl RangeBounds<u64>,
         rights: Rights,
     ) -> Result<BufferHandle, LiveError> {
+        let range = buffer_range(range, &buffer);
         self.ask(|reply| Command::InsertBuffer {
             buffer,
             range,
@@ -170,30 +175,80 @@ impl IoLoop {
         })
     }
 
-    /// Revokes a file handle: requests claimed from now on get EBADF. Returns when nothing is in
-    /// flight on it any more. Other entries are served meanwhile.
+    /// Revokes a file handle, as [`revoke_file_within`](Self::revoke_file_within) the builder's
+    /// [`drain_timeout`](IoLoopBuilder::drain_timeout).
     ///
     /// # Errors
     /// [`LiveError`].
     pub fn revoke_file(&self, handle: FileHandle) -> Result<(), LiveError> {
-        self.revoke(handle.into())
+        self.revoke(handle.into(), self.settings.patience())
+    }
+
+    /// Revokes a file handle: requests claimed from now on get EBADF. Returns when nothing is in
+    /// flight on it any more. Other entries are served meanwhile.
+    ///
+    /// Requests on it have `timeout` to end by themselves; then they are cancelled, and get ECANCELED.
+    /// Give no time at all to cancel them at once. Takes at most the timeout, the builder's
+    /// [`abort_timeout`](IoLoopBuilder::abort_timeout) and 5 seconds, whatever the kernel does.
+    ///
+    /// # Errors
+    /// [`LiveError`]. [`ChangeError::InFlight`] says that the handle is revoked, and that the kernel has
+    /// not given all cancelled requests back.
+    pub fn revoke_file_within(
+        &self,
+        handle: FileHandle,
+        timeout: Duration,
+    ) -> Result<(), LiveError> {
+        self.revoke(handle.into(), self.settings.patience_of(timeout))
+    }
+
+    /// Revokes a buffer handle, as [`revoke_buffer_within`](Self::revoke_buffer_within) the builder's
+    /// [`drain_timeout`](IoLoopBuilder::drain_timeout).
+    ///
+    /// # Errors
+    /// [`LiveError`].
+    pub fn revoke_buffer(&self, handle: BufferHandle) -> Result<(), LiveError> {
+        self.revoke(handle.into(), self.settings.patience())
     }
 
     /// Revokes a buffer handle: requests claimed from now on get EBADF. Returns when nothing is in
     /// flight on it any more: its bytes are the caller's again. Other entries are served meanwhile.
     ///
+    /// The timeout is as for [`revoke_file_within`](Self::revoke_file_within).
+    ///
     /// # Errors
-    /// [`LiveError`].
-    pub fn revoke_buffer(&self, handle: BufferHandle) -> Result<(), LiveError> {
-        self.revoke(handle.into())
+    /// [`LiveError`]. After any but [`ChangeError::Unknown`] and [`LiveError::Ended`], the kernel may
+    /// still write to the bytes.
+    pub fn revoke_buffer_within(
+        &self,
+        handle: BufferHandle,
+        timeout: Duration,
+    ) -> Result<(), LiveError> {
+        self.revoke(handle.into(), self.settings.patience_of(timeout))
     }
 
-    fn revoke(&self, named: Named) -> Result<(), LiveError> {
-        let revoked = self.ask(|reply| Command::Revoke { named, reply });
-        revoked.map_err(|error| match (error, self.kept()) {
-            (LiveError::Ended, Some(operations)) => LiveError::Held { operations },
-            (error, _) => error,
-        })
+    fn revoke(&self, named: Named, patience: Patience) -> Result<(), LiveError> {
+        let answer = self.send(|reply| Command::Revoke {
+            named,
+            patience,
+            reply,
+        });
+        let limit = self.settings.longest_revocation(patience);
+        match answer.recv_timeout(limit) {
+            Ok(revoked) => Ok(revoked?),
+            Err(RecvTimeoutError::Timeout) => Err(LiveError::Unresponsive { waited: limit }),
+            Err(RecvTimeoutError::Disconnected) => Err(self
+                .kept()
+                .map_or(LiveError::Ended, |operations| LiveError::Held {
+                    operations,
+                })),
+        }
+    }
+
+    /// How long requests on an entry have that is revoked without a time of its own, and how long the
+    /// answer may take.
+    pub(crate) const fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     fn ask<A>(&self, command: impl FnOnce(Reply<A>) -> Command) -> Result<A, LiveError> {
@@ -207,7 +262,7 @@ impl IoLoop {
         &self,
         command: impl FnOnce(Reply<A>) -> Command,
     ) -> mpsc::Receiver<Result<A, ChangeError>> {
-        let (reply, answer) = mpsc::sync_channel(1);
+        let (reply, answer) = mpsc::sync_channel(2);
         // What a loop that is gone does not take is dropped, and the reply with it. So is what a
         // forked child asks: nobody would ever take it.
         if !self.thread.is_elsewhere() {

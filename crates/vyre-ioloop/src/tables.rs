@@ -1,6 +1,8 @@
 //! The two tables of capabilities: all that a device can name.
 
-use std::ops::Range;
+mod ranges;
+
+use std::ops::{Range, RangeBounds};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -11,6 +13,7 @@ use vyre_uring::{Buffer, BufferSlot, DirectAlign, FileSlot, FileTraits, direct_a
 use crate::lost_writes::Flushes;
 use crate::rights::Rights;
 use crate::slab::HandleTable;
+pub(crate) use ranges::{buffer_range, file_range};
 
 /// One past the last byte of the largest file: offsets are signed in the kernel.
 const MAX_FILE: u64 = i64::MAX as u64;
@@ -244,20 +247,21 @@ impl FileTable {
         file: impl Into<OwnedFd>,
         rights: Rights,
     ) -> Result<FileHandle, TableError> {
-        self.insert_range(file, 0..MAX_FILE, rights)
+        self.insert_range(file, .., rights)
     }
 
-    /// Adds a byte range of a file.
+    /// Adds a byte range of a file. A range without an end, or one that ends at `u64::MAX`, is all the
+    /// rest of the file, however long it grows.
     ///
     /// # Errors
     /// [`TableError`].
     pub fn insert_range(
         &mut self,
         file: impl Into<OwnedFd>,
-        range: Range<u64>,
+        range: impl RangeBounds<u64>,
         rights: Rights,
     ) -> Result<FileHandle, TableError> {
-        let mut entry = FileEntry::new(file.into(), range, rights)?;
+        let mut entry = FileEntry::new(file.into(), file_range(range), rights)?;
         entry.slot = self.slots.take();
         let slot = entry.slot;
         let handle = self.entries.insert(entry);
@@ -277,10 +281,10 @@ impl FileTable {
         &mut self,
         handle: FileHandle,
         file: impl Into<OwnedFd>,
-        range: Range<u64>,
+        range: impl RangeBounds<u64>,
         rights: Rights,
     ) -> Result<(), TableError> {
-        let entry = FileEntry::new(file.into(), range, rights)?;
+        let entry = FileEntry::new(file.into(), file_range(range), rights)?;
         self.insert_entry_at(handle.raw(), entry)
     }
 
@@ -356,16 +360,17 @@ impl BufferTable {
         self.insert_range(buffer, range, Rights::READ | Rights::WRITE)
     }
 
-    /// Adds a byte range of a buffer.
+    /// Adds a byte range of a buffer. A range without an end ends with the buffer.
     ///
     /// # Errors
     /// [`TableError::BadRange`] or [`TableError::Full`].
     pub fn insert_range(
         &mut self,
         buffer: Buffer,
-        range: Range<u64>,
+        range: impl RangeBounds<u64>,
         rights: Rights,
     ) -> Result<BufferHandle, TableError> {
+        let range = buffer_range(range, &buffer);
         let entry = self.entry(buffer, range, rights)?;
         let handle = self.entries.insert(entry);
         self.settle(entry, handle.is_ok());
@@ -381,9 +386,10 @@ impl BufferTable {
         &mut self,
         handle: BufferHandle,
         buffer: Buffer,
-        range: Range<u64>,
+        range: impl RangeBounds<u64>,
         rights: Rights,
     ) -> Result<(), TableError> {
+        let range = buffer_range(range, &buffer);
         let entry = self.entry(buffer, range, rights)?;
         let inserted = self.entries.insert_at(handle.raw(), entry);
         self.settle(entry, inserted.is_ok());
@@ -519,68 +525,4 @@ impl Default for BufferTable {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::fd::AsRawFd;
-
-    use rustix::fs::Mode;
-
-    use super::*;
-
-    fn refusal(flags: OFlags, rights: Rights) -> Option<TableError> {
-        let file = tempfile::tempfile().expect("a file");
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let flags = flags | OFlags::CLOEXEC;
-        let opened = rustix::fs::open(path, flags, Mode::empty()).expect("it opens");
-        FileEntry::new(opened, 0..1, rights).err()
-    }
-
-    #[test]
-    fn rights_do_not_exceed_what_a_file_is_open_for() {
-        let (read, write) = (Rights::READ, Rights::WRITE);
-        assert_eq!(refusal(OFlags::WRONLY, read), Some(TableError::NotReadable));
-        assert_eq!(
-            refusal(OFlags::RDONLY, read | write),
-            Some(TableError::NotWritable)
-        );
-        let appending = OFlags::RDWR | OFlags::APPEND;
-        assert_eq!(refusal(appending, write), Some(TableError::Appending));
-        for (flags, rights) in [
-            (OFlags::RDONLY, read | Rights::SYNC),
-            (OFlags::WRONLY, write),
-            (OFlags::RDWR, Rights::all()),
-            (appending, read),
-        ] {
-            assert_eq!(refusal(flags, rights), None);
-        }
-    }
-
-    #[test]
-    fn pages_that_do_not_all_fit_leave_none_behind() {
-        let mut buffers = BufferTable::new();
-        buffers.entries = HandleTable::with_limit(8);
-        let memory = Buffer::anonymous(4096).expect("memory");
-        let first = buffers.insert(memory.clone()).expect("room");
-        let refused = buffers.insert_pages(memory.clone(), 512, Rights::READ);
-        assert_eq!(refused, Err(TableError::Full));
-        assert_eq!(buffers.entries.len(), 1);
-        assert_eq!(buffers.users(BufferSlot::new(0)), 1);
-        assert!(buffers.entries.get(first.raw()).is_some());
-        let pages = buffers.insert_pages(memory, 700, Rights::READ);
-        assert_eq!(pages.expect("room for five").len(), 5);
-    }
-
-    #[test]
-    fn a_descriptor_that_opens_nothing_is_refused() {
-        for rights in [Rights::READ, Rights::WRITE, Rights::SYNC, Rights::empty()] {
-            assert_eq!(refusal(OFlags::PATH, rights), Some(TableError::PathOnly));
-        }
-    }
-
-    #[test]
-    fn a_directory_can_be_synced_and_nothing_else() {
-        let open = || std::fs::File::open(std::env::temp_dir()).expect("a directory");
-        let refused = FileEntry::new(open().into(), 0..1, Rights::READ | Rights::SYNC).err();
-        assert_eq!(refused, Some(TableError::Directory));
-        assert!(FileEntry::new(open().into(), 0..1, Rights::SYNC).is_ok());
-    }
-}
+mod tests;

@@ -1,13 +1,14 @@
 //! Changes to the tables while the loop runs.
 
-use std::ops::Range;
+use std::ops::RangeBounds;
 use std::os::fd::OwnedFd;
 
-use vyre_ioq::{BufferHandle, FileHandle};
+use vyre_ioq::{BufferHandle, Errno, FileHandle};
 use vyre_uring::{Buffer, RegisterError, Transport};
 
-use super::Engine;
 use super::books::Books;
+use super::{Engine, Place};
+use crate::record::Record;
 use crate::rights::Rights;
 use crate::tables::TableError;
 
@@ -30,6 +31,19 @@ pub enum ChangeError {
     /// The transport refused the file or the buffer.
     #[error("the transport refused the entry: {0}")]
     Register(RegisterError),
+    /// Requests were in flight on the entry, were cancelled, and the kernel did not give them back in
+    /// time. The handle is revoked, and unknown to devices; the loop lets go of the entry when the last
+    /// of them ends.
+    #[error(
+        "handle {handle:#x} is revoked, but the kernel still holds {requests} requests on it: do not use \
+         its memory for anything else yet"
+    )]
+    InFlight {
+        /// The handle.
+        handle: u32,
+        /// How many requests are in flight.
+        requests: u32,
+    },
     /// No such handle, or it was revoked already.
     #[error("handle {handle:#x} names nothing; it may have been revoked already")]
     Unknown {
@@ -79,7 +93,7 @@ impl<T: Transport> Engine<T> {
     pub fn insert_file(
         &mut self,
         file: impl Into<OwnedFd>,
-        range: Range<u64>,
+        range: impl RangeBounds<u64>,
         rights: Rights,
     ) -> Result<FileHandle, ChangeError> {
         self.tidy();
@@ -110,7 +124,7 @@ impl<T: Transport> Engine<T> {
     pub fn insert_buffer(
         &mut self,
         buffer: Buffer,
-        range: Range<u64>,
+        range: impl RangeBounds<u64>,
         rights: Rights,
     ) -> Result<BufferHandle, ChangeError> {
         self.tidy();
@@ -199,6 +213,38 @@ impl<T: Transport> Engine<T> {
             self.books.buffers.entries.revoked(handle)
         };
         used.is_none()
+    }
+
+    /// Cancels what is in flight on an entry that was revoked: such requests end with ECANCELED, at
+    /// once or when the kernel lets go of their buffers, which the next [`step`](Self::step) asks for.
+    pub fn cancel_revoked(&mut self, revocation: Revocation) {
+        // Not only when those are due that were asked for before.
+        self.ask_again = 0;
+        for queue in 0..self.books.queues.len() as u32 {
+            for slot in 0..self.books.queues[queue as usize].records.len() as u32 {
+                let record = &self.books.queues[queue as usize].records[slot as usize];
+                if record.cancelled.is_none() && self.is_on(record, revocation) {
+                    self.cancel(Place { queue, slot }, Errno::ECANCELED);
+                }
+            }
+        }
+        self.books.deliver();
+        self.tidy();
+    }
+
+    /// Requests in flight on an entry that was revoked.
+    pub fn requests_on(&self, revocation: Revocation) -> u32 {
+        Books::users(&self.books.queues, |record| self.is_on(record, revocation))
+    }
+
+    fn is_on(&self, record: &Record, revocation: Revocation) -> bool {
+        let Revocation { handle, is_file } = revocation;
+        let (index, used) = if is_file {
+            (self.books.files.entries.revoked(handle), record.file())
+        } else {
+            (self.books.buffers.entries.revoked(handle), record.buffer())
+        };
+        index.is_some() && index == used
     }
 
     /// Takes revoked entries that nobody uses out of the transport and the tables.

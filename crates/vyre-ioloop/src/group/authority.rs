@@ -6,6 +6,7 @@ use crate::engine::replica::{Kind, Named};
 use crate::slab::HandleTable;
 use crate::tables::{BufferTable, FileTable, TableError};
 
+use super::revoke::{Answer, is_in_flight};
 use super::{GroupChangeError, reopen};
 
 /// The loops that have an entry, by number. A loop that had ended when it came never got it.
@@ -16,6 +17,8 @@ type Holders = Vec<usize>;
 pub(super) struct Authority {
     files: Mutex<HandleTable<Holders>>,
     buffers: Mutex<HandleTable<Holders>>,
+    /// Handles that are revoked, of which loops still have requests in flight.
+    late: Mutex<Vec<(Named, Vec<Answer>)>>,
 }
 
 impl Authority {
@@ -25,6 +28,7 @@ impl Authority {
         Self {
             files: Mutex::new(files.entries.map(|_| all.clone())),
             buffers: Mutex::new(buffers.entries.map(|_| all.clone())),
+            late: Mutex::default(),
         }
     }
 
@@ -74,8 +78,32 @@ impl Authority {
         holders.ok_or(GroupChangeError::Unknown { handle })
     }
 
+    /// Lets a revoked handle's index be used again once these loops have nothing there any more.
+    pub(super) fn release_after(&self, named: Named, late: Vec<Answer>) {
+        if late.is_empty() {
+            self.release(named);
+        } else {
+            self.late().push((named, late));
+        }
+    }
+
+    /// Releases what loops have let go of since.
+    pub(super) fn release_ended(&self) {
+        self.late().retain_mut(|(named, late)| {
+            late.retain(is_in_flight);
+            if late.is_empty() {
+                self.release(*named);
+            }
+            !late.is_empty()
+        });
+    }
+
+    fn late(&self) -> MutexGuard<'_, Vec<(Named, Vec<Answer>)>> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Lets a revoked handle's index be used again: no loop has anything there any more.
-    pub(super) fn release(&self, named: Named) {
+    fn release(&self, named: Named) {
         let mut table = self.table(named.kind);
         if let Some(index) = table.revoked(named.handle)
             && table.release(index)

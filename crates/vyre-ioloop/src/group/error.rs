@@ -1,6 +1,7 @@
 //! What may go wrong with several loops.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::engine::ChangeError;
 use crate::ioloop::{SpawnError, StopError};
@@ -54,6 +55,33 @@ pub enum GroupChangeError {
     Unknown {
         /// The handle.
         handle: u32,
+    },
+    /// The handle is revoked, and unknown to all devices. But requests were in flight on it, were
+    /// cancelled, and the kernel did not give them back in time. The loop lets go of the entry when
+    /// the last of them ends.
+    #[error(
+        "handle {handle:#x} is revoked, but the kernel still holds {requests} requests of loop {index} \
+         on it: do not use its memory for anything else yet"
+    )]
+    InFlight {
+        /// The loop's number; the first, if there are several.
+        index: usize,
+        /// The handle.
+        handle: u32,
+        /// How many requests of that loop are in flight.
+        requests: u32,
+    },
+    /// A loop's thread did not answer in time: a system call of it does not return, as when a file
+    /// system hangs. The handle becomes unknown there when the call returns.
+    #[error(
+        "loop {index} did not answer within {waited:?}: a file of it may hang; the handle is revoked there \
+         when the kernel lets its thread go"
+    )]
+    Unresponsive {
+        /// The loop's number; the first, if there are several.
+        index: usize,
+        /// How long it was waited for.
+        waited: Duration,
     },
     /// The handle is revoked. But a loop that had the entry ended by itself, and the kernel did not
     /// give all of its operations back: one of them may be on this entry, and may yet write to

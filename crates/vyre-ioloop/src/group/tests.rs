@@ -319,7 +319,7 @@ fn what_is_unfit_reaches_no_loop() {
         )
     };
     assert!(bad(error.map(BufferHandle::raw)));
-    let error = rig.group.insert_file(disk(), 0..u64::MAX, Rights::READ);
+    let error = rig.group.insert_file(disk(), 0..1 << 63, Rights::READ);
     assert!(bad(error.map(FileHandle::raw)));
     rig.group.stop().expect("a clean end");
 }
@@ -391,4 +391,40 @@ fn loops_that_do_not_answer_are_waited_for_together() {
             device.host_state() == Some(LoopState::Stopped)
         });
     }
+}
+
+/// The index of a handle that a loop has not let go of is nobody else's.
+#[test]
+fn what_one_loop_still_has_in_flight_is_named_and_keeps_its_index() {
+    let rig = rig(Fate::Stuck);
+    rig.orders[1].refuse_cancel.store(true, Ordering::Relaxed);
+    let read = Request::read(rig.file, 0, 7).into(rig.pool, 0);
+    let ticket = rig.devices[1].submit(read).expect("a free slot");
+    eventually("the claim", || {
+        rig.group.queue_counters(1).expect("a queue").claimed == 1
+    });
+    let told = rig.group.revoke_file_within(rig.file, Duration::ZERO);
+    let told = told.expect_err("loop 1 has it");
+    let GroupChangeError::InFlight {
+        index,
+        handle,
+        requests,
+    } = told
+    else {
+        panic!("{told}")
+    };
+    assert_eq!((index, handle, requests), (1, rig.file.raw(), 1));
+    let twice = rig.group.revoke_file(rig.file).expect_err("unknown");
+    assert!(matches!(twice, GroupChangeError::Unknown { .. }), "{twice}");
+    let index_of = |handle: FileHandle| handle.raw() & 0xf_ffff;
+    let insert = || {
+        let file = rig.group.insert_file(disk(), .., Rights::READ);
+        file.expect("it fits")
+    };
+    assert_ne!(index_of(insert()), index_of(rig.file));
+    rig.orders[1].refuse_cancel.store(false, Ordering::Relaxed);
+    eventually("the end", || rig.devices[1].poll(&ticket).is_some());
+    // From then on it is free.
+    eventually("the index", || index_of(insert()) == index_of(rig.file));
+    rig.group.stop().expect("it ends well");
 }

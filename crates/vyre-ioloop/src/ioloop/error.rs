@@ -142,6 +142,16 @@ pub enum LiveError {
         /// How many operations the kernel kept.
         operations: u32,
     },
+    /// The loop's thread did not answer in time: a system call of it does not return, as when a file
+    /// system hangs. The handle becomes unknown when the call returns.
+    #[error(
+        "the loop's thread did not answer within {waited:?}: a file of it may hang; the handle is revoked \
+         when the kernel lets it go"
+    )]
+    Unresponsive {
+        /// How long the thread was waited for.
+        waited: Duration,
+    },
     /// The loop refused.
     #[error(transparent)]
     Change(#[from] ChangeError),

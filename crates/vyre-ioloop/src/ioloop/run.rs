@@ -158,7 +158,7 @@ fn serve<T: Transport>(
         }
         match backoff.idle() {
             Pause::Spin => std::hint::spin_loop(),
-            Pause::Sleep(time) => engine.wait(time.min(longest)),
+            Pause::Sleep(time) => engine.wait(inbox.longest_sleep(time.min(longest))),
         }
     }
 }

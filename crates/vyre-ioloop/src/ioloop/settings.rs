@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::control::Ending;
+use crate::control::{Ending, Patience};
 use crate::policy::Policy;
 
 /// How a loop waits, ends, and how large its ring is; see [`setters`].
@@ -25,6 +25,26 @@ impl Settings {
             Ending::None | Ending::Drain => self.drain_timeout.saturating_add(aborted),
             Ending::Abort => aborted,
         }
+    }
+}
+
+impl Settings {
+    /// How long a revocation waits that says nothing of it: as a stop does.
+    pub(crate) const fn patience(&self) -> Patience {
+        self.patience_of(self.drain_timeout)
+    }
+
+    /// How long a revocation waits that gives requests a time of its own.
+    pub(crate) const fn patience_of(&self, wait: Duration) -> Patience {
+        Patience {
+            wait,
+            grace: self.abort_timeout,
+        }
+    }
+
+    /// How long the answer to a revocation may take.
+    pub(crate) const fn longest_revocation(&self, patience: Patience) -> Duration {
+        patience.total().saturating_add(self.margin)
     }
 }
 

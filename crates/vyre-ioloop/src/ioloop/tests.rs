@@ -245,3 +245,104 @@ fn no_error_says_twice_what_its_source_says() {
         }
     }
 }
+
+/// Requests on a revoked entry are cancelled when their time is over.
+#[test]
+fn a_revocation_cancels_what_does_not_end_by_itself() {
+    for timeout in [Duration::ZERO, Duration::from_millis(1)] {
+        let rig = rig(SimTransport::builder(1).stuck(1.0), Settings::default());
+        let [first, second] = [(); 2].map(|()| rig.begin_read());
+        eventually("the claims", || rig.claimed() == 2);
+        let (file, pool, io) = (rig.file, rig.pool, rig.io);
+        let io = bounded(move || {
+            io.revoke_file_within(file, timeout).expect("revoked");
+            io
+        });
+        for ticket in [first, second] {
+            let outcome = rig.device.poll(&ticket).expect("an outcome");
+            assert_eq!(outcome.result, Err(Errno::ECANCELED));
+        }
+        bounded(move || io.revoke_buffer_within(pool, timeout)).expect("nothing is on it");
+    }
+}
+
+#[test]
+fn a_revocation_says_what_the_kernel_keeps() {
+    let settings = Settings {
+        margin: LIMIT,
+        ..hasty()
+    };
+    let rig = rig(SimTransport::builder(1).hung(1.0), settings);
+    let _ticket = rig.begin_read();
+    eventually("the claim", || rig.claimed() == 1);
+    let (file, io) = (rig.file, rig.io);
+    let (io, told) = bounded(move || {
+        let told = io.revoke_file_within(file, Duration::ZERO);
+        (io, told.expect_err("the kernel has it"))
+    });
+    let LiveError::Change(ChangeError::InFlight { handle, requests }) = told else {
+        panic!("{told}")
+    };
+    assert_eq!((handle, requests), (file.raw(), 1));
+    // Unknown all the same, to the device and to the host.
+    let read = Request::read(file, 0, 7).into(rig.pool, 0);
+    let ticket = rig.device.submit(read).expect("a free slot");
+    eventually("the refusal", || {
+        let outcome = rig.device.poll(&ticket);
+        outcome.is_some_and(|it| it.result == Err(Errno::EBADF))
+    });
+    let twice = bounded(move || io.revoke_file(file)).expect_err("unknown");
+    let unknown = matches!(twice, LiveError::Change(ChangeError::Unknown { .. }));
+    assert!(unknown, "{twice}");
+}
+
+/// Whether requests on the rig's file are refused by now.
+fn is_unknown(rig: &Rig) -> bool {
+    let nothing = Request::read(rig.file, 0, 0).into(rig.pool, 0);
+    let ticket = rig.device.submit(nothing).expect("a free slot");
+    let mut ticket = Some(ticket);
+    let mut result = Ok(0);
+    eventually("an outcome", || {
+        let taken = rig.device.take(ticket.take().expect("not taken yet"));
+        match taken {
+            Ok(outcome) => result = outcome.result,
+            Err(again) => ticket = Some(again),
+        }
+        ticket.is_none()
+    });
+    result == Err(Errno::EBADF)
+}
+
+#[test]
+fn a_revocation_asks_again_where_there_was_no_room_to_cancel() {
+    let settings = Settings {
+        abort_timeout: LIMIT,
+        ..Settings::default()
+    };
+    let rig = rig(SimTransport::builder(1).stuck(1.0), settings);
+    rig.orders.refuse_cancel.store(true, Ordering::Relaxed);
+    let first = rig.begin_read();
+    eventually("the claim", || rig.claimed() == 1);
+    std::thread::scope(|scope| {
+        let revoking = scope.spawn(|| rig.io.revoke_file_within(rig.file, Duration::ZERO));
+        eventually("the revocation", || is_unknown(&rig));
+        assert!(rig.device.poll(&first).is_none());
+        rig.orders.refuse_cancel.store(false, Ordering::Relaxed);
+        revoking.join().expect("no panic").expect("revoked");
+    });
+    let outcome = rig.device.poll(&first).expect("an outcome");
+    assert_eq!(outcome.result, Err(Errno::ECANCELED));
+}
+
+#[test]
+fn a_revocation_by_a_thread_that_does_not_answer_is_bounded() {
+    let rig = Arc::new(rig(SimTransport::builder(1), hasty()));
+    let held = rig.orders.hold_submit.lock().expect("nobody panicked");
+    eventually("the hang", || rig.orders.held.load(Ordering::Acquire) > 0);
+    let other = rig.clone();
+    let told = bounded(move || other.io.revoke_file(other.file)).expect_err("nobody answers");
+    assert!(matches!(told, LiveError::Unresponsive { .. }), "{told}");
+    drop(held);
+    // It is carried out all the same.
+    eventually("the revocation", || is_unknown(&rig));
+}

@@ -1,0 +1,187 @@
+//! Revocations that wait for what is in flight: each for a time, then the rest is cancelled, and what
+//! the kernel keeps even so is reported.
+
+use std::time::{Duration, Instant};
+
+use vyre_uring::Transport;
+
+use super::Reply;
+use crate::engine::{ChangeError, Engine, Revocation};
+
+/// How long a revocation waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// For requests to end by themselves.
+    pub(crate) wait: Duration,
+    /// For the kernel to give them back once they are cancelled.
+    pub(crate) grace: Duration,
+}
+
+impl Patience {
+    /// The longest that both may take.
+    pub(crate) const fn total(self) -> Duration {
+        self.wait.saturating_add(self.grace)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Requests may end by themselves.
+    Waiting,
+    /// They are cancelled.
+    Cancelled,
+    /// Somebody was told that they have not ended.
+    Told,
+}
+
+#[derive(Debug)]
+struct Revoking {
+    revocation: Revocation,
+    handle: u32,
+    grace: Duration,
+    stage: Stage,
+    /// When the stage is over. `None` is a time too far away to be named.
+    until: Option<Instant>,
+    reply: Reply<()>,
+}
+
+impl Revoking {
+    /// Does what is due. Whether it is over.
+    fn advance<T: Transport>(&mut self, engine: &mut Engine<T>, now: Instant) -> bool {
+        if self.until.is_some_and(|until| until <= now) {
+            self.end_stage(engine, now);
+        }
+        let is_over = engine.is_revoked(self.revocation);
+        if is_over {
+            // Nobody may be waiting for it any more.
+            let _ = self.reply.try_send(Ok(()));
+        }
+        is_over
+    }
+
+    fn end_stage<T: Transport>(&mut self, engine: &mut Engine<T>, now: Instant) {
+        if self.stage == Stage::Waiting {
+            engine.cancel_revoked(self.revocation);
+            self.stage = Stage::Cancelled;
+            self.until = now.checked_add(self.grace);
+        } else if !engine.is_revoked(self.revocation) {
+            let error = ChangeError::InFlight {
+                handle: self.handle,
+                requests: engine.requests_on(self.revocation),
+            };
+            let _ = self.reply.try_send(Err(error));
+            self.stage = Stage::Told;
+            self.until = None;
+        }
+    }
+}
+
+/// Revocations under way.
+#[derive(Debug)]
+pub(super) struct RevokingList(Vec<Revoking>);
+
+impl RevokingList {
+    pub(super) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    #[inline]
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn begin(
+        &mut self,
+        handle: u32,
+        revocation: Revocation,
+        patience: Patience,
+        reply: Reply<()>,
+    ) {
+        self.0.push(Revoking {
+            revocation,
+            handle,
+            grace: patience.grace,
+            stage: Stage::Waiting,
+            until: Instant::now().checked_add(patience.wait),
+            reply,
+        });
+    }
+
+    /// Does what is due, and answers what has come to its end.
+    #[cold]
+    pub(super) fn advance<T: Transport>(&mut self, engine: &mut Engine<T>) {
+        let now = Instant::now();
+        self.0.retain_mut(|revoking| !revoking.advance(engine, now));
+    }
+
+    /// Cuts a sleep short at the next time that something is due.
+    pub(super) fn longest_sleep(&self, timeout: Duration) -> Duration {
+        let mut longest = timeout;
+        for revoking in &self.0 {
+            if let Some(until) = revoking.until {
+                longest = longest.min(until.saturating_duration_since(Instant::now()));
+            }
+        }
+        longest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use vyre_ioq::{Errno, Queue, QueueLayout, Request};
+    use vyre_uring::{Buffer, SimTransport};
+
+    use super::*;
+    use crate::Rights;
+    use crate::tables::{BufferTable, FileTable};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn a_sleep_ends_when_a_revocation_needs_the_loop() {
+        let (mut files, mut buffers) = (FileTable::new(), BufferTable::new());
+        let disk = tempfile::tempfile().expect("a file");
+        let file = files.insert(disk, Rights::READ).expect("fit");
+        let memory = Buffer::anonymous(4096).expect("memory");
+        let pool = buffers.insert(memory).expect("fit");
+        let (host, device) = Queue::anonymous(QueueLayout::with_slots(8)).expect("a queue");
+        let sim = SimTransport::builder(1).hung(1.0).build();
+        let mut engine = Engine::new(sim, files, buffers, vec![host]).expect("an engine");
+        let read = Request::read(file, 0, 1).into(pool, 0);
+        let ticket = device.submit(read).expect("a slot");
+        let _ = engine.step();
+        let mut list = RevokingList::new();
+        assert_eq!(list.longest_sleep(HOUR), HOUR);
+        let revocation = engine.revoke_file(file).expect("known");
+        let (reply, answer) = mpsc::sync_channel(2);
+        let patience = Patience {
+            wait: HOUR / 2,
+            grace: HOUR / 4,
+        };
+        list.begin(file.raw(), revocation, patience, reply);
+        list.advance(&mut engine);
+        assert!(list.longest_sleep(HOUR) <= HOUR / 2);
+        list.0[0].until = Some(Instant::now());
+        assert_eq!(list.longest_sleep(HOUR), Duration::ZERO);
+        list.advance(&mut engine);
+        let left = list.longest_sleep(HOUR);
+        assert!(left > Duration::ZERO && left <= HOUR / 4, "{left:?}");
+        assert!(answer.try_recv().is_err());
+        list.0[0].until = Some(Instant::now());
+        list.advance(&mut engine);
+        let told = answer.try_recv().expect("patience is at its end");
+        let handle = file.raw();
+        let expected =
+            matches!(told, Err(ChangeError::InFlight { handle: it, requests: 1 }) if it == handle);
+        assert!(expected, "{told:?}");
+        assert_eq!(list.longest_sleep(HOUR), HOUR, "nothing more is due");
+        assert!(!list.is_empty());
+        assert!(
+            device
+                .poll(&ticket)
+                .is_none_or(|it| it.result == Err(Errno::ECANCELED))
+        );
+    }
+}

@@ -1,0 +1,154 @@
+//! Revocations in all loops of a group, each within one time for all of them.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::Duration;
+
+use vyre_ioq::{BufferHandle, FileHandle};
+
+use super::{GroupChangeError, LoopGroup};
+use crate::control::{Command, Patience};
+use crate::engine::ChangeError;
+use crate::engine::replica::Named;
+use crate::ioloop::Deadline;
+
+/// Where a loop answers a revocation: once when it is over; or before that, when patience is at its
+/// end, and then once more when it is over. It closes when the loop ends.
+pub(super) type Answer = Receiver<Result<(), ChangeError>>;
+
+/// Whether a loop may still have requests in flight on what was revoked.
+pub(super) fn is_in_flight(answer: &Answer) -> bool {
+    loop {
+        match answer.try_recv() {
+            Ok(Err(ChangeError::InFlight { .. })) => {}
+            Ok(_) | Err(TryRecvError::Disconnected) => return false,
+            Err(TryRecvError::Empty) => return true,
+        }
+    }
+}
+
+impl LoopGroup {
+    /// Revokes a file handle in all loops, as [`revoke_file_within`](Self::revoke_file_within) the
+    /// builder's [`drain_timeout`](crate::LoopGroupBuilder::drain_timeout).
+    ///
+    /// # Errors
+    /// As for [`revoke_file_within`](Self::revoke_file_within).
+    pub fn revoke_file(&self, handle: FileHandle) -> Result<(), GroupChangeError> {
+        self.revoke(handle.into(), self.patience(None))
+    }
+
+    /// Revokes a file handle in all loops: requests claimed from now on get EBADF. Returns when
+    /// nothing is in flight on it in any loop. Other entries are served meanwhile, and may be
+    /// changed.
+    ///
+    /// The timeout is as for [`IoLoop::revoke_file_within`](crate::IoLoop::revoke_file_within), and one
+    /// for all loops.
+    ///
+    /// # Errors
+    /// [`GroupChangeError::Unknown`], also while another thread revokes the same handle. All others
+    /// mean that the handle is revoked: [`GroupChangeError::InFlight`], [`GroupChangeError::Held`],
+    /// [`GroupChangeError::Unresponsive`].
+    pub fn revoke_file_within(
+        &self,
+        handle: FileHandle,
+        timeout: Duration,
+    ) -> Result<(), GroupChangeError> {
+        self.revoke(handle.into(), self.patience(Some(timeout)))
+    }
+
+    /// Revokes a buffer handle in all loops, as
+    /// [`revoke_buffer_within`](Self::revoke_buffer_within) the builder's
+    /// [`drain_timeout`](crate::LoopGroupBuilder::drain_timeout).
+    ///
+    /// # Errors
+    /// As for [`revoke_buffer_within`](Self::revoke_buffer_within).
+    pub fn revoke_buffer(&self, handle: BufferHandle) -> Result<(), GroupChangeError> {
+        self.revoke(handle.into(), self.patience(None))
+    }
+
+    /// Revokes a buffer handle in all loops: requests claimed from now on get EBADF. Returns when
+    /// nothing is in flight on it in any loop: its bytes are the caller's again. Other entries are
+    /// served meanwhile, and may be changed.
+    ///
+    /// The timeout is as for [`IoLoop::revoke_file_within`](crate::IoLoop::revoke_file_within), and one
+    /// for all loops.
+    ///
+    /// # Errors
+    /// As for [`revoke_file_within`](Self::revoke_file_within). After any but
+    /// [`GroupChangeError::Unknown`] the kernel may still write to the bytes.
+    pub fn revoke_buffer_within(
+        &self,
+        handle: BufferHandle,
+        timeout: Duration,
+    ) -> Result<(), GroupChangeError> {
+        self.revoke(handle.into(), self.patience(Some(timeout)))
+    }
+
+    /// How long a revocation waits. All loops have the same settings.
+    fn patience(&self, timeout: Option<Duration>) -> Patience {
+        let settings = self.loops[0].settings();
+        timeout.map_or_else(|| settings.patience(), |it| settings.patience_of(it))
+    }
+
+    fn revoke(&self, named: Named, patience: Patience) -> Result<(), GroupChangeError> {
+        self.authority.release_ended();
+        let holders = self.authority.revoke(named)?;
+        let limit = self.loops[0].settings().longest_revocation(patience);
+        let deadline = Deadline::after(limit);
+        let send = |index: usize| {
+            let answer = self.loops[index].send(|reply| Command::Revoke {
+                named,
+                patience,
+                reply,
+            });
+            (index, answer)
+        };
+        let asked: Vec<(usize, Answer)> = holders.into_iter().map(send).collect();
+        let (mut late, mut first) = (Vec::new(), None);
+        for (index, answer) in asked {
+            let waited = answer.recv_timeout(deadline.left());
+            let Some((error, may_end)) = self.what_is_left(index, limit, waited) else {
+                continue;
+            };
+            first.get_or_insert(error);
+            if may_end {
+                late.push(answer);
+            }
+        }
+        // Not before: until here an old handle may be in use in some loop, and nobody may get
+        // its index.
+        self.authority.release_after(named, late);
+        first.map_or(Ok(()), Err)
+    }
+
+    /// What a loop has not let go of, and whether it still may.
+    fn what_is_left(
+        &self,
+        index: usize,
+        limit: Duration,
+        answer: Result<Result<(), ChangeError>, RecvTimeoutError>,
+    ) -> Option<(GroupChangeError, bool)> {
+        match answer {
+            Ok(Ok(())) => None,
+            Ok(Err(ChangeError::InFlight { handle, requests })) => {
+                let error = GroupChangeError::InFlight {
+                    index,
+                    handle,
+                    requests,
+                };
+                Some((error, true))
+            }
+            Ok(Err(refusal)) => {
+                debug_assert!(false, "{refusal}");
+                None
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                let waited = limit;
+                Some((GroupChangeError::Unresponsive { index, waited }, true))
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                let operations = self.loops[index].kept()?;
+                Some((GroupChangeError::Held { index, operations }, false))
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The bytes that a caller's range names.
+
+use std::ops::{Bound, Range, RangeBounds};
+
+use vyre_uring::Buffer;
+
+use super::MAX_FILE;
+
+/// The bytes that a range of a file names. One that has no end, or ends at `u64::MAX`, is all the
+/// rest of the file.
+pub(crate) fn file_range(range: impl RangeBounds<u64>) -> Range<u64> {
+    let Range { start, end } = bytes(range, u64::MAX);
+    let end = if end == u64::MAX { MAX_FILE } else { end };
+    start..end
+}
+
+/// The bytes that a range of a buffer names. One that has no end ends with the buffer.
+pub(crate) fn buffer_range(range: impl RangeBounds<u64>, buffer: &Buffer) -> Range<u64> {
+    bytes(range, buffer.len() as u64)
+}
+
+fn bytes(range: impl RangeBounds<u64>, end: u64) -> Range<u64> {
+    let start = match range.start_bound() {
+        Bound::Included(&start) => start,
+        Bound::Excluded(&before) => before.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(&last) => last.saturating_add(1),
+        Bound::Excluded(&end) => end,
+        Bound::Unbounded => end,
+    };
+    start..end
+}
