@@ -211,7 +211,7 @@ impl Stack {
                 }
             }
         }
-        self.source.check()?;
+        self.source.check(len)?;
         Ok(len)
     }
 

@@ -51,11 +51,17 @@ pub(crate) enum Failure {
         found: u32,
     },
     #[error(
-        "{} states a size of {size} bytes, but ends at byte {end}: its file system does not tell true \
+        "{} states a size of {size} bytes, but ends before that: its file system does not tell true \
          sizes; use `cat`, which reads to the end",
         Shown(.path)
     )]
-    FalseSize { path: PathBuf, size: u64, end: u64 },
+    LessThanStated { path: PathBuf, size: u64 },
+    #[error(
+        "{} states a size of {size} bytes, but has more: its file system does not tell true sizes; use \
+         `cat`, which reads to the end",
+        Shown(.path)
+    )]
+    MoreThanStated { path: PathBuf, size: u64 },
     #[error(
         "the copy of {} differs from its source in the block at byte {offset}, and was discarded: the \
          source may have been written to, or a drive is failing; copy it again when nobody writes \

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use common::process::{Denied, NOBODY, Nobody, output_denied};
-use common::{contents, copy, file, names, place, places, stderr, vyre_io};
+use common::{contents, copy, file, names, place, places, skipped, stderr, vyre_io};
 use rustix::fs::{IFlags, XattrFlags};
 
 const ACL: &str = "system.posix_acl_access";
@@ -53,7 +53,7 @@ fn the_mode_of_a_replaced_file_is_kept() {
 #[test]
 fn the_owner_and_the_attributes_of_a_replaced_file_are_kept() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: only root can give files away");
+        skipped("only root can give files away");
         return;
     }
     for denied in [&[][..], &[Denied::NamelessFiles]] {
@@ -76,7 +76,7 @@ fn the_owner_and_the_attributes_of_a_replaced_file_are_kept() {
         }
         for (name, value) in [(ACL, &acl[..]), ("user.colour", b"red")] {
             if let Err(errno) = rustix::fs::setxattr(&dst, name, value, XattrFlags::empty()) {
-                eprintln!("SKIPPED: the file system has no {name}: {errno}");
+                skipped(&format!("the file system has no {name}: {errno}"));
                 return;
             }
         }
@@ -166,7 +166,7 @@ fn immutable_files_and_mount_points_are_refused_before_bytes_are_moved() {
         (IFlags::APPEND, "append-only"),
     ] {
         if let Err(errno) = rustix::fs::ioctl_setflags(&open, flag) {
-            eprintln!("SKIPPED: no file can be made immutable here: {errno}");
+            skipped(&format!("no file can be made immutable here: {errno}"));
             return;
         }
         let output = copy(&unreadable(), &dst, &["--replace"]);
@@ -249,7 +249,7 @@ fn a_file_is_named_without_links_and_without_proc() {
                 assert_eq!(names(dir.path()), ["dst", "src"]);
             }
             other => {
-                eprintln!("SKIPPED: there is no name space without /proc: {other:?}");
+                skipped(&format!("there is no name space without /proc: {other:?}"));
                 return;
             }
         }

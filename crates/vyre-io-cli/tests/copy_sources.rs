@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use common::process::{Denied, long_file, output_denied, send, stopped};
-use common::{contents, copy, file, names, place, places, stderr, vyre_io};
+use common::{contents, copy, file, names, place, places, skipped, stderr, vyre_io};
 use rustix::process::Signal;
 
 const SMALL_BLOCKS: [&str; 5] = ["--no-sync", "--lanes", "1", "--block-size", "4k"];
@@ -27,7 +27,7 @@ fn files_that_state_no_size_are_copied_to_their_end() {
         "/sys/kernel/uevent_seqnum",
     ] {
         let Ok(expected) = fs::read(src) else {
-            eprintln!("SKIPPED: no {src}");
+            skipped(&format!("no {src}"));
             continue;
         };
         for more in [
@@ -190,7 +190,7 @@ fn a_sector_that_cannot_be_read_is_an_input_error() {
         .arg(&backing)
         .output();
     let Some(device) = losetup.ok().filter(|output| output.status.success()) else {
-        eprintln!("SKIPPED: only root can make a loop device");
+        skipped("only root can make a loop device");
         return;
     };
     let device = String::from_utf8_lossy(&device.stdout).trim().to_owned();

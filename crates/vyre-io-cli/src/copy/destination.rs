@@ -92,10 +92,8 @@ impl Destination {
             .remove_on_signals()
             .map_err(|error| Failure::file("handle signals for", &path, error))?;
 
-        let mode = match &replaced {
-            Some(_) => Mode::RUSR | Mode::WUSR,
-            None => Mode::from_raw_mode(source.mode() & 0o777),
-        };
+        let mode = old.as_ref().map_or(source.mode(), Metadata::mode);
+        let mode = Mode::from_raw_mode(mode & 0o777);
         let (opened, way) = match directory.nameless(&path, mode, args.direct)? {
             Some(found) => found,
             None => (

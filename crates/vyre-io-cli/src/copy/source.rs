@@ -34,6 +34,8 @@ pub(super) struct Source {
     about: Metadata,
     /// Bytes to copy; none if only reading to the end tells.
     len: Option<u64>,
+    /// Whether its size says nothing.
+    made_up: bool,
 }
 
 impl Source {
@@ -54,10 +56,10 @@ impl Source {
         let about = metadata(&opened.fd).map_err(failed)?;
         refuse_unfit(path, &about)?;
         wait_for_reads(&opened.fd).map_err(|errno| failed(errno.into()))?;
+        let made_up = rustix::fs::fstatfs(&opened.fd)
+            .is_ok_and(|about| MADE_UP.contains(&(about.f_type as u32)));
         let len = if about.is_file() {
-            let is_made_up = rustix::fs::fstatfs(&opened.fd)
-                .is_ok_and(|about| MADE_UP.contains(&(about.f_type as u32)));
-            (about.len() > 0 && !is_made_up).then_some(about.len())
+            (about.len() > 0 && !made_up).then_some(about.len())
         } else {
             Some(opened.len(path)?)
         };
@@ -70,6 +72,7 @@ impl Source {
             path: path.into(),
             about,
             len,
+            made_up,
         })
     }
 
@@ -101,7 +104,7 @@ impl Source {
             fd: self.duplicate()?,
             path: self.path,
             about: self.about,
-            len: self.len,
+            made_up: self.made_up,
         };
         Ok((self.opened, watched))
     }
@@ -112,18 +115,18 @@ pub(super) struct Watched {
     fd: OwnedFd,
     pub(super) path: PathBuf,
     about: Metadata,
-    len: Option<u64>,
+    made_up: bool,
 }
 
 impl Watched {
-    /// Says what became of the source since it was opened. If it is shorter now, the copy failed.
-    pub(super) fn check(&self) -> Result<(), Failure> {
-        let Some(len) = self.len.filter(|_| self.about.is_file()) else {
+    /// Says what became of the source since it was opened, after `len` bytes of it were copied. If it
+    /// is shorter now, or was longer than it said, the copy failed.
+    pub(super) fn check(&self, len: u64) -> Result<(), Failure> {
+        if !self.about.is_file() || self.made_up {
             return Ok(());
-        };
+        }
         let now =
             metadata(&self.fd).map_err(|error| Failure::file("examine", &self.path, error))?;
-        let path = Shown(&self.path);
         if now.len() < len {
             return Err(Failure::SourceChanged {
                 path: self.path.clone(),
@@ -132,6 +135,17 @@ impl Watched {
                 found: 0,
             });
         }
+        // Some of FUSE's files state any size. The kernel's io_uring reads none beyond that, and may
+        // fill what is missing with bytes from elsewhere in the file.
+        let reads = |offset| rustix::io::pread(&self.fd, &mut [0; 1], offset);
+        let (path, size) = (self.path.clone(), now.len());
+        if len > 0 && reads(len - 1) == Ok(0) {
+            return Err(Failure::LessThanStated { path, size });
+        }
+        if size == len && reads(len) == Ok(1) {
+            return Err(Failure::MoreThanStated { path, size });
+        }
+        let path = Shown(&self.path);
         if now.len() > len {
             say!(
                 "vyre-io: warning: {path} grew from {len} to {} bytes while it was copied; the copy has \
@@ -158,10 +172,9 @@ impl Watched {
             } if path == self.path => {
                 let end = offset + u64::from(found);
                 match metadata(&self.fd) {
-                    Ok(now) if self.about.is_file() && now.len() > end => Failure::FalseSize {
+                    Ok(now) if self.about.is_file() && now.len() > end => Failure::LessThanStated {
                         path,
                         size: now.len(),
-                        end,
                     },
                     _ => Failure::SourceChanged {
                         path,

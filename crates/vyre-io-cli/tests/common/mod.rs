@@ -2,9 +2,11 @@
 
 #![allow(dead_code)] // Each test file uses its share.
 
+pub(crate) mod fuse;
 pub(crate) mod process;
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -81,4 +83,13 @@ pub(crate) fn names(dir: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// Says that the calling test, or a part of it, did not run. The harness hides what is printed
+/// otherwise.
+pub(crate) fn skipped(why: &str) {
+    let test = std::thread::current();
+    let test = test.name().unwrap_or("a_test").to_owned();
+    let line = format!("SKIPPED: {test}: {why}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }

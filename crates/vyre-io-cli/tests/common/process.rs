@@ -145,7 +145,7 @@ pub(crate) const NOBODY: u32 = 65_534;
 impl Nobody {
     pub(crate) fn new() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
-            eprintln!("SKIPPED: only root can act as another user");
+            super::skipped("only root can act as another user");
             return None;
         }
         let dir = tempfile::tempdir().expect("a directory");

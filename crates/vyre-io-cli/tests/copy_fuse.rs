@@ -1,0 +1,144 @@
+//! `vyre-io copy` on file systems that lack something, or that fail late.
+
+mod common;
+
+use std::fs;
+
+use common::fuse::{Faults, Mounted};
+use common::process::{send, stopped};
+use common::{contents, copy, file, names, stderr, vyre_io};
+use fuser::Errno;
+use rustix::process::Signal;
+
+#[test]
+fn what_only_closing_reveals_is_a_failure_and_no_destination() {
+    let faults = Faults {
+        flush: Some(Errno::ENOSPC),
+        ..Faults::default()
+    };
+    let Some(mounted) = Mounted::new(faults, &[]) else {
+        return;
+    };
+    let src = file(mounted.beside(), "src", 100_000);
+    for more in [&["--no-sync"][..], &["--verify"]] {
+        let output = copy(&src, &mounted.path().join("dst"), more);
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        let says = stderr(&output);
+        assert!(
+            says.contains("cannot close ") && says.contains("No space left"),
+            "{says}"
+        );
+        assert_eq!(names(&mounted.path()), ["src"]);
+    }
+}
+
+#[test]
+fn what_a_file_system_lacks_is_done_without() {
+    let faults = Faults {
+        fsyncdir: Some(Errno::EINVAL),
+        setattr: Some(Errno::ENOSYS),
+        ..Faults::default()
+    };
+    let Some(mounted) = Mounted::new(faults, &[]) else {
+        return;
+    };
+    let (beside, dst) = (mounted.beside(), mounted.path().join("dst"));
+    for len in [3_000_001, 5000] {
+        let src = file(beside, "src", len);
+        for more in [&["--verify"][..], &["--direct"]] {
+            // Also onto the copy that is there then.
+            let output = copy(&src, &dst, more);
+            assert!(output.status.success(), "{more:?}: {}", stderr(&output));
+            let says = stderr(&output);
+            assert!(
+                says.contains("dst is complete, but its file system cannot sync"),
+                "{says}"
+            );
+            assert_eq!(fs::read(&dst).expect("dst"), contents(len));
+            assert_eq!(names(&mounted.path()), ["dst", "src"]);
+        }
+    }
+}
+
+#[test]
+fn bytes_that_cannot_be_read_in_the_middle_are_an_input_error() {
+    for bad in [700_000, 3 << 20] {
+        let faults = Faults {
+            bad_from: Some(bad),
+            ..Faults::default()
+        };
+        let Some(mounted) = Mounted::new(faults, &contents(4 << 20)) else {
+            return;
+        };
+        let dst = mounted.beside().join("dst");
+        for more in [&[][..], &["--direct"], &["--block-size", "4k"]] {
+            let output = copy(&mounted.path().join("src"), &dst, more);
+            let says = stderr(&output);
+            assert_eq!(output.status.code(), Some(1), "{says}");
+            assert!(says.contains("src: Input/output error"), "{more:?} {says}");
+            assert!(!dst.exists());
+        }
+    }
+}
+
+#[test]
+fn a_size_that_is_not_true_is_noticed() {
+    for (size, says) in [
+        (0, "states a size of 0 bytes, but has more"),
+        (10_000, "states a size of 10000 bytes, but has more"),
+        (50_000, ""),
+        (
+            100_000,
+            "states a size of 100000 bytes, but ends before that",
+        ),
+        (
+            9_000_000,
+            "states a size of 9000000 bytes, but ends before that",
+        ),
+    ] {
+        let faults = Faults {
+            size: Some(size),
+            ..Faults::default()
+        };
+        let Some(mounted) = Mounted::new(faults, &contents(50_000)) else {
+            return;
+        };
+        let dst = mounted.beside().join("dst");
+        let output = copy(&mounted.path().join("src"), &dst, &["--verify"]);
+        let said = stderr(&output);
+        assert!(said.contains(says), "{size}: {said}");
+        assert_eq!(output.status.success(), says.is_empty(), "{size}: {said}");
+        assert_eq!(
+            fs::read(&dst).ok(),
+            says.is_empty().then(|| contents(50_000))
+        );
+    }
+}
+
+/// Locks say nothing about other machines, which may have the file system mounted too.
+#[test]
+fn what_was_left_on_a_file_system_of_others_stays_unless_a_signal_removes_it() {
+    let Some(mounted) = Mounted::new(Faults::default(), &[]) else {
+        return;
+    };
+    let (src, dst) = (
+        file(mounted.beside(), "src", 64 << 20),
+        mounted.path().join("dst"),
+    );
+    for signal in [Signal::INT, Signal::KILL] {
+        let mut command = vyre_io();
+        command
+            .args(["copy", "--block-size", "4k", "--lanes", "1"])
+            .args([&src, &dst]);
+        let child = stopped(&mut command, &mounted.path(), &[]);
+        assert_eq!(names(&mounted.path()).len(), 2);
+        send(&child, signal);
+        send(&child, Signal::CONT);
+        child.wait_with_output().expect("ends");
+        let left = if signal == Signal::KILL { 2 } else { 1 };
+        assert_eq!(names(&mounted.path()).len(), left, "{signal:?}");
+    }
+    let small = file(mounted.beside(), "small", 1);
+    assert!(copy(&small, &dst, &[]).status.success());
+    assert_eq!(names(&mounted.path()).len(), 3);
+}
