@@ -37,6 +37,12 @@ pub(crate) enum Failure {
     NotReplaceable(PathBuf),
     #[error("{} and {} are the same file; name another DST", Shown(.0), Shown(.1))]
     SameFile(PathBuf, PathBuf),
+    #[error(
+        "the directory {} is not writable, and the copy is a new file in it, also where it replaces one; \
+         make it writable, or use `cp` to write into an old file",
+        Shown(.0)
+    )]
+    NotWritable(PathBuf),
     /// What would fail at the end is refused at the beginning.
     #[error("cannot copy to {}: {why}", Shown(.path))]
     Refused { path: PathBuf, why: String },

@@ -157,6 +157,45 @@ fn a_directory_that_may_not_be_read_takes_a_copy() {
 }
 
 #[test]
+fn a_directory_that_may_not_be_written_to_is_named() {
+    let Some(nobody) = Nobody::new() else { return };
+    let dir = nobody.dir.path().join("in");
+    fs::create_dir(&dir).expect("room");
+    let dst = file(&dir, "dst", 20);
+    set_mode(&dst, 0o666);
+    for dst in [&dst, &dir.join("new")] {
+        let output = nobody.copy(&unreadable(), dst, &["--replace"]);
+        assert_refused(
+            &output,
+            &format!("the directory {} is not writable", dir.display()),
+        );
+    }
+}
+
+/// As a file system without direct I/O refuses it, nameless files or not.
+#[test]
+fn a_refused_direct_write_is_a_buffered_one() {
+    let dir = place();
+    let (src, dst) = (file(dir.path(), "src", 5000), dir.path().join("dst"));
+    for denied in [
+        &[Denied::Direct][..],
+        &[Denied::Direct, Denied::NamelessFiles],
+    ] {
+        let mut command = vyre_io();
+        command.args(["copy", "--direct"]).args([&src, &dst]);
+        let output = output_denied(&mut command, denied);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains("using buffered I/O"),
+            "{}",
+            stderr(&output)
+        );
+        assert_eq!(fs::read(&dst).expect("dst"), contents(5000));
+        assert_eq!(names(dir.path()), ["dst", "src"]);
+    }
+}
+
+#[test]
 fn immutable_files_and_mount_points_are_refused_before_bytes_are_moved() {
     let dir = place();
     let dst = file(dir.path(), "dst", 20);

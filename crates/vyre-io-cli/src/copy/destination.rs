@@ -323,7 +323,10 @@ impl Directory {
     }
 
     fn open_failed(&self, errno: Errno) -> Failure {
-        Failure::file("make a file in the directory", &self.path, errno)
+        match errno {
+            Errno::ACCESS => Failure::NotWritable(self.path.clone()),
+            errno => Failure::file("make a file in the directory", &self.path, errno),
+        }
     }
 
     /// Makes a file without a name, if it can get one later.
@@ -380,7 +383,14 @@ impl Directory {
         loop {
             let mut slot = leftover.lock();
             let name = leftovers::hidden_name();
-            let make = |more| rustix::fs::openat(&self.fd, &name, flags | more, mode);
+            let make = |more| {
+                let made = rustix::fs::openat(&self.fd, &name, flags | more, mode);
+                if matches!(made, Err(Errno::INVAL)) {
+                    // Some kernels make the file before they refuse O_DIRECT.
+                    let _ = rustix::fs::unlinkat(&self.fd, &name, AtFlags::empty());
+                }
+                made
+            };
             let opened = stack::with_direct(path, direct, make, |errno| self.open_failed(errno))?;
             // Another copy may have taken the file for a leftover before it was locked.
             if leftovers::lock(&opened.fd) && leftovers::names(&self.fd, &name, &opened.fd) {

@@ -20,6 +20,8 @@ use seccompiler::{
 pub(crate) enum Denied {
     /// Files without a name.
     NamelessFiles,
+    /// Direct I/O.
+    Direct,
     /// Links.
     Links,
     /// Setting a length.
@@ -32,25 +34,28 @@ impl Denied {
     fn rule(self) -> (i64, Vec<SeccompRule>, i32) {
         const TMPFILE: u64 = 0o20_000_000;
         match self {
-            Self::NamelessFiles => {
-                let condition = SeccompCondition::new(
-                    2,
-                    SeccompCmpArgLen::Dword,
-                    SeccompCmpOp::MaskedEq(TMPFILE),
-                    TMPFILE,
-                );
-                let rule = SeccompRule::new(vec![condition.expect("a condition")]);
-                (
-                    libc::SYS_openat,
-                    vec![rule.expect("a rule")],
-                    libc::EOPNOTSUPP,
-                )
+            Self::NamelessFiles => (libc::SYS_openat, opens_with(TMPFILE), libc::EOPNOTSUPP),
+            Self::Direct => {
+                let flag = opens_with(libc::O_DIRECT as u64);
+                (libc::SYS_openat, flag, libc::EINVAL)
             }
             Self::Links => (libc::SYS_linkat, vec![], libc::EPERM),
             Self::Lengths => (libc::SYS_ftruncate, vec![], libc::EOPNOTSUPP),
             Self::Syncs => (libc::SYS_fsync, vec![], libc::EINVAL),
         }
     }
+}
+
+/// Matches an `openat` with a flag.
+fn opens_with(flag: u64) -> Vec<SeccompRule> {
+    let condition = SeccompCondition::new(
+        2,
+        SeccompCmpArgLen::Dword,
+        SeccompCmpOp::MaskedEq(flag),
+        flag,
+    );
+    let rule = SeccompRule::new(vec![condition.expect("a condition")]);
+    vec![rule.expect("a rule")]
 }
 
 /// Starts a command for which the system calls are denied.
