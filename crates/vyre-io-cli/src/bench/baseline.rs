@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use vyre_io::Buffer;
 
-use super::cores::pin;
+use super::cores::{allowed, pin};
 use super::plan::{BlockNumbers, Plan};
 use super::target::Target;
 use super::written::{self, Written};
@@ -26,8 +26,12 @@ pub(super) struct Raw {
     depth: u32,
     size: u32,
     writes: bool,
+    /// Whether a worker of the kernel carries the operations out: then the fastest loop never sleeps.
+    polls: bool,
     numbers: BlockNumbers,
     core: Option<usize>,
+    /// Cores for the kernel's workers. They would inherit the loop's own.
+    worker_cores: Vec<usize>,
 }
 
 /// How entries name the file and the buffer: as far as the kernel registers them.
@@ -45,14 +49,23 @@ impl Raw {
         if writes {
             written::prepare(&buffer, target, size);
         }
+        let core = plan.loop_cores().and_then(|cores| cores.first().copied());
         Ok(Self {
             file: target.duplicate()?,
             buffer,
             depth,
             size,
             writes,
+            polls: writes && !args.direct,
             numbers: BlockNumbers::new(0, target.blocks, args.pattern == Pattern::Random),
-            core: plan.loop_cores().and_then(|cores| cores.first().copied()),
+            core,
+            worker_cores: match core {
+                Some(core) => allowed()
+                    .into_iter()
+                    .filter(|&other| other != core)
+                    .collect(),
+                None => Vec::new(),
+            },
         })
     }
 
@@ -90,7 +103,7 @@ impl Raw {
         let mut in_flight = self.depth;
         // Past the time, nothing is replaced: the buffer may not go while the kernel works on it.
         while in_flight > 0 {
-            match submitter.submit_and_wait(1) {
+            match submitter.submit_and_wait(usize::from(!self.polls)) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
@@ -126,7 +139,10 @@ impl Raw {
         let mut cooperative = submit_all.clone();
         cooperative.setup_coop_taskrun().setup_taskrun_flag();
         let mut deferred = submit_all.clone();
-        deferred.setup_single_issuer().setup_defer_taskrun();
+        deferred
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag();
         let mut top = deferred.clone();
         top.setup_no_sqarray();
         let ring = top
@@ -135,6 +151,10 @@ impl Raw {
             .or_else(|_| cooperative.build(entries)) // 5.19
             .or_else(|_| submit_all.build(entries)) // 5.18
             .or_else(|_| plain.build(entries))?;
+        if !self.worker_cores.is_empty() {
+            // An old kernel does without.
+            let _ = ring.submitter().register_iowq_aff(&self.worker_set());
+        }
         let iovec = libc::iovec {
             iov_base: self.buffer.as_ptr().cast(),
             iov_len: self.buffer.len(),
@@ -144,6 +164,16 @@ impl Raw {
         let buffer = unsafe { submitter.register_buffers(&[iovec]) }.is_ok();
         let file = submitter.register_files(&[self.file.as_raw_fd()]).is_ok();
         Ok((ring, Registered { file, buffer }))
+    }
+
+    fn worker_set(&self) -> libc::cpu_set_t {
+        // SAFETY: a set of cores is an array of integers, for which zeros are valid.
+        let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        for &core in &self.worker_cores {
+            // SAFETY: `allowed` names cores that a set of this size has.
+            unsafe { libc::CPU_SET(core, &mut set) };
+        }
+        set
     }
 
     /// Queues the next operation on a place of the buffer. Returns its block.

@@ -123,7 +123,7 @@ fn lock(path: &Path) -> Option<File> {
 }
 
 /// The cores that this process may use.
-fn allowed() -> Vec<usize> {
+pub(super) fn allowed() -> Vec<usize> {
     let Ok(set) = rustix::thread::sched_getaffinity(None) else {
         return Vec::new();
     };
