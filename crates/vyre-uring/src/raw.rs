@@ -186,6 +186,20 @@ impl Raw {
         Ok(counts)
     }
 
+    /// Names the cores for the workers of this thread's rings.
+    pub(crate) fn register_worker_cores(&self, cores: &[usize]) -> Result<(), Errno> {
+        // SAFETY: a set of cores is an array of integers, for which zeros are valid.
+        let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        let bits = 8 * size_of::<libc::cpu_set_t>();
+        for &core in cores.iter().filter(|&&core| core < bits) {
+            // SAFETY: the set has that many bits.
+            unsafe { libc::CPU_SET(core, &mut set) };
+        }
+        self.submitter
+            .register_iowq_aff(&set)
+            .map_err(|error| errno_of(&error))
+    }
+
     pub(crate) fn probe(&self) -> Result<Probe, Errno> {
         let mut probe = Probe::new();
         self.submitter

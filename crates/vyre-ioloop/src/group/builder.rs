@@ -120,6 +120,7 @@ impl LoopGroupBuilder {
         let wraps: Vec<W> = (0..shares.len()).map(wrap).collect();
         let authority = Authority::new(&self.files, &self.buffers, shares.len());
         let sharing = !authority.may_reopen(shares.len());
+        let pinned: Vec<usize> = self.cores.iter().copied().flatten().collect();
         // All of them have begun before any is waited for, and none is left behind.
         let begin = |(index, ((share, core), wrap)): (usize, ((Vec<HostQueue>, _), W))| {
             // Replicas: the same entries under the same handles.
@@ -132,7 +133,7 @@ impl LoopGroupBuilder {
                 .files(files)
                 .buffers(self.buffers.clone())
                 .settings(self.settings)
-                .core(core)
+                .cores(core, pinned.clone())
                 .name(format!("{}-{index}", self.name));
             let builder = share.into_iter().fold(builder, IoLoopBuilder::queue);
             builder.begin(wrap)

@@ -28,6 +28,7 @@ impl IoLoopBuilder {
                 buffers: BufferTable::new(),
                 queues: Vec::new(),
                 core: None,
+                others: Vec::new(),
                 settings: Settings::default(),
             },
             name: "vyre-io".into(),
@@ -54,7 +55,8 @@ impl IoLoopBuilder {
 
     setters!(setup.settings);
 
-    /// Binds the loop's thread to a core.
+    /// Binds the loop's thread to a core. The kernel's workers for its ring, which carry out what would
+    /// block, run on the other cores of this process, if there are any.
     pub fn pin_to(mut self, core: usize) -> Self {
         self.setup.core = Some(core);
         self
@@ -97,8 +99,10 @@ impl IoLoopBuilder {
         self
     }
 
-    pub(crate) fn core(mut self, core: Option<usize>) -> Self {
+    /// The loop's core, and those of the group's loops, which the kernel's workers stay off.
+    pub(crate) fn cores(mut self, core: Option<usize>, others: Vec<usize>) -> Self {
         self.setup.core = core;
+        self.setup.others = others;
         self
     }
 

@@ -31,19 +31,40 @@ pub(crate) struct Setup {
     pub(super) buffers: BufferTable,
     pub(super) queues: Vec<HostQueue>,
     pub(super) core: Option<usize>,
+    /// Cores of the group's other loops.
+    pub(super) others: Vec<usize>,
     pub(super) settings: Settings,
 }
 
 impl Setup {
     /// Makes a ring with room for the tables and what comes later.
-    fn ring(&self) -> Result<Ring, SpawnError> {
+    fn ring(&self, worker_cores: Vec<usize>) -> Result<Ring, SpawnError> {
         let room = |entries: u32| entries.saturating_add(self.settings.live_entries);
         Ok(Ring::builder()
             .entries(self.settings.entries)
             .files(room(self.files.slots.bound()))
             .buffers(room(self.buffers.held.len() as u32))
             .drop_deadline(self.settings.abort_timeout)
+            .worker_cores(worker_cores)
             .build()?)
+    }
+
+    /// Binds the thread to its core, if it has one. Returns the cores for the kernel's workers, which
+    /// would inherit that core and share it with the loop: those that the thread had, without the
+    /// loops' own as far as others are left.
+    fn pin(&self) -> Result<Vec<usize>, SpawnError> {
+        let Some(core) = self.core else {
+            return Ok(Vec::new());
+        };
+        let allowed = rustix::thread::sched_getaffinity(None).unwrap_or_default();
+        pin(core)?;
+        let mut cores: Vec<usize> = (0..CpuSet::MAX_CPU)
+            .filter(|&other| allowed.is_set(other) && other != core)
+            .collect();
+        if cores.iter().any(|core| !self.others.contains(core)) {
+            cores.retain(|core| !self.others.contains(core));
+        }
+        Ok(cores)
     }
 }
 
@@ -107,12 +128,10 @@ fn prepare<T: Transport>(
 ) -> Result<(Engine<T>, SetupReport), SpawnError> {
     // Before the ring is made, and before anything of the caller's runs here.
     block_signals().map_err(SpawnError::Signals)?;
-    if let Some(core) = setup.core {
-        pin(core)?;
-    }
+    let worker_cores = setup.pin()?;
     // Else the kernel adds 50 µs to every sleep. Where that is refused, sleeps are longer.
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1_000));
-    let ring = setup.ring()?;
+    let ring = setup.ring(worker_cores)?;
     let report = ring.report().clone();
     let engine = Engine::new(wrap(ring), setup.files, setup.buffers, setup.queues)?;
     // With its entries registered, where it still can be asked.
