@@ -13,6 +13,7 @@ mod shares;
 mod sleep;
 mod stop;
 mod submit;
+mod syncs;
 #[cfg(test)]
 mod tests;
 

@@ -151,6 +151,9 @@ impl<T: Transport> Engine<T> {
         let served = &mut self.books.queues[queue];
         served.list_writes(|file| files.at(file).map(|entry| entry.identity));
         let mut syncs = std::mem::take(&mut served.claimed_syncs);
+        // Those of one file after one another: they share a flush. Among themselves they have no order.
+        syncs.sort_unstable_by_key(|sync| (sync.request.destination, sync.slot));
+        served.leader = None;
         for sync in syncs.drain(..) {
             self.take_in(queue, sync.slot, &sync.request, sync.expires);
         }

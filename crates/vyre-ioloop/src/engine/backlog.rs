@@ -13,13 +13,15 @@ pub(crate) enum Line {
     Ready,
     /// Another request of the queue on an unbounded file: as many as may be are ahead of it.
     Parked,
+    /// Writes to its file: a SYNC.
+    Writes,
     /// Room for a request to cancel its operation.
     Unasked,
     /// The end of its operation, which the transport was asked to cancel.
     Asked,
 }
 
-const LINES: usize = 4;
+const LINES: usize = 5;
 
 #[derive(Clone, Copy, Debug)]
 struct Node {
@@ -67,6 +69,12 @@ impl Lines {
     pub(crate) fn first(&self, line: Line) -> Option<u32> {
         let first = self.ends[line as usize].first;
         (first != NONE).then_some(first)
+    }
+
+    /// The slot behind one in its line.
+    pub(crate) fn after(&self, slot: u32) -> Option<u32> {
+        let after = self.nodes[slot as usize].after;
+        (after != NONE).then_some(after)
     }
 
     /// The line that a slot is in.

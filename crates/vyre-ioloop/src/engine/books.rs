@@ -111,7 +111,8 @@ impl Books {
             return;
         };
         let moved = u64::from(result.unwrap_or(0));
-        let (mut is_fence, mut is_write, unbounded) = (false, false, record.work.is_unbounded());
+        let (mut is_fence, mut is_write, mut is_sync) = (false, false, false);
+        let unbounded = record.work.is_unbounded();
         match record.work {
             Work::None => return,
             Work::Fence => is_fence = true,
@@ -120,7 +121,8 @@ impl Books {
                 is_write = true;
                 queue.counters.bytes_written += moved;
             }
-            Work::Sync { .. } | Work::Prefetch { .. } => {}
+            Work::Sync { .. } => is_sync = true,
+            Work::Prefetch(_) => {}
         }
         let (file, buffer) = (record.file(), record.buffer());
         let (epoch, sequence) = (record.epoch, record.sequence);
@@ -147,6 +149,9 @@ impl Books {
             self.write_finished(place, file, sequence);
         }
         self.release(file, buffer);
+        if is_sync {
+            self.sync_finished(place, result, cancelled);
+        }
         self.finish_due_fences(place.queue);
     }
 
@@ -220,15 +225,15 @@ impl Books {
     /// Takes a request that is about to end early out of where it waits.
     pub(super) fn leave_line(&mut self, place: Place) {
         let served = &mut self.queues[place.queue as usize];
-        match served.lines.remove(place.slot) {
+        let line = served.lines.remove(place.slot);
+        match line {
             Some(Line::Ready) => self.waiting -= 1,
             // All are counted out when they end.
             Some(Line::Parked) => served.share.count_unbounded(),
             Some(Line::Unasked | Line::Asked) => self.cancelling -= 1,
-            None => {
-                served.forget_sync(place.slot);
-            }
+            Some(Line::Writes) | None => {}
         }
+        self.leave_ring(place, line);
     }
 
     #[inline]

@@ -2,8 +2,9 @@
 
 use vyre_ioq::{Claimed, Errno, HostQueue, Request};
 
-use super::backlog::Lines;
+use super::backlog::{Line, Lines};
 use super::shares::Share;
+use super::syncs::Rings;
 use crate::counters::QueueCounters;
 use crate::order::Order;
 use crate::record::{Flush, Record, Work};
@@ -59,10 +60,11 @@ pub(crate) struct Served {
     /// Where its requests wait, and what it uses of the transport.
     pub(crate) lines: Lines,
     pub(crate) share: Share,
+    /// SYNCs that share a flush, and the one that led last in this pass.
+    pub(crate) rings: Rings,
+    pub(crate) leader: Option<u32>,
     /// Outcomes of the current pass that the device has not been told.
     outcomes: Vec<(u32, Result<u32, Errno>)>,
-    /// Slots of SYNC requests that wait for writes.
-    syncs: Vec<u32>,
     /// WRITE requests claimed and not completed.
     writes: u32,
     /// The file of each of them, in order, as of the SYNCs that were admitted last.
@@ -85,8 +87,9 @@ impl Served {
             fence_expires: vec![0; slots as usize].into(),
             lines: Lines::new(slots),
             share: Share::default(),
+            rings: Rings::new(slots),
+            leader: None,
             outcomes: Vec::with_capacity(slots as usize),
-            syncs: Vec::with_capacity(slots as usize),
             writes: 0,
             written: Vec::with_capacity(slots as usize),
             #[cfg(test)]
@@ -160,7 +163,7 @@ impl Served {
         self.lines.clear();
         self.claimed_syncs.clear();
         self.claimed_fences.clear();
-        self.syncs.clear();
+        self.rings.clear();
         self.writes = 0;
     }
 
@@ -196,7 +199,7 @@ impl Served {
         *writes = (through - before) as u32;
         let waits = *writes > 0;
         if waits {
-            self.syncs.push(slot);
+            self.lines.push(Line::Writes, slot);
         }
         waits
     }
@@ -210,34 +213,23 @@ impl Served {
         mut due: impl FnMut(&mut Lines, u32),
     ) {
         self.writes -= 1;
-        if self.syncs.is_empty() {
-            return;
-        }
-        let (records, lines) = (&mut self.records, &mut self.lines);
-        self.syncs.retain(|&slot| {
-            let record = &mut records[slot as usize];
-            let Work::Sync {
+        let mut next = self.lines.first(Line::Writes);
+        while let Some(slot) = next {
+            next = self.lines.after(slot);
+            let record = &mut self.records[slot as usize];
+            if let Work::Sync {
                 identity, writes, ..
             } = &mut record.work
-            else {
-                return false;
-            };
-            if record.sequence > sequence && is_on(*identity) {
+                && record.sequence > sequence
+                && is_on(*identity)
+            {
                 *writes -= 1;
+                if *writes == 0 {
+                    self.lines.remove(slot);
+                    due(&mut self.lines, slot);
+                }
             }
-            let waits = *writes > 0;
-            if !waits {
-                due(lines, slot);
-            }
-            waits
-        });
-    }
-
-    /// Takes a SYNC that will not wait any longer off the list. Whether it was on it.
-    pub(crate) fn forget_sync(&mut self, slot: u32) -> bool {
-        let before = self.syncs.len();
-        self.syncs.retain(|&waiting| waiting != slot);
-        self.syncs.len() != before
+        }
     }
 
     /// The queue's counters, as of now.

@@ -58,7 +58,11 @@ impl<T: Transport> Engine<T> {
                 self.books.finish(place, Ok(0));
                 return;
             }
-            Work::Sync { .. } if served.hold_sync(place.slot) => return,
+            Work::Sync { file, .. }
+                if served.follow_sync(place.slot, file) || served.hold_sync(place.slot) =>
+            {
+                return;
+            }
             _ if work.is_unbounded() && !self.books.shares.take_unbounded(&mut served.share) => {
                 self.books.counters.deferred += 1;
                 served.lines.push(Line::Parked, place.slot);

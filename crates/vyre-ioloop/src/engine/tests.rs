@@ -3,6 +3,7 @@ use std::fs::File;
 use vyre_ioq::{FileHandle, Queue, QueueLayout, Request};
 use vyre_uring::{Buffer, SimTransport};
 
+use super::backlog::Line;
 use super::*;
 use crate::record::Work;
 use crate::rights::Rights;
@@ -15,9 +16,10 @@ fn file(files: &mut FileTable) -> FileHandle {
     files.insert(file, Rights::all()).expect("fit")
 }
 
-/// A property of cost: a walk for each would take a pass as long as the square of its SYNCs.
+/// A property of cost: a walk for each would take a pass as long as the square of its SYNCs, and a
+/// flush for each would take the drive as long.
 #[test]
-fn the_syncs_of_a_pass_walk_the_records_once() {
+fn the_syncs_of_a_pass_walk_the_records_once_and_share_flushes() {
     let (mut files, mut buffers) = (FileTable::new(), BufferTable::new());
     let written = [(); 2].map(|()| file(&mut files));
     let others = [(); 2].map(|()| file(&mut files));
@@ -39,14 +41,17 @@ fn the_syncs_of_a_pass_walk_the_records_once() {
     assert_eq!(engine.step().claimed, 3 + 2 * SYNCS);
     let served = &engine.books.queues[0];
     assert_eq!(served.walks, 1);
-    let (mut counts, mut free) = ([0; 3], 0);
-    for record in &served.records {
-        if let Work::Sync { writes, .. } = record.work {
-            counts[writes as usize] += 1;
-            free += u32::from(writes == 0);
+    // One SYNC of each file leads the others.
+    let mut leaders = Vec::new();
+    let mut slot = served.lines.first(Line::Writes);
+    while let Some(leader) = slot {
+        if let Work::Sync { writes, .. } = served.records[leader as usize].work {
+            leaders.push(writes);
         }
+        slot = served.lines.after(leader);
     }
-    assert_eq!(counts, [SYNCS, SYNCS / 2, SYNCS / 2]);
-    assert_eq!(free, SYNCS, "of files that nobody writes");
+    assert_eq!(leaders, [1, 2], "writes that are waited for");
+    // Files that nobody writes are flushed at once.
+    assert_eq!(engine.counters().operations, 3 + 2);
     engine.stop(Duration::ZERO).expect("all of it ends");
 }

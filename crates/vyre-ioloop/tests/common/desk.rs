@@ -22,6 +22,10 @@ pub(crate) struct Flight {
 }
 
 impl Flight {
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.token == other.token
+    }
+
     /// The bytes that it is to move.
     pub(crate) fn bytes(&self) -> u32 {
         match self.op {
@@ -49,6 +53,11 @@ impl State {
     /// bytes are moved.
     pub(crate) fn complete(&mut self, which: impl Fn(&Flight) -> bool) {
         self.end(which, |flight| Ok(flight.bytes()));
+    }
+
+    /// Ends them with an error.
+    pub(crate) fn fail(&mut self, errno: Errno, which: impl Fn(&Flight) -> bool) {
+        self.end(which, |_| Err(errno));
     }
 
     fn end(
