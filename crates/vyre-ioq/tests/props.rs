@@ -153,6 +153,7 @@ fn action() -> impl Strategy<Value = Action> {
         6 => (any::<Pick>(), any::<u64>()).prop_map(|(pick, seed)| Action::Publish(pick, seed)),
         2 => any::<Pick>().prop_map(Action::Poll),
         4 => any::<Pick>().prop_map(Action::Take),
+        2 => any::<Pick>().prop_map(Action::Abandon),
         3 => (slot(), status_word()).prop_map(|(slot, value)| Action::Store(slot, 6, value)),
         1 => (slot(), 0..16usize, any::<u32>())
             .prop_map(|(slot, word, value)| Action::Store(slot, word, value)),
@@ -332,6 +333,7 @@ fn every_action() -> Vec<(&'static str, Action)> {
         ("publish a fence", Action::Publish(0, 2)),
         ("poll", Action::Poll(0)),
         ("take", Action::Take(0)),
+        ("abandon", Action::Abandon(0)),
         ("store in line 2", Action::StoreHeader(0, 1)),
         ("claim one", Action::Claim(0..1)),
         ("claim all", Action::Claim(0..2)),

@@ -52,6 +52,8 @@ pub(crate) struct Model {
     counted: BTreeSet<u32>,
     /// Device: slots in use.
     pub(crate) locked: BTreeSet<u32>,
+    /// Those of them whose outcomes nobody takes.
+    abandoned: BTreeSet<u32>,
 }
 
 impl Model {
@@ -66,6 +68,7 @@ impl Model {
             faults: Faults::default(),
             counted: BTreeSet::new(),
             locked: BTreeSet::new(),
+            abandoned: BTreeSet::new(),
         }
     }
 
@@ -78,11 +81,18 @@ impl Model {
     }
 
     pub(crate) fn reserve(&mut self) -> Option<u32> {
-        let free = (0..self.slots.len() as u32)
-            .filter(|slot| !self.locked.contains(slot))
-            .find(|&slot| ![PUBLISHED, CLAIMED].contains(&self.status(slot)))?;
-        self.locked.insert(free);
-        Some(free)
+        let is_over = |slot: &u32| ![PUBLISHED, CLAIMED].contains(&self.status(*slot));
+        let mut free = (0..self.slots.len() as u32).filter(|slot| !self.locked.contains(slot));
+        let reserved = free
+            .find(is_over)
+            .or_else(|| self.abandoned.iter().copied().find(is_over))?;
+        self.abandoned.remove(&reserved);
+        self.locked.insert(reserved);
+        Some(reserved)
+    }
+
+    pub(crate) fn abandon(&mut self, slot: u32) {
+        self.abandoned.insert(slot);
     }
 
     pub(crate) fn unreserve(&mut self, slot: u32) {

@@ -25,6 +25,8 @@ pub(crate) enum Action {
     Publish(Pick, u64),
     Poll(Pick),
     Take(Pick),
+    /// Gives up a request.
+    Abandon(Pick),
     /// Hostile: any word of any slot.
     Store(Pick, usize, u32),
     /// Hostile: any word of the header's line 2.
@@ -167,6 +169,13 @@ impl World {
             Action::Publish(pick, seed) => self.publish(*pick, *seed),
             Action::Poll(pick) => self.poll(*pick),
             Action::Take(pick) => self.take(*pick),
+            Action::Abandon(pick) => {
+                if let Some(pick) = picked(*pick, self.held.len()) {
+                    let ticket = self.held.swap_remove(pick).ticket;
+                    self.model.abandon(ticket.slot());
+                    self.device.abandon(ticket);
+                }
+            }
             Action::Store(pick, word, value) => self.hostile_store(*pick, *word, *value),
             Action::StoreHeader(word, value) => {
                 if !self.model.bare {

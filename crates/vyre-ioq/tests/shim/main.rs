@@ -5,6 +5,7 @@
 #![cfg(all(feature = "std", target_os = "linux", not(miri)))]
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -163,7 +164,10 @@ fn misuse_and_lateness_cost_no_request() {
         match compiled {
             Ok(status) => assert!(status.success(), "{compiler} refused misuse.cpp"),
             Err(error) if compiler == "clang++" => {
-                println!("skipped: cannot start clang++ ({error})");
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "SKIPPED: misuse_and_lateness_cost_no_request: cannot start clang++ ({error})"
+                );
                 continue;
             }
             Err(error) => panic!("cannot start {compiler} ({error})"),
