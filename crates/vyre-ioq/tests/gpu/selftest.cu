@@ -243,7 +243,8 @@ static Queue begin(u32 slots, bool bare) {
     void *device;
     CUDA(cudaHostGetDevicePointer(&device, host.base, 0));
     Queue queue;
-    Attach rule = bare ? Queue::attach_bare(device, slots * BARE_SLOT_BYTES, local, &queue)
+    Attach rule = bare ? Queue::attach_bare_with_counts(device, slots * BARE_SLOT_BYTES, local,
+                                                        &queue)
                        : Queue::attach(host.base, device, memory_bytes, local, &queue);
     if (rule != Attach::Ok) {
         fprintf(stderr, "FAIL: the queue is refused by rule %u\n", (u32)rule);
