@@ -148,6 +148,8 @@ pub(crate) struct Flushes {
     clean_since: u32,
     /// Writes may be repeated: each says where its bytes go.
     pub(crate) repeats: bool,
+    /// Every write is flushed, whether it asks for it or not: the file is open with O_DSYNC or O_SYNC.
+    pub(crate) always: bool,
 }
 
 /// For a description from before a failure. There are never so many failures.
@@ -157,6 +159,12 @@ impl Flushes {
     /// Notes a description that is inserted into a table.
     pub(crate) fn of(identity: FileIdentity, file: &Arc<OwnedFd>, repeats: bool) -> Self {
         registry().insert(identity, file, repeats)
+    }
+
+    /// The same, of a description whose writes are all flushed, or not.
+    pub(crate) fn always(mut self, always: bool) -> Self {
+        self.always = always;
+        self
     }
 
     /// Why no flush of the file can succeed through this entry, if none can.
@@ -261,6 +269,7 @@ impl Registry {
             log,
             clean_since,
             repeats,
+            always: false,
         }
     }
 

@@ -122,7 +122,7 @@ fn transfer(
         file_offset: within(request.file_offset, request.count, from.base, from.len)?,
         buffer_offset: within(request.buffer_offset, request.count, to.base, to.len)?,
         len: request.count,
-        durable: from.is_durable | request.flags.contains(Flags::DURABLE),
+        durable: from.flushes.always | request.flags.contains(Flags::DURABLE),
         unbounded: !from.traits.has_offsets,
     };
     check_alignment(from, to, &transfer)?;

@@ -111,8 +111,6 @@ pub(crate) struct FileEntry {
     pub(crate) slot: FileSlot,
     pub(crate) identity: FileIdentity,
     pub(crate) flushes: Flushes,
-    /// Its writes are flushed, asked for or not: it is open with O_DSYNC or O_SYNC.
-    pub(crate) is_durable: bool,
     pub(crate) base: u64,
     pub(crate) len: u64,
     pub(crate) rights: Rights,
@@ -161,8 +159,8 @@ impl FileEntry {
         let identity = FileIdentity::of(&stat);
         let has_offsets = matches!(kind, FileType::RegularFile | FileType::BlockDevice);
         Ok(Self {
-            flushes: Flushes::of(identity, &file, has_offsets),
-            is_durable: flags.intersects(OFlags::DSYNC | OFlags::SYNC),
+            flushes: Flushes::of(identity, &file, has_offsets)
+                .always(flags.intersects(OFlags::DSYNC | OFlags::SYNC)),
             slot: NOWHERE,
             identity,
             file,

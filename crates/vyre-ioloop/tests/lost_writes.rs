@@ -419,9 +419,26 @@ fn writes_to_a_file_that_is_open_for_them_to_be_durable_are_flushes() {
     let dsync = rustix::fs::open(path, flags, rustix::fs::Mode::empty()).unwrap();
     let (mut io, mut other) = (Loop::on(dsync), Loop::on(file));
     let write = Request::write(io.file, 0, 16).from(io.pool, 0);
+    let full = Err(OsErrno::NOSPC);
+    assert_eq!(io.play(write, &[full, full]), Err(Errno::ENOSPC));
+    assert_eq!(io.sync(&[Ok(0)]), Ok(0), "nothing was moved");
     assert_eq!(io.play(write, &[Err(OsErrno::IO), Ok(16)]), Err(Errno::EIO));
     assert_eq!(io.play(write, &[]), Err(Errno::EIO));
     assert_eq!(other.sync(&[]), Err(Errno::EIO));
+}
+
+/// There, the second attempt is flushed as well, and fails as the first did.
+#[test]
+fn a_flush_that_fails_twice_is_no_write_that_moved_nothing() {
+    let file = file_of(&[0; 4096]);
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::SYNC;
+    let sync = rustix::fs::open(path, flags, rustix::fs::Mode::empty()).unwrap();
+    let mut io = Loop::on(sync);
+    let write = Request::write(io.file, 0, 16).from(io.pool, 0);
+    let broken = Err(OsErrno::IO);
+    assert_eq!(io.play(write, &[broken, broken]), Err(Errno::EIO));
+    assert_eq!(io.sync(&[]), Err(Errno::EIO));
 }
 
 /// The kernel may have told it of a failure, and tells nobody else.

@@ -17,6 +17,11 @@ fn flushes_of<'a>(files: &'a FileTable, record: &Record) -> Option<&'a Flushes> 
     Some(&entry.flushes)
 }
 
+/// Whether a write fails with this errno before it moves anything.
+const fn is_refusal(errno: OsErrno) -> bool {
+    matches!(errno, OsErrno::NOSPC | OsErrno::DQUOT | OsErrno::FBIG) || !may_lose(errno)
+}
+
 impl Books {
     /// Refuses to flush a file that has lost writes.
     pub(super) fn check_lost(&self, file: u32) -> Result<(), Errno> {
@@ -33,7 +38,7 @@ impl Books {
         let record = queue.records.get_mut(place.slot as usize)?;
         let mut operation = record.work.operation()?;
         match (&mut operation, record.flush) {
-            // Whether the bytes can be written at all: see `flush_failed`.
+            // Whether the bytes can be written at all: see `flush_ended`.
             (Op::Write { durable, .. }, Flush::Doubted { .. }) => *durable = false,
             (Op::Write { durable: true, .. } | Op::Sync { .. }, Flush::None) => {
                 let flushes = flushes_of(&self.files, record)?;
@@ -100,8 +105,12 @@ impl Books {
                 self.enqueue(place);
                 return None;
             }
-            (Flush::Doubted { round, .. }, Err(_)) if record.cancelled.is_none() => {
-                // Nothing was moved: nothing was lost but what the device is told of.
+            (Flush::Doubted { round, errno }, Err(second)) if record.cancelled.is_none() => {
+                // Nothing was moved, so nothing was lost but what the device is told of. Where every
+                // write is flushed, it may have been the flush again.
+                if flushes.always && !is_refusal(second) {
+                    flushes.note(errno);
+                }
                 flushes.end(round);
                 record.flush = Flush::None;
             }
