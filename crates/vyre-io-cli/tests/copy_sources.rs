@@ -155,6 +155,30 @@ fn a_source_that_grows_or_is_written_to_is_said_to() {
     }
 }
 
+#[test]
+fn a_file_that_another_process_made_meanwhile_is_not_replaced() {
+    let dir = place();
+    let (src, dst) = (long_file(dir.path()), dir.path().join("dst"));
+    let source = File::options().write(true).open(&src).expect("src");
+    source.set_len(16 << 20).expect("shorter");
+    for denied in [&[][..], &[Denied::NamelessFiles]] {
+        let mut command = vyre_io();
+        command.arg("copy").args([&src, &dst]).args(SMALL_BLOCKS);
+        let child = stopped(&mut command, dir.path(), denied);
+        fs::write(&dst, "another's").expect("room");
+        let output = go_on(child);
+        let says = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{says}");
+        assert!(
+            says.contains("another process made a file of that name"),
+            "{says}"
+        );
+        assert_eq!(fs::read(&dst).expect("dst"), b"another's");
+        assert_eq!(names(dir.path()), ["dst", "src"]);
+        fs::remove_file(&dst).expect("dst");
+    }
+}
+
 /// Some kernels answer EAGAIN for good if the flag is set.
 #[test]
 fn the_source_is_not_read_in_nonblocking_mode() {
