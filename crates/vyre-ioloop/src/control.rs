@@ -3,7 +3,6 @@
 mod revoking;
 
 use std::ops::Range;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{OnceLock, mpsc};
 use std::task::Waker;
@@ -15,6 +14,7 @@ use vyre_uring::{Buffer, Transport};
 use crate::engine::replica::{Named, NewEntry};
 use crate::engine::{ChangeError, Engine};
 use crate::rights::Rights;
+use crate::tables::FileEntry;
 
 pub(crate) use revoking::Patience;
 use revoking::RevokingList;
@@ -26,9 +26,7 @@ pub(crate) type Reply<A> = mpsc::SyncSender<Result<A, ChangeError>>;
 #[derive(Debug)]
 pub(crate) enum Command {
     InsertFile {
-        file: OwnedFd,
-        range: Range<u64>,
-        rights: Rights,
+        entry: FileEntry,
         reply: Reply<FileHandle>,
     },
     InsertBuffer {
@@ -151,12 +149,9 @@ impl Inbox {
     pub(crate) fn serve<T: Transport>(&mut self, engine: &mut Engine<T>) {
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::InsertFile {
-                    file,
-                    range,
-                    rights,
-                    reply,
-                } => drop(reply.try_send(engine.insert_file(file, range, rights))),
+                Command::InsertFile { entry, reply } => {
+                    drop(reply.try_send(engine.insert_entry(entry)));
+                }
                 Command::InsertBuffer {
                     buffer,
                     range,

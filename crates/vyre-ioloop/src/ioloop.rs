@@ -22,7 +22,7 @@ use crate::counters::{LoopCounters, QueueCounters, SharedCounters};
 use crate::engine::ChangeError;
 use crate::engine::replica::Named;
 use crate::rights::Rights;
-use crate::tables::{buffer_range, file_range};
+use crate::tables::{FileEntry, buffer_range, file_range};
 
 pub use builder::IoLoopBuilder;
 pub(crate) use builder::Starting;
@@ -146,14 +146,10 @@ impl IoLoop {
         range: impl RangeBounds<u64>,
         rights: Rights,
     ) -> Result<FileHandle, LiveError> {
-        let file = file.into();
-        let range = file_range(range);
-        self.ask(|reply| Command::InsertFile {
-            file,
-            range,
-            rights,
-            reply,
-        })
+        // Here, since a file system that does not answer is not to stop the loop.
+        let entry =
+            FileEntry::new(file.into(), file_range(range), rights).map_err(ChangeError::from)?;
+        self.ask(|reply| Command::InsertFile { entry, reply })
     }
 
     /// Adds a byte range of a buffer while the loop runs.

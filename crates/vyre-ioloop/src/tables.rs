@@ -259,7 +259,11 @@ impl FileTable {
         range: impl RangeBounds<u64>,
         rights: Rights,
     ) -> Result<FileHandle, TableError> {
-        let mut entry = FileEntry::new(file.into(), file_range(range), rights)?;
+        self.insert_entry(FileEntry::new(file.into(), file_range(range), rights)?)
+    }
+
+    /// Adds a file that was examined before.
+    pub(crate) fn insert_entry(&mut self, mut entry: FileEntry) -> Result<FileHandle, TableError> {
         entry.slot = self.slots.take();
         let slot = entry.slot;
         let handle = self.entries.insert(entry);

@@ -10,7 +10,7 @@ use super::books::Books;
 use super::{Engine, Place};
 use crate::record::Record;
 use crate::rights::Rights;
-use crate::tables::TableError;
+use crate::tables::{FileEntry, TableError, file_range};
 
 /// Why a table was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -96,8 +96,13 @@ impl<T: Transport> Engine<T> {
         range: impl RangeBounds<u64>,
         rights: Rights,
     ) -> Result<FileHandle, ChangeError> {
+        self.insert_entry(FileEntry::new(file.into(), file_range(range), rights)?)
+    }
+
+    /// Adds a file that was examined before, which can wait for its file system.
+    pub(crate) fn insert_entry(&mut self, entry: FileEntry) -> Result<FileHandle, ChangeError> {
         self.tidy();
-        let handle = self.books.files.insert_range(file, range, rights)?;
+        let handle = self.books.files.insert_entry(entry)?;
         self.register_file(handle.raw())?;
         Ok(handle)
     }
