@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fuser::{
     BackgroundSession, BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem,
     FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags,
-    ReplyAttr, ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request,
-    Session, TimeOrNow, WriteFlags,
+    ReplyAttr, ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite,
+    Request, Session, TimeOrNow, WriteFlags,
 };
 
 use crate::scene::pattern;
@@ -42,6 +42,7 @@ impl Node {
 /// A request without an answer.
 enum Held {
     Read(u64, u64, u32, ReplyData),
+    Statfs(ReplyStatfs),
     Write(u64, u64, Vec<u8>, ReplyWrite),
     Fsync(u64, ReplyEmpty),
 }
@@ -170,9 +171,14 @@ impl State {
                 Held::Read(inode, offset, size, reply) => self.read(inode, offset, size, reply),
                 Held::Write(inode, offset, data, reply) => self.write(inode, offset, &data, reply),
                 Held::Fsync(inode, reply) => self.fsync(inode, reply),
+                Held::Statfs(reply) => statfs(reply),
             }
         }
     }
+}
+
+fn statfs(reply: ReplyStatfs) {
+    reply.statfs(0, 0, 0, 0, 0, 512, 255, 0);
 }
 
 /// How much of what was asked for such a file moves.
@@ -338,6 +344,15 @@ impl Filesystem for FaultyFs {
             state.held.push(held);
         } else {
             state.write(inode.0, offset, data, reply);
+        }
+    }
+
+    fn statfs(&self, _: &Request, inode: INodeNo, reply: ReplyStatfs) {
+        let mut state = self.state();
+        if state.hangs(inode.0, "hang-statfs") {
+            state.held.push(Held::Statfs(reply));
+        } else {
+            statfs(reply);
         }
     }
 

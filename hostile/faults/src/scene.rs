@@ -113,7 +113,7 @@ fn freezer(what: &str, at: &Path) {
 ///
 /// | word | what |
 /// | --- | --- |
-/// | `hang-read`, `hang-write`, `hang-fsync` | no answer until [`release`](Fuse::release) |
+/// | `hang-read`, `hang-write`, `hang-fsync`, `hang-statfs` | no answer until [`release`](Fuse::release) |
 /// | `dio` | past the page cache: `FOPEN_DIRECT_IO` |
 /// | `short-read`, `short-write` | at most 1000 bytes at a time |
 /// | `half-read`, `half-write` | half of what was asked for, in sectors |

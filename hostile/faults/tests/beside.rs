@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use vyre_faults::rig::{Parts, answer, ask, assert_holds, beats, queue, returns, submit};
 use vyre_faults::{Fuse, Need, Scene, Test, pattern, tests};
-use vyre_ioloop::IoLoop;
+use vyre_ioloop::{IoLoop, Rights};
 use vyre_ioq::{BufferHandle, DeviceQueue, Errno, FileHandle, LoopState, Request};
 use vyre_uring::Buffer;
 
@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[Test] = tests![
     hung_reads_past_the_cache_hold_up_no_other_queue: [Need::Fuse],
     hung_writes_past_the_cache_hold_up_no_other_queue: [Need::Fuse],
     hung_reads_past_the_cache_hold_up_no_end: [Need::Fuse],
+    an_insertion_that_hangs_holds_up_its_caller_alone: [Need::Fuse],
 ];
 
 /// Numbers of requests that hang: below and above what the kernel's workers (4 a core) and a FUSE
@@ -172,4 +173,22 @@ fn hung_reads_past_the_cache_hold_up_no_end(scene: &Scene) {
         fuse.release();
         drop(tickets);
     }
+}
+
+fn an_insertion_that_hangs_holds_up_its_caller_alone(scene: &Scene) {
+    let fuse = scene.fuse();
+    fuse.hold();
+    let two = Two::new(scene, Parts::new(1 << 20));
+    let file = fuse.open("hang-statfs");
+    std::thread::scope(|scope| {
+        let inserted = scope.spawn(|| two.io.insert_file(file, .., Rights::READ));
+        fuse.wait_for_hanging(1);
+        two.others_are_served();
+        assert!(!inserted.is_finished());
+        fuse.release();
+        let handle = inserted.join().unwrap().unwrap();
+        let read = Request::read(handle, 0, 4096).into(two.pool, 0);
+        assert_eq!(ask(&two.hung, read), Ok(4096));
+    });
+    two.io.stop().unwrap();
 }
