@@ -22,6 +22,10 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "memory for two sides of a queue",
     ),
     (
+        "consumers/vyre-runtime/tests/original.rs",
+        "memory for two sides of a queue",
+    ),
+    (
         "crates/vyre-io-cli/src/bench/baseline.rs",
         "the raw ring that ours is measured against",
     ),

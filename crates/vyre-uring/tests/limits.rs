@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::io::Write;
 use std::process::Command;
 
 use common::*;
@@ -79,7 +80,10 @@ fn workers_are_bounded_by_the_ring_and_by_the_process() {
         };
         let (at_first, bounds) = report(Ring::builder().workers(0));
         let Some([files, others]) = bounds.filter(|&[_, others]| others >= 1000) else {
-            eprintln!("SKIPPED: workers cannot be bounded, or RLIMIT_NPROC is low ({bounds:?})");
+            let line = format!(
+                "SKIPPED: workers_are_bounded_by_the_ring_and_by_the_process: workers cannot be bounded, or RLIMIT_NPROC is low ({bounds:?})\n"
+            );
+            let _ = std::io::stderr().write_all(line.as_bytes());
             return;
         };
         assert_eq!(at_first, Step::Off);

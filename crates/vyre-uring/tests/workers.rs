@@ -1,6 +1,7 @@
 //! Where the kernel's workers run.
 
 use std::fs;
+use std::io::Write;
 use std::sync::Arc;
 
 use rustix::thread::CpuSet;
@@ -35,7 +36,8 @@ fn workers_of_a_bound_thread_run_on_the_cores_named() {
     let allowed = rustix::thread::sched_getaffinity(None).expect("known");
     let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
     let (Some(own), Some(other)) = (cores.next(), cores.next()) else {
-        eprintln!("SKIPPED: workers_of_a_bound_thread: this process may use one core alone");
+        let line = "SKIPPED: workers_of_a_bound_thread_run_on_the_cores_named: one core alone is allowed\n";
+        let _ = std::io::stderr().write_all(line.as_bytes());
         return;
     };
     let mut set = CpuSet::new();
