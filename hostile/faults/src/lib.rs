@@ -14,6 +14,6 @@ mod undo;
 
 pub mod rig;
 
-pub use needs::{Ext4, Need};
+pub use needs::{Ext4, Mapper, Need};
 pub use runner::{Test, run};
 pub use scene::{Frozen, Fuse, LIMIT, Scene, eventually, pattern};

@@ -1,6 +1,7 @@
 //! What a test needs of the machine, and whether it is there.
 
 use std::fs::File;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
@@ -23,6 +24,45 @@ pub enum Need {
         /// How large.
         mib: u32,
     },
+    /// A drive of the device mapper, at `Scene::path("mapper")`.
+    Mapper(Mapper),
+}
+
+/// What is wrong with a drive of 16 MiB.
+#[derive(Clone, Copy, Debug)]
+pub enum Mapper {
+    /// All from [`BAD_FROM`](Self::BAD_FROM) on is bad: dm-error.
+    Error,
+    /// It refuses writes: dm-flakey.
+    Flakey,
+    /// It takes two seconds: dm-delay.
+    Delay,
+}
+
+impl Mapper {
+    /// Byte at which the bad half of a drive begins.
+    pub const BAD_FROM: u64 = 8 << 20;
+
+    pub(crate) const fn target(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Flakey => "flakey",
+            Self::Delay => "delay",
+        }
+    }
+
+    /// The device mapper's table over a drive of so many sectors.
+    pub(crate) fn table(self, sectors: u64, drive: &str) -> String {
+        let half = Self::BAD_FROM / 512;
+        match self {
+            Self::Error => {
+                let bad = sectors - half;
+                format!("0 {half} linear {drive} 0\n{half} {bad} error\n")
+            }
+            Self::Flakey => format!("0 {sectors} flakey {drive} 0 0 3600 1 error_writes\n"),
+            Self::Delay => format!("0 {sectors} delay {drive} 0 2000\n"),
+        }
+    }
 }
 
 /// An ext4 file system: mounted at `Scene::path(at)`, its store at `Scene::path("AT.store")`.
@@ -61,6 +101,9 @@ impl Need {
             Self::Tmpfs { .. } => None,
             Self::Fuse | Self::SyncFuse => *FUSE.get_or_init(fuse),
             Self::Ext4(_) => *LOOPS.get_or_init(loops),
+            Self::Mapper(mapper) => LOOPS
+                .get_or_init(loops)
+                .or_else(|| lacks_target(mapper.target())),
         };
         mounts.or(all)
     }
@@ -88,6 +131,21 @@ fn loops() -> Option<&'static str> {
         .into_iter()
         .zip(["no losetup", "no fsfreeze", "no mkfs.ext4"])
         .find_map(|(program, why)| missing(program).then_some(why))
+}
+
+fn lacks_target(target: &str) -> Option<&'static str> {
+    if !Path::new("/dev/mapper/control").exists() || !starts("dmsetup", &["version"]) {
+        return Some("no device mapper");
+    }
+    // It may be built in, and a machine may lack modprobe.
+    let _ = starts("modprobe", &[&format!("dm-{target}")]);
+    let targets = Command::new("dmsetup").arg("targets").output();
+    let known = targets.is_ok_and(|out| {
+        String::from_utf8_lossy(&out.stdout)
+            .lines()
+            .any(|line| line.split_whitespace().next() == Some(target))
+    });
+    (!known).then_some("the device mapper lacks a target")
 }
 
 /// Whether a program is there and succeeds with these arguments.

@@ -87,6 +87,27 @@ pub struct Frozen {
     at: PathBuf,
 }
 
+impl Frozen {
+    /// Waits until so many writes of this process's rings wait for the thaw. A write that no worker
+    /// of the kernel has begun can be cancelled yet.
+    pub fn wait_for_writes(&self, count: usize) {
+        eventually("the frozen writes", || stuck_workers() >= count);
+    }
+}
+
+/// Workers of this process's rings that are in an uninterruptible sleep.
+fn stuck_workers() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("proc");
+    let stats = tasks.flatten().filter_map(|task| {
+        let stat = std::fs::read_to_string(task.path().join("stat"));
+        stat.ok()
+    });
+    // Such as `123 (iou-wrk-120) D 1 …`.
+    stats
+        .filter(|stat| stat.contains("(iou-wrk-") && stat.contains(") D "))
+        .count()
+}
+
 impl Drop for Frozen {
     fn drop(&mut self) {
         freezer("--unfreeze", &self.at);

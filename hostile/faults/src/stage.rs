@@ -9,7 +9,7 @@ use std::process::Command;
 use rustix::mount::{MountFlags, mount};
 
 use crate::fuse::FaultyFs;
-use crate::needs::{Ext4, Need};
+use crate::needs::{Ext4, Mapper, Need};
 use crate::undo::Undo;
 
 type Result<T> = std::result::Result<T, String>;
@@ -33,11 +33,14 @@ impl Stage {
             undo: Vec::new(),
             fuse: Vec::new(),
         };
+        // First, so that it is the last to be undone.
+        stage.later(Undo::Delete(stage.dir().to_owned()));
         for need in needs {
             match *need {
                 Need::Fuse => stage.mount_fuse("fuse", true)?,
                 Need::SyncFuse => stage.mount_fuse("sync-fuse", false)?,
                 Need::Ext4(ext4) => stage.mount_ext4(&ext4)?,
+                Need::Mapper(mapper) => stage.map(mapper)?,
                 Need::Tmpfs { at, mib } => drop(stage.mount_tmpfs(at, mib)?),
             }
         }
@@ -78,14 +81,7 @@ impl Stage {
 
     fn mount_ext4(&mut self, ext4: &Ext4) -> Result<()> {
         let store = self.mount_tmpfs(&format!("{}.store", ext4.at), ext4.store_mib)?;
-        let image = store.join("image");
-        let file = fs::File::create(&image).map_err(|error| format!("an image: {error}"))?;
-        file.set_len(u64::from(ext4.mib) << 20)
-            .map_err(|error| format!("an image: {error}"))?;
-        let sector = ext4.sector.to_string();
-        let image: OsString = image.into();
-        let args = ["--find", "--show", "--sector-size", &sector].map(OsString::from);
-        let device = PathBuf::from(output("losetup", args.into_iter().chain([image]))?);
+        let device = attach(&store.join("image"), ext4.mib, ext4.sector)?;
         let detach = Undo::Detach(device.clone()).remember();
         // Without a journal: nothing that a store lacks room for is written at an odd time.
         let options = [
@@ -114,6 +110,24 @@ impl Stage {
         let at = mounted?;
         self.later(Undo::Thaw(at));
         Ok(())
+    }
+
+    fn map(&mut self, mapper: Mapper) -> Result<()> {
+        const MIB: u32 = 16;
+        let drive = attach(&self.dir().join("mapper.image"), MIB, 512)?;
+        self.later(Undo::Detach(drive.clone()));
+        let name = format!("vyre-faults-{}-{}", std::process::id(), mapper.target());
+        let table = mapper.table(u64::from(MIB) << 11, &drive.to_string_lossy());
+        let args = ["create", "--noudevsync", &name, "--table", &table].map(OsString::from);
+        output("dmsetup", args)?;
+        self.later(Undo::Remove(name.clone()));
+        // Where no udev makes the node.
+        output("dmsetup", ["mknodes", &name].map(OsString::from))?;
+        std::os::unix::fs::symlink(
+            Path::new("/dev/mapper").join(name),
+            self.dir().join("mapper"),
+        )
+        .map_err(|error| format!("a link: {error}"))
     }
 
     fn mount_point(&self, name: &str) -> Result<PathBuf> {
@@ -159,6 +173,16 @@ impl Drop for Stage {
             let _ = session.join();
         }
     }
+}
+
+/// A loop device over a new, sparse image.
+fn attach(image: &Path, mib: u32, sector: u32) -> Result<PathBuf> {
+    let file = fs::File::create(image).map_err(|error| format!("an image: {error}"))?;
+    file.set_len(u64::from(mib) << 20)
+        .map_err(|error| format!("an image: {error}"))?;
+    let sector = sector.to_string();
+    let args = ["--find", "--show", "--sector-size", &sector].map(OsString::from);
+    output("losetup", args.into_iter().chain([image.into()])).map(PathBuf::from)
 }
 
 /// What a program says; an error unless it succeeds.

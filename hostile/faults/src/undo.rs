@@ -22,6 +22,10 @@ pub(crate) enum Undo {
     Unmount(PathBuf),
     /// Gives a loop device back.
     Detach(PathBuf),
+    /// Removes a drive of the device mapper.
+    Remove(String),
+    /// Deletes the directory of a stage.
+    Delete(PathBuf),
 }
 
 static OPEN: Mutex<Vec<Undo>> = Mutex::new(Vec::new());
@@ -50,6 +54,12 @@ impl Undo {
             Self::Thaw(at) => quietly("fsfreeze", &["--unfreeze".into(), at.into()]),
             Self::Unmount(at) => {
                 let _ = unmount(at, UnmountFlags::DETACH);
+            }
+            Self::Remove(name) => {
+                quietly("dmsetup", &["remove".into(), "--retry".into(), name.into()]);
+            }
+            Self::Delete(dir) => {
+                let _ = std::fs::remove_dir_all(dir);
             }
             Self::Detach(device) => quietly("losetup", &["--detach".into(), device.into()]),
         }

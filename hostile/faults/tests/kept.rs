@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use vyre_faults::rig::{Parts, beats, holds, queue, returns, submit};
+use vyre_faults::rig::{Parts, holds, queue, returns, submit};
 use vyre_faults::{Ext4, Need, Scene, Test, eventually, pattern, tests};
 use vyre_ioloop::{IoLoop, LoopGroup, StopError};
 use vyre_ioq::{BufferHandle, DeviceQueue, FileHandle, HostQueue, LoopState, Request, Ticket};
@@ -138,8 +138,8 @@ fn frozen_write(scene: &Scene) -> (Kept, vyre_faults::Frozen) {
     let frozen = scene.freeze("ext4");
     let write = |file, pool| Request::write(file, 0, LEN as u32).from(pool, 0);
     let (io, kept) = Kept::begin(file, write, single);
+    frozen.wait_for_writes(1);
     eventually("the claims", || io.queue_counters(0).unwrap().claimed == 2);
-    beats(&kept.device);
     returns("the end", move || is_stuck(&io.abort()));
     kept.check();
     (kept, frozen)

@@ -5,7 +5,9 @@ mod ends;
 mod kept;
 mod limits;
 mod lost;
+mod mapper;
 mod raw;
+mod shares;
 mod short;
 mod signals;
 
@@ -18,6 +20,8 @@ fn main() -> std::process::ExitCode {
             kept::TESTS,
             limits::TESTS,
             lost::TESTS,
+            mapper::TESTS,
+            shares::TESTS,
             short::TESTS,
             signals::TESTS,
         ],

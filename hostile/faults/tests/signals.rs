@@ -12,6 +12,7 @@ use vyre_faults::rig::{Parts, ask, queue};
 use vyre_faults::{Need, Scene, Test, eventually, tests};
 use vyre_ioloop::{IoLoop, LoopGroup, Policy, Rights};
 use vyre_ioq::{Errno, Request};
+use vyre_uring::{Buffer, BufferError};
 
 use crate::raw;
 
@@ -20,6 +21,7 @@ pub(crate) const TESTS: &[Test] = tests![
     a_write_past_the_file_size_limit_of_a_tmpfs_is_efbig: [Need::Tmpfs { at: "tmpfs", mib: 16 }],
     a_write_to_a_pipe_without_a_reader_is_epipe: [],
     a_write_to_a_socket_without_a_peer_is_epipe: [],
+    a_memfd_past_the_file_size_limit_is_refused: [],
     the_threads_of_loops_block_the_signals_of_others: [],
     a_storm_of_signals_disturbs_no_request: [],
 ];
@@ -106,6 +108,16 @@ fn a_write_to_a_socket_without_a_peer_is_epipe(scene: &Scene) {
     let (peer, writer) = UnixStream::pair().unwrap();
     drop(peer);
     a_write_to_nobody_is_epipe(scene, writer);
+}
+
+fn a_memfd_past_the_file_size_limit_is_refused(_: &Scene) {
+    limit_files();
+    let refused = Buffer::memfd(2 * LIMIT as usize);
+    assert!(
+        matches!(refused, Err(BufferError::Resize { .. })),
+        "{refused:?}"
+    );
+    assert!(Buffer::memfd(LIMIT as usize).is_ok());
 }
 
 /// The signals that a thread blocks, as `/proc` has them: signal N is bit N - 1.
