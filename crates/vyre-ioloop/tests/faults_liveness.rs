@@ -273,6 +273,13 @@ fn a_loop_that_cannot_start_says_so_and_its_devices_see_failed() {
     assert_eq!(device.host_state(), Some(LoopState::Failed));
 
     let (host, device) = queue();
+    let refused = IoLoop::builder().queue(host).name("a\0b").spawn();
+    let text = refused.as_ref().map_err(ToString::to_string).err();
+    assert!(matches!(refused, Err(SpawnError::Name { .. })), "{text:?}");
+    assert!(text.is_some_and(|text| text.contains(r#""a\0b""#)));
+    assert_eq!(device.host_state(), Some(LoopState::Failed));
+
+    let (host, device) = queue();
     let refused = IoLoop::builder().queue(host).live_entries(u32::MAX).spawn();
     assert!(matches!(refused, Err(SpawnError::Setup(_))), "{refused:?}");
     assert_eq!(device.host_state(), Some(LoopState::Failed));

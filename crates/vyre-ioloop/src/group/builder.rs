@@ -81,7 +81,7 @@ impl LoopGroupBuilder {
     }
 
     /// What the names of the threads begin with, `vyre-io` unless said otherwise; the loop's number
-    /// follows.
+    /// follows. A name with a NUL byte is an error of [`spawn`](Self::spawn).
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self

@@ -62,7 +62,8 @@ impl IoLoopBuilder {
         self
     }
 
-    /// Name of the loop's thread: `vyre-io` unless said otherwise.
+    /// Name of the loop's thread: `vyre-io` unless said otherwise. Linux shows the first 15 bytes. A name
+    /// with a NUL byte is an error of [`spawn`](Self::spawn).
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
@@ -113,6 +114,10 @@ impl IoLoopBuilder {
     ) -> Result<Starting, SpawnError> {
         if self.setup.queues.is_empty() {
             return Err(SpawnError::NoQueue);
+        }
+        // The standard library would panic.
+        if self.name.contains('\0') {
+            return Err(SpawnError::Name { name: self.name });
         }
         let signals = Arc::new(Signals::new());
         let (commands, inbox) = mpsc::channel();

@@ -16,6 +16,12 @@ pub enum SpawnError {
     /// There is no queue to serve.
     #[error("a loop needs at least one queue: give it one with `queue`")]
     NoQueue,
+    /// The name for the thread holds a NUL byte.
+    #[error("{name:?} is no name for the loop's thread: give one without NUL bytes")]
+    Name {
+        /// The name.
+        name: String,
+    },
     /// The operating system gave no thread.
     #[error("no thread for the loop: {0}")]
     Thread(std::io::Error),
