@@ -5,6 +5,7 @@ use std::ptr;
 use std::sync::Arc;
 
 use io_uring::squeue::Flags;
+use rustix::fs::{OFlags, fcntl_getfl};
 
 use crate::buffer::Buffer;
 use crate::file::FileTraits;
@@ -18,8 +19,10 @@ pub(crate) struct FileEntry {
     file: Option<Arc<OwnedFd>>,
     /// The descriptor, or -1.
     raw: RawFd,
-    /// What each operation on it carries.
+    /// What each operation on it carries, but for writes.
     pub(crate) flags: Flags,
+    /// What a write carries, and a write that is flushed.
+    of_writes: [Flags; 2],
     has_offsets: bool,
     pub(crate) in_flight: u32,
 }
@@ -29,6 +32,7 @@ impl FileEntry {
         file: None,
         raw: -1,
         flags: Flags::empty(),
+        of_writes: [Flags::empty(); 2],
         has_offsets: false,
         in_flight: 0,
     };
@@ -44,7 +48,22 @@ impl FileEntry {
         self.has_offsets = traits.has_offsets;
         self.flags = Flags::empty();
         self.flags.set(Flags::ASYNC, traits.needs_workers);
+        self.of_writes = [self.flags; 2];
+        // After a buffered write that was done inline, as on XFS and btrfs, the kernel flushes inline as
+        // well, and waits for the drive. Direct I/O completes later.
+        let opened = fcntl_getfl(&file).unwrap_or(OFlags::empty());
+        if !opened.contains(OFlags::DIRECT) {
+            let always = opened.intersects(OFlags::DSYNC | OFlags::SYNC);
+            self.of_writes[0].set(Flags::ASYNC, traits.needs_workers || always);
+            self.of_writes[1] |= Flags::ASYNC;
+        }
         self.file = Some(file);
+    }
+
+    /// What a write carries.
+    #[inline]
+    pub(crate) fn flags_of_write(&self, durable: bool) -> Flags {
+        self.of_writes[usize::from(durable)]
     }
 
     pub(crate) fn clear(&mut self) {
@@ -61,6 +80,7 @@ impl FileEntry {
     pub(crate) fn use_workers(&mut self) {
         if self.has_offsets {
             self.flags |= Flags::ASYNC;
+            self.of_writes = [self.flags; 2];
         }
     }
 
@@ -168,6 +188,37 @@ mod tests {
         places.give_back(9);
         places.give_back(99);
         assert_eq!(places.take(2), Some(11));
+    }
+
+    #[test]
+    fn writes_that_are_flushed_are_for_workers_unless_they_are_direct() {
+        let path = tempfile::NamedTempFile::new().unwrap();
+        for (opened, workers) in [
+            (OFlags::empty(), [false, true]),
+            (OFlags::DSYNC, [true, true]),
+            (OFlags::SYNC, [true, true]),
+            (OFlags::DIRECT, [false, false]),
+            (OFlags::DIRECT | OFlags::DSYNC, [false, false]),
+        ] {
+            let flags = OFlags::RDWR | opened;
+            // Not every file system takes O_DIRECT.
+            let Ok(file) = rustix::fs::open(path.path(), flags, rustix::fs::Mode::empty()) else {
+                assert!(opened.contains(OFlags::DIRECT));
+                continue;
+            };
+            let mut traits = FileTraits::of(&file);
+            traits.needs_workers = false;
+            let mut entry = FileEntry::EMPTY;
+            entry.set(Arc::new(file), traits);
+            let found = [false, true].map(|durable| entry.flags_of_write(durable) == Flags::ASYNC);
+            assert_eq!(found, workers, "{opened:?}");
+            assert_eq!(entry.flags, Flags::empty(), "reads are tried inline");
+            entry.use_workers();
+            assert_eq!(
+                [false, true].map(|durable| entry.flags_of_write(durable)),
+                [Flags::ASYNC; 2]
+            );
+        }
     }
 
     #[test]

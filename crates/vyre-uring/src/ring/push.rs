@@ -10,7 +10,7 @@ use super::Ring;
 use crate::error::PushError;
 use crate::op::{BufferSlot, FileSlot, Op, Token};
 use crate::slab::NO_BUFFER;
-use crate::table::PIECE_SHIFT;
+use crate::table::{FileEntry, PIECE_SHIFT};
 
 /// The most that one read or write moves: the kernel's `MAX_RW_COUNT` with pages of up to 64 KiB. So
 /// what is left is at a multiple of any block size.
@@ -93,7 +93,7 @@ impl Ring {
                 len,
                 durable,
             } => {
-                let target = self.target(file)?;
+                let target = self.target_of_write(file, durable)?;
                 let Span {
                     address,
                     len,
@@ -182,8 +182,22 @@ impl Ring {
 
     #[inline]
     fn target(&self, slot: FileSlot) -> Result<Target, PushError> {
+        self.target_with(slot, |entry| entry.flags)
+    }
+
+    #[inline]
+    fn target_of_write(&self, slot: FileSlot, durable: bool) -> Result<Target, PushError> {
+        self.target_with(slot, |entry| entry.flags_of_write(durable))
+    }
+
+    #[inline(always)]
+    fn target_with(
+        &self,
+        slot: FileSlot,
+        flags: impl Fn(&FileEntry) -> Flags,
+    ) -> Result<Target, PushError> {
         let entry = self.files.get(slot.0 as usize);
-        match entry.and_then(|entry| Some((entry.descriptor()?, entry.flags))) {
+        match entry.and_then(|entry| Some((entry.descriptor()?, flags(entry)))) {
             Some((_, flags)) if self.fixed_files => Ok(Target::Fixed(slot.0, flags)),
             Some((raw, flags)) => Ok(Target::Plain(raw, flags)),
             None => Err(PushError::UnknownFile(slot)),
