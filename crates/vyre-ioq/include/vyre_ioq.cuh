@@ -132,8 +132,8 @@ struct Queue {
     }
 
     // A bare queue that fills the memory. The host writes STATUS alone: the value of an outcome is the
-    // request's count if it is OK, of which a READ moves fewer bytes at the end of a file, and
-    // error::IO for every error.
+    // request's count if it is OK, of which fewer bytes were moved at the end of a file or where an
+    // error came after some bytes, and error::IO for every error.
     static VYRE_IOQ_BOTH Attach attach_bare(void *device, u64 bytes, Local *local, Queue *queue) {
         u64 slots = bytes / BARE_SLOT_BYTES, address = (u64)device;
         if (address % 4 != 0) return Attach::Misaligned;

@@ -273,8 +273,8 @@ static inline enum vyre_ioq_result vyre_ioq_attach(struct vyre_ioq_queue *queue,
 
 /* Attaches to a queue of the bare layout, which fills the `len` bytes at `memory`. As
  * vyre_ioq_attach, but nothing in the memory says that it is a queue. The host writes STATUS alone:
- * the count of an outcome is that of the request if it is OK, of which a READ moves fewer bytes at the
- * end of a file, and VYRE_IOQ_ERRNO_EIO for every error. */
+ * the count of an outcome is that of the request if it is OK, of which fewer bytes were moved at the end
+ * of a file or where an error came after some bytes, and VYRE_IOQ_ERRNO_EIO for every error. */
 static inline enum vyre_ioq_result vyre_ioq_attach_bare(struct vyre_ioq_queue *queue, void *memory,
                                                         size_t len)
 {

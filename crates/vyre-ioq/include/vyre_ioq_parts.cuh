@@ -119,7 +119,8 @@ struct Request {
     u32 op, source, destination, count, flags, deadline, tag;
     u64 file_offset, buffer_offset;
 
-    // File to buffer. A short count is the end of the file.
+    // File to buffer. A short count is the end of the file, or where an error came after some bytes: a
+    // read of the rest moves nothing at the end, and meets the error otherwise. `exact` makes it an error.
     static VYRE_IOQ_BOTH Request read(u32 file, u64 offset, u32 count, u32 buffer,
                                       u64 buffer_offset) {
         return Request{op::READ, file, buffer, count, 0, 0, 0, offset, buffer_offset};

@@ -154,8 +154,8 @@ impl DeviceQueue {
 
     /// Attaches to a bare queue (the layout of vyre 0.7) that fills `region`, and whose host writes
     /// STATUS alone. An [`Outcome`] then says whether the request succeeded, and no more: `Ok` carries
-    /// the bytes asked for, of which a READ moves fewer at the end of a file, and every error is
-    /// [`Errno::EIO`].
+    /// the bytes asked for, of which fewer were moved at the end of a file or where an error came after
+    /// some bytes, and every error is [`Errno::EIO`].
     ///
     /// # Errors
     /// [`AttachError::BareLength`] or [`AttachError::BadSlotCount`].

@@ -49,7 +49,8 @@ bitflags::bitflags! {
     pub struct Flags: u32 {
         /// WRITE: the bytes are on stable storage when the request completes.
         const DURABLE = 1;
-        /// READ, WRITE: fewer bytes than asked for is the error ENODATA.
+        /// READ, WRITE: fewer bytes than asked for is the error ENODATA, or the error that cut the
+        /// transfer short.
         const EXACT = 2;
     }
 }
@@ -179,7 +180,9 @@ impl Request {
         }
     }
 
-    /// Reads `count` bytes at `offset` of a file. A short count is the end of the file.
+    /// Reads `count` bytes at `offset` of a file. A short count is the end of the file, or where an error
+    /// came after some bytes: a read of the rest moves nothing at the end, and meets the error otherwise.
+    /// [`exact`](Self::exact) makes it an error.
     pub const fn read(file: FileHandle, offset: u64, count: u32) -> PartialRead {
         let mut request = Self::new(Op::Read);
         request.source = file.raw();
