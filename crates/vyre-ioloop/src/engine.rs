@@ -3,6 +3,7 @@
 mod admit;
 mod backlog;
 mod books;
+mod closing;
 mod deadlines;
 mod expire;
 mod flush;

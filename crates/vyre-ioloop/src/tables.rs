@@ -88,6 +88,10 @@ pub(crate) struct FileIdentity {
 }
 
 impl FileIdentity {
+    const fn is_drive(self) -> bool {
+        self.inode == 0
+    }
+
     /// A drive is one file, whichever of its nodes was opened. No inode has the number 0.
     fn of(stat: &rustix::fs::Stat) -> Self {
         let (device, inode) = match FileType::from_raw_mode(stat.st_mode) {
@@ -170,6 +174,13 @@ impl FileEntry {
             align,
             traits,
         })
+    }
+}
+
+impl FileEntry {
+    /// Whether closing it can take longer than a local file system does.
+    pub(crate) const fn may_linger(&self) -> bool {
+        self.traits.needs_workers || !self.traits.has_offsets || self.identity.is_drive()
     }
 }
 
@@ -306,10 +317,10 @@ impl FileTable {
     }
 
     /// Removes an entry that nothing is in flight on, and frees its slot.
-    pub(crate) fn remove(&mut self, index: u32) {
-        if let Some(entry) = self.entries.remove(index) {
-            self.slots.give_back(entry.slot);
-        }
+    pub(crate) fn remove(&mut self, index: u32) -> Option<FileEntry> {
+        let entry = self.entries.remove(index)?;
+        self.slots.give_back(entry.slot);
+        Some(entry)
     }
 }
 

@@ -4,6 +4,7 @@ mod common;
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use common::*;
 use vyre_ioloop::{ChangeError, LiveError, Rights};
@@ -277,5 +278,30 @@ fn a_running_loop_can_be_looked_at() {
         (queue.claimed, queue.succeeded, queue.failed) == (1, 1, 0)
     });
     assert_eq!(io.queue_counters(1), None);
+    io.stop().unwrap();
+}
+
+/// A socket of which `close` waits for an hour, and the other end, which ends that as it is dropped.
+fn lingering() -> (std::net::TcpStream, std::net::TcpStream) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut sender = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (receiver, _) = listener.accept().unwrap();
+    sender.set_nonblocking(true).unwrap();
+    while sender.write(&[0; 1 << 16]).is_ok() {}
+    sender.set_nonblocking(false).unwrap();
+    let hour = Some(Duration::from_secs(3600));
+    rustix::net::sockopt::set_socket_linger(&sender, hour).unwrap();
+    (sender, receiver)
+}
+
+#[test]
+fn a_file_whose_closing_hangs_holds_up_nobody() {
+    let (host, device) = queue();
+    let io = Tables::new(16, 64).loop_on(host);
+    let (sender, receiver) = lingering();
+    let socket = io.insert_file(sender, .., Rights::WRITE).unwrap();
+    io.revoke_file_within(socket, Duration::ZERO).unwrap();
+    assert_eq!(run(&device, Request::fence()), Ok(0));
+    drop(receiver);
     io.stop().unwrap();
 }

@@ -439,6 +439,33 @@ fn an_operation_that_a_panic_kept_from_the_books_is_not_answered() {
     }
 }
 
+/// What waited for such an operation is answered once, whatever else is published.
+#[test]
+fn what_waits_for_an_operation_that_a_panic_kept_from_the_books_is_answered_once() {
+    let tables = Tables::new(4096, 4096);
+    let (file, pool) = (tables.file, tables.pool);
+    let (faulty, orders) = Faulty::new(SimTransport::builder(1).stuck(1.0).build());
+    let (slots, host, device) = Slots::queue(4);
+    let mut engine = tables.engine(faulty, vec![host]);
+    orders.full.store(true, Ordering::Relaxed);
+    slots.publish(0, &Request::write(file, 0, 64).from(pool, 0));
+    let _ = engine.step();
+    slots.publish(1, &Request::sync(file));
+    slots.publish(2, &Request::fence());
+    let _ = engine.step();
+    orders.full.store(false, Ordering::Relaxed);
+    orders.panic_after_push.store(true, Ordering::Relaxed);
+    let stepped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.step()));
+    assert!(stepped.is_err());
+    slots.publish(3, &Request::fence());
+    assert_eq!(engine.fail(Duration::ZERO), Ok(()));
+    for slot in 0..4 {
+        assert_eq!(slots.outcome(slot), Some(Err(Errno::ECANCELED)), "{slot}");
+    }
+    assert_eq!(engine.queue_counters(0).unwrap().failed, 4);
+    assert_eq!(device.host_state(), Some(LoopState::Failed));
+}
+
 #[test]
 fn the_errors_of_an_end_say_what_became_of_the_memory() {
     let stuck = StopError::Stuck { operations: 3 }.to_string();

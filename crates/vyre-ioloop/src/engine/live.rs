@@ -7,6 +7,7 @@ use vyre_ioq::{BufferHandle, Errno, FileHandle};
 use vyre_uring::{Buffer, RegisterError, Transport};
 
 use super::books::Books;
+use super::closing::close;
 use super::{Engine, Place};
 use crate::record::Record;
 use crate::rights::Rights;
@@ -116,7 +117,9 @@ impl<T: Transport> Engine<T> {
             .ok_or(ChangeError::Unknown { handle })?;
         let (slot, file, traits) = (entry.slot, entry.file.clone(), entry.traits);
         if let Err(error) = self.transport.set_file_with(slot, file, traits) {
-            files.remove(index);
+            if let Some(entry) = files.remove(index) {
+                close(entry);
+            }
             return Err(error.into());
         }
         Ok(())
@@ -165,6 +168,9 @@ impl<T: Transport> Engine<T> {
     /// Makes a file handle unknown, from the next claim on. What is in flight on it goes on; the
     /// file is closed after the last of it, unless it has lost writes: then the process keeps it open, to
     /// know it again.
+    ///
+    /// A file that can take long to close (of a remote file system, a socket, a terminal, a drive) is closed
+    /// by a thread that is started for it.
     ///
     /// # Errors
     /// [`ChangeError::Unknown`].
@@ -260,7 +266,9 @@ impl<T: Transport> Engine<T> {
                 // Nothing is in flight on it, so the transport has no reason to refuse.
                 let _ = self.transport.set_file(entry.slot, None);
             }
-            self.books.files.remove(index);
+            if let Some(entry) = self.books.files.remove(index) {
+                close(entry);
+            }
         }
         while let Some(index) = self.books.live.buffers.pop() {
             if let Some(entry) = self.books.buffers.entries.remove(index)

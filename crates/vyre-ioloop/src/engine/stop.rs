@@ -98,6 +98,8 @@ impl<T: Transport> Engine<T> {
                 }
             }
         }
+        // Before anything is answered in another way.
+        self.books.deliver();
     }
 
     /// Ends the requests that wait for room in the transport, and what they make due.
@@ -107,7 +109,6 @@ impl<T: Transport> Engine<T> {
                 self.cancel(Place { queue, slot }, Errno::ECANCELED);
             }
         }
-        self.books.deliver();
     }
 
     /// Waits until the transport holds nothing, in steps: devices see a heartbeat before each.
