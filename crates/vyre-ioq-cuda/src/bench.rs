@@ -258,7 +258,8 @@ impl Bench {
     ///
     /// # Errors
     /// [`CudaError::BlockSize`] if blocks are to be stamped, looked at or landed by the kernel, and
-    /// their size is not a multiple of 512 bytes; another [`CudaError`] if there is no memory on the GPU, or the driver does not launch the kernel.
+    /// their size is not a multiple of 512 bytes; another [`CudaError`] if there is no memory on the GPU,
+    /// or the driver does not launch the kernel.
     ///
     /// # Panics
     /// If there is not a pair of handles for each queue, and a queue, a lane and a block at least.

@@ -20,9 +20,6 @@ use crate::kernel::{Cubin, LaunchConfig};
 
 pub(crate) use copies::{CopyStream, Event};
 
-/// Dynamic shared memory that a block may have without being allowed to.
-const SHARED_BYTES_OF_ALL: u32 = 48 << 10;
-
 /// What the driver answered, as a result.
 fn check(call: &'static str, answer: sys::CUresult) -> Result<(), CudaError> {
     if answer == sys::CUresult::CUDA_SUCCESS {
@@ -354,6 +351,7 @@ impl Function {
         check("cuModuleGetFunction", unsafe {
             sys::cuModuleGetFunction(&raw mut made.function, made.module, name.as_ptr())
         })?;
+        made.allow_shared()?;
         Ok(made)
     }
 
@@ -388,9 +386,6 @@ impl Function {
         argument: &A,
     ) -> Result<Stream, CudaError> {
         let _current = self.context.enter()?;
-        if config.shared_bytes > SHARED_BYTES_OF_ALL {
-            self.allow_shared(config.shared_bytes)?;
-        }
         let stream = Stream::new(&self.context)?;
         let [blocks_x, blocks_y, blocks_z] = config.blocks;
         let [threads_x, threads_y, threads_z] = config.threads;
@@ -461,12 +456,19 @@ impl Function {
         Ok(u64::from(multiprocessors) * u64::from(each.unsigned_abs()))
     }
 
-    /// Lets blocks have more shared memory than every GPU has for them.
-    fn allow_shared(&self, bytes: u32) -> Result<(), CudaError> {
+    /// Lets blocks have all the shared memory that the GPU has for one; without it, 48 KiB. Done once,
+    /// not for each launch: a launch of less in another thread would take it back.
+    fn allow_shared(&self) -> Result<(), CudaError> {
+        let of_block =
+            sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+        // The kernel's own variables are a part of it.
+        let own = self.attribute(sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)?;
+        let most = self.context.attribute(of_block)?.saturating_sub(own);
         let which = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        let _current = self.context.enter()?;
         // SAFETY: takes no pointer but the function, which is loaded.
         check("cuFuncSetAttribute", unsafe {
-            sys::cuFuncSetAttribute(self.function, which, bytes.try_into().unwrap_or(c_int::MAX))
+            sys::cuFuncSetAttribute(self.function, which, most.try_into().unwrap_or(c_int::MAX))
         })
     }
 }

@@ -149,6 +149,26 @@ mod tests {
         }
     }
 
+    /// The clocks of two multiprocessors differ, and a warp may go on at another: the difference, compared
+    /// as a signed number, could stay small for long.
+    #[test]
+    fn a_clock_that_goes_back_ends_the_lead() {
+        for program in PROGRAMS {
+            let compared: Vec<_> = program
+                .prebuilt
+                .lines()
+                .map(str::trim)
+                .filter(|it| it.starts_with("setp.") && it.ends_with(", 800;"))
+                .collect();
+            assert!(!compared.is_empty(), "{}: no lead of 800", program.name);
+            assert!(
+                compared.iter().all(|it| it.starts_with("setp.lt.u64 ")),
+                "{}: {compared:?}",
+                program.name
+            );
+        }
+    }
+
     #[test]
     fn the_sources_compile_for_old_gpus_and_new() {
         for program in PROGRAMS {

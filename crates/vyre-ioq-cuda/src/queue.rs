@@ -145,8 +145,8 @@ impl GpuQueue {
     /// device end of the queue must be gone; slots that it left requests in are not used.
     ///
     /// # Errors
-    /// [`CudaError::Layout`] if the memory holds no queue with a header, or there is no memory for the
-    /// locks.
+    /// [`CudaError::Layout`] if the memory holds no queue with a header; another [`CudaError`] if there is
+    /// no memory for the locks.
     pub fn attach(gpu: &Gpu, memory: MappedMemory) -> Result<Self, CudaError> {
         let base = memory.device_ptr();
         let region = memory.into_region()?;

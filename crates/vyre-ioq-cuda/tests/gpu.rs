@@ -299,12 +299,14 @@ fn memory_of_the_gpu_holds_what_was_copied_in_or_zeros() {
 const NUMBERED: &str = r#"
     extern "C" __global__ void numbered(unsigned *words) {
         extern __shared__ unsigned char shared[];
+        __shared__ volatile unsigned own[5000];
         unsigned blocks = gridDim.x * gridDim.y * gridDim.z;
         unsigned block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
         unsigned thread = (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
         unsigned threads = blockDim.x * blockDim.y * blockDim.z, bytes;
         asm("mov.u32 %0, %%dynamic_smem_size;" : "=r"(bytes));
         shared[bytes - 1] = 1;
+        own[bytes % 5000] = 1;
         if (thread == 0) {
             atomicAdd(words, 1u);
             while (atomicAdd(words, 0u) < blocks) {}
@@ -327,8 +329,8 @@ fn kernels_of_every_shape_run_from_text_and_from_machine_code() {
     let from_text = Kernel::load(&gpu, &text, "numbered").expect("PTX");
     let from_code = Kernel::load_cubin(&gpu, &code, "numbered").expect("machine code");
     for kernel in [from_text, from_code] {
-        // More shared memory than every GPU gives unasked, where this one has it.
-        for bytes in [16_u32, 64 << 10] {
+        // With the kernel's own 20,000 bytes, more shared memory than every GPU gives unasked.
+        for bytes in [16_u32, 40_000, 64 << 10] {
             let config = LaunchConfig::with_dimensions([2, 3, 2], [8, 4, 2])
                 .shared_bytes(bytes)
                 .cooperative();
@@ -347,6 +349,8 @@ fn kernels_of_every_shape_run_from_text_and_from_machine_code() {
                 "{bytes} bytes"
             );
         }
+        let much = LaunchConfig::new(1, 64).shared_bytes(64 << 10);
+        assert!(kernel.resident_blocks(&much).expect("a number") > 0);
         // A grid of which not all can run at once would wait for ever: it is refused.
         let config = LaunchConfig::new(1, 64).shared_bytes(16).cooperative();
         let most = kernel.resident_blocks(&config).expect("a number");

@@ -158,8 +158,8 @@ struct Queue {
     // Reserves a slot, or none if each was in use when it was looked at. It begins at slot `hint`
     // (modulo the slots), then takes the lowest free of the same 32, then goes on to the next 32.
     // With hint 0 the slots in use lie closest together, which the host's sweep likes best, but
-    // many lanes fight over one word. Lanes numbered from 0 that give their numbers do neither. Where
-    // none is free, an abandoned slot will do whose outcome is there.
+    // many lanes fight over one word. Lanes numbered from 0 that give their numbers do neither. If
+    // none is free, takes back an abandoned slot whose outcome is there.
     VYRE_IOQ_FN Ticket reserve(u32 hint = 0) const {
         u32 words = (slots + 31) / 32, at = hint % slots;
         u32 preferred = 1u << at % 32;
@@ -333,6 +333,7 @@ struct Queue {
             if (now) reply.ticket.slot = NO_SLOT;
             mine = mine && !now;
         }
+        detail::sync(mask);  // a lane that reserves next finds its slot free
         return reply;
     }
 
@@ -459,7 +460,7 @@ struct Queue {
             if (started == 0) started = looked_at = now;
             stuck = now == last_now ? stuck + 1 : 0;
             last_now = now;
-            bool over = last || now - started >= limits.nanoseconds || stuck >= STUCK;
+            bool over = last || now - started >= limits.nanoseconds || stuck >= stuck_looks();
             if (!over && now - looked_at < header_each()) return End::PENDING;
             looked_at = now;
             return look_at_header(queue, now, over);
@@ -478,6 +479,11 @@ struct Queue {
                 return End::HOST_GONE;
             }
             return over ? End::TIMED_OUT : End::PENDING;
+        }
+
+        // A poll takes a microsecond, and the nap, which is 1 ms at most.
+        VYRE_IOQ_FN u32 stuck_looks() const {
+            return STUCK / (1 + (limits.nap < 1000000 ? limits.nap : 1000000) / 1000);
         }
 
         // Often enough to see a beat move within the limits.
@@ -516,12 +522,13 @@ struct Queue {
         detail::store_shared_release(at + 2, unit.c);
     }
 
-    // Looks at words 4 to 7 of a slot. The fence makes the relaxed load an acquire, paired with the
-    // host's release of the outcome. It comes after an outcome was found, since polls that find
-    // nothing need no order.
     VYRE_IOQ_FN static bool is_outcome(u32 found) {
         return found == status::OK || found == status::ERROR;
     }
+
+    // Looks at words 4 to 7 of a slot. The fence makes the relaxed load an acquire, paired with the
+    // host's release of the outcome. It comes after an outcome was found, since polls that find
+    // nothing need no order.
     VYRE_IOQ_FN bool look(const u32 *at, Outcome *outcome) const {
 #if VYRE_IOQ_UNITS
         if (units) {

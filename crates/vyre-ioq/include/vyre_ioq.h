@@ -23,7 +23,6 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 
 #include "vyre_ioq_abi.h"
 
@@ -113,7 +112,7 @@ static inline struct vyre_ioq_request vyre_ioq_read(uint32_t file, uint64_t file
                                                     uint64_t buffer_offset)
 {
     struct vyre_ioq_request request;
-    memset(&request, 0, sizeof(request));
+    __builtin_memset(&request, 0, sizeof(request));
     request.op = VYRE_IOQ_OP_READ;
     request.source = file;
     request.destination = buffer;
@@ -151,7 +150,7 @@ static inline struct vyre_ioq_request vyre_ioq_sync(uint32_t file)
     return request;
 }
 
-/* Starts read-ahead of `count` bytes at `file_offset` of a file handle, and completes at once. */
+/* Starts read-ahead of `count` bytes at `file_offset` of a file handle, and does not wait for them. */
 static inline struct vyre_ioq_request vyre_ioq_prefetch(uint32_t file, uint64_t file_offset,
                                                         uint32_t count)
 {
@@ -204,7 +203,7 @@ static inline uint32_t *vyre_ioq_priv_slot_words(const struct vyre_ioq_queue *qu
 
 static inline void vyre_ioq_priv_begin(struct vyre_ioq_queue *queue, void *memory)
 {
-    memset(queue, 0, sizeof(*queue));
+    __builtin_memset(queue, 0, sizeof(*queue));
     queue->words = (uint32_t *)memory;
     /* The host looks at group 0 unasked. */
     queue->marked[0] = 1;
@@ -234,7 +233,7 @@ static inline enum vyre_ioq_result vyre_ioq_attach(struct vyre_ioq_queue *queue,
     for (word = 1; word < sizeof(line) / sizeof(line[0]); word++) {
         line[word] = vyre_ioq_priv_load(queue->words + word);
     }
-    memcpy(&header, line, sizeof(header));
+    __builtin_memcpy(&header, line, sizeof(header));
 
     if (header.magic[0] != VYRE_IOQ_MAGIC_0 || header.magic[1] != VYRE_IOQ_MAGIC_1) {
         return VYRE_IOQ_BAD_MAGIC;
@@ -439,7 +438,7 @@ static inline void vyre_ioq_publish(struct vyre_ioq_queue *queue, uint32_t slot,
         return;
     }
     words = vyre_ioq_priv_slot_words(queue, slot);
-    memset(&image, 0, sizeof(image));
+    __builtin_memset(&image, 0, sizeof(image));
     image.op = request->op;
     image.source = request->source;
     image.destination = request->destination;
@@ -451,7 +450,7 @@ static inline void vyre_ioq_publish(struct vyre_ioq_queue *queue, uint32_t slot,
     image.buffer_offset_high = (uint32_t)(request->buffer_offset >> 32);
     image.flags = request->flags;
     image.deadline = request->deadline;
-    memcpy(copy, &image, sizeof(copy));
+    __builtin_memcpy(copy, &image, sizeof(copy));
     for (word = 0; word < queue->stride; word++) {
         if (word != VYRE_IOQ_WORD_STATUS) {
             vyre_ioq_priv_store(words + word, copy[word]);

@@ -136,7 +136,7 @@ struct Request {
     static VYRE_IOQ_BOTH Request sync(u32 file) {
         return Request{op::SYNC, 0, file, 0, 0, 0, 0, 0, 0};
     }
-    // Starts read-ahead, and completes at once.
+    // Starts read-ahead of `count` bytes, and does not wait for them.
     static VYRE_IOQ_BOTH Request prefetch(u32 file, u64 offset, u32 count) {
         return Request{op::PREFETCH, 0, file, count, 0, 0, 0, offset, 0};
     }
@@ -182,7 +182,7 @@ struct Outcome {
 // How a wait ended.
 enum class End : u32 {
     PENDING,     // not yet: no wait returns this
-    ANSWERED,    // with an outcome; its slot is free again
+    ANSWERED,    // with an outcome; its slot is free again, unless the wait keeps it
     QUEUE_FULL,  // nothing was published
     HOST_GONE,   // the host stopped, failed, or did not move for Limits::standstill
     TIMED_OUT,   // after Limits::nanoseconds or Limits::polls
@@ -210,7 +210,8 @@ struct Limits {
 };
 enum : u32 {
     LOOK = 64,  // polls between two looks at the clock
-    STUCK = 65536,  // looks that find the same time before the clock counts as broken: seconds
+    STUCK = 65536,  // looks that find the same time before the clock counts as broken, some seconds;
+                    // with naps, as many fewer as they are longer
     // Nanoseconds between two looks at the header, where no limit asks for more. A GPU has its loads
     // of one address of host memory one after the other, about one in a microsecond, whoever makes
     // them: lanes that all look often wait for each other longer than for their outcomes.

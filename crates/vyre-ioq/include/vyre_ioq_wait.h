@@ -84,7 +84,7 @@ static inline enum vyre_ioq_result vyre_ioq_wait(struct vyre_ioq_queue *queue, u
     int polls;
     enum vyre_ioq_result end = VYRE_IOQ_PENDING;
 
-    memset(outcome, 0, sizeof(*outcome));
+    __builtin_memset(outcome, 0, sizeof(*outcome));
     if (moved != NULL) {
         *moved = 0;
     }

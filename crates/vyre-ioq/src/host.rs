@@ -133,11 +133,12 @@ impl HostQueue {
     /// bytes were moved nor why it failed. [`attach_bare_with_counts`](Self::attach_bare_with_counts)
     /// is for devices that expect both.
     ///
+    /// A slot that an earlier host left CLAIMED is neither served nor counted as a fault.
+    ///
     /// # Errors
     /// [`AttachError::BareLength`] or [`AttachError::BadSlotCount`].
     pub fn attach_bare(region: Region) -> Result<Self, AttachError> {
-        let geometry = Geometry::of_bare(&region)?;
-        Ok(Self::new(region, geometry, Features::empty(), 0, false))
+        Self::take_over(region, false)
     }
 
     /// As [`attach_bare`](Self::attach_bare), but the host stores bytes moved and errnos in COUNT, as
@@ -150,8 +151,19 @@ impl HostQueue {
     /// # Errors
     /// [`AttachError::BareLength`] or [`AttachError::BadSlotCount`].
     pub fn attach_bare_with_counts(region: Region) -> Result<Self, AttachError> {
+        Self::take_over(region, true)
+    }
+
+    fn take_over(region: Region, counts: bool) -> Result<Self, AttachError> {
         let geometry = Geometry::of_bare(&region)?;
-        Ok(Self::new(region, geometry, Features::empty(), 0, true))
+        let mut host = Self::new(region, geometry, Features::empty(), 0, counts);
+        // What an earlier host left CLAIMED is no fault of the device's.
+        for slot in 0..geometry.slots() {
+            if host.status(slot, Ordering::Relaxed) == status::CLAIMED {
+                host.faulty.insert(slot);
+            }
+        }
+        Ok(host)
     }
 
     fn new(region: Region, geometry: Geometry, features: Features, id: u64, counts: bool) -> Self {

@@ -68,7 +68,7 @@ pub enum Op {
     /// Completes when earlier writes to a file are on stable storage: of its queue, those that are
     /// completed or fenced; of any other, those that had completed.
     Sync = op::SYNC,
-    /// Starts read-ahead and completes at once.
+    /// Starts read-ahead, and completes when all of it has been started: it does not wait for the bytes.
     Prefetch = op::PREFETCH,
 }
 

@@ -124,4 +124,5 @@ fn a_bare_host_that_is_dropped_leaves_claimed_what_it_owed() {
     // A new host leaves alone what the old one may still move, and serves the rest.
     let mut next = HostQueue::attach_bare(memory.region()).expect("two slots");
     assert_eq!(claim(&mut next), [1]);
+    assert_eq!(next.faults().total(), 0, "the device did nothing wrong");
 }

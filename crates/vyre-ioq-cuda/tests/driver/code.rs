@@ -195,14 +195,28 @@ pub(crate) fn shapes() {
     drop(launch(&kernel, LaunchConfig::new(9, 32)).expect("no limit"));
     super::calls();
     let shape = LaunchConfig::with_dimensions([2, 3, 1], [8, 4, 2]).shared_bytes(100_000);
-    drop(launch(&kernel, shape).expect("no limit"));
+    assert_eq!(kernel.resident_blocks(&shape), Ok(8));
+    drop(launch(&kernel, shape).expect("less than a block may have"));
     let calls = super::calls();
-    assert_eq!(calls[0], "cuFuncSetAttribute 8 100000", "{calls:?}");
+    // A launch changes nothing that another thread's launch of the kernel relies on.
+    assert!(
+        !calls.iter().any(|it| it.starts_with("cuFuncSetAttribute")),
+        "{calls:?}"
+    );
     assert!(
         calls
             .iter()
             .any(|it| it == "cuLaunchKernel 2 3 1, 8 4 2, 100000"),
         "{calls:?}"
+    );
+    // The kernel's own shared memory counts as well, here 20,000 bytes.
+    let shape = LaunchConfig::new(1, 32);
+    drop(launch(&kernel, shape.shared_bytes(40_000)).expect("60,000 bytes"));
+    drop(launch(&kernel, shape.shared_bytes(146_912)).expect("all that a block may have"));
+    let refused = launch(&kernel, shape.shared_bytes(146_913));
+    assert!(
+        matches!(refused, Err(CudaError::Driver { .. })),
+        "{refused:?}"
     );
 }
 

@@ -29,7 +29,7 @@ enum {
     COOPERATIVE_LAUNCH_TOO_LARGE = 720,
 };
 
-enum { MULTIPROCESSORS = 4, BLOCKS_EACH = 2 };
+enum { MULTIPROCESSORS = 4, BLOCKS_EACH = 2, STATIC_SHARED = 20000, SHARED_OPTIN = 166912 };
 
 static char primary[8], somebodys[8];
 static _Thread_local Handle stack[64] = {somebodys};
@@ -85,6 +85,7 @@ Result cuDeviceGetAttribute(int *value, int which, int device) {
     case 16: *value = MULTIPROCESSORS; break;
     case 75: *value = compute / 10; break;
     case 76: *value = compute % 10; break;
+    case 97: *value = SHARED_OPTIN; break;
     default: *value = 1;
     }
     return SUCCESS;
@@ -219,6 +220,9 @@ Result cuEventQuery(Handle event) {
 
 // ---- Code ----
 
+// What a block may have without being allowed to, the kernel's own variables included.
+static Word dynamic_shared = 49152 - STATIC_SHARED;
+
 // PTX 8.4 came with CUDA 12.4, 9.0 with 13.0.
 static Result load_ptx(const char *text) {
     int major, minor, target;
@@ -257,28 +261,30 @@ Result cuModuleGetFunction(Handle *function, Handle module, const char *name) {
     return SUCCESS;
 }
 Result cuFuncGetAttribute(int *value, int which, Handle function) {
-    (void)which, (void)function;
+    (void)function;
     CALL_IN_CONTEXT("cuFuncGetAttribute");
-    *value = 1;
+    *value = which == 1 ? STATIC_SHARED : 1;
     return SUCCESS;
 }
 Result cuFuncSetAttribute(Handle function, int which, int value) {
     (void)function;
     CALL_IN_CONTEXT("cuFuncSetAttribute %d %d", which, value);
+    if (which != 8 || value + STATIC_SHARED > SHARED_OPTIN) return INVALID_VALUE;
+    dynamic_shared = (Word)value;
     return SUCCESS;
 }
 Result cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, Handle function, int threads,
                                                    size_t shared) {
-    (void)function, (void)threads, (void)shared;
+    (void)function, (void)threads;
     CALL_IN_CONTEXT("cuOccupancyMaxActiveBlocksPerMultiprocessor");
-    *blocks = BLOCKS_EACH;
+    *blocks = shared > dynamic_shared ? 0 : BLOCKS_EACH;
     return SUCCESS;
 }
 Result cuLaunchKernel(Handle function, Word bx, Word by, Word bz, Word tx, Word ty, Word tz, Word shared,
                       Handle stream, void **parameters, void **extra) {
     (void)function, (void)stream, (void)parameters, (void)extra;
     CALL_IN_CONTEXT("cuLaunchKernel %u %u %u, %u %u %u, %u", bx, by, bz, tx, ty, tz, shared);
-    return SUCCESS;
+    return shared > dynamic_shared ? INVALID_VALUE : SUCCESS;
 }
 Result cuLaunchCooperativeKernel(Handle function, Word bx, Word by, Word bz, Word tx, Word ty, Word tz,
                                  Word shared, Handle stream, void **parameters) {

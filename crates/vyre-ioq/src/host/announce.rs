@@ -7,11 +7,13 @@ use crate::abi::{GROUP_SLOTS as GROUP, word};
 use crate::sync::Ordering;
 
 impl HostQueue {
-    /// Stores CLAIMED in every slot that is owed an outcome and still says PUBLISHED, and returns in how
-    /// many. It informs whoever looks. In a bare queue there is nothing left to announce: each claim
-    /// stores CLAIMED at once. With a header, no device waits for it, so it need not be called. Each store takes a cache line away from the
-    /// device: leave it to requests that take long, as
-    /// [`announce_lasting_claims`](Self::announce_lasting_claims) does. Relaxed: it orders nothing.
+    /// Stores CLAIMED in every slot that is owed an outcome and still says PUBLISHED, and returns how
+    /// many slots it stored to.
+    ///
+    /// A bare queue has nothing left to announce: each claim stores CLAIMED at once. With a header, no
+    /// device waits for CLAIMED, so this is optional. Each store takes a cache line away from the device;
+    /// [`announce_lasting_claims`](Self::announce_lasting_claims) stores for long requests alone. The
+    /// stores are relaxed: they order nothing.
     pub fn announce_claims(&mut self) -> u32 {
         (0..self.geometry.slots().div_ceil(GROUP))
             .map(|group| self.announce(group, u64::MAX))

@@ -205,6 +205,29 @@ fn an_unknown_byte_order_is_refused() {
     }
 }
 
+/// Firmware has the headers of the compiler, and none of a C library.
+#[test]
+fn the_c_header_needs_no_c_library() {
+    let said = |arguments: &[&str]| {
+        let output = std::process::Command::new("cc").args(arguments).output();
+        let output = output.expect("a C compiler");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("a path")
+    };
+    let own = said(&["-print-file-name=include"]);
+    let header = Path::new(env!("CARGO_MANIFEST_DIR")).join("include/vyre_ioq.h");
+    let header = header.to_str().expect("UTF-8");
+    said(&[
+        "-fsyntax-only",
+        "-std=c11",
+        "-ffreestanding",
+        "-nostdinc",
+        "-isystem",
+        own.trim(),
+        header,
+    ]);
+}
+
 #[test]
 fn the_example_of_the_c_readme_compiles() {
     let text = include_str!("../../include/README.md");

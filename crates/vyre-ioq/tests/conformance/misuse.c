@@ -1,10 +1,18 @@
 /* One thread and no host: what the C device end does with slots that are none, with no one to wake, and
  * after a wait. Ends with 0, or with 1 and a line on what failed. */
 
+#define _POSIX_C_SOURCE 200809L
+#include <time.h>
+
+/* The clock that waits look at. */
+static int look_at_clock(clockid_t which, struct timespec *now);
+#define clock_gettime look_at_clock
+
 #include "vyre_ioq_wait.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static _Alignas(VYRE_IOQ_HEADER_ALIGN) uint32_t
     memory[(VYRE_IOQ_HEADER_BYTES + VYRE_IOQ_SLOT_BYTES) / 4];
@@ -21,6 +29,22 @@ static void check(int holds, const char *what)
 static uint32_t *slot_word(uint32_t word)
 {
     return memory + VYRE_IOQ_HEADER_BYTES / 4 + word;
+}
+
+/* A millisecond at each look. Where that is asked for, the host beats meanwhile, and answers. */
+static int answers;
+static int look_at_clock(clockid_t which, struct timespec *now)
+{
+    static long looks;
+    (void)which;
+    looks++;
+    now->tv_sec = 1 + looks / 1000;
+    now->tv_nsec = looks % 1000 * 1000000;
+    if (answers) {
+        memory[VYRE_IOQ_HEADER_WORD_HEARTBEAT]++;
+        *slot_word(VYRE_IOQ_WORD_STATUS) = VYRE_IOQ_STATUS_OK;
+    }
+    return 0;
 }
 
 static void create(void)
@@ -83,6 +107,10 @@ int main(void)
     moved = 7;
     check(vyre_ioq_wait(&queue, slot, &none, &outcome, &moved) == VYRE_IOQ_DONE, "an outcome");
     check(outcome.status == VYRE_IOQ_STATUS_OK && moved == 0, "set, with an outcome");
+    answers = 1;
+    check(vyre_ioq_submit(&queue, &fence, &slot) == VYRE_IOQ_DONE, "given back");
+    check(vyre_ioq_wait(&queue, slot, &long_ns, &outcome, &moved) == VYRE_IOQ_DONE, "an outcome");
+    check(moved == 1, "the heartbeat moved before the outcome came");
     check(vyre_ioq_reserve(&queue, &slot) == VYRE_IOQ_DONE && slot == 0, "given back");
     vyre_ioq_unreserve(&queue, slot);
     check(vyre_ioq_reserve(&queue, &slot) == VYRE_IOQ_DONE && slot == 0, "and again");

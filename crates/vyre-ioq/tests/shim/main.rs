@@ -47,6 +47,12 @@ const ORDERINGS: &[(&str, &str, &str, &str)] = &[
         "__atomic_or_fetch(at, bits, __ATOMIC_RELAXED)",
     ),
     (
+        "reclaim_acquire",
+        "vyre_ioq_shim.h",
+        "__atomic_fetch_and(at, bits, __ATOMIC_ACQUIRE)",
+        "__atomic_fetch_and(at, bits, __ATOMIC_RELAXED)",
+    ),
+    (
         "magic_acquire",
         "vyre_ioq.cuh",
         "line[header_word::MAGIC] = detail::load_shared_acquire(header);",

@@ -51,11 +51,12 @@ void answer(u32 slot, u32 status, u32 count) {
 
 // ---- The clock: each look at it takes `step`, in which the host beats if it is alive. ----
 
-u64 time_now, step;
+u64 time_now, step, clock_looks;
 bool alive;
 
 u64 ticking() {
     time_now += step;
+    clock_looks += 1;
     if (alive) memory[header_word::HEARTBEAT] += 1;
     return time_now;
 }
@@ -64,6 +65,7 @@ Reply waited(u64 each, bool beats, const Limits &limits) {
     Queue queue = created(1, 0);
     time_now = SECOND;
     step = each;
+    clock_looks = 0;
     alive = beats;
     shim::clock = ticking;
     Reply reply = queue.wait(queue.submit(Request::fence()), limits);
@@ -94,6 +96,15 @@ void waits() {
     limits = Limits();
     reply = waited(0, true, limits);
     check(reply.end == End::TIMED_OUT, "a clock that stands still");
+    check(clock_looks > STUCK, "not before many looks");
+    // Sleep makes looks rarer: fewer of them will do.
+    const u32 naps[] = {1000000, 4000000000};
+    for (u32 nap : naps) {
+        limits.nap = nap;
+        reply = waited(0, true, limits);
+        check(reply.end == End::TIMED_OUT, "a clock that stands still, and sleep");
+        check(clock_looks > 10 && clock_looks * LOOK * 1000000 < 10 * SECOND, "in seconds");
+    }
 }
 
 // ---- Tickets ----
