@@ -64,15 +64,15 @@ pub(crate) struct CopyArgs {
     #[arg(long, value_name = "DEVICE", default_value = "threads")]
     pub(crate) device: DeviceArg,
     /// Threads that play the device, or warps of the GPU, each with one block in flight
-    #[arg(long, value_name = "N", default_value = "6")]
+    #[arg(long, value_name = "N", default_value = "6", value_parser = count)]
     pub(crate) lanes: NonZeroU32,
     /// Slots of the queue, 1 to 4096 [default: 64, or as many as there are lanes]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = slots)]
     pub(crate) slots: Option<NonZeroU32>,
     /// Bytes moved by one request
     #[arg(long, value_name = "SIZE", default_value = "1MiB")]
     pub(crate) block_size: Size,
-    /// Go past the page cache (`O_DIRECT`)
+    /// Bypass the page cache (O_DIRECT)
     #[arg(long)]
     pub(crate) direct: bool,
     /// Read both files again and compare their hashes before DST gets its name
@@ -123,13 +123,13 @@ pub(crate) enum LandArg {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum BenchOp {
-    /// Blocks of the file
+    /// Reads of blocks of the file
     Read,
-    /// Blocks of the file, stamped
+    /// Writes of stamped blocks to the file
     Write,
-    /// Nothing: the cost of the queue alone
+    /// Fences, which move no bytes: the cost of the queue alone
     Fence,
-    /// Not a thing: the cost of waiting
+    /// No requests: the cost of waiting for some
     Idle,
 }
 
@@ -157,8 +157,8 @@ pub(crate) struct BenchArgs {
     /// Regular file or block device to read or write; with --op write its contents are lost
     #[arg(long, value_name = "PATH", group = "target")]
     pub(crate) file: Option<PathBuf>,
-    /// Make a stamped file of that size first; it is kept. A file that is there is replaced only if
-    /// an earlier benchmark made it
+    /// First make a file of that size, in which each block states its offset, so that reads can be
+    /// checked; it is kept. An existing file is replaced only if an earlier benchmark made it
     #[arg(long, num_args = 2, value_names = ["SIZE", "PATH"], group = "target")]
     pub(crate) create: Option<Vec<String>>,
     /// What to ask for
@@ -174,19 +174,19 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "DEVICE", default_value = "threads")]
     pub(crate) device: DeviceArg,
     /// Threads that play the device, or warps of the GPU
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = count)]
     pub(crate) lanes: NonZeroU32,
     /// Requests in flight, over all lanes [default: 64; on a GPU, one for each lane]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) depth: Option<NonZeroU32>,
-    /// Slots of each queue [default: what its lanes need, 64 at least]
-    #[arg(long, value_name = "N")]
+    /// Slots of each queue, 1 to 4096 [default: what its lanes need, 64 at least]
+    #[arg(long, value_name = "N", value_parser = slots)]
     pub(crate) slots: Option<NonZeroU32>,
     /// Queues; the lanes are spread over them [default: one for each loop]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) queues: Option<NonZeroU32>,
     /// Threads that serve, each with a ring of its own; the queues are spread over them
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = count)]
     pub(crate) loops: NonZeroU32,
     /// With --device cuda: warps read each block whole, and verify it if it is stamped
     #[arg(long)]
@@ -200,10 +200,10 @@ pub(crate) struct BenchArgs {
     /// With --device cuda: take the kernel from a file of PTX
     #[arg(long, value_name = "PATH")]
     pub(crate) ptx: Option<PathBuf>,
-    /// With --device cuda: write the kernel's PTX to a file, and do no more
+    /// With --device cuda: write the kernel's PTX to a file, and measure nothing
     #[arg(long, value_name = "PATH")]
     pub(crate) write_ptx: Option<PathBuf>,
-    /// Go past the page cache (`O_DIRECT`)
+    /// Bypass the page cache (O_DIRECT)
     #[arg(long)]
     pub(crate) direct: bool,
     /// How the loop waits for work
@@ -222,6 +222,19 @@ pub(crate) struct BenchArgs {
     /// How the result is printed
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: Format,
+}
+
+fn count(text: &str) -> Result<NonZeroU32, &'static str> {
+    text.parse()
+        .map_err(|_| "a whole number from 1 on is needed")
+}
+
+fn slots(text: &str) -> Result<NonZeroU32, String> {
+    const MOST: u32 = vyre_io::ioq::abi::MAX_SLOTS;
+    match text.parse() {
+        Ok(slots) if NonZeroU32::get(slots) <= MOST => Ok(slots),
+        _ => Err(format!("a whole number from 1 to {MOST} is needed")),
+    }
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -123,9 +123,10 @@ impl Stack {
         };
         let (source, watched) = source.split()?;
         let lanes = args.lanes.get();
-        let slots = args
-            .slots
-            .map_or_else(|| SLOTS.max(lanes), std::num::NonZero::get);
+        let slots = args.slots.map_or_else(
+            || lanes.clamp(SLOTS, vyre_io::ioq::abi::MAX_SLOTS),
+            std::num::NonZero::get,
+        );
         let (host, device) = Queue::anonymous(QueueLayout::with_slots(slots))?;
 
         // More lanes than blocks would only wait for each other.

@@ -1,5 +1,6 @@
 //! Why a command failed, in words for whoever typed it.
 
+use std::fs::FileType;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -23,16 +24,24 @@ pub(crate) enum Failure {
         source: io::Error,
     },
     #[error(
-        "{} exists, and no benchmark made it: choose another name, or measure it with --file",
+        "{} exists, and does not begin with a benchmark's stamp (nor does a file whose benchmark was \
+         interrupted while it wrote): choose another name, delete the file, or measure it with --file",
         Shown(.0)
     )]
     NotOurs(PathBuf),
     #[error(
-        "{} is not a regular file or a block device: requests name offsets, which pipes and other devices \
-         do not have",
+        "{} is not a regular file or a block device; name one, since requests need offsets, which pipes, \
+         sockets and character devices do not have",
         Shown(.0)
     )]
     NotAFile(PathBuf),
+    #[error("{} is a directory; name a file", Shown(.0))]
+    Directory(PathBuf),
+    #[error(
+        "{} cannot be measured: its file system states no size; name another file",
+        Shown(.0)
+    )]
+    NoSize(PathBuf),
     #[error("cannot copy to {}: it is not a regular file; name a file or a directory", Shown(.0))]
     NotReplaceable(PathBuf),
     #[error("{} and {} are the same file; name another DST", Shown(.0), Shown(.1))]
@@ -116,6 +125,15 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// For a file of a kind that has no offsets.
+    pub(crate) fn unfit(path: &Path, kind: FileType) -> Self {
+        if kind.is_dir() {
+            Self::Directory(path.into())
+        } else {
+            Self::NotAFile(path.into())
+        }
+    }
+
     /// What could not be done to which file.
     pub(crate) fn file(what: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
         Self::File {

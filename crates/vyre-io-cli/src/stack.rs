@@ -44,7 +44,13 @@ impl Opened {
         let failed = |error| Failure::file("examine", path, error);
         let file = File::from(self.fd.try_clone().map_err(failed)?);
         // Seeking measures block devices too; nobody else uses this descriptor's position.
-        io::Seek::seek(&mut &file, io::SeekFrom::End(0)).map_err(failed)
+        io::Seek::seek(&mut &file, io::SeekFrom::End(0)).map_err(|error| {
+            // What proc makes up when it is read has no end to seek to.
+            match rustix::io::Errno::from_io_error(&error) {
+                Some(rustix::io::Errno::INVAL) => Failure::NoSize(path.into()),
+                _ => failed(error),
+            }
+        })
     }
 }
 

@@ -125,7 +125,7 @@ fn missing_and_unfit_files_are_named() {
     let (src, dst) = (file(dir.path(), "src", 10), dir.path().join("dst"));
     assert_refused(&dir.path().join("none"), &dst, "none: No such file");
     assert_refused(&src, &dir.path().join("no/dst"), "No such file");
-    assert_refused(dir.path(), &dst, "not a regular file");
+    assert_refused(dir.path(), &dst, "is a directory; name a file");
     assert_refused(&src, Path::new("/dev/null"), "not a regular file");
     assert!(!dst.exists());
 }
@@ -295,6 +295,7 @@ fn usage_errors_have_status_2() {
     let to = to.to_str().expect("UTF-8");
     for args in [
         &["copy", src, to, "--block-size", "0"][..],
+        &["copy", src, to, "--slots", "4097"],
         &["copy", src, to, "--direct", "--block-size", "1000"],
     ] {
         let output = run(args);
@@ -304,6 +305,47 @@ fn usage_errors_have_status_2() {
             "{args:?}: {}",
             stderr(&output)
         );
+    }
+    assert_eq!(names(dir.path()), ["src"]);
+}
+
+#[test]
+fn more_lanes_than_a_queue_has_slots_are_no_error() {
+    let dir = place();
+    let src = file(dir.path(), "src", 10_000);
+    let dst = dir.path().join("dst");
+    let output = copy(&src, &dst, &["--lanes", "5000", "--block-size", "1"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(fs::read(&dst).expect("dst"), contents(10_000));
+}
+
+#[test]
+fn messages_of_copy_say_what_to_do() {
+    let dir = place();
+    let src = file(dir.path(), "src", 10);
+    let dst = dir.path().join("dst");
+    for (src, dst, more, says) in [
+        (dir.path(), &*dst, &[][..], "is a directory; name a file"),
+        (
+            Path::new("/"),
+            dir.path(),
+            &[],
+            "is a directory; name a file",
+        ),
+        (
+            &*src,
+            Path::new("/proc/vyre-io"),
+            &[],
+            "choose another directory",
+        ),
+        (&*src, &*dst, &["--lanes", "0"], "a whole number from 1 on"),
+        (&*src, &*dst, &["--slots", "0"], "from 1 to 4096"),
+    ] {
+        let output = copy(src, dst, more);
+        assert!(!output.status.success(), "{dst:?}");
+        let message = stderr(&output);
+        assert!(message.contains(says), "{message}");
+        assert!(!message.contains("check the path"), "{message}");
     }
     assert_eq!(names(dir.path()), ["src"]);
 }

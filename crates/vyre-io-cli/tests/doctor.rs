@@ -1,5 +1,7 @@
 //! `vyre-io doctor` as its users run it.
 
+mod common;
+
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -252,4 +254,30 @@ fn want_of_lockable_memory_is_seen_and_costs() {
         let advice = finding[0]["advice"].as_str().unwrap();
         assert!(advice.contains("RLIMIT_MEMLOCK"), "{advice}");
     }
+}
+
+/// Whatever file it is asked about: the server decides that, not O_DIRECT.
+#[test]
+fn wrong_bytes_from_fuse_are_warned_of() {
+    let Some(mounted) = common::fuse::Mounted::new(common::fuse::Faults::default(), &[7; 10_000])
+    else {
+        return;
+    };
+    for path in [mounted.path(), mounted.path().join("src")] {
+        let path = path.to_str().unwrap();
+        let report = json(&doctor(&[path, "--format=json"]));
+        let found = findings(&report, "FOPEN_DIRECT_IO");
+        assert_eq!(found.len(), 1, "{report}");
+        assert!(
+            found[0]["advice"]
+                .as_str()
+                .unwrap()
+                .contains("FUSE_ASYNC_DIO")
+        );
+    }
+    let elsewhere = json(&doctor(&[TARGET, "--format=json"]));
+    assert!(
+        findings(&elsewhere, "FOPEN_DIRECT_IO").is_empty(),
+        "{elsewhere}"
+    );
 }

@@ -61,8 +61,16 @@ impl Cores {
         };
         if let Some(CoreList(named)) = named {
             if let Some(core) = named.iter().find(|core| !allowed.contains(core)) {
+                let allowed: Vec<String> = allowed.iter().map(usize::to_string).collect();
                 return Err(Failure::Usage(format!(
-                    "--cores: this process may not use core {core}; it may use {allowed:?}"
+                    "--cores: this process may not use core {core}; those that it may use: {}",
+                    allowed.join(", ")
+                )));
+            }
+            let twice = |&(nth, core): &(usize, &usize)| named[..nth].contains(core);
+            if let Some((_, core)) = named.iter().enumerate().find(twice) {
+                return Err(Failure::Usage(format!(
+                    "--cores: core {core} is named twice; name each once"
                 )));
             }
             if named.len() < least {

@@ -42,7 +42,8 @@ impl Plan {
         let queues = args.queues.map_or(loops, NonZeroU32::get);
         if depth < lanes {
             return usage(format!(
-                "--depth {depth} leaves some of {lanes} lanes without a request; depth is over all lanes"
+                "--depth {depth} leaves some of {lanes} lanes without a request, as it counts those of all \
+                 lanes together; raise --depth, or lower --lanes"
             ));
         }
         if on_gpu && depth != lanes {
@@ -62,7 +63,10 @@ impl Plan {
             return usage(format!("{loops} loops need as many queues; raise --queues"));
         }
         if queues > lanes {
-            return usage(format!("{queues} queues need as many lanes; raise --lanes"));
+            return usage(format!(
+                "every loop needs a queue, and every queue a lane: for {queues} queues use --lanes \
+                 {queues} or more"
+            ));
         }
         let Some(block_size) = u32::try_from(args.block_size.0)
             .ok()
@@ -229,7 +233,7 @@ impl Plan {
         let writes = args.op == BenchOp::Write && !args.direct;
         if writes && self.cores.allowed < 3 {
             notes.push(format!(
-                "buffered writes: the loop, the lanes and the kernel's own worker share {} cores",
+                "buffered writes: loop, lanes and the kernel's worker share {} cores",
                 self.cores.allowed
             ));
         }

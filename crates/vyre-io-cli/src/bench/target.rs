@@ -47,7 +47,7 @@ impl Target {
             .map_err(|error| Failure::file("examine", &path, error))?
             .file_type();
         if !kind.is_file() && !kind.is_block_device() {
-            return Err(Failure::NotAFile(path));
+            return Err(Failure::unfit(&path, kind));
         }
         let flags = if writes { OFlags::RDWR } else { OFlags::RDONLY };
         let opened = stack::open(&path, flags, args.direct)?;

@@ -325,6 +325,11 @@ impl Directory {
     fn open_failed(&self, errno: Errno) -> Failure {
         match errno {
             Errno::ACCESS => Failure::NotWritable(self.path.clone()),
+            // The directory is open, so it is there: proc says this, and a directory that was removed.
+            Errno::NOENT => Failure::Refused {
+                path: self.path.clone(),
+                why: "no file can be made in that directory; choose another directory".into(),
+            },
             errno => Failure::file("make a file in the directory", &self.path, errno),
         }
     }
@@ -444,7 +449,7 @@ fn target(src: &Path, dst: &Path) -> Result<(PathBuf, Option<Metadata>), Failure
     match fs::metadata(dst) {
         Ok(about) if about.is_dir() => {
             let name = src.file_name();
-            let name = name.ok_or_else(|| Failure::NotAFile(src.into()))?;
+            let name = name.ok_or_else(|| Failure::Directory(src.into()))?;
             let path = dst.join(name);
             if path.is_dir() {
                 return Err(Failure::NotReplaceable(path));

@@ -194,7 +194,7 @@ fn refuse_unfit(path: &Path, about: &Metadata) -> Result<(), Failure> {
     if kind.is_file() || kind.is_block_device() {
         Ok(())
     } else {
-        Err(Failure::NotAFile(path.into()))
+        Err(Failure::unfit(path, kind))
     }
 }
 

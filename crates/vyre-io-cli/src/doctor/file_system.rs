@@ -91,6 +91,17 @@ pub(super) fn caveat(name: &str) -> Option<(&'static str, &'static str)> {
     }
 }
 
+/// Where reads can return wrong bytes, however the file is opened, and what to do about it.
+pub(super) fn hazard(name: &str) -> Option<(&'static str, &'static str)> {
+    (name == "fuse").then_some((
+        "on Linux 6.18, reads can return wrong bytes from a server that opens files with FOPEN_DIRECT_IO \
+         and has not asked for FUSE_ASYNC_DIO: if it answers a read with fewer bytes, as at the end of \
+         the file, io_uring asks for the rest at the original offset, and the count looks whole",
+        "have the server ask for FUSE_ASYNC_DIO, or mount without direct_io; otherwise it must answer \
+         reads in full, and no read may go past the end of the file",
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -49,7 +49,7 @@ fn is_on_the_bus(devices: &Path) -> bool {
 
 fn none() -> Gpu {
     Gpu {
-        why: Some("none of NVIDIA's in this machine".into()),
+        why: Some("no NVIDIA GPU in this machine".into()),
         ..Gpu::default()
     }
 }

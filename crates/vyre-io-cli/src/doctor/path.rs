@@ -10,7 +10,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use vyre_io::uring::alignment_of;
 
-use super::file_system::{caveat, is_generated, is_memory, name};
+use super::file_system::{caveat, hazard, is_generated, is_memory, name};
 use super::report::{Alignment, AlignmentSource, Finding, PathReport};
 use super::ring::{ReadError, Trial};
 use super::text::{bytes, words};
@@ -52,6 +52,11 @@ impl<'a> Probe<'a> {
     fn look(&mut self, trial: Option<&mut Trial>) -> Result<(), Errno> {
         let kind = self.identify()?;
         let path = self.path;
+        let system = self.report.file_system.as_deref().unwrap_or_default();
+        if let Some((what, advice)) = hazard(system) {
+            let what = format!("{system}: {what}");
+            self.find(Finding::note(what, advice));
+        }
         match kind {
             FileType::RegularFile | FileType::BlockDevice => self.file(trial, kind, &|more| {
                 let flags = more | OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -190,7 +195,7 @@ impl<'a> Probe<'a> {
         if is_generated(&system) {
             self.find(Finding::note(
                 format!("{system} makes up what its files hold when they are read: no size, no direct I/O"),
-                "expect short reads",
+                "use vyre-io copy or cat, which read such a file to its end; bench cannot",
             ));
             return Ok(Err("its contents are made up when it is read".to_owned()));
         }

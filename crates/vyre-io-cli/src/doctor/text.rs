@@ -172,7 +172,7 @@ impl Display for Alignment {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "yes, aligned to {} in the file, {} in memory ({})",
+            "yes, aligned to {} bytes in the file, {} in memory ({})",
             self.offset,
             self.memory,
             self.from.describe()

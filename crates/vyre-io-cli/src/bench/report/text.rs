@@ -33,7 +33,7 @@ pub(super) fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
     if report.unsteady {
         writeln!(
             out,
-            "  unsteady: the rounds differ by more than a fifth; measure again when nothing else runs"
+            "  unsteady: rounds differ by more than a fifth; measure on an idle machine"
         )?;
     }
     for note in &report.notes {
@@ -42,7 +42,7 @@ pub(super) fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// What was measured, in one line.
+/// What was measured, in two lines.
 fn title(report: &Report) -> String {
     let pattern = match report.pattern {
         Pattern::Random => "random",
@@ -67,7 +67,7 @@ fn title(report: &Report) -> String {
         PolicyArg::Adaptive => "adaptive",
     };
     format!(
-        "{what}{block}: {}, depth {}, {} of {}, policy {policy}",
+        "{what}{block}\n  {}, depth {}, {} of {}, policy {policy}",
         count(report.lanes, "lane"),
         report.depth,
         count(report.queues, "queue"),
@@ -85,22 +85,25 @@ fn rates(report: &Report, out: &mut impl Write) -> io::Result<()> {
     let range = |min: f64, max: f64| format!("{} to {}", rate(min), rate(max));
     writeln!(
         out,
-        "  vyre-io       {}{bytes}, median of {} rounds ({})",
+        "  medians of {} rounds, and their ranges:",
+        report.rounds
+    )?;
+    writeln!(
+        out,
+        "  vyre-io       {} ({}){bytes}",
         rate(report.iops),
-        report.rounds,
         range(report.iops_min, report.iops_max),
     )?;
     if let Some(raw) = &report.baseline {
         writeln!(
             out,
-            "  raw io_uring  {}, median of {} rounds ({})",
+            "  raw io_uring  {} ({})",
             rate(raw.baseline_iops),
-            report.rounds,
             range(raw.baseline_iops_min, raw.baseline_iops_max),
         )?;
         writeln!(
             out,
-            "  ratio         {:.3}, median of the rounds' ratios ({:.3} to {:.3})",
+            "  ratio         {:.3} ({:.3} to {:.3})",
             raw.ratio, raw.ratio_min, raw.ratio_max,
         )?;
     }
@@ -124,7 +127,7 @@ fn latencies(report: &Report, out: &mut impl Write) -> io::Result<()> {
     } = report.latency_ns;
     writeln!(
         out,
-        "  latency: p50 {}, p90 {}, p99 {}, p99.9 {}, max {}",
+        "  latency:\n    p50 {}, p90 {}, p99 {}, p99.9 {}, max {}",
         time(p50),
         time(p90),
         time(p99),
