@@ -134,6 +134,14 @@ impl<E> HandleTable<E> {
         }
     }
 
+    /// Counts all requests out of an entry, for the end of service.
+    pub(crate) fn release_all(&mut self, index: u32) {
+        if let Some(place) = self.places.get_mut(index as usize) {
+            self.lingering -= u32::from(place.users > 0);
+            place.users = 0;
+        }
+    }
+
     /// Makes a handle unknown. `users` counts the requests in flight on the entry at an index. The
     /// index, if the handle was known, and whether the entry may go at once.
     pub(crate) fn revoke(

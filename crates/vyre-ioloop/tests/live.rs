@@ -305,3 +305,17 @@ fn a_file_whose_closing_hangs_holds_up_nobody() {
     drop(receiver);
     io.stop().unwrap();
 }
+
+#[test]
+fn a_file_whose_closing_hangs_does_not_hold_up_the_end() {
+    let mut tables = Tables::new(16, 64);
+    let (sender, receiver) = lingering();
+    tables.files.insert(sender, Rights::WRITE).unwrap();
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        drop(tables.on_sim(SimTransport::builder(1).build(), 4));
+        done.send(()).unwrap();
+    });
+    ended.recv_timeout(LIMIT).unwrap();
+    drop(receiver);
+}

@@ -7,7 +7,7 @@ use vyre_ioq::{BufferHandle, Errno, FileHandle};
 use vyre_uring::{Buffer, RegisterError, Transport};
 
 use super::books::Books;
-use super::closing::close;
+use super::closing::Closing;
 use super::{Engine, Place};
 use crate::record::Record;
 use crate::rights::Rights;
@@ -118,7 +118,7 @@ impl<T: Transport> Engine<T> {
         let (slot, file, traits) = (entry.slot, entry.file.clone(), entry.traits);
         if let Err(error) = self.transport.set_file_with(slot, file, traits) {
             if let Some(entry) = files.remove(index) {
-                close(entry);
+                Closing::default().add(entry);
             }
             return Err(error.into());
         }
@@ -261,13 +261,14 @@ impl<T: Transport> Engine<T> {
     /// Takes revoked entries that nobody uses out of the transport and the tables.
     #[cold]
     pub(super) fn tidy(&mut self) {
+        let mut closing = Closing::default();
         while let Some(index) = self.books.live.files.pop() {
             if let Some(entry) = self.books.files.entries.at(index) {
                 // Nothing is in flight on it, so the transport has no reason to refuse.
                 let _ = self.transport.set_file(entry.slot, None);
             }
             if let Some(entry) = self.books.files.remove(index) {
-                close(entry);
+                closing.add(entry);
             }
         }
         while let Some(index) = self.books.live.buffers.pop() {
@@ -277,5 +278,17 @@ impl<T: Transport> Engine<T> {
                 let _ = self.transport.set_buffer(entry.slot, None);
             }
         }
+    }
+    /// Takes the files out that can take long to close. For the end, when nothing is in flight.
+    pub(super) fn let_linger(&mut self) {
+        let files = self.books.files.entries.iter();
+        let lingering = files.filter(|(_, entry)| entry.may_linger());
+        let lingering: Vec<u32> = lingering.map(|(index, _)| index).collect();
+        for index in lingering {
+            // Some may have been given up and not counted out.
+            self.books.files.entries.release_all(index);
+            self.books.live.files.push(index);
+        }
+        self.tidy();
     }
 }

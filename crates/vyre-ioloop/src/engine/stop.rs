@@ -170,6 +170,9 @@ impl<T: Transport> Drop for Engine<T> {
         if !self.stopped {
             let _ = self.fail(DROP_DEADLINE);
         }
+        if self.transport.in_flight() == 0 {
+            self.let_linger();
+        }
     }
 }
 
