@@ -493,7 +493,7 @@ impl HostQueue {
         self.lasting.remove_bits(first, slots);
         self.faulty.remove_bits(first, slots);
         self.in_flight += slots.count_ones();
-        if self.geometry.is_bare() {
+        if self.geometry.is_bare() && slots != 0 {
             self.announce(0, slots << first);
         }
     }
