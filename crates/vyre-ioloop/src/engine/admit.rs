@@ -81,22 +81,21 @@ impl<T: Transport> Engine<T> {
                     }
                     continue;
                 }
-                match Request::decode(&image) {
-                    Ok(request) if request.op.is_ordered() => {
-                        let claimed = ClaimedSync {
-                            slot,
-                            request,
-                            expires: self.expiry(request.deadline),
-                        };
-                        self.books.queues[queue].claimed_syncs.push(claimed);
-                        last_sync = Some(slot);
+                // One by one, not by one match with a guard, which would have the request in memory.
+                let request = match Request::decode(&image) {
+                    Ok(request) => request,
+                    Err(error) => {
+                        self.refuse(queue, slot, error.errno());
+                        continue;
                     }
-                    Ok(request) => {
-                        let expires = self.expiry(request.deadline);
-                        self.take_in(queue, slot, &request, expires);
-                    }
-                    Err(error) => self.refuse(queue, slot, error.errno()),
+                };
+                if request.op.is_ordered() {
+                    self.keep_sync(queue, slot, request);
+                    last_sync = Some(slot);
+                    continue;
                 }
+                let deadline = request.deadline;
+                self.take_in(queue, slot, &request, move |engine| engine.expiry(deadline));
             }
             let last = fences.clone().last().max(last_sync);
             if last.is_some() {
@@ -112,6 +111,17 @@ impl<T: Transport> Engine<T> {
             }
         }
         (claimed, last_ordered)
+    }
+
+    /// Keeps a claimed SYNC until everything before it is known.
+    #[cold]
+    fn keep_sync(&mut self, queue: usize, slot: u32, request: Request) {
+        let expires = self.expiry(request.deadline);
+        self.books.queues[queue].claimed_syncs.push(ClaimedSync {
+            slot,
+            request,
+            expires,
+        });
     }
 
     #[cold]
@@ -155,7 +165,7 @@ impl<T: Transport> Engine<T> {
         syncs.sort_unstable_by_key(|sync| (sync.request.destination, sync.slot));
         served.leader = None;
         for sync in syncs.drain(..) {
-            self.take_in(queue, sync.slot, &sync.request, sync.expires);
+            self.take_in(queue, sync.slot, &sync.request, |_| sync.expires);
         }
         self.books.queues[queue].claimed_syncs = syncs;
     }
@@ -179,7 +189,13 @@ impl<T: Transport> Engine<T> {
     }
 
     #[inline(always)]
-    fn take_in(&mut self, queue: usize, slot: u32, request: &Request, expires: u64) {
+    fn take_in(
+        &mut self,
+        queue: usize,
+        slot: u32,
+        request: &Request,
+        expires: impl FnOnce(&Self) -> u64,
+    ) {
         let place = Place {
             queue: queue as u32,
             slot,
@@ -190,9 +206,14 @@ impl<T: Transport> Engine<T> {
     }
 
     /// Checks a claimed request and starts on it. An error is the device's outcome, and leaves
-    /// nothing behind.
+    /// nothing behind. `expires` is asked late: what is not in a register by then need not be saved.
     #[inline(always)]
-    fn admit(&mut self, place: Place, request: &Request, expires: u64) -> Result<(), Errno> {
+    fn admit(
+        &mut self,
+        place: Place,
+        request: &Request,
+        expires: impl FnOnce(&Self) -> u64,
+    ) -> Result<(), Errno> {
         let plan = resolve(&self.books.files, &self.books.buffers, request)?;
         let work = match plan {
             Plan::Read(transfer) => Work::Read(transfer),
@@ -206,6 +227,7 @@ impl<T: Transport> Engine<T> {
             Plan::Sync { file, slot } => self.plan_sync(file, slot)?,
             Plan::Prefetch(ahead) => Work::Prefetch(ahead),
         };
+        let expires = expires(self);
         if expires != 0 {
             self.books.deadlines.insert(place, expires);
         }

@@ -22,6 +22,12 @@ impl<T: Transport> Engine<T> {
         if deadline == 0 {
             return 0;
         }
+        self.expiry_after(deadline)
+    }
+
+    /// Out of the way of the many requests that have none.
+    #[cold]
+    fn expiry_after(&self, deadline: u32) -> u64 {
         self.clock.now() + u64::from(deadline)
     }
 

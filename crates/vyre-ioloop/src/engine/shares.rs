@@ -94,7 +94,9 @@ impl Shares {
     /// Counts an operation of so many bytes in.
     #[inline]
     pub(crate) fn take(&mut self, share: &mut Share, bytes: u32) {
-        self.lent += u32::from(share.entries >= self.reserve);
+        if share.entries >= self.reserve {
+            self.lend();
+        }
         share.entries += 1;
         self.bytes = self.bytes.saturating_sub(bytes);
     }
@@ -102,8 +104,21 @@ impl Shares {
     /// Counts an operation out.
     #[inline]
     pub(crate) fn give_back(&mut self, share: &mut Share) {
-        self.lent -= u32::from(share.entries > self.reserve);
+        if share.entries > self.reserve {
+            self.end_loan();
+        }
         share.entries -= 1;
+    }
+
+    // Out of the way of queues that keep to their reserve.
+    #[cold]
+    fn lend(&mut self) {
+        self.lent += 1;
+    }
+
+    #[cold]
+    fn end_loan(&mut self) {
+        self.lent -= 1;
     }
 
     /// Counts a request on an unbounded file in, unless the queue has as many as it may.
