@@ -129,7 +129,8 @@ impl LoopGroup {
             .map(FileHandle::from_raw)
     }
 
-    /// Adds a byte range of a buffer to all loops. When this returns, every loop knows the handle.
+    /// Adds a byte range of a buffer to all loops. When this returns, every loop knows the handle. All
+    /// pages of the buffer are provided first, by the calling thread.
     ///
     /// # Errors
     /// [`GroupChangeError`]. Then no request, in whichever loop, has found the entry or ever will.
@@ -141,6 +142,8 @@ impl LoopGroup {
     ) -> Result<BufferHandle, GroupChangeError> {
         let range = buffer_range(range, &buffer);
         BufferTable::check(&buffer, &range)?;
+        // Here, since to register it would else stop the loops for seconds.
+        buffer.populate();
         let entry = NewEntry::Buffer {
             buffer,
             range,

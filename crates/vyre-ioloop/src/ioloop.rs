@@ -22,7 +22,7 @@ use crate::counters::{LoopCounters, QueueCounters, SharedCounters};
 use crate::engine::ChangeError;
 use crate::engine::replica::Named;
 use crate::rights::Rights;
-use crate::tables::{FileEntry, buffer_range, file_range};
+use crate::tables::{BufferTable, FileEntry, buffer_range, file_range};
 
 pub use builder::IoLoopBuilder;
 pub(crate) use builder::Starting;
@@ -84,7 +84,7 @@ impl IoLoop {
     /// Finishes what is claimed, answers what is not with ECANCELED, and ends. What has not ended by
     /// the builder's [`drain_timeout`](IoLoopBuilder::drain_timeout) is cancelled, as by
     /// [`abort`](Self::abort). After success, the kernel can touch no buffer any more, and the thread
-    /// is gone.
+    /// is gone, unless its exit hangs in the kernel beyond the time that is left.
     ///
     /// Takes at most the drain timeout, the [`abort_timeout`](IoLoopBuilder::abort_timeout) and 5
     /// seconds, whatever the kernel does: 40 seconds by default. A device that waits for bytes of a
@@ -98,7 +98,8 @@ impl IoLoop {
     }
 
     /// Cancels everything, answers it with ECANCELED, and ends. After success, the kernel can touch no
-    /// buffer any more, and the thread is gone.
+    /// buffer any more, and the thread is gone, unless its exit hangs in the kernel beyond the time that
+    /// is left.
     ///
     /// Takes at most the [`abort_timeout`](IoLoopBuilder::abort_timeout) and 5 seconds, whatever the
     /// kernel does: 10 seconds by default.
@@ -152,7 +153,8 @@ impl IoLoop {
         self.ask(|reply| Command::InsertFile { entry, reply })
     }
 
-    /// Adds a byte range of a buffer while the loop runs.
+    /// Adds a byte range of a buffer while the loop runs. All pages of the buffer are provided first, by
+    /// the calling thread, which takes seconds for gigabytes that nobody has touched.
     ///
     /// # Errors
     /// [`LiveError`].
@@ -163,6 +165,9 @@ impl IoLoop {
         rights: Rights,
     ) -> Result<BufferHandle, LiveError> {
         let range = buffer_range(range, &buffer);
+        BufferTable::check(&buffer, &range).map_err(ChangeError::from)?;
+        // Here, since to register it would else stop the loop for seconds.
+        buffer.populate();
         self.ask(|reply| Command::InsertBuffer {
             buffer,
             range,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::*;
 use vyre_ioloop::{ChangeError, LiveError, Rights};
 use vyre_ioq::{DeviceQueue, Errno, FileHandle, Queue, QueueLayout, Request};
-use vyre_uring::{BufferSlot, SimTransport};
+use vyre_uring::{Buffer, BufferSlot, SimTransport};
 
 fn queue() -> (vyre_ioq::HostQueue, DeviceQueue) {
     Queue::anonymous(QueueLayout::with_slots(64)).unwrap()
@@ -318,4 +318,23 @@ fn a_file_whose_closing_hangs_does_not_hold_up_the_end() {
     });
     ended.recv_timeout(LIMIT).unwrap();
     drop(receiver);
+}
+
+/// Page faults of a thread so far.
+fn faults(thread: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    fields.split(' ').nth(7).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_large_buffer_s_pages_are_not_provided_by_the_loop() {
+    let (host, _device) = queue();
+    let io = Tables::new(16, 64).loop_on(host);
+    let (buffer, _memfd) = Buffer::memfd(64 << 20).unwrap();
+    let before = faults(io.thread_id());
+    io.insert_buffer(buffer, .., Rights::WRITE).unwrap();
+    let of_loop = faults(io.thread_id()) - before;
+    assert!(of_loop < 1000, "{of_loop} of 16,384 pages");
+    io.stop().unwrap();
 }

@@ -248,6 +248,27 @@ impl Buffer {
         self.0.base.as_ptr()
     }
 
+    /// Has the kernel provide all pages of the buffer, as registering it with a ring does. Afterwards
+    /// that is quick: a thread that must not wait has another one call this before. The bytes stay as
+    /// they are.
+    ///
+    /// It is advice. Memory that takes none, and a kernel before 5.14, leave the pages to whoever
+    /// touches them first.
+    pub fn populate(&self) {
+        let page = rustix::param::page_size();
+        let base = self.as_ptr().cast::<std::ffi::c_void>();
+        let before = base.addr() % page;
+        // SAFETY: the range covers the pages that the buffer's bytes are in, which are mapped for as
+        // long as `self` is borrowed; the advice leaves their bytes alone.
+        let _ = unsafe {
+            madvise(
+                base.wrapping_byte_sub(before),
+                self.len() + before,
+                Advice::LinuxPopulateWrite,
+            )
+        };
+    }
+
     /// Whether both are clones of one buffer.
     pub fn same_memory(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)

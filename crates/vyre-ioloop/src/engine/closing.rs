@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::Builder;
 
+use crate::signals::block_signals;
 use crate::tables::FileEntry;
 
 /// Files of removed entries that are to be closed by another thread when this is dropped.
@@ -31,8 +32,9 @@ impl Drop for Closing {
             return;
         }
         // Where there is no thread for them, they are closed here.
-        let _ = Builder::new()
-            .name("vyre-io-close".into())
-            .spawn(move || drop(files));
+        let _ = Builder::new().name("vyre-io-close".into()).spawn(move || {
+            let _ = block_signals();
+            drop(files);
+        });
     }
 }
