@@ -518,16 +518,15 @@ impl BufferTable {
         }
     }
 
-    /// Counts a removed entry out. Whether its buffer has no handle left.
-    pub(crate) fn let_go(&mut self, slot: BufferSlot) -> bool {
+    /// Counts a removed entry out. Its buffer, if that has no handle left.
+    pub(crate) fn let_go(&mut self, slot: BufferSlot) -> Option<Buffer> {
         let place = &mut self.held[slot.index() as usize];
-        let Some(held) = place else { return false };
+        let held = place.as_mut()?;
         held.entries -= 1;
-        let last = held.entries == 0;
-        if last {
-            *place = None;
+        if held.entries > 0 {
+            return None;
         }
-        last
+        place.take().map(|held| held.buffer)
     }
 }
 

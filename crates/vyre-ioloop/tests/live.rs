@@ -338,3 +338,27 @@ fn a_large_buffer_s_pages_are_not_provided_by_the_loop() {
     assert!(of_loop < 1000, "{of_loop} of 16,384 pages");
     io.stop().unwrap();
 }
+
+/// Says which thread drops it.
+struct Tell(std::sync::mpsc::SyncSender<Option<String>>);
+
+impl Drop for Tell {
+    fn drop(&mut self) {
+        let name = std::thread::current().name().map(str::to_owned);
+        let _ = self.0.send(name);
+    }
+}
+
+#[test]
+fn a_large_buffer_is_not_unmapped_by_the_loop() {
+    let (host, _device) = queue();
+    let builder = Tables::new(16, 64).builder().queue(host);
+    let io = builder.name("the-loop").spawn().unwrap();
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    let large = memory_with(32 << 20, Tell(tell));
+    let large = io.insert_buffer(large, .., Rights::WRITE).unwrap();
+    io.revoke_buffer(large).unwrap();
+    let thread = told.recv_timeout(LIMIT).unwrap();
+    assert_ne!(thread.as_deref(), Some("the-loop"));
+    io.stop().unwrap();
+}

@@ -1,40 +1,59 @@
-//! Closes files that the loop lets go of.
+//! Lets go of files and buffers that the loop has no use for any more.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::Builder;
 
+use vyre_uring::Buffer;
+
 use crate::signals::block_signals;
 use crate::tables::FileEntry;
 
-/// Files of removed entries that are to be closed by another thread when this is dropped.
+/// Files and buffers of removed entries that another thread is to let go of when this is dropped.
 ///
 /// Closing can wait as long as the other end likes: a file system in another process or on another
 /// machine is asked to flush, a socket can linger, a terminal drains, and a drive is written back.
+/// To unmap gigabytes takes most of a second.
 #[derive(Debug, Default)]
-pub(super) struct Closing(Vec<OwnedFd>);
+pub(super) struct Closing {
+    files: Vec<OwnedFd>,
+    buffers: Vec<Buffer>,
+}
+
+/// The bytes from which on a buffer is left to the other thread.
+const LARGE: usize = 16 << 20;
 
 impl Closing {
     /// Closes the file of a removed entry, unless somebody else has it as well: at once, or by the
     /// other thread if that can wait. The transport must have let go of it before, so that this close is
     /// the last.
-    pub(super) fn add(&mut self, entry: FileEntry) {
+    pub(super) fn add_file(&mut self, entry: FileEntry) {
         if entry.may_linger() {
-            self.0.extend(Arc::into_inner(entry.file));
+            self.files.extend(Arc::into_inner(entry.file));
+        }
+    }
+
+    /// Drops a buffer that no entry names any more, and that the transport has let go of.
+    pub(super) fn add_buffer(&mut self, buffer: Buffer) {
+        if buffer.len() >= LARGE {
+            self.buffers.push(buffer);
         }
     }
 }
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        let files = std::mem::take(&mut self.0);
-        if files.is_empty() {
+        if self.files.is_empty() && self.buffers.is_empty() {
             return;
         }
-        // Where there is no thread for them, they are closed here.
+        let all = (
+            std::mem::take(&mut self.files),
+            std::mem::take(&mut self.buffers),
+        );
+        // Where there is no thread for them, they go here.
         let _ = Builder::new().name("vyre-io-close".into()).spawn(move || {
             let _ = block_signals();
-            drop(files);
+            drop(all);
         });
     }
 }

@@ -118,7 +118,7 @@ impl<T: Transport> Engine<T> {
         let (slot, file, traits) = (entry.slot, entry.file.clone(), entry.traits);
         if let Err(error) = self.transport.set_file_with(slot, file, traits) {
             if let Some(entry) = files.remove(index) {
-                Closing::default().add(entry);
+                Closing::default().add_file(entry);
             }
             return Err(error.into());
         }
@@ -193,7 +193,8 @@ impl<T: Transport> Engine<T> {
     }
 
     /// Makes a buffer handle unknown, from the next claim on. What is in flight on it goes on; the
-    /// buffer is given back after the last of it, if no other handle names it.
+    /// buffer is given back after the last of it, if no other handle names it. The last clone of one of
+    /// 16 MiB or more is dropped by a thread that is started for it.
     ///
     /// # Errors
     /// [`ChangeError::Unknown`].
@@ -268,14 +269,15 @@ impl<T: Transport> Engine<T> {
                 let _ = self.transport.set_file(entry.slot, None);
             }
             if let Some(entry) = self.books.files.remove(index) {
-                closing.add(entry);
+                closing.add_file(entry);
             }
         }
         while let Some(index) = self.books.live.buffers.pop() {
             if let Some(entry) = self.books.buffers.entries.remove(index)
-                && self.books.buffers.let_go(entry.slot)
+                && let Some(buffer) = self.books.buffers.let_go(entry.slot)
             {
                 let _ = self.transport.set_buffer(entry.slot, None);
+                closing.add_buffer(buffer);
             }
         }
     }

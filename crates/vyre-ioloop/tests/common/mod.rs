@@ -228,6 +228,15 @@ pub(crate) fn memory(len: usize) -> Buffer {
     Buffer::anonymous(len).expect("memory")
 }
 
+/// Memory that is dropped together with `owner`.
+pub(crate) fn memory_with(len: usize, owner: impl Send + Sync + 'static) -> Buffer {
+    let memory = memory(len);
+    let base = NonNull::new(memory.as_ptr()).expect("mapped");
+    // SAFETY: the bytes are mapped until `memory` is dropped, which the buffer keeps. No other name of
+    // it is left.
+    unsafe { Buffer::from_raw_parts(base, len, Box::new((memory, owner))) }
+}
+
 /// The usual tables: one file of `pattern(1, …)`, readable, writable and syncable, and one buffer.
 pub(crate) struct Tables {
     pub(crate) files: FileTable,
