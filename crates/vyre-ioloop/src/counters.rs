@@ -75,8 +75,8 @@ counters! {
         resumed,
         /// Operations that were retried after EINTR or EAGAIN.
         retried,
-        /// Requests that had to wait in the host: for their queue's share of the ring or of the pass, or
-        /// for others on pipes and the like.
+        /// Requests that had to wait in the host: for their queue's share of the ring or of the pass,
+        /// behind others that wait, of whichever queue, or for others on pipes and the like.
         deferred,
         /// Requests whose deadline passed.
         timed_out,
