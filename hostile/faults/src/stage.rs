@@ -5,6 +5,7 @@ use std::fs;
 use std::os::linux::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::mount::{MountFlags, mount};
 
@@ -116,7 +117,11 @@ impl Stage {
         const MIB: u32 = 16;
         let drive = attach(&self.dir().join("mapper.image"), MIB, 512)?;
         self.later(Undo::Detach(drive.clone()));
-        let name = format!("vyre-faults-{}-{}", std::process::id(), mapper.target());
+        // Tests run at the same time, some with the same target.
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let (process, target) = (std::process::id(), mapper.target());
+        let name = format!("vyre-faults-{process}-{number}-{target}");
         let table = mapper.table(u64::from(MIB) << 11, &drive.to_string_lossy());
         let args = ["create", "--noudevsync", &name, "--table", &table].map(OsString::from);
         output("dmsetup", args)?;
