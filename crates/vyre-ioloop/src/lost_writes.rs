@@ -198,7 +198,9 @@ impl Flushes {
     /// Notes a failure, for all loops and for good.
     #[cold]
     pub(crate) fn note(&self, errno: Errno) {
-        registry().note(&self.log, errno);
+        let spared = registry().note(&self.log, errno);
+        // Whoever has the last of them closes it, which can take long: not under the lock.
+        drop(spared);
     }
 }
 
@@ -273,7 +275,8 @@ impl Registry {
         }
     }
 
-    fn note(&mut self, log: &Arc<FlushLog>, errno: Errno) {
+    fn note(&mut self, log: &Arc<FlushLog>, errno: Errno) -> Vec<Arc<OwnedFd>> {
+        let mut spared = Vec::new();
         log.errno
             .store(errno.raw_os_error().unsigned_abs(), Ordering::Relaxed);
         let failures = log.failures.load(Ordering::Relaxed);
@@ -281,7 +284,7 @@ impl Registry {
         log.failures
             .store((failures + 1).min(NEVER - 1), Ordering::Release);
         let Some(known) = self.files.get_mut(&log.identity) else {
-            return;
+            return spared;
         };
         let lost = known.lost.get_or_insert_with(|| Lost {
             log: log.clone(),
@@ -290,15 +293,16 @@ impl Registry {
         });
         for file in known.clean.drain(..).filter_map(|file| file.upgrade()) {
             if lost.more || !lost.is_new(&file) {
-                continue;
-            }
-            if self.kept == MAX_KEPT {
+                spared.push(file);
+            } else if self.kept == MAX_KEPT {
                 lost.more = true;
-                continue;
+                spared.push(file);
+            } else {
+                lost.before.push(file);
+                self.kept += 1;
             }
-            lost.before.push(file);
-            self.kept += 1;
         }
+        spared
     }
 
     /// Forgets files that no entry names and that have lost nothing, now and then.

@@ -497,3 +497,17 @@ fn several_queues_are_served_fairly() {
         "{served:?}"
     );
 }
+
+#[test]
+fn a_small_ring_has_entries_for_every_queue() {
+    let queue = || {
+        Queue::anonymous(QueueLayout::with_slots(1))
+            .expect("memory")
+            .0
+    };
+    let builder = IoLoop::builder().ring_entries(1);
+    let builder = (0..5).fold(builder, |builder, _| builder.queue(queue()));
+    let io = builder.spawn().expect("started");
+    assert!(io.report().sq_entries() >= 10, "{}", io.report());
+    io.stop().expect("quiet");
+}

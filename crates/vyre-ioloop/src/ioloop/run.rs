@@ -41,12 +41,22 @@ impl Setup {
     fn ring(&self, worker_cores: Vec<usize>) -> Result<Ring, SpawnError> {
         let room = |entries: u32| entries.saturating_add(self.settings.live_entries);
         Ok(Ring::builder()
-            .entries(self.settings.entries)
+            .entries(self.entries())
             .files(room(self.files.slots.bound()))
             .buffers(room(self.buffers.held.len() as u32))
             .drop_deadline(self.settings.abort_timeout)
             .worker_cores(worker_cores)
             .build()?)
+    }
+
+    /// At least two for each queue: with fewer, endless requests of one queue could leave another
+    /// none. None at all is refused by the ring.
+    fn entries(&self) -> u32 {
+        let queues = u32::try_from(self.queues.len()).unwrap_or(u32::MAX);
+        match self.settings.entries {
+            0 => 0,
+            entries => entries.max(queues.saturating_mul(2)),
+        }
     }
 
     /// Binds the thread to its core, if it has one. Returns the cores for the kernel's workers, which

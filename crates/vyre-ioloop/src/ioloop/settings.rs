@@ -71,8 +71,9 @@ macro_rules! setters {
             self
         }
 
-        /// Entries of a ring's submission queue, rounded up to a power of two: 256 unless said
-        /// otherwise. Requests beyond what the ring takes wait in the host; none is refused.
+        /// Entries of a ring's submission queue, rounded up to a power of two, and at least two for
+        /// each queue: 256 unless said otherwise. Requests beyond what the ring takes wait in the host;
+        /// none is refused.
         pub fn ring_entries(mut self, entries: u32) -> Self {
             self.$($at).+.entries = entries;
             self
