@@ -3,6 +3,7 @@
 
 mod common;
 mod model;
+mod stress;
 
 use std::time::Duration;
 
@@ -35,6 +36,15 @@ proptest! {
             world.act(action);
         }
         world.finish();
+    }
+
+    /// Against a transport whose operations end in any order and with any result. A failure prints the
+    /// seed; see [`stress::run`].
+    #[test]
+    fn the_engine_keeps_order_and_shares_whatever_it_is_asked_and_however_operations_end(
+        seed in any::<u64>().no_shrink(),
+    ) {
+        stress::run(seed);
     }
 
     /// Every slot is hostile, and so is the kernel: it may keep operations for ever.

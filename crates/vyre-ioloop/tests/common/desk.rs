@@ -18,7 +18,8 @@ pub(crate) struct Flight {
     /// The queue that it is for.
     pub(crate) queue: u32,
     token: Token,
-    user: u64,
+    /// Its queue and its slot, as the engine names them.
+    pub(crate) user: u64,
 }
 
 impl Flight {
@@ -60,7 +61,8 @@ impl State {
         self.end(which, |_| Err(errno));
     }
 
-    fn end(
+    /// Ends them as `how` says.
+    pub(crate) fn end(
         &mut self,
         which: impl Fn(&Flight) -> bool,
         how: impl Fn(&Flight) -> Result<u32, Errno>,
