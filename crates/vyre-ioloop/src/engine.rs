@@ -29,6 +29,7 @@ use vyre_uring::{BufferSlot, EnterError, RegisterError, Transport};
 use crate::counters::{LoopCounters, QueueCounters, SharedCounters};
 use crate::tables::{BufferTable, FileTable};
 use books::Books;
+use closing::Closing;
 use deadlines::{Clock, Deadlines};
 use served::Served;
 use shares::Shares;
@@ -121,6 +122,8 @@ pub struct Engine<T: Transport> {
     draining: bool,
     stopped: bool,
     failure: Option<OsErrno>,
+    /// Dropped after the transport.
+    closing: Closing,
 }
 
 impl<T: Transport> Engine<T> {
@@ -172,6 +175,7 @@ impl<T: Transport> Engine<T> {
             draining: false,
             stopped: false,
             failure: None,
+            closing: Closing::default(),
         })
     }
 

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use common::faulty::Faulty;
 use common::*;
 use vyre_ioloop::{ChangeError, LiveError, Rights};
 use vyre_ioq::{DeviceQueue, Errno, FileHandle, Queue, QueueLayout, Request};
@@ -361,4 +362,23 @@ fn a_large_buffer_is_not_unmapped_by_the_loop() {
     let thread = told.recv_timeout(LIMIT).unwrap();
     assert_ne!(thread.as_deref(), Some("the-loop"));
     io.stop().unwrap();
+}
+
+/// Linux before 6.4 takes a file out a second later, and the end of a ring waits for that.
+#[test]
+fn the_end_takes_no_file_out_of_the_transport() {
+    let mut tables = Tables::new(16, 64);
+    let (pipe, _writer) = tables.add_pipe();
+    let (faulty, orders) = Faulty::new(SimTransport::builder(1).build());
+    let mut rig = tables.on(faulty, 4);
+    let _revoked = rig.engine.revoke_file(pipe).unwrap();
+    rig.linger();
+    assert_eq!(orders.removed.load(Ordering::Relaxed), 1, "a revocation");
+
+    let mut tables = Tables::new(16, 64);
+    let (_pipe, mut writer) = tables.add_pipe();
+    let (faulty, orders) = Faulty::new(SimTransport::builder(1).build());
+    drop(tables.on(faulty, 4));
+    assert_eq!(orders.removed.load(Ordering::Relaxed), 0);
+    eventually("the close", || writer.write(&[1]).is_err());
 }

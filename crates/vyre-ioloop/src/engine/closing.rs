@@ -9,14 +9,15 @@ use vyre_uring::Buffer;
 use crate::signals::block_signals;
 use crate::tables::FileEntry;
 
-/// Files and buffers of removed entries that another thread is to let go of when this is dropped.
+/// Files and buffers of removed entries that another thread is to let go of when this is dropped. The
+/// transport must have let go of a file before, so that this close is the last.
 ///
 /// Closing can wait as long as the other end likes: a file system in another process or on another
 /// machine is asked to flush, a socket can linger, a terminal drains, and a drive is written back.
 /// To unmap gigabytes takes most of a second.
 #[derive(Debug, Default)]
 pub(super) struct Closing {
-    files: Vec<OwnedFd>,
+    files: Vec<Arc<OwnedFd>>,
     buffers: Vec<Buffer>,
 }
 
@@ -25,11 +26,10 @@ const LARGE: usize = 16 << 20;
 
 impl Closing {
     /// Closes the file of a removed entry, unless somebody else has it as well: at once, or by the
-    /// other thread if that can wait. The transport must have let go of it before, so that this close is
-    /// the last.
+    /// other thread if that can wait.
     pub(super) fn add_file(&mut self, entry: FileEntry) {
         if entry.may_linger() {
-            self.files.extend(Arc::into_inner(entry.file));
+            self.files.push(entry.file);
         }
     }
 
@@ -43,13 +43,12 @@ impl Closing {
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        if self.files.is_empty() && self.buffers.is_empty() {
+        let files = std::mem::take(&mut self.files);
+        let files: Vec<OwnedFd> = files.into_iter().filter_map(Arc::into_inner).collect();
+        if files.is_empty() && self.buffers.is_empty() {
             return;
         }
-        let all = (
-            std::mem::take(&mut self.files),
-            std::mem::take(&mut self.buffers),
-        );
+        let all = (files, std::mem::take(&mut self.buffers));
         // Where there is no thread for them, they go here.
         let _ = Builder::new().name("vyre-io-close".into()).spawn(move || {
             let _ = block_signals();

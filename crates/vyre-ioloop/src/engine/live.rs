@@ -281,7 +281,9 @@ impl<T: Transport> Engine<T> {
             }
         }
     }
-    /// Takes the files out that can take long to close. For the end, when nothing is in flight.
+    /// Takes the files out that can take long to close. For the end, when nothing is in flight. They are
+    /// closed once the transport is dropped. It is not asked to take them out: Linux before 6.4 does
+    /// that a second later, and the end of a ring waits for it.
     pub(super) fn let_linger(&mut self) {
         let files = self.books.files.entries.iter();
         let lingering = files.filter(|(_, entry)| entry.may_linger());
@@ -289,8 +291,9 @@ impl<T: Transport> Engine<T> {
         for index in lingering {
             // Some may have been given up and not counted out.
             self.books.files.entries.release_all(index);
-            self.books.live.files.push(index);
+            if let Some(entry) = self.books.files.remove(index) {
+                self.closing.add_file(entry);
+            }
         }
-        self.tidy();
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Orders {
     pub(crate) hold_entries: Mutex<()>,
     /// Files and buffers put into slots so far.
     pub(crate) entries: AtomicU32,
+    /// Files taken out of slots so far.
+    pub(crate) removed: AtomicU32,
     /// Every operation pushed so far.
     pub(crate) pushed: Mutex<Vec<Op>>,
     /// What happens in the midst of a pass, whenever an operation is pushed.
@@ -148,6 +150,8 @@ impl Transport for Faulty {
         file: Option<Arc<OwnedFd>>,
     ) -> Result<(), RegisterError> {
         self.orders.admit(file.is_some())?;
+        let removed = u32::from(file.is_none());
+        self.orders.removed.fetch_add(removed, Ordering::Relaxed);
         self.inner.set_file(slot, file)
     }
 
