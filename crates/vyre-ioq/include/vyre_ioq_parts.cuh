@@ -289,6 +289,7 @@ VYRE_IOQ_FN __forceinline__ void swap_local(u32 *at, u32 expected, u32 value) {
     asm volatile("atom.relaxed.gpu.global.cas.b32 %0, [%1], %2, %3;"
                  : "=r"(before) : "l"(__cvta_generic_to_global(at)), "r"(expected), "r"(value)
                  : "memory");
+    (void)before;
 }
 VYRE_IOQ_FN __forceinline__ u32 add_local(u32 *at, u32 value) {
     u32 before;
