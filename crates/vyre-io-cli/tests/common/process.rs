@@ -156,7 +156,12 @@ impl Nobody {
         let dir = tempfile::tempdir().expect("a directory");
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).expect("own");
         let binary = dir.path().join("vyre-io");
-        fs::copy(env!("CARGO_BIN_EXE_vyre-io"), &binary).expect("room");
+        // By another process: a child that a test beside this one forks would inherit the descriptor
+        // that writes it, and what somebody can write to cannot be run.
+        let copied = Command::new("cp")
+            .args([Path::new(env!("CARGO_BIN_EXE_vyre-io")), &binary])
+            .status();
+        assert!(copied.expect("cp runs").success());
         Some(Self { dir, binary })
     }
 
