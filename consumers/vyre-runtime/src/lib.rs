@@ -59,7 +59,9 @@ pub enum StartError {
     #[error(transparent)]
     Table(#[from] TableError),
     /// A destination names a buffer that the stream does not have.
-    #[error("destination {handle} is in buffer {index}, and there are {count}: add it to the stream")]
+    #[error(
+        "destination {handle} is in buffer {index}, and there are {count}: add it to the stream"
+    )]
     NoBuffer {
         /// The destination.
         handle: u32,

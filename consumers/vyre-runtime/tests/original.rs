@@ -13,7 +13,8 @@ use consumer_vyre_runtime::{RegisteredIoDestination, ResidentIoLoop, StartError,
 use vyre_io::{Buffer, Region};
 use vyre_runtime::resident_work_queue::io::{
     IO_SLOT_WORDS, ResidentIoQueue, claim_io_requests_into, complete_io_request,
-    encode_empty_io_queue, io_op, io_status, io_word, try_poll_io_requests, validate_io_queue_bytes,
+    encode_empty_io_queue, io_op, io_status, io_word, try_poll_io_requests,
+    validate_io_queue_bytes,
 };
 
 const EMPTY: u32 = 0;
@@ -33,9 +34,9 @@ struct Device {
 impl Device {
     fn new(slots: u32) -> Self {
         let bytes = encode_empty_io_queue(slots).expect("a valid length");
-        let words = bytes.chunks_exact(4).map(|word| {
-            AtomicU32::new(u32::from_le_bytes(word.try_into().expect("four bytes")))
-        });
+        let words = bytes
+            .chunks_exact(4)
+            .map(|word| AtomicU32::new(u32::from_le_bytes(word.try_into().expect("four bytes"))));
         Self {
             mapped: Vec::leak(words.collect()),
             queue: ResidentIoQueue::new(slots).expect("a valid length"),
@@ -106,7 +107,8 @@ impl Device {
     }
 
     fn recycle(&mut self, slot: u32) {
-        self.word(slot, io_word::STATUS).store(EMPTY, Ordering::Release);
+        self.word(slot, io_word::STATUS)
+            .store(EMPTY, Ordering::Release);
         self.read_back();
         assert!(self.queue.is_recycled(slot));
     }
@@ -200,7 +202,11 @@ fn every_slot_is_served_and_ends_with_the_words_that_the_original_leaves() {
         device.read_back();
         let completion = device.queue.completion(slot).expect("served");
         assert_eq!(
-            (completion.mapped_slot, completion.byte_count, completion.tag),
+            (
+                completion.mapped_slot,
+                completion.byte_count,
+                completion.tag
+            ),
             (DESTINATION, 4096, slot)
         );
         assert_eq!(world.arrived(4096), contents);
@@ -209,7 +215,11 @@ fn every_slot_is_served_and_ends_with_the_words_that_the_original_leaves() {
     }
     let bytes = world.device.bytes();
     validate_io_queue_bytes(&bytes).expect("a valid queue");
-    assert!(try_poll_io_requests(&bytes).expect("a valid queue").is_empty());
+    assert!(
+        try_poll_io_requests(&bytes)
+            .expect("a valid queue")
+            .is_empty()
+    );
     world.host.stop().expect("quiet");
 }
 
@@ -270,7 +280,10 @@ fn errors_leave_every_word_but_status_and_the_loop_goes_on() {
         // Again by STATUS alone: the same request, not one of errno bytes.
         device.publish_again(5);
         assert_eq!(device.outcome(5), io_status::ERROR);
-        assert_eq!(device.word(5, io_word::BYTE_COUNT).load(Ordering::Relaxed), count);
+        assert_eq!(
+            device.word(5, io_word::BYTE_COUNT).load(Ordering::Relaxed),
+            count
+        );
         device.recycle(5);
     }
     world.device.read(5, world.fd, 64);
