@@ -10,7 +10,7 @@ use vyre_io::{
     Region, Rights, SpawnError, StopError, TableError,
 };
 
-/// What the original's `AsyncUringStream` was made with: the files and the buffers of the loop.
+/// Files and buffers of a loop, in place of the original's `AsyncUringStream`.
 #[derive(Debug, Default)]
 pub struct Stream {
     files: Vec<OwnedFd>,
@@ -37,7 +37,7 @@ impl Stream {
     }
 }
 
-/// Where READs with a given destination handle go.
+/// Destination of the READs that name a given handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegisteredIoDestination {
     /// The destination handle that the device writes.
@@ -48,7 +48,7 @@ pub struct RegisteredIoDestination {
     pub target_offset: u64,
 }
 
-/// Why the loop did not start.
+/// Reason why the loop did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {

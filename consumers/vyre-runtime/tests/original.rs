@@ -78,7 +78,7 @@ impl Device {
             .store(PUBLISHED, Ordering::Release);
     }
 
-    /// What the mapped memory holds.
+    /// Returns a copy of the mapped memory.
     fn bytes(&self) -> Vec<u8> {
         let words = self.mapped.iter();
         words

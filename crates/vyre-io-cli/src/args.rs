@@ -53,8 +53,8 @@ impl std::str::FromStr for Size {
 pub(crate) struct CopyArgs {
     /// File or block device to copy
     pub(crate) src: PathBuf,
-    /// Where to: a file name, or a directory. An existing file is replaced when the copy is complete;
-    /// its mode, owner, ACL and extended attributes are kept
+    /// File to write, or the directory for it. An existing file is replaced when the copy is complete,
+    /// and keeps its mode, owner, ACL and extended attributes
     pub(crate) dst: PathBuf,
     /// Replace an existing DST even if it is write-protected, has more hard links, or its owner or
     /// attributes cannot be kept

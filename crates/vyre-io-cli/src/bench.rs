@@ -54,7 +54,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     rounds.tally.check()
 }
 
-/// What the work cost; medians over the rounds.
+/// Processor time that the work took: medians over the rounds.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Used {
     /// Share of a core that a loop used, the mean of the loops.
@@ -63,7 +63,7 @@ struct Used {
     gpu_wait_fraction: Option<f64>,
 }
 
-/// What the raw loop did, and how ours compares with it.
+/// Rate of the raw loop, and the ratio of ours to it.
 struct Baseline {
     iops: Figure,
     ratio: Figure,

@@ -26,7 +26,8 @@ pub(super) struct Raw {
     depth: u32,
     size: u32,
     writes: bool,
-    /// Whether a worker of the kernel carries the operations out: then the fastest loop never sleeps.
+    /// Set for buffered writes, which a worker of the kernel carries out. The loop then polls and never
+    /// sleeps, which is faster.
     polls: bool,
     numbers: BlockNumbers,
     core: Option<usize>,
