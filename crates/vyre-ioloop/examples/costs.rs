@@ -1,5 +1,5 @@
-//! What the engine's steps cost, for one request, with few and with many of them in its hands: the
-//! table in DESIGN.md says which of these are constant.
+//! Measures what the engine's steps cost for one request, with few and with many requests in its
+//! hands: the table in DESIGN.md says which of these costs are constant.
 //!
 //! The transport is a simulation that never completes anything by itself, so that requests wait.
 
@@ -9,7 +9,7 @@ use vyre_ioloop::{BufferTable, Engine, FileTable, Rights};
 use vyre_ioq::{BufferHandle, DeviceQueue, FileHandle, Queue, QueueLayout, Request};
 use vyre_uring::{Buffer, SimTransport};
 
-/// Slots of a queue.
+/// Number of slots of a queue.
 const SLOTS: u32 = 4096;
 
 struct Rig {
@@ -47,7 +47,7 @@ impl Rig {
     }
 }
 
-/// Nanoseconds of `work` for each request.
+/// Returns the nanoseconds that `work` takes for each request.
 fn each(requests: u32, work: impl FnOnce()) -> u128 {
     let begun = Instant::now();
     work();

@@ -35,8 +35,8 @@ pub(crate) enum Command {
         rights: Rights,
         reply: Reply<BufferHandle>,
     },
-    /// Answered when nothing is in flight on the entry any more, or when patience is at its end. In
-    /// that case it is answered once more when nothing is in flight.
+    /// Revokes an entry. Answered when nothing is in flight on it any more, or when the time
+    /// allowed is over. In that case it is answered once more when nothing is in flight.
     Revoke {
         named: Named,
         patience: Patience,
@@ -71,7 +71,8 @@ pub(crate) enum Ending {
 pub(crate) struct Signals {
     ending: AtomicU8,
     commands: AtomicBool,
-    /// Ends the thread's sleep. Set once it serves, if its transport can be woken.
+    /// Waker that ends the thread's sleep. Set once the thread serves, if its transport can be
+    /// woken.
     waker: OnceLock<Waker>,
 }
 
@@ -84,21 +85,21 @@ impl Signals {
         }
     }
 
-    /// Asks the loop to end, and wakes it. A stronger wish replaces a weaker one. Relaxed: it orders
-    /// nothing, and the waker sees to it that the loop looks once more.
+    /// Asks the loop to end, and wakes it. A stronger ending replaces a weaker one. Relaxed: it
+    /// orders nothing, and the wake-up makes the loop look once more.
     pub(crate) fn end(&self, ending: Ending) {
         self.ending.fetch_max(ending as u8, Ordering::Relaxed);
         self.wake();
     }
 
-    /// Says how the loop's thread is woken. To be called before anybody can ask the loop for
+    /// Sets the waker of the loop's thread. Must be called before anybody can ask the loop for
     /// anything.
     pub(crate) fn set_waker(&self, waker: Waker) {
         let _ = self.waker.set(waker);
     }
 
-    /// Ends the thread's sleep, or the next one if it is awake. What was stored before is seen by the
-    /// pass that follows: the waker orders it (see `vyre_uring`'s alarm).
+    /// Ends the thread's sleep, or the next one if it is awake. The pass that follows sees what was
+    /// stored before: the waker orders it (see `vyre_uring`'s alarm).
     fn wake(&self) {
         if let Some(waker) = self.waker.get() {
             waker.wake_by_ref();
@@ -180,7 +181,7 @@ impl Inbox {
         }
     }
 
-    /// Takes revocations on: see [`RevokingList`].
+    /// Accepts new revocations and advances those under way: see [`RevokingList`].
     #[inline]
     pub(crate) fn settle<T: Transport>(&mut self, engine: &mut Engine<T>) {
         if !self.revoking.is_empty() {
@@ -188,7 +189,7 @@ impl Inbox {
         }
     }
 
-    /// Cuts a sleep short at the next time that a revocation needs the loop.
+    /// Shortens a sleep so that it ends when a revocation next needs the loop.
     #[inline]
     pub(crate) fn longest_sleep(&self, timeout: Duration) -> Duration {
         self.revoking.longest_sleep(timeout)

@@ -39,11 +39,11 @@ pub use deadlines::TestClock;
 pub use live::{ChangeError, Revocation};
 pub(crate) use shares::OPERATION_BYTES;
 
-/// Passes between two heartbeats while the loop is busy. One that gives many bytes to the transport
-/// takes long, and counts for more.
+/// Number of passes between two heartbeats while the loop is busy. A pass that gives many bytes to
+/// the transport takes long, and counts for more.
 const BEAT_EVERY: u32 = 256;
 
-/// The bytes of a pass that counts for two.
+/// Number of bytes with which a pass counts for two.
 const BYTES_OF_A_PASS: u32 = 512 << 10;
 
 /// Heartbeats between two looks for requests that take long. More than one: there is a heartbeat
@@ -111,18 +111,18 @@ pub struct Engine<T: Transport> {
     transport: T,
     books: Books,
     shared: Arc<SharedCounters>,
-    /// What `Record::expires` is of.
+    /// Clock of `Record::expires`.
     clock: Clock,
-    /// When operations that were to be cancelled and are still in flight are asked for again.
+    /// Time at which operations that were cancelled and are still in flight are cancelled again.
     ask_again: u64,
-    /// The queue whose turn it is to give what waits to the transport.
+    /// Queue that is next to give its waiting requests to the transport.
     turn: usize,
     until_beat: u32,
     until_announcement: u32,
     draining: bool,
     stopped: bool,
     failure: Option<OsErrno>,
-    /// Dropped after the transport.
+    /// Files and buffers to close, dropped after the transport.
     closing: Closing,
 }
 
@@ -179,8 +179,9 @@ impl<T: Transport> Engine<T> {
         })
     }
 
-    /// One pass: reaps completions and writes outcomes; claims what is published and checks it;
-    /// submits in one batch. Never blocks. After the end of service it answers nothing any more.
+    /// Performs one pass: reaps completions and writes outcomes; claims what is published and
+    /// checks it; submits in one batch. Never blocks. After the end of service it answers nothing
+    /// any more.
     #[inline]
     pub fn step(&mut self) -> Progress {
         if self.stopped {
@@ -227,8 +228,8 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// Ends [`wait`](Self::wait) early, for other threads. `None` if the transport cannot be woken:
-    /// then wait for short times only.
+    /// Returns a waker that ends [`wait`](Self::wait) early, for other threads. `None` if the
+    /// transport cannot be woken: then wait for short times only.
     pub fn waker(&mut self) -> Option<Waker> {
         self.transport.waker()
     }

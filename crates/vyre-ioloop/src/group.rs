@@ -112,7 +112,8 @@ impl LoopGroup {
         LoopGroupBuilder::new()
     }
 
-    /// Adds a byte range of a file to all loops; one without an end is all the rest of the file. When this returns, every loop knows the handle.
+    /// Adds a byte range of a file to all loops. A range without an end is all the rest of the
+    /// file. When this returns, every loop knows the handle.
     ///
     /// It takes two answers of each loop, so up to two of its sleeps.
     ///
@@ -153,8 +154,8 @@ impl LoopGroup {
     }
 
     /// Ends all loops at the same time, each as [`IoLoop::stop`] does: what is claimed is finished,
-    /// the rest is answered with ECANCELED. Returns when all have ended, and after the time that
-    /// one loop may take at the latest.
+    /// the rest is answered with ECANCELED. Returns when all have ended, at the latest after the
+    /// time that one loop may take.
     ///
     /// # Errors
     /// [`GroupStopError`], which names every loop that did not end as it should.
@@ -163,8 +164,8 @@ impl LoopGroup {
     }
 
     /// Ends all loops at the same time, each as [`IoLoop::abort`] does: everything is cancelled and
-    /// answered with ECANCELED. Returns when all have ended, and after the time that one loop may
-    /// take at the latest.
+    /// answered with ECANCELED. Returns when all have ended, at the latest after the time that one
+    /// loop may take.
     ///
     /// # Errors
     /// [`GroupStopError`], which names every loop that did not end as it should.
@@ -182,7 +183,7 @@ impl LoopGroup {
         self.queues.get(queue).map(|&(index, _)| index)
     }
 
-    /// Whether a loop serves: see [`IoLoop::is_running`].
+    /// Returns whether a loop serves: see [`IoLoop::is_running`].
     pub fn is_running(&self, index: usize) -> Option<bool> {
         self.loops.get(index).map(IoLoop::is_running)
     }
@@ -270,7 +271,7 @@ impl LoopGroup {
     }
 }
 
-/// Ends loops at the same time, with one deadline for all.
+/// Ends loops at the same time, within one deadline for all.
 fn end_all(loops: &mut [IoLoop], ending: Ending) -> Result<(), GroupStopError> {
     let limits = loops.iter().map(|io| io.begin_end(ending));
     let deadline = Deadline::after(limits.max().unwrap_or_default());

@@ -110,7 +110,7 @@ impl IoLoop {
         self.end(Ending::Abort)
     }
 
-    /// Whether the loop serves. It ends by itself only when the ring fails, or by a panic;
+    /// Returns whether the loop serves. It ends by itself only when the ring fails, or by a panic;
     /// [`stop`](Self::stop) then says which.
     pub fn is_running(&self) -> bool {
         self.thread.is_running()
@@ -176,8 +176,8 @@ impl IoLoop {
         })
     }
 
-    /// Revokes a file handle, as [`revoke_file_within`](Self::revoke_file_within) the builder's
-    /// [`drain_timeout`](IoLoopBuilder::drain_timeout).
+    /// Revokes a file handle. Does what [`revoke_file_within`](Self::revoke_file_within) does, with
+    /// the builder's [`drain_timeout`](IoLoopBuilder::drain_timeout).
     ///
     /// # Errors
     /// [`LiveError`].
@@ -203,8 +203,8 @@ impl IoLoop {
         self.revoke(handle.into(), self.settings.patience_of(timeout))
     }
 
-    /// Revokes a buffer handle, as [`revoke_buffer_within`](Self::revoke_buffer_within) the builder's
-    /// [`drain_timeout`](IoLoopBuilder::drain_timeout).
+    /// Revokes a buffer handle. Does what [`revoke_buffer_within`](Self::revoke_buffer_within)
+    /// does, with the builder's [`drain_timeout`](IoLoopBuilder::drain_timeout).
     ///
     /// # Errors
     /// [`LiveError`].
@@ -246,8 +246,7 @@ impl IoLoop {
         }
     }
 
-    /// How long requests on an entry have that is revoked without a time of its own, and how long the
-    /// answer may take.
+    /// Returns the settings of the loop, which bound revocations without a timeout of their own.
     pub(crate) const fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -273,7 +272,8 @@ impl IoLoop {
         answer
     }
 
-    /// Operations that the kernel had not given back when service ended, if it has and there are any.
+    /// Returns the number of operations that the kernel had not given back when service ended, if
+    /// it has ended and there are any.
     pub(crate) fn kept(&self) -> Option<u32> {
         if self.thread.is_elsewhere() {
             return None;
@@ -307,7 +307,7 @@ impl IoLoop {
 }
 
 impl Ending {
-    /// How a loop ends that is dropped. Unwinding does not wait for devices.
+    /// Returns how a dropped loop ends. Unwinding does not wait for devices.
     pub(crate) fn by_drop() -> Self {
         match std::thread::panicking() {
             true => Self::Abort,

@@ -30,11 +30,11 @@ use rustix::io::Errno;
 use crate::tables::FileIdentity;
 use same::is_same_description;
 
-/// The most descriptions from before failures that the process keeps open.
+/// Largest number of descriptions from before failures that the process keeps open.
 const MAX_KEPT: usize = 256;
 
-/// Whether a flush that ends with this errno may have lost bytes: all errnos but those by which the
-/// kernel says that it did nothing.
+/// Returns whether a flush that ends with this errno may have lost bytes. That holds for all errnos
+/// but those by which the kernel says that it did nothing.
 pub(crate) const fn may_lose(errno: Errno) -> bool {
     !matches!(
         errno,
@@ -49,21 +49,21 @@ pub(crate) const fn may_lose(errno: Errno) -> bool {
     )
 }
 
-/// The round that a flush has joined, or that somebody waits for the end of.
+/// Round that a flush has joined, or whose end somebody waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Round(u16);
 
-/// The flushes of one file, in all loops of the process.
+/// Flushes of one file, in all loops of the process.
 #[derive(Debug)]
 struct FlushLog {
     identity: FileIdentity,
-    /// Failures so far. Stored under the registry's lock.
+    /// Number of failures so far. Stored under the registry's lock.
     failures: AtomicU32,
-    /// The errno of the last.
+    /// Errno of the last failure.
     errno: AtomicU32,
     /// Flushes that have begun and not ended: the number of the current round in the upper 16 bits,
-    /// and 24 bits each for the flushes of even and of odd rounds, of which only the current one and
-    /// the one before it can have any.
+    /// and 24 bits each for the flushes of even and of odd rounds, of which only the current one
+    /// and the one before it can have any.
     rounds: AtomicU64,
 }
 
@@ -92,8 +92,8 @@ impl FlushLog {
         }
     }
 
-    /// Acquire, paired with the release in `end`: whoever joins after a failed flush has ended sees
-    /// the failure.
+    /// Counts a flush into the current round. Acquire, paired with the release in `end`: whoever
+    /// joins after a failed flush has ended sees the failure.
     fn begin(&self) -> Round {
         let join = |rounds| Some(rounds + (1 << shift_of(round_of(rounds))));
         let joined = self
@@ -102,8 +102,8 @@ impl FlushLog {
         round_of(joined.unwrap_or_else(|rounds| rounds))
     }
 
-    /// Counts a flush out of its round. The round to wait for before a success is believed, if other
-    /// flushes are out.
+    /// Counts a flush out of its round. Returns the round to wait for before a success is believed,
+    /// if other flushes are in flight.
     ///
     /// Release, so that a failure noted before is seen by whoever sees the count; acquire, so that
     /// those noted by flushes that have ended are seen here.
@@ -114,8 +114,8 @@ impl FlushLog {
         (left != u64::from(current.0) << ROUND_SHIFT).then_some(current)
     }
 
-    /// Whether every flush of a round, and of those before it, has ended. Begins the next round if it
-    /// can. Acquire, as in `end`.
+    /// Returns whether every flush of a round, and of those before it, has ended. Begins the next
+    /// round if it can. Acquire, as in `end`.
     ///
     /// Round numbers wrap. A waiter that slept through that many is told to wait longer, and never
     /// that all have ended while they have not.
@@ -140,19 +140,21 @@ impl FlushLog {
     }
 }
 
-/// A file's flushes as one table entry sees them.
+/// Flushes of a file as one table entry sees them.
 #[derive(Clone, Debug)]
 pub(crate) struct Flushes {
     log: Arc<FlushLog>,
-    /// How many failures there were when the description was inserted, if it is a new one.
+    /// Number of failures when the description was inserted, if it is a new one.
     clean_since: u32,
-    /// Writes may be repeated: each says where its bytes go.
+    /// Set if writes may be repeated: each says where its bytes go.
     pub(crate) repeats: bool,
-    /// Every write is flushed, whether it asks for it or not: the file is open with O_DSYNC or O_SYNC.
+    /// Set if every write is flushed, whether it asks for it or not: the file is open with O_DSYNC
+    /// or O_SYNC.
     pub(crate) always: bool,
 }
 
-/// For a description from before a failure. There are never so many failures.
+/// Value of `clean_since` for a description from before a failure. There are never so many
+/// failures.
 const NEVER: u32 = u32::MAX;
 
 impl Flushes {
@@ -161,13 +163,13 @@ impl Flushes {
         registry().insert(identity, file, repeats)
     }
 
-    /// The same, of a description whose writes are all flushed, or not.
+    /// Sets whether all writes through the description are flushed.
     pub(crate) fn always(mut self, always: bool) -> Self {
         self.always = always;
         self
     }
 
-    /// Why no flush of the file can succeed through this entry, if none can.
+    /// Returns why no flush of the file can succeed through this entry, if none can.
     #[inline]
     pub(crate) fn lost(&self) -> Option<Errno> {
         // Acquire, paired with the release in `note`: the errno is that of this failure or a later one.
@@ -178,18 +180,19 @@ impl Flushes {
         })
     }
 
-    /// A flush is about to be given to the kernel. Each begun flush is to be ended.
+    /// Counts in a flush that is about to be given to the kernel. Each flush that was begun must be
+    /// ended.
     pub(crate) fn begin(&self) -> Round {
         self.log.begin()
     }
 
-    /// A flush has ended, and its failure, if any, was noted. The round to wait for before its success
-    /// is believed.
+    /// Counts out a flush that has ended and whose failure, if any, was noted. Returns the round to
+    /// wait for before its success is believed.
     pub(crate) fn end(&self, round: Round) -> Option<Round> {
         self.log.end(round)
     }
 
-    /// Whether a success that waits for a round may be believed, unless something is
+    /// Returns whether a success that waits for a round may be believed, unless something is
     /// [lost](Self::lost).
     pub(crate) fn has_ended(&self, round: Round) -> bool {
         self.log.has_ended(round)
@@ -204,31 +207,31 @@ impl Flushes {
     }
 }
 
-/// What is known of one file.
+/// Knowledge of one file.
 #[derive(Debug)]
 struct Known {
     log: Weak<FlushLog>,
-    /// The descriptions that are clean.
+    /// Descriptions that are clean.
     clean: Vec<Weak<OwnedFd>>,
     lost: Option<Lost>,
 }
 
-/// What is kept of a file that lost writes.
+/// Knowledge that is kept of a file that lost writes.
 #[derive(Debug)]
 struct Lost {
-    /// Kept, with its count, though no entry may name the file for a while.
+    /// Flushes, kept with their count though no entry may name the file for a while.
     log: Arc<FlushLog>,
     /// Descriptions from before the last failure.
     before: Vec<Arc<OwnedFd>>,
-    /// There were more than could be kept, so that no description is known to be new.
+    /// Set if there were more than could be kept, so that no description is known to be new.
     more: bool,
 }
 
-/// The files of every table in the process.
+/// Files of every table in the process.
 #[derive(Debug)]
 struct Registry {
     files: BTreeMap<FileIdentity, Known>,
-    /// How many there may be before those are dropped that nobody names.
+    /// Number of files at which those that nobody names are dropped.
     tidy_at: usize,
     kept: usize,
 }
@@ -305,7 +308,7 @@ impl Registry {
         spared
     }
 
-    /// Forgets files that no entry names and that have lost nothing, now and then.
+    /// Forgets files that no entry names and that have lost nothing, once there are many.
     fn tidy(&mut self) {
         if self.files.len() < self.tidy_at {
             return;
@@ -335,8 +338,8 @@ impl Known {
 }
 
 impl Lost {
-    /// Whether a description is none of those from before the failure. Where the kernel does not tell
-    /// descriptions apart, it may be one.
+    /// Returns whether a description is none of those from before the failure. Where the kernel
+    /// does not tell descriptions apart, it may be one.
     fn is_new(&self, file: &Arc<OwnedFd>) -> bool {
         let differs = |old: &Arc<OwnedFd>| {
             !Arc::ptr_eq(old, file) && is_same_description(old, file) == Some(false)

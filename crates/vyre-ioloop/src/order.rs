@@ -37,7 +37,7 @@ pub(crate) struct Order {
     free: u32,
     /// Fences that are not due yet.
     fences: u32,
-    /// For each slot that holds a fence, the next fence of its epoch, and the one before.
+    /// Next fence of its epoch, and the one before, for each slot that holds a fence.
     next: Box<[u32]>,
     before: Box<[u32]>,
 }

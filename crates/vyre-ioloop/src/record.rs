@@ -9,12 +9,12 @@ use crate::lost_writes::Round;
 use crate::resolve::{ReadAhead, Transfer};
 use crate::tables::FileIdentity;
 
-/// How often in a row an operation may end in EINTR before the device is told.
+/// Number of times in a row that an operation may end in EINTR before the device is told.
 const MAX_INTERRUPTIONS: u16 = 1_000;
 
-/// How often in a row it may end in EAGAIN, or in either. Few: the kernel itself waits for a file that
-/// can be waited for, and after the first one the transport has any other served by threads that may
-/// wait.
+/// Number of times in a row that an operation may end in EAGAIN, or in either. Few: the kernel
+/// itself waits for a file that can be waited for, and after the first EAGAIN the transport has any
+/// other served by threads that may wait.
 const MAX_REFUSALS: u16 = 16;
 
 /// What a claimed slot is being served with.
@@ -39,8 +39,8 @@ pub(crate) enum Work {
 }
 
 impl Work {
-    /// Whether it is one operation at once: nothing is to be waited for, and there is something to do,
-    /// but not too much.
+    /// Returns whether the request is one operation at once: nothing is to be waited for, and there
+    /// is something to do, but not too much.
     #[inline]
     pub(crate) const fn starts_at_once(&self) -> bool {
         match self {
@@ -56,13 +56,13 @@ impl Work {
         }
     }
 
-    /// Whether it says that bytes are on stable storage when it succeeds.
+    /// Returns whether the request says that bytes are on stable storage when it succeeds.
     #[inline]
     pub(crate) const fn is_flush(&self) -> bool {
         matches!(self, Self::Write { durable: true, .. } | Self::Sync { .. })
     }
 
-    /// The bytes that are left to move.
+    /// Returns the number of bytes that are left to move.
     #[inline]
     pub(crate) const fn bytes(&self) -> u32 {
         match self {
@@ -71,7 +71,7 @@ impl Work {
         }
     }
 
-    /// Whether it may wait for ever: it moves bytes of an unbounded file.
+    /// Returns whether the request may wait for ever: it moves bytes of an unbounded file.
     #[inline]
     pub(crate) const fn is_unbounded(&self) -> bool {
         match self {
@@ -116,7 +116,7 @@ impl Work {
     }
 }
 
-/// How far a flush has come.
+/// Progress of a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flush {
     /// It has not begun, or has ended; or the request is none.
@@ -126,7 +126,7 @@ pub(crate) enum Flush {
     /// A DURABLE write has failed, and whether it moved anything is being tried. Its flush has not
     /// ended as far as others are concerned.
     Doubted { round: Round, errno: OsErrno },
-    /// It has succeeded, which is believed once this round has ended.
+    /// It has succeeded, which is certain once this round has ended.
     Awaited(Round),
 }
 
@@ -241,7 +241,7 @@ impl Record {
         self.cancelled.is_none() && self.retries < limit
     }
 
-    /// Whether an earlier operation left the request where none may begin.
+    /// Returns whether an earlier operation left the request at an offset where none may begin.
     #[cold]
     fn is_off_a_block(&self, align: u32) -> bool {
         match self.work {
@@ -315,7 +315,7 @@ impl Record {
     }
 }
 
-/// A failed operation's errno as the device is told of it.
+/// Returns a failed operation's errno as the device is told of it.
 pub(crate) fn told(errno: OsErrno) -> Errno {
     match errno {
         // Drives answer the first for a bad sector and the second for a command that took too long.
@@ -326,7 +326,7 @@ pub(crate) fn told(errno: OsErrno) -> Errno {
     }
 }
 
-/// An errno as it is. Negative values do not occur.
+/// Converts an errno as it is. Negative values do not occur.
 pub(crate) fn from_os(errno: OsErrno) -> Errno {
     Errno::from_raw(errno.raw_os_error().unsigned_abs())
 }
@@ -392,7 +392,7 @@ mod tests {
         assert_eq!(record.advance(Ok(0), 1), Next::Finish(Err(Errno::ENODATA)));
     }
 
-    /// A direct-I/O request, at a multiple of its file's alignment.
+    /// Makes a direct-I/O request, at a multiple of its file's alignment.
     fn direct(work: fn(Transfer) -> Work, exact: bool) -> Record {
         let Work::Read(transfer) = read(8192).work else {
             unreachable!("a read")

@@ -19,9 +19,10 @@ pub(crate) struct Transfer {
     pub(crate) file_offset: u64,
     pub(crate) buffer_offset: u64,
     pub(crate) len: u32,
-    /// A write that is flushed: it asks for it, or its file is open so.
+    /// Set for a write that is flushed: it asks for it, or its file is open so.
     pub(crate) durable: bool,
-    /// The file has no offsets: a pipe, a socket or a terminal, which may keep it waiting for ever.
+    /// Set if the file has no offsets: a pipe, a socket or a terminal, which may keep the request
+    /// waiting for ever.
     pub(crate) unbounded: bool,
 }
 
@@ -31,15 +32,15 @@ pub(crate) struct ReadAhead {
     /// Index in the file table.
     pub(crate) file: u32,
     pub(crate) slot: FileSlot,
-    /// Absolute.
+    /// Absolute offset in bytes.
     pub(crate) offset: u64,
     pub(crate) len: u32,
-    /// The most that the kernel reads ahead for one operation.
+    /// Largest number of bytes that the kernel reads ahead for one operation.
     pub(crate) piece: u32,
 }
 
 impl ReadAhead {
-    /// The length of the next piece.
+    /// Returns the length of the next piece.
     #[inline]
     pub(crate) fn next(&self) -> u32 {
         self.len.min(self.piece)

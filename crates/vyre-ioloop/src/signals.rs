@@ -1,10 +1,11 @@
-//! Which signals a loop's thread takes.
+//! Signals that a loop's thread takes.
 
 use nix::sys::signal::{SigSet, Signal};
 
-/// Signals that report a fault of the thread itself, or end the process on purpose. The others are
-/// for whichever thread takes them, or are what a device could raise: SIGXFSZ by a WRITE past
-/// RLIMIT_FSIZE, SIGPIPE by one to a pipe without a reader, SIGTTIN and SIGTTOU at a terminal.
+/// Signals that stay unblocked: they report a fault of the thread itself, or end the process on
+/// purpose. The others are for whichever thread takes them, or a device could raise them: SIGXFSZ
+/// by a WRITE past RLIMIT_FSIZE, SIGPIPE by one to a pipe without a reader, SIGTTIN and SIGTTOU at
+/// a terminal.
 const KEPT: [Signal; 7] = [
     Signal::SIGABRT,
     Signal::SIGBUS,

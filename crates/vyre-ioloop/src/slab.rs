@@ -33,7 +33,7 @@ pub(crate) struct HandleTable<E> {
     retired: VecDeque<u32>,
     /// Entries that are revoked and still used.
     lingering: u32,
-    /// The most indices.
+    /// Largest number of indices.
     limit: usize,
 }
 
@@ -43,7 +43,7 @@ impl<E> HandleTable<E> {
         Self::with_limit(INDICES)
     }
 
-    /// A table of at most `limit` indices.
+    /// Makes a table of at most `limit` indices.
     pub(crate) fn with_limit(limit: usize) -> Self {
         let mut table = Self {
             places: Vec::new(),
@@ -203,8 +203,8 @@ impl<E> HandleTable<E> {
         }
     }
 
-    /// Removes an entry that nothing is in flight on. Its place is reused under another handle. When
-    /// it has had them all, it is retired until no other place is left.
+    /// Removes an entry that nothing is in flight on. Its place is reused under another handle. A
+    /// place that has had every handle is retired until no other place is left.
     pub(crate) fn remove(&mut self, index: u32) -> Option<E> {
         let place = self.places.get_mut(index as usize)?;
         debug_assert_eq!(place.users, 0, "removed while in use");
@@ -231,7 +231,7 @@ impl<E> HandleTable<E> {
             .filter_map(|(place, index)| Some((index, place.entry.as_ref()?)))
     }
 
-    /// Entries that have not been removed.
+    /// Returns the number of entries that have not been removed.
     pub(crate) fn len(&self) -> usize {
         self.iter().count()
     }

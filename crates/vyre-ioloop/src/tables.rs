@@ -92,7 +92,8 @@ impl FileIdentity {
         self.inode == 0
     }
 
-    /// A drive is one file, whichever of its nodes was opened. No inode has the number 0.
+    /// Returns the identity of a file. A drive is one file, whichever of its nodes was opened. No
+    /// inode has the number 0.
     fn of(stat: &rustix::fs::Stat) -> Self {
         let (device, inode) = match FileType::from_raw_mode(stat.st_mode) {
             FileType::BlockDevice => (stat.st_rdev, 0),
@@ -111,7 +112,7 @@ impl FileIdentity {
 #[derive(Clone, Debug)]
 pub(crate) struct FileEntry {
     pub(crate) file: Arc<OwnedFd>,
-    /// Where a table's transport has the file. The table picks it.
+    /// Slot of the file in a table's transport. The table picks it.
     pub(crate) slot: FileSlot,
     pub(crate) identity: FileIdentity,
     pub(crate) flushes: Flushes,
@@ -120,7 +121,7 @@ pub(crate) struct FileEntry {
     pub(crate) rights: Rights,
     /// Set for an O_DIRECT descriptor.
     pub(crate) align: Option<DirectAlign>,
-    /// How it is to be served.
+    /// Traits that decide how it is served.
     pub(crate) traits: FileTraits,
 }
 
@@ -178,7 +179,7 @@ impl FileEntry {
 }
 
 impl FileEntry {
-    /// Whether closing it can take longer than a local file system does.
+    /// Returns whether closing it can take longer than a local file system does.
     pub(crate) const fn may_linger(&self) -> bool {
         self.traits.needs_workers || !self.traits.has_offsets || self.identity.is_drive()
     }
@@ -204,15 +205,15 @@ impl FileEntry {
 #[derive(Clone, Debug)]
 pub struct FileTable {
     pub(crate) entries: HandleTable<FileEntry>,
-    /// Slots of the transport apart from the handles' indices: as many as there are files at once,
+    /// Slots of the transport, apart from the handles' indices: as many as there are files at once,
     /// however many handles came and went.
     pub(crate) slots: FileSlots,
 }
 
-/// The slot of an entry in no table.
+/// Slot of an entry that is in no table.
 const NOWHERE: FileSlot = FileSlot::new(u32::MAX);
 
-/// Which slots of the transport's file table are taken.
+/// Set of the slots of the transport's file table that are taken.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FileSlots {
     free: Vec<u32>,
@@ -232,7 +233,7 @@ impl FileSlots {
         self.free.push(slot.index());
     }
 
-    /// One more than the highest slot taken so far.
+    /// Returns one more than the highest slot taken so far.
     pub(crate) const fn bound(&self) -> u32 {
         self.bound
     }
@@ -442,7 +443,7 @@ impl BufferTable {
         Ok(pages)
     }
 
-    /// Takes an entry out again that no request can have used.
+    /// Takes out again an entry that no request can have used.
     fn remove_unused(&mut self, handle: BufferHandle) {
         let index = self.entries.get(handle.raw()).map(|(index, _)| index);
         if let Some(entry) = index.and_then(|index| self.entries.remove(index)) {
@@ -518,7 +519,7 @@ impl BufferTable {
         }
     }
 
-    /// Counts a removed entry out. Its buffer, if that has no handle left.
+    /// Counts a removed entry out. Returns its buffer, if no handle of that is left.
     pub(crate) fn let_go(&mut self, slot: BufferSlot) -> Option<Buffer> {
         let place = &mut self.held[slot.index() as usize];
         let held = place.as_mut()?;

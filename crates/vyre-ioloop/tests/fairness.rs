@@ -1,4 +1,4 @@
-//! What queues that share a loop take from one another: of the transport's entries, and of a pass.
+//! Share of the transport's entries, and of a pass, that each queue of a loop gets.
 
 mod common;
 
@@ -14,7 +14,7 @@ use vyre_uring::Transport;
 
 const MIB: u32 = 1 << 20;
 
-/// The most bytes of one operation, of a queue's turn and of a pass.
+/// Largest number of bytes of one operation, of a queue's turn and of a pass.
 const OPERATION: u32 = MIB;
 const TURN: u32 = MIB;
 const PASS: u32 = 8 * MIB;
@@ -261,7 +261,7 @@ fn a_request_in_pieces_is_answered_as_a_whole() {
     assert_eq!(shop.answer(0, write.durable()), Ok(6 * MIB));
 }
 
-/// Keeps what failed beside this file.
+/// Settings that keep failing cases beside this file.
 fn config() -> Config {
     let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fairness.regressions");
     Config {

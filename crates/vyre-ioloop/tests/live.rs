@@ -282,7 +282,8 @@ fn a_running_loop_can_be_looked_at() {
     io.stop().unwrap();
 }
 
-/// A socket of which `close` waits for an hour, and the other end, which ends that as it is dropped.
+/// Returns a socket of which `close` waits for an hour, and the other end, which ends that as it is
+/// dropped.
 fn lingering() -> (std::net::TcpStream, std::net::TcpStream) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut sender = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -321,7 +322,7 @@ fn a_file_whose_closing_hangs_does_not_hold_up_the_end() {
     drop(receiver);
 }
 
-/// Page faults of a thread so far.
+/// Returns the page faults of a thread so far.
 fn faults(thread: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
     let (_, fields) = stat.rsplit_once(") ").unwrap();
@@ -340,7 +341,7 @@ fn a_large_buffer_s_pages_are_not_provided_by_the_loop() {
     io.stop().unwrap();
 }
 
-/// Says which thread drops it.
+/// Owner that says which thread drops it.
 struct Tell(std::sync::mpsc::SyncSender<Option<String>>);
 
 impl Drop for Tell {

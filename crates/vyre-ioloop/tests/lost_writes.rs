@@ -16,7 +16,7 @@ use vyre_uring::{
     RegisterError, SimTransport, Token, Transport,
 };
 
-/// One operation that a [`Stage`] was given.
+/// Operation that a [`Stage`] was given.
 #[derive(Debug)]
 struct Played {
     op: Op,
@@ -29,16 +29,16 @@ struct Script {
     waiting: Vec<Played>,
     ended: Vec<Completion>,
     pushed: Vec<Op>,
-    /// `quiesce` leaves what is waiting where it is.
+    /// Set to make `quiesce` leave what is waiting where it is.
     holds: bool,
 }
 
-/// A transport whose operations end when the test says so, with what it says.
+/// Transport whose operations end when the test says so, with the result that it gives.
 #[derive(Clone, Debug, Default)]
 struct Stage(Arc<Mutex<Script>>);
 
 impl Stage {
-    /// A test that fails in the midst of something is to say why, and not to abort.
+    /// Locks the script, poisoned or not: a test that fails must say why, and not abort.
     fn script(&self) -> MutexGuard<'_, Script> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -116,7 +116,7 @@ impl Transport for Stage {
     }
 }
 
-/// A loop with one file, on a stage.
+/// Loop with one file, on a stage.
 struct Loop {
     engine: Engine<Stage>,
     device: DeviceQueue,
@@ -157,7 +157,7 @@ impl Loop {
         ticket
     }
 
-    /// The outcome of a request, if it has one.
+    /// Returns the outcome of a request, if it has one.
     fn outcome(&mut self, ticket: &Ticket) -> Option<Result<u32, Errno>> {
         self.step();
         self.device.poll(ticket).map(|outcome| outcome.result)
@@ -192,7 +192,7 @@ fn reopened(file: &File) -> File {
     File::options().read(true).write(true).open(path).unwrap()
 }
 
-/// A file, and a loop each on two descriptions of it and on a duplicate of the first.
+/// Returns a file, and a loop each on two descriptions of it and on a duplicate of the first.
 fn loops() -> (File, [Loop; 3]) {
     let file = file_of(&[0; 4096]);
     let loops = [

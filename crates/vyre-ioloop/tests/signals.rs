@@ -17,7 +17,7 @@ use vyre_ioq::{Errno, Queue, QueueLayout, Request};
 const EFBIG: Errno = Errno::from_raw(libc::EFBIG as u32);
 const EPIPE: Errno = Errno::from_raw(libc::EPIPE as u32);
 
-/// Set in a child.
+/// Variable that is set in a child.
 const CHILD: &str = "VYRE_SIGNALS_CHILD";
 
 /// Runs a test of this file once more, alone in a process of its own, or is that process.
@@ -41,7 +41,7 @@ fn in_child(name: &str, test: impl FnOnce()) {
     assert!(passed.contains("1 passed"), "it ran: {passed}");
 }
 
-/// What a loop answers to a write of 4096 bytes to a file, at an offset.
+/// Returns what a loop answers to a write of 4096 bytes to a file, at an offset.
 fn written(file: impl Into<std::os::fd::OwnedFd>, offset: u64) -> Result<u32, Errno> {
     let mut tables = Tables::new(4096, 4096);
     let file = tables.files.insert(file, Rights::WRITE).expect("fit");
@@ -116,7 +116,7 @@ fn a_caller_s_thread_can_block_signals_too() {
     });
 }
 
-/// The signals that a thread of this process has blocked, a bit each.
+/// Returns the signals that a thread of this process has blocked, a bit each.
 fn blocked(thread_id: u32) -> u64 {
     let mut status = String::new();
     let path = format!("/proc/self/task/{thread_id}/status");

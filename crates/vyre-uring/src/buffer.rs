@@ -248,9 +248,9 @@ impl Buffer {
         self.0.base.as_ptr()
     }
 
-    /// Has the kernel provide all pages of the buffer, as registering it with a ring does. Afterwards
-    /// that is quick: a thread that must not wait has another one call this before. The bytes stay as
-    /// they are.
+    /// Has the kernel provide all pages of the buffer, as registering it with a ring does.
+    /// Registering it afterwards is quick, so a thread that must not wait has another one call this
+    /// before. The bytes stay as they are.
     ///
     /// It is advice. Memory that takes none, and a kernel before 5.14, leave the pages to whoever
     /// touches them first.

@@ -40,8 +40,8 @@ pub enum BufferError {
     Resize {
         /// The length asked for.
         len: usize,
-        /// What `ftruncate` answered, or `EFBIG` if it was not called: past `RLIMIT_FSIZE` it would
-        /// have sent SIGXFSZ.
+        /// Errno that `ftruncate` gave, or `EFBIG` if it was not called: past `RLIMIT_FSIZE` it
+        /// would have sent SIGXFSZ.
         errno: Errno,
     },
     /// The descriptor is of something else.
@@ -89,7 +89,7 @@ pub enum EnterError {
     Fatal(Errno),
 }
 
-/// Why a table slot was not changed. The slot is as it was, except after
+/// Reason that a table slot was not changed. The slot is as it was, except after
 /// [`Emptied`](Self::Emptied).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -130,7 +130,8 @@ pub struct Busy {
 }
 
 impl Busy {
-    /// For an implementation of [`Transport`](crate::Transport): so many are still in flight.
+    /// Makes the error of an implementation of [`Transport`](crate::Transport) that has so many
+    /// operations in flight.
     pub const fn new(in_flight: u32) -> Self {
         Self { in_flight }
     }

@@ -1,19 +1,19 @@
-//! What decides how a file is served.
+//! Traits of a file that decide how it is served.
 
 use std::fs::read_to_string;
 use std::os::fd::AsFd;
 
 use rustix::fs::{FileType, Stat, fstat, fstatfs, major, minor};
 
-/// The kernel's default read-ahead, for devices that do not state theirs.
+/// Default read-ahead of the kernel, for devices that do not state theirs.
 const DEFAULT_READ_AHEAD: u32 = 128 << 10;
 
-/// The most that is read ahead by one operation, whatever the device states: pieces are what a
-/// cancellation waits for.
+/// Largest number of bytes read ahead by one operation, whatever the device states: a cancellation
+/// waits for the piece under way.
 const MAX_READ_AHEAD: u32 = 1 << 20;
 
-/// The file systems that serve a request from memory or from a block device, and leave it alone
-/// where that would take long and the caller cannot wait. By the magic number of statfs(2).
+/// File systems that serve a request from memory or from a block device, and leave it alone where
+/// that would take long and the caller cannot wait. By the magic number of statfs(2).
 ///
 /// The others may depend on another process or machine that does not answer: FUSE, virtiofs, NFS, SMB,
 /// 9p, Ceph, cluster file systems, and overlays, which have any of these below them. Kernels before
@@ -42,22 +42,24 @@ const LOCAL: &[u32] = &[
     0xe0f5_e1e2, // EROFS
 ];
 
-/// What a file is, as far as it decides how operations on it are performed.
+/// Traits of a file that decide how operations on it are performed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileTraits {
-    /// Reads and writes take place at an offset: a regular file or a block device. Operations on any
-    /// other file (a pipe, a socket, a terminal) can take as long as its other end likes.
+    /// Set if reads and writes take place at an offset: a regular file or a block device.
+    /// Operations on any other file (a pipe, a socket, a terminal) can take as long as its other
+    /// end likes.
     pub has_offsets: bool,
-    /// Operations go to the kernel's worker threads from the start, since trying one could block the
-    /// thread that submits it: the file system depends on another process or machine.
+    /// Set if operations go to the kernel's worker threads from the start, since trying one could
+    /// block the thread that submits it: the file system depends on another process or machine.
     pub needs_workers: bool,
-    /// The most bytes that the kernel reads ahead for one [`Prefetch`](crate::Op::Prefetch).
+    /// Largest number of bytes that the kernel reads ahead for one
+    /// [`Prefetch`](crate::Op::Prefetch).
     pub read_ahead: u32,
 }
 
 impl FileTraits {
-    /// Examines a file. What cannot be found out is taken for the worse case.
+    /// Examines a file. Whatever cannot be found out is taken for the worse case.
     ///
     /// This may ask the file system, so it waits where that is remote and does not answer.
     pub fn of(file: impl AsFd) -> Self {
@@ -84,8 +86,8 @@ fn is_local(magic: u32) -> bool {
     LOCAL.contains(&magic)
 }
 
-/// What the backing device states, within bounds. The kernel reads ahead no more for one call than
-/// that, or than the device moves at once if this is more.
+/// Returns the read-ahead that the backing device states, within bounds. The kernel reads ahead no
+/// more for one call than that, or than the device moves at once if this is more.
 fn stated_read_ahead(kind: FileType, stat: &Stat) -> u32 {
     let device = match kind {
         FileType::RegularFile => stat.st_dev,

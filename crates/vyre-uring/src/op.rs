@@ -145,7 +145,7 @@ impl Token {
         Self::pack(self.index(), self.generation().wrapping_add(1))
     }
 
-    /// What the poll carries that wakes a ring. No operation has this index, and the generation is
+    /// Token of the poll that wakes a ring. No operation has this index, and the generation is
     /// even.
     pub(crate) const ALARM: Self = Self::pack(u32::MAX, 0);
 
@@ -169,9 +169,10 @@ pub struct Completion {
     pub user: u64,
     /// What the push returned. It is already stale.
     pub token: Token,
-    /// The bytes moved (zero for operations that move none), or the errno. `EINTR` and `EAGAIN`
-    /// are passed on: the caller decides whether to push again. A [`Ring`](crate::Ring) serves a file
-    /// with offsets by worker threads after its first `EAGAIN`, so that the next push can succeed.
+    /// Number of bytes moved (zero for operations that move none), or the errno. `EINTR` and
+    /// `EAGAIN` are passed on: the caller decides whether to push again. A [`Ring`](crate::Ring)
+    /// serves a file with offsets by worker threads after its first `EAGAIN`, so that the next push
+    /// can succeed.
     pub result: Result<u32, Errno>,
 }
 

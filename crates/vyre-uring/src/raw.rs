@@ -177,8 +177,8 @@ impl Raw {
             .map_err(|error| errno_of(&error))
     }
 
-    /// Sets the bounds on the worker threads of this thread's rings: those for files with offsets,
-    /// and those for others. Zero leaves one as it is. Returns what held before.
+    /// Sets the largest numbers of worker threads of this thread's rings: for files with offsets,
+    /// and for others. Zero leaves one as it is. Returns what held before.
     pub(crate) fn bound_workers(&self, mut counts: [u32; 2]) -> Result<[u32; 2], Errno> {
         self.submitter
             .register_iowq_max_workers(&mut counts)
@@ -186,7 +186,7 @@ impl Raw {
         Ok(counts)
     }
 
-    /// Names the cores for the workers of this thread's rings.
+    /// Sets the cores for the workers of this thread's rings.
     pub(crate) fn register_worker_cores(&self, cores: &[usize]) -> Result<(), Errno> {
         // SAFETY: a set of cores is an array of integers, for which zeros are valid.
         let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };

@@ -179,14 +179,14 @@ impl SetupReport {
         (self.plain_buffers, self.plain_errno)
     }
 
-    /// Whether the kernel's worker threads are bounded as the builder
+    /// Returns whether the kernel's worker threads are bounded as the builder
     /// [asked](crate::RingBuilder::workers). Linux 5.15 was the first to allow it.
     pub fn workers(&self) -> Step {
         self.workers
     }
 
-    /// The most worker threads for files with offsets, and for others; `None` if the kernel did not
-    /// say.
+    /// Returns the largest numbers of worker threads for files with offsets, and for others; `None`
+    /// if the kernel did not say.
     pub fn worker_bounds(&self) -> Option<[u32; 2]> {
         self.worker_bounds
     }

@@ -31,7 +31,7 @@ use crate::table::{BufferEntry, FileEntry, Places, pieces};
 use crate::transport::Transport;
 use alarm::Alarm;
 
-/// `EAGAIN`, as a completion words it.
+/// `EAGAIN` as the result of a completion.
 const AGAIN: i32 = -Errno::AGAIN.raw_os_error();
 
 /// A [`Transport`] on one io_uring, for the thread that built it.
@@ -61,7 +61,7 @@ pub struct Ring {
     /// Cancel requests that the kernel has not answered yet.
     cancels: u32,
     strays: u64,
-    /// Set once somebody may wake the ring.
+    /// Eventfd that wakes the ring, once somebody has asked for a waker.
     alarm: Option<Alarm>,
     poisoned: Option<Errno>,
     fixed_files: bool,
@@ -70,7 +70,7 @@ pub struct Ring {
     places: Places,
     report: SetupReport,
     drop_deadline: Duration,
-    /// The value of `pushed` when a quiesce had waited in vain.
+    /// Value of `pushed` when a quiesce had waited in vain.
     given_up: Option<u32>,
     /// The kernel knows one thread as the ring's only issuer.
     _one_thread: PhantomData<*mut ()>,

@@ -23,7 +23,7 @@ pub(crate) const MAX_BUFFERS: u32 = 1 << 14;
 /// larger than one place can hold.
 const EXTRA_BUFFERS: u32 = 1024;
 
-/// The most worker threads that a ring asks for by itself, however many entries it has.
+/// Largest number of worker threads that a ring asks for by itself, however many entries it has.
 const MAX_WORKERS: u32 = 512;
 
 /// A set-up flag.
@@ -178,9 +178,10 @@ impl RingBuilder {
         self
     }
 
-    /// The most worker threads that the kernel may have for files with offsets, and as many again
-    /// for others. The kernel makes one where an operation would block and all there are do so. Once
-    /// this many operations block, further ones that need a worker wait, whatever file they are on.
+    /// Sets the largest number of worker threads that the kernel may have for files with offsets,
+    /// and as many again for others. The kernel makes one where an operation would block and all
+    /// there are do so. Once this many operations block, further ones that need a worker wait,
+    /// whatever file they are on.
     ///
     /// By default the bound for files with offsets is raised to the ring's entries, 512 at most. The
     /// rings of a thread share their workers, so what another has set is never lowered by default. The
@@ -192,18 +193,19 @@ impl RingBuilder {
         self
     }
 
-    /// The cores that the kernel's workers for this thread's rings may run on. By default a worker
-    /// inherits the cores of the thread that it works for: one that is bound to a core shares that core
-    /// with its worker, which halves the rate of buffered writes (BENCHMARKS.md). Empty leaves them as
-    /// they are, and so does a kernel before 5.14.
+    /// Sets the cores that the kernel's workers for this thread's rings may run on. By default a
+    /// worker inherits the cores of the thread that it works for: one that is bound to a core
+    /// shares that core with its worker, which halves the rate of buffered writes (BENCHMARKS.md).
+    /// Empty leaves them as they are, and so does a kernel before 5.14.
     pub fn worker_cores(mut self, cores: impl IntoIterator<Item = usize>) -> Self {
         self.worker_cores = cores.into_iter().collect();
         self
     }
 
-    /// How long a dropped ring waits for the operations that it cancels. Past that it leaks itself
-    /// and the memory that they may yet write to. It does not wait again for what a call of
-    /// [`quiesce`](crate::Transport::quiesce) has waited for in vain. Default: 5 seconds.
+    /// Sets how long a dropped ring waits for the operations that it cancels. Past that it leaks
+    /// itself and the memory that they may yet write to. If a call of
+    /// [`quiesce`](crate::Transport::quiesce) has waited for them in vain, it does not wait again.
+    /// Default: 5 seconds.
     pub fn drop_deadline(mut self, deadline: Duration) -> Self {
         self.drop_deadline = deadline;
         self
@@ -285,7 +287,8 @@ impl RingBuilder {
     }
 }
 
-/// Bounds the workers as asked, or raises the bound to `entries`. What holds then.
+/// Bounds the workers as asked, or raises the bound to `entries`. Returns the step and the bounds
+/// that hold then.
 fn bound_workers(raw: &Raw, asked: Option<u32>, entries: u32) -> (Step, Option<[u32; 2]>) {
     let bound = || {
         let [files, _] = raw.bound_workers([0, 0])?;

@@ -36,9 +36,9 @@ pub struct SimTransport {
     flying: Vec<Flight>,
     done: VecDeque<(Token, i32)>,
     fail_next: VecDeque<Errno>,
-    /// By file slot: whether its first operation is still to be refused.
+    /// Flag for each file slot: set if its first operation is still to be refused.
     refuses: Vec<bool>,
-    /// Requests to cancel that are still to be missed.
+    /// Number of requests to cancel that are still to be missed.
     misses: u32,
     now: u64,
     submits: u64,

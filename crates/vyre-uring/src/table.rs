@@ -19,9 +19,9 @@ pub(crate) struct FileEntry {
     file: Option<Arc<OwnedFd>>,
     /// The descriptor, or -1.
     raw: RawFd,
-    /// What each operation on it carries, but for writes.
+    /// Flags of each operation on it, except for writes.
     pub(crate) flags: Flags,
-    /// What a write carries, and a write that is flushed.
+    /// Flags of a write, and of a write that is flushed.
     of_writes: [Flags; 2],
     has_offsets: bool,
     pub(crate) in_flight: u32,
@@ -60,7 +60,7 @@ impl FileEntry {
         self.file = Some(file);
     }
 
-    /// What a write carries.
+    /// Returns the flags of a write.
     #[inline]
     pub(crate) fn flags_of_write(&self, durable: bool) -> Flags {
         self.of_writes[usize::from(durable)]
@@ -75,8 +75,8 @@ impl FileEntry {
 
     /// Has operations performed by worker threads from here on, where one that may not wait ends
     /// with `EAGAIN`. Before Linux 6.5 that is so for a file opened with `O_NONBLOCK` on a device
-    /// without support for such operations, as dm-crypt. A file that can be polled is waited for
-    /// by the kernel, and stays as it is.
+    /// without support for such operations, as dm-crypt. A file that can be polled is waited for by
+    /// the kernel, and stays as it is.
     pub(crate) fn use_workers(&mut self) {
         if self.has_offsets {
             self.flags |= Flags::ASYNC;

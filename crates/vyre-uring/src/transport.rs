@@ -61,16 +61,16 @@ pub trait Transport {
     /// [`EnterError::Fatal`]: see there for what becomes of the operations.
     fn wait(&mut self, timeout: Option<Duration>) -> Result<(), EnterError>;
 
-    /// A waker that ends [`wait`](Self::wait) early, for other threads. A wake-up before the wait ends
-    /// the next wait; it may end one more. `None` if the transport cannot be woken, which is what an
-    /// implementation has that does not say otherwise: its driver should then wait for short times
-    /// only. A transport around another passes that one's waker on.
+    /// Returns a waker that ends [`wait`](Self::wait) early, for other threads. A wake-up before
+    /// the wait ends the next wait; it may end one more. `None` if the transport cannot be woken,
+    /// which is also the default implementation: its driver should then wait for short times only.
+    /// A transport around another passes that one's waker on.
     fn waker(&mut self) -> Option<Waker> {
         None
     }
 
-    /// Asks that an operation end early. It still completes exactly once, with `ECANCELED` or
-    /// with its own outcome. The request is sent with the next submit.
+    /// Asks the kernel to end an operation early. The operation still completes exactly once, with
+    /// `ECANCELED` or with its own outcome. The request is sent with the next submit.
     ///
     /// The kernel can miss a request, where the operation is on its way from one of its lists to
     /// another. So the call may be repeated for as long as the operation is in flight: it asks the
@@ -88,8 +88,9 @@ pub trait Transport {
     fn set_file(&mut self, slot: FileSlot, file: Option<Arc<OwnedFd>>)
     -> Result<(), RegisterError>;
 
-    /// As [`set_file`](Self::set_file), for a file that was examined before. To examine a file can
-    /// wait for its file system, so a thread that must not wait has it done by another.
+    /// Puts a file that was examined before into a slot, or empties the slot, as
+    /// [`set_file`](Self::set_file) does. To examine a file can wait for its file system, so a
+    /// thread that must not wait has it done by another.
     ///
     /// The implementation that is provided calls `set_file`. A transport around another should pass
     /// the call on.

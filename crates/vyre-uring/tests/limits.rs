@@ -1,5 +1,5 @@
-//! What the limits of the process forbid. Each test runs in a process of its own, whose limits it may
-//! lower.
+//! Limits of the process and what they forbid. Each test runs in a process of its own, whose limits
+//! it may lower.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Where the kernel's workers run.
+//! Cores of the kernel's workers.
 
 use std::fs;
 use std::io::Write;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustix::thread::CpuSet;
 use vyre_uring::{FileSlot, Op, Ring, Transport};
 
-/// The cores that the workers of this thread may run on, as the kernel lists them.
+/// Returns the cores that the workers of this thread may run on, as the kernel lists them.
 fn cores_of_workers() -> Vec<String> {
     let name = format!(
         "iou-wrk-{}",

@@ -1,5 +1,5 @@
-//! Revocations that wait for what is in flight: each for a time, then the rest is cancelled, and what
-//! the kernel keeps even so is reported.
+//! Revocations that wait for requests in flight: for a time, after which the rest is cancelled;
+//! what the kernel keeps even then is reported.
 
 use std::time::{Duration, Instant};
 
@@ -8,17 +8,17 @@ use vyre_uring::Transport;
 use super::Reply;
 use crate::engine::{ChangeError, Engine, Revocation};
 
-/// How long a revocation waits.
+/// Time that a revocation waits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
-    /// For requests to end by themselves.
+    /// Time for requests to end by themselves.
     pub(crate) wait: Duration,
-    /// For the kernel to give them back once they are cancelled.
+    /// Time for the kernel to give them back once they are cancelled.
     pub(crate) grace: Duration,
 }
 
 impl Patience {
-    /// The longest that both may take.
+    /// Returns the longest that both may take.
     pub(crate) const fn total(self) -> Duration {
         self.wait.saturating_add(self.grace)
     }
@@ -40,13 +40,13 @@ struct Revoking {
     handle: u32,
     grace: Duration,
     stage: Stage,
-    /// When the stage is over. `None` is a time too far away to be named.
+    /// End of the stage. `None` is a time too far away to be represented.
     until: Option<Instant>,
     reply: Reply<()>,
 }
 
 impl Revoking {
-    /// Does what is due. Whether it is over.
+    /// Does what is due. Returns whether the revocation is over.
     fn advance<T: Transport>(&mut self, engine: &mut Engine<T>, now: Instant) -> bool {
         if self.until.is_some_and(|until| until <= now) {
             self.end_stage(engine, now);
@@ -107,14 +107,14 @@ impl RevokingList {
         });
     }
 
-    /// Does what is due, and answers what has come to its end.
+    /// Does what is due, and answers revocations that are over.
     #[cold]
     pub(super) fn advance<T: Transport>(&mut self, engine: &mut Engine<T>) {
         let now = Instant::now();
         self.0.retain_mut(|revoking| !revoking.advance(engine, now));
     }
 
-    /// Cuts a sleep short at the next time that something is due.
+    /// Shortens a sleep so that it ends when something is next due.
     pub(super) fn longest_sleep(&self, timeout: Duration) -> Duration {
         let mut longest = timeout;
         for revoking in &self.0 {

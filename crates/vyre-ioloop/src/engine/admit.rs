@@ -1,4 +1,4 @@
-//! From published slots to requests in the host's hands.
+//! Admission: from published slots to requests that the engine works on.
 
 use std::ops::Range;
 
@@ -113,7 +113,7 @@ impl<T: Transport> Engine<T> {
         (claimed, last_ordered)
     }
 
-    /// Keeps a claimed SYNC until everything before it is known.
+    /// Keeps a claimed SYNC until the requests before it are admitted.
     #[cold]
     fn keep_sync(&mut self, queue: usize, slot: u32, request: Request) {
         let expires = self.expiry(request.deadline);
@@ -205,8 +205,8 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// Checks a claimed request and starts on it. An error is the device's outcome, and leaves
-    /// nothing behind. `expires` is asked late: what is not in a register by then need not be saved.
+    /// Checks a claimed request and starts it. An error is the device's outcome, and leaves nothing
+    /// behind. `expires` is computed late: what is not in a register by then need not be saved.
     #[inline(always)]
     fn admit(
         &mut self,

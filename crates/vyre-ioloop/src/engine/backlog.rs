@@ -1,21 +1,21 @@
-//! The lines in which one queue's requests wait.
+//! Backlog: the lines in which the requests of one queue wait.
 //!
 //! A slot is in one line at most. The lines are doubly linked by slot index, so that every step
 //! takes constant time and none allocates.
 
-/// No slot.
+/// Slot index that stands for no slot.
 const NONE: u32 = u32::MAX;
 
-/// What a request waits for.
+/// Event that a request waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Line {
     /// Room in the transport.
     Ready,
-    /// Another request of the queue on an unbounded file: as many as may be are ahead of it.
+    /// Another request of the queue on an unbounded file: as many as are allowed are ahead of it.
     Parked,
     /// Writes to its file: a SYNC.
     Writes,
-    /// Room for a request to cancel its operation.
+    /// Room in the transport to ask for the cancellation of its operation.
     Unasked,
     /// The end of its operation, which the transport was asked to cancel.
     Asked,
@@ -71,19 +71,19 @@ impl Lines {
         (first != NONE).then_some(first)
     }
 
-    /// The slot behind one in its line.
+    /// Returns the slot behind one in its line.
     pub(crate) fn after(&self, slot: u32) -> Option<u32> {
         let after = self.nodes[slot as usize].after;
         (after != NONE).then_some(after)
     }
 
-    /// The line that a slot is in.
+    /// Returns the line that a slot is in.
     #[inline]
     pub(crate) fn line_of(&self, slot: u32) -> Option<Line> {
         self.nodes[slot as usize].line
     }
 
-    /// Puts a slot, which is in no line, at the end of one.
+    /// Puts a slot, which is in no line, at the end of a line.
     pub(crate) fn push(&mut self, line: Line, slot: u32) {
         debug_assert_eq!(self.line_of(slot), None, "in two lines");
         let last = std::mem::replace(&mut self.ends[line as usize].last, slot);
@@ -98,7 +98,7 @@ impl Lines {
         }
     }
 
-    /// Puts a slot, which is in no line, at the front of one.
+    /// Puts a slot, which is in no line, at the front of a line.
     pub(crate) fn push_front(&mut self, line: Line, slot: u32) {
         debug_assert_eq!(self.line_of(slot), None, "in two lines");
         let first = std::mem::replace(&mut self.ends[line as usize].first, slot);
@@ -120,7 +120,7 @@ impl Lines {
         Some(first)
     }
 
-    /// Takes a slot out of the line that it is in, which is returned.
+    /// Takes a slot out of its line, and returns that line.
     pub(crate) fn remove(&mut self, slot: u32) -> Option<Line> {
         let Node {
             before,
@@ -159,7 +159,7 @@ mod tests {
 
     const SLOTS: u32 = 8;
 
-    /// The slots of a line, walked both ways.
+    /// Returns the slots of a line, walked both ways.
     fn walk(lines: &Lines, line: Line) -> Vec<u32> {
         let ends = lines.ends[line as usize];
         let go = |from: u32, step: fn(&Node) -> u32| {

@@ -19,14 +19,15 @@ pub(super) struct Books {
     pub(super) files: FileTable,
     pub(super) buffers: BufferTable,
     pub(super) queues: Vec<Served>,
-    /// Requests of all queues that wait for room in the transport: the `Ready` lines.
+    /// Number of requests of all queues that wait for room in the transport: the `Ready` lines.
     pub(super) waiting: u32,
     pub(super) shares: Shares,
-    /// Flushes that have succeeded, which is not to be believed yet.
+    /// Flushes that succeeded while others of the file were in flight, so that their success is not
+    /// certain yet.
     pub(super) unsettled: Vec<Place>,
     pub(super) counters: LoopCounters,
     pub(super) deadlines: Deadlines,
-    /// Requests that are cancelled, and whose operation is in flight.
+    /// Number of requests that are cancelled and whose operation is in flight.
     pub(super) cancelling: u32,
     pub(super) live: Live,
 }
@@ -80,7 +81,7 @@ impl Books {
         }
     }
 
-    /// Takes an operation that ended after the end of service: nothing is answered.
+    /// Releases an operation that ended after the end of service: nothing is answered.
     pub(super) fn let_go(&mut self, completion: &Completion) {
         let place = Place::from_user(completion.user);
         let record = self.record_mut(place);
@@ -180,7 +181,7 @@ impl Books {
         );
     }
 
-    /// Lets the next request go on that waited for one on an unbounded file.
+    /// Lets the next parked request of a queue proceed after one on an unbounded file has ended.
     #[cold]
     fn unbounded_finished(&mut self, queue: u32) {
         let served = &mut self.queues[queue as usize];
@@ -200,21 +201,21 @@ impl Books {
         self.waiting += 1;
     }
 
-    /// The same, before the others of its queue.
+    /// Makes a request wait as [`enqueue`](Self::enqueue) does, before the others of its queue.
     pub(super) fn enqueue_first(&mut self, place: Place) {
         let lines = &mut self.queues[place.queue as usize].lines;
         lines.push_front(Line::Ready, place.slot);
         self.waiting += 1;
     }
 
-    /// The request of a queue that has waited longest for room.
+    /// Takes out the request of a queue that has waited longest for room.
     pub(super) fn dequeue(&mut self, queue: usize) -> Option<u32> {
         let slot = self.queues[queue].lines.pop(Line::Ready)?;
         self.waiting -= 1;
         Some(slot)
     }
 
-    /// A request of a queue that the transport does not have and that waits for no write.
+    /// Returns a request of a queue that the transport does not have and that waits for no write.
     pub(super) fn first_in_line(&self, queue: u32) -> Option<u32> {
         let lines = &self.queues[queue as usize].lines;
         lines
@@ -222,7 +223,7 @@ impl Books {
             .or_else(|| lines.first(Line::Parked))
     }
 
-    /// Takes a request that is about to end early out of where it waits.
+    /// Takes a request that is about to end early out of its line.
     pub(super) fn leave_line(&mut self, place: Place) {
         let served = &mut self.queues[place.queue as usize];
         let line = served.lines.remove(place.slot);

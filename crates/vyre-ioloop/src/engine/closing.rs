@@ -1,4 +1,4 @@
-//! Lets go of files and buffers that the loop has no use for any more.
+//! Closes files and drops buffers that the loop has no use for any more.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use vyre_uring::Buffer;
 use crate::signals::block_signals;
 use crate::tables::FileEntry;
 
-/// Files and buffers of removed entries that another thread is to let go of when this is dropped. The
-/// transport must have let go of a file before, so that this close is the last.
+/// Files and buffers of removed entries that another thread closes and drops when this is dropped.
+/// The transport must have released a file before, so that this close is the last.
 ///
 /// Closing can wait as long as the other end likes: a file system in another process or on another
 /// machine is asked to flush, a socket can linger, a terminal drains, and a drive is written back.
@@ -21,19 +21,19 @@ pub(super) struct Closing {
     buffers: Vec<Buffer>,
 }
 
-/// The bytes from which on a buffer is left to the other thread.
+/// Size in bytes from which a buffer is left to the other thread.
 const LARGE: usize = 16 << 20;
 
 impl Closing {
     /// Closes the file of a removed entry, unless somebody else has it as well: at once, or by the
-    /// other thread if that can wait.
+    /// other thread if closing can wait.
     pub(super) fn add_file(&mut self, entry: FileEntry) {
         if entry.may_linger() {
             self.files.push(entry.file);
         }
     }
 
-    /// Drops a buffer that no entry names any more, and that the transport has let go of.
+    /// Drops a buffer that no entry names any more and that the transport has released.
     pub(super) fn add_buffer(&mut self, buffer: Buffer) {
         if buffer.len() >= LARGE {
             self.buffers.push(buffer);

@@ -1,4 +1,4 @@
-//! When requests expire: a heap of deadlines by queue and slot, and the clock that they are of.
+//! Deadlines: a heap of them by queue and slot, and the clock that they are measured by.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,21 +6,21 @@ use std::time::{Duration, Instant};
 
 use super::Place;
 
-/// Not in the heap.
+/// Position of a slot that is not in the heap.
 const NOWHERE: u32 = u32::MAX;
 
 /// The requests that have a deadline, the earliest first. To add one, to remove one and to take the
 /// earliest out cost the logarithm of their number. Never allocates after its creation.
 #[derive(Debug)]
 pub(crate) struct Deadlines {
-    /// A binary heap.
+    /// Binary heap of times and requests.
     heap: Vec<(u64, Place)>,
-    /// Where in the heap each slot of each queue is.
+    /// Position in the heap of each slot of each queue.
     positions: Box<[Box<[u32]>]>,
 }
 
 impl Deadlines {
-    /// For queues of so many slots.
+    /// Makes a heap for queues of so many slots.
     pub(crate) fn new(slots: impl Iterator<Item = u32>) -> Self {
         let positions: Box<[Box<[u32]>]> = slots
             .map(|slots| vec![NOWHERE; slots as usize].into())
@@ -37,7 +37,7 @@ impl Deadlines {
         self.heap.is_empty()
     }
 
-    /// When the earliest is due.
+    /// Returns the time at which the earliest is due.
     pub(crate) fn first(&self) -> Option<u64> {
         self.heap.first().map(|&(expires, _)| expires)
     }
@@ -62,7 +62,7 @@ impl Deadlines {
         }
     }
 
-    /// Takes the earliest out, if it is due.
+    /// Takes the earliest request out, if it is due.
     pub(crate) fn pop_due(&mut self, now: u64) -> Option<Place> {
         let &(expires, place) = self.heap.first()?;
         (expires <= now).then(|| {
@@ -71,7 +71,7 @@ impl Deadlines {
         })
     }
 
-    /// Takes all out.
+    /// Takes all requests out.
     pub(crate) fn clear(&mut self) {
         while let Some((_, place)) = self.heap.pop() {
             *self.position(place) = NOWHERE;
@@ -87,7 +87,7 @@ impl Deadlines {
         *self.position(place) = at as u32;
     }
 
-    /// Moves an entry towards the front, as far as it is earlier; where it ends up.
+    /// Moves an entry towards the front, as far as it is earlier. Returns its new position.
     fn rise(&mut self, mut at: usize) -> usize {
         while at > 0 {
             let parent = (at - 1) / 2;
@@ -120,11 +120,11 @@ impl Deadlines {
     }
 }
 
-/// Microseconds since the engine was made, and never zero.
+/// Clock that counts microseconds since the engine was made, and never reads zero.
 #[derive(Debug)]
 pub(crate) enum Clock {
     Monotonic(Instant),
-    /// A test's own.
+    /// A clock that a test moves.
     Driven(Arc<AtomicU64>),
 }
 
@@ -141,7 +141,7 @@ impl Clock {
     }
 }
 
-/// The hand of a test on an engine's clock. Not part of the stable interface.
+/// Handle by which a test moves an engine's clock. Not part of the stable interface.
 #[doc(hidden)]
 #[derive(Clone, Debug)]
 pub struct TestClock(Arc<AtomicU64>);
@@ -155,7 +155,7 @@ impl TestClock {
         Clock::Driven(self.0.clone())
     }
 
-    /// Moves the clock on.
+    /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(by.as_micros() as u64, Ordering::Relaxed);
     }

@@ -10,13 +10,13 @@ use super::deadlines::TestClock;
 use super::{Engine, Place};
 use crate::record::Work;
 
-/// Microseconds between two requests to cancel one operation: the kernel can miss one that is on the
-/// move between two of its threads.
+/// Microseconds between two requests to cancel one operation: the kernel can miss an operation that
+/// moves between two of its threads.
 const ASK_AGAIN: u64 = 20_000;
 
 impl<T: Transport> Engine<T> {
-    /// When a request claimed now expires, on the engine's clock, which is read only for those
-    /// that do; 0 is never.
+    /// Returns when a request claimed now expires, on the engine's clock; 0 is never. The clock is
+    /// read only for requests with a deadline.
     #[inline]
     pub(super) fn expiry(&self, deadline: u32) -> u64 {
         if deadline == 0 {
@@ -25,20 +25,21 @@ impl<T: Transport> Engine<T> {
         self.expiry_after(deadline)
     }
 
-    /// Out of the way of the many requests that have none.
+    /// Computes [`expiry`](Self::expiry) for the few requests that have a deadline, off the path of
+    /// the others.
     #[cold]
     fn expiry_after(&self, deadline: u32) -> u64 {
         self.clock.now() + u64::from(deadline)
     }
 
-    /// Whether there is anything that a pass must read the clock for.
+    /// Returns whether a pass must read the clock for anything.
     #[inline]
     pub(super) fn is_timed(&self) -> bool {
         self.books.cancelling > 0 || !self.books.deadlines.is_empty()
     }
 
-    /// Cancels requests whose deadline has passed; how many. One whose operation is in flight is
-    /// completed only when the kernel has let go of its buffer.
+    /// Cancels requests whose deadline has passed, and returns their number. One whose operation is
+    /// in flight is completed only when the kernel has released its buffer.
     #[cold]
     pub(super) fn expire(&mut self) -> u32 {
         let now = self.clock.now();
@@ -54,14 +55,14 @@ impl<T: Transport> Engine<T> {
         expired
     }
 
-    /// How long until the engine has to act by itself.
+    /// Returns how long it is until the engine has to act by itself.
     pub(super) fn until_due(&self) -> Option<Duration> {
         let ask = (self.books.cancelling > 0).then_some(self.ask_again);
         let next = self.books.deadlines.first().into_iter().chain(ask).min()?;
         Some(Duration::from_micros(next.saturating_sub(self.clock.now())))
     }
 
-    /// Ends a request early with `reason`: now, or as soon as the kernel lets go of its buffer.
+    /// Ends a request early with `reason`: now, or as soon as the kernel has released its buffer.
     pub(super) fn cancel(&mut self, place: Place, reason: Errno) {
         let books = &mut self.books;
         let served = &mut books.queues[place.queue as usize];
@@ -85,8 +86,8 @@ impl<T: Transport> Engine<T> {
         books.finish(place, Err(reason));
     }
 
-    /// Asks the transport to cancel what it was not asked for yet; and now and then once more what
-    /// it was, for as long as that is in flight.
+    /// Asks the transport to cancel operations for which it was not asked yet. Every [`ASK_AGAIN`]
+    /// microseconds it asks once more for those that are still in flight.
     fn ask_to_cancel(&mut self, now: u64) {
         let again = now >= self.ask_again;
         if again {
@@ -109,8 +110,8 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// Puts the engine's clock into the hands of a test: it stands still until it is advanced. Not
-    /// part of the stable interface.
+    /// Gives a test control of the engine's clock: it stands still until it is advanced. Not part
+    /// of the stable interface.
     #[doc(hidden)]
     pub fn drive_clock(&mut self) -> TestClock {
         let clock = TestClock::new(self.clock.now());

@@ -1,5 +1,5 @@
-//! Flushes, SYNC and DURABLE, of which the kernel reports each failure once: what their completions
-//! mean for the files. See [`lost_writes`](crate::lost_writes).
+//! Flushes (SYNC and DURABLE), of which the kernel reports each failure once, and what their
+//! completions mean for the files. See [`lost_writes`](crate::lost_writes).
 
 use rustix::io::Errno as OsErrno;
 use vyre_ioq::Errno;
@@ -11,13 +11,13 @@ use crate::lost_writes::{Flushes, may_lose};
 use crate::record::{Flush, Record, Work, told};
 use crate::tables::FileTable;
 
-/// What the flush of a request is a flush of.
+/// Returns the flushes of the file that a request names.
 fn flushes_of<'a>(files: &'a FileTable, record: &Record) -> Option<&'a Flushes> {
     let entry = files.entries.at(record.file()?)?;
     Some(&entry.flushes)
 }
 
-/// Whether a write fails with this errno before it moves anything.
+/// Returns whether a write fails with this errno before it moves anything.
 const fn is_refusal(errno: OsErrno) -> bool {
     matches!(errno, OsErrno::NOSPC | OsErrno::DQUOT | OsErrno::FBIG) || !may_lose(errno)
 }
@@ -32,7 +32,7 @@ impl Books {
             .map_or(Ok(()), |errno| Err(told(errno)))
     }
 
-    /// The operation that takes a request on. A flush has begun from here on.
+    /// Returns the operation that takes a request on, and begins its flush if it is one.
     pub(super) fn next_operation(&mut self, place: Place) -> Option<Op> {
         let queue = self.queues.get_mut(place.queue as usize)?;
         let record = queue.records.get_mut(place.slot as usize)?;
@@ -49,7 +49,7 @@ impl Books {
         Some(operation)
     }
 
-    /// The transport did not take the operation after all.
+    /// Takes the beginning of a flush back: the transport did not take the operation.
     #[cold]
     pub(super) fn not_started(&mut self, place: Place) {
         let Some(record) = self.queues[place.queue as usize]
@@ -66,8 +66,8 @@ impl Books {
         }
     }
 
-    /// What an operation of a flush ended with, as far as the request is concerned. `None` if that is
-    /// not known yet.
+    /// Returns what an operation of a flush ended with, as far as the request is concerned. `None`
+    /// if that is not known yet.
     #[cold]
     pub(super) fn flush_ended(
         &mut self,
@@ -125,7 +125,7 @@ impl Books {
         Some(result)
     }
 
-    /// Gives a flush its outcome, or keeps it until it can be believed.
+    /// Gives a flush its outcome, or keeps it until its success is certain.
     #[cold]
     pub(super) fn finish_flush(&mut self, place: Place, result: Result<u32, Errno>) {
         let record = &self.queues[place.queue as usize].records[place.slot as usize];
@@ -146,7 +146,7 @@ impl Books {
         self.finish(place, result);
     }
 
-    /// Gives the flushes their outcomes that can be believed by now.
+    /// Gives the flushes their outcomes whose success is certain by now.
     #[cold]
     pub(super) fn settle_flushes(&mut self) {
         let mut next = 0;
@@ -172,8 +172,8 @@ impl Books {
         }
     }
 
-    /// Nobody will learn how the flush of a request ended, so that it counts as failed: the kernel may
-    /// have told it of a failure that it tells nobody else.
+    /// Counts the flush of a request as failed, since nobody will learn how it ended: the kernel
+    /// may have reported a failure to it that it reports to nobody else.
     #[cold]
     pub(super) fn forsake_flush(&mut self, place: Place) {
         let record = &mut self.queues[place.queue as usize].records[place.slot as usize];
@@ -189,7 +189,7 @@ impl Books {
         }
     }
 
-    /// The same for all flushes that the transport still has.
+    /// Counts all flushes that the transport still has as failed.
     pub(super) fn forsake_flushes(&mut self) {
         for queue in 0..self.queues.len() as u32 {
             for slot in 0..self.queues[queue as usize].records.len() as u32 {

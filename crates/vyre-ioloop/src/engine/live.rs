@@ -26,7 +26,7 @@ pub enum ChangeError {
          .live_entries() (the ring of an engine of your own with more .{what}s())"
     )]
     NoPlace {
-        /// "file" or "buffer".
+        /// Kind of entry: "file" or "buffer".
         what: &'static str,
     },
     /// The transport refused the file or the buffer.
@@ -40,9 +40,9 @@ pub enum ChangeError {
          its memory for anything else yet"
     )]
     InFlight {
-        /// The handle.
+        /// Handle that was revoked.
         handle: u32,
-        /// How many requests are in flight.
+        /// Number of requests in flight.
         requests: u32,
     },
     /// No such handle, or it was revoked already.
@@ -81,7 +81,8 @@ impl Live {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "ask `Engine::is_revoked` until nothing is in flight on the entry"]
 pub struct Revocation {
-    /// Not its index, which may have another entry by the time that somebody asks.
+    /// Handle of the entry. Not its index, which may have another entry by the time that somebody
+    /// asks.
     handle: u32,
     is_file: bool,
 }
@@ -100,7 +101,7 @@ impl<T: Transport> Engine<T> {
         self.insert_entry(FileEntry::new(file.into(), file_range(range), rights)?)
     }
 
-    /// Adds a file that was examined before, which can wait for its file system.
+    /// Adds a file that was examined before: to examine it here could wait for its file system.
     pub(crate) fn insert_entry(&mut self, entry: FileEntry) -> Result<FileHandle, ChangeError> {
         self.tidy();
         let handle = self.books.files.insert_entry(entry)?;
@@ -244,7 +245,7 @@ impl<T: Transport> Engine<T> {
         self.tidy();
     }
 
-    /// Requests in flight on an entry that was revoked.
+    /// Returns the number of requests in flight on an entry that was revoked.
     pub fn requests_on(&self, revocation: Revocation) -> u32 {
         Books::users(&self.books.queues, |record| self.is_on(record, revocation))
     }
@@ -281,9 +282,9 @@ impl<T: Transport> Engine<T> {
             }
         }
     }
-    /// Takes the files out that can take long to close. For the end, when nothing is in flight. They are
-    /// closed once the transport is dropped. It is not asked to take them out: Linux before 6.4 does
-    /// that a second later, and the end of a ring waits for it.
+    /// Takes out the files that can take long to close. For the end of the engine, when nothing is
+    /// in flight. They are closed once the transport is dropped. It is not asked to take them out:
+    /// Linux before 6.4 does that a second later, and the end of a ring waits for it.
     pub(super) fn let_linger(&mut self) {
         let files = self.books.files.entries.iter();
         let lingering = files.filter(|(_, entry)| entry.may_linger());

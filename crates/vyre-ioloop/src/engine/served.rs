@@ -24,22 +24,22 @@ impl PutBy {
     }
 }
 
-/// What the transport still holds at the end of service.
+/// Operations that the transport still holds at the end of service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kept {
     Nothing,
     /// The operations that the records name.
     Named,
-    /// More than that: a panic kept it from the records.
+    /// Unknown operations: a panic kept them from the records.
     Unknown,
 }
 
-/// A SYNC that is claimed and not admitted.
+/// SYNC that is claimed and not admitted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClaimedSync {
     pub(crate) slot: u32,
     pub(crate) request: Request,
-    /// Counted from the claim.
+    /// Time at which it expires, counted from the claim.
     pub(crate) expires: u64,
 }
 
@@ -55,9 +55,9 @@ pub(crate) struct Served {
     /// Fences, before which the SYNCs have to be, too: a set for each group of slots that a look found
     /// some in.
     pub(crate) claimed_fences: Vec<Claimed>,
-    /// When each of these expires, by slot.
+    /// Times at which these expire, by slot.
     pub(crate) fence_expires: Box<[u64]>,
-    /// Where its requests wait, and what it uses of the transport.
+    /// Lines in which its requests wait, and its use of the transport.
     pub(crate) lines: Lines,
     pub(crate) share: Share,
     /// SYNCs that share a flush, and the one that led last in this pass.

@@ -1,4 +1,4 @@
-//! What a queue may use of the transport: entries at any time, and bytes in a pass.
+//! Share of the transport that a queue may use: entries at any time, and bytes in a pass.
 //!
 //! Half of the transport's entries are reserved, the same number for each queue. Any queue may
 //! borrow the other half. So a queue that comes late finds its reserve free, whatever the others
@@ -8,45 +8,47 @@
 //! queue may have as many of them there as half of its reserve; the others are parked, and hold up
 //! nobody else.
 
-/// The most bytes of one operation. The kernel copies cached data while the loop's thread waits.
+/// Largest number of bytes of one operation. The kernel copies cached data while the loop's thread
+/// waits.
 pub(crate) const OPERATION_BYTES: u32 = 1 << 20;
 
-/// The same for direct I/O, which copies nothing, and for DURABLE writes, each of which flushes.
+/// Largest number of bytes of one operation of direct I/O, which copies nothing, or of a DURABLE
+/// write, each of which flushes.
 pub(crate) const LONG_OPERATION_BYTES: u32 = 16 << 20;
 
-/// The bytes given to the transport in one pass. The last operation may exceed it.
+/// Number of bytes given to the transport in one pass. The last operation may exceed it.
 pub(crate) const PASS_BYTES: u32 = 8 << 20;
 
-/// The bytes that a queue gives to the transport in one turn. What exceeds it counts against the
-/// queue's next turns. A turn also ends with the first entry that is borrowed, so that queues borrow
-/// equally many.
+/// Number of bytes that a queue gives to the transport in one turn. What exceeds it counts against
+/// the queue's next turns. A turn also ends with the first entry that is borrowed, so that queues
+/// borrow equally many.
 pub(crate) const TURN_BYTES: u32 = OPERATION_BYTES;
 
-/// The most operations of one turn, and the least that an operation counts in it.
+/// Largest number of operations of one turn. It gives the least that an operation counts in it.
 const TURN_OPERATIONS: u32 = 32;
 const LEAST_CHARGE: u32 = TURN_BYTES / TURN_OPERATIONS;
 
-/// What all queues together use.
+/// Use of the transport by all queues together.
 #[derive(Debug)]
 pub(crate) struct Shares {
-    /// Entries that are each queue's own.
+    /// Number of entries that are each queue's own.
     reserve: u32,
-    /// Entries that any queue may borrow, and those that are borrowed.
+    /// Number of entries that any queue may borrow, and number of those that are borrowed.
     lendable: u32,
     lent: u32,
-    /// The most requests on unbounded files that one queue has in the transport.
+    /// Largest number of requests on unbounded files that one queue has in the transport.
     unbounded: u32,
-    /// Bytes left in this pass.
+    /// Number of bytes left in this pass.
     bytes: u32,
 }
 
-/// What one queue uses.
+/// Use of the transport by one queue.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Share {
     entries: u32,
-    /// Requests on unbounded files that are in the transport or about to be.
+    /// Number of requests on unbounded files that are in the transport or about to be.
     unbounded: u32,
-    /// Bytes left in its turn; negative where an operation exceeded one.
+    /// Number of bytes left in its turn; negative where an operation exceeded one.
     credit: i64,
 }
 
@@ -68,25 +70,25 @@ impl Shares {
         }
     }
 
-    /// Begins a pass. How many bytes the last one gave to the transport.
+    /// Begins a pass, and returns how many bytes the last one gave to the transport.
     #[inline]
     pub(crate) fn begin_pass(&mut self) -> u32 {
         PASS_BYTES - std::mem::replace(&mut self.bytes, PASS_BYTES)
     }
 
-    /// Whether the pass has bytes left.
+    /// Returns whether the pass has bytes left.
     #[inline]
     pub(crate) const fn has_bytes(&self) -> bool {
         self.bytes > 0
     }
 
-    /// Whether a queue may use one more entry.
+    /// Returns whether a queue may use one more entry.
     #[inline]
     pub(crate) const fn has_room(&self, share: &Share) -> bool {
         share.entries < self.reserve || self.lent < self.lendable
     }
 
-    /// Whether a queue uses entries that it borrowed.
+    /// Returns whether a queue uses entries that it borrowed.
     pub(crate) const fn borrows(&self, share: &Share) -> bool {
         share.entries > self.reserve
     }
@@ -121,7 +123,8 @@ impl Shares {
         self.lent -= 1;
     }
 
-    /// Counts a request on an unbounded file in, unless the queue has as many as it may.
+    /// Counts a request on an unbounded file in, unless the queue has as many as it may. Returns
+    /// whether it did.
     pub(crate) fn take_unbounded(&self, share: &mut Share) -> bool {
         let takes = share.unbounded < self.unbounded;
         share.unbounded += u32::from(takes);
@@ -135,7 +138,7 @@ impl Share {
         self.unbounded -= 1;
     }
 
-    /// Counts a request on an unbounded file in that ends without the transport.
+    /// Counts in a request on an unbounded file that ends without the transport.
     pub(crate) fn count_unbounded(&mut self) {
         self.unbounded += 1;
     }
@@ -145,7 +148,7 @@ impl Share {
         self.credit = (self.credit + i64::from(TURN_BYTES)).min(i64::from(TURN_BYTES));
     }
 
-    /// Whether something is left of the turn.
+    /// Returns whether the turn has bytes left.
     pub(crate) const fn has_credit(&self) -> bool {
         self.credit > 0
     }
@@ -163,7 +166,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Whatever the others hold, a queue gets its reserve; and no more than there is is lent.
+        /// Whatever the others hold, a queue gets its reserve, and no more than exists is lent.
         #[test]
         fn a_queue_s_reserve_is_free_whatever_the_others_hold(
             capacity in 1..200_u32,

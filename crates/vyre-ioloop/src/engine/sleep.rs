@@ -1,4 +1,4 @@
-//! How long an engine may sleep at most, whatever its driver asks for.
+//! Bounds on the sleep of an engine, whatever its driver asks for.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use vyre_uring::Transport;
 use super::Engine;
 use crate::policy::FIRST_SLEEP;
 
-/// How long a loop sleeps at most while it waits for flushes of other loops.
+/// Longest sleep of a loop while it waits for flushes of other loops.
 const UNSETTLED: Duration = Duration::from_micros(100);
 
 impl<T: Transport> Engine<T> {
-    /// Cuts a sleep short at the next deadline of a claimed request. The clock is read only if there
-    /// is one.
+    /// Shortens a sleep so that it ends at the next deadline of a claimed request. The clock is
+    /// read only if there is one.
     pub(super) fn longest_sleep(&self, timeout: Duration) -> Duration {
         let timeout = if self.books.unsettled.is_empty() {
             timeout

@@ -102,7 +102,7 @@ impl<T: Transport> Engine<T> {
         self.books.deliver();
     }
 
-    /// Ends the requests that wait for room in the transport, and what they make due.
+    /// Ends the requests that wait for room in the transport, and what becomes due by their end.
     fn cancel_backlog(&mut self) {
         for queue in 0..self.books.queues.len() as u32 {
             while let Some(slot) = self.books.first_in_line(queue) {
@@ -127,7 +127,7 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// What the transport still holds, of which requests.
+    /// Returns what the transport still holds, of which requests.
     fn kept(&self) -> Kept {
         let records = self.books.queues.iter().flat_map(|queue| &queue.records);
         let named = records.filter(|record| record.token.is_some()).count() as u32;
@@ -137,7 +137,7 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// What a pass is after the end of service: it answers nothing.
+    /// Performs a pass after the end of service: it answers nothing.
     #[cold]
     pub(super) fn step_after_end(&mut self) -> Progress {
         Progress {
@@ -146,7 +146,7 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// Takes what the transport gives back after the end of service: its entries are let go of, and
+    /// Reaps what the transport gives back after the end of service: its entries are released, and
     /// its request stays unanswered.
     fn reap_late(&mut self) -> u32 {
         let books = &mut self.books;

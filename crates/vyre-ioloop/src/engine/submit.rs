@@ -1,4 +1,4 @@
-//! From requests in the host's hands to operations of the transport, each queue in its turn.
+//! Submission: from admitted requests to operations of the transport, each queue in its turn.
 
 use vyre_ioq::Errno;
 use vyre_uring::{Op, PushError, Transport};
@@ -9,10 +9,10 @@ use super::shares::{LONG_OPERATION_BYTES, OPERATION_BYTES};
 use super::{Engine, Place};
 use crate::record::{Work, from_os};
 
-/// What became of an operation.
+/// Result of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Push {
-    /// The transport has it, or refused it for good: so many bytes.
+    /// The transport has taken the operation, of so many bytes, or has refused it for good.
     Done(u32),
     /// The queue may use no more of the transport, or the pass is over.
     NoShare,
@@ -20,10 +20,10 @@ enum Push {
     Full,
 }
 
-/// What a queue did in its turn.
+/// Result of a queue's turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
-    /// It had nothing to give, or may not.
+    /// The queue had nothing to give, or may use no more of the transport.
     Passed,
     Taken,
     /// The transport is full.
@@ -46,7 +46,7 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// Sends an admitted request on its way, whatever that takes.
+    /// Starts an admitted request, or makes it wait.
     #[cold]
     pub(super) fn begin(&mut self, place: Place, work: Work) {
         let served = &mut self.books.queues[place.queue as usize];
@@ -79,8 +79,8 @@ impl<T: Transport> Engine<T> {
     }
 
     /// Serves the queues that have requests waiting in turn, until the pass has given as many bytes
-    /// to the transport as it may, or no queue can give it anything. The next pass goes on with the
-    /// next queue.
+    /// to the transport as it may, or no queue can give it anything. The next pass continues with
+    /// the next queue.
     #[cold]
     fn serve_backlogs(&mut self) {
         let queues = self.books.queues.len();
@@ -96,7 +96,7 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// One queue's turn.
+    /// Serves one queue for a turn.
     fn serve_backlog(&mut self, queue: usize) -> Turn {
         let books = &mut self.books;
         let served = &mut books.queues[queue];
@@ -171,7 +171,7 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// The transport will not take an operation at all.
+    /// Ends a request whose operation the transport will not take at all.
     #[cold]
     fn refused(&mut self, place: Place, error: PushError) {
         let errno = match error {
@@ -188,7 +188,7 @@ impl<T: Transport> Engine<T> {
 }
 
 impl Books {
-    /// The most bytes that one operation of a request may move.
+    /// Returns the largest number of bytes that one operation of a request may move.
     #[cold]
     fn piece(&self, place: Place) -> u32 {
         let record = &self.queues[place.queue as usize].records[place.slot as usize];

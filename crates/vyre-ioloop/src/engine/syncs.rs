@@ -19,7 +19,7 @@ struct Node {
     follows: bool,
 }
 
-/// The rings of one queue's slots. Every slot is in one, by itself at first.
+/// Rings of one queue's slots. Every slot is in one, by itself at first.
 #[derive(Debug)]
 pub(crate) struct Rings(Box<[Node]>);
 
@@ -45,7 +45,7 @@ impl Rings {
         self.0[leader as usize].before = slot;
     }
 
-    /// Takes a slot out of its ring. The one after it, if that is to lead now.
+    /// Takes a slot out of its ring. Returns the slot after it, if that is to lead now.
     fn leave(&mut self, slot: u32) -> Option<u32> {
         let Node {
             before,
@@ -66,14 +66,15 @@ impl Rings {
         Some(after)
     }
 
-    /// Everybody is by himself again.
+    /// Puts every slot in a ring by itself again.
     pub(crate) fn clear(&mut self) {
         *self = Self::new(self.0.len() as u32);
     }
 }
 
 impl Served {
-    /// Makes a SYNC that was just admitted follow another of its pass. Whether there is one.
+    /// Makes a SYNC that was just admitted follow another of its pass. Returns whether there is
+    /// one.
     pub(super) fn follow_sync(&mut self, slot: u32, file: u32) -> bool {
         if let Some(leader) = self.leader
             && matches!(self.records[leader as usize].work, Work::Sync { file: of, .. } if of == file)
@@ -88,7 +89,7 @@ impl Served {
 
 impl Books {
     /// Takes a SYNC that is about to end early out of its ring. If it leads, the next one takes its
-    /// place: `line` is where it waited.
+    /// place in `line`, where it waited.
     pub(super) fn leave_ring(&mut self, place: Place, line: Option<Line>) {
         let served = &mut self.queues[place.queue as usize];
         let Some(next) = served.rings.leave(place.slot) else {
@@ -112,7 +113,7 @@ impl Books {
         served.lines.push(Line::Writes, next);
     }
 
-    /// Ends the SYNCs that shared the flush of one that has ended, or has them flushed again if that
+    /// Ends the SYNCs that shared a flush which has ended, or has them flushed again if that flush
     /// was cancelled.
     #[cold]
     pub(super) fn sync_finished(

@@ -16,8 +16,8 @@ fn file(files: &mut FileTable) -> FileHandle {
     files.insert(file, Rights::all()).expect("fit")
 }
 
-/// A property of cost: a walk for each would take a pass as long as the square of its SYNCs, and a
-/// flush for each would take the drive as long.
+/// Costs stay linear: with a walk for each SYNC, a pass would take time as the square of its SYNCs;
+/// with a flush for each, the drive would take as long.
 #[test]
 fn the_syncs_of_a_pass_walk_the_records_once_and_share_flushes() {
     let (mut files, mut buffers) = (FileTable::new(), BufferTable::new());

@@ -17,7 +17,7 @@ type Holders = Vec<usize>;
 pub(super) struct Authority {
     files: Mutex<HandleTable<Holders>>,
     buffers: Mutex<HandleTable<Holders>>,
-    /// Handles that are revoked, of which loops still have requests in flight.
+    /// Handles that are revoked and on which loops still have requests in flight.
     late: Mutex<Vec<(Named, Vec<Answer>)>>,
 }
 
@@ -78,7 +78,8 @@ impl Authority {
         holders.ok_or(GroupChangeError::Unknown { handle })
     }
 
-    /// Lets a revoked handle's index be used again once these loops have nothing there any more.
+    /// Lets a revoked handle's index be used again once these loops have no request in flight on
+    /// it.
     pub(super) fn release_after(&self, named: Named, late: Vec<Answer>) {
         if late.is_empty() {
             self.release(named);
@@ -87,7 +88,7 @@ impl Authority {
         }
     }
 
-    /// Releases what loops have let go of since.
+    /// Releases handles on which no loop has a request in flight any more.
     pub(super) fn release_ended(&self) {
         self.late().retain_mut(|(named, late)| {
             late.retain(is_in_flight);

@@ -80,7 +80,7 @@ impl LoopGroupBuilder {
         self
     }
 
-    /// What the names of the threads begin with, `vyre-io` unless said otherwise; the loop's number
+    /// Sets what the names of the threads begin with: `vyre-io` by default. The loop's number
     /// follows. A name with a NUL byte is an error of [`spawn`](Self::spawn).
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();

@@ -64,23 +64,23 @@ pub enum GroupChangeError {
          on it: do not use its memory for anything else yet"
     )]
     InFlight {
-        /// The loop's number; the first, if there are several.
+        /// Number of the loop; of the first, if there are several.
         index: usize,
-        /// The handle.
+        /// Handle that was revoked.
         handle: u32,
-        /// How many requests of that loop are in flight.
+        /// Number of requests of that loop in flight.
         requests: u32,
     },
-    /// A loop's thread did not answer in time: a system call of it does not return, as when a file
+    /// A loop's thread did not answer in time: it is in a system call that does not return, as when a file
     /// system hangs. The handle becomes unknown there when the call returns.
     #[error(
         "loop {index} did not answer within {waited:?}: a file of it may hang; the handle is revoked there \
          when the kernel lets its thread go"
     )]
     Unresponsive {
-        /// The loop's number; the first, if there are several.
+        /// Number of the loop; of the first, if there are several.
         index: usize,
-        /// How long it was waited for.
+        /// Time that it was waited for.
         waited: Duration,
     },
     /// The handle is revoked. But a loop that had the entry ended by itself, and the kernel did not
@@ -101,8 +101,8 @@ pub enum GroupChangeError {
     Ended,
 }
 
-/// Which loops of a group did not end as they should. Each loop has ended all the same, unless its error
-/// says otherwise.
+/// Loops of a group that did not end as they should. Each loop has ended all the same, unless its
+/// error says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupStopError {
     failures: Vec<(usize, StopError)>,

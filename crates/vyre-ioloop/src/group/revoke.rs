@@ -1,4 +1,4 @@
-//! Revocations in all loops of a group, each within one time for all of them.
+//! Revocations in all loops of a group, each within one timeout for all of them.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
@@ -11,11 +11,11 @@ use crate::engine::ChangeError;
 use crate::engine::replica::Named;
 use crate::ioloop::Deadline;
 
-/// Where a loop answers a revocation: once when it is over; or before that, when patience is at its
-/// end, and then once more when it is over. It closes when the loop ends.
+/// Channel by which a loop answers a revocation: once when it is over; or, when the time allowed
+/// ends before that, then and once more when it is over. It closes when the loop ends.
 pub(super) type Answer = Receiver<Result<(), ChangeError>>;
 
-/// Whether a loop may still have requests in flight on what was revoked.
+/// Returns whether a loop may still have requests in flight on the revoked entry.
 pub(super) fn is_in_flight(answer: &Answer) -> bool {
     loop {
         match answer.try_recv() {
@@ -27,8 +27,9 @@ pub(super) fn is_in_flight(answer: &Answer) -> bool {
 }
 
 impl LoopGroup {
-    /// Revokes a file handle in all loops, as [`revoke_file_within`](Self::revoke_file_within) the
-    /// builder's [`drain_timeout`](crate::LoopGroupBuilder::drain_timeout).
+    /// Revokes a file handle in all loops. Does what
+    /// [`revoke_file_within`](Self::revoke_file_within) does, with the builder's
+    /// [`drain_timeout`](crate::LoopGroupBuilder::drain_timeout).
     ///
     /// # Errors
     /// As for [`revoke_file_within`](Self::revoke_file_within).
@@ -55,8 +56,8 @@ impl LoopGroup {
         self.revoke(handle.into(), self.patience(Some(timeout)))
     }
 
-    /// Revokes a buffer handle in all loops, as
-    /// [`revoke_buffer_within`](Self::revoke_buffer_within) the builder's
+    /// Revokes a buffer handle in all loops. Does what
+    /// [`revoke_buffer_within`](Self::revoke_buffer_within) does, with the builder's
     /// [`drain_timeout`](crate::LoopGroupBuilder::drain_timeout).
     ///
     /// # Errors
@@ -83,7 +84,7 @@ impl LoopGroup {
         self.revoke(handle.into(), self.patience(Some(timeout)))
     }
 
-    /// How long a revocation waits. All loops have the same settings.
+    /// Returns how long a revocation waits. All loops have the same settings.
     fn patience(&self, timeout: Option<Duration>) -> Patience {
         let settings = self.loops[0].settings();
         timeout.map_or_else(|| settings.patience(), |it| settings.patience_of(it))
@@ -120,7 +121,7 @@ impl LoopGroup {
         first.map_or(Ok(()), Err)
     }
 
-    /// What a loop has not let go of, and whether it still may.
+    /// Returns the error of a loop that has not released the entry.
     fn what_is_left(
         &self,
         index: usize,

@@ -346,7 +346,7 @@ fn a_panic_of_the_caller_leaves_no_loop_behind() {
     }
 }
 
-/// One deadline for all: what a loop may take is not waited for once for each of them.
+/// One deadline holds for all loops: their times to answer do not add up.
 #[test]
 fn loops_that_do_not_answer_are_waited_for_together() {
     const LOOPS: u32 = 20;
@@ -393,7 +393,7 @@ fn loops_that_do_not_answer_are_waited_for_together() {
     }
 }
 
-/// The index of a handle that a loop has not let go of is nobody else's.
+/// No other entry gets the index of a handle on which a loop still has requests in flight.
 #[test]
 fn what_one_loop_still_has_in_flight_is_named_and_keeps_its_index() {
     let rig = rig(Fate::Stuck);

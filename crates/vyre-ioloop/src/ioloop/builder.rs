@@ -55,15 +55,15 @@ impl IoLoopBuilder {
 
     setters!(setup.settings);
 
-    /// Binds the loop's thread to a core. The kernel's workers for its ring, which carry out what would
-    /// block, run on the other cores of this process, if there are any.
+    /// Binds the loop's thread to a core. The kernel's workers for its ring, which carry out
+    /// operations that would block, run on the other cores of this process, if there are any.
     pub fn pin_to(mut self, core: usize) -> Self {
         self.setup.core = Some(core);
         self
     }
 
-    /// Name of the loop's thread: `vyre-io` unless said otherwise. Linux shows the first 15 bytes. A name
-    /// with a NUL byte is an error of [`spawn`](Self::spawn).
+    /// Sets the name of the loop's thread: `vyre-io` by default. Linux shows the first 15 bytes. A
+    /// name with a NUL byte is an error of [`spawn`](Self::spawn).
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
@@ -81,10 +81,10 @@ impl IoLoopBuilder {
         self.spawn_with(|ring| ring)
     }
 
-    /// As [`spawn`](Self::spawn), with a transport around the ring: one that counts, or that moves
-    /// what was read to another place before a device hears of it. `wrap` runs once, on the loop's
-    /// thread, which then owns what it returns; nothing is in the ring's tables yet. Threads that it
-    /// spawns inherit the signals that the loop's thread blocks.
+    /// Starts the loop as [`spawn`](Self::spawn) does, with a transport around the ring: one that
+    /// counts, or that moves what was read to another place before a device hears of it. `wrap`
+    /// runs once, on the loop's thread, which then owns what it returns; nothing is in the ring's
+    /// tables yet. Threads that it spawns inherit the signals that the loop's thread blocks.
     ///
     /// # Errors
     /// [`SpawnError`].
@@ -100,7 +100,7 @@ impl IoLoopBuilder {
         self
     }
 
-    /// The loop's core, and those of the group's loops, which the kernel's workers stay off.
+    /// Sets the loop's core, and those of the group's loops, which the kernel's workers stay off.
     pub(crate) fn cores(mut self, core: Option<usize>, others: Vec<usize>) -> Self {
         self.setup.core = core;
         self.setup.others = others;

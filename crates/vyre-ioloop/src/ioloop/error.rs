@@ -1,5 +1,6 @@
-//! Why a loop did not start, change or end as asked. Where an error's text names its cause, the cause
-//! is a field and not the `source()`: reports that print the whole chain would say it twice.
+//! Errors of loops that did not start, change or end as asked. Where an error's text names its
+//! cause, the cause is a field and not the `source()`: reports that print the whole chain would say
+//! it twice.
 
 use std::any::Any;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use vyre_uring::{RegisterError, SetupError};
 
 use crate::engine::ChangeError;
 
-/// Why a loop did not start. Devices of its queues see FAILED.
+/// Reason that a loop did not start. Devices of its queues see FAILED.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpawnError {
@@ -19,7 +20,7 @@ pub enum SpawnError {
     /// The name for the thread holds a NUL byte.
     #[error("{name:?} is no name for the loop's thread: give one without NUL bytes")]
     Name {
-        /// The name.
+        /// Name that was asked for.
         name: String,
     },
     /// The operating system gave no thread.
@@ -33,9 +34,9 @@ pub enum SpawnError {
     /// The thread could not be bound to the core asked for.
     #[error("the loop cannot be pinned to core {core}: {reason}; choose one of this process's")]
     Pin {
-        /// The core asked for.
+        /// Core that was asked for.
         core: usize,
-        /// Why not.
+        /// Error of the operating system.
         reason: std::io::Error,
     },
     /// The ring could not be set up.
@@ -48,7 +49,7 @@ pub enum SpawnError {
     /// this crate.
     #[error("the loop's thread panicked while it started: {message}")]
     Died {
-        /// The panic's message.
+        /// Message of the panic.
         message: String,
     },
 }
@@ -59,7 +60,8 @@ impl From<RegisterError> for SpawnError {
     }
 }
 
-/// Why a loop did not end as it should. Nothing is served any more, unless the variant says otherwise.
+/// Reason that a loop did not end as it should. Nothing is served any more, unless the variant says
+/// otherwise.
 ///
 /// If the kernel still holds operations, it may yet write to their buffers. That memory is leaked on
 /// purpose, and their requests have no outcome.
@@ -72,36 +74,37 @@ pub enum StopError {
          write to them yet"
     )]
     Stuck {
-        /// How many.
+        /// Number of operations.
         operations: u32,
     },
     /// The ring became unusable. Requests were answered with that errno or ECANCELED, unless the
     /// kernel holds them.
     #[error("the ring failed: {errno}{}", also(.kept))]
     Ring {
-        /// What the kernel said.
+        /// Errno that the kernel gave.
         errno: Errno,
-        /// Operations that the kernel still holds.
+        /// Number of operations that the kernel still holds.
         kept: u32,
     },
     /// The loop's thread panicked: in a transport given to `spawn_with`, or by a bug in this crate.
     /// Requests were answered, unless the kernel holds them.
     #[error("the loop's thread panicked: {message}{}", also(.kept))]
     Panicked {
-        /// The panic's message.
+        /// Message of the panic.
         message: String,
-        /// Operations that the kernel still holds.
+        /// Number of operations that the kernel still holds.
         kept: u32,
     },
-    /// The loop's thread did not answer in time: a system call of it does not return, as when a file
-    /// system hangs. It goes on to use its files, buffers and queues, which nothing frees, and ends
-    /// when the call returns. Until then devices see no heartbeat; after it, they see the end.
+    /// The loop's thread did not answer in time: it is in a system call that does not return, as
+    /// when a file system hangs. It goes on to use its files, buffers and queues, which nothing
+    /// frees, and ends when the call returns. Until then devices see no heartbeat; after it, they
+    /// see the end.
     #[error(
         "the loop's thread did not answer within {waited:?}: a file of it may hang; its buffers stay \
          in use until the kernel lets it go"
     )]
     Unresponsive {
-        /// How long the thread was waited for.
+        /// Time that the thread was waited for.
         waited: Duration,
     },
     /// The process is a fork of the one that the loop runs in. Nothing was done to the loop.
@@ -109,7 +112,7 @@ pub enum StopError {
     Forked,
 }
 
-/// What a text adds if the kernel holds operations as well.
+/// Returns what a text adds if the kernel holds operations as well.
 fn also(kept: &u32) -> String {
     match kept {
         0 => String::new(),
@@ -121,7 +124,8 @@ fn also(kept: &u32) -> String {
 }
 
 impl StopError {
-    /// Operations that the kernel still held when the loop ended, as far as it was told.
+    /// Returns the number of operations that the kernel still held when the loop ended, as far as
+    /// it is known.
     pub const fn kept(&self) -> u32 {
         match *self {
             Self::Stuck { operations } => operations,
@@ -131,11 +135,11 @@ impl StopError {
     }
 }
 
-/// A change asked of a loop that cannot make it.
+/// Reason that a change of a loop's tables failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LiveError {
-    /// The loop has ended, and let go of everything.
+    /// The loop has ended, and released everything.
     #[error("the loop has ended")]
     Ended,
     /// The loop has ended, but the kernel holds operations of it: one of them may be on the entry,
@@ -145,17 +149,17 @@ pub enum LiveError {
          not use its memory for anything else"
     )]
     Held {
-        /// How many operations the kernel kept.
+        /// Number of operations that the kernel kept.
         operations: u32,
     },
-    /// The loop's thread did not answer in time: a system call of it does not return, as when a file
-    /// system hangs. The handle becomes unknown when the call returns.
+    /// The loop's thread did not answer in time: it is in a system call that does not return, as
+    /// when a file system hangs. The handle becomes unknown when the call returns.
     #[error(
         "the loop's thread did not answer within {waited:?}: a file of it may hang; the handle is revoked \
          when the kernel lets it go"
     )]
     Unresponsive {
-        /// How long the thread was waited for.
+        /// Time that the thread was waited for.
         waited: Duration,
     },
     /// The loop refused.
@@ -163,7 +167,7 @@ pub enum LiveError {
     Change(#[from] ChangeError),
 }
 
-/// What a panic said.
+/// Returns the message of a panic.
 pub(super) fn message_of(payload: &(dyn Any + Send)) -> String {
     let text = payload
         .downcast_ref::<&str>()

@@ -21,7 +21,7 @@ use crate::record::from_os;
 use crate::signals::block_signals;
 use crate::tables::{BufferTable, FileTable};
 
-/// The longest sleep on a transport that cannot be woken: stops and changes wait for its end.
+/// Longest sleep on a transport that cannot be woken: stops and changes wait for its end.
 const UNWOKEN: Duration = Duration::from_millis(10);
 
 /// All that the thread needs; see the builder's methods.
@@ -49,8 +49,8 @@ impl Setup {
             .build()?)
     }
 
-    /// At least two for each queue: with fewer, endless requests of one queue could leave another
-    /// none. None at all is refused by the ring.
+    /// Returns the number of entries of the ring, at least two for each queue: with fewer, endless
+    /// requests of one queue could leave another none. Zero is passed on, and the ring refuses it.
     fn entries(&self) -> u32 {
         let queues = u32::try_from(self.queues.len()).unwrap_or(u32::MAX);
         match self.settings.entries {
@@ -231,7 +231,7 @@ fn failed<T: Transport>(
     })
 }
 
-/// Tells devices that the host failed; how many operations the kernel keeps.
+/// Tells devices that the host failed. Returns how many operations the kernel keeps.
 #[cold]
 fn fail<T: Transport>(engine: &mut Engine<T>, settings: Settings) -> u32 {
     let failed = panic::catch_unwind(AssertUnwindSafe(|| engine.fail(settings.abort_timeout)));

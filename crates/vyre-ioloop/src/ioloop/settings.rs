@@ -13,12 +13,12 @@ pub(crate) struct Settings {
     pub(crate) live_entries: u32,
     pub(crate) drain_timeout: Duration,
     pub(crate) abort_timeout: Duration,
-    /// How long the thread may take beyond the other two: to notice the wish, and to exit.
+    /// Time that the thread may take beyond the other two, to notice the request and to exit.
     pub(crate) margin: Duration,
 }
 
 impl Settings {
-    /// How long the end of a loop may take.
+    /// Returns the longest time that the end of a loop may take.
     pub(crate) const fn longest_end(&self, ending: Ending) -> Duration {
         let aborted = self.abort_timeout.saturating_add(self.margin);
         match ending {
@@ -29,12 +29,12 @@ impl Settings {
 }
 
 impl Settings {
-    /// How long a revocation waits that says nothing of it: as a stop does.
+    /// Returns the patience of a revocation without a timeout of its own: that of a stop.
     pub(crate) const fn patience(&self) -> Patience {
         self.patience_of(self.drain_timeout)
     }
 
-    /// How long a revocation waits that gives requests a time of its own.
+    /// Returns the patience of a revocation that gives requests a time of its own.
     pub(crate) const fn patience_of(&self, wait: Duration) -> Patience {
         Patience {
             wait,
@@ -42,7 +42,7 @@ impl Settings {
         }
     }
 
-    /// How long the answer to a revocation may take.
+    /// Returns the longest time that the answer to a revocation may take.
     pub(crate) const fn longest_revocation(&self, patience: Patience) -> Duration {
         patience.total().saturating_add(self.margin)
     }
@@ -71,9 +71,9 @@ macro_rules! setters {
             self
         }
 
-        /// Entries of a ring's submission queue, rounded up to a power of two, and at least two for
-        /// each queue: 256 unless said otherwise. Requests beyond what the ring takes wait in the host;
-        /// none is refused.
+        /// Sets the entries of a ring's submission queue, rounded up to a power of two, and at
+        /// least two for each queue: 256 by default. Requests beyond what the ring takes wait in
+        /// the host; none is refused.
         pub fn ring_entries(mut self, entries: u32) -> Self {
             self.$($at).+.entries = entries;
             self
@@ -93,8 +93,9 @@ macro_rules! setters {
             self
         }
 
-        /// How long a loop waits for the kernel to give cancelled requests back before it leaks
-        /// their buffers: 5 seconds unless said otherwise. It is waited for once.
+        /// Sets how long a loop waits for the kernel to give cancelled requests back before it
+        /// leaks their buffers: 5 seconds by default. The time counts once for a whole end of
+        /// service.
         pub fn abort_timeout(mut self, timeout: std::time::Duration) -> Self {
             self.$($at).+.abort_timeout = timeout;
             self

@@ -1,4 +1,4 @@
-//! Ends of loops whose thread, or whose kernel, does not go along.
+//! Ends of loops whose thread or kernel does not cooperate.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::*;
 use crate::faulty::{Faulty, Orders};
 use crate::tables::{BufferTable, FileTable};
 
-/// Longer than anything takes on a machine that is busy with other things.
+/// Time longer than anything takes on a machine that is busy with other things.
 const LIMIT: Duration = Duration::from_secs(30);
 
 struct Rig {
@@ -43,7 +43,7 @@ fn rig(sim: SimBuilder, settings: Settings) -> Rig {
     }
 }
 
-/// An end takes no longer than it must.
+/// Settings by which an end takes no longer than it must.
 fn hasty() -> Settings {
     Settings {
         drain_timeout: Duration::ZERO,
@@ -72,7 +72,7 @@ fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Runs what may hang, and fails then.
+/// Runs what may hang, and fails after [`LIMIT`].
 fn bounded<A: Send + 'static>(what: impl FnOnce() -> A + Send + 'static) -> A {
     let (done, seen) = mpsc::sync_channel(1);
     std::thread::spawn(move || done.send(what()));
@@ -296,7 +296,7 @@ fn a_revocation_says_what_the_kernel_keeps() {
     assert!(unknown, "{twice}");
 }
 
-/// Whether requests on the rig's file are refused by now.
+/// Returns whether requests on the rig's file are refused by now.
 fn is_unknown(rig: &Rig) -> bool {
     let nothing = Request::read(rig.file, 0, 0).into(rig.pool, 0);
     let ticket = rig.device.submit(nothing).expect("a free slot");

@@ -1,4 +1,4 @@
-//! A loop's thread, as its owner sees it: how it ended, and waits that end whatever the kernel does.
+//! A loop's thread as its owner sees it: how it ended, and waits that end whatever the kernel does.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{Builder, JoinHandle};
@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 use super::StopError;
 use crate::signals::block_signals;
 
-/// Until when something is waited for.
+/// End of a wait.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
     begun: Instant,
-    /// `None` is a time too far away to be named.
+    /// Time of the end. `None` is a time too far away to be represented.
     at: Option<Instant>,
 }
 
 impl Deadline {
-    /// The moment that comes `limit` from now.
+    /// Returns the deadline that is `limit` from now.
     pub(crate) fn after(limit: Duration) -> Self {
         let begun = Instant::now();
         let at = begun.checked_add(limit);
@@ -30,7 +30,7 @@ impl Deadline {
     }
 }
 
-/// How service ended.
+/// Slot for how service ended, shared by the loop's thread and its owner.
 #[derive(Debug, Default)]
 pub(crate) struct End {
     how: Mutex<Option<Result<(), StopError>>>,
@@ -38,7 +38,7 @@ pub(crate) struct End {
 }
 
 impl End {
-    /// Says how service ended. An error stays, whatever is said later.
+    /// Stores how service ended. An error stays, whatever is stored later.
     pub(crate) fn set(&self, how: Result<(), StopError>) {
         let mut known = self.lock();
         if !matches!(*known, Some(Err(_))) {
@@ -47,7 +47,7 @@ impl End {
         self.known.notify_all();
     }
 
-    /// How service ended, if it has.
+    /// Returns how service ended, if it has.
     pub(crate) fn get(&self) -> Option<Result<(), StopError>> {
         self.lock().clone()
     }
@@ -71,12 +71,12 @@ impl End {
     }
 }
 
-/// A thread that says how it ended through an [`End`].
+/// Thread that says how it ended through an [`End`].
 #[derive(Debug)]
 pub(crate) struct Thread {
     handle: Option<JoinHandle<()>>,
     end: Arc<End>,
-    /// The process that has the thread. A fork of it has none.
+    /// Process that has the thread. A fork of it has none.
     process: u32,
 }
 
@@ -93,18 +93,19 @@ impl Thread {
         &self.end
     }
 
-    /// Whether it serves.
+    /// Returns whether the thread serves.
     pub(crate) fn is_running(&self) -> bool {
         !self.is_elsewhere() && self.handle.is_some() && self.end.get().is_none()
     }
 
-    /// Whether this process is a fork of the one that has the thread.
+    /// Returns whether this process is a fork of the one that has the thread.
     pub(crate) fn is_elsewhere(&self) -> bool {
         self.process != std::process::id()
     }
 
-    /// Waits until service has ended and the thread is gone, or until the deadline. A thread that is not gone by then is left to itself. So is one of which the kernel holds
-    /// operations: at its exit, the kernel waits for them as long as it likes.
+    /// Waits until service has ended and the thread is gone, or until the deadline. A thread that
+    /// is not gone by then is left to itself. So is one of which the kernel holds operations: at
+    /// its exit, the kernel waits for them without a limit.
     pub(crate) fn join(&mut self, deadline: Deadline) -> Result<(), StopError> {
         let Some(handle) = self.handle.take() else {
             return Ok(());

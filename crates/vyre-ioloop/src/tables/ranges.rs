@@ -1,4 +1,4 @@
-//! The bytes that a caller's range names.
+//! Conversion of a caller's ranges to the bytes that they name.
 
 use std::ops::{Bound, Range, RangeBounds};
 
@@ -6,15 +6,15 @@ use vyre_uring::Buffer;
 
 use super::MAX_FILE;
 
-/// The bytes that a range of a file names. One that has no end, or ends at `u64::MAX`, is all the
-/// rest of the file.
+/// Returns the bytes that a range of a file names. One that has no end, or ends at `u64::MAX`, is
+/// all the rest of the file.
 pub(crate) fn file_range(range: impl RangeBounds<u64>) -> Range<u64> {
     let Range { start, end } = bytes(range, u64::MAX);
     let end = if end == u64::MAX { MAX_FILE } else { end };
     start..end
 }
 
-/// The bytes that a range of a buffer names. One that has no end ends with the buffer.
+/// Returns the bytes that a range of a buffer names. One that has no end ends with the buffer.
 pub(crate) fn buffer_range(range: impl RangeBounds<u64>, buffer: &Buffer) -> Range<u64> {
     bytes(range, buffer.len() as u64)
 }

@@ -1,4 +1,4 @@
-//! A transport on which nothing happens but what the test does: it keeps every operation until it is
+//! Transport on which nothing happens but what the test does: it keeps every operation until it is
 //! told how that ended, and moves no bytes.
 
 use std::collections::VecDeque;
@@ -11,14 +11,14 @@ use vyre_uring::{
     RegisterError, Token, Transport,
 };
 
-/// An operation in flight.
+/// Operation in flight.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Flight {
     pub(crate) op: Op,
-    /// The queue that it is for.
+    /// Queue that the operation is for.
     pub(crate) queue: u32,
     token: Token,
-    /// Its queue and its slot, as the engine names them.
+    /// Queue and slot of its request, as the engine names them.
     pub(crate) user: u64,
 }
 
@@ -27,7 +27,7 @@ impl Flight {
         self.token == other.token
     }
 
-    /// The bytes that it is to move.
+    /// Returns the number of bytes that it is to move.
     pub(crate) fn bytes(&self) -> u32 {
         match self.op {
             Op::Read { len, .. } | Op::Write { len, .. } => len,
@@ -40,9 +40,9 @@ impl Flight {
 pub(crate) struct State {
     pub(crate) flights: Vec<Flight>,
     done: VecDeque<Completion>,
-    /// Every operation pushed so far.
+    /// Operations pushed so far.
     pub(crate) pushed: Vec<Flight>,
-    /// How often it was asked to cancel something, and whether it does.
+    /// Number of requests to cancel, and whether they are granted.
     pub(crate) asked: u32,
     pub(crate) cancels: bool,
     /// Sleeps that it was asked for.
@@ -50,8 +50,8 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Ends the operations that `which` holds for, in the order in which they came: all of their
-    /// bytes are moved.
+    /// Ends the operations that `which` holds for, in the order in which they came, with all of
+    /// their bytes moved.
     pub(crate) fn complete(&mut self, which: impl Fn(&Flight) -> bool) {
         self.end(which, |flight| Ok(flight.bytes()));
     }
@@ -84,7 +84,7 @@ pub(crate) struct Desk {
     state: Arc<Mutex<State>>,
 }
 
-/// The test's end of it.
+/// Handle by which the test controls the transport.
 #[derive(Clone, Debug)]
 pub(crate) struct Clerk(Arc<Mutex<State>>);
 

@@ -14,23 +14,24 @@ use vyre_uring::{
 #[derive(Debug, Default)]
 pub(crate) struct Orders {
     pub(crate) panic_in_submit: AtomicBool,
-    /// The next operation is taken, and whoever pushed it does not hear of it.
+    /// Set to take the next operation without telling whoever pushed it.
     pub(crate) panic_after_push: AtomicBool,
-    /// No operation is taken.
+    /// Set to take no operation.
     pub(crate) full: AtomicBool,
     /// Every completion of the past is delivered again.
     pub(crate) replay: AtomicBool,
     /// `quiesce` says that so many operations are left.
     pub(crate) busy: AtomicU32,
-    /// While somebody has this, `submit` does not return, as when a file system hangs.
+    /// Lock that keeps `submit` from returning while somebody has it, as when a file system hangs.
     pub(crate) hold_submit: Mutex<()>,
-    /// Calls of `submit` that wait for it.
+    /// Number of calls of `submit` that wait for it.
     pub(crate) held: AtomicU32,
-    /// While somebody has this, the transport cannot be dropped, as when a thread's exit hangs.
+    /// Lock that keeps the transport from being dropped while somebody has it, as when a thread's
+    /// exit hangs.
     pub(crate) hold_drop: Mutex<()>,
-    /// `quiesce` takes all its time, and then says that an operation is left.
+    /// Set to make `quiesce` take all its time, and then say that an operation is left.
     pub(crate) linger: AtomicBool,
-    /// How long each call of `quiesce` might take.
+    /// Times that the calls of `quiesce` were given.
     pub(crate) quiesced: Mutex<Vec<Duration>>,
     pub(crate) fail_wait: AtomicBool,
     pub(crate) refuse_cancel: AtomicBool,
@@ -39,7 +40,7 @@ pub(crate) struct Orders {
     pub(crate) hold_entries: Mutex<()>,
     /// Files and buffers put into slots so far.
     pub(crate) entries: AtomicU32,
-    /// Files taken out of slots so far.
+    /// Number of files taken out of slots so far.
     pub(crate) removed: AtomicU32,
     /// Every operation pushed so far.
     pub(crate) pushed: Mutex<Vec<Op>>,

@@ -228,7 +228,7 @@ pub(crate) fn memory(len: usize) -> Buffer {
     Buffer::anonymous(len).expect("memory")
 }
 
-/// Memory that is dropped together with `owner`.
+/// Makes memory that is dropped together with `owner`.
 pub(crate) fn memory_with(len: usize, owner: impl Send + Sync + 'static) -> Buffer {
     let memory = memory(len);
     let base = NonNull::new(memory.as_ptr()).expect("mapped");

@@ -14,7 +14,7 @@ impl Dice {
         dice
     }
 
-    /// A number less than `limit`.
+    /// Returns a number less than `limit`.
     pub(super) fn below(&mut self, limit: u32) -> u32 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

@@ -27,12 +27,13 @@ use crate::common::desk::{Clerk, Desk, Flight};
 use crate::common::{Slots, Tables, file_of};
 use dice::Dice;
 
-/// Passes in which requests are published.
+/// Number of passes in which requests are published.
 const STEPS: u32 = 60;
-/// Passes within which everything is answered once all operations succeed. It catches only a hang.
+/// Number of passes within which everything is answered once all operations succeed. It catches
+/// only a hang.
 const PASSES: u32 = 20_000;
 
-/// A handle, the number of its registered file, and a number that handles of one file share.
+/// Handle, the number of its registered file, and a number that handles of one file share.
 #[derive(Clone, Copy, Debug)]
 struct Named {
     handle: FileHandle,
@@ -40,13 +41,13 @@ struct Named {
     identity: u32,
 }
 
-/// A request without an outcome.
+/// Request without an outcome.
 #[derive(Clone, Copy, Debug)]
 struct Published {
     op: Op,
-    /// Its number among all that were published.
+    /// Number of the request among all that were published.
     number: u64,
-    /// Operations that had been pushed before.
+    /// Number of operations that had been pushed before.
     pushed: usize,
     file: Named,
     len: u32,
@@ -66,7 +67,7 @@ struct Stress {
     revocations: Vec<Revocation>,
     published: Vec<BTreeMap<u32, Published>>,
     count: u64,
-    /// Operations pushed by the time of the last check.
+    /// Number of operations pushed by the time of the last check.
     seen: usize,
     _devices: Vec<DeviceQueue>,
 }
@@ -207,7 +208,7 @@ impl Stress {
         }
     }
 
-    /// Any of the operations in flight.
+    /// Returns any of the operations in flight.
     fn flight(&mut self) -> Option<Flight> {
         let state = self.clerk.state();
         (!state.flights.is_empty()).then(|| *self.dice.choose(&state.flights))
@@ -333,7 +334,7 @@ impl Stress {
         }
     }
 
-    /// What of a queue was published before and has no outcome yet.
+    /// Returns the requests of a queue that were published before and have no outcome yet.
     fn earlier(&self, queue: usize, than: &Published) -> impl Iterator<Item = &Published> {
         let number = than.number;
         let all = self.published[queue].values();
@@ -363,12 +364,12 @@ impl Stress {
     }
 }
 
-/// The number by which the engine names a request.
+/// Returns the number by which the engine names a request.
 fn user(queue: usize, slot: u32) -> u64 {
     (queue as u64) << 32 | u64::from(slot)
 }
 
-/// The registered file that an operation flushes, if it is a flush.
+/// Returns the registered file that an operation flushes, if it is a flush.
 fn flushed_file(flight: &Flight) -> Option<u32> {
     match flight.op {
         Operation::Sync { file, .. } => Some(file.index()),

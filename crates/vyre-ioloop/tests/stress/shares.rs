@@ -1,4 +1,4 @@
-//! What every queue can use of the transport once nothing is in flight.
+//! Checks of what every queue can use of the transport once nothing is in flight.
 
 use vyre_ioq::Request;
 

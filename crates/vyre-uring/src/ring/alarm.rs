@@ -1,4 +1,4 @@
-//! Ends a wait from another thread: an eventfd that the ring polls.
+//! Alarm that ends a wait from another thread: an eventfd that the ring polls.
 //!
 //! No wake-up is lost. The eventfd keeps the signal until this thread reads it, and an armed poll
 //! completes whenever it is there, so it does not matter whether a wait has begun. Whoever wakes the
@@ -14,7 +14,7 @@ use io_uring::{opcode, squeue, types::Fd};
 use rustix::event::{EventfdFlags, PollFlags, eventfd};
 use rustix::io::{Errno, read, write};
 
-/// The eventfd, shared with every waker.
+/// Eventfd that is shared with every waker.
 #[derive(Debug)]
 struct Event(OwnedFd);
 
@@ -29,12 +29,12 @@ impl Wake for Event {
     }
 }
 
-/// What a ring keeps to be woken by.
+/// State by which a ring can be woken.
 #[derive(Debug)]
 pub(super) struct Alarm {
     event: Arc<Event>,
     waker: Waker,
-    /// The kernel has a poll of the eventfd, or has one queued.
+    /// Set if the kernel has a poll of the eventfd, or has one queued.
     armed: bool,
 }
 
@@ -57,14 +57,14 @@ impl Alarm {
         self.armed
     }
 
-    /// The entry that polls the eventfd. The alarm counts as armed from here on.
+    /// Returns the entry that polls the eventfd. The alarm counts as armed from here on.
     pub(super) fn arm(&mut self) -> squeue::Entry {
         self.armed = true;
         let events = PollFlags::IN.bits().into();
         opcode::PollAdd::new(Fd(self.raw()), events).build()
     }
 
-    /// Takes the signal. To be called for each completion of the poll.
+    /// Reads the signal. Must be called for each completion of the poll.
     pub(super) fn disarm(&mut self) {
         self.armed = false;
         let _ = read(&self.event.0, &mut [0; 8]);

@@ -18,7 +18,7 @@ const BACK_OFF: Duration = Duration::from_micros(100);
 /// How long to wait for cancelled operations before cancelling again those that were missed.
 const CANCEL_AGAIN: Duration = Duration::from_millis(20);
 
-/// The longest sleep that another thread could not end.
+/// Longest sleep that another thread could not end.
 const UNARMED: Duration = Duration::from_millis(1);
 
 impl Ring {
@@ -123,8 +123,8 @@ impl Ring {
         }
     }
 
-    /// Lets other threads end the sleep to come. How long that may be: it is short if there was no room
-    /// for the poll.
+    /// Lets other threads end the coming sleep. Returns how long that may be: it is short if there
+    /// was no room for the poll.
     fn arm(&mut self, left: Option<Duration>) -> Result<Option<Duration>, EnterError> {
         if self.alarm.as_ref().is_none_or(Alarm::is_armed) {
             return Ok(left);

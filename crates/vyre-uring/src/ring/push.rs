@@ -12,8 +12,8 @@ use crate::op::{BufferSlot, FileSlot, Op, Token};
 use crate::slab::NO_BUFFER;
 use crate::table::{FileEntry, PIECE_SHIFT};
 
-/// The most that one read or write moves: the kernel's `MAX_RW_COUNT` with pages of up to 64 KiB. So
-/// what is left is at a multiple of any block size.
+/// Largest number of bytes that one read or write moves: the kernel's `MAX_RW_COUNT` with pages of
+/// up to 64 KiB. So what is left is at a multiple of any block size.
 const MAX_RW: u32 = 0x7fff_0000;
 
 /// A file as an entry names it.

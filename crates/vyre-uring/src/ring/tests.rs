@@ -114,7 +114,7 @@ fn the_kernels_limit_clamps_a_transfer() {
     }
 }
 
-/// Longer than anything takes: what is woken never sleeps for so long.
+/// Time longer than anything takes: what is woken never sleeps for so long.
 const HANG: Duration = Duration::from_secs(3600);
 
 #[test]
@@ -168,7 +168,8 @@ fn a_wake_up_is_seen_while_operations_wait_and_after_they_were_cancelled() {
     assert_eq!(ring.stray_completions(), 0);
 }
 
-/// The thread's workers, which the kernel makes with the first operation that it hands over.
+/// Returns the number of the thread's workers, which the kernel makes with the first operation that
+/// it hands over.
 fn workers() -> usize {
     let this = std::fs::read_link("/proc/thread-self").unwrap();
     let name = format!("iou-wrk-{}\n", this.file_name().unwrap().to_str().unwrap());

@@ -82,21 +82,23 @@ impl SimBuilder {
         self
     }
 
-    /// The most bytes that a transfer moves, as of a file whose server answers with no more, direct
-    /// I/O or not. Default: no bound.
+    /// Sets the largest number of bytes that a transfer moves, as of a file whose server answers
+    /// with no more, direct I/O or not. Default: no bound.
     pub fn at_most(mut self, bytes: u32) -> Self {
         self.at_most = bytes;
         self
     }
 
-    /// Whether the first operation on each file that is put into a slot fails with `EAGAIN`, as does
-    /// one that may not wait; a ring has the next one performed by threads that may. Default: no.
+    /// Sets whether the first operation on each file that is put into a slot fails with `EAGAIN`,
+    /// as does one that may not wait; a ring has the next one performed by threads that may.
+    /// Default: no.
     pub fn refuse_first(mut self, refuse: bool) -> Self {
         self.refuse_first = refuse;
         self
     }
 
-    /// How many requests to cancel miss their operation, before others find theirs. Default: none.
+    /// Sets how many requests to cancel miss their operation, before others find theirs. Default:
+    /// none.
     pub fn missed_cancels(mut self, requests: u32) -> Self {
         self.missed_cancels = requests;
         self
