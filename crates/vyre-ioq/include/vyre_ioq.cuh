@@ -24,11 +24,8 @@
 #ifndef VYRE_IOQ_CUH
 #define VYRE_IOQ_CUH
 
-#ifndef VYRE_IOQ_PARTS_CUH
-#include "vyre_ioq_parts.cuh"
-#endif
-
-#if !defined(__CUDACC_RTC__)  // as in vyre_ioq_parts.cuh
+// <utmp.h> and <curses.h> have macros of these names. They are theirs again at the end of this file.
+#if !defined(__CUDACC_RTC__)  // which has no system headers
 #pragma push_macro("EMPTY")
 #pragma push_macro("OK")
 #pragma push_macro("ERROR")
@@ -37,52 +34,11 @@
 #undef ERROR
 #endif
 
+#ifndef VYRE_IOQ_PARTS_CUH
+#include "vyre_ioq_parts.cuh"
+#endif
+
 namespace vyre_ioq {
-namespace detail {
-
-// Lanes of a warp. Those in `mask` call each of these together; `sync` orders their memory.
-#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
-VYRE_IOQ_FN __forceinline__ u32 lane_id() {
-    u32 lane;
-    asm("mov.u32 %0, %%laneid;" : "=r"(lane));
-    return lane;
-}
-VYRE_IOQ_FN __forceinline__ u32 ballot(u32 mask, bool vote) { return __ballot_sync(mask, vote); }
-VYRE_IOQ_FN __forceinline__ u32 shuffle(u32 mask, u32 value, u32 from) {
-    return __shfl_sync(mask, value, from);
-}
-VYRE_IOQ_FN __forceinline__ void sync(u32 mask) { __syncwarp(mask); }
-VYRE_IOQ_FN __forceinline__ u64 now() {
-    u64 time;
-    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(time));
-    return time;
-}
-VYRE_IOQ_FN __forceinline__ void nap(u32 nanoseconds) { __nanosleep(nanoseconds); }
-VYRE_IOQ_FN __forceinline__ u32 count(u32 bits) { return __popc(bits); }
-VYRE_IOQ_FN __forceinline__ u32 lowest(u32 bits) { return __ffs(bits) - 1; }
-// The bits that any lane has.
-VYRE_IOQ_FN __forceinline__ u32 any_bits(u32 mask, u32 bits) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-    return __reduce_or_sync(mask, bits);
-#else
-    u32 any = bits;
-    if (mask == FULL_WARP) {
-        for (u32 apart = 16; apart != 0; apart /= 2) any |= shuffle(mask, any, lane_id() ^ apart);
-        return any;
-    }
-    for (u32 left = mask; left != 0; left &= left - 1) any |= shuffle(mask, bits, lowest(left));
-    return any;
-#endif
-}
-#endif
-
-// The lowest `many` bits of `bits`; all, if there are fewer.
-VYRE_IOQ_FN inline u32 lowest_bits(u32 bits, u32 many) {
-    u32 rest = bits;
-    for (; many != 0 && rest != 0; --many) rest &= rest - 1;
-    return bits & ~rest;
-}
-}  // namespace detail
 
 // The device's end of a queue: a view that kernels take by value.
 struct Queue {
@@ -264,10 +220,10 @@ struct Queue {
     // `publish`. A lane that asks again and again saves the locking, half a microsecond each time.
     VYRE_IOQ_FN Reply wait_and_keep(Ticket ticket, const Limits &limits) const {
         Reply reply = began(ticket);
-        Watch watch(limits);
+        detail::Watch watch(limits);
         while (reply.end == End::PENDING) {
             answered(&reply);
-            if (reply.end == End::PENDING) reply.end = watch.look(*this);
+            if (reply.end == End::PENDING) reply.end = watch.look(header());
         }
         // The acquire of STATE came first: an outcome that the host stored before is visible now.
         if (reply.end == End::HOST_GONE || reply.end == End::TIMED_OUT) answered(&reply);
@@ -341,12 +297,12 @@ struct Queue {
     VYRE_IOQ_FN Reply warp_wait_and_keep(u32 mask, Ticket ticket, const Limits &limits) const {
         u32 leader = detail::lowest(mask), lane = detail::lane_id();
         Reply reply = began(ticket);
-        Watch watch(limits);
+        detail::Watch watch(limits);
         End end = End::PENDING;
         while (end == End::PENDING) {
             if (reply.end == End::PENDING) answered(&reply);
             if (detail::ballot(mask, reply.end == End::PENDING) == 0) break;
-            if (lane == leader) end = watch.look(*this);
+            if (lane == leader) end = watch.look(header());
             end = (End)detail::shuffle(mask, (u32)end, leader);
         }
         if (end != End::PENDING) {  // for all lanes, or for none
@@ -429,72 +385,12 @@ struct Queue {
 
     // Acquire, paired with the host's release: who sees STOPPED or FAILED sees every outcome that
     // was stored before. Any value that has no name means FAILED.
-    VYRE_IOQ_FN u32 host_state() const {
-        if (bare) return state::RUNNING;
-        u32 found = detail::load_shared_acquire(base + header_word::STATE);
-        return found > state::FAILED ? state::FAILED : found;
-    }
+    VYRE_IOQ_FN u32 host_state() const { return detail::host_state(header()); }
 
-    VYRE_IOQ_FN u32 host_heartbeat() const {
-        return bare ? 0 : detail::load_shared(base + header_word::HEARTBEAT);
-    }
+    VYRE_IOQ_FN u32 host_heartbeat() const { return detail::host_heartbeat(header()); }
 
   private:
-    // Decides when a wait has lasted long enough.
-    struct Watch {
-        const Limits &limits;
-        u64 started = 0, moved_at = 0, looked_at = 0, last_now = 0;
-        u32 polls = 0, beat = 0, stuck = 0;
-        bool moved = false, knows_beat = false;
-
-        VYRE_IOQ_FN Watch(const Limits &given) : limits(given) {}
-
-        // After each poll that found nothing.
-        VYRE_IOQ_FN End look(const Queue &queue) {
-            bool last = ++polls == limits.polls && limits.polls != 0;  // they may wrap
-            if (polls % LOOK != 0 && !last) {
-                if (limits.nap != 0 && polls > LOOK) detail::nap(limits.nap);
-                return End::PENDING;
-            }
-            u64 now = detail::now();
-            if (started == 0) started = looked_at = now;
-            stuck = now == last_now ? stuck + 1 : 0;
-            last_now = now;
-            bool over = last || now - started >= limits.nanoseconds || stuck >= stuck_looks();
-            if (!over && now - looked_at < header_each()) return End::PENDING;
-            looked_at = now;
-            return look_at_header(queue, now, over);
-        }
-
-      private:
-        VYRE_IOQ_FN End look_at_header(const Queue &queue, u64 now, bool over) {
-            u32 beat_now = queue.host_heartbeat();
-            // From the first look on, however late that was: it is no evidence of a standstill.
-            if (!knows_beat || beat != beat_now) moved_at = now;
-            moved = moved || (knows_beat && beat != beat_now);
-            beat = beat_now;
-            knows_beat = true;
-            if (queue.host_state() >= state::STOPPED) return End::HOST_GONE;
-            if (limits.standstill != 0 && !queue.bare && now - moved_at >= limits.standstill) {
-                return End::HOST_GONE;
-            }
-            return over ? End::TIMED_OUT : End::PENDING;
-        }
-
-        // A poll takes a microsecond, and the nap, which is 1 ms at most.
-        VYRE_IOQ_FN u32 stuck_looks() const {
-            return STUCK / (1 + (limits.nap < 1000000 ? limits.nap : 1000000) / 1000);
-        }
-
-        // Often enough to see a beat move within the limits.
-        VYRE_IOQ_FN u64 header_each() const {
-            if (limits.polls != 0) return 0;
-            u64 each = HEADER_EACH;
-            if (limits.nanoseconds / 4 < each) each = limits.nanoseconds / 4;
-            if (limits.standstill != 0 && limits.standstill / 4 < each) each = limits.standstill / 4;
-            return each;
-        }
-    };
+    VYRE_IOQ_FN const u32 *header() const { return bare ? nullptr : base; }
 
     VYRE_IOQ_FN u32 *slot(u32 number) const {
         return first + (u64)number * ((bare ? BARE_SLOT_BYTES : SLOT_BYTES) / 4);

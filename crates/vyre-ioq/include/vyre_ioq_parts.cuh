@@ -1,6 +1,10 @@
 // What vyre_ioq.cuh is made of: the numbers of ABI 1.0, requests, outcomes and limits as plain
-// values, and the accesses to memory. That file includes this one; where includes cannot be found,
-// as under NVRTC, give the compiler the text of this file and then the text of that one.
+// values, the accesses to memory, the lanes of a warp, and the limits of a wait. That file includes
+// this one; where includes cannot be found, as under NVRTC, give the compiler the text of this file
+// and then the text of that one.
+#if !defined(VYRE_IOQ_CUH) && !defined(__CUDACC_RTC__)
+#include "vyre_ioq.cuh"  // sets macros of others aside, and includes this file
+#endif
 #ifndef VYRE_IOQ_PARTS_CUH
 #define VYRE_IOQ_PARTS_CUH
 
@@ -17,16 +21,6 @@
 #endif
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "vyre_ioq.cuh stores words as they are: it needs a little-endian machine"
-#endif
-
-// <utmp.h> and <curses.h> have macros of these names. They are theirs again after these headers.
-#if !defined(__CUDACC_RTC__)
-#pragma push_macro("EMPTY")
-#pragma push_macro("OK")
-#pragma push_macro("ERROR")
-#undef EMPTY
-#undef OK
-#undef ERROR
 #endif
 
 namespace vyre_ioq {
@@ -345,9 +339,120 @@ VYRE_IOQ_FN __forceinline__ Unit load_unit(const u32 *at) {
 #include "vyre_ioq_shim.h"
 #endif
 
-#if !defined(__CUDACC_RTC__)
-#pragma pop_macro("ERROR")
-#pragma pop_macro("OK")
-#pragma pop_macro("EMPTY")
+namespace vyre_ioq {
+namespace detail {
+
+// Lanes of a warp. Those in `mask` call each of these together; `sync` orders their memory.
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+VYRE_IOQ_FN __forceinline__ u32 lane_id() {
+    u32 lane;
+    asm("mov.u32 %0, %%laneid;" : "=r"(lane));
+    return lane;
+}
+VYRE_IOQ_FN __forceinline__ u32 ballot(u32 mask, bool vote) { return __ballot_sync(mask, vote); }
+VYRE_IOQ_FN __forceinline__ u32 shuffle(u32 mask, u32 value, u32 from) {
+    return __shfl_sync(mask, value, from);
+}
+VYRE_IOQ_FN __forceinline__ void sync(u32 mask) { __syncwarp(mask); }
+VYRE_IOQ_FN __forceinline__ u64 now() {
+    u64 time;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(time));
+    return time;
+}
+VYRE_IOQ_FN __forceinline__ void nap(u32 nanoseconds) { __nanosleep(nanoseconds); }
+VYRE_IOQ_FN __forceinline__ u32 count(u32 bits) { return __popc(bits); }
+VYRE_IOQ_FN __forceinline__ u32 lowest(u32 bits) { return __ffs(bits) - 1; }
+// The bits that any lane has.
+VYRE_IOQ_FN __forceinline__ u32 any_bits(u32 mask, u32 bits) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    return __reduce_or_sync(mask, bits);
+#else
+    u32 any = bits;
+    if (mask == FULL_WARP) {
+        for (u32 apart = 16; apart != 0; apart /= 2) any |= shuffle(mask, any, lane_id() ^ apart);
+        return any;
+    }
+    for (u32 left = mask; left != 0; left &= left - 1) any |= shuffle(mask, bits, lowest(left));
+    return any;
 #endif
+}
+#endif
+
+// The lowest `many` bits of `bits`; all, if there are fewer.
+VYRE_IOQ_FN inline u32 lowest_bits(u32 bits, u32 many) {
+    u32 rest = bits;
+    for (; many != 0 && rest != 0; --many) rest &= rest - 1;
+    return bits & ~rest;
+}
+
+// Returns STATE of a header; RUNNING for null, which stands for a bare queue here and below. Acquire,
+// paired with the host's release. Any value that has no name means FAILED.
+VYRE_IOQ_FN inline u32 host_state(const u32 *header) {
+    if (header == nullptr) return state::RUNNING;
+    u32 found = load_shared_acquire(header + header_word::STATE);
+    return found > state::FAILED ? state::FAILED : found;
+}
+
+// Returns HEARTBEAT of a header; 0 for null.
+VYRE_IOQ_FN inline u32 host_heartbeat(const u32 *header) {
+    return header == nullptr ? 0 : load_shared(header + header_word::HEARTBEAT);
+}
+
+// Decides when a wait has lasted long enough.
+struct Watch {
+    const Limits &limits;
+    u64 started = 0, moved_at = 0, looked_at = 0, last_now = 0;
+    u32 polls = 0, beat = 0, stuck = 0;
+    bool moved = false, knows_beat = false;
+
+    VYRE_IOQ_FN Watch(const Limits &given) : limits(given) {}
+
+    // After each poll that found nothing. `header` is that of the queue; null for a bare queue.
+    VYRE_IOQ_FN End look(const u32 *header) {
+        bool last = ++polls == limits.polls && limits.polls != 0;  // they may wrap
+        if (polls % LOOK != 0 && !last) {
+            if (limits.nap != 0 && polls > LOOK) nap(limits.nap);
+            return End::PENDING;
+        }
+        u64 now = detail::now();
+        if (started == 0) started = looked_at = now;
+        stuck = now == last_now ? stuck + 1 : 0;
+        last_now = now;
+        bool over = last || now - started >= limits.nanoseconds || stuck >= stuck_looks();
+        if (!over && now - looked_at < header_each()) return End::PENDING;
+        looked_at = now;
+        return look_at_header(header, now, over);
+    }
+
+  private:
+    VYRE_IOQ_FN End look_at_header(const u32 *header, u64 now, bool over) {
+        u32 beat_now = host_heartbeat(header);
+        // From the first look on, however late that was: it is no evidence of a standstill.
+        if (!knows_beat || beat != beat_now) moved_at = now;
+        moved = moved || (knows_beat && beat != beat_now);
+        beat = beat_now;
+        knows_beat = true;
+        if (host_state(header) >= state::STOPPED) return End::HOST_GONE;
+        if (limits.standstill != 0 && header != nullptr && now - moved_at >= limits.standstill) {
+            return End::HOST_GONE;
+        }
+        return over ? End::TIMED_OUT : End::PENDING;
+    }
+
+    // A poll takes a microsecond, and the nap, which is 1 ms at most.
+    VYRE_IOQ_FN u32 stuck_looks() const {
+        return STUCK / (1 + (limits.nap < 1000000 ? limits.nap : 1000000) / 1000);
+    }
+
+    // Often enough to see a beat move within the limits.
+    VYRE_IOQ_FN u64 header_each() const {
+        if (limits.polls != 0) return 0;
+        u64 each = HEADER_EACH;
+        if (limits.nanoseconds / 4 < each) each = limits.nanoseconds / 4;
+        if (limits.standstill != 0 && limits.standstill / 4 < each) each = limits.standstill / 4;
+        return each;
+    }
+};
+}  // namespace detail
+}  // namespace vyre_ioq
 #endif  // VYRE_IOQ_PARTS_CUH

@@ -9,12 +9,11 @@
 //
 // As on a GPU, the lanes of a mask must all come; unlike there, a lane that never comes is noticed,
 // after two minutes, and ends the process.
+#ifndef VYRE_IOQ_CUH
+#include "vyre_ioq.cuh"  // includes this file where it needs it
+#endif
 #ifndef VYRE_IOQ_SHIM_H
 #define VYRE_IOQ_SHIM_H
-
-#ifndef VYRE_IOQ_PARTS_CUH
-#include "vyre_ioq_parts.cuh"
-#endif
 
 // A unit of 16 bytes is four words here.
 #define VYRE_IOQ_UNITS 0

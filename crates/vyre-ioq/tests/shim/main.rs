@@ -60,9 +60,9 @@ const ORDERINGS: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "state_acquire",
-        "vyre_ioq.cuh",
-        "detail::load_shared_acquire(base + header_word::STATE)",
-        "detail::load_shared(base + header_word::STATE)",
+        "vyre_ioq_parts.cuh",
+        "load_shared_acquire(header + header_word::STATE)",
+        "load_shared(header + header_word::STATE)",
     ),
     (
         "warp_reserve_sync",
@@ -180,6 +180,24 @@ fn misuse_and_lateness_cost_no_request() {
         }
         let output = Command::new(&program).output().expect("just compiled");
         assert!(output.status.success(), "{compiler}: {}", said(&output));
+    }
+}
+
+/// The three headers include each other: whichever comes first, all of them are there, and macros of
+/// system headers are theirs again.
+#[test]
+fn any_of_the_headers_may_come_first() {
+    for first in ["vyre_ioq.cuh", "vyre_ioq_parts.cuh", "vyre_ioq_shim.h"] {
+        let compiled = Command::new("g++")
+            .args(["-std=c++17", "-Wall", "-Wextra", "-Wshadow", "-Werror"])
+            .arg("-fsyntax-only")
+            .arg(format!("-DFIRST=\"{first}\""))
+            .arg("-I")
+            .arg(here().join("include"))
+            .arg(here().join("tests/shim/misuse.cpp"))
+            .status()
+            .expect("g++: install it with your distribution");
+        assert!(compiled.success(), "{first} first");
     }
 }
 

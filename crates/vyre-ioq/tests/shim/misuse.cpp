@@ -7,6 +7,10 @@
 #define OK (0)
 #define ERROR 7
 
+#ifdef FIRST
+#include FIRST
+static_assert(EMPTY == 0 && OK == 0 && ERROR == 7, "the macros are theirs again");
+#endif
 #include "vyre_ioq.cuh"
 
 #include <string.h>
