@@ -98,8 +98,8 @@ fn run_one(ws: &Workspace, step: &'static Step, no_skip: bool) -> Done {
     }
 }
 
-/// Prints the closing table. Its last line, `N passed, N failed`, with `, N skipped` where a test
-/// was, counts tests and is kept in that form for other programs to read.
+/// Prints the closing table. Its last line is `N passed, N failed`, followed by `, N skipped` if
+/// tests were skipped. It counts tests, and other programs read it in this form.
 fn summarise(done: &[Done], chosen: &[&Step]) -> bool {
     println!("\n{:<9} {:<8} {:>8}  note", "step", "result", "time");
     let mut tests = Tally::default();

@@ -1,11 +1,11 @@
-//! Tests on faults of the real kernel. Some need privileges: what cannot run is counted.
+//! Tests of faults of the real kernel. Some need privileges; those that cannot run are counted.
 
 use crate::steps::Report;
 use crate::tally::Tally;
 use crate::workspace::Workspace;
 use crate::{Result, sh};
 
-/// The package, whose tests the step of all tests leaves out.
+/// Name of the package. The step that runs all tests leaves it out.
 pub(crate) const PACKAGE: &str = "vyre-faults";
 
 pub(crate) fn step(ws: &Workspace, report: &mut Report) -> Result<()> {

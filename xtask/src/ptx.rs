@@ -1,5 +1,5 @@
-//! `crates/vyre-ioq-cuda/ptx`: what NVRTC 12.4 makes of the crate's kernels, for machines that have no
-//! NVRTC that suits. A test of the crate fails when the kernels have changed since.
+//! Makes `crates/vyre-ioq-cuda/ptx`: the output of NVRTC 12.4 for the crate's kernels, for machines
+//! without a suitable NVRTC. A test of the crate fails when the kernels have changed since.
 
 use crate::workspace::Workspace;
 use crate::{Result, sh};

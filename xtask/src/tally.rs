@@ -11,7 +11,7 @@ pub(crate) struct Tally {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
     pub(crate) ignored: u64,
-    /// Tests that found something missing on this machine and checked nothing. They are not among
+    /// Number of tests that did not run because the machine lacks something. They are not among
     /// `passed`.
     pub(crate) skipped: u64,
 }
@@ -46,7 +46,7 @@ impl Tally {
     }
 }
 
-/// What a test prints, past the harness that would hide it, when it cannot run:
+/// Prefix of the line that a test prints, past the harness that would hide it, when it cannot run:
 /// `SKIPPED: name_of_the_test: why`. The harness counts such a test as passed.
 const SKIPPED: &str = "SKIPPED: ";
 
@@ -56,7 +56,7 @@ pub(crate) struct Counter {
     /// File name of a test executable → its package.
     owners: BTreeMap<String, String>,
     current: Option<String>,
-    /// The tests that the current executable has skipped so far.
+    /// Tests that the current executable has skipped so far.
     skipping: BTreeSet<String>,
     pub(crate) by_package: BTreeMap<String, Tally>,
     pub(crate) total: Tally,

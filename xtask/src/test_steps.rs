@@ -5,7 +5,7 @@ use crate::tally::Counter;
 use crate::workspace::Workspace;
 use crate::{Result, faults, sh};
 
-/// Members that need no tests here. Every other one must run at least one.
+/// Members that need no tests here. Each of the others must run at least one.
 const UNTESTED: &[&str] = &["vyre-benches", faults::PACKAGE];
 
 pub(crate) fn run(ws: &Workspace, report: &mut Report) -> Result<()> {

@@ -40,11 +40,11 @@ impl Stream {
 /// Destination of the READs that name a given handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegisteredIoDestination {
-    /// The destination handle that the device writes.
+    /// Destination handle that the device writes.
     pub handle: u32,
     /// Index of the buffer, in the order in which the stream got them.
     pub buf_index: u16,
-    /// First byte of the destination in that buffer. It ends with the buffer.
+    /// Offset of the destination in that buffer. The destination extends to the end of the buffer.
     pub target_offset: u64,
 }
 
@@ -55,7 +55,7 @@ pub enum StartError {
     /// The queue's memory is misaligned, or its length is not 1 to 64 slots of 32 bytes.
     #[error(transparent)]
     Queue(#[from] AttachError),
-    /// A file or a destination is unfit.
+    /// A file or a destination cannot be used.
     #[error(transparent)]
     Table(#[from] TableError),
     /// A destination names a buffer that the stream does not have.
@@ -63,11 +63,11 @@ pub enum StartError {
         "destination {handle} is in buffer {index}, and there are {count}: add it to the stream"
     )]
     NoBuffer {
-        /// The destination.
+        /// Handle of the destination.
         handle: u32,
-        /// The buffer that it names.
+        /// Index of the buffer that the destination names.
         index: u16,
-        /// Buffers that there are.
+        /// Number of buffers of the stream.
         count: usize,
     },
     /// The loop's thread did not start.
@@ -75,7 +75,7 @@ pub enum StartError {
     Spawn(#[from] SpawnError),
 }
 
-/// The original's loop: a thread that serves one queue without a header.
+/// Replacement for the original's loop: a thread that serves one queue without a header.
 #[derive(Debug)]
 pub struct ResidentIoLoop {
     io: Option<IoLoop>,
@@ -130,7 +130,8 @@ impl ResidentIoLoop {
         Ok(Self { io: Some(io) })
     }
 
-    /// Ends the loop: it finishes what it has claimed. The second call does nothing.
+    /// Stops the loop, which first finishes the slots that it has claimed. A second call does
+    /// nothing.
     ///
     /// # Errors
     /// [`StopError`].

@@ -21,11 +21,11 @@ const EMPTY: u32 = 0;
 const PUBLISHED: u32 = 1;
 const CLAIMED: u32 = 2;
 
-/// The handle of the only destination, and where it begins in its buffer.
+/// Handle of the only destination, and its offset in the buffer.
 const DESTINATION: u32 = 7;
 const TARGET: usize = 512;
 
-/// Memory that the device and the host map, and the original's handle to its contents.
+/// Memory that the device and the host map, with the original's handle to its contents.
 struct Device {
     mapped: &'static [AtomicU32],
     queue: ResidentIoQueue,
@@ -57,7 +57,7 @@ impl Device {
         self.word(slot, io_word::STATUS).load(Ordering::Acquire)
     }
 
-    /// Brings a slot that the original's functions wrote into the mapped memory, STATUS last.
+    /// Copies a slot that the original's functions wrote to the mapped memory, STATUS last.
     fn upload(&self, slot: u32) {
         let first = (slot * IO_SLOT_WORDS * 4) as usize;
         let bytes = &self.queue.as_bytes()[first..][..IO_SLOT_WORDS as usize * 4];
@@ -72,7 +72,7 @@ impl Device {
         assert_eq!(word(io_word::STATUS), PUBLISHED);
     }
 
-    /// Publishes what the slot holds, as devices of the original may: by STATUS alone.
+    /// Publishes the slot by STATUS alone, as devices of the original may.
     fn publish_again(&self, slot: u32) {
         self.word(slot, io_word::STATUS)
             .store(PUBLISHED, Ordering::Release);
@@ -86,7 +86,7 @@ impl Device {
             .collect()
     }
 
-    /// Reads the mapped memory back into the original's queue.
+    /// Copies the mapped memory back to the original's queue.
     fn read_back(&mut self) {
         let bytes = self.bytes();
         self.queue.as_mut_bytes().copy_from_slice(&bytes);
@@ -114,7 +114,7 @@ impl Device {
     }
 }
 
-/// Waits; the limit is there for hangs alone.
+/// Waits for a condition. The limit only catches hangs.
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(60);
     while !holds() {
@@ -127,11 +127,11 @@ fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 31 % 251) as u8).collect()
 }
 
-/// A device of 64 slots, a file, and our host, whose buffer has the destination at [`TARGET`].
+/// A device of 64 slots, a file, and a host whose buffer has the destination at [`TARGET`].
 struct World {
     device: Device,
     file: File,
-    /// The descriptor number under which the host has the file.
+    /// Descriptor number under which the host has the file.
     fd: u32,
     memory: Buffer,
     host: ResidentIoLoop,
@@ -173,7 +173,8 @@ impl World {
     }
 }
 
-/// The words of a slot after the original's own host functions have served it with `success`.
+/// Returns the words of a slot after the original's own host functions have completed it with
+/// `success`.
 fn served_by_the_original(mut published: Vec<u8>, slot: u32, success: bool) -> Vec<u8> {
     let mut claimed = Vec::new();
     claim_io_requests_into(&mut published, &mut claimed).expect("a valid queue");

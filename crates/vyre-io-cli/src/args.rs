@@ -129,7 +129,7 @@ pub(crate) enum BenchOp {
     Write,
     /// Fences, which move no bytes: the cost of the queue alone
     Fence,
-    /// No requests: the cost of waiting for some
+    /// No requests: the cost of waiting for requests
     Idle,
 }
 
@@ -157,8 +157,9 @@ pub(crate) struct BenchArgs {
     /// Regular file or block device to read or write; with --op write its contents are lost
     #[arg(long, value_name = "PATH", group = "target")]
     pub(crate) file: Option<PathBuf>,
-    /// First make a file of that size, in which each block states its offset, so that reads can be
-    /// checked; it is kept. An existing file is replaced only if an earlier benchmark made it
+    /// First make a file of this size, in which each block contains its own offset, so that reads
+    /// can be checked. The file is kept. An existing file is replaced only if an earlier benchmark
+    /// made it
     #[arg(long, num_args = 2, value_names = ["SIZE", "PATH"], group = "target")]
     pub(crate) create: Option<Vec<String>>,
     /// What to ask for
@@ -179,7 +180,7 @@ pub(crate) struct BenchArgs {
     /// Requests in flight, over all lanes [default: 64; on a GPU, one for each lane]
     #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) depth: Option<NonZeroU32>,
-    /// Slots of each queue, 1 to 4096 [default: what its lanes need, 64 at least]
+    /// Slots of each queue, 1 to 4096 [default: as many as its lanes need, at least 64]
     #[arg(long, value_name = "N", value_parser = slots)]
     pub(crate) slots: Option<NonZeroU32>,
     /// Queues; the lanes are spread over them [default: one for each loop]

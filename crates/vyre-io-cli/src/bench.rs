@@ -33,7 +33,7 @@ use target::Target;
 
 pub(crate) use cores::CoreList;
 
-/// Rounds of a run. With `--baseline`, ours and the raw loop take turns in them.
+/// Number of rounds of a run. With `--baseline`, vyre-io and the raw loop alternate.
 const ROUNDS: u32 = 5;
 
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
@@ -57,9 +57,10 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
 /// Processor time that the work took: medians over the rounds.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Used {
-    /// Share of a core that a loop used, the mean of the loops.
+    /// Share of a core that a loop used: mean of the loops.
     loop_cpu_fraction: f64,
-    /// Share of a lane's time that passed in requests, the mean of the lanes. None if they are threads.
+    /// Share of a lane's time that passed in requests: mean of the lanes. `None` for lanes that are
+    /// threads.
     gpu_wait_fraction: Option<f64>,
 }
 
@@ -69,7 +70,7 @@ struct Baseline {
     ratio: Figure,
 }
 
-/// All rounds of a run.
+/// Results of all rounds of a run.
 struct Rounds {
     tally: Tally,
     iops: Figure,
@@ -116,7 +117,7 @@ impl Rounds {
     }
 }
 
-/// One round of ours, and the checks after it.
+/// Runs one round of vyre-io, and the checks after it.
 fn one(
     args: &BenchArgs,
     plan: &Plan,
@@ -138,7 +139,7 @@ fn one(
     Ok(round)
 }
 
-/// One round of the raw loop; operations in a second.
+/// Runs one round of the raw loop. Returns the operations per second.
 fn raw(args: &BenchArgs, plan: &Plan, target: &Target, time: Duration) -> Result<f64, Failure> {
     let writes = args.op == BenchOp::Write;
     if writes {
@@ -151,12 +152,12 @@ fn raw(args: &BenchArgs, plan: &Plan, target: &Target, time: Duration) -> Result
     Ok(rate)
 }
 
-/// One round of ours.
+/// Results of one round of vyre-io.
 struct Round {
     tally: Tally,
     /// Fraction of a core that a loop's thread used, the mean over the loops.
     cpu: f64,
-    /// Share of a lane's time that passed in requests, if lanes are warps.
+    /// Share of a lane's time that passed in requests. `None` for lanes that are threads.
     gpu_wait: Option<f64>,
 }
 

@@ -99,9 +99,9 @@ struct Stack {
     io: IoLoop,
     device: DeviceQueue,
     job: Job,
-    /// The source's descriptor, where only its data is copied and not its holes.
+    /// Descriptor of the source if only its data is copied and its holes are not.
     sparse: Option<OwnedFd>,
-    /// Whether the length of the source is known.
+    /// Set if the length of the source is known.
     sized: bool,
     source: Watched,
     /// Those that copy in place of threads, with a queue of their own.
@@ -174,7 +174,7 @@ impl Stack {
         })
     }
 
-    /// Copies, and answers the number of bytes.
+    /// Copies the source. Returns the number of bytes.
     fn copy(&self, args: &CopyArgs, destination: &Destination) -> Result<u64, Failure> {
         let paths = Paths {
             from: &args.src,
@@ -235,7 +235,7 @@ impl Stack {
         }
     }
 
-    /// What there is to copy, or to compare: whatever is not a hole in both files.
+    /// Returns the pieces to copy, or to compare: all that is not a hole in both files.
     fn pieces(&self, copy: Option<&Destination>) -> Result<Pieces, Failure> {
         let mut files = Vec::new();
         if let Some(sparse) = &self.sparse {
@@ -259,7 +259,8 @@ impl Stack {
         work(&self.job.lane(&self.device, phase, &pieces, &failed))
     }
 
-    /// Says why a source ended early, as far as that can be told now.
+    /// Replaces the error of a source that ended early by a more precise one, where the cause can
+    /// be found.
     fn explain(&self, failure: Failure) -> Failure {
         let failure = match (&self.gpu, failure) {
             // Lanes on the GPU do not ask for the rest, which may be what cannot be read.
@@ -297,7 +298,7 @@ impl Stack {
     }
 }
 
-/// DST is complete, whether or not anybody hears of it.
+/// Reports the copy. A failure to print is no failure of the copy: DST is complete.
 fn report(args: &CopyArgs, bytes: u64, took: Duration) {
     let seconds = took.as_secs_f64().max(1e-9);
     let verified = if args.verify { ", verified" } else { "" };

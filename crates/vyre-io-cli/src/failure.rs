@@ -52,7 +52,7 @@ pub(crate) enum Failure {
         Shown(.0)
     )]
     NotWritable(PathBuf),
-    /// What would fail at the end is refused at the beginning.
+    /// The copy would fail at the end, so it is refused at the beginning.
     #[error("cannot copy to {}: {why}", Shown(.path))]
     Refused { path: PathBuf, why: String },
     #[error("{} changed while it was copied: at byte {offset} it has {found} bytes instead of \
@@ -125,7 +125,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// For a file of a kind that has no offsets.
+    /// Returns the failure for a file of a kind that has no offsets.
     pub(crate) fn unfit(path: &Path, kind: FileType) -> Self {
         if kind.is_dir() {
             Self::Directory(path.into())
@@ -157,7 +157,7 @@ impl Failure {
     }
 }
 
-/// What to do about an errno, after the words that the system has for it.
+/// Returns advice on an errno, to append to the system's message.
 fn advice(error: &io::Error) -> &'static str {
     let Some(errno) = Os::from_io_error(error) else {
         return "";

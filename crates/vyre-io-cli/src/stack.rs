@@ -32,7 +32,7 @@ impl Opened {
         Ok(Self { fd, align })
     }
 
-    /// Gives up direct I/O.
+    /// Turns off direct I/O.
     pub(crate) fn buffer(&mut self) -> rustix::io::Result<()> {
         let flags = rustix::fs::fcntl_getfl(&self.fd)?;
         rustix::fs::fcntl_setfl(&self.fd, flags - OFlags::DIRECT)?;
@@ -65,8 +65,8 @@ pub(crate) fn open(path: &Path, flags: OFlags, direct: bool) -> Result<Opened, F
     )
 }
 
-/// Runs `open` with O_DIRECT if `direct`, and without where that is refused. `failed` names what
-/// else went wrong.
+/// Runs `open` with O_DIRECT if `direct`, and without it where it is refused. `failed` names any
+/// other failure.
 pub(crate) fn with_direct(
     path: &Path,
     direct: bool,

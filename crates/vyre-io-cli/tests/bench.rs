@@ -258,7 +258,7 @@ fn what_is_too_short_for_a_block_is_not_made() {
     assert!(!path.exists());
 }
 
-/// To open a FIFO waits for a writer, who may never come.
+/// Opening a FIFO waits for a writer, which may never come.
 #[test]
 fn what_is_no_file_is_refused_at_once() {
     let dir = place();

@@ -1,8 +1,8 @@
-//! Copies that are ended early: DST is absent, old or complete, and nothing else is left but what the
-//! next copy removes.
+//! Tests of copies that are ended early: DST is absent, old or complete, and nothing is left except
+//! files that the next copy removes.
 //!
-//! `VYRE_IO_KILLS=200` ends that many copies with each signal, in each of the situations; without it,
-//! there are a few.
+//! `VYRE_IO_KILLS=200` ends that many copies with each signal, in each of the situations. The
+//! default is a few.
 
 mod common;
 
@@ -21,7 +21,7 @@ use rustix::process::Signal;
 
 const SIGNALS: [Signal; 4] = [Signal::KILL, Signal::INT, Signal::TERM, Signal::HUP];
 
-/// Whether a copy may leave a file of that name.
+/// Returns whether a copy may leave a file of that name.
 fn is_hidden(name: &str) -> bool {
     name.strip_prefix(".vyre-io-")
         .is_some_and(|digits| digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
@@ -34,8 +34,8 @@ fn end(child: Child, signal: Signal) -> Output {
     child.wait_with_output().expect("ends")
 }
 
-/// Copies until nothing is left of those that were killed. The kernel holds the files of a killed process,
-/// and their locks, until it has ended its requests.
+/// Copies until nothing is left of the copies that were killed. The kernel holds the files of a
+/// killed process, and their locks, until it has ended its requests.
 fn copy_until_clean(src: &Path, dst: &Path) {
     wait_for("directory without leftovers", || {
         let output = copy(src, dst, &[]);
@@ -71,7 +71,7 @@ fn signals_remove_the_hidden_file_and_end_the_process() {
     }
 }
 
-/// As `nohup` does it.
+/// Ignores the signal as `nohup` does.
 #[test]
 fn a_signal_that_is_ignored_stays_ignored() {
     let dir = place();
@@ -116,7 +116,7 @@ fn only_abandoned_files_of_the_same_user_are_removed() {
     assert_eq!(names(dir.path()), expected);
 }
 
-/// What a directory is like when a copy is ended at some time.
+/// State of the directory when a copy is ended.
 #[derive(Clone, Copy, Debug)]
 struct Situation {
     nameless: bool,
@@ -153,7 +153,7 @@ impl Ended<'_> {
         spawn_denied(&mut command, denied)
     }
 
-    /// How long an undisturbed copy takes.
+    /// Returns the time that an undisturbed copy takes.
     fn measure(&self) -> Duration {
         let begun = Instant::now();
         let status = self.start().wait().expect("ends");
@@ -161,7 +161,7 @@ impl Ended<'_> {
         begun.elapsed()
     }
 
-    /// Ends a copy after some time; whether DST is complete.
+    /// Ends a copy after some time. Returns whether DST is complete.
     fn run(&self, signal: Signal, after: Duration, expected: &[u8]) -> bool {
         // Of copies that were killed; this one may remove them.
         let before = names(self.dir);

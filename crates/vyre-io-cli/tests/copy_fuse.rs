@@ -1,4 +1,4 @@
-//! `vyre-io copy` on file systems that lack something, or that fail late.
+//! Tests of `vyre-io copy` on file systems that lack a feature, or that fail late.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! What `vyre-io copy` does to a file that is there already, and what it refuses early.
+//! Tests of `vyre-io copy` onto an existing file, and of what it refuses early.
 
 mod common;
 
@@ -23,7 +23,8 @@ fn assert_refused(output: &Output, says: &str) {
     assert_eq!(stderr(output).lines().count(), 1, "{}", stderr(output));
 }
 
-/// A source that cannot be read: what is refused with another message was refused before that.
+/// Returns a source that cannot be read. A copy that fails with another message was refused before
+/// the first read.
 fn unreadable() -> PathBuf {
     PathBuf::from("/proc/self/mem")
 }
@@ -172,7 +173,7 @@ fn a_directory_that_may_not_be_written_to_is_named() {
     }
 }
 
-/// As a file system without direct I/O refuses it, nameless files or not.
+/// Refuses direct writes as a file system without direct I/O does, with and without nameless files.
 #[test]
 fn a_refused_direct_write_is_a_buffered_one() {
     let dir = place();

@@ -1,4 +1,4 @@
-//! The bar that `vyre-io copy` draws on a terminal.
+//! Tests of the bar that `vyre-io copy` draws on a terminal.
 
 mod common;
 
@@ -12,7 +12,8 @@ use common::{file, place, vyre_io};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
-/// Runs a copy on a terminal with so many columns; what it drew, without the moves of the cursor.
+/// Runs a copy on a terminal of that many columns. Returns the lines that it drew, without cursor
+/// movements.
 fn drawn(columns: u16, more: &[&str]) -> Vec<String> {
     let dir = place();
     let src = file(dir.path(), "src", 1 << 20);

@@ -1,4 +1,4 @@
-//! Sources that are not what they seem, or that change, and what a copy says at its end.
+//! Tests of sources that change or whose size is wrong, and of the message at the end of a copy.
 
 mod common;
 
@@ -109,7 +109,7 @@ fn a_file_system_that_sets_no_lengths_takes_copies_of_every_length() {
     }
 }
 
-/// Ends a copy that is stopped.
+/// Resumes a stopped copy, and waits for its end.
 fn go_on(child: std::process::Child) -> Output {
     send(&child, Signal::CONT);
     child.wait_with_output().expect("ends")
@@ -179,7 +179,7 @@ fn a_file_that_another_process_made_meanwhile_is_not_replaced() {
     }
 }
 
-/// Some kernels answer EAGAIN for good if the flag is set.
+/// Reads may fail with EAGAIN for good on some kernels if the flag is set.
 #[test]
 fn the_source_is_not_read_in_nonblocking_mode() {
     const NONBLOCK: u32 = 0o4000;

@@ -1,4 +1,4 @@
-//! A FUSE file system whose files misbehave by name; see [`Fuse`](crate::Fuse).
+//! FUSE file system whose files misbehave by name; see [`Fuse`](crate::Fuse).
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -16,15 +16,15 @@ use fuser::{
 
 use crate::scene::pattern;
 
-/// Bytes of a file that is not empty.
+/// Length of a file that is not empty, in bytes.
 pub(crate) const LEN: usize = (1 << 20) + 777;
-/// From here on a file fails that fails in its middle.
+/// Offset from which a file fails that fails in its middle.
 const MIDDLE: u64 = 512 << 10;
-/// The kernel's own bound on background requests.
+/// Limit of background requests: the kernel's default.
 const BACKGROUND: u16 = 12;
-/// Attributes change by requests of this kernel alone.
+/// Lifetime of cached attributes. They change by requests of this kernel alone.
 const TTL: Duration = Duration::from_secs(3600);
-/// The file that answers how many requests hang, and takes the order to release them.
+/// Name of the file that reports how many requests hang. Writing to it releases them.
 const CONTROL: &str = ".control";
 const CONTROL_INODE: u64 = 2;
 
@@ -39,7 +39,7 @@ impl Node {
     }
 }
 
-/// A request without an answer.
+/// Request that was not answered yet.
 enum Held {
     Read(u64, u64, u32, ReplyData),
     Statfs(ReplyStatfs),
@@ -51,7 +51,7 @@ enum Held {
 struct State {
     inodes: HashMap<String, u64>,
     nodes: HashMap<u64, Node>,
-    /// Those that have failed once.
+    /// Inodes of the files that have failed once.
     failed: HashSet<u64>,
     held: Vec<Held>,
     released: bool,
@@ -181,7 +181,7 @@ fn statfs(reply: ReplyStatfs) {
     reply.statfs(0, 0, 0, 0, 0, 512, 255, 0);
 }
 
-/// How much of what was asked for such a file moves.
+/// Returns the number of bytes that such a file transfers of those that were asked for.
 fn share(node: &Node, asked: usize, [short, half]: [&str; 2]) -> usize {
     if node.is(short) {
         asked.min(1000)
@@ -194,12 +194,12 @@ fn share(node: &Node, asked: usize, [short, half]: [&str; 2]) -> usize {
 
 pub(crate) struct FaultyFs {
     state: Mutex<State>,
-    /// Whether the kernel may send direct I/O in pieces at once.
+    /// Set if the kernel may send the parts of direct I/O at once.
     asynchronous: bool,
 }
 
 impl FaultyFs {
-    /// Mounts one. This process serves it.
+    /// Mounts the file system. This process serves it.
     pub(crate) fn mount(at: &Path, asynchronous: bool) -> io::Result<BackgroundSession> {
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("faults".into())];

@@ -1,9 +1,9 @@
-//! A stage for tests of what only a real kernel can do to a loop: files that hang, lose bytes,
+//! Harness for tests of faults that only a real kernel can cause: files that hang, lose bytes,
 //! answer short or refuse; full and frozen file systems; limits, filters and signals.
 //!
-//! A test runs in a child process, since it may hang or be killed. Its parent sets the stage before
-//! and clears it afterwards, whatever became of the child: it serves the FUSE file system, so that
-//! a hang of the child is the parent's to end. See [`run`].
+//! A test runs in a child process, since it may hang or be killed. Its parent sets up a stage
+//! before the test and removes it afterwards, whatever became of the child. The parent serves the
+//! FUSE file system, so it can end a hang of the child. See [`run`].
 
 mod fuse;
 mod needs;

@@ -1,4 +1,4 @@
-//! What a test needs of the machine, and whether it is there.
+//! Needs of tests, and checks of whether the machine meets them.
 
 use std::fs::File;
 use std::path::Path;
@@ -7,40 +7,40 @@ use std::sync::OnceLock;
 
 use rustix::process::geteuid;
 
-/// Something that the stage provides, or without which a test cannot run.
+/// Facility that the stage provides, or that a test needs from the machine.
 #[derive(Clone, Copy, Debug)]
 pub enum Need {
-    /// The FUSE file system that misbehaves by file name, at [`Scene::fuse`](crate::Scene::fuse).
+    /// FUSE file system that misbehaves by file name, at [`Scene::fuse`](crate::Scene::fuse).
     Fuse,
-    /// The same without asynchronous direct I/O, at [`Scene::sync_fuse`](crate::Scene::sync_fuse): the
-    /// kernel makes an error of a short direct write where it has that.
+    /// The same without asynchronous direct I/O, at [`Scene::sync_fuse`](crate::Scene::sync_fuse).
+    /// With asynchronous direct I/O, the kernel turns a short direct write into an error.
     SyncFuse,
-    /// An ext4 file system on a loop device whose store is a tmpfs.
+    /// Ext4 file system on a loop device whose image is on a tmpfs.
     Ext4(Ext4),
-    /// A tmpfs of so many MiB at `Scene::path(at)`.
+    /// Tmpfs at `Scene::path(at)`.
     Tmpfs {
-        /// Where.
+        /// Name of the mount point.
         at: &'static str,
-        /// How large.
+        /// Size in MiB.
         mib: u32,
     },
-    /// A drive of the device mapper, at `Scene::path("mapper")`.
+    /// Device-mapper drive, at `Scene::path("mapper")`.
     Mapper(Mapper),
 }
 
-/// What is wrong with a drive of 16 MiB.
+/// Fault of a drive of 16 MiB.
 #[derive(Clone, Copy, Debug)]
 pub enum Mapper {
-    /// All from [`BAD_FROM`](Self::BAD_FROM) on is bad: dm-error.
+    /// Every byte from [`BAD_FROM`](Self::BAD_FROM) on is bad: dm-error.
     Error,
-    /// It refuses writes: dm-flakey.
+    /// Writes fail: dm-flakey.
     Flakey,
-    /// It takes two seconds: dm-delay.
+    /// Each operation takes two seconds: dm-delay.
     Delay,
 }
 
 impl Mapper {
-    /// Byte at which the bad half of a drive begins.
+    /// Offset at which the bad half of a drive begins.
     pub const BAD_FROM: u64 = 8 << 20;
 
     pub(crate) const fn target(self) -> &'static str {
@@ -51,7 +51,7 @@ impl Mapper {
         }
     }
 
-    /// The device mapper's table over a drive of so many sectors.
+    /// Returns the device mapper's table over a drive of that many sectors.
     pub(crate) fn table(self, sectors: u64, drive: &str) -> String {
         let half = Self::BAD_FROM / 512;
         match self {
@@ -65,21 +65,21 @@ impl Mapper {
     }
 }
 
-/// An ext4 file system: mounted at `Scene::path(at)`, its store at `Scene::path("AT.store")`.
+/// Ext4 file system, mounted at `Scene::path(at)`. Its image is at `Scene::path("AT.store")`.
 #[derive(Clone, Copy, Debug)]
 pub struct Ext4 {
     /// Name of the mount point.
     pub at: &'static str,
-    /// Size of the file system.
+    /// Size of the file system in MiB.
     pub mib: u32,
-    /// Size of the tmpfs that holds its image, which is sparse. A smaller one fills up.
+    /// Size of the tmpfs that holds its sparse image, in MiB. A smaller tmpfs fills up.
     pub store_mib: u32,
-    /// Bytes of a sector of the drive.
+    /// Sector size of the drive, in bytes.
     pub sector: u32,
 }
 
 impl Ext4 {
-    /// 64 MiB on a drive that has them all, with sectors of 512 bytes.
+    /// Returns a file system of 64 MiB on a drive of that size, with sectors of 512 bytes.
     pub const fn at(at: &'static str) -> Self {
         Self {
             at,
@@ -91,7 +91,7 @@ impl Ext4 {
 }
 
 impl Need {
-    /// Why this machine lacks it.
+    /// Returns the reason why this machine does not provide it, or `None` if it does.
     pub(crate) fn lacking(self) -> Option<&'static str> {
         static MOUNTS: OnceLock<Option<&'static str>> = OnceLock::new();
         static FUSE: OnceLock<Option<&'static str>> = OnceLock::new();
@@ -148,7 +148,7 @@ fn lacks_target(target: &str) -> Option<&'static str> {
     (!known).then_some("the device mapper lacks a target")
 }
 
-/// Whether a program is there and succeeds with these arguments.
+/// Returns whether a program exists and succeeds with these arguments.
 fn starts(program: &str, args: &[&str]) -> bool {
     Command::new(program)
         .args(args)

@@ -1,4 +1,4 @@
-//! A loop with queues, files and a buffer, as most tests need one.
+//! Loop with queues, files and a buffer, as most tests need one.
 
 use std::os::fd::OwnedFd;
 
@@ -10,21 +10,21 @@ use vyre_uring::Buffer;
 
 use crate::scene::{LIMIT, eventually};
 
-/// What a loop is made of.
+/// Parts of a loop.
 #[derive(Debug)]
 pub struct Parts {
-    /// The files that devices may name.
+    /// Files that devices may name.
     pub files: FileTable,
-    /// Its buffers: the pool.
+    /// Buffers of the loop: the pool.
     pub buffers: BufferTable,
-    /// The bytes of the pool.
+    /// Memory of the pool.
     pub memory: Buffer,
-    /// A buffer of all rights.
+    /// Handle of the pool, with all rights.
     pub pool: BufferHandle,
 }
 
 impl Parts {
-    /// No file yet, and a pool of `len` bytes.
+    /// Returns parts without a file, with a pool of `len` bytes.
     pub fn new(len: usize) -> Self {
         let memory = Buffer::anonymous(len).expect("memory");
         let mut buffers = BufferTable::new();
@@ -42,20 +42,20 @@ impl Parts {
         self.files.insert(file, Rights::all()).expect("fits")
     }
 
-    /// Adds the reading end of a pipe: reads of it wait until something is written.
+    /// Adds the reading end of a pipe. Reads of it wait until something is written.
     pub fn pipe(&mut self) -> (FileHandle, std::io::PipeWriter) {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         let handle = self.files.insert(reader, Rights::READ).expect("fits");
         (handle, writer)
     }
 
-    /// A loop of these, without queues yet.
+    /// Returns a builder with these parts, without queues.
     pub fn builder(self) -> IoLoopBuilder {
         IoLoop::builder().files(self.files).buffers(self.buffers)
     }
 }
 
-/// Both ends of a queue.
+/// Returns both ends of a queue.
 pub fn queue(slots: u32) -> (HostQueue, DeviceQueue) {
     Queue::anonymous(QueueLayout::with_slots(slots)).expect("a queue")
 }
@@ -65,18 +65,18 @@ pub fn submit(device: &DeviceQueue, request: Request) -> Ticket {
     device.submit(request).expect("a free slot")
 }
 
-/// Waits for an outcome.
+/// Waits for an outcome, and returns it.
 pub fn answer(device: &DeviceQueue, ticket: Ticket) -> Result<u32, Errno> {
     let outcome = device.wait_for(ticket, LIMIT);
     outcome.unwrap_or_else(|error| panic!("{error}")).result
 }
 
-/// Submits a request and waits for its outcome.
+/// Submits a request, and waits for its outcome.
 pub fn ask(device: &DeviceQueue, request: Request) -> Result<u32, Errno> {
     answer(device, submit(device, request))
 }
 
-/// Waits until the loop has moved on: its thread is not stuck.
+/// Waits until the heartbeat has advanced, which shows that the loop is not stuck.
 pub fn beats(device: &DeviceQueue) {
     for _ in 0..3 {
         let before = device.host_heartbeat();
@@ -84,19 +84,19 @@ pub fn beats(device: &DeviceQueue) {
     }
 }
 
-/// The bytes of a buffer.
+/// Returns bytes of a buffer.
 pub fn contents(buffer: &Buffer, offset: usize, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     buffer.read_at(offset, &mut bytes).expect("inside");
     bytes
 }
 
-/// Whether a buffer holds these bytes.
+/// Returns whether a buffer holds these bytes.
 pub fn holds(buffer: &Buffer, offset: usize, bytes: &[u8]) -> bool {
     differs(buffer, offset, bytes).is_none()
 }
 
-/// Fails unless a buffer holds these bytes, and says where it does not.
+/// Asserts that a buffer holds these bytes. The message gives the first one that differs.
 #[track_caller]
 pub fn assert_holds(buffer: &Buffer, offset: usize, bytes: &[u8]) {
     let at = differs(buffer, offset, bytes);
@@ -112,7 +112,7 @@ fn differs(buffer: &Buffer, offset: usize, bytes: &[u8]) -> Option<usize> {
         .position(|(found, byte)| found != byte)
 }
 
-/// Runs something that must return, whatever hangs. It has a thread of its own.
+/// Runs a function that must return, whatever hangs, in a thread of its own.
 pub fn returns(what: &str, run: impl FnOnce() + Send + 'static) {
     let thread = std::thread::spawn(run);
     eventually(what, || thread.is_finished());

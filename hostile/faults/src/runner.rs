@@ -1,4 +1,5 @@
-//! Runs tests in children, counts what cannot run here, and leaves nothing behind.
+//! Runs tests in child processes, counts those that cannot run here, and removes all that they set
+//! up.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -20,18 +21,18 @@ use crate::scene::{LIMIT, Scene};
 use crate::stage::Stage;
 use crate::undo;
 
-/// A test, which runs in a process of its own.
+/// Test that runs in a process of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Test {
-    /// What it shows.
+    /// Name of the test, which says what it shows.
     pub name: &'static str,
-    /// What the machine has to provide.
+    /// Facilities that the machine has to provide.
     pub needs: &'static [Need],
-    /// The test itself. It fails by a panic.
+    /// Function of the test. It fails by a panic.
     pub run: fn(&Scene),
 }
 
-/// A list of tests: the name of each function, and what it needs.
+/// Defines a list of tests: the name of each function, and its needs.
 #[macro_export]
 macro_rules! tests {
     ($($test:ident: [$($need:expr),* $(,)?]),+ $(,)?) => {
@@ -43,21 +44,21 @@ macro_rules! tests {
     };
 }
 
-/// In a child: the test to run, and the directory of its stage.
+/// Environment variable of a child: the test to run, and the directory of its stage.
 const TEST: &str = "VYRE_FAULTS_TEST";
 const SCENE: &str = "VYRE_FAULTS_SCENE";
-/// File by which a child says that its test is over, one way or the other.
+/// File with which a child reports that its test is over, passed or failed.
 const OVER: &str = ".over";
-/// Set to `1`, it turns a test that cannot run into one that fails.
+/// Environment variable. Set to `1`, it makes a test fail that cannot run.
 const ALL: &str = "VYRE_FAULTS_ALL";
 
-/// What a test may take in all: only a hang takes longer.
+/// Time limit of a test. Only a hang takes longer.
 const HANG: Duration = LIMIT.saturating_mul(3);
 
-/// The `main` of a test program: runs these tests, each on a stage below `scratch`.
+/// Runs tests, each on a stage below `scratch`. This is the `main` of a test program.
 ///
-/// It ends with a line `faults: N run, M skipped`, and why: a test is skipped, and counted, where
-/// the machine lacks what it needs.
+/// The last line of the output is `faults: N run, M skipped`, with the reasons. A test is skipped,
+/// and counted, where the machine lacks what it needs.
 pub fn run(scratch: &str, tests: &'static [&'static [Test]]) -> ExitCode {
     let mut all = tests.iter().copied().flatten();
     if let Some(name) = std::env::var_os(TEST) {
@@ -107,7 +108,7 @@ fn trial(
     })
 }
 
-/// The child's part.
+/// Runs the test, in the child.
 fn act(test: &Test) -> ExitCode {
     // A parent that is gone can end no hang.
     let _ = set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
@@ -126,7 +127,7 @@ fn act(test: &Test) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The parent's part: sets the stage, has a child run the test, and clears the stage.
+/// Sets up the stage, has a child run the test, and removes the stage.
 fn watch(test: &Test, scratch: &Path) -> Result<(), Failed> {
     let mut stage = Stage::set(scratch, test.needs)?;
     let (mut output, writer) = std::io::pipe()?;
@@ -185,7 +186,7 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// Waits until the process ends or something else is so: its status, if it ended.
+/// Waits until the process ends or `other` holds. Returns its status if it ended.
 fn wait(child: &mut Child, limit: Duration, other: impl Fn() -> bool) -> Option<ExitStatus> {
     let end = Instant::now() + limit;
     loop {
@@ -205,7 +206,7 @@ fn kill(child: &Child) {
     }
 }
 
-/// Where the threads of a process stand.
+/// Returns the kernel stacks of the threads of a process.
 fn threads(process: u32) -> String {
     let Ok(tasks) = std::fs::read_dir(format!("/proc/{process}/task")) else {
         return String::new();
@@ -221,7 +222,7 @@ fn threads(process: u32) -> String {
         .collect()
 }
 
-/// Has a signal that ends the run clear the stage first.
+/// Makes signals that end the run remove the stage first.
 fn end_by_signals() {
     let mut signals = SigSet::empty();
     signals.extend([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
@@ -236,8 +237,8 @@ fn end_by_signals() {
     });
 }
 
-/// Mounts are this process's and its children's alone, and go with them. Without the right to that,
-/// a namespace of its own users gives it, where the machine allows one.
+/// Gives this process and its children a mount namespace of their own, so that mounts go with them.
+/// Without that right, it uses a user namespace, where the machine allows one.
 fn make_mounts_private() {
     let (user, group) = (geteuid().as_raw(), getegid().as_raw());
     if unshare(CloneFlags::CLONE_NEWNS).is_err() {

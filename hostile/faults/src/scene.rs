@@ -1,4 +1,4 @@
-//! The stage as a test sees it.
+//! Stage as a test sees it.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Longer than anything takes on a machine that is busy with other things, and shorter than a test
-/// may take in all.
+/// Limit of waits: longer than anything takes on a busy machine, and shorter than the time limit of
+/// a test.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// Where a test runs.
+/// Surroundings of a test.
 #[derive(Debug)]
 pub struct Scene {
     dir: PathBuf,
@@ -21,26 +21,26 @@ impl Scene {
         Self { dir }
     }
 
-    /// A path in the test's own directory, on a file system that is in order.
+    /// Returns a path in the test's own directory, on a file system without faults.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
-    /// The FUSE file system that misbehaves by file name.
+    /// Returns the FUSE file system that misbehaves by file name.
     pub fn fuse(&self) -> Fuse {
         Fuse {
             root: self.path("fuse"),
         }
     }
 
-    /// The same without asynchronous direct I/O.
+    /// Returns the FUSE file system without asynchronous direct I/O.
     pub fn sync_fuse(&self) -> Fuse {
         Fuse {
             root: self.path("sync-fuse"),
         }
     }
 
-    /// A file of [`pattern`] on a file system that is in order, open for reading and writing.
+    /// Creates a file of [`pattern`] on a file system without faults, open for reading and writing.
     pub fn healthy(&self, len: usize) -> File {
         let mut file = tempfile::tempfile_in(&self.dir).expect("a file");
         file.write_all(&pattern(0, len)).expect("room on the disk");
@@ -54,7 +54,7 @@ impl Scene {
         options.open(self.path(at).join(name)).expect("a file")
     }
 
-    /// Freezes the file system at a path until the guard is dropped: writes and SYNCs there wait.
+    /// Freezes the file system at a path until the guard is dropped. Writes and SYNCs there wait.
     pub fn freeze(&self, at: &str) -> Frozen {
         let at = self.path(at);
         freezer("--freeze", &at);
@@ -74,13 +74,13 @@ impl Scene {
         }
     }
 
-    /// Makes room again after [`fill`](Self::fill).
+    /// Frees the space that [`fill`](Self::fill) took.
     pub fn drain(&self, at: &str) {
         std::fs::remove_file(self.path(at).join("filler")).expect("filled before");
     }
 }
 
-/// A frozen file system.
+/// Frozen file system.
 #[derive(Debug)]
 #[must_use = "dropping it thaws the file system"]
 pub struct Frozen {
@@ -88,14 +88,14 @@ pub struct Frozen {
 }
 
 impl Frozen {
-    /// Waits until so many writes of this process's rings wait for the thaw. A write that no worker
-    /// of the kernel has begun can be cancelled yet.
+    /// Waits until that many writes of this process's rings wait for the thaw. A write that no
+    /// kernel worker has begun could still be cancelled.
     pub fn wait_for_writes(&self, count: usize) {
         eventually("the frozen writes", || stuck_workers() >= count);
     }
 }
 
-/// Workers of this process's rings that are in an uninterruptible sleep.
+/// Returns the number of workers of this process's rings that are in an uninterruptible sleep.
 fn stuck_workers() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").expect("proc");
     let stats = tasks.flatten().filter_map(|task| {
@@ -129,8 +129,8 @@ fn freezer(what: &str, at: &Path) {
     );
 }
 
-/// The FUSE file system. A file is there as soon as it is named. Its name is made of words with
-/// dots between them, which say what is wrong with it; other words tell files apart.
+/// FUSE file system. A file exists as soon as it is named. Its name consists of words with dots
+/// between them, which select its faults; other words tell files apart.
 ///
 /// | word | what |
 /// | --- | --- |
@@ -149,10 +149,10 @@ pub struct Fuse {
 }
 
 impl Fuse {
-    /// Bytes of a file that is not empty: no whole number of blocks.
+    /// Length in bytes of a file that is not empty. It is not a whole number of blocks.
     pub const LEN: usize = crate::fuse::LEN;
 
-    /// The file of this name.
+    /// Returns the path of a file.
     pub fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
@@ -166,7 +166,7 @@ impl Fuse {
             .unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
-    /// Answers all that hangs, and lets nothing hang any more.
+    /// Answers the requests that hang, and lets none hang from now on.
     pub fn release(&self) {
         self.control("release");
     }
@@ -182,7 +182,7 @@ impl Fuse {
         written.expect("the FUSE server");
     }
 
-    /// Requests that hang now.
+    /// Returns the number of requests that hang.
     pub fn hanging(&self) -> usize {
         let mut text = String::new();
         let control = File::open(self.path(".control"));
@@ -198,7 +198,7 @@ impl Fuse {
     }
 }
 
-/// Waits for something that another thread does.
+/// Waits for a condition that another thread brings about.
 pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + LIMIT;
     while !done() {
@@ -207,7 +207,7 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// `len` bytes that differ from place to place, as they lie at `offset` of a file.
+/// Returns `len` bytes that differ from place to place, as a file has them at `offset`.
 pub fn pattern(offset: usize, len: usize) -> Vec<u8> {
     (offset as u64..(offset + len) as u64)
         .map(|at| {

@@ -1,4 +1,4 @@
-//! What the parent sets up before a test, and clears away after it.
+//! Set-up of a test by the parent, and its removal.
 
 use std::ffi::{CString, OsString};
 use std::fs;
@@ -15,7 +15,7 @@ use crate::undo::Undo;
 
 type Result<T> = std::result::Result<T, String>;
 
-/// A directory with what a test needs mounted in it.
+/// Directory in which everything that a test needs is mounted.
 pub(crate) struct Stage {
     dir: tempfile::TempDir,
     undo: Vec<Undo>,
@@ -23,7 +23,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Sets up, in a new directory below `scratch`.
+    /// Sets up the needs in a new directory below `scratch`.
     pub(crate) fn set(scratch: &Path, needs: &[Need]) -> Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("faults-")
@@ -180,7 +180,7 @@ impl Drop for Stage {
     }
 }
 
-/// A loop device over a new, sparse image.
+/// Attaches a loop device to a new, sparse image.
 fn attach(image: &Path, mib: u32, sector: u32) -> Result<PathBuf> {
     let file = fs::File::create(image).map_err(|error| format!("an image: {error}"))?;
     file.set_len(u64::from(mib) << 20)
@@ -190,7 +190,7 @@ fn attach(image: &Path, mib: u32, sector: u32) -> Result<PathBuf> {
     output("losetup", args.into_iter().chain([image.into()])).map(PathBuf::from)
 }
 
-/// What a program says; an error unless it succeeds.
+/// Returns the output of a program, or an error unless it succeeds.
 fn output(program: &str, args: impl IntoIterator<Item = OsString>) -> Result<String> {
     let out = Command::new(program)
         .args(args)

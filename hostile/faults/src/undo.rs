@@ -1,4 +1,4 @@
-//! What has to be put back, whatever happens: after a test, a panic, or a signal that ends the run.
+//! Actions that undo a set-up: after a test, a panic, or a signal that ends the run.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -6,23 +6,23 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::mount::{UnmountFlags, unmount};
 
-/// Something to put back.
+/// Action that undoes a part of the set-up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Undo {
-    /// Ends a FUSE connection: whoever waits for it gets an error.
+    /// Aborts a FUSE connection: whoever waits for it gets an error.
     AbortFuse {
-        /// The mount point.
+        /// Mount point.
         at: PathBuf,
-        /// The connection's number.
+        /// Number of the connection.
         connection: u32,
     },
-    /// Lets a file system go on, frozen or not.
+    /// Thaws a file system, frozen or not.
     Thaw(PathBuf),
-    /// Unmounts.
+    /// Unmounts a file system.
     Unmount(PathBuf),
-    /// Gives a loop device back.
+    /// Detaches a loop device.
     Detach(PathBuf),
-    /// Removes a drive of the device mapper.
+    /// Removes a device-mapper drive.
     Remove(String),
     /// Deletes the directory of a stage.
     Delete(PathBuf),
@@ -31,13 +31,13 @@ pub(crate) enum Undo {
 static OPEN: Mutex<Vec<Undo>> = Mutex::new(Vec::new());
 
 impl Undo {
-    /// Has it put back at the end of the run, should nobody do so before.
+    /// Registers the action for the end of the run, in case nobody carries it out before.
     pub(crate) fn remember(self) -> Self {
         lock().push(self.clone());
         self
     }
 
-    /// Puts it back now.
+    /// Carries out the action now.
     pub(crate) fn now(self) {
         lock().retain(|open| *open != self);
         self.carry_out();
@@ -66,7 +66,7 @@ impl Undo {
     }
 }
 
-/// Puts everything back, the last first: for a run that a signal ends.
+/// Carries out all actions, the last first, for a run that a signal ends.
 pub(crate) fn all() {
     let open = std::mem::take(&mut *lock());
     open.iter().rev().for_each(Undo::carry_out);

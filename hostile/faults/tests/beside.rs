@@ -1,4 +1,4 @@
-//! Requests that the kernel keeps hold up no others.
+//! Tests that requests which the kernel keeps hold up no others.
 
 use std::io::PipeWriter;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use vyre_ioloop::{IoLoop, Rights};
 use vyre_ioq::{BufferHandle, DeviceQueue, Errno, FileHandle, LoopState, Request};
 use vyre_uring::Buffer;
 
-/// A timeout of a loop that a test waits out.
+/// Timeout of a loop that a test waits out.
 const SOON: Duration = Duration::from_millis(300);
-/// Reads that the kernel sends to a FUSE file system at once.
+/// Number of reads that the kernel sends to a FUSE file system at once.
 const BACKGROUND: usize = 12;
 
 pub(crate) const TESTS: &[Test] = tests![
@@ -26,7 +26,7 @@ pub(crate) const TESTS: &[Test] = tests![
 /// connection (12 in the background) take.
 pub(crate) const COUNTS: [usize; 5] = [1, 4, 12, 16, 64];
 
-/// A loop with two queues: one of a device whose files hang, one of another device.
+/// Loop with two queues: one of a device whose files hang, and one of another device.
 pub(crate) struct Two {
     pub(crate) io: IoLoop,
     pub(crate) hung: DeviceQueue,
@@ -38,7 +38,7 @@ pub(crate) struct Two {
     pub(crate) memory: Buffer,
 }
 
-/// The other device's part of the pool.
+/// Offset of the other device's part of the pool.
 pub(crate) const OTHERS: u64 = 512 << 10;
 
 impl Two {
@@ -67,7 +67,7 @@ impl Two {
         }
     }
 
-    /// The other device is served: all kinds of requests, on another file.
+    /// Asserts that all kinds of requests of the other device, on another file, are served.
     pub(crate) fn others_are_served(&self) {
         self.other_reads_are_served();
         let (other, healthy, pool) = (&self.other, self.healthy, self.pool);
@@ -78,7 +78,7 @@ impl Two {
         assert_eq!(ask(other, write.durable()), Ok(8192));
     }
 
-    /// The other device is served as far as no worker of the kernel is needed.
+    /// Asserts that those requests of the other device are served that need no kernel worker.
     pub(crate) fn other_reads_are_served(&self) {
         let (other, pool) = (&self.other, self.pool);
         beats(other);
@@ -94,7 +94,7 @@ impl Two {
     }
 }
 
-/// As many files as there are requests, since the kernel orders those to one.
+/// Adds one file per request, since the kernel serialises requests to one file.
 pub(crate) fn files(fuse: &Fuse, parts: &mut Parts, words: &str, count: usize) -> Vec<FileHandle> {
     (0..count)
         .map(|index| parts.file(fuse.open(&format!("{words}.{count}-{index}"))))

@@ -1,4 +1,4 @@
-//! What else an end does while the kernel keeps an operation; see `kept.rs`.
+//! Tests of the end of a loop while the kernel keeps an operation; see also `kept.rs`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,8 +20,8 @@ fn is_gone(device: &DeviceQueue) -> bool {
     device.host_state() == Some(LoopState::Failed)
 }
 
-/// Beside a read that hangs, one that can be cancelled is; and once the file answers, the thread that
-/// was left to itself ends.
+/// A read that can be cancelled is cancelled beside one that hangs. Once the file answers, the
+/// abandoned thread ends.
 fn what_the_kernel_does_not_keep_is_cancelled(scene: &Scene) {
     let fuse = scene.fuse();
     let mut parts = Parts::new(8192);

@@ -1,4 +1,4 @@
-//! How a loop ends while the kernel keeps what it was given.
+//! Tests of the end of a loop while the kernel keeps its operations.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -22,11 +22,11 @@ pub(crate) const TESTS: &[Test] = tests![
     bytes_are_fetched_late_from_a_buffer_that_nobody_gave_back: [Need::Ext4(Ext4::at("ext4"))],
 ];
 
-/// A timeout of a loop that a test waits out.
+/// Timeout of a loop that a test waits out.
 const SOON: Duration = Duration::from_millis(300);
 const LEN: usize = 4096;
 
-/// A request that the kernel keeps, and a fence that waits for it.
+/// Request that the kernel keeps, and a fence that waits for it.
 struct Kept {
     device: DeviceQueue,
     request: Ticket,
@@ -57,7 +57,8 @@ impl Kept {
         (io, kept)
     }
 
-    /// The kernel has the buffer, so no outcome gave it back; and the device knows of the end.
+    /// Asserts that no outcome gave the buffer back, since the kernel still has it, and that the
+    /// device sees the end.
     fn check(&self) {
         assert_eq!(self.device.host_state(), Some(LoopState::Failed));
         for ticket in [&self.request, &self.fence] {
@@ -91,7 +92,7 @@ fn is_stuck(ended: &Result<(), StopError>) {
     );
 }
 
-/// Ends a loop whose read hangs, and looks at what its device sees.
+/// Ends a loop whose read hangs, and checks what its device sees.
 fn ends<L: Send + 'static>(
     scene: &Scene,
     start: impl FnOnce(Parts, HostQueue) -> L,

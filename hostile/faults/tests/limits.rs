@@ -1,4 +1,4 @@
-//! Where the host may not have all that it asks for.
+//! Tests of a host that does not get all that it asks for.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
@@ -18,7 +18,7 @@ pub(crate) const TESTS: &[Test] = tests![
     a_full_file_system_is_enospc_and_poisons_nothing: [Need::Tmpfs { at: "tmpfs", mib: 4 }],
 ];
 
-/// Has system calls of this process answered with an errno.
+/// Makes system calls of this process fail with an errno.
 fn deny(calls: &[i64], errno: i32) {
     let filter = SeccompFilter::new(
         calls.iter().map(|&call| (call, Vec::new())).collect(),
@@ -86,7 +86,8 @@ fn a_ring_that_cannot_be_entered_is_said(scene: &Scene) {
     assert_eq!(device.host_state(), Some(LoopState::Failed));
 }
 
-/// Reads and writes, whatever the ring came to use.
+/// Asserts that reads and writes are served, whatever features the ring got. Returns the report of
+/// its set-up.
 fn is_served(scene: &Scene, mut parts: Parts) -> vyre_uring::SetupReport {
     let file = parts.file(scene.healthy(8192));
     let (pool, memory) = (parts.pool, parts.memory.clone());

@@ -1,4 +1,4 @@
-//! Bytes that were taken and then lost: no SYNC says that they are safe.
+//! Tests of bytes that the kernel took and then lost: no SYNC reports them as safe.
 
 use std::fs::File;
 
@@ -7,7 +7,7 @@ use vyre_faults::{Ext4, Need, Scene, Test, tests};
 use vyre_ioloop::{IoLoop, LoopGroup, Rights};
 use vyre_ioq::{DeviceQueue, Errno, FileHandle, Request};
 
-/// A drive that says it has 64 MiB, and has 16.
+/// Drive that claims 64 MiB and has 16.
 const THIN: Need = Need::Ext4(Ext4 {
     at: "thin",
     mib: 64,
@@ -35,7 +35,7 @@ fn write(file: FileHandle, pool: vyre_ioq::BufferHandle, at: u64) -> Request {
     Request::write(file, at, LEN).from(pool, 0)
 }
 
-/// Every SYNC and DURABLE write fails, however often it is asked.
+/// Asserts that every SYNC and DURABLE write fails, however often it is asked.
 fn is_poisoned(device: &DeviceQueue, file: FileHandle, pool: vyre_ioq::BufferHandle) {
     for _ in 0..3 {
         let sync = ask(device, Request::sync(file));

@@ -1,4 +1,4 @@
-//! Drives that fail or dawdle, by the device mapper.
+//! Tests of device-mapper drives that fail or are slow.
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
@@ -16,7 +16,7 @@ pub(crate) const TESTS: &[Test] = tests![
     a_slow_drive_holds_up_no_other_queue: [Need::Mapper(Mapper::Delay)],
 ];
 
-/// Where the part of the drive begins that fails.
+/// Offset from which the drive fails.
 const BAD: u64 = Mapper::BAD_FROM;
 const LEN: u32 = 64 << 10;
 
@@ -48,7 +48,7 @@ fn a_bad_sector_is_no_end_of_the_file(scene: &Scene) {
     }
 }
 
-/// A write to the page cache succeeds, and what becomes of it never does.
+/// Asserts that a write to the page cache succeeds, and that no SYNC after its loss does.
 fn a_lost_write_stays_lost(scene: &Scene, at: u64) {
     let mut parts = Parts::new(LEN as usize);
     let (file, pool) = (parts.file(drive(scene, 0)), parts.pool);

@@ -1,4 +1,4 @@
-//! Calls that no crate here has a safe one for.
+//! System calls for which no crate in use has a safe function.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -16,7 +16,7 @@ pub(crate) fn die_by_sigpipe() {
 
 extern "C" fn do_nothing(_: libc::c_int) {}
 
-/// Gives a signal a handler that does nothing, and does not restart the call that it interrupts.
+/// Installs a signal handler that does nothing, without restarting the call that it interrupts.
 pub(crate) fn interrupt_by(signal: Signal) {
     let handler = SigHandler::Handler(do_nothing);
     let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
@@ -32,7 +32,7 @@ pub(crate) fn send(thread: u32, signal: Signal) {
     unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal) };
 }
 
-/// Bytes of a file that are in the page cache, in whole pages. Looking at them brings in none.
+/// Returns the number of bytes of a file that are in the page cache, in whole pages. Reads none in.
 pub(crate) fn resident(file: &File, len: usize) -> usize {
     let page = rustix::param::page_size();
     let mut pages = vec![0_u8; len.div_ceil(page)];

@@ -1,4 +1,4 @@
-//! What one queue may take of a loop and of the kernel's workers.
+//! Tests of the share that one queue may take of a loop and of the kernel's workers.
 
 use std::io::Write;
 use std::time::Duration;
@@ -17,9 +17,9 @@ pub(crate) const TESTS: &[Test] = tests![
     large_cached_reads_hold_up_no_other_queue: [],
 ];
 
-/// How long a write may take before it counts as one that waits for another.
+/// Time after which a write counts as one that waits for another.
 const COLLISION: Duration = Duration::from_secs(1);
-/// Requests of one queue that the kernel has at once, at least.
+/// Minimum number of requests of one queue that the kernel has at once.
 const IN_FLIGHT: usize = 32;
 
 fn hung_syncs_hold_up_no_other_queue(scene: &Scene) {
@@ -43,8 +43,8 @@ fn hung_syncs_hold_up_no_other_queue(scene: &Scene) {
     }
 }
 
-/// The kernel runs buffered writes one after another where it chooses one worker for them, by a hash
-/// of the file; so a write to another file may wait. How often is printed, not asserted.
+/// The kernel serialises buffered writes for which it chooses the same worker, by a hash of the
+/// file, so a write to another file may wait. How often is printed, not asserted.
 fn frozen_writes_and_empty_pipes_hold_up_no_other_queue(scene: &Scene) {
     const WRITES: usize = 64;
     const PROBES: usize = 16;
@@ -129,8 +129,8 @@ fn reads_of_empty_pipes_hold_up_no_other_queue(scene: &Scene) {
     two.io.stop().unwrap();
 }
 
-/// Reads from the page cache are copied when they are submitted. Asserted is an order: the other
-/// device has its outcomes while most of the large reads wait for theirs.
+/// Reads from the page cache are copied when they are submitted. The test asserts an order: the
+/// other device has its outcomes while most of the large reads are still pending.
 fn large_cached_reads_hold_up_no_other_queue(scene: &Scene) {
     const LEN: usize = 128 << 20;
     let mut parts = Parts::new(1 << 20);

@@ -1,4 +1,4 @@
-//! Transfers that the kernel cuts, and those that it cannot make at once.
+//! Tests of transfers that the kernel cuts short, and of those that it cannot make at once.
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
@@ -78,14 +78,14 @@ fn an_error_in_mid_file_is_an_error(scene: &Scene) {
     }
 }
 
-/// Opens a FUSE file with flags beside those to read and write.
+/// Opens a FUSE file for reading and writing, with further flags.
 fn open_with(fuse: &Fuse, name: &str, flags: i32) -> File {
     let mut options = File::options();
     options.read(true).write(true).custom_flags(flags);
     options.open(fuse.path(name)).unwrap()
 }
 
-/// These words, each with the flags that a file of it is opened with.
+/// Returns these words, each with the flags with which a file of that name is opened.
 fn kinds(words: [&str; 2]) -> [(String, i32); 4] {
     let [one, two] = words.map(|word| format!("{word}.dio"));
     [
@@ -127,9 +127,9 @@ fn short_direct_reads_go_on(scene: &Scene) {
     }
 }
 
-/// Writes by parts, and reads back. With the flag, and a file system that is not asked for parts at
-/// once, Linux 6.18 writes all parts of a short write at the first offset, and says that all is well:
-/// that cannot be tested here.
+/// Writes in parts, and reads back. On a file system without FUSE_ASYNC_DIO and with O_DIRECT,
+/// Linux 6.18 writes all parts of a short write at the first offset and reports success, which
+/// cannot be tested here.
 fn short_direct_writes_go_on(scene: &Scene) {
     for name in ["short-write.dio", "half-write.dio"] {
         assert!(writes(scene.sync_fuse().open(name), name, Some));
@@ -143,7 +143,7 @@ fn short_direct_writes_go_on(scene: &Scene) {
     }
 }
 
-/// Writes blocks and reads those back whose outcome is to be `judged`; whether all were.
+/// Writes blocks, and checks those whose outcome is `judged`. Returns whether all were.
 fn writes(
     file: File,
     name: &str,

@@ -1,5 +1,5 @@
-//! No request of a device is answered by a signal that ends the host, and none that others send
-//! disturbs a loop.
+//! Tests that no request of a device makes a signal end the host, and that signals from others do
+//! not disturb a loop.
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
@@ -30,7 +30,7 @@ const LIMIT: u64 = 1 << 20;
 const EFBIG: Errno = Errno::from_raw(27);
 const EPIPE: Errno = Errno::from_raw(32);
 
-/// No file of this process may grow beyond `LIMIT`.
+/// Limits the size of files of this process to `LIMIT`.
 fn limit_files() {
     let limit = Rlimit {
         current: Some(LIMIT),
@@ -120,7 +120,7 @@ fn a_memfd_past_the_file_size_limit_is_refused(_: &Scene) {
     assert!(Buffer::memfd(LIMIT as usize).is_ok());
 }
 
-/// The signals that a thread blocks, as `/proc` has them: signal N is bit N - 1.
+/// Returns the signals that a thread blocks, as in `/proc`: signal N is bit N - 1.
 fn blocked(thread: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/self/task/{thread}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));

@@ -31,11 +31,11 @@ pub(super) struct Raw {
     polls: bool,
     numbers: BlockNumbers,
     core: Option<usize>,
-    /// Cores for the kernel's workers. They would inherit the loop's own.
+    /// Cores for the kernel's workers, which would otherwise inherit the loop's core.
     worker_cores: Vec<usize>,
 }
 
-/// How entries name the file and the buffer: as far as the kernel registers them.
+/// Way in which entries name the file and the buffer: registered as far as the kernel supports it.
 #[derive(Clone, Copy)]
 struct Registered {
     file: bool,
@@ -132,7 +132,8 @@ impl Raw {
         Ok(measured.unwrap_or(0.0))
     }
 
-    /// The best ring that this kernel has: each rung leaves out what older ones do not know.
+    /// Sets up the best ring that this kernel supports. Each further attempt omits a flag that
+    /// older kernels lack.
     fn ring(&self, entries: u32) -> io::Result<(IoUring, Registered)> {
         let plain = IoUring::builder();
         let mut submit_all = plain.clone();
@@ -177,7 +178,7 @@ impl Raw {
         set
     }
 
-    /// Queues the next operation on a place of the buffer. Returns its block.
+    /// Queues the next operation on a block of the buffer. Returns its block of the file.
     #[inline]
     fn push(
         &mut self,

@@ -1,4 +1,4 @@
-//! Which cores a benchmark's threads run on: cores that no other benchmark uses.
+//! Choice of the cores that the threads of a benchmark run on: cores that no other benchmark uses.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
@@ -8,7 +8,7 @@ use rustix::fs::FlockOperation;
 
 use crate::failure::Failure;
 
-/// Where programs keep lock files. Every user may write there.
+/// Directory of lock files. Every user may write to it.
 const LOCKS: &str = "/run/lock";
 
 /// Cores named on the command line, such as `0-3,8`.
@@ -34,21 +34,21 @@ impl std::str::FromStr for CoreList {
     }
 }
 
-/// The cores of a run. They stay reserved until this is dropped.
+/// Cores of a run. They stay reserved until this is dropped.
 #[derive(Debug, Default)]
 pub(super) struct Cores {
-    /// The loops' come first. Empty if nothing is bound to a core.
+    /// Cores to bind to, the loops' first. Empty if nothing is bound to a core.
     pub(super) list: Vec<usize>,
-    /// How many this process may use, reserved or not.
+    /// Number of cores that this process may use, reserved or not.
     pub(super) allowed: usize,
-    /// Why nothing is bound.
+    /// Reason why nothing is bound.
     pub(super) note: Option<String>,
     _locks: Vec<File>,
 }
 
 impl Cores {
-    /// Takes the named cores, or else reserves up to `most` of those that this process may use and no
-    /// other benchmark has. Fewer than `least` are not worth binding to.
+    /// Takes the named cores. Without them, reserves up to `most` of the cores that this process
+    /// may use and no other benchmark has reserved, or none if there are fewer than `least`.
     pub(super) fn choose(
         named: Option<&CoreList>,
         least: usize,
@@ -117,7 +117,7 @@ impl Cores {
     }
 }
 
-/// Locks a file for as long as it is open. `None` if another process has it.
+/// Locks a file for as long as it is open. Returns `None` if another process holds the lock.
 fn lock(path: &Path) -> Option<File> {
     let mut options = OpenOptions::new();
     options.read(true).mode(0o666);
@@ -130,7 +130,7 @@ fn lock(path: &Path) -> Option<File> {
     Some(file)
 }
 
-/// The cores that this process may use.
+/// Returns the cores that this process may use.
 pub(super) fn allowed() -> Vec<usize> {
     let Ok(set) = rustix::thread::sched_getaffinity(None) else {
         return Vec::new();
@@ -140,7 +140,7 @@ pub(super) fn allowed() -> Vec<usize> {
         .collect()
 }
 
-/// Binds the calling thread to a core. It only makes figures steadier, so a refusal is ignored.
+/// Binds the calling thread to a core. Errors are ignored: binding only makes the figures steadier.
 pub(super) fn pin(core: Option<usize>) {
     if let Some(core) = core {
         let mut set = rustix::thread::CpuSet::new();

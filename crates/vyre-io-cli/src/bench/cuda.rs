@@ -30,7 +30,7 @@ pub(super) struct GpuReport {
     registers: u32,
     /// `nvrtc`, or `prebuilt`: where the kernel came from.
     ptx: &'static str,
-    /// `units` of 16 bytes, or `words` of 4: how lanes access slots.
+    /// Width of the accesses of lanes to slots: `units` of 16 bytes, or `words` of 4.
     access: &'static str,
 }
 

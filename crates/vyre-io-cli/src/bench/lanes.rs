@@ -147,13 +147,13 @@ impl Tally {
         }
     }
 
-    /// Notes that a request failed while no clock ran.
+    /// Records a failure of a request that is outside the measured time.
     pub(super) fn note_failure(&mut self, errno: Errno) {
         self.failed += 1;
         self.first_errno.get_or_insert(errno);
     }
 
-    /// Notes whether a block was as it should be.
+    /// Records whether a block had the expected contents.
     pub(super) fn note_block(&mut self, offset: u64, is_right: bool) {
         if is_right {
             self.verified += 1;

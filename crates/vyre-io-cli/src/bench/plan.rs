@@ -177,7 +177,7 @@ impl Plan {
             .sum()
     }
 
-    /// Chooses the cores that threads are bound to.
+    /// Chooses the cores to which the threads are bound.
     pub(super) fn place(&mut self, args: &BenchArgs) -> Result<(), Failure> {
         let (loops, lanes) = (self.loops as usize, self.lanes as usize);
         let lanes = if args.device == DeviceArg::Threads {
@@ -192,7 +192,7 @@ impl Plan {
         Ok(())
     }
 
-    /// The same work for one loop with one queue, bound to no core.
+    /// Returns the same plan for one loop with one queue, bound to no core.
     pub(super) fn with_one_loop(&self) -> Self {
         Self {
             loops: 1,
@@ -202,12 +202,13 @@ impl Plan {
         }
     }
 
-    /// The loops' cores; the raw loop gets the first. `None` if threads are not bound.
+    /// Returns the loops' cores, of which the raw loop gets the first. `None` if threads are not
+    /// bound.
     pub(super) fn loop_cores(&self) -> Option<&[usize]> {
         self.cores.list.get(..self.loops as usize)
     }
 
-    /// The lanes' cores. `None` if threads are not bound.
+    /// Returns the lanes' cores. `None` if threads are not bound.
     pub(super) fn lane_cores(&self) -> Option<&[usize]> {
         self.cores.list.get(self.loops as usize..)
     }
@@ -227,7 +228,7 @@ impl Plan {
         Some(cores[lane as usize % cores.len()])
     }
 
-    /// What about the cores makes figures worse than they could be.
+    /// Returns notes on cores that make the figures worse than they could be.
     pub(super) fn notes(&self, args: &BenchArgs) -> Vec<String> {
         let mut notes: Vec<String> = self.cores.note.iter().cloned().collect();
         let writes = args.op == BenchOp::Write && !args.direct;

@@ -44,16 +44,16 @@ pub(super) struct Report {
     latency_ns: Latency,
     /// `none`, `kernel` or `loop`.
     landing: String,
-    /// The loops' cores and the lanes'. None if threads are not bound.
+    /// Cores of the loops, then of the lanes. `None` if threads are not bound.
     loop_cores: Option<Vec<usize>>,
     lane_cores: Option<Vec<usize>>,
     #[serde(flatten)]
     used: Used,
     #[serde(flatten)]
     baseline: Option<Compared>,
-    /// Whether the rounds lie so far apart that their medians are no measurement.
+    /// Set if the rounds differ so much that their medians are not a measurement.
     unsteady: bool,
-    /// What makes figures worse than they could be.
+    /// Reasons why the figures are worse than they could be.
     notes: Vec<String>,
     #[serde(skip)]
     recorded: Histogram<u64>,
@@ -67,7 +67,7 @@ struct Compared {
     baseline_iops_min: f64,
     baseline_iops_max: f64,
     baseline_round_iops: Vec<f64>,
-    /// Median of the rounds' ratios of ours to the raw loop's.
+    /// Median over the rounds of the ratio of vyre-io to the raw loop.
     ratio: f64,
     ratio_min: f64,
     ratio_max: f64,

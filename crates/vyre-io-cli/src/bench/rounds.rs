@@ -1,17 +1,17 @@
-//! What the rounds of a run came to: their middle, and how far they lie apart.
+//! Summary of the rounds of a run: median and spread.
 
 use serde::Serialize;
 
-/// A spread beyond which a figure says more about the machine than about the program.
+/// Spread above which a figure says more about the machine than about the program.
 const STEADY: f64 = 0.2;
 
-/// One figure over all rounds.
+/// Values of one figure over all rounds.
 #[derive(Clone, Debug, Serialize, PartialEq)]
 pub(super) struct Figure {
     pub(super) median: f64,
     pub(super) min: f64,
     pub(super) max: f64,
-    /// In the order of the rounds.
+    /// Values in the order of the rounds.
     pub(super) rounds: Vec<f64>,
 }
 
@@ -32,7 +32,7 @@ impl Figure {
         }
     }
 
-    /// Whether the rounds lie so far apart that the median is no measurement.
+    /// Returns whether the rounds differ so much that the median is not a measurement.
     pub(super) fn is_unsteady(&self) -> bool {
         self.max - self.min > STEADY * self.median
     }

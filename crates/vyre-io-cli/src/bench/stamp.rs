@@ -46,7 +46,7 @@ pub(super) fn is_intact(offset: u64, bytes: &[u8]) -> bool {
         })
 }
 
-/// The offset for which the first sector was stamped. `None` if it carries no stamp.
+/// Returns the offset for which the first sector was stamped. `None` if it has no stamp.
 pub(super) fn offset_of(bytes: &[u8]) -> Option<u64> {
     let words = bytes.first_chunk::<{ 2 * WORD }>()?;
     let (magic, index) = words.split_at(WORD);

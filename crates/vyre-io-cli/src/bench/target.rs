@@ -23,9 +23,9 @@ pub(super) struct Target {
     opened: Opened,
     /// Whole blocks in it.
     pub(super) blocks: u64,
-    /// Whether it carries stamps, by which its sectors can be verified.
+    /// Set if the file has stamps, by which its sectors can be verified.
     pub(super) stamped: bool,
-    /// Blocks that were written over since.
+    /// Blocks that were overwritten since the stamps were last restored.
     pub(super) written: Written,
 }
 
@@ -76,8 +76,8 @@ impl Target {
         }))
     }
 
-    /// Takes the first stamp away for as long as blocks are written: a run that is killed leaves a
-    /// file that no later one takes for stamped. It comes back with the others.
+    /// Removes the first stamp while blocks are written, so that no later run takes the file of a
+    /// killed run for a stamped one. It is restored with the others.
     pub(super) fn begin_writes(&self) -> Result<(), Failure> {
         if !self.stamped {
             return Ok(());
@@ -97,8 +97,8 @@ impl Target {
     }
 }
 
-/// Makes a stamped file. It is complete before it is measured, and stays. A file that is there
-/// already is written over only if an earlier benchmark made it.
+/// Makes a stamped file. It is complete before the measurement begins, and is kept. An existing
+/// file is overwritten only if an earlier benchmark made it.
 fn create(size: &str, path: &Path, block: u64) -> Result<PathBuf, Failure> {
     let size: Size = size
         .parse()

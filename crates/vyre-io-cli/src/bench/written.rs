@@ -1,9 +1,9 @@
-//! What a benchmark of writes leaves in the file, and what is checked of it.
+//! Checks and restores the blocks that a benchmark of writes overwrites.
 //!
-//! Blocks are ready before the clock starts, so they cannot say where they will be written. Each says
-//! which place of the buffer it comes from: its stamps are those of sectors past the end of the file,
-//! which no place of the file has. After the clock has stopped, blocks that were written are read and
-//! checked; and a file that had stamps of its own gets them back.
+//! Blocks are prepared before the clock starts, when the offsets of the writes are not known. So
+//! each block names its own place in the buffer: its stamps are those of sectors past the end of
+//! the file, which no block of the file has. After the clock has stopped, written blocks are read
+//! and checked. If the file had stamps of its own, they are then restored.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,10 +18,10 @@ use super::target::Target;
 use crate::args::BenchArgs;
 use crate::failure::Failure;
 
-/// Requests in flight while blocks are checked or restored.
+/// Number of requests in flight while blocks are checked or restored.
 const DEPTH: u32 = 64;
 
-/// The blocks that were written since the file was last restored: a bit each.
+/// Set of the blocks that were written since the file was last restored: one bit each.
 #[derive(Debug)]
 pub(super) struct Written {
     bits: Box<[AtomicU64]>,
@@ -65,7 +65,8 @@ impl Written {
     }
 }
 
-/// The first of the offsets whose stamps the blocks of the buffer carry: past the end of the file.
+/// Returns the first of the offsets with which the blocks of the buffer are stamped. It lies past
+/// the end of the file.
 fn labels(target: &Target, size: u32) -> u64 {
     target.blocks * u64::from(size)
 }
@@ -128,7 +129,7 @@ pub(super) fn restore(args: &BenchArgs, plan: &Plan, target: &Target) -> Result<
     Ok(())
 }
 
-/// A loop and a queue for what is done while no clock runs.
+/// Loop and queue for the work outside the measured time.
 struct After {
     loops: Loops,
     device: DeviceQueue,
@@ -156,7 +157,7 @@ impl After {
         })
     }
 
-    /// Reads blocks and counts how many are as they should be.
+    /// Reads blocks, and records how many have the expected contents.
     fn read(
         &self,
         blocks: impl Iterator<Item = u64>,
@@ -214,8 +215,8 @@ impl After {
         tally.check()
     }
 
-    /// Keeps requests for `blocks` in flight until all are done. Both functions get the block's offset
-    /// in the file and its place in the buffer.
+    /// Keeps requests for `blocks` in flight until all have completed. Both functions get the
+    /// offset of the block in the file and its place in the buffer.
     fn pump(
         &self,
         blocks: impl Iterator<Item = u64>,

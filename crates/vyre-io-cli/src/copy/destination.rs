@@ -24,42 +24,43 @@ use crate::failure::Failure;
 use crate::name::Shown;
 use crate::stack::{self, Opened};
 
-/// FUSE may have nameless files but no links.
+/// Magic number of FUSE, which may support nameless files but no links.
 const FUSE: u32 = 0x6573_5546;
 
 pub(super) struct Destination {
     opened: Opened,
-    /// The final name, links resolved, for messages.
+    /// Final path, links resolved, for messages.
     path: PathBuf,
     directory: Directory,
     name: OsString,
     way: Way,
     replaced: Option<Replaced>,
-    /// The mode that it gets with its name, while it has a hidden one.
+    /// Mode to set when a hidden file gets its final name.
     mode: Mode,
     leftover: Leftover,
 }
 
-/// Where DST gets its name.
+/// Directory in which DST gets its name.
 struct Directory {
     fd: OwnedFd,
     path: PathBuf,
-    /// Whether it could be opened for reading, which syncing and looking at its entries takes.
+    /// Set if the directory could be opened for reading, which is needed to sync it and to list its
+    /// entries.
     readable: bool,
 }
 
-/// How the file can get a name.
+/// Way in which the file gets its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// It has none, and gets one through what /proc shows.
+    /// The file has no name, and is linked through its entry in /proc.
     Proc,
-    /// It has none, and gets one through its descriptor.
+    /// The file has no name, and is linked through its descriptor.
     Descriptor,
-    /// It has a hidden name, which is changed.
+    /// The file has a hidden name, and is renamed.
     Hidden,
 }
 
-/// What the name is given to, and what became of the directory.
+/// Outcome of syncing the directory of DST.
 pub(super) enum Durable {
     Yes,
     /// The file system cannot sync directories.
@@ -67,7 +68,7 @@ pub(super) enum Durable {
 }
 
 impl Destination {
-    /// Makes the file, after what could not succeed at the end has been refused.
+    /// Creates the file, after refusing what would fail at the end.
     pub(super) fn create(args: &CopyArgs, source: &Source) -> Result<Self, Failure> {
         let (path, old) = target(&args.src, &args.dst)?;
         if old.as_ref().is_some_and(|old| source.is(old)) {
@@ -115,8 +116,8 @@ impl Destination {
         Ok(destination)
     }
 
-    /// Finds out early whether the file can become like the one it replaces. One with a hidden name
-    /// stays the user's own until it gets its final one.
+    /// Checks early whether the file can take over the attributes of the one that it replaces. A
+    /// file with a hidden name belongs to the user until it gets its final name.
     fn prepare(&mut self) -> Result<(), Failure> {
         let failed = |errno| Failure::file("examine", &self.path, errno);
         let before = rustix::fs::fstat(&self.opened.fd).map_err(failed)?;
@@ -158,8 +159,8 @@ impl Destination {
             .map_err(|errno| Failure::file("open", &self.path, errno))
     }
 
-    /// Sets the length before the blocks arrive in whatever order. Where the file system cannot do
-    /// that, the blocks set it, and none may carry more than the file has.
+    /// Sets the length before blocks arrive in any order. Where the file system cannot do that, the
+    /// blocks extend the file, and none may be longer than the rest of the file.
     pub(super) fn reserve(&mut self, len: u64) -> Result<(), Failure> {
         match rustix::fs::ftruncate(&self.opened.fd, len) {
             Ok(()) => Ok(()),
@@ -168,7 +169,7 @@ impl Destination {
         }
     }
 
-    /// Sets the final length: direct I/O wrote past the end, or a hole is at the end.
+    /// Sets the final length, after direct I/O past the end or if the file ends with a hole.
     pub(super) fn trim(&self, len: u64) -> Result<(), Failure> {
         let failed = |errno| Failure::file("set the length of", &self.path, errno);
         let now = rustix::fs::fstat(&self.opened.fd).map_err(failed)?.st_size as u64;
@@ -181,13 +182,14 @@ impl Destination {
         }
     }
 
-    /// Frees the room of a range that is a hole in the source. Only a hint.
+    /// Deallocates a range that is a hole in the source. Errors are ignored: the range reads as
+    /// zeros either way.
     pub(super) fn punch(&self, offset: u64, len: u64) {
         let flags = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
         let _ = rustix::fs::fallocate(&self.opened.fd, flags, offset, len);
     }
 
-    /// Gives the file its name, in one step.
+    /// Gives the file its name, atomically.
     pub(super) fn publish(&mut self) -> Result<(), Failure> {
         // A close may be the first to say that bytes could not be written (NFS, FUSE). That of a
         // duplicate says it while there is no name yet.
@@ -296,7 +298,7 @@ impl Directory {
         Ok(Self { fd, path, readable })
     }
 
-    /// Refuses a directory or a name that would be refused when the name is given.
+    /// Refuses a directory or a name that would fail when the file gets its name.
     fn refuse_unfit(&self, path: &Path, name: &OsStr, replaces: bool) -> Result<(), Failure> {
         let refuse = |why: String| {
             Err(Failure::Refused {
@@ -334,7 +336,7 @@ impl Directory {
         }
     }
 
-    /// Makes a file without a name, if it can get one later.
+    /// Creates a file without a name, if it can get one later.
     fn nameless(
         &self,
         path: &Path,
@@ -366,7 +368,7 @@ impl Directory {
         })
     }
 
-    /// Whether a nameless file gets a name here, tried with another one.
+    /// Returns whether a nameless file can be linked here. Tries it with another file.
     fn links(&self, way: Way, mode: Mode) -> bool {
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::TMPFILE;
         let name = leftovers::hidden_name();
@@ -376,7 +378,7 @@ impl Directory {
             .is_ok()
     }
 
-    /// Makes a file with a hidden name.
+    /// Creates a file with a hidden name.
     fn hidden(
         &self,
         path: &Path,
@@ -425,7 +427,7 @@ fn link(file: &OwnedFd, way: Way, directory: &OwnedFd, name: &OsStr) -> rustix::
     }
 }
 
-/// Renames to a name that must not exist.
+/// Renames a file to a name that must not exist.
 fn rename_new(directory: &OwnedFd, from: &OsStr, to: &OsStr) -> rustix::io::Result<()> {
     match rustix::fs::renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
         // Not every file system has that. Then the look before leaves a moment.
@@ -439,8 +441,8 @@ fn rename_new(directory: &OwnedFd, from: &OsStr, to: &OsStr) -> rustix::io::Resu
     }
 }
 
-/// The name that the copy gets, and the file that has it now: inside `dst` if that is a directory;
-/// behind the links if it is one.
+/// Returns the path of the copy, and the metadata of the file that has it now: a path inside `dst`
+/// if that is a directory, and the target of `dst` if it is a symbolic link.
 fn target(src: &Path, dst: &Path) -> Result<(PathBuf, Option<Metadata>), Failure> {
     let refused = |why: &str| Failure::Refused {
         path: dst.into(),

@@ -1,4 +1,4 @@
-//! A copy's hidden name, and what becomes of it when a signal ends the process.
+//! Hidden name of a copy, and its removal when a signal ends the process.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,7 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
-/// A name beside DST that exists until the copy is complete.
+/// Name beside DST that exists until the copy is complete.
 pub(super) struct HiddenName {
     pub(super) directory: OwnedFd,
     pub(super) name: OsString,
@@ -25,8 +25,8 @@ impl HiddenName {
     }
 }
 
-/// The hidden name while there is one. Whoever creates, renames or removes it holds the lock, so that
-/// a signal finds either the name or none.
+/// Hidden name, while there is one. Whoever creates, renames or removes it holds the lock, so that
+/// the thread that handles signals finds either the name or none.
 #[derive(Clone, Default)]
 pub(super) struct Leftover(Arc<Mutex<Option<HiddenName>>>);
 
@@ -41,8 +41,8 @@ impl Leftover {
         }
     }
 
-    /// From now on, SIGINT, SIGTERM and SIGHUP remove the hidden name before they end the process.
-    /// A signal that was ignored when the process started, as by `nohup`, stays ignored.
+    /// Makes SIGINT, SIGTERM and SIGHUP remove the hidden name before they end the process. A
+    /// signal that was ignored when the process started, as by `nohup`, stays ignored.
     pub(super) fn remove_on_signals(&self) -> io::Result<()> {
         let ignored = ignored_signals();
         let kept = [SIGINT, SIGTERM, SIGHUP]
@@ -66,7 +66,7 @@ impl Leftover {
     }
 }
 
-/// The signals that the process ignores, as a mask; none if /proc is missing.
+/// Returns the signals that the process ignores, as a mask. Returns 0 if /proc is missing.
 fn ignored_signals() -> u64 {
     fs::read_to_string("/proc/self/status")
         .ok()

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 /// Largest block: counts of requests are 32 bits, and a last block may be rounded up.
 const MAX_BLOCK: u64 = 1 << 30;
 
-/// How a file is cut into blocks.
+/// Division of a file into blocks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Blocks {
     len: u64,
@@ -53,7 +53,8 @@ impl Blocks {
         })
     }
 
-    /// For a file whose length is not known; one block after the other, and as long as it says.
+    /// Returns the blocks of a file of unknown length. They are read one after another to the end
+    /// of the file.
     pub(super) fn unknown(size: u64) -> Result<Self, Failure> {
         Self::new(size, size, 1)
     }
@@ -74,7 +75,7 @@ impl Blocks {
         self.len.div_ceil(self.size)
     }
 
-    /// The block that begins at `offset`, in a range that ends at `end`.
+    /// Returns the block that begins at `offset`, in a range that ends at `end`.
     pub(super) fn piece(&self, offset: u64, end: u64) -> Option<Block> {
         let len = end.min(self.len).checked_sub(offset)?.min(self.size);
         (len > 0).then(|| Block {
@@ -94,8 +95,8 @@ pub(super) struct Job {
     pub(super) buffer: Buffer,
     pub(super) blocks: Blocks,
     pub(super) lanes: u32,
-    /// Bytes that the lengths of writes are a multiple of: 1 unless the copy is written past the
-    /// page cache.
+    /// Number of bytes of which the length of each write is a multiple: 1 unless the copy bypasses
+    /// the page cache.
     pub(super) write_granularity: u32,
 }
 
@@ -118,7 +119,7 @@ pub(super) struct Lane<'a> {
 }
 
 impl Job {
-    /// The first lane.
+    /// Returns the first lane.
     pub(super) fn lane<'a>(
         &'a self,
         device: &'a DeviceQueue,
@@ -197,7 +198,7 @@ impl Lane<'_> {
         Ok(())
     }
 
-    /// Copies to the end, wherever that is, and answers how many bytes there were and their hash.
+    /// Copies to the end of the file, wherever that is. Returns the number of bytes and their hash.
     pub(super) fn copy_to_the_end(&self, paths: Paths<'_>) -> Result<(u64, u128), Failure> {
         let (mut offset, mut hash) = (0, Xxh3Default::new());
         let mut bytes = vec![0; self.job.blocks.size() as usize];
@@ -235,7 +236,7 @@ impl Lane<'_> {
         Ok(())
     }
 
-    /// Reads the copy, and compares it with the hash of the bytes that were written.
+    /// Reads the copy, and compares its hash with that of the bytes that were written.
     pub(super) fn verify_copy(
         &self,
         len: u64,
@@ -265,7 +266,7 @@ impl Lane<'_> {
         })
     }
 
-    /// Reads bytes of the source that did not come in one piece elsewhere.
+    /// Reads bytes of the source again that another read did not return at once.
     pub(super) fn read_again(&self, offset: u64, len: u32, path: &Path) -> Result<(), Failure> {
         let ask = len.next_multiple_of(self.job.blocks.granularity() as u32);
         self.read(self.job.from, Block { offset, len, ask }, path)
@@ -317,7 +318,7 @@ impl Lane<'_> {
         debug_assert!(cleared.is_ok(), "a block is inside its lane's place");
     }
 
-    /// The first bytes of the lane's place.
+    /// Returns the first `len` bytes of the lane's part of the buffer.
     fn bytes<'b>(&self, len: u32, bytes: &'b mut [u8]) -> &'b [u8] {
         let bytes = &mut bytes[..len as usize];
         let read = self.job.buffer.read_at(self.place as usize, bytes);

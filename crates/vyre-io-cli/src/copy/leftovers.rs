@@ -1,4 +1,4 @@
-//! Hidden names: how they are made, and which of them a later run removes.
+//! Creation of hidden names, and removal of those that killed copies left.
 //!
 //! A hidden name is `.vyre-io-` and 16 hexadecimal digits. Its file is locked (`flock`) for as long as
 //! the copy that made it runs. A later copy into the same directory removes such a file if
@@ -17,11 +17,12 @@ use rustix::process::geteuid;
 
 const PREFIX: &str = ".vyre-io-";
 const DIGITS: usize = 16;
-/// How much of a directory is looked at: a later copy must not take longer for a full directory.
+/// Maximum number of directory entries to examine, so that a full directory does not slow down a
+/// copy.
 const MAX_ENTRIES: usize = 1 << 16;
 
-/// File systems of one machine, by magic number: ext4, XFS, Btrfs, tmpfs, F2FS, bcachefs, ZFS, vfat,
-/// exFAT, NTFS3 and ramfs. Others may be shared over a network, where a lock need not say anything.
+/// Magic numbers of local file systems: ext4, XFS, Btrfs, tmpfs, F2FS, bcachefs, ZFS, vfat, exFAT,
+/// NTFS3 and ramfs. Others may be shared over a network, where a lock may mean nothing.
 const LOCAL: &[u32] = &[
     0xef53,
     0x5846_5342,
@@ -36,7 +37,7 @@ const LOCAL: &[u32] = &[
     0x8584_58f6,
 ];
 
-/// A name that nobody else uses.
+/// Returns a random hidden name.
 pub(super) fn hidden_name() -> OsString {
     let random = RandomState::new().build_hasher().finish();
     format!("{PREFIX}{random:0DIGITS$x}").into()
@@ -51,14 +52,14 @@ fn is_hidden_name(name: &[u8]) -> bool {
     })
 }
 
-/// Marks a file as being worked on. False if another process has marked it.
+/// Locks a file that is being written. Returns false if another process holds the lock.
 pub(super) fn lock(file: impl AsFd) -> bool {
     // Where there are no locks, nobody can win one and remove the file.
     rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)
         != Err(rustix::io::Errno::WOULDBLOCK)
 }
 
-/// Removes what killed copies left in a directory. Whatever cannot be examined is left alone.
+/// Removes files that killed copies left in a directory. Files that cannot be examined are kept.
 pub(super) fn remove(directory: &OwnedFd) {
     let is_local =
         rustix::fs::fstatfs(directory).is_ok_and(|about| LOCAL.contains(&(about.f_type as u32)));
@@ -93,7 +94,7 @@ fn remove_if_abandoned(directory: &OwnedFd, name: &CStr) -> rustix::io::Result<(
     Ok(())
 }
 
-/// Whether `name` is the directory's name for `file`.
+/// Returns whether `name` is a name of `file` in the directory.
 pub(super) fn names(directory: &OwnedFd, name: &OsStr, file: impl AsFd) -> bool {
     let named = rustix::fs::statat(directory, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW);
     let open = rustix::fs::fstat(file);

@@ -1,4 +1,4 @@
-//! Which parts of a file are copied, and in which pieces.
+//! Selection of the parts of a file to copy, and their division into blocks.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
@@ -8,25 +8,25 @@ use rustix::io::Errno;
 
 use super::lanes::{Block, Blocks};
 
-/// Hands out the blocks of a file that hold data.
+/// Source of the blocks that hold data. Lanes take blocks from it.
 pub(super) struct Pieces {
     blocks: Blocks,
-    /// Files whose data counts; the other parts are holes in all of them. Without any, all is data.
+    /// Files whose data counts. Other parts are holes in all of them. Without files, all is data.
     files: Vec<OwnedFd>,
     place: Mutex<Place>,
 }
 
-/// How far the blocks were handed out.
+/// Position up to which blocks were taken.
 struct Place {
     at: u64,
-    /// Where the data that `at` is in ends.
+    /// End of the data that contains `at`.
     end: u64,
 }
 
-/// A block to work on, and how far the file is done if it is the last one.
+/// Block to work on, and the length of the holes before it.
 pub(super) struct Piece {
     pub(super) block: Block,
-    /// Bytes of holes before the block.
+    /// Number of bytes of holes before the block.
     pub(super) skipped: u64,
 }
 
@@ -40,7 +40,7 @@ impl Pieces {
         }
     }
 
-    /// The next block that nobody has.
+    /// Takes the next block.
     pub(super) fn next(&self) -> Option<Piece> {
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
         let before = place.at;
@@ -54,7 +54,7 @@ impl Pieces {
         Some(Piece { block, skipped })
     }
 
-    /// Where data begins at or after an offset, and where it ends.
+    /// Returns the first range of data at or after an offset, as start and end.
     fn data(&self, at: u64) -> Option<(u64, u64)> {
         let (len, granularity) = (self.blocks.len(), self.blocks.granularity());
         if at >= len {
@@ -68,7 +68,7 @@ impl Pieces {
         Some((start, end.min(len)))
     }
 
-    /// The holes of the first file.
+    /// Returns the holes of the first file.
     pub(super) fn holes(&self) -> Vec<(u64, u64)> {
         let (mut at, len) = (0, self.blocks.len());
         let mut holes = Vec::new();
@@ -83,7 +83,8 @@ impl Pieces {
     }
 }
 
-/// The first data of a file at or after an offset. A file system that does not tell has only data.
+/// Returns the first range of data of a file at or after an offset. If the file system does not
+/// tell, all is data.
 fn extent(file: &OwnedFd, at: u64, len: u64) -> Option<(u64, u64)> {
     match rustix::fs::seek(file, SeekFrom::Data(at)) {
         Ok(start) if start < len => {
@@ -134,7 +135,8 @@ mod tests {
         }
     }
 
-    /// Needs a file system with holes; where there are none, all is data, which is right too.
+    /// Only tests something on a file system with holes. Elsewhere all is data, which is correct
+    /// too.
     #[test]
     fn holes_are_skipped_unless_another_file_has_data_there() {
         const M: u64 = 1 << 20;

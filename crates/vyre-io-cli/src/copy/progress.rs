@@ -1,21 +1,21 @@
-//! The bar that shows how far a copy is.
+//! Progress bar of a copy.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Fits 40 columns: the bar takes what the others leave.
+/// Template for a known length. It fits 40 columns: the bar takes the columns that the rest leaves.
 const KNOWN: &str = "{prefix:6} {wide_bar} {percent:>3}% {binary_bytes_per_sec:>13} {eta:>4}";
 const UNKNOWN: &str = "{prefix:6} {spinner} {binary_bytes:>11} {binary_bytes_per_sec:>13}";
-/// For what only takes time.
+/// Template for a phase without a length.
 const WAITING: &str = "{prefix:6} {spinner} {elapsed:>4}";
 const TICK: Duration = Duration::from_millis(200);
 
-/// One phase of a copy, shown on standard error until it is dropped, if that is a terminal.
+/// Phase of a copy. It is shown on standard error, if that is a terminal, until this is dropped.
 pub(super) struct Phase(ProgressBar);
 
 impl Phase {
-    /// A phase that goes through `bytes`, or through an unknown number.
+    /// Starts a phase that processes `bytes`, or an unknown number of them.
     pub(super) fn new(name: &'static str, bytes: Option<u64>) -> Self {
         match bytes {
             Some(bytes) => Self::shown(ProgressBar::new(bytes), name, KNOWN),
@@ -23,14 +23,14 @@ impl Phase {
         }
     }
 
-    /// A phase that takes time, and shows that it goes on.
+    /// Starts a phase without a length. It shows the time that has passed.
     pub(super) fn waiting(name: &'static str) -> Self {
         let phase = Self::shown(ProgressBar::no_length(), name, WAITING);
         phase.0.enable_steady_tick(TICK);
         phase
     }
 
-    /// A phase that is not shown.
+    /// Returns a phase that is not shown.
     pub(super) fn hidden() -> Self {
         Self(ProgressBar::hidden())
     }

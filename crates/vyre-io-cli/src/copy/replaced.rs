@@ -1,4 +1,4 @@
-//! The file that a copy replaces: whether it may be, and what of it is kept.
+//! File that a copy replaces: checks whether it may be replaced, and keeps its attributes.
 //!
 //! The copy is a new file that takes over the old one's name. It gets the old one's owner, group,
 //! mode, ACL and extended attributes before any byte is copied, so that what is not permitted is
@@ -19,10 +19,10 @@ use crate::failure::Failure;
 use crate::name::Shown;
 
 const ACL: &str = "system.posix_acl_access";
-/// Names of extended attributes that are kept. Others belong to the contents, as capabilities do, or
-/// to the kernel.
+/// Names or prefixes of the extended attributes that are kept. Others belong to the contents, as
+/// capabilities do, or to the kernel.
 const KEPT: [&str; 4] = [ACL, "user.", "security.selinux", "security.SMACK64"];
-/// Bits of the mode that are kept: a program that is replaced loses its set-user-ID, as it does when
+/// Mode bits that are kept. A program that is replaced loses its set-user-ID bit, as it does when
 /// it is written to.
 const KEPT_MODE: u32 = 0o1777;
 const STICKY: u32 = 0o1000;
@@ -33,12 +33,12 @@ pub(super) struct Replaced {
     gid: u32,
     mode: u32,
     attributes: Vec<(CString, Vec<u8>)>,
-    /// Whether it is replaced even if not all of that can be kept.
+    /// Set if the file is replaced even if not all attributes can be kept.
     regardless: bool,
 }
 
 impl Replaced {
-    /// Looks at the file at `path`, and refuses what could not or should not be replaced.
+    /// Examines the file at `path`. Refuses a file that could not or should not be replaced.
     pub(super) fn examine(
         path: &Path,
         old: &Metadata,
@@ -83,8 +83,8 @@ impl Replaced {
         })
     }
 
-    /// Makes `file` like the old one, as far as that goes. If something is not permitted, that is a
-    /// failure, or with `--replace` the group gets no more rights than everybody.
+    /// Gives `file` the owner, attributes and mode of the old file. If that is not permitted, it
+    /// fails; with `--replace` it goes on, and the group gets no more rights than others have.
     pub(super) fn make_alike(&self, file: impl AsFd) -> Result<(), Failure> {
         let file = file.as_fd();
         let owned = self.give_owner(file);
@@ -156,7 +156,7 @@ impl Replaced {
     }
 }
 
-/// What could not be kept.
+/// Property of the old file that could not be kept.
 enum Kept {
     Owner,
     Attribute(String),
@@ -177,7 +177,7 @@ fn give_mode(file: impl AsFd, mode: u32) -> Result<(), (Kept, Errno)> {
     }
 }
 
-/// Why no file can be renamed over this one, whatever the user wants.
+/// Returns the reason why no file can be renamed over this one, with whatever options.
 fn cannot_be_renamed_over(
     path: &Path,
     old: &Metadata,
@@ -212,7 +212,8 @@ fn cannot_be_renamed_over(
     Ok(None)
 }
 
-/// Flags that `chattr` shows, and whether something is mounted there; none if nobody says.
+/// Returns the flags that `chattr` shows, and whether something is mounted there. Returns none if
+/// the kernel does not tell.
 pub(super) fn attribute_flags(
     directory: impl AsFd,
     path: impl rustix::path::Arg,

@@ -1,4 +1,4 @@
-//! What is copied: its kind, its size, and whether it stayed as it was.
+//! Source of a copy: its kind, its size, and whether it changed during the copy.
 
 use std::fs::{self, File, Metadata};
 use std::os::fd::OwnedFd;
@@ -13,8 +13,8 @@ use crate::name::Shown;
 use crate::signals::say;
 use crate::stack::{self, Opened};
 
-/// File systems whose files are made up when they are read, so that their sizes say nothing, by magic
-/// number: proc, sysfs, debugfs, tracefs, cgroup, cgroup2, securityfs, selinuxfs, configfs, bpf.
+/// Magic numbers of file systems that generate files when they are read, so that sizes mean
+/// nothing: proc, sysfs, debugfs, tracefs, cgroup, cgroup2, securityfs, selinuxfs, configfs, bpf.
 const MADE_UP: &[u32] = &[
     0x9fa0,
     0x6265_6572,
@@ -32,9 +32,9 @@ pub(super) struct Source {
     pub(super) opened: Opened,
     path: PathBuf,
     about: Metadata,
-    /// Bytes to copy; none if only reading to the end tells.
+    /// Number of bytes to copy. `None` if only reading to the end tells.
     len: Option<u64>,
-    /// Whether its size says nothing.
+    /// Set if the kernel generates the contents, so that the size means nothing.
     made_up: bool,
 }
 
@@ -88,7 +88,7 @@ impl Source {
         (self.about.dev(), self.about.ino()) == (other.dev(), other.ino())
     }
 
-    /// Whether parts of it take no room, which are not copied then.
+    /// Returns whether the file may have holes, which are then not copied.
     pub(super) fn may_have_holes(&self) -> bool {
         self.about.is_file() && self.about.blocks().saturating_mul(512) < self.about.len()
     }
@@ -98,7 +98,7 @@ impl Source {
         fd.map_err(|error| Failure::file("open", &self.path, error))
     }
 
-    /// What stays here when the descriptor is handed to the loop.
+    /// Splits the source into the descriptor for the loop and the part that is kept here.
     pub(super) fn split(self) -> Result<(Opened, Watched), Failure> {
         let watched = Watched {
             fd: self.duplicate()?,
@@ -110,7 +110,7 @@ impl Source {
     }
 }
 
-/// A source while it is copied.
+/// Source that is being copied.
 pub(super) struct Watched {
     fd: OwnedFd,
     pub(super) path: PathBuf,
@@ -119,8 +119,8 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// Says what became of the source since it was opened, after `len` bytes of it were copied. If it
-    /// is shorter now, or was longer than it said, the copy failed.
+    /// Checks the source after `len` bytes of it were copied. Fails if it is shorter than when it
+    /// was opened, or was longer than its size said. Warns if it changed.
     pub(super) fn check(&self, len: u64) -> Result<(), Failure> {
         if !self.about.is_file() || self.made_up {
             return Ok(());
@@ -161,7 +161,7 @@ impl Watched {
         Ok(())
     }
 
-    /// Tells a source that was cut from one that never was as long as it says.
+    /// Distinguishes a source that was truncated from one that was never as long as its size said.
     pub(super) fn explain(&self, failure: Failure) -> Failure {
         match failure {
             Failure::SourceChanged {
@@ -202,7 +202,7 @@ fn metadata(fd: &OwnedFd) -> std::io::Result<Metadata> {
     File::from(fd.try_clone()?).metadata()
 }
 
-/// Without O_NONBLOCK, which some kernels answer with EAGAIN where a read would have to wait.
+/// Clears O_NONBLOCK. With it, some kernels answer EAGAIN to a read that would have to wait.
 fn wait_for_reads(fd: &OwnedFd) -> rustix::io::Result<()> {
     let flags = rustix::fs::fcntl_getfl(fd)?;
     rustix::fs::fcntl_setfl(fd, flags - OFlags::NONBLOCK)

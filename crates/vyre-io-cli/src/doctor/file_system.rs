@@ -55,7 +55,7 @@ pub(super) fn is_memory(name: &str) -> bool {
     matches!(name, "tmpfs" | "ramfs" | "hugetlbfs")
 }
 
-/// Whether the kernel makes up what its files hold: they have no size that means anything.
+/// Returns whether the kernel generates the contents of files, so that their sizes mean nothing.
 pub(super) fn is_generated(name: &str) -> bool {
     matches!(name, "proc" | "sysfs" | "configfs")
 }
@@ -91,7 +91,8 @@ pub(super) fn caveat(name: &str) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// Where reads can return wrong bytes, however the file is opened, and what to do about it.
+/// Returns the circumstances under which reads can return wrong bytes, however the file is opened,
+/// and a remedy.
 pub(super) fn hazard(name: &str) -> Option<(&'static str, &'static str)> {
     (name == "fuse").then_some((
         "on Linux 6.18, reads can return wrong bytes from a server that opens files with FOPEN_DIRECT_IO \

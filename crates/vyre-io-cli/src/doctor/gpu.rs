@@ -7,13 +7,13 @@ use vyre_ioq_cuda::CudaError;
 
 use super::report::{Finding, Gpu};
 
-/// The vendor's number on the PCI bus.
+/// Vendor ID on the PCI bus.
 const NVIDIA: &str = "0x10de";
 
-/// Where the kernel lists what is on the PCI bus.
+/// Directory in which the kernel lists PCI devices.
 const PCI: &str = "/sys/bus/pci/devices";
 
-/// The GPU, and what is to be said of it: nothing, on a machine that has none.
+/// Examines the GPU. Returns no finding on a machine without one.
 pub(super) fn examine() -> (Gpu, Option<Finding>) {
     let opened = vyre_ioq_cuda::Gpu::open(0);
     match opened.as_ref().map(vyre_ioq_cuda::Gpu::capabilities) {
@@ -38,7 +38,7 @@ pub(super) fn examine() -> (Gpu, Option<Finding>) {
     }
 }
 
-/// Whether the machine has a device of the vendor at all.
+/// Returns whether the machine has a device of the vendor.
 fn is_on_the_bus(devices: &Path) -> bool {
     let vendor = |device: fs::DirEntry| fs::read_to_string(device.path().join("vendor")).ok();
     let devices = fs::read_dir(devices).into_iter().flatten().flatten();

@@ -93,8 +93,8 @@ impl<'a> Probe<'a> {
         Ok(kind)
     }
 
-    /// A directory stands for a file made in it: one without a name, or one that loses its name at
-    /// once. Either is gone when it is closed.
+    /// Examines a directory by a file made in it: one without a name, or one that is unlinked at
+    /// once. Closing deletes either.
     fn directory(&mut self, trial: Option<&mut Trial>) -> Result<(), Errno> {
         let path = self.path;
         let nameless = |more| {
@@ -254,7 +254,8 @@ impl<'a> Probe<'a> {
         }
     }
 
-    /// Reads on trial. The reason for direct I/O, or against it; an error if the file does not answer.
+    /// Tries reads. Returns the finding for or against direct I/O, or an error if the file does not
+    /// answer.
     fn try_direct(
         &mut self,
         trial: &mut Trial,
@@ -330,7 +331,7 @@ impl<'a> Probe<'a> {
     }
 }
 
-/// Gives a file something to read: a hole.
+/// Extends an empty file by a hole, so that there is something to read.
 fn with_a_hole(file: OwnedFd) -> Result<OwnedFd, Errno> {
     ftruncate(&file, u64::from(Trial::MOST))?;
     Ok(file)

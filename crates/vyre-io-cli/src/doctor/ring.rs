@@ -21,10 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 const BUFFER: BufferSlot = BufferSlot::new(0);
 
-/// Files that may be on trial in one run. One whose read is late keeps its place.
+/// Maximum number of files to try in one run. A file whose read is late keeps its slot.
 const FILES: u32 = 256;
 
-/// How long the ring waits at its end for reads that are late.
+/// Time that the ring waits at its end for late reads.
 const LATE: Duration = Duration::from_millis(100);
 
 /// The Linux that first took each set-up flag, latest first.
@@ -44,7 +44,7 @@ pub(super) struct Trial {
     buffers: Step,
     /// How long a read may take.
     pub(super) patience: Duration,
-    /// The next file's place.
+    /// Slot of the next file.
     next: u32,
 }
 

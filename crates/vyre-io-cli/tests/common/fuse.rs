@@ -1,4 +1,4 @@
-//! A FUSE file system in memory, which lacks or breaks what it is told to.
+//! FUSE file system in memory, with chosen faults.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -14,19 +14,18 @@ use fuser::{
     TimeOrNow, WriteFlags,
 };
 
-/// What the file system does not do as others do. It never has files without names.
+/// Faults of the file system. It never has files without names.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Faults {
-    /// What a close answers.
+    /// Error of a close.
     pub(crate) flush: Option<Errno>,
-    /// What syncing a directory answers.
+    /// Error of syncing a directory.
     pub(crate) fsyncdir: Option<Errno>,
-    /// What changes of length and of mode answer.
+    /// Error of changes of length and of mode.
     pub(crate) setattr: Option<Errno>,
-    /// Where bytes begin that cannot be read.
+    /// Offset from which bytes cannot be read.
     pub(crate) bad_from: Option<u64>,
-    /// The size that files state if they are read past the page cache, as those of this file system
-    /// are then.
+    /// Size that files state. They are then read past the page cache.
     pub(crate) size: Option<u64>,
 }
 
@@ -47,14 +46,14 @@ pub(crate) struct Fuse {
     state: Mutex<State>,
 }
 
-/// Where it is mounted, until this is dropped.
+/// Mount of the file system. Dropping it unmounts it.
 pub(crate) struct Mounted {
     session: Option<BackgroundSession>,
     dir: tempfile::TempDir,
 }
 
 impl Mounted {
-    /// Mounts one with a file `src`; none where that is not permitted.
+    /// Mounts the file system with a file `src`. Returns `None` where that is not permitted.
     pub(crate) fn new(faults: Faults, src: &[u8]) -> Option<Self> {
         let dir = super::place();
         let at = dir.path().join("fuse");
@@ -86,7 +85,7 @@ impl Mounted {
         self.dir.path().join("fuse")
     }
 
-    /// A directory beside it.
+    /// Returns a directory beside the mount.
     pub(crate) fn beside(&self) -> &Path {
         self.dir.path()
     }

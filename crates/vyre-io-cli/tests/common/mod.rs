@@ -85,8 +85,7 @@ pub(crate) fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-/// Says that the calling test, or a part of it, did not run. The harness hides what is printed
-/// otherwise.
+/// Reports that the calling test, or a part of it, did not run. The harness hides ordinary output.
 pub(crate) fn skipped(why: &str) {
     let test = std::thread::current();
     let test = test.name().unwrap_or("a_test").to_owned();

@@ -15,18 +15,18 @@ use seccompiler::{
     SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
 
-/// A system call that the kernel is to refuse, as a file system without the feature does.
+/// System call that the kernel is to refuse, as a file system without the feature does.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Denied {
-    /// Files without a name.
+    /// Creation of files without a name.
     NamelessFiles,
     /// Direct I/O.
     Direct,
-    /// Links.
+    /// Creation of links.
     Links,
     /// Setting a length.
     Lengths,
-    /// Syncing by a call, as directories are; data is synced by the ring.
+    /// Syncing by a call, as of directories. Data is synced by the ring.
     Syncs,
 }
 
@@ -46,7 +46,7 @@ impl Denied {
     }
 }
 
-/// Matches an `openat` with a flag.
+/// Returns rules that match an `openat` with a flag.
 fn opens_with(flag: u64) -> Vec<SeccompRule> {
     let condition = SeccompCondition::new(
         2,
@@ -88,7 +88,7 @@ pub(crate) fn output_denied(command: &mut Command, denied: &[Denied]) -> Output 
         .expect("ends")
 }
 
-/// Waits for something that happens unless there is a fault.
+/// Waits for a condition that only a fault keeps from being met.
 pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
@@ -105,7 +105,7 @@ pub(crate) fn send(child: &Child, signal: Signal) {
     rustix::process::kill_process(pid, signal).expect("a process");
 }
 
-/// A file without holes that takes long to copy and no time to make.
+/// Creates a file without holes that takes long to copy and no time to make.
 pub(crate) fn long_file(dir: &Path) -> PathBuf {
     let path = dir.join("src");
     let file = fs::File::create(&path).expect("room");
@@ -113,7 +113,7 @@ pub(crate) fn long_file(dir: &Path) -> PathBuf {
     path
 }
 
-/// A copy that was stopped after it had written a part.
+/// Starts a copy, and stops it after it has written a part.
 pub(crate) fn stopped(command: &mut Command, dir: &Path, denied: &[Denied]) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = spawn_denied(command, denied);
@@ -138,8 +138,8 @@ pub(crate) fn stopped(command: &mut Command, dir: &Path, denied: &[Denied]) -> C
     child
 }
 
-/// The binary as a user without rights, in a directory that this user may use; none unless the test
-/// runs as root.
+/// The binary, run by a user without rights in a directory that this user may use. `None` unless
+/// the test runs as root.
 pub(crate) struct Nobody {
     pub(crate) dir: tempfile::TempDir,
     binary: PathBuf,

@@ -1,4 +1,4 @@
-//! A report for people.
+//! Text report of a benchmark.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use indicatif::{BinaryBytes, HumanCount};
 use super::{Latency, Report};
 use crate::args::{BenchOp, Pattern, PolicyArg};
 
-/// Characters of the longest bar of the histogram.
+/// Length of the longest bar of the histogram, in characters.
 const BAR: u64 = 40;
 
 pub(super) fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
@@ -42,7 +42,7 @@ pub(super) fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// What was measured, in two lines.
+/// Formats the description of the measurement, in two lines.
 fn title(report: &Report) -> String {
     let pattern = match report.pattern {
         Pattern::Random => "random",
@@ -137,7 +137,7 @@ fn latencies(report: &Report, out: &mut impl Write) -> io::Result<()> {
     histogram(&report.recorded, out)
 }
 
-/// A bar for each power of two in which at least one latency in a thousand lies.
+/// Formats a bar for each power of two in which at least one latency in a thousand lies.
 fn histogram(recorded: &Histogram<u64>, out: &mut impl Write) -> io::Result<()> {
     let total = recorded.len();
     let mut low = 0;
@@ -180,7 +180,7 @@ fn cost(report: &Report) -> String {
     )
 }
 
-/// Operations a second.
+/// Formats a rate of operations per second.
 fn rate(rate: f64) -> String {
     match rate {
         rate if rate >= 1e6 => format!("{:.2} M/s", rate / 1e6),
@@ -189,7 +189,7 @@ fn rate(rate: f64) -> String {
     }
 }
 
-/// A time of so many nanoseconds.
+/// Formats a time in nanoseconds.
 fn time(nanos: u64) -> String {
     let time = Duration::from_nanos(nanos);
     match nanos {
