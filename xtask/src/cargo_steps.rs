@@ -2,15 +2,26 @@
 
 use crate::steps::Report;
 use crate::workspace::Workspace;
-use crate::{Result, sh, tools};
+use crate::{Result, consumers, fuzz, sh, tools};
 
 use tools::BARE_TARGET;
 
 /// What `vyre-ioq` can have where there is no `std`.
 const BARE_FEATURES: &[&str] = &["", "alloc"];
 
+/// Checks all workspaces, since a stale lock file fails their own steps late.
 pub(crate) fn fmt(ws: &Workspace, _: &mut Report) -> Result<()> {
-    sh::run(&mut sh::cargo(ws, &["fmt", "--all", "--check"]))
+    sh::run(&mut sh::cargo(ws, &["fmt", "--all", "--check"]))?;
+    consumers::fmt(ws)?;
+    fuzz::fmt(ws)?;
+    for manifest in ["Cargo.toml", consumers::MANIFEST, fuzz::MANIFEST] {
+        let update = ["update", "--workspace", "--locked", "--quiet"];
+        let mut command = sh::cargo(ws, &update);
+        sh::run(command.args(["--manifest-path", manifest])).map_err(|error| {
+            format!("{error}; `cargo update --workspace --manifest-path {manifest}` mends a stale lock file")
+        })?;
+    }
+    Ok(())
 }
 
 pub(crate) fn clippy(ws: &Workspace, _: &mut Report) -> Result<()> {

@@ -13,22 +13,13 @@ use crate::{Result, sh, tools};
 use tools::BARE_TARGET;
 
 /// A workspace of its own.
-const MANIFEST: &str = "consumers/Cargo.toml";
+pub(crate) const MANIFEST: &str = "consumers/Cargo.toml";
 
 /// The one that is made for machines without `std`.
 const BARE: &str = "consumer-firmware";
 
 pub(crate) fn run(ws: &Workspace, report: &mut Report) -> Result<()> {
-    let names = names(&sh::read(cargo(ws, "metadata").args([
-        "--no-deps",
-        "--format-version",
-        "1",
-    ]))?)?;
-    let mut fmt = cargo(ws, "fmt");
-    for name in &names {
-        fmt.args(["-p", name]);
-    }
-    sh::run(fmt.arg("--check"))?;
+    let names = members(ws)?;
     for name in &names {
         test(ws, name, &mut report.tests)?;
     }
@@ -46,6 +37,15 @@ pub(crate) fn run(ws: &Workspace, report: &mut Report) -> Result<()> {
     sh::run(building(ws, "build").args(["-p", BARE, "--target", BARE_TARGET]))?;
     report.note = format!("{} programs, {tests} tests", names.len());
     Ok(())
+}
+
+/// Checks the formatting of the programs alone: `--all` would add the crates that they use.
+pub(crate) fn fmt(ws: &Workspace) -> Result<()> {
+    let mut fmt = cargo(ws, "fmt");
+    for name in members(ws)? {
+        fmt.args(["-p", &name]);
+    }
+    sh::run(fmt.arg("--check"))
 }
 
 /// Builds and tests one of them, and no other. What was counted stays counted on failure.
@@ -72,6 +72,15 @@ fn building(ws: &Workspace, command: &str) -> Command {
     let mut cargo = cargo(ws, command);
     cargo.args(["--target-dir", "target"]);
     cargo
+}
+
+fn members(ws: &Workspace) -> Result<Vec<String>> {
+    let mut metadata = cargo(ws, "metadata");
+    names(&sh::read(metadata.args([
+        "--no-deps",
+        "--format-version",
+        "1",
+    ]))?)
 }
 
 fn names(metadata: &str) -> Result<Vec<String>> {

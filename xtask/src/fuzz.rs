@@ -7,7 +7,7 @@ use crate::workspace::Workspace;
 use crate::{Result, sh};
 
 /// The manifest of the targets, which is no member of the workspace.
-const MANIFEST: &str = "fuzz/Cargo.toml";
+pub(crate) const MANIFEST: &str = "fuzz/Cargo.toml";
 
 /// Each target with the most bytes that make a difference to it.
 const TARGETS: &[(&str, u32)] = &[
@@ -27,12 +27,18 @@ pub(crate) fn step(ws: &Workspace, report: &mut Report) -> Result<()> {
         report.skip("no C++ compiler for libFuzzer: install g++ with your distribution");
         return Ok(());
     }
-    let manifest = ["--manifest-path", MANIFEST];
-    sh::run(sh::cargo(ws, &["fmt", "--check"]).args(manifest))?;
     let mut check = sh::cargo(ws, &["check", "--locked", "--target-dir", "target/fuzz"]);
-    sh::run(check.args(manifest))?;
+    sh::run(check.args(["--manifest-path", MANIFEST]))?;
     report.note = format!("{} targets build", TARGETS.len());
     Ok(())
+}
+
+/// Checks the formatting of the targets.
+pub(crate) fn fmt(ws: &Workspace) -> Result<()> {
+    sh::run(&mut sh::cargo(
+        ws,
+        &["fmt", "--check", "--manifest-path", MANIFEST],
+    ))
 }
 
 /// How to fuzz.

@@ -38,7 +38,7 @@ pub(crate) const ALL: &[Step] = &[
     },
     Step {
         name: "fmt",
-        about: "formatting",
+        about: "formatting, and current lock files",
         run: cargo_steps::fmt,
     },
     Step {
