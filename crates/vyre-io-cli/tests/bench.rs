@@ -3,11 +3,10 @@
 mod common;
 
 use std::fs;
-use std::io::Write;
 
 use serde_json::Value;
 
-use common::{place, run, stderr};
+use common::{place, run, skipped, stderr};
 
 fn report(args: &[&str]) -> Value {
     let args = [&["bench", "--format", "json", "--seconds", "0.2"], args].concat();
@@ -137,9 +136,7 @@ fn a_gpu_reads_and_writes() {
     ]);
     if !probe.status.success() {
         assert_eq!(probe.status.code(), Some(1));
-        let line = format!("SKIPPED: a_gpu_reads_and_writes: {}\n", stderr(&probe));
-        let _ = std::io::stderr().write_all(line.as_bytes());
-        return;
+        return skipped(&stderr(&probe));
     }
     let dir = place();
     let path = dir.path().join("stamped");

@@ -3,15 +3,10 @@
 mod common;
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
-use std::process::Stdio;
-use std::thread;
-use std::time::Duration;
 
-use common::process::long_file;
-use common::{contents, copy, file, names, place, places, run, stderr, vyre_io};
+use common::{contents, copy, file, has_gpu, names, place, places, run, skipped, stderr};
 
 /// Lengths around every boundary there is: nothing, a byte, a page, and an odd number of blocks.
 const LENGTHS: [usize; 8] = [0, 1, 511, 4095, 4096, 4097, 1 << 20, 67_108_881];
@@ -169,12 +164,7 @@ fn assert_full_disk_is_named(more: &[&str]) {
         .arg(&small)
         .status();
     if !mounted.is_ok_and(|status| status.success()) {
-        let test = thread::current();
-        let test = test.name().unwrap_or("a_full_disk");
-        let line =
-            format!("SKIPPED: {test}: only root can mount the small file system that it fills\n");
-        let _ = std::io::stderr().write_all(line.as_bytes());
-        return;
+        return skipped("only root can mount the small file system that it fills");
     }
     let src = file(dir.path(), "src", 4 << 20);
     let output = copy(
@@ -194,31 +184,6 @@ fn assert_full_disk_is_named(more: &[&str]) {
     assert_eq!(left, [""; 0]);
 }
 
-fn assert_cut_is_noticed(more: &[&str]) {
-    let dir = place();
-    // Long enough for the cut to come in time.
-    let (src, dst) = (long_file(dir.path()), dir.path().join("dst"));
-    let sparse = fs::File::options().write(true).open(&src).expect("src");
-    let child = vyre_io()
-        .args(["copy", "--no-sync", "--lanes", "1", "--block-size", "4k"])
-        .args(more)
-        .args([&src, &dst])
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("the binary runs");
-    thread::sleep(Duration::from_millis(300));
-    sparse.set_len(1 << 20).expect("cut");
-    let output = child.wait_with_output().expect("ends");
-    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("changed while it was copied"),
-        "{}",
-        stderr(&output)
-    );
-    assert_eq!(names(dir.path()), ["src"]);
-}
-
 /// Also on a machine that has GPUs: none has so many.
 #[test]
 fn a_gpu_that_is_not_there_is_an_error_and_no_destination() {
@@ -235,22 +200,9 @@ fn a_gpu_that_is_not_there_is_an_error_and_no_destination() {
     assert_eq!(names(dir.path()), ["src"]);
 }
 
-/// Whether a GPU copies; a loud word if not.
-fn has_gpu(test: &str) -> bool {
-    let dir = place();
-    let src = file(dir.path(), "src", 10);
-    let output = copy(&src, &dir.path().join("dst"), &["--device", "cuda"]);
-    if !output.status.success() {
-        assert_eq!(output.status.code(), Some(1), "{output:?}");
-        let line = format!("SKIPPED: {test}: {}\n", stderr(&output));
-        let _ = std::io::stderr().write_all(line.as_bytes());
-    }
-    output.status.success()
-}
-
 #[test]
 fn a_gpu_copies_every_length_exactly() {
-    if !has_gpu("a_gpu_copies_every_length_exactly") {
+    if !has_gpu() {
         return;
     }
     for dir in places() {
@@ -271,8 +223,7 @@ fn a_gpu_copies_every_length_exactly() {
 
 #[test]
 fn a_gpu_reports_what_went_wrong() {
-    if has_gpu("a_gpu_reports_what_went_wrong") {
-        assert_cut_is_noticed(&["--device", "cuda"]);
+    if has_gpu() {
         assert_full_disk_is_named(&["--device", "cuda"]);
     }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use common::process::{Denied, long_file, output_denied, send, stopped};
-use common::{contents, copy, file, names, place, places, skipped, stderr, vyre_io};
+use common::{contents, copy, file, has_gpu, names, place, places, skipped, stderr, vyre_io};
 use rustix::process::Signal;
 
 const SMALL_BLOCKS: [&str; 5] = ["--no-sync", "--lanes", "1", "--block-size", "4k"];
@@ -117,11 +117,22 @@ fn go_on(child: std::process::Child) -> Output {
 
 #[test]
 fn a_source_that_is_cut_ends_the_copy() {
+    assert_cut_is_noticed(&[]);
+}
+
+#[test]
+fn a_source_that_is_cut_ends_the_copy_by_a_gpu() {
+    if has_gpu() {
+        assert_cut_is_noticed(&["--device", "cuda"]);
+    }
+}
+
+fn assert_cut_is_noticed(more: &[&str]) {
     let dir = place();
     let (src, dst) = (long_file(dir.path()), dir.path().join("dst"));
     let mut command = vyre_io();
     command.arg("copy").args([&src, &dst]).args(SMALL_BLOCKS);
-    let child = stopped(&mut command, dir.path(), &[]);
+    let child = stopped(command.args(more), dir.path(), &[]);
     let source = File::options().write(true).open(&src).expect("src");
     source.set_len(1).expect("cut");
     let output = go_on(child);

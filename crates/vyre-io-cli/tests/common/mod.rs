@@ -92,3 +92,15 @@ pub(crate) fn skipped(why: &str) {
     let line = format!("SKIPPED: {test}: {why}\n");
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
+
+/// Returns whether a GPU copies here. If not, reports the calling test as skipped.
+pub(crate) fn has_gpu() -> bool {
+    let dir = place();
+    let src = file(dir.path(), "src", 10);
+    let output = copy(&src, &dir.path().join("dst"), &["--device", "cuda"]);
+    if !output.status.success() {
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        skipped(&stderr(&output));
+    }
+    output.status.success()
+}
