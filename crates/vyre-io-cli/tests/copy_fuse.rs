@@ -4,16 +4,16 @@ mod common;
 
 use std::fs;
 
-use common::fuse::{Faults, Mounted};
+use common::fuse::Mounted;
 use common::process::{send, stopped};
 use common::{contents, copy, file, names, stderr, vyre_io};
-use fuser::Errno;
 use rustix::process::Signal;
+use vyre_faults::Faults;
 
 #[test]
 fn what_only_closing_reveals_is_a_failure_and_no_destination() {
     let faults = Faults {
-        flush: Some(Errno::ENOSPC),
+        words: &["empty", "full-flush"],
         ..Faults::default()
     };
     let Some(mounted) = Mounted::new(faults, &[]) else {
@@ -35,8 +35,7 @@ fn what_only_closing_reveals_is_a_failure_and_no_destination() {
 #[test]
 fn what_a_file_system_lacks_is_done_without() {
     let faults = Faults {
-        fsyncdir: Some(Errno::EINVAL),
-        setattr: Some(Errno::ENOSYS),
+        words: &["empty", "no-fsyncdir", "no-truncate", "no-chmod"],
         ..Faults::default()
     };
     let Some(mounted) = Mounted::new(faults, &[]) else {
@@ -64,7 +63,8 @@ fn what_a_file_system_lacks_is_done_without() {
 fn bytes_that_cannot_be_read_in_the_middle_are_an_input_error() {
     for bad in [700_000, 3 << 20] {
         let faults = Faults {
-            bad_from: Some(bad),
+            words: &["eio-read"],
+            middle: bad,
             ..Faults::default()
         };
         let Some(mounted) = Mounted::new(faults, &contents(4 << 20)) else {
@@ -118,7 +118,11 @@ fn a_size_that_is_not_true_is_noticed() {
 /// Locks say nothing about other machines, which may have the file system mounted too.
 #[test]
 fn what_was_left_on_a_file_system_of_others_stays_unless_a_signal_removes_it() {
-    let Some(mounted) = Mounted::new(Faults::default(), &[]) else {
+    let faults = Faults {
+        words: &["empty"],
+        ..Faults::default()
+    };
+    let Some(mounted) = Mounted::new(faults, &[]) else {
         return;
     };
     let (src, dst) = (

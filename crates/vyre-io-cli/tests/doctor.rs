@@ -259,7 +259,7 @@ fn want_of_lockable_memory_is_seen_and_costs() {
 /// The warning does not depend on the file: the server decides, not O_DIRECT.
 #[test]
 fn wrong_bytes_from_fuse_are_warned_of() {
-    let Some(mounted) = common::fuse::Mounted::new(common::fuse::Faults::default(), &[7; 10_000])
+    let Some(mounted) = common::fuse::Mounted::new(vyre_faults::Faults::default(), &[7; 10_000])
     else {
         return;
     };

@@ -1,6 +1,6 @@
 //! FUSE file system whose files misbehave by name; see [`Fuse`](crate::Fuse).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
@@ -10,16 +10,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fuser::{
     BackgroundSession, BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem,
     FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags,
-    ReplyAttr, ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite,
-    Request, Session, TimeOrNow, WriteFlags,
+    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
+    ReplyOpen, ReplyStatfs, ReplyWrite, Request, Session, TimeOrNow, WriteFlags,
 };
 
 use crate::scene::pattern;
 
 /// Length of a file that is not empty, in bytes.
 pub(crate) const LEN: usize = (1 << 20) + 777;
-/// Offset from which a file fails that fails in its middle.
-const MIDDLE: u64 = 512 << 10;
 /// Limit of background requests: the kernel's default.
 const BACKGROUND: u16 = 12;
 /// Lifetime of cached attributes. They change by requests of this kernel alone.
@@ -28,14 +26,62 @@ const TTL: Duration = Duration::from_secs(3600);
 const CONTROL: &str = ".control";
 const CONTROL_INODE: u64 = 2;
 
+/// Faults of all files of a mount, beside those that their names select.
+#[derive(Clone, Copy, Debug)]
+pub struct Faults {
+    /// Words that hold for every file as if its name had them; see [`Fuse`](crate::Fuse).
+    pub words: &'static [&'static str],
+    /// Offset from which a file fails that fails in its middle.
+    pub middle: u64,
+    /// Size that files state. They are then read past the page cache.
+    pub size: Option<u64>,
+    /// Set if the kernel may send the parts of direct I/O at once.
+    pub asynchronous: bool,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            words: &[],
+            middle: 512 << 10,
+            size: None,
+            asynchronous: false,
+        }
+    }
+}
+
+/// Mounts the file system with these files. This process serves it.
+///
+/// # Errors
+/// The mount is not permitted, or `at` is no directory.
+pub fn serve(at: &Path, faults: Faults, files: &[(&str, &[u8])]) -> io::Result<BackgroundSession> {
+    let mut config = Config::default();
+    config.mount_options = vec![MountOption::FSName("faults".into())];
+    let mut state = State {
+        faults,
+        names: BTreeMap::new(),
+        nodes: HashMap::new(),
+        failed: HashSet::new(),
+        held: Vec::new(),
+        released: false,
+    };
+    for (name, data) in files {
+        state.add(name, data.to_vec(), 0o644);
+    }
+    let faulty = FaultyFs(Mutex::new(state));
+    Session::new(faulty, at, &config)?.spawn()
+}
+
 struct Node {
-    name: String,
+    /// Words of the name with which it was created, and of the mount.
+    words: HashSet<String>,
     data: Vec<u8>,
+    mode: u32,
 }
 
 impl Node {
     fn is(&self, word: &str) -> bool {
-        self.name.split('.').any(|part| part == word)
+        self.words.contains(word)
     }
 }
 
@@ -47,9 +93,10 @@ enum Held {
     Fsync(u64, ReplyEmpty),
 }
 
-#[derive(Default)]
 struct State {
-    inodes: HashMap<String, u64>,
+    faults: Faults,
+    names: BTreeMap<String, u64>,
+    /// Files by inode, those without a name included.
     nodes: HashMap<u64, Node>,
     /// Inodes of the files that have failed once.
     failed: HashSet<u64>,
@@ -58,30 +105,35 @@ struct State {
 }
 
 impl State {
-    fn inode(&mut self, name: &str) -> u64 {
+    fn inode(&self, name: &OsStr) -> Option<u64> {
         if name == CONTROL {
-            return CONTROL_INODE;
+            return Some(CONTROL_INODE);
         }
-        let next = CONTROL_INODE + 1 + self.inodes.len() as u64;
-        let inode = *self.inodes.entry(name.to_owned()).or_insert(next);
-        self.nodes.entry(inode).or_insert_with(|| {
-            let mut node = Node {
-                name: name.to_owned(),
-                data: Vec::new(),
-            };
-            if !node.is("empty") {
-                node.data = pattern(0, LEN);
-            }
-            node
-        });
+        self.names.get(&*name.to_string_lossy()).copied()
+    }
+
+    fn words(&self, name: &str) -> HashSet<String> {
+        let words = name.split('.').chain(self.faults.words.iter().copied());
+        words.map(str::to_owned).collect()
+    }
+
+    fn add(&mut self, name: &str, data: Vec<u8>, mode: u32) -> u64 {
+        let inode = CONTROL_INODE + 1 + self.nodes.len() as u64;
+        let words = self.words(name);
+        self.names.insert(name.to_owned(), inode);
+        self.nodes.insert(inode, Node { words, data, mode });
         inode
     }
 
     fn attr(&self, inode: u64) -> Option<FileAttr> {
-        let (size, kind) = match (inode, self.nodes.get(&inode)) {
-            (1, _) => (0, FileType::Directory),
-            (CONTROL_INODE, _) => (0, FileType::RegularFile),
-            (_, node) => (node?.data.len() as u64, FileType::RegularFile),
+        let (size, kind, mode) = match inode {
+            1 => (0, FileType::Directory, 0o777),
+            CONTROL_INODE => (0, FileType::RegularFile, 0o644),
+            _ => {
+                let node = self.nodes.get(&inode)?;
+                let size = self.faults.size.unwrap_or(node.data.len() as u64);
+                (size, FileType::RegularFile, node.mode)
+            }
         };
         Some(FileAttr {
             ino: INodeNo(inode),
@@ -92,11 +144,7 @@ impl State {
             ctime: UNIX_EPOCH,
             crtime: UNIX_EPOCH,
             kind,
-            perm: if kind == FileType::Directory {
-                0o755
-            } else {
-                0o644
-            },
+            perm: mode as u16,
             nlink: 1,
             uid: 0,
             gid: 0,
@@ -115,7 +163,7 @@ impl State {
     }
 
     fn flags(&self, inode: u64) -> FopenFlags {
-        if inode == CONTROL_INODE || self.is(inode, "dio") {
+        if inode == CONTROL_INODE || self.faults.size.is_some() || self.is(inode, "dio") {
             FopenFlags::FOPEN_DIRECT_IO
         } else {
             FopenFlags::empty()
@@ -126,7 +174,7 @@ impl State {
         let Some(node) = self.nodes.get(&inode) else {
             return reply.error(Errno::ENOENT);
         };
-        if node.is("eio-read") && offset + u64::from(size) > MIDDLE {
+        if node.is("eio-read") && offset + u64::from(size) > self.faults.middle {
             return reply.error(Errno::EIO);
         }
         let start = node.data.len().min(offset as usize);
@@ -138,7 +186,7 @@ impl State {
         let Some(node) = self.nodes.get_mut(&inode) else {
             return reply.error(Errno::ENOENT);
         };
-        if offset + data.len() as u64 > MIDDLE {
+        if offset + data.len() as u64 > self.faults.middle {
             if node.is("eio-write") {
                 return reply.error(Errno::EIO);
             }
@@ -192,33 +240,18 @@ fn share(node: &Node, asked: usize, [short, half]: [&str; 2]) -> usize {
     }
 }
 
-pub(crate) struct FaultyFs {
-    state: Mutex<State>,
-    /// Set if the kernel may send the parts of direct I/O at once.
-    asynchronous: bool,
-}
+struct FaultyFs(Mutex<State>);
 
 impl FaultyFs {
-    /// Mounts the file system. This process serves it.
-    pub(crate) fn mount(at: &Path, asynchronous: bool) -> io::Result<BackgroundSession> {
-        let mut config = Config::default();
-        config.mount_options = vec![MountOption::FSName("faults".into())];
-        let faulty = Self {
-            state: Mutex::default(),
-            asynchronous,
-        };
-        Session::new(faulty, at, &config)?.spawn()
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Filesystem for FaultyFs {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
         let _ = config.set_max_background(BACKGROUND);
-        if self.asynchronous {
+        if self.state().faults.asynchronous {
             // As libfuse asks for it; the kernel may not have it.
             let _ = config.add_capabilities(InitFlags::FUSE_ASYNC_DIO);
         }
@@ -226,9 +259,8 @@ impl Filesystem for FaultyFs {
     }
 
     fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let mut state = self.state();
-        let inode = state.inode(&name.to_string_lossy());
-        match state.attr(inode) {
+        let state = self.state();
+        match state.inode(name).and_then(|inode| state.attr(inode)) {
             Some(attr) => reply.entry(&TTL, &attr, Generation(0)),
             None => reply.error(Errno::ENOENT),
         }
@@ -245,7 +277,7 @@ impl Filesystem for FaultyFs {
         &self,
         _: &Request,
         inode: INodeNo,
-        _mode: Option<u32>,
+        mode: Option<u32>,
         _uid: Option<u32>,
         _gid: Option<u32>,
         size: Option<u64>,
@@ -260,13 +292,15 @@ impl Filesystem for FaultyFs {
         reply: ReplyAttr,
     ) {
         let mut state = self.state();
-        if let Some(size) = size {
-            if state.is(inode.0, "no-truncate") {
-                return reply.error(Errno::ENOSYS);
-            }
-            if let Some(node) = state.nodes.get_mut(&inode.0) {
-                node.data.resize(size as usize, 0);
-            }
+        let refused = size.is_some() && state.is(inode.0, "no-truncate")
+            || mode.is_some() && state.is(inode.0, "no-chmod");
+        if refused {
+            return reply.error(Errno::ENOSYS);
+        }
+        if let Some(node) = state.nodes.get_mut(&inode.0) {
+            node.mode = mode.unwrap_or(node.mode) & 0o7777;
+            let len = size.map_or(node.data.len(), |size| size as usize);
+            node.data.resize(len, 0);
         }
         match state.attr(inode.0) {
             Some(attr) => reply.attr(&TTL, &attr),
@@ -283,13 +317,18 @@ impl Filesystem for FaultyFs {
         _: &Request,
         _: INodeNo,
         name: &OsStr,
-        _mode: u32,
+        mode: u32,
         _umask: u32,
         _flags: i32,
         reply: ReplyCreate,
     ) {
         let mut state = self.state();
-        let inode = state.inode(&name.to_string_lossy());
+        let name = name.to_string_lossy();
+        let data = match state.words(&name).contains("empty") {
+            true => Vec::new(),
+            false => pattern(0, LEN),
+        };
+        let inode = state.add(&name, data, mode & 0o7777);
         let flags = state.flags(inode);
         match state.attr(inode) {
             Some(attr) => reply.created(&TTL, &attr, Generation(0), FileHandle(0), flags),
@@ -366,10 +405,68 @@ impl Filesystem for FaultyFs {
     }
 
     fn flush(&self, _: &Request, inode: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        if self.state().is(inode.0, "fail-flush") {
+        let state = self.state();
+        if state.is(inode.0, "full-flush") {
+            reply.error(Errno::ENOSPC);
+        } else if state.is(inode.0, "fail-flush") {
             reply.error(Errno::EIO);
         } else {
             reply.ok();
+        }
+    }
+
+    fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        if self.state().faults.words.contains(&"no-fsyncdir") {
+            reply.error(Errno::EINVAL);
+        } else {
+            reply.ok();
+        }
+    }
+
+    fn readdir(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        for (at, (name, inode)) in (1..).zip(&self.state().names).skip(offset as usize) {
+            if reply.add(INodeNo(*inode), at, FileType::RegularFile, name) {
+                break;
+            }
+        }
+        reply.ok();
+    }
+
+    fn unlink(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        match self.state().names.remove(&*name.to_string_lossy()) {
+            Some(_) => reply.ok(),
+            None => reply.error(Errno::ENOENT),
+        }
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        name: &OsStr,
+        _: INodeNo,
+        to: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let mut state = self.state();
+        // As file systems without such renames answer.
+        if !flags.is_empty() {
+            return reply.error(Errno::EINVAL);
+        }
+        match state.names.remove(&*name.to_string_lossy()) {
+            Some(inode) => {
+                state.names.insert(to.to_string_lossy().into_owned(), inode);
+                reply.ok();
+            }
+            None => reply.error(Errno::ENOENT),
         }
     }
 }

@@ -14,6 +14,8 @@ mod undo;
 
 pub mod rig;
 
+pub use fuse::{Faults, serve};
+pub use fuser::BackgroundSession;
 pub use needs::{Ext4, Mapper, Need};
 pub use runner::{Test, run};
 pub use scene::{Frozen, Fuse, LIMIT, Scene, eventually, pattern};

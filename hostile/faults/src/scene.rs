@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -129,8 +130,8 @@ fn freezer(what: &str, at: &Path) {
     );
 }
 
-/// FUSE file system. A file exists as soon as it is named. Its name consists of words with dots
-/// between them, which select its faults; other words tell files apart.
+/// FUSE file system. It never has files without names. The name with which a file is created consists
+/// of words with dots between them, which select its faults; other words tell files apart.
 ///
 /// | word | what |
 /// | --- | --- |
@@ -140,9 +141,11 @@ fn freezer(what: &str, at: &Path) {
 /// | `half-read`, `half-write` | half of what was asked for, in sectors |
 /// | `eio-read`, `eio-write`, `full` | EIO or ENOSPC from byte 524,288 on |
 /// | `fail-fsync`, `fail-flush` | EIO |
+/// | `full-flush` | ENOSPC for a close |
 /// | `fail-fsync-once` | EIO for the first |
-/// | `no-truncate` | ENOSYS |
-/// | `empty` | holds nothing; others hold [`Fuse::LEN`] bytes of `pattern(0, …)` |
+/// | `no-truncate`, `no-chmod` | ENOSYS |
+/// | `no-fsyncdir` | EINVAL, for the directory of a mount with [`Faults::words`](crate::Faults::words) |
+/// | `empty` | is created empty; others hold [`Fuse::LEN`] bytes of `pattern(0, …)` |
 #[derive(Debug)]
 pub struct Fuse {
     root: PathBuf,
@@ -157,11 +160,19 @@ impl Fuse {
         self.root.join(name)
     }
 
-    /// Opens a file for reading and writing.
+    /// Opens a file for reading and writing, and creates it if need be.
     pub fn open(&self, name: &str) -> File {
+        self.open_with(name, 0)
+    }
+
+    /// Opens a file with further flags, such as `O_DIRECT`.
+    pub fn open_with(&self, name: &str, flags: i32) -> File {
         File::options()
             .read(true)
             .write(true)
+            .create(true)
+            .truncate(false)
+            .custom_flags(flags)
             .open(self.path(name))
             .unwrap_or_else(|error| panic!("{name}: {error}"))
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::mount::{MountFlags, mount};
 
-use crate::fuse::FaultyFs;
+use crate::fuse::{Faults, serve};
 use crate::needs::{Ext4, Mapper, Need};
 use crate::undo::Undo;
 
@@ -64,8 +64,11 @@ impl Stage {
 
     fn mount_fuse(&mut self, at: &str, asynchronous: bool) -> Result<()> {
         let at = self.mount_point(at)?;
-        let session =
-            FaultyFs::mount(&at, asynchronous).map_err(|error| format!("FUSE: {error}"))?;
+        let faults = Faults {
+            asynchronous,
+            ..Faults::default()
+        };
+        let session = serve(&at, faults, &[]).map_err(|error| format!("FUSE: {error}"))?;
         self.fuse.push(session);
         let connection = fs::metadata(&at).map_err(|error| format!("FUSE: {error}"))?;
         // A FUSE connection has the number of its device, whose major number is 0.

@@ -78,13 +78,6 @@ fn an_error_in_mid_file_is_an_error(scene: &Scene) {
     }
 }
 
-/// Opens a FUSE file for reading and writing, with further flags.
-fn open_with(fuse: &Fuse, name: &str, flags: i32) -> File {
-    let mut options = File::options();
-    options.read(true).write(true).custom_flags(flags);
-    options.open(fuse.path(name)).unwrap()
-}
-
 /// Returns these words, each with the flags with which a file of that name is opened.
 fn kinds(words: [&str; 2]) -> [(String, i32); 4] {
     let [one, two] = words.map(|word| format!("{word}.dio"));
@@ -101,7 +94,7 @@ fn short_direct_reads_go_on(scene: &Scene) {
     let fuse = scene.fuse();
     for (name, flags) in kinds(["short-read", "half-read"]) {
         let mut parts = Parts::new(1 << 20);
-        let file = parts.file(open_with(&fuse, &name, flags));
+        let file = parts.file(fuse.open_with(&name, flags));
         let (pool, memory) = (parts.pool, parts.memory.clone());
         let (host, device) = queue(4);
         let io = parts.builder().queue(host).spawn().unwrap();
@@ -137,7 +130,7 @@ fn short_direct_writes_go_on(scene: &Scene) {
     // Linux makes EIO of a short answer to a write that it sent asynchronously, and does not say how
     // much was written.
     for (name, flags) in kinds(["short-write", "half-write"]) {
-        let file = open_with(&scene.fuse(), &name, flags);
+        let file = scene.fuse().open_with(&name, flags);
         let is_known = |wrote| (wrote != Err(Errno::EIO)).then_some(wrote);
         println!("{name}, {flags}: whole: {}", writes(file, &name, is_known));
     }
