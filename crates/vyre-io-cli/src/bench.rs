@@ -10,6 +10,7 @@ mod report;
 mod rounds;
 mod stamp;
 mod target;
+mod untimed;
 mod written;
 
 use std::fs;

@@ -15,6 +15,7 @@ use super::loops::Handles;
 use super::plan::{BlockNumbers, Plan};
 use super::stamp;
 use super::target::Target;
+use super::untimed::Untimed;
 use super::written;
 use crate::args::BenchOp;
 use crate::failure::Failure;
@@ -265,22 +266,17 @@ impl<'a> Lanes<'a> {
         if !target.stamped || self.plan.op == BenchOp::Write {
             return Ok(());
         }
-        let size = self.plan.block_size;
         let mut numbers = BlockNumbers::new(1, target.blocks, target.blocks > VERIFY);
-        let mut bytes = vec![0; size as usize];
-        for _ in 0..target.blocks.min(VERIFY) {
-            let offset = numbers.next() * u64::from(size);
-            let read = Request::read(file, offset, size).into(pool, 0).exact();
-            let outcome = device.wait(device.submit(read)?)?;
-            match outcome.bytes() {
-                Ok(_) => {
-                    self.look(0, &mut bytes);
-                    tally.note_block(offset, stamp::is_intact(offset, &bytes));
-                }
-                Err(errno) => tally.note_failure(errno),
-            }
-        }
-        Ok(())
+        let blocks = (0..target.blocks.min(VERIFY)).map(|_| numbers.next());
+        let untimed = Untimed {
+            device,
+            depth: self.plan.depth().min(self.plan.slots()),
+            buffer: &self.buffer,
+            pool,
+            file,
+            size: self.plan.block_size,
+        };
+        untimed.read(blocks, tally, stamp::is_intact)
     }
 
     /// Copies a block out of the buffer.

@@ -5,16 +5,16 @@
 //! the file, which no block of the file has. After the clock has stopped, written blocks are read
 //! and checked. If the file had stamps of its own, they are then restored.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use vyre_io::{Buffer, DeviceQueue, Errno, FileHandle, Queue, QueueLayout, Request, Ticket};
+use vyre_io::{Buffer, DeviceQueue, FileHandle, Queue, QueueLayout, Request};
 
 use super::lanes::{Tally, VERIFY};
-use super::loops::{Handles, Loops};
+use super::loops::Loops;
 use super::plan::Plan;
 use super::stamp;
 use super::target::Target;
+use super::untimed::Untimed;
 use crate::args::BenchArgs;
 use crate::failure::Failure;
 
@@ -101,7 +101,7 @@ pub(super) fn settle(
     let (first, places) = (labels(target, size), u64::from(plan.depth()));
     let step = target.written.count().div_ceil(VERIFY).max(1);
     let sample = target.written.blocks().step_by(step as usize);
-    after.read(sample, tally, |_, block| {
+    after.untimed().read(sample, tally, |_, block| {
         let label = stamp::offset_of(block).and_then(|label| label.checked_sub(first));
         label.is_some_and(|label| {
             label.is_multiple_of(size.into())
@@ -112,7 +112,7 @@ pub(super) fn settle(
     if target.stamped {
         after.restore(target)?;
         let all = (0..target.blocks).step_by(target.blocks.div_ceil(VERIFY) as usize);
-        after.read(all, tally, stamp::is_intact)?;
+        after.untimed().read(all, tally, stamp::is_intact)?;
     }
     target.written.clear();
     after.loops.stop()
@@ -157,37 +157,20 @@ impl After {
         })
     }
 
-    /// Reads blocks, and records how many have the expected contents.
-    fn read(
-        &self,
-        blocks: impl Iterator<Item = u64>,
-        tally: &mut Tally,
-        is_right: impl Fn(u64, &[u8]) -> bool,
-    ) -> Result<(), Failure> {
-        let Handles { pool, .. } = self.loops.handles();
-        let size = self.size;
-        let mut bytes = vec![0; size as usize];
-        self.pump(
-            blocks,
-            |offset, place| {
-                Request::read(self.file, offset, size)
-                    .into(pool, place)
-                    .exact()
-            },
-            |offset, place, result| match result {
-                Ok(_) => {
-                    let read = self.buffer.read_at(place as usize, &mut bytes);
-                    debug_assert!(read.is_ok(), "every place is inside the buffer");
-                    tally.note_block(offset, is_right(offset, &bytes));
-                }
-                Err(errno) => tally.note_failure(errno),
-            },
-        )
+    fn untimed(&self) -> Untimed<'_> {
+        Untimed {
+            device: &self.device,
+            depth: DEPTH,
+            buffer: &self.buffer,
+            pool: self.loops.handles().pool,
+            file: self.file,
+            size: self.size,
+        }
     }
 
     fn restore(&self, target: &Target) -> Result<(), Failure> {
-        let Handles { pool, .. } = self.loops.handles();
-        let size = self.size;
+        let untimed = self.untimed();
+        let (file, pool, size) = (untimed.file, untimed.pool, untimed.size);
         let mut bytes = vec![0; size as usize];
         let mut tally = Tally::new();
         // The first block is unstamped since the writes began, whether or not one reached it.
@@ -196,15 +179,13 @@ impl After {
             .then_some(0)
             .into_iter()
             .chain(target.written.blocks());
-        self.pump(
+        untimed.pump(
             blocks,
             |offset, place| {
                 stamp::write(offset, &mut bytes);
                 let written = self.buffer.write_at(place as usize, &bytes);
                 debug_assert!(written.is_ok(), "every place is inside the buffer");
-                Request::write(self.file, offset, size)
-                    .from(pool, place)
-                    .exact()
+                Request::write(file, offset, size).from(pool, place).exact()
             },
             |_, _, result| {
                 if let Err(errno) = result {
@@ -213,35 +194,6 @@ impl After {
             },
         )?;
         tally.check()
-    }
-
-    /// Keeps requests for `blocks` in flight until all have completed. Both functions get the
-    /// offset of the block in the file and its place in the buffer.
-    fn pump(
-        &self,
-        blocks: impl Iterator<Item = u64>,
-        mut request: impl FnMut(u64, u64) -> Request,
-        mut done: impl FnMut(u64, u64, Result<u32, Errno>),
-    ) -> Result<(), Failure> {
-        let mut blocks = blocks.map(|block| block * u64::from(self.size));
-        let mut free: Vec<u64> = (0..DEPTH)
-            .map(|n| u64::from(n) * u64::from(self.size))
-            .collect();
-        let mut flights: VecDeque<(Ticket, u64, u64)> = VecDeque::new();
-        loop {
-            while !free.is_empty()
-                && let Some(offset) = blocks.next()
-                && let Some(place) = free.pop()
-            {
-                let ticket = self.device.submit(request(offset, place))?;
-                flights.push_back((ticket, offset, place));
-            }
-            let Some((ticket, offset, place)) = flights.pop_front() else {
-                return Ok(());
-            };
-            done(offset, place, self.device.wait(ticket)?.bytes());
-            free.push(place);
-        }
     }
 }
 
