@@ -7,8 +7,8 @@ use std::path::Path;
 use vyre_ioq_cuda::bench::Bench;
 use vyre_ioq_cuda::copy::Copier;
 
-/// What NVRTC 12.4 writes: drivers refuse PTX that is newer than they are, and older NVRTCs have no
-/// accesses of 16 bytes.
+/// Line that NVRTC 12.4 writes. Drivers refuse PTX that is newer than they are, and older NVRTCs have
+/// no accesses of 16 bytes.
 const VERSION: &str = "\n.version 8.4\n";
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -31,7 +31,7 @@ pub(crate) const PROGRAM: Program = Program {
     prebuilt: include_str!("../ptx/bench.ptx"),
 };
 
-/// As the kernel's `SECTOR`: the unit in which blocks are stamped, looked at and landed.
+/// Unit in bytes in which blocks are stamped, looked at and landed; the kernel's `SECTOR`.
 pub(crate) const SECTOR: u32 = 512;
 /// As the kernel's `SUB_BUCKETS` and `BUCKETS`.
 const SUB_BUCKETS: u64 = 32;
@@ -142,7 +142,7 @@ pub struct Work {
     pub patience: Duration,
     /// How long the host's heartbeat may stand still before lanes give up; none: they wait on.
     pub standstill: Option<Duration>,
-    /// Whether lanes access slots in words: see [`QueueView::in_words`].
+    /// Set if lanes access slots in words: see [`QueueView::in_words`].
     pub words: bool,
 }
 
@@ -154,8 +154,8 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Compiles and loads the kernel. Where there is no NVRTC, or none that the GPU and the driver can do
-    /// with, PTX that was compiled beforehand does.
+    /// Compiles and loads the kernel. Loads prebuilt PTX if there is no NVRTC, or none that suits the GPU
+    /// and the driver.
     ///
     /// # Errors
     /// [`CudaError`]: what the compiler or the driver makes of the kernel.
@@ -175,8 +175,8 @@ impl Bench {
         Ok(Self { gpu, loaded })
     }
 
-    /// What NVRTC makes of the kernel for as many GPUs as it can: NVRTC 12 for every one that the queue
-    /// works with, NVRTC 13 from compute capability 7.5 on. Needs no GPU.
+    /// Compiles the kernel to PTX for as many GPUs as NVRTC supports: NVRTC 12 for every GPU that the
+    /// queue works with, NVRTC 13 from compute capability 7.5 on. Needs no GPU.
     ///
     /// # Errors
     /// As for [`Ptx::compile`].
@@ -376,7 +376,7 @@ impl Room {
         self.landed.clone().filter(|_| by_loop)
     }
 
-    /// Whether the kernel, which works on blocks in whole sectors, can do that.
+    /// Returns whether the block size suits the work: the kernel handles blocks in whole sectors.
     fn suits(&self, work: &Work) -> bool {
         suits(self.block_size, self.landing, work)
     }

@@ -98,8 +98,8 @@ impl Context {
         Ok(Arc::new(Self { device, context }))
     }
 
-    /// Makes it the calling thread's current context until the guard is dropped, which brings back the
-    /// one that the thread had: others in the process choose their device by it.
+    /// Makes this the calling thread's current context until the guard is dropped. The guard restores the
+    /// context that the thread had: other code in the process chooses its device by it.
     fn enter(&self) -> Result<Current<'_>, CudaError> {
         // SAFETY: the context is retained until `self` is dropped.
         check("cuCtxPushCurrent", unsafe {
@@ -129,7 +129,7 @@ impl Context {
     }
 }
 
-/// A context of this crate's is the calling thread's current one.
+/// Guard for as long as a context of this crate is the calling thread's current one.
 #[must_use]
 struct Current<'a>(PhantomData<(&'a Context, *const ())>);
 
@@ -436,7 +436,7 @@ impl Function {
         }
     }
 
-    /// Blocks that the GPU runs at once when it runs nothing else.
+    /// Returns the number of blocks that the GPU runs at once when it runs nothing else.
     pub(crate) fn resident_blocks(&self, config: &LaunchConfig) -> Result<u64, CudaError> {
         let _current = self.context.enter()?;
         let threads: u64 = config.threads.iter().copied().map(u64::from).product();
@@ -456,8 +456,8 @@ impl Function {
         Ok(u64::from(multiprocessors) * u64::from(each.unsigned_abs()))
     }
 
-    /// Lets blocks have all the shared memory that the GPU has for one; without it, 48 KiB. Done once,
-    /// not for each launch: a launch of less in another thread would take it back.
+    /// Allows blocks all the shared memory that the GPU has for one; the default is 48 KiB. Called once,
+    /// not for each launch: a smaller launch in another thread would take the allowance back.
     fn allow_shared(&self) -> Result<(), CudaError> {
         let of_block =
             sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;

@@ -50,46 +50,46 @@ pub enum CudaError {
     /// NVRTC refused device code.
     #[error("the device code does not compile; mend it by what NVRTC says:\n{0}")]
     Compile(String),
-    /// NVRTC compiles for newer GPUs only.
+    /// NVRTC that compiles for newer GPUs only.
     #[error(
         "NVRTC {}.{} compiles for no GPU of compute capability {}.{} or older: install NVRTC 12, or \
          load PTX that was compiled beforehand",
         .version.0, .version.1, .compute.0, .compute.1
     )]
     NoArchitecture {
-        /// The version of CUDA that NVRTC belongs to.
+        /// Version of CUDA that NVRTC belongs to.
         version: (u32, u32),
-        /// The compute capability that was asked for.
+        /// Compute capability that was asked for.
         compute: (u32, u32),
     },
-    /// The driver is older than the compiler that made the code.
+    /// Code of a compiler that is newer than the driver.
     #[error(
         "the code is of a compiler that is newer than the driver, which is for CUDA {}.{}: update the \
          driver, use an NVRTC that is no newer, or compile to machine code (Kernel::compile)",
         .driver.0, .driver.1
     )]
     CodeTooNew {
-        /// The version of CUDA that the driver was made for.
+        /// Version of CUDA that the driver was made for.
         driver: (u32, u32),
     },
-    /// The driver compiles no PTX.
+    /// Driver that compiles no PTX.
     #[error(
         "the driver compiles no PTX ({0}): install its PTX compiler (libnvidia-ptxjitcompiler), unset \
          CUDA_DISABLE_PTX_JIT, or compile to machine code (Kernel::compile)"
     )]
     NoJit(String),
-    /// What was given for PTX is something else.
+    /// Code that was given as PTX, and is machine code.
     #[error("the code is no PTX but machine code: give the text that a compiler wrote for --ptx")]
     NotPtx,
-    /// More blocks than the GPU runs at once were to be launched together.
+    /// Cooperative launch of more blocks than the GPU runs at once.
     #[error(
         "{blocks} blocks do not run at once, at most {most}: launch fewer, or smaller ones, or none that \
          wait for each other"
     )]
     GridTooLarge {
-        /// The blocks of the grid.
+        /// Number of blocks of the grid.
         blocks: u64,
-        /// How many run at once on a GPU that runs nothing else.
+        /// Number that runs at once on a GPU that runs nothing else.
         most: u64,
     },
     /// A text for the driver holds a zero byte.
@@ -123,13 +123,13 @@ pub enum CudaError {
     /// The layout of a queue is unfit.
     #[error(transparent)]
     Layout(#[from] AttachError),
-    /// A queue for a GPU has no header.
+    /// Bare layout for a queue of a GPU.
     #[error(
         "a bare queue has no header, by which kernels see that their host has ended: use \
          QueueLayout::with_slots"
     )]
     BareQueue,
-    /// Blocks have a size that the kernel of the benchmark cannot work with.
+    /// Block size that the kernel of the benchmark cannot work with.
     #[error(
         "blocks of {0} bytes cannot be stamped, looked at or landed: give a multiple of {unit}",
         unit = crate::bench::SECTOR

@@ -26,7 +26,7 @@ impl Ptx {
     ///
     /// An NVRTC that does not know `compute` yet compiles for the newest capability before it that it
     /// knows: a GPU runs PTX for older ones. A driver does not load PTX of an NVRTC that is newer than
-    /// itself: [`Kernel::compile`] does something about it.
+    /// itself: [`Kernel::compile`] then compiles to machine code.
     ///
     /// # Errors
     /// [`CudaError::NoCompiler`], [`CudaError::NoArchitecture`] if NVRTC no longer knows `compute`,
@@ -108,14 +108,14 @@ fn with_headers(source: &str) -> String {
     [headers::CUDA_PARTS, headers::CUDA, source].concat()
 }
 
-/// The newest architecture whose code a GPU of this capability runs.
+/// Returns the newest architecture whose code a GPU of this capability runs.
 fn best(known: &[u32], compute: (u32, u32), suits: impl Fn(u32) -> bool) -> Option<u32> {
     let own = compute.0 * 10 + compute.1;
     let runs = |&it: &u32| it <= own && suits(it);
     known.iter().copied().filter(runs).max()
 }
 
-/// The shape of a launch, and what each of its blocks gets.
+/// Shape of a launch, and the shared memory of its blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaunchConfig {
     pub(crate) blocks: [u32; 3],
@@ -125,12 +125,12 @@ pub struct LaunchConfig {
 }
 
 impl LaunchConfig {
-    /// `blocks` blocks of `threads` threads, in one dimension.
+    /// Returns a launch of `blocks` blocks of `threads` threads, in one dimension.
     pub const fn new(blocks: u32, threads: u32) -> Self {
         Self::with_dimensions([blocks, 1, 1], [threads, 1, 1])
     }
 
-    /// Blocks and threads in three dimensions, x first.
+    /// Returns a launch of blocks and threads in three dimensions, x first.
     pub const fn with_dimensions(blocks: [u32; 3], threads: [u32; 3]) -> Self {
         Self {
             blocks,
@@ -147,8 +147,9 @@ impl LaunchConfig {
         self
     }
 
-    /// Has all blocks of the grid run at once, or none: a kernel whose blocks wait for each other needs
-    /// that. A grid that is too large for it is refused. It starts once the GPU has room for all of it.
+    /// Makes the launch cooperative: all blocks of the grid run at once, as a kernel needs whose blocks
+    /// wait for each other. The grid starts once the GPU has room for all of it, and one that is too large
+    /// for the GPU is refused.
     #[must_use]
     pub const fn cooperative(mut self) -> Self {
         self.cooperative = true;
@@ -194,15 +195,15 @@ impl Kernel {
     /// Loads the kernel `name`, an `extern "C"` function.
     ///
     /// # Errors
-    /// [`CudaError`]: what the driver makes of the code.
+    /// [`CudaError`], if the driver refuses the code.
     pub fn load(gpu: &Gpu, ptx: &Ptx, name: &str) -> Result<Self, CudaError> {
         Self::of(Function::load(gpu.context(), Image::Ptx(&ptx.0), name)?)
     }
 
-    /// As [`load`](Self::load), from machine code.
+    /// Loads the kernel `name` from machine code, as [`load`](Self::load) does from PTX.
     ///
     /// # Errors
-    /// [`CudaError`]: what the driver makes of the code.
+    /// [`CudaError`], if the driver refuses the code.
     pub fn load_cubin(gpu: &Gpu, cubin: &Cubin, name: &str) -> Result<Self, CudaError> {
         Self::of(Function::load(gpu.context(), Image::Cubin(cubin), name)?)
     }
@@ -226,7 +227,7 @@ impl Kernel {
         self.local_bytes
     }
 
-    /// How many blocks of that shape run at once on a GPU that runs nothing else.
+    /// Returns the number of blocks of that shape that run at once on a GPU that runs nothing else.
     ///
     /// # Errors
     /// [`CudaError::Driver`], for a shape that the GPU cannot run at all, say.
@@ -299,7 +300,7 @@ impl std::fmt::Debug for Launch {
 mod tests {
     use super::*;
 
-    /// What NVRTC 12.4 and 13.5 say that they compile for.
+    /// Architectures that NVRTC 12.4 and 13.5 say they compile for.
     const OF_12_4: &[u32] = &[50, 52, 53, 60, 61, 62, 70, 72, 75, 80, 86, 87, 89, 90];
     const OF_13_5: &[u32] = &[75, 80, 86, 87, 88, 89, 90, 100, 103, 107, 110, 120, 121];
 

@@ -8,10 +8,10 @@ use cudarc::nvrtc::sys;
 
 use crate::error::CudaError;
 
-/// The first version that tells which architectures it compiles for.
+/// First version that tells which architectures it compiles for.
 const TELLS: (u32, u32) = (11, 2);
 
-/// What to compile to.
+/// Kind of code to compile to, and the architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// Text, for GPUs of this architecture and later ones.
@@ -20,7 +20,7 @@ pub(crate) enum Target {
     Cubin(u32),
 }
 
-/// NVRTC, which is installed.
+/// NVRTC as it is installed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Compiler {
     version: (u32, u32),
@@ -42,13 +42,13 @@ impl Compiler {
         Ok(Self { version })
     }
 
-    /// The version of CUDA that it belongs to.
+    /// Returns the version of CUDA that it belongs to.
     pub(crate) const fn version(self) -> (u32, u32) {
         self.version
     }
 
-    /// The architectures that it compiles for: 90 is compute capability 9.0. None if it is too old to
-    /// tell.
+    /// Returns the architectures that it compiles for: 90 is compute capability 9.0. Empty if it is too old
+    /// to tell.
     pub(crate) fn architectures(self) -> Result<Vec<u32>, CudaError> {
         if self.version < TELLS {
             return Ok(Vec::new());
@@ -100,7 +100,7 @@ fn check(call: &'static str, answer: sys::nvrtcResult) -> Result<(), CudaError> 
 type Size = unsafe fn(sys::nvrtcProgram, *mut usize) -> sys::nvrtcResult;
 type Bytes = unsafe fn(sys::nvrtcProgram, *mut c_char) -> sys::nvrtcResult;
 
-/// A program that NVRTC holds. NVRTC copies its source.
+/// Program that NVRTC holds. NVRTC copies its source.
 struct Program(sys::nvrtcProgram);
 
 impl Program {
@@ -143,7 +143,7 @@ impl Program {
         }
     }
 
-    /// Something that NVRTC has made, by the call that says how long it is and the one that copies it.
+    /// Copies out something that NVRTC has made: `size` asks for its length, `bytes` copies it.
     fn take(&self, call: &'static str, size: Size, bytes: Bytes) -> Result<Vec<u8>, CudaError> {
         let mut len = 0;
         // SAFETY: the program is there; the pointer is to an integer that outlives the call.

@@ -9,7 +9,7 @@ use crate::error::CudaError;
 use crate::gpu::Gpu;
 use crate::kernel::{Kernel, Ptx};
 
-/// Prebuilt PTX is for the oldest GPUs that the queue works with, and later ones.
+/// Compute capability that prebuilt PTX is for: the oldest that the queue works with.
 const PORTABLE: (u32, u32) = crate::gpu::OLDEST;
 
 /// A kernel of this crate.
@@ -32,8 +32,8 @@ pub(crate) struct Loaded {
 }
 
 impl Program {
-    /// Compiles and loads the kernel. Where NVRTC is missing, or makes nothing of it that the driver
-    /// takes, the prebuilt PTX does: to have an NVRTC is never worse than to have none.
+    /// Compiles and loads the kernel. Loads the prebuilt PTX if NVRTC is missing, or makes no code that the
+    /// driver takes: an unsuitable NVRTC is never worse than none.
     pub(crate) fn load(&self, gpu: &Gpu) -> Result<Loaded, CudaError> {
         let error = match Kernel::compile(gpu, self.source, self.name) {
             Ok(kernel) => {
@@ -68,7 +68,7 @@ impl Program {
         })
     }
 
-    /// What NVRTC makes of the kernel for as many GPUs as it can, below a line that says of which
+    /// Compiles the kernel to PTX for as many GPUs as NVRTC supports, below a line that identifies the
     /// sources.
     pub(crate) fn portable(&self) -> Result<Ptx, CudaError> {
         let ptx = Ptx::compile_portable(self.source, PORTABLE)?;
@@ -85,7 +85,7 @@ impl Program {
     }
 }
 
-/// Whether other code than NVRTC's may do.
+/// Returns whether the prebuilt PTX may load where NVRTC's code failed by this error.
 fn is_of_the_compiler(error: &CudaError) -> bool {
     matches!(
         error,
@@ -149,8 +149,8 @@ mod tests {
         }
     }
 
-    /// The clocks of two multiprocessors differ, and a warp may go on at another: the difference, compared
-    /// as a signed number, could stay small for long.
+    /// The clocks of two multiprocessors differ, and a warp may move to another multiprocessor. A
+    /// difference that is compared as a signed number could then stay small for long.
     #[test]
     fn a_clock_that_goes_back_ends_the_lead() {
         for program in PROGRAMS {

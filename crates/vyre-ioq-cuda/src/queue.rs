@@ -38,7 +38,8 @@ pub struct QueueView {
 }
 
 impl QueueView {
-    /// Bytes of a `vyre_ioq::Local`: three bits for each slot, a word for each group, and two counters.
+    /// Size of a `vyre_ioq::Local` in bytes: three bits for each slot, a word for each group, and two
+    /// counters.
     pub const LOCAL_BYTES: usize = (3 * MAX_SLOTS / 8 + 4 * (MAX_SLOTS / GROUP_SLOTS) + 8) as usize;
 
     /// The view of a queue that was made without this crate, in memory that another library maps:
@@ -64,8 +65,9 @@ impl QueueView {
         }
     }
 
-    /// The same queue, with slots accessed in words of 4 bytes instead of units of 16, although they are
-    /// aligned to 16 bytes: slower, and within what the memory model of PTX and that of C11 say.
+    /// Returns a view of the same queue whose slots are accessed in words of 4 bytes instead of units of
+    /// 16, although they are aligned to 16 bytes. This is slower, and stays within what the memory models
+    /// of PTX and of C11 define.
     #[must_use]
     pub const fn in_words(self) -> Self {
         Self { units: 0, ..self }

@@ -294,8 +294,8 @@ fn memory_of_the_gpu_holds_what_was_copied_in_or_zeros() {
     assert_eq!(zeroed.read().expect("a copy"), vec![0; 5001]);
 }
 
-/// Each thread writes its number plus the bytes of shared memory to a word of its own. All blocks wait
-/// for each other before.
+/// Kernel whose blocks wait for each other; each thread then writes its number, plus the bytes of shared
+/// memory, to a word of its own.
 const NUMBERED: &str = r#"
     extern "C" __global__ void numbered(unsigned *words) {
         extern __shared__ unsigned char shared[];

@@ -134,9 +134,9 @@ impl QueueLayout {
         }
     }
 
-    /// Has the host of a bare queue store bytes moved and errnos in COUNT, as with a header. Both ends
-    /// must do the same, and a device of vyre 0.7 must not be given such a queue: it publishes again
-    /// by STATUS alone, and would ask for what COUNT holds then. A queue with a header always carries
+    /// Makes the host of a bare queue store bytes moved and errnos in COUNT, as with a header. Both ends
+    /// must agree on it. A device of vyre 0.7 must not be given such a queue: it publishes again by STATUS
+    /// alone, and would then ask for the count that COUNT holds. A queue with a header always carries
     /// counts.
     #[must_use]
     pub const fn with_counts(mut self) -> Self {

@@ -84,8 +84,8 @@ impl Reservation {
 
 /// The one right to poll a slot that holds a request, and to give it back.
 ///
-/// A ticket that is dropped takes its slot out of use for the life of the [`DeviceQueue`]. One whose
-/// outcome nobody wants goes to [`DeviceQueue::abandon`], and an [`OwnedTicket`] goes there by itself.
+/// A ticket that is dropped takes its slot out of use for the life of the [`DeviceQueue`]. Give up a
+/// request by [`DeviceQueue::abandon`] instead; an [`OwnedTicket`] does so when it is dropped.
 #[derive(Debug)]
 #[must_use = "a dropped ticket loses its slot; abandon it, or use an owned one"]
 pub struct Ticket {
@@ -129,12 +129,12 @@ pub struct DeviceQueue {
     region: Region,
     geometry: Geometry,
     features: Features,
-    /// Whether outcomes carry a count or an errno.
+    /// Set if outcomes carry a count or an errno.
     counts: bool,
     id: u64,
     identity: usize,
     locks: [AtomicUsize; LOCK_WORDS],
-    /// Locked slots whose outcomes nobody takes.
+    /// Bits of locked slots whose outcomes nobody takes.
     abandoned: [AtomicUsize; LOCK_WORDS],
     /// Groups that the host was told to look at.
     in_use: [AtomicBool; GROUPS],
@@ -210,7 +210,7 @@ impl DeviceQueue {
         self.features
     }
 
-    /// Whether outcomes carry the bytes moved or an errno: see [`attach_bare`](Self::attach_bare).
+    /// Returns whether outcomes carry the bytes moved or an errno: see [`attach_bare`](Self::attach_bare).
     pub const fn carries_counts(&self) -> bool {
         self.counts
     }

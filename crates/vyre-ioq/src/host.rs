@@ -96,7 +96,7 @@ pub struct HostQueue {
     geometry: Geometry,
     id: u64,
     features: Features,
-    /// Whether outcomes carry a count or an errno.
+    /// Set if outcomes carry a count or an errno.
     counts: bool,
     owed: SlotSet,
     /// Owed slots whose device has been told so.
@@ -141,10 +141,10 @@ impl HostQueue {
         Self::take_over(region, false)
     }
 
-    /// As [`attach_bare`](Self::attach_bare), but the host stores bytes moved and errnos in COUNT, as
-    /// in a queue with a header.
+    /// Takes over a bare queue as [`attach_bare`](Self::attach_bare) does, but stores bytes moved and
+    /// errnos in COUNT, as in a queue with a header.
     ///
-    /// Only for a device that stores COUNT anew with each request, such as one attached by
+    /// Use this only for a device that stores COUNT anew with each request, such as one attached by
     /// [`DeviceQueue::attach_bare_with_counts`](crate::DeviceQueue::attach_bare_with_counts). A device
     /// of vyre 0.7 publishes again by STATUS alone: after a short read it would ask for that many bytes.
     ///
@@ -201,8 +201,8 @@ impl HostQueue {
         self.features
     }
 
-    /// Whether outcomes carry the bytes moved or an errno. Always so in a queue with a header; in a bare
-    /// one, if it was asked for.
+    /// Returns whether outcomes carry the bytes moved or an errno: always in a queue with a header, and in
+    /// a bare one if it was asked for.
     pub const fn carries_counts(&self) -> bool {
         self.counts
     }
@@ -313,8 +313,8 @@ impl HostQueue {
         }
     }
 
-    /// Answers a claimed slot: with the bytes moved, or with an errno. Without
-    /// [counts](Self::carries_counts), with OK or ERROR alone.
+    /// Completes a claimed slot with the bytes moved or with an errno. A queue without
+    /// [counts](Self::carries_counts) tells the device OK or ERROR alone.
     ///
     /// Stores the status with release, after the count; it pairs with the acquire of
     /// [`DeviceQueue::poll`](crate::DeviceQueue::poll).

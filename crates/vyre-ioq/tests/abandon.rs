@@ -1,4 +1,4 @@
-//! Requests that are given up: no slot is lost, and none is used before its request is over.
+//! Abandoned requests: no slot is lost, and none is used before its request is over.
 
 #![cfg(feature = "std")]
 
@@ -74,7 +74,7 @@ fn an_abandoned_slot_is_free_once_its_outcome_is_there() {
     }
 }
 
-/// As a future that is cancelled does.
+/// A future that is cancelled drops its ticket.
 #[test]
 fn owned_tickets_that_are_dropped_lose_no_slot() {
     for layout in layouts() {
@@ -144,7 +144,7 @@ fn a_ticket_of_another_queue_is_not_abandoned() {
     other.abandon(device.submit(fence(0)).expect("free"));
 }
 
-/// A killed host leaves its state as it was. A wait that asks for it ends all the same.
+/// A killed host leaves its state as it was. A wait with a limit on the standstill ends all the same.
 #[test]
 fn a_wait_ends_when_the_heartbeat_stands_still() {
     let (mut host, device) = Queue::anonymous(QueueLayout::with_slots(1)).expect("memory");

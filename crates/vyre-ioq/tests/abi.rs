@@ -165,7 +165,7 @@ fn each_state_has_its_bytes_with_a_header() {
     });
 }
 
-/// As the queue of vyre 0.7: the host changes STATUS and no other byte, at the claim too. A device may
+/// In the queue of vyre 0.7 the host changes STATUS and no other byte, at the claim too. A device may
 /// publish the same request again by STATUS alone.
 #[test]
 fn each_state_has_its_bytes_in_the_bare_layout() {

@@ -1,4 +1,4 @@
-//! How a host end goes: what it answers, what it leaves unanswered, and what its device finds.
+//! The end of a host: the requests it answers, those it leaves unanswered, and what its device finds.
 
 #![cfg(feature = "std")]
 

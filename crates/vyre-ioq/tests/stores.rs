@@ -297,7 +297,7 @@ fn what_a_device_stored_over_its_request_is_not_told_over() {
     }
 }
 
-/// A host that was killed leaves CLAIMED what it served. The next one leaves that alone, and serves the
+/// A killed host leaves the slots that it served CLAIMED. The next host leaves those alone and serves the
 /// rest.
 #[test]
 fn a_new_host_of_a_bare_queue_serves_what_was_not_claimed() {

@@ -142,8 +142,8 @@ impl Device {
         }
     }
 
-    /// The warps that a grid of it may have: as many as were asked for, or as suit it. A GPU has room for
-    /// one block on each multiprocessor at least; the launch sees to it that all of them run at once.
+    /// Returns the number of warps of a grid: as many as were asked for, or as suit the kernel. A GPU has
+    /// room for at least one block on each multiprocessor; a cooperative launch runs all of them at once.
     pub(crate) fn warps(&self, asked: Option<u32>) -> Result<u32, Error> {
         let (suits, most) = match self {
             Self::Gpu { gpu, .. } => {

@@ -13,11 +13,11 @@ use vyre_uring::Buffer;
 use super::{Context, DeviceMemory, Stream, check};
 use crate::error::CudaError;
 
-/// How often the end of copies is looked for that outlived what asked for them.
+/// Interval between looks at copies that outlived their `CopyStream`.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// A stream that copies from buffers to the memory that belongs to each, and keeps both until the
-/// copies have ended. Dropping it does not wait for them: a thread does, if they have not ended by then.
+/// Stream that copies from buffers to the memory that belongs to each, and keeps both until the copies
+/// have ended. Dropping it does not wait: copies still in flight are waited for on a thread of their own.
 #[derive(Debug)]
 pub(crate) struct CopyStream {
     /// None only while it is dropped.
@@ -50,8 +50,8 @@ impl CopyStream {
         self.copies.as_ref().map_or(&[], |it| &it.pairs)
     }
 
-    /// Whether everything that was started has ended. An error says so too: a context that has failed
-    /// runs nothing any more.
+    /// Returns whether all copies have ended. After an error they have, too: a context that has failed runs
+    /// nothing any more.
     pub(crate) fn is_done(&self) -> Result<bool, CudaError> {
         self.stream()?.is_done()
     }

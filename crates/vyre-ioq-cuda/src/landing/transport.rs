@@ -38,14 +38,15 @@ pub trait Mover {
     /// started waits, and what comes goes with it.
     ///
     /// # Errors
-    /// [`MoveError`]: no batch was made, and what was started since the last one has failed and ended:
+    /// [`MoveError`], if no batch was made. All moves since the last batch have then failed and ended:
     /// nothing reads the buffer or writes to its place any more.
     fn mark(&mut self) -> Result<bool, MoveError>;
 
     /// Whether the oldest batch has ended. If so, the next call is about the next.
     ///
     /// # Errors
-    /// [`MoveError`]: it has ended without having moved all. Nothing of it is under way any more.
+    /// [`MoveError`], if the batch has ended without having moved all. None of its moves is in flight any
+    /// more.
     fn has_ended(&mut self) -> Result<bool, MoveError>;
 }
 

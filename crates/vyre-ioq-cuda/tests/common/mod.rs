@@ -22,8 +22,8 @@ impl Deref for Alone {
     }
 }
 
-/// Says that a test cannot run. Past the harness, which hides what the macros print of a test that
-/// passes: `cargo xtask ci` counts these lines.
+/// Reports that a test cannot run. Writes to stderr directly, since the harness hides what the macros
+/// print in a test that passes: `cargo xtask ci` counts these lines.
 pub(crate) fn skip(test: &str, why: impl Display) {
     let line = format!("SKIPPED: {test}: {why}\n");
     let _ = std::io::stderr().write_all(line.as_bytes());

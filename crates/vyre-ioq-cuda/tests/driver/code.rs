@@ -1,4 +1,4 @@
-//! Which code a GPU gets: of NVRTC, whatever version of it there is, or compiled beforehand.
+//! The code that a GPU gets: from NVRTC, whatever its version, or prebuilt.
 
 #![allow(unsafe_code)] // One call: a kernel is launched, which the stand-in does not run.
 
@@ -12,10 +12,10 @@ use vyre_ioq_cuda::{CudaError, Gpu, Kernel, Launch, LaunchConfig, Ptx};
 
 use super::{Other, contexts::fences};
 
-/// What the other process is to find.
+/// Environment variable: kinds of code that the other process is to find.
 const EXPECTED: &str = "VYRE_IOQ_CUDA_TEST_EXPECTED";
 
-/// For each GPU, NVRTC and driver: what the crate's own kernels are, and a user's.
+/// GPU, NVRTC, driver, and the expected code of the crate's own kernel and of a user's.
 const CASES: &[(&str, &str, &str, &str, &str)] = &[
     // compute, NVRTC, driver, own kernels, a user's kernel
     ("70", "12.4", "12040", "nvrtc", "ptx"),

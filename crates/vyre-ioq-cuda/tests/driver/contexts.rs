@@ -1,5 +1,5 @@
-//! A thread's current context is its own business: whatever this crate does, and wherever what it made
-//! is dropped, the thread finds it as it was.
+//! The current context of a thread stays as it was, whatever this crate does there, and on whichever
+//! thread its objects are dropped.
 
 use std::sync::Arc;
 use std::thread;
@@ -29,13 +29,13 @@ fn what_is_dropped_on_another_thread_leaves_that_threads_context_alone() {
     }
 }
 
-/// The current context, which is somebody else's.
+/// Returns the current context, which is somebody else's.
 fn current() -> usize {
     let context = get_current().expect("the driver is there");
     context.expect("every thread has one") as usize
 }
 
-/// Does something; what it returned, if the current context is then as it was.
+/// Calls `what` and returns its result; panics unless the current context is then as it was.
 #[track_caller]
 fn unchanged<T>(what: impl FnOnce() -> T) -> T {
     let before = current();

@@ -1,4 +1,4 @@
-//! What a copy still reads or writes is kept, and nobody is told that it has ended.
+//! Memory that a copy in flight reads or writes is kept, and the copy is not reported as ended.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use vyre_uring::Buffer;
 
 use super::Other;
 
-/// Longer than anything here takes, unless it hangs.
+/// Limit that only a hang reaches.
 const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]

@@ -17,16 +17,16 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-/// Set in the other process, to the name of what it is to do.
+/// Environment variable of the other process: name of the part that it runs.
 const PART: &str = "VYRE_IOQ_CUDA_TEST_PART";
-/// Set in the other process: each call of the driver leaves a line there.
+/// Environment variable of the other process: file to which each call of the driver appends a line.
 const LOG: &str = "FAKE_CUDA_LOG";
-/// Set in the other process: while it is there, streams do not get on.
+/// Environment variable of the other process: file whose existence keeps streams from progress.
 const STUCK: &str = "FAKE_CUDA_STUCK";
-/// Written when the other process has done its part.
+/// Environment variable of the other process: file that it creates when it has done its part.
 const DONE: &str = "VYRE_IOQ_CUDA_TEST_DONE";
 
-/// What another process does, by its name.
+/// Parts that another process can run, by name.
 const PARTS: &[(&str, fn())] = &[
     ("contexts", contexts::part),
     ("threads", contexts::part_of_threads),
@@ -39,7 +39,7 @@ const PARTS: &[(&str, fn())] = &[
     ("copies_without_an_event", ends::copies_without_an_event),
 ];
 
-/// The other process. Among the tests, it does nothing.
+/// Entry of the other process. As one of the tests, it does nothing.
 #[test]
 fn other_process() {
     let Ok(name) = std::env::var(PART) else {
@@ -50,14 +50,15 @@ fn other_process() {
     fs::write(std::env::var(DONE).expect("a path"), "").expect("room");
 }
 
-/// A process in which the stand-ins are the driver and the compiler.
+/// Process in which the stand-ins are the driver and the compiler.
 struct Other {
     command: Command,
     dir: TempDir,
 }
 
 impl Other {
-    /// One that does this part, for `test`; none, and a loud word, where there is no C compiler.
+    /// Prepares a process that runs `part` for `test`; reports a skip and returns none if there is no C
+    /// compiler.
     fn new(test: &str, part: &str) -> Option<Self> {
         let libraries = match libraries() {
             Ok(libraries) => libraries,
@@ -83,7 +84,7 @@ impl Other {
         self
     }
 
-    /// Runs it to its end; what it wrote.
+    /// Runs the process to its end and returns its output.
     fn run(mut self) -> String {
         let output = self.command.output().expect("this program, once more");
         let said = [output.stdout, output.stderr].concat();
@@ -97,7 +98,7 @@ impl Other {
     }
 }
 
-/// The directory of the two libraries, made once; what is missing, if they cannot be.
+/// Returns the directory of the two libraries, which are built once; the missing tool, if they cannot be.
 fn libraries() -> Result<&'static Path, String> {
     static MADE: OnceLock<Result<(), String>> = OnceLock::new();
     let directory = Path::new(concat!(env!("CARGO_TARGET_TMPDIR"), "/driver"));
@@ -137,7 +138,7 @@ fn compile(source: &str, directory: &Path, name: &str) -> Result<(), String> {
 
 // ---- In the other process ----
 
-/// The calls of the driver so far, and none of them a second time.
+/// Returns the calls of the driver since the last call of this function.
 fn calls() -> Vec<String> {
     let path = std::env::var(LOG).expect("a path");
     let text = fs::read_to_string(&path).unwrap_or_default();
@@ -145,12 +146,12 @@ fn calls() -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// Streams do not get on from now on.
+/// Keeps streams from progress from now on.
 fn get_stuck() {
     fs::write(std::env::var(STUCK).expect("a path"), "").expect("room");
 }
 
-/// They do again.
+/// Lets streams progress again.
 fn get_on() {
     fs::remove_file(std::env::var(STUCK).expect("a path")).expect("it is there");
 }

@@ -1,4 +1,4 @@
-//! Requests whose outcomes nobody wants any more.
+//! Abandonment of requests whose outcomes nobody takes.
 
 use core::ops::Deref;
 
@@ -37,7 +37,8 @@ impl DeviceQueue {
         self.abandoned[word].fetch_or(bit, Ordering::Release);
     }
 
-    /// As [`submit`](Self::submit), with a ticket that abandons its request when it is dropped.
+    /// Submits a request as [`submit`](Self::submit) does, and returns a ticket that abandons the request
+    /// when it is dropped.
     ///
     /// # Errors
     /// [`QueueFull`] if every slot is in use.
@@ -46,7 +47,7 @@ impl DeviceQueue {
         Ok(OwnedTicket::new(self, ticket))
     }
 
-    /// Takes back an abandoned slot whose outcome is there.
+    /// Takes back an abandoned slot that has an outcome.
     #[cold]
     pub(super) fn reclaim(&self) -> Option<Reservation> {
         for (first, abandoned) in (0..self.geometry.slots())
@@ -78,8 +79,8 @@ const fn place(slot: u32) -> (usize, usize) {
     ((slot / usize::BITS) as usize, 1 << (slot % usize::BITS))
 }
 
-/// A [`Ticket`] that [abandons](DeviceQueue::abandon) its request when it is dropped, so that no slot is
-/// lost: where a future is cancelled, or a function returns early. The request's buffer must not be used
+/// [`Ticket`] that [abandons](DeviceQueue::abandon) its request when it is dropped, so that no slot is lost
+/// when a future is cancelled or a function returns early. The request's buffer must not be used
 /// after such a drop: see [`DeviceQueue::abandon`].
 ///
 /// `Q` is whatever leads to the queue: a reference, as from
@@ -104,12 +105,12 @@ const fn place(slot: u32) -> (usize, usize) {
 pub struct OwnedTicket<Q: Deref<Target = DeviceQueue>> {
     queue: Q,
     slot: u32,
-    /// Whether the slot is still this ticket's.
+    /// Set while the slot is this ticket's.
     held: bool,
 }
 
 impl<Q: Deref<Target = DeviceQueue>> OwnedTicket<Q> {
-    /// Owns a ticket of `queue`.
+    /// Takes ownership of a ticket of `queue`.
     ///
     /// # Panics
     /// If the ticket is another queue's.
@@ -123,17 +124,17 @@ impl<Q: Deref<Target = DeviceQueue>> OwnedTicket<Q> {
         }
     }
 
-    /// The slot that holds the request.
+    /// Returns the slot that holds the request.
     pub const fn slot(&self) -> u32 {
         self.slot
     }
 
-    /// As [`DeviceQueue::poll`].
+    /// Looks for the outcome, as [`DeviceQueue::poll`] does.
     pub fn poll(&self) -> Option<Outcome> {
         self.queue.poll(&self.plain())
     }
 
-    /// As [`DeviceQueue::take`].
+    /// Takes the outcome, as [`DeviceQueue::take`] does.
     ///
     /// # Errors
     /// The ticket, if there is no outcome yet.
@@ -157,7 +158,7 @@ impl<Q: Deref<Target = DeviceQueue>> OwnedTicket<Q> {
         self.queue.watch(&self.plain(), patience)
     }
 
-    /// The plain ticket, which is not abandoned when it is dropped.
+    /// Returns the plain ticket, which is not abandoned when it is dropped.
     pub fn into_ticket(mut self) -> Ticket {
         self.held = false;
         self.plain()

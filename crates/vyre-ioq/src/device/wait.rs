@@ -18,7 +18,7 @@ const YIELD: Duration = Duration::from_micros(100);
 /// How long it sleeps at once, at most.
 const NAP: Duration = Duration::from_millis(1);
 
-/// How long a wait lasts at most.
+/// Limits of a wait.
 ///
 /// ```
 /// use std::time::Duration;
@@ -40,7 +40,7 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Waits for an outcome for at most `limit`.
+    /// Returns the patience to wait for an outcome for at most `limit`.
     pub const fn new(limit: Duration) -> Self {
         Self {
             limit,
@@ -58,66 +58,66 @@ impl Patience {
     }
 }
 
-/// Why there is no outcome after a wait. The request may still be served, and its buffer must be left
-/// alone until it is answered.
+/// Reason for which a wait ended without an outcome. The request may still be served, and its buffer must
+/// be left alone until it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unanswered {
-    /// The host stopped or failed, and did not answer this request.
+    /// End of the host, which stopped or failed and did not answer this request.
     #[error("the host is gone and left the request unanswered")]
     HostGone,
-    /// The heartbeat stood still.
+    /// Standstill of the heartbeat.
     #[error("the host's heartbeat has not moved for {standstill:?}: it is dead, or late")]
     HostStill {
-        /// For how long, at least.
+        /// Time that it has stood still, at least.
         standstill: Duration,
     },
-    /// The time is over.
+    /// Timeout: the limit passed without an outcome.
     #[error(
         "no outcome in {limit:?}; the host's heartbeat {}",
         if *.host_moved { "moved: wait on" } else { "has not moved in that time" }
     )]
     TimedOut {
-        /// How long was waited.
+        /// Time that was waited.
         limit: Duration,
-        /// Whether the host's heartbeat moved meanwhile. A host that lives beats a few times a second:
+        /// Set if the host's heartbeat moved meanwhile. A host that lives beats a few times a second:
         /// in a shorter wait, `false` says nothing. Always `false` for a bare queue, which has none.
         host_moved: bool,
     },
 }
 
-/// Why a wait ended without an outcome. The request may still be served: the ticket comes back,
-/// and the buffer must be left alone until it is taken.
+/// Reason for which a wait ended without an outcome, with the ticket. The request may still
+/// be served: its buffer must be left alone until the outcome is taken.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitError {
-    /// The host stopped or failed, and did not answer this request.
+    /// End of the host, which stopped or failed and did not answer this request.
     #[error("the host is gone and left slot {} unanswered", .0.slot())]
     HostGone(Ticket),
-    /// The heartbeat stood still, as [`Patience::standstill`] asked to be told.
+    /// Standstill of the heartbeat, by the limit of [`Patience::standstill`].
     #[error(
         "no outcome for slot {}; the host's heartbeat has not moved for {standstill:?}: it is dead, or \
          late",
         .ticket.slot()
     )]
     HostStill {
-        /// The request's.
+        /// Ticket of the request.
         ticket: Ticket,
-        /// For how long, at least.
+        /// Time that it has stood still, at least.
         standstill: Duration,
     },
-    /// The time is over.
+    /// Timeout: the limit passed without an outcome.
     #[error(
         "no outcome for slot {} in {limit:?}; the host's heartbeat {}",
         .ticket.slot(),
         if *.host_moved { "moved: wait on" } else { "has not moved in that time" }
     )]
     TimedOut {
-        /// The request's.
+        /// Ticket of the request.
         ticket: Ticket,
-        /// How long was waited.
+        /// Time that was waited.
         limit: Duration,
-        /// Whether the host's heartbeat moved meanwhile. A host that lives beats a few times a second:
+        /// Set if the host's heartbeat moved meanwhile. A host that lives beats a few times a second:
         /// in a shorter wait, `false` says nothing. Always `false` for a bare queue, which has none.
         host_moved: bool,
     },
@@ -146,12 +146,12 @@ impl WaitError {
     }
 }
 
-/// Watches a heartbeat over the looks of one wait.
+/// Heartbeat as the looks of one wait find it.
 struct Watch {
     first: Option<u32>,
     beat: Option<u32>,
-    /// When the beat was first heard as it is, from the beginning of the wait; nothing before the
-    /// first look: a look that comes late is no evidence of how long the beat has stood.
+    /// Time from the beginning of the wait to the first look that found the present beat. None before the
+    /// first look: a late look is no evidence of how long the beat has stood still.
     since: Option<Duration>,
 }
 
@@ -164,7 +164,7 @@ impl Watch {
         }
     }
 
-    /// How long the heartbeat has stood still, as far as is known.
+    /// Records a look and returns how long the heartbeat is known to have stood still.
     fn still(&mut self, heard: Option<u32>, waited: Duration) -> Duration {
         if heard != self.beat {
             self.since = None;

@@ -1,4 +1,4 @@
-//! How a host end goes: it answers what is safe to answer, and says that it is gone.
+//! The end of a host: it answers what is safe to answer, and publishes that it is gone.
 
 use super::HostQueue;
 use crate::errno::Errno;

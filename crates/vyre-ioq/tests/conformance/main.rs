@@ -190,7 +190,7 @@ fn what_the_c_headers_do_with_misuse() {
     assert!(ran.status.success(), "{ran:?}");
 }
 
-/// Two macros that are not there are equal: words would be swapped, or not, for no reason.
+/// Two macros that are not defined are equal: without the check, the header would guess the byte order.
 #[test]
 fn an_unknown_byte_order_is_refused() {
     let include = Path::new(env!("CARGO_MANIFEST_DIR")).join("include");

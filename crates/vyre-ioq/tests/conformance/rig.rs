@@ -52,7 +52,7 @@ impl Rig {
         Self::bare_by(driver, slots, offset, HostQueue::attach_bare)
     }
 
-    /// A bare queue whose outcomes carry counts.
+    /// Creates a bare queue whose outcomes carry counts.
     pub(crate) fn bare_with_counts(driver: &mut Driver, slots: u32, offset: usize) -> Self {
         Self::bare_by(driver, slots, offset, HostQueue::attach_bare_with_counts)
     }

@@ -38,7 +38,7 @@ pub(crate) struct Faults {
 
 pub(crate) struct Model {
     pub(crate) bare: bool,
-    /// Whether outcomes carry the word COUNT.
+    /// Set if outcomes carry the word COUNT.
     pub(crate) counts: bool,
     /// The shared words of each slot; sixteen of them in the bare layout too, the last eight unused.
     pub(crate) slots: Vec<[u32; 16]>,
@@ -52,7 +52,7 @@ pub(crate) struct Model {
     counted: BTreeSet<u32>,
     /// Device: slots in use.
     pub(crate) locked: BTreeSet<u32>,
-    /// Those of them whose outcomes nobody takes.
+    /// Reserved slots whose outcomes nobody takes.
     abandoned: BTreeSet<u32>,
 }
 

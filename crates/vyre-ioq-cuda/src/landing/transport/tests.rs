@@ -381,7 +381,7 @@ fn whatever_the_transport_does_each_read_is_answered_once() {
     }
 }
 
-/// A read through an engine, whose move is under way.
+/// Read through an engine, with its move in flight.
 struct Served {
     engine: Engine<LandingTransport<SimTransport, Hand>>,
     moves: Rc<RefCell<Moves>>,
