@@ -6,28 +6,9 @@ mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use common::{Memory, WORD};
+use common::{Memory, WORD, claim, queue, read};
 use vyre_ioq::abi::{status, word};
-use vyre_ioq::{
-    BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Queue, QueueLayout,
-    Request, WaitError,
-};
-
-fn read(tag: u32) -> Request {
-    Request::read(FileHandle::from_raw(1), 0, 512)
-        .into(BufferHandle::from_raw(1), 0)
-        .tag(tag)
-}
-
-fn queue(slots: u32) -> (HostQueue, DeviceQueue) {
-    Queue::anonymous(QueueLayout::with_slots(slots)).expect("memory")
-}
-
-fn claim(host: &mut HostQueue) -> Vec<u32> {
-    let mut slots = Vec::new();
-    host.claim_published(0..u32::MAX, |claim| slots.push(claim.slot));
-    slots
-}
+use vyre_ioq::{Errno, HostQueue, LoopState, Queue, QueueLayout, WaitError};
 
 /// The host end knows nothing of transfers. An outcome here would hand back a buffer that the kernel
 /// may still write to.

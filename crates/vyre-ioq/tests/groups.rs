@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Memory, WORD};
+use common::{Memory, WORD, claim};
 use vyre_ioq::abi::{
     GROUP_SLOTS, HEADER_BYTES, MAX_SLOTS, SLOT_BYTES, header_word, op, status, word,
 };
@@ -22,12 +22,6 @@ fn memory(slots: u32) -> (Memory, HostQueue) {
     let memory = Memory::new(layout.bytes());
     let host = HostQueue::create(memory.region(), &layout).expect("fits");
     (memory, host)
-}
-
-fn claim(host: &mut HostQueue) -> Vec<u32> {
-    let mut slots = Vec::new();
-    host.claim_published(0..u32::MAX, |claim| slots.push(claim.slot));
-    slots
 }
 
 fn store_status(memory: &Memory, slot: u32, value: u32) {

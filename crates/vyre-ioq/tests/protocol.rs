@@ -11,34 +11,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use common::{Memory, SetOnDrop, WORD};
+use common::{Memory, SetOnDrop, WORD, claim, queue, read};
 use vyre_ioq::abi::{status, word};
 use vyre_ioq::{
-    BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Queue, QueueFull,
-    QueueLayout, Request, Reservation, Ticket, WaitError,
+    DeviceQueue, Errno, HostQueue, LoopState, Queue, QueueFull, QueueLayout, Reservation, Ticket,
+    WaitError,
 };
 
 const SHORT: Duration = Duration::from_millis(20);
 /// Long enough for another thread to get its turn on a busy machine.
 const LONG: Duration = Duration::from_millis(300);
-
-fn read(tag: u32) -> Request {
-    Request::read(FileHandle::from_raw(1), 0, 512)
-        .into(BufferHandle::from_raw(1), 0)
-        .tag(tag)
-}
-
-fn queue(slots: u32) -> (HostQueue, DeviceQueue) {
-    Queue::anonymous(QueueLayout::with_slots(slots)).expect("memory")
-}
-
-/// Claims all that is published; the slots.
-fn claim(host: &mut HostQueue) -> Vec<u32> {
-    let mut slots = Vec::new();
-    let many = host.claim_published(0..u32::MAX, |claim| slots.push(claim.slot));
-    assert_eq!(many as usize, slots.len());
-    slots
-}
 
 fn serve(host: &mut HostQueue) {
     for slot in claim(host) {

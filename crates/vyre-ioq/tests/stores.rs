@@ -6,11 +6,9 @@
 
 mod common;
 
-use common::{Memory, WORD};
+use common::{Memory, WORD, claim, read};
 use vyre_ioq::abi::{HEADER_BYTES, status, word};
-use vyre_ioq::{
-    BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, Queue, QueueLayout, Request,
-};
+use vyre_ioq::{DeviceQueue, Errno, HostQueue, Queue, QueueLayout};
 
 /// A queue in memory to look at.
 struct Rig {
@@ -63,18 +61,6 @@ impl Rig {
             .map(|word| self.memory.load(word))
             .collect()
     }
-}
-
-fn claim(host: &mut HostQueue) -> Vec<u32> {
-    let mut slots = Vec::new();
-    host.claim_published(0..u32::MAX, |claim| slots.push(claim.slot));
-    slots
-}
-
-fn read(tag: u32) -> Request {
-    Request::read(FileHandle::from_raw(1), 0, 512)
-        .into(BufferHandle::from_raw(1), 0)
-        .tag(tag)
 }
 
 const OUTCOMES: [Result<u32, Errno>; 2] = [Ok(9), Err(Errno::EIO)];

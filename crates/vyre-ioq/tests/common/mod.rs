@@ -7,7 +7,10 @@ use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use vyre_ioq::test_utils::GuardedMemory;
-use vyre_ioq::{AttachError, Region, Request};
+use vyre_ioq::{
+    AttachError, BufferHandle, DeviceQueue, FileHandle, HostQueue, Queue, QueueLayout, Region,
+    Request,
+};
 
 pub(crate) const WORD: usize = 4;
 
@@ -83,6 +86,26 @@ impl Plain {
         // SAFETY: as claimed on `Sync`.
         unsafe { *self.0.get() = value };
     }
+}
+
+/// Returns both ends of a queue with a header.
+pub(crate) fn queue(slots: u32) -> (HostQueue, DeviceQueue) {
+    Queue::anonymous(QueueLayout::with_slots(slots)).expect("memory")
+}
+
+/// Returns a READ of no file in particular.
+pub(crate) fn read(tag: u32) -> Request {
+    Request::read(FileHandle::from_raw(1), 0, 512)
+        .into(BufferHandle::from_raw(1), 0)
+        .tag(tag)
+}
+
+/// Claims all requests that are published, and returns their slots.
+pub(crate) fn claim(host: &mut HostQueue) -> Vec<u32> {
+    let mut slots = Vec::new();
+    let many = host.claim_published(0..u32::MAX, |claim| slots.push(claim.slot));
+    assert_eq!(many as usize, slots.len());
+    slots
 }
 
 /// Ends a helper thread of a test, also when the test panics.
