@@ -7,11 +7,11 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Memory, WORD};
+use common::{Memory, WORD, claim};
 use vyre_ioq::abi::{status, word};
 use vyre_ioq::{
-    DeviceQueue, Errno, HostQueue, LoopState, OwnedTicket, Patience, Queue, QueueFull, QueueLayout,
-    Request, Ticket, Unanswered, WaitError,
+    DeviceQueue, Errno, LoopState, OwnedTicket, Patience, Queue, QueueFull, QueueLayout, Request,
+    Ticket, Unanswered, WaitError,
 };
 
 fn layouts() -> [QueueLayout; 3] {
@@ -24,12 +24,6 @@ fn layouts() -> [QueueLayout; 3] {
 
 fn fence(tag: u32) -> Request {
     Request::fence().tag(tag)
-}
-
-fn claim(host: &mut HostQueue) -> Vec<u32> {
-    let mut slots = Vec::new();
-    host.claim_published(0..u32::MAX, |claim| slots.push(claim.slot));
-    slots
 }
 
 fn fill(device: &DeviceQueue) -> Vec<Ticket> {
@@ -142,6 +136,15 @@ fn a_ticket_of_another_queue_is_not_abandoned() {
     let (_host, device) = Queue::anonymous(QueueLayout::with_slots(1)).expect("memory");
     let (_host, other) = Queue::anonymous(QueueLayout::with_slots(1)).expect("memory");
     other.abandon(device.submit(fence(0)).expect("free"));
+}
+
+#[test]
+fn a_standstill_of_zero_is_no_limit() {
+    let (_host, device) = common::queue(1);
+    let ticket = device.submit_owned(fence(0)).expect("free");
+    let patience = Patience::new(Duration::from_millis(1)).standstill(Duration::ZERO);
+    let none = ticket.wait(patience);
+    assert!(matches!(none, Err(Unanswered::TimedOut { .. })), "{none:?}");
 }
 
 /// A killed host leaves its state as it was. A wait with a limit on the standstill ends all the same.

@@ -49,11 +49,14 @@ impl Patience {
     }
 
     /// Ends the wait as well when the host's heartbeat has not moved for `standstill`: the host was
-    /// killed, or is late. A host that sleeps beats late, too: allow it a second. Zero ends the wait at its
-    /// first look at the heartbeat, unlike in the C and CUDA headers, where zero is no limit. A bare queue
-    /// has no heartbeat, and its waits end by the limit alone.
+    /// killed, or is late. A host that sleeps beats late, too: allow it a second. Zero is no limit, as without
+    /// this call. A bare queue has no heartbeat, and its waits end by the limit alone.
     pub const fn standstill(mut self, standstill: Duration) -> Self {
-        self.standstill = Some(standstill);
+        self.standstill = if standstill.is_zero() {
+            None
+        } else {
+            Some(standstill)
+        };
         self
     }
 }

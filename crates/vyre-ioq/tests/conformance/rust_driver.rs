@@ -165,11 +165,8 @@ impl End {
 
     fn wait(&mut self, words: &[&str]) -> Option<String> {
         let ticket = self.tickets.remove(&number(words, 1)?)?;
-        let mut patience = Patience::new(Duration::from_micros(number(words, 2)?));
-        let standstill = Duration::from_micros(number(words, 3)?);
-        if !standstill.is_zero() {
-            patience = patience.standstill(standstill);
-        }
+        let patience = Patience::new(Duration::from_micros(number(words, 2)?))
+            .standstill(Duration::from_micros(number(words, 3)?));
         Some(match self.device.as_ref()?.wait_with(ticket, patience) {
             Ok(taken) => outcome(Some(taken)),
             Err(error) => {
