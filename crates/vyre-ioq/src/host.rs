@@ -324,7 +324,7 @@ impl HostQueue {
     #[inline]
     pub fn complete(&mut self, slot: u32, result: Result<u32, Errno>) -> Result<(), NotOwed> {
         self.settle(slot)?;
-        self.answer(slot, result);
+        self.answer(slot, result, self.counts);
         Ok(())
     }
 
@@ -371,7 +371,9 @@ impl HostQueue {
         self.owed.remove_bits(owed.first, owed.slots);
         self.in_flight -= owed.slots.count_ones();
         owed.clone().for_each(|slot| self.blame(slot));
-        owed.clone().for_each(|slot| self.answer(slot, result));
+        let counts = self.counts;
+        owed.clone()
+            .for_each(|slot| self.answer(slot, result, counts));
         let mut rest = Claimed {
             slots: slots.slots & !owed.slots,
             ..*slots
@@ -381,8 +383,9 @@ impl HostQueue {
 
     #[inline]
     fn answer_all(&self, settled: &[(u32, Result<u32, Errno>)]) {
+        let counts = self.counts;
         for &(slot, result) in settled {
-            self.answer(slot, result);
+            self.answer(slot, result, counts);
         }
     }
 
@@ -414,16 +417,16 @@ impl HostQueue {
         }
     }
 
-    /// Stores an outcome.
+    /// Stores an outcome. `counts` is that of the queue, which callers with many outcomes load once.
     #[inline]
-    fn answer(&self, slot: u32, result: Result<u32, Errno>) {
+    fn answer(&self, slot: u32, result: Result<u32, Errno>, counts: bool) {
         let words = self.region.words::<8>(self.geometry.slot_word(slot));
         let (count, outcome) = match result {
             Ok(moved) => (moved, status::OK),
             Err(errno) => (errno.raw(), status::ERROR),
         };
         // A device of vyre 0.7 relies on finding COUNT as it left it.
-        if self.counts {
+        if counts {
             words.store(word::COUNT, count, Ordering::Relaxed);
         }
         words.store(word::STATUS, outcome, Ordering::Release);
