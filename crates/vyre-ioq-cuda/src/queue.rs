@@ -119,21 +119,22 @@ impl GpuQueue {
         Self::in_memory(gpu, memory, layout)
     }
 
-    /// As [`new`](Self::new), in memory that the caller brings.
+    /// Makes an empty queue as [`new`](Self::new) does, in memory that the caller brings. What the memory
+    /// held is lost.
     ///
     /// # Errors
-    /// As for [`new`](Self::new).
+    /// As for [`new`](Self::new). If the layout is unfit, nothing is stored in the memory.
     pub fn in_memory(
         gpu: &Gpu,
         memory: MappedMemory,
         layout: QueueLayout,
     ) -> Result<(HostQueue, Self), CudaError> {
+        if layout.is_bare() {
+            return Err(CudaError::BareQueue);
+        }
         let base = memory.device_ptr();
         let region = memory.into_region()?;
         let host = HostQueue::create(region.clone(), &layout)?;
-        if host.geometry().is_bare() {
-            return Err(CudaError::BareQueue);
-        }
         let local = DeviceMemory::zeroed(gpu.context(), QueueView::LOCAL_BYTES)?;
         let device = Self {
             view: QueueView::at(base, local.address(), &host),

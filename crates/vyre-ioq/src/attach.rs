@@ -161,6 +161,11 @@ impl QueueLayout {
         self
     }
 
+    /// Returns whether this is the bare layout of the vyre 0.7 queue.
+    pub const fn is_bare(&self) -> bool {
+        self.bare
+    }
+
     /// Bytes that the queue takes.
     pub const fn bytes(&self) -> usize {
         self.geometry().bytes()

@@ -8,6 +8,7 @@ mod code;
 mod common;
 mod contexts;
 mod ends;
+mod queues;
 
 use std::fs;
 use std::io::Write;
@@ -35,6 +36,7 @@ const PARTS: &[(&str, fn())] = &[
     ("refused_code", code::refused_code),
     ("shapes", code::shapes),
     ("refused_sizes", code::refused_sizes),
+    ("refused_layouts", queues::refused_layouts),
     ("copies_that_do_not_end", ends::copies_that_do_not_end),
     ("copies_without_an_event", ends::copies_without_an_event),
 ];
