@@ -85,15 +85,15 @@ pub struct Cubin(pub(crate) Vec<u8>);
 
 impl Cubin {
     /// Compiles device code by NVRTC, for GPUs of compute capability `compute`, and later ones with the
-    /// same major number. The source is as for [`Ptx::compile`].
+    /// same major number; for a GPU of Tegra, for that one alone. The source is as for [`Ptx::compile`].
     ///
     /// # Errors
     /// As for [`Ptx::compile`]; [`CudaError::NoArchitecture`] also if NVRTC does not know the
     /// generation yet.
     pub fn compile(source: &str, compute: (u32, u32)) -> Result<Self, CudaError> {
         let compiler = Compiler::find()?;
-        let same = |architecture| architecture / 10 == compute.0;
-        let best = best(&compiler.architectures()?, compute, same);
+        let takes = |architecture| takes_machine_code(compute, architecture);
+        let best = best(&compiler.architectures()?, compute, takes);
         let best = best.ok_or(CudaError::NoArchitecture {
             version: compiler.version(),
             compute,
@@ -106,6 +106,18 @@ impl Cubin {
 
 fn with_headers(source: &str) -> String {
     [headers::CUDA_PARTS, headers::CUDA, source].concat()
+}
+
+/// Architectures of Tegra, 101 and 110 by their old name and their new one. Neither a desktop GPU of the
+/// same generation nor another Tegra runs their machine code, and they run no other.
+const TEGRA: [u32; 6] = [53, 62, 72, 87, 101, 110];
+
+/// Returns whether a GPU of this capability, if it is no older than `architecture`, runs machine code for
+/// it.
+fn takes_machine_code(compute: (u32, u32), architecture: u32) -> bool {
+    let own = compute.0 * 10 + compute.1;
+    let any_tegra = TEGRA.contains(&own) || TEGRA.contains(&architecture);
+    own == architecture || (architecture / 10 == compute.0 && !any_tegra)
 }
 
 /// Returns the newest architecture whose code a GPU of this capability runs.
@@ -322,12 +334,21 @@ mod tests {
     }
 
     #[test]
-    fn machine_code_is_of_the_same_generation() {
-        let same = |known, compute: (u32, u32)| best(known, compute, |it| it / 10 == compute.0);
-        assert_eq!(same(OF_12_4, (8, 8)), Some(87));
+    fn machine_code_is_of_the_same_generation_and_kind() {
+        let same = |known, compute| best(known, compute, |it| takes_machine_code(compute, it));
+        assert_eq!(same(OF_12_4, (8, 6)), Some(86));
         assert_eq!(same(OF_13_5, (10, 5)), Some(103));
         assert_eq!(same(OF_12_4, (10, 0)), None);
         assert_eq!(same(OF_13_5, (7, 0)), None);
+        // A desktop GPU that is newer than NVRTC gets nothing for Tegra.
+        assert_eq!(same(OF_12_4, (8, 8)), Some(86));
+        assert_eq!(same(&[80, 86, 87], (8, 9)), Some(86));
+        assert_eq!(same(&[100, 101, 120], (10, 3)), Some(100));
+        assert_eq!(same(&[110], (11, 2)), None);
+        // Tegra gets its own, or nothing.
+        assert_eq!(same(OF_12_4, (8, 7)), Some(87));
+        assert_eq!(same(&[80, 86], (8, 7)), None);
+        assert_eq!(same(&[100], (10, 1)), None);
     }
 
     #[test]
