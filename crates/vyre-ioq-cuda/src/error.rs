@@ -65,8 +65,9 @@ pub enum CudaError {
     /// Code of a compiler that is newer than the driver.
     #[error(
         "the code is of a compiler that is newer than the driver, which is for CUDA {}.{}: update the \
-         driver, use an NVRTC that is no newer, or compile to machine code (Kernel::compile)",
-        .driver.0, .driver.1
+         driver, or compile by Kernel::compile and an NVRTC of CUDA {}, which makes machine code where it \
+         has to",
+        .driver.0, .driver.1, .driver.0
     )]
     CodeTooNew {
         /// Version of CUDA that the driver was made for.
@@ -75,7 +76,8 @@ pub enum CudaError {
     /// Driver that compiles no PTX.
     #[error(
         "the driver compiles no PTX ({0}): install its PTX compiler (libnvidia-ptxjitcompiler), unset \
-         CUDA_DISABLE_PTX_JIT, or compile to machine code (Kernel::compile)"
+         CUDA_DISABLE_PTX_JIT, or compile by Kernel::compile and an NVRTC of the driver's major version of \
+         CUDA, which makes machine code"
     )]
     NoJit(String),
     /// Code that was given as PTX, and is machine code.

@@ -138,6 +138,11 @@ pub(crate) fn users_kernels() {
         Err(error) => word_of(error),
     };
     assert_eq!(found, expected(), "{compiled:?}");
+    // Advice that does not lead back here.
+    if let Err(error @ (CudaError::CodeTooNew { .. } | CudaError::NoJit(_))) = compiled {
+        let text = error.to_string();
+        assert!(text.contains("Kernel::compile and an NVRTC of "), "{text}");
+    }
 }
 
 #[test]
