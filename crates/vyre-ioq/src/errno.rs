@@ -2,7 +2,8 @@ use core::fmt;
 
 /// A Linux errno value, as the count word of a failed slot carries it.
 ///
-/// The constants are those that the host itself answers with; any other value is the kernel's.
+/// The constants are those that the host itself answers with; any other value is the kernel's. The text of
+/// an errno also names the kernel's EAGAIN, EFBIG and EPIPE.
 ///
 /// ```
 /// use vyre_ioq::Errno;
@@ -10,6 +11,7 @@ use core::fmt;
 /// assert_eq!(Errno::from_raw(34), Errno::ERANGE);
 /// assert_eq!(Errno::ERANGE.to_string(), "ERANGE (errno 34)");
 /// assert_eq!(Errno::from_raw(4).name(), None);
+/// assert_eq!(Errno::from_raw(27).to_string(), "EFBIG (errno 27)");
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Errno(u32);
@@ -61,11 +63,21 @@ impl Errno {
     pub const fn raw(self) -> u32 {
         self.0
     }
+
+    /// Returns the name for a text: also that of an errno which the host only passes on from the kernel.
+    const fn known_name(self) -> Option<&'static str> {
+        match self.0 {
+            11 => Some("EAGAIN"),
+            27 => Some("EFBIG"),
+            32 => Some("EPIPE"),
+            _ => self.name(),
+        }
+    }
 }
 
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.name() {
+        match self.known_name() {
             Some(name) => write!(f, "{name} (errno {})", self.0),
             None => write!(f, "errno {}", self.0),
         }
