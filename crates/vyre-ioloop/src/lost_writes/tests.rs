@@ -115,6 +115,20 @@ fn a_success_waits_for_the_flushes_that_began_before_it_was_seen_and_no_others()
 }
 
 #[test]
+fn a_success_waits_for_the_flushes_of_earlier_rounds() {
+    let log = FlushLog::new(identity(1));
+    let [first, second] = [(); 2].map(|()| log.begin());
+    let before = log.end(first).expect("another is out");
+    assert!(!log.has_ended(before), "the next round begins");
+    let third = log.begin();
+    let awaited = log.end(third).expect("the second is out");
+    assert_ne!(awaited, before);
+    assert!(!log.has_ended(awaited), "the second is out");
+    log.end(second);
+    assert!(log.has_ended(before) && log.has_ended(awaited));
+}
+
+#[test]
 fn one_flush_at_a_time_waits_for_nothing() {
     let log = FlushLog::new(identity(1));
     for _ in 0..10 {
