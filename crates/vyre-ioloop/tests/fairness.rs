@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use common::desk::{Clerk, Desk, Flight};
 use common::*;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, FileFailurePersistence};
 use vyre_ioloop::{Engine, IoLoop};
 use vyre_ioq::{BufferHandle, DeviceQueue, Errno, FileHandle, Queue, QueueLayout, Request};
 use vyre_uring::Transport;
@@ -261,17 +260,8 @@ fn a_request_in_pieces_is_answered_as_a_whole() {
     assert_eq!(shop.answer(0, write.durable()), Ok(6 * MIB));
 }
 
-/// Settings that keep failing cases beside this file.
-fn config() -> Config {
-    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fairness.regressions");
-    Config {
-        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(kept))),
-        ..Config::default()
-    }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(keeping(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fairness.regressions")))]
 
     /// While a queue has something to give and may, the others give no more than a turn each, and
     /// what one operation exceeds it by.

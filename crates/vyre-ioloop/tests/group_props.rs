@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::*;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, FileFailurePersistence};
 use vyre_ioloop::{GroupChangeError, LoopGroup, Rights};
 use vyre_ioq::{BufferHandle, DeviceQueue, Errno, FileHandle, Queue, QueueLayout, Request};
 use vyre_uring::Buffer;
@@ -17,15 +16,6 @@ const LOOPS: usize = 2;
 const THREADS: usize = 3;
 /// Bytes of the buffer that a thread's reads go to.
 const PART: u64 = 64;
-
-/// Keeps what failed beside this file.
-fn config() -> Config {
-    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/group_props.regressions");
-    Config {
-        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(kept))),
-        ..Config::default()
-    }
-}
 
 /// What a thread does. Numbers choose among what there is, modulo how much.
 #[derive(Clone, Copy, Debug)]
@@ -199,7 +189,7 @@ fn revoked(result: Result<(), GroupChangeError>) -> bool {
 }
 
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(keeping(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/group_props.regressions")))]
 
     #[test]
     fn every_loop_agrees_with_the_model_whoever_changes_what_at_the_same_time(

@@ -10,21 +10,11 @@ use std::time::Duration;
 use common::*;
 use model::{World, action, faults, file_in_memory};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, FileFailurePersistence};
 use vyre_ioloop::{BufferTable, Engine, FileTable, Rights};
 use vyre_ioq::abi::word;
 
-/// Keeps what failed beside this file.
-fn config() -> Config {
-    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/props.regressions");
-    Config {
-        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(kept))),
-        ..Config::default()
-    }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(keeping(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/props.regressions")))]
 
     #[test]
     fn each_honest_publication_gets_exactly_one_outcome_and_the_right_one(

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use proptest::test_runner::{Config, FileFailurePersistence};
 use vyre_ioloop::{BufferTable, Engine, FileTable, IoLoop, IoLoopBuilder, Rights};
 use vyre_ioq::abi::{GROUP_SLOTS, HEADER_BYTES, SlotImage, header_word, status, word};
 use vyre_ioq::{
@@ -440,5 +441,13 @@ pub(crate) fn in_fork(child: impl FnOnce() -> bool) -> bool {
             }
             status == 0
         }
+    }
+}
+
+/// Returns the settings of a property test that keeps its failing cases in a file.
+pub(crate) fn keeping(file: &'static str) -> Config {
+    Config {
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(file))),
+        ..Config::default()
     }
 }
