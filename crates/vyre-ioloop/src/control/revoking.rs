@@ -47,8 +47,10 @@ struct Revoking {
 
 impl Revoking {
     /// Does what is due. Returns whether the revocation is over.
-    fn advance<T: Transport>(&mut self, engine: &mut Engine<T>, now: Instant) -> bool {
-        if self.until.is_some_and(|until| until <= now) {
+    fn advance<T: Transport>(&mut self, engine: &mut Engine<T>, now: Option<Instant>) -> bool {
+        if let (Some(until), Some(now)) = (self.until, now)
+            && until <= now
+        {
             self.end_stage(engine, now);
         }
         let is_over = engine.is_revoked(self.revocation);
@@ -110,19 +112,18 @@ impl RevokingList {
     /// Does what is due, and answers revocations that are over.
     #[cold]
     pub(super) fn advance<T: Transport>(&mut self, engine: &mut Engine<T>) {
-        let now = Instant::now();
+        // Where the kernel keeps an operation for good, its revocation stays here without a time.
+        let is_timed = self.0.iter().any(|revoking| revoking.until.is_some());
+        let now = is_timed.then(Instant::now);
         self.0.retain_mut(|revoking| !revoking.advance(engine, now));
     }
 
     /// Shortens a sleep so that it ends when something is next due.
     pub(super) fn longest_sleep(&self, timeout: Duration) -> Duration {
-        let mut longest = timeout;
-        for revoking in &self.0 {
-            if let Some(until) = revoking.until {
-                longest = longest.min(until.saturating_duration_since(Instant::now()));
-            }
-        }
-        longest
+        let next = self.0.iter().filter_map(|revoking| revoking.until).min();
+        next.map_or(timeout, |until| {
+            timeout.min(until.saturating_duration_since(Instant::now()))
+        })
     }
 }
 
