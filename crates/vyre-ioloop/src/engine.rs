@@ -194,7 +194,7 @@ impl<T: Transport> Engine<T> {
         }
         let expired = if self.is_timed() { self.expire() } else { 0 };
         let started = self.start();
-        self.books.deliver();
+        self.tell();
         if !self.books.live.is_empty() {
             self.tidy();
         }
@@ -206,7 +206,7 @@ impl<T: Transport> Engine<T> {
         };
         if !progress.is_idle() {
             self.books.counters.busy_passes += 1;
-            self.publish_counters();
+            self.shared.whole.publish(&self.books.counters);
         }
         let passes = 1 + self.books.shares.begin_pass() / BYTES_OF_A_PASS;
         if self.until_beat == 0 {
@@ -222,7 +222,6 @@ impl<T: Transport> Engine<T> {
         let timeout = self.longest_sleep(timeout);
         self.books.counters.sleeps += 1;
         self.beat();
-        self.publish_counters();
         if let Err(error) = self.transport.wait(Some(timeout)) {
             self.note_failure(error);
         }
@@ -274,11 +273,25 @@ impl<T: Transport> Engine<T> {
         let reaped = self
             .transport
             .reap(|completion| books.completed(&completion));
-        if !books.unsettled.is_empty() {
+        let settles = !books.unsettled.is_empty();
+        if settles {
             books.settle_flushes();
         }
-        books.deliver();
+        if settles || reaped > 0 {
+            books.deliver();
+        }
         reaped
+    }
+
+    /// Writes outcomes into their slots, and publishes the counters of the queues that changed.
+    #[inline]
+    fn tell(&mut self) {
+        for (queue, shared) in self.books.queues.iter_mut().zip(&self.shared.queues) {
+            queue.deliver();
+            if std::mem::take(&mut queue.has_counted) {
+                shared.publish(&queue.counters());
+            }
+        }
     }
 
     #[cold]
@@ -304,6 +317,8 @@ impl<T: Transport> Engine<T> {
                 queue.host.announce_lasting_claims();
             }
         }
+        // Faults of a device are counted without a claim.
+        self.publish_counters();
     }
 
     fn publish_counters(&self) {

@@ -439,6 +439,23 @@ fn an_operation_that_a_panic_kept_from_the_books_is_not_answered() {
     }
 }
 
+#[test]
+fn an_outcome_that_was_decided_before_a_panic_is_delivered() {
+    let tables = Tables::new(4096, 4096);
+    let (file, pool) = (tables.file, tables.pool);
+    let (faulty, orders) = Faulty::new(SimTransport::builder(1).hung(1.0).build());
+    let (slots, host, _device) = Slots::queue(4);
+    let mut engine = tables.engine(faulty, vec![host]);
+    orders.panic_after_push.store(true, Ordering::Relaxed);
+    slots.publish(0, &Request::read(file, 0, 0).into(pool, 0));
+    slots.publish(1, &Request::read(file, 0, 64).into(pool, 0));
+    let stepped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.step()));
+    assert!(stepped.is_err());
+    assert_eq!(engine.fail(Duration::ZERO), Err(Busy::new(1)));
+    assert_eq!(slots.outcome(0), Some(Ok(0)));
+    assert_eq!(slots.outcome(1), None);
+}
+
 /// What waited for such an operation is answered once, whatever else is published.
 #[test]
 fn what_waits_for_an_operation_that_a_panic_kept_from_the_books_is_answered_once() {

@@ -38,12 +38,11 @@ impl<T: Transport> Engine<T> {
             return 0;
         }
         self.admit_ordered(queue, before);
-        self.books.queues[queue].counters.claimed += u64::from(claimed);
-        self.books.queues[queue].deliver();
-        if claimed == 0 {
-            // The pass may count as an idle one, and yet have answered.
-            self.publish_counters();
-        }
+        let served = &mut self.books.queues[queue];
+        served.counters.claimed += u64::from(claimed);
+        // A pass that claimed nothing can have answered fences that were kept.
+        served.has_counted = true;
+        served.deliver();
         claimed
     }
 

@@ -50,6 +50,8 @@ pub(crate) struct Served {
     pub(crate) records: Box<[Record]>,
     pub(crate) order: Order,
     pub(crate) counters: QueueCounters,
+    /// Set if the counters have changed since they were published.
+    pub(crate) has_counted: bool,
     /// SYNCs claimed and not admitted yet, before which others have to be.
     pub(crate) claimed_syncs: Vec<ClaimedSync>,
     /// Fences, before which the SYNCs have to be, too: a set for each group of slots that a look found
@@ -82,6 +84,7 @@ impl Served {
             records: vec![Record::IDLE; slots as usize].into(),
             order: Order::new(slots),
             counters: QueueCounters::default(),
+            has_counted: false,
             claimed_syncs: Vec::with_capacity(slots as usize),
             claimed_fences: Vec::with_capacity(slots as usize),
             fence_expires: vec![0; slots as usize].into(),
@@ -286,6 +289,7 @@ impl Served {
     #[inline]
     pub(crate) fn deliver(&mut self) {
         if !self.outcomes.is_empty() {
+            self.has_counted = true;
             let delivered = self.host.complete_batch(&self.outcomes);
             self.outcomes.clear();
             debug_assert!(delivered.is_ok(), "{delivered:?}");

@@ -59,6 +59,8 @@ impl<T: Transport> Engine<T> {
         }
         let quiet = self.quiesce(deadline);
         self.reap();
+        // Also what was decided before a panic.
+        self.books.deliver();
         self.books.forsake_flushes();
         let kept = if quiet.is_ok() {
             Kept::Nothing

@@ -55,3 +55,27 @@ fn the_syncs_of_a_pass_walk_the_records_once_and_share_flushes() {
     assert_eq!(engine.counters().operations, 3 + 2);
     engine.stop(Duration::ZERO).expect("all of it ends");
 }
+
+#[test]
+fn a_pass_publishes_the_counters_of_queues_that_changed() {
+    let (host, device) = Queue::anonymous(QueueLayout::with_slots(8)).expect("a queue");
+    let (idle, _other) = Queue::anonymous(QueueLayout::with_slots(8)).expect("a queue");
+    let sim = SimTransport::builder(1).build();
+    let (files, buffers) = (FileTable::new(), BufferTable::new());
+    let mut engine = Engine::new(sim, files, buffers, vec![host, idle]).expect("accepted");
+    let shared = engine.shared_counters();
+    let _ = engine.step();
+    let mark = QueueCounters {
+        claimed: 77,
+        ..QueueCounters::default()
+    };
+    shared.queues[1].publish(&mark);
+    let _ = device.submit(Request::fence()).expect("a free slot");
+    let _ = engine.step();
+    assert_eq!(shared.queues[0].read().succeeded, 1);
+    assert_eq!(shared.whole.read(), engine.counters());
+    assert_eq!(shared.queues[1].read(), mark, "nothing was stored");
+    // With a heartbeat, all of them.
+    engine.wait(Duration::ZERO);
+    assert_eq!(shared.queues[1].read(), QueueCounters::default());
+}
