@@ -2,6 +2,7 @@
 
 mod cuda;
 mod destination;
+mod directory;
 mod interrupt;
 mod lanes;
 mod leftovers;
