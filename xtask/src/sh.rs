@@ -1,6 +1,5 @@
 //! Starting programs: what every child process of the tooling has in common.
 
-use std::borrow::Cow;
 use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -107,27 +106,10 @@ fn cannot_start(command: &Command, error: &std::io::Error) -> String {
     )
 }
 
-/// The line without its end and without terminal escape sequences (`ESC [ … letter`, `ESC ( letter`).
-fn plain(line: &str) -> Cow<'_, str> {
+/// Returns the line without its end and without terminal escape sequences.
+fn plain(line: &str) -> String {
     let line = line.trim_end_matches(['\n', '\r']);
-    if !line.contains('\x1b') {
-        return Cow::Borrowed(line);
-    }
-    let mut text = String::with_capacity(line.len());
-    let mut chars = line.chars();
-    while let Some(c) = chars.next() {
-        if c != '\x1b' {
-            text.push(c);
-            continue;
-        }
-        match chars.next() {
-            // Parameters are ASCII below '@'; the first byte from '@' on ends the sequence.
-            Some('[') => drop(chars.by_ref().find(|c| ('@'..='~').contains(c))),
-            Some('(') => drop(chars.next()),
-            _ => {}
-        }
-    }
-    Cow::Owned(text)
+    anstream::adapter::strip_str(line).to_string()
 }
 
 #[cfg(test)]

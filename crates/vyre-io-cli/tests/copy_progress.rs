@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::thread;
 
+use anstream::adapter::strip_str;
 use common::{file, place, vyre_io};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
@@ -54,19 +55,9 @@ fn drawn(columns: u16, more: &[&str]) -> Vec<String> {
     let all = reader.join().expect("no panic");
     let text = String::from_utf8(all).expect("UTF-8");
     text.split(['\r', '\n'])
-        .map(without_escapes)
+        .map(|line| strip_str(line).to_string())
         .filter(|line| !line.trim().is_empty())
         .collect()
-}
-
-fn without_escapes(line: &str) -> String {
-    let mut parts = line.split('\x1b');
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let end = part.find(|c: char| c.is_ascii_alphabetic());
-        text.push_str(end.map_or("", |end| &part[end + 1..]));
-    }
-    text
 }
 
 #[test]
