@@ -390,40 +390,34 @@ impl Function {
         let [blocks_x, blocks_y, blocks_z] = config.blocks;
         let [threads_x, threads_y, threads_z] = config.threads;
         let mut parameters = [ptr::from_ref(argument).cast_mut().cast::<c_void>()];
-        let parameters = parameters.as_mut_ptr();
-        if !config.cooperative {
-            // SAFETY: the kernel has one parameter of this type, which the driver copies before it
-            // returns; what the kernel does is the caller's promise.
-            check("cuLaunchKernel", unsafe {
-                sys::cuLaunchKernel(
-                    self.function,
-                    blocks_x,
-                    blocks_y,
-                    blocks_z,
-                    threads_x,
-                    threads_y,
-                    threads_z,
-                    config.shared_bytes,
-                    stream.stream,
-                    parameters,
-                    ptr::null_mut(),
-                )
-            })?;
-            return Ok(stream);
-        }
-        // SAFETY: as above.
+        let mut cooperative = sys::CUlaunchAttribute {
+            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_COOPERATIVE,
+            pad: [0; 4],
+            value: sys::CUlaunchAttributeValue {
+                cooperative: config.cooperative.into(),
+            },
+        };
+        let launch = sys::CUlaunchConfig {
+            gridDimX: blocks_x,
+            gridDimY: blocks_y,
+            gridDimZ: blocks_z,
+            blockDimX: threads_x,
+            blockDimY: threads_y,
+            blockDimZ: threads_z,
+            sharedMemBytes: config.shared_bytes,
+            hStream: stream.stream,
+            attrs: &raw mut cooperative,
+            numAttrs: 1,
+        };
+        // SAFETY: the launch and its attribute outlive the call; the kernel has one parameter of this
+        // type, which the driver copies before it returns; what the kernel does is the caller's promise.
         match unsafe {
-            sys::cuLaunchCooperativeKernel(
+            let parameters = parameters.as_mut_ptr();
+            sys::cuLaunchKernelEx(
+                &raw const launch,
                 self.function,
-                blocks_x,
-                blocks_y,
-                blocks_z,
-                threads_x,
-                threads_y,
-                threads_z,
-                config.shared_bytes,
-                stream.stream,
                 parameters,
+                ptr::null_mut(),
             )
         } {
             sys::CUresult::CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE => {
@@ -432,7 +426,7 @@ impl Function {
                     most: self.resident_blocks(config)?,
                 })
             }
-            answer => check("cuLaunchCooperativeKernel", answer).map(|()| stream),
+            answer => check("cuLaunchKernelEx", answer).map(|()| stream),
         }
     }
 

@@ -211,7 +211,7 @@ pub(crate) fn shapes() {
     assert!(
         calls
             .iter()
-            .any(|it| it == "cuLaunchKernel 2 3 1, 8 4 2, 100000"),
+            .any(|it| it == "cuLaunchKernelEx 2 3 1, 8 4 2, 100000"),
         "{calls:?}"
     );
     // The kernel's own shared memory counts as well, here 20,000 bytes.

@@ -280,15 +280,31 @@ Result cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, Handle function,
     *blocks = shared > dynamic_shared ? 0 : BLOCKS_EACH;
     return SUCCESS;
 }
-Result cuLaunchKernel(Handle function, Word bx, Word by, Word bz, Word tx, Word ty, Word tz, Word shared,
-                      Handle stream, void **parameters, void **extra) {
-    (void)function, (void)stream, (void)parameters, (void)extra;
-    CALL_IN_CONTEXT("cuLaunchKernel %u %u %u, %u %u %u, %u", bx, by, bz, tx, ty, tz, shared);
-    return shared > dynamic_shared ? INVALID_VALUE : SUCCESS;
-}
-Result cuLaunchCooperativeKernel(Handle function, Word bx, Word by, Word bz, Word tx, Word ty, Word tz,
-                                 Word shared, Handle stream, void **parameters) {
-    (void)function, (void)stream, (void)parameters;
-    CALL_IN_CONTEXT("cuLaunchCooperativeKernel %u %u %u, %u %u %u, %u", bx, by, bz, tx, ty, tz, shared);
-    return bx * by * bz > MULTIPROCESSORS * BLOCKS_EACH ? COOPERATIVE_LAUNCH_TOO_LARGE : SUCCESS;
+typedef struct {
+    Word id, pad;
+    union {
+        int is_cooperative;
+        char bytes[64];
+    } value;
+} Attribute;
+typedef struct {
+    Word blocks[3], threads[3], shared;
+    Handle stream;
+    Attribute *attributes;
+    Word attribute_count;
+} Config;
+Result cuLaunchKernelEx(const Config *config, Handle function, void **parameters, void **extra) {
+    (void)function, (void)parameters, (void)extra;
+    const Word *blocks = config->blocks, *threads = config->threads;
+    int is_cooperative = 0;
+    for (Word i = 0; i < config->attribute_count; ++i) {
+        if (config->attributes[i].id != 2) return INVALID_VALUE;
+        is_cooperative = config->attributes[i].value.is_cooperative;
+    }
+    CALL_IN_CONTEXT("cuLaunchKernelEx %u %u %u, %u %u %u, %u", blocks[0], blocks[1], blocks[2],
+                    threads[0], threads[1], threads[2], config->shared);
+    if (config->shared > dynamic_shared) return INVALID_VALUE;
+    Word count = blocks[0] * blocks[1] * blocks[2];
+    return is_cooperative && count > MULTIPROCESSORS * BLOCKS_EACH ? COOPERATIVE_LAUNCH_TOO_LARGE
+                                                                   : SUCCESS;
 }
