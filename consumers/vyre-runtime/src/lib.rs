@@ -103,7 +103,7 @@ impl ResidentIoLoop {
         for file in stream.files {
             // A descriptor is never negative.
             let handle = FileHandle::from_raw(file.as_raw_fd().unsigned_abs());
-            files.insert_at(handle, file, 0..i64::MAX as u64, Rights::READ)?;
+            files.insert_at(handle, file, .., Rights::READ)?;
         }
         for &RegisteredIoDestination {
             handle,
@@ -118,9 +118,8 @@ impl ResidentIoLoop {
                 index,
                 count,
             })?;
-            let range = target_offset..buffer.len() as u64;
             let handle = BufferHandle::from_raw(handle);
-            buffers.insert_at(handle, buffer.clone(), range, Rights::WRITE)?;
+            buffers.insert_at(handle, buffer.clone(), target_offset.., Rights::WRITE)?;
         }
         let io = IoLoop::builder()
             .files(files)
