@@ -2,6 +2,7 @@ use std::ops::Bound;
 use std::os::fd::AsRawFd;
 
 use rustix::fs::Mode;
+use vyre_uring::{Buffer, BufferSlot};
 
 use super::*;
 
