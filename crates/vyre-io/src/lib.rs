@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 #![deny(missing_docs)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 /// The queue in shared memory: its bytes, its states and both of its ends (`vyre-ioq`).
@@ -7,6 +8,10 @@ pub use vyre_ioq as ioq;
 
 /// The transport: registered files and buffers on io_uring (`vyre-uring`).
 pub use vyre_uring as uring;
+
+/// NVIDIA GPUs as devices: mapped memory, queues and kernels (`vyre-ioq-cuda`).
+#[cfg(feature = "cuda")]
+pub use vyre_ioq_cuda as cuda;
 
 pub use vyre_ioloop::{
     BufferTable, ChangeError, Engine, FileTable, GroupChangeError, GroupSpawnError, GroupStopError,
