@@ -17,7 +17,7 @@ const TARGETS: &[(&str, u32)] = &[
     ("hostile", 512),
 ];
 
-/// Builds them as a user of the stable toolchain can; their seeds are run by `hostile/tests`.
+/// Builds them as a user of the stable toolchain can; their seeds are run by `fuzz/harness/tests`.
 pub(crate) fn step(ws: &Workspace, report: &mut Report) -> Result<()> {
     // libFuzzer is in C++.
     if !["c++", "g++", "clang++"]

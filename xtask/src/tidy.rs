@@ -136,7 +136,7 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "where memory is handed to the kernel",
     ),
     (
-        "hostile/faults/tests/raw.rs",
+        "fuzz/faults/tests/raw.rs",
         "signals' actions, and a look at the page cache",
     ),
 ];

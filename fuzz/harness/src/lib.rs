@@ -1,6 +1,6 @@
 //! What attacks the queue and the loop.
 //!
-//! - [`targets`]: what a fuzzer calls with any bytes. `fuzz/` hands them to libFuzzer; a test here
+//! - [`targets`]: what a fuzzer calls with any bytes. `fuzz/fuzz_targets` hands them to libFuzzer; a test here
 //!   replays the seeds without it.
 //! - [`volume`]: so many hostile words against the host's end and the engine.
 //! - [`soak`]: so many requests of honest producers, each with a checksum.

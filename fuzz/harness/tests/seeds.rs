@@ -10,7 +10,7 @@ use vyre_hostile::{Random, targets};
 const MUTANTS: u32 = 2_000;
 
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../seeds");
     let mut seeds: Vec<_> = fs::read_dir(root.join(target))
         .expect("a directory of seeds")
         .map(|entry| entry.expect("readable").path())
@@ -89,7 +89,7 @@ fn hostile() {
 
 #[test]
 fn every_target_is_replayed_here_and_fuzzed_there() {
-    let manifest = include_str!("../../fuzz/Cargo.toml");
+    let manifest = include_str!("../../Cargo.toml");
     for (name, _) in targets::ALL {
         assert!(manifest.contains(&format!("name = \"{name}\"")), "{name}");
         assert!(
