@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| vyre_hostile::targets::attach(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| vyre_fuzz_harness::targets::attach(bytes));

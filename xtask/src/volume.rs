@@ -26,7 +26,10 @@ pub(crate) fn soak(ws: &Workspace, operations: &str, producers: Option<u32>) -> 
 }
 
 fn run(ws: &Workspace, what: &[&str], option: &str, value: Option<String>) -> Result<()> {
-    let mut command = sh::cargo(ws, &["run", "--release", "--package", "vyre-hostile", "--"]);
+    let mut command = sh::cargo(
+        ws,
+        &["run", "--release", "--package", "vyre-fuzz-harness", "--"],
+    );
     command.args(what);
     if let Some(value) = value {
         command.args([option, &value]);

@@ -217,7 +217,7 @@ impl World {
 /// A file in memory that holds these bytes.
 fn file(bytes: &[u8]) -> File {
     let flags = rustix::fs::MemfdFlags::CLOEXEC;
-    let file = File::from(rustix::fs::memfd_create("vyre-hostile", flags).expect("a file"));
+    let file = File::from(rustix::fs::memfd_create("vyre-fuzz-harness", flags).expect("a file"));
     file.write_all_at(bytes, 0).expect("room");
     file
 }

@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
-use vyre_hostile::{soak, volume};
+use vyre_fuzz_harness::{soak, volume};
 
 #[derive(Parser)]
 #[command(
-    name = "vyre-hostile",
+    name = "vyre-fuzz-harness",
     about = "Attacks the queue and the loop, at volume"
 )]
 struct Cli {

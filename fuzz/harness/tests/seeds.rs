@@ -4,7 +4,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use vyre_hostile::{Random, targets};
+use vyre_fuzz_harness::{Random, targets};
 
 /// Mutants of a target's seeds.
 const MUTANTS: u32 = 2_000;

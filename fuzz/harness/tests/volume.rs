@@ -1,6 +1,6 @@
 //! A small share of what `cargo xtask hostile` and `cargo xtask soak` run for long.
 
-use vyre_hostile::{soak, volume};
+use vyre_fuzz_harness::{soak, volume};
 
 #[test]
 fn hostile_words_spoil_nothing() {
