@@ -6,6 +6,7 @@ mod common;
 mod gather;
 mod grid;
 mod kv_spill;
+mod readme;
 mod stream_weights;
 
 use std::fs::File;
@@ -85,15 +86,17 @@ fn every_kernel_compiles_under_nvrtc() {
     for Code { name, .. } in kernels {
         assert_eq!(kernels.iter().filter(|other| other.name == name).count(), 1);
     }
+    let mut sources: Vec<_> = kernels.map(|code| (code.name, code.source())).into();
+    sources.extend(readme::kernel().map(|text| ("load", text)));
     for compute in [(7, 5), (9, 0)] {
-        for code in kernels {
-            match Ptx::compile(&code.source(), compute) {
-                Ok(ptx) => assert!(ptx.text().contains(&format!(".entry {}", code.name))),
+        for (name, source) in &sources {
+            match Ptx::compile(source, compute) {
+                Ok(ptx) => assert!(ptx.text().contains(&format!(".entry {name}"))),
                 Err(CudaError::NoCompiler) => {
                     skip("every_kernel_compiles_under_nvrtc", "there is no NVRTC");
                     return;
                 }
-                Err(error) => panic!("{}: {error}", code.name),
+                Err(error) => panic!("{name}: {error}"),
             }
         }
     }
