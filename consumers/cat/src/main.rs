@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use vyre_uring::{Buffer, BufferSlot, Errno, FileSlot, Op, Ring, Transport};
+use vyre_uring::{Buffer, BufferSlot, Errno, FileSlot, Operation, Ring};
 
 const FILE: FileSlot = FileSlot::new(0);
 const BUFFER: BufferSlot = BufferSlot::new(0);
@@ -49,7 +49,7 @@ fn read(ring: &mut Ring, start: u64, length: u64) -> Result<u64, Box<dyn Error>>
     while blocks.iter().any(|(_, open)| *open) {
         for (block, (arrived, _)) in (0..).zip(&blocks).filter(|(_, (_, open))| *open) {
             let at = block * BLOCK + arrived;
-            let read = Op::Read {
+            let read = Operation::Read {
                 file: FILE,
                 offset: start + at,
                 buffer: BUFFER,

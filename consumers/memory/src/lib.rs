@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vyre_uring::{
-    Buffer, BufferSlot, Busy, Completion, EnterError, Errno, FileSlot, Op, PushError,
+    Buffer, BufferSlot, Busy, Completion, EnterError, Errno, FileSlot, Operation, PushError,
     RegisterError, Token, Transport,
 };
 
@@ -48,10 +48,10 @@ fn errno_of(error: &io::Error) -> Errno {
 struct Queued {
     token: Token,
     user: u64,
-    op: Op,
+    op: Operation,
 }
 
-/// The transport. Its files are read when they are registered, and written by [`Op::Sync`] and by
+/// The transport. Its files are read when they are registered, and written by [`Operation::Sync`] and by
 /// durable writes alone.
 #[derive(Debug)]
 pub struct MemoryTransport {
@@ -79,18 +79,18 @@ impl MemoryTransport {
         }
     }
 
-    fn check(&self, op: Op) -> Result<(), PushError> {
+    fn check(&self, op: Operation) -> Result<(), PushError> {
         let file = op.file();
         if !matches!(self.files.get(file.index() as usize), Some(Some(_))) {
             return Err(PushError::UnknownFile(file));
         }
-        let (Op::Read {
+        let (Operation::Read {
             buffer,
             buffer_offset,
             len,
             ..
         }
-        | Op::Write {
+        | Operation::Write {
             buffer,
             buffer_offset,
             len,
@@ -108,14 +108,14 @@ impl MemoryTransport {
         }
     }
 
-    fn perform(&mut self, op: Op) -> Result<u32, Errno> {
+    fn perform(&mut self, op: Operation) -> Result<u32, Errno> {
         let Some(Some(file)) = self.files.get_mut(op.file().index() as usize) else {
             return Err(Errno::BADF);
         };
         let buffers = &self.buffers;
         let memory = |slot: BufferSlot| buffers[slot.index() as usize].as_ref().ok_or(Errno::FAULT);
         match op {
-            Op::Read {
+            Operation::Read {
                 offset,
                 buffer,
                 buffer_offset,
@@ -127,7 +127,7 @@ impl MemoryTransport {
                 let put = memory(buffer)?.write_at(buffer_offset as usize, bytes);
                 put.map_or(Err(Errno::FAULT), |()| Ok(bytes.len() as u32))
             }
-            Op::Write {
+            Operation::Write {
                 offset,
                 buffer,
                 buffer_offset,
@@ -149,8 +149,8 @@ impl MemoryTransport {
                 }
                 Ok((end - start) as u32)
             }
-            Op::Sync { .. } => file.write_back(),
-            Op::Prefetch { .. } => Ok(0), // All of it is here.
+            Operation::Sync { .. } => file.write_back(),
+            Operation::Prefetch { .. } => Ok(0), // All of it is here.
             _ => Err(Errno::OPNOTSUPP),
         }
     }
@@ -158,7 +158,7 @@ impl MemoryTransport {
     fn busy<T: PartialEq>(
         &self,
         slot: T,
-        slot_of: impl Fn(Op) -> Option<T>,
+        slot_of: impl Fn(Operation) -> Option<T>,
     ) -> Option<RegisterError> {
         let here = self
             .queued
@@ -169,9 +169,9 @@ impl MemoryTransport {
     }
 }
 
-fn buffer_of(op: Op) -> Option<BufferSlot> {
+fn buffer_of(op: Operation) -> Option<BufferSlot> {
     match op {
-        Op::Read { buffer, .. } | Op::Write { buffer, .. } => Some(buffer),
+        Operation::Read { buffer, .. } | Operation::Write { buffer, .. } => Some(buffer),
         _ => None,
     }
 }
@@ -185,7 +185,7 @@ impl Transport for MemoryTransport {
         (self.queued.len() + self.done.len()) as u32
     }
 
-    fn push(&mut self, op: Op, user: u64) -> Result<Token, PushError> {
+    fn push(&mut self, op: Operation, user: u64) -> Result<Token, PushError> {
         self.check(op)?;
         if self.in_flight() == self.capacity() {
             return Err(PushError::Full);
@@ -200,11 +200,7 @@ impl Transport for MemoryTransport {
         let count = self.queued.len() as u32;
         while let Some(Queued { token, user, op }) = self.queued.pop_front() {
             let result = self.perform(op);
-            self.done.push_back(Completion {
-                user,
-                token,
-                result,
-            });
+            self.done.push_back(Completion::new(user, token, result));
         }
         Ok(count)
     }
@@ -229,11 +225,7 @@ impl Transport for MemoryTransport {
         };
         if let Some(Queued { token, user, .. }) = self.queued.remove(at) {
             let result = Err(Errno::CANCELED);
-            self.done.push_back(Completion {
-                user,
-                token,
-                result,
-            });
+            self.done.push_back(Completion::new(user, token, result));
         }
         true
     }

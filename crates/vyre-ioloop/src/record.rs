@@ -2,7 +2,7 @@
 
 use rustix::io::Errno as OsErrno;
 use vyre_ioq::Errno;
-use vyre_uring::{FileSlot, Op, Token};
+use vyre_uring::{FileSlot, Operation, Token};
 
 use crate::engine::OPERATION_BYTES;
 use crate::lost_writes::Round;
@@ -82,9 +82,9 @@ impl Work {
 
     /// The operation that takes the request on from where it is. A fence has none.
     #[inline]
-    pub(crate) fn operation(&self) -> Option<Op> {
+    pub(crate) fn operation(&self) -> Option<Operation> {
         Some(match *self {
-            Self::Read(t) => Op::Read {
+            Self::Read(t) => Operation::Read {
                 file: t.file_slot,
                 offset: t.file_offset,
                 buffer: t.slot,
@@ -94,7 +94,7 @@ impl Work {
             Self::Write {
                 transfer: t,
                 durable,
-            } => Op::Write {
+            } => Operation::Write {
                 file: t.file_slot,
                 offset: t.file_offset,
                 buffer: t.slot,
@@ -102,11 +102,11 @@ impl Work {
                 len: t.len,
                 durable,
             },
-            Self::Sync { slot, .. } => Op::Sync {
+            Self::Sync { slot, .. } => Operation::Sync {
                 file: slot,
                 data_only: true,
             },
-            Self::Prefetch(ahead) => Op::Prefetch {
+            Self::Prefetch(ahead) => Operation::Prefetch {
                 file: ahead.slot,
                 offset: ahead.offset,
                 len: ahead.next(),

@@ -11,7 +11,7 @@ use vyre_ioloop::{BufferTable, FileTable, IoLoop, Policy, Rights, SpawnError};
 use vyre_ioq::abi::{status, word};
 use vyre_ioq::{BufferHandle, Errno, FileHandle, HostQueue, LoopState, Queue, QueueLayout};
 use vyre_ioq::{NotOwed, Region, Request};
-use vyre_uring::{Op, SimTransport, Transport};
+use vyre_uring::{Operation, SimTransport};
 
 /// Row S1.
 #[test]
@@ -312,7 +312,7 @@ fn durability_is_asked_of_the_transport() {
     );
     let durable = orders.pushed.lock().unwrap().pop();
     assert!(
-        matches!(durable, Some(Op::Write { durable: true, .. })),
+        matches!(durable, Some(Operation::Write { durable: true, .. })),
         "{durable:?}"
     );
 
@@ -323,7 +323,7 @@ fn durability_is_asked_of_the_transport() {
     loop {
         let _ = rig.engine.step();
         let last = orders.pushed.lock().unwrap().last().copied();
-        let synced = matches!(last, Some(Op::Sync { .. }));
+        let synced = matches!(last, Some(Operation::Sync { .. }));
         let out = writes.iter().filter(|write| rig.pending(write)).count();
         assert!(!synced || out == 0, "synced with {out} writes out");
         if synced {

@@ -146,7 +146,7 @@ fn requests_on_pipes_beyond_the_most_at_once_are_served_in_order() {
         let mut state = clerk.state();
         assert!((1..=2).contains(&state.flights.len()), "half of a reserve");
         seen.extend(state.pushed.drain(..).map(|flight| match flight.op {
-            vyre_uring::Op::Read { buffer_offset, .. } => buffer_offset,
+            vyre_uring::Operation::Read { buffer_offset, .. } => buffer_offset,
             other => panic!("{other:?}"),
         }));
         let first = seen.len();

@@ -185,7 +185,7 @@ fn buffers_are_registered_with_the_kernel() {
     let tables = Tables::new(16, 4096);
     let rig = tables.on_ring(8, 4);
     let ring = rig.engine.transport();
-    assert!(ring.report().buffers().in_use() && ring.report().files().in_use());
+    assert!(ring.setup_report().buffers().in_use() && ring.setup_report().files().in_use());
     assert!(ring.is_buffer_registered(BufferSlot::new(0)));
 }
 

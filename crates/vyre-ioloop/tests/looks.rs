@@ -61,7 +61,7 @@ fn chase(sim: SimTransport, kind: Kind) -> Chase {
     };
     publish();
     let happens = move |op| {
-        if matches!(op, vyre_uring::Op::Write { .. }) {
+        if matches!(op, vyre_uring::Operation::Write { .. }) {
             publish();
         }
     };
@@ -180,7 +180,7 @@ fn twice(mut happens: impl FnMut(u32, &Slots, &Request) + Send + 'static) -> Twi
     slots.publish(220, &Request::fence());
     let (memory, mut writes) = (slots.clone(), 0);
     let on_push = move |op| {
-        if matches!(op, vyre_uring::Op::Write { .. }) {
+        if matches!(op, vyre_uring::Operation::Write { .. }) {
             writes += 1;
             match writes {
                 // The first look has passed this slot; the second finds it.

@@ -12,14 +12,14 @@ use common::*;
 use vyre_ioloop::{Engine, FileTable, Rights};
 use vyre_ioq::{BufferHandle, DeviceQueue, Errno, FileHandle, Queue, QueueLayout, Request, Ticket};
 use vyre_uring::{
-    Buffer, BufferSlot, Busy, Completion, EnterError, Errno as OsErrno, FileSlot, Op, PushError,
-    RegisterError, SimTransport, Token, Transport,
+    Buffer, BufferSlot, Busy, Completion, EnterError, Errno as OsErrno, FileSlot, Operation,
+    PushError, RegisterError, SimTransport, Token, Transport,
 };
 
 /// Operation that a [`Stage`] was given.
 #[derive(Debug)]
 struct Played {
-    op: Op,
+    op: Operation,
     user: u64,
     token: Token,
 }
@@ -28,7 +28,7 @@ struct Played {
 struct Script {
     waiting: Vec<Played>,
     ended: Vec<Completion>,
-    pushed: Vec<Op>,
+    pushed: Vec<Operation>,
     /// Set to make `quiesce` leave what is waiting where it is.
     holds: bool,
 }
@@ -51,11 +51,7 @@ impl Stage {
     fn end_at(&self, index: usize, result: Result<u32, OsErrno>) {
         let mut script = self.script();
         let Played { user, token, .. } = script.waiting.remove(index);
-        script.ended.push(Completion {
-            user,
-            token,
-            result,
-        });
+        script.ended.push(Completion::new(user, token, result));
     }
 
     fn waiting(&self) -> usize {
@@ -64,7 +60,10 @@ impl Stage {
 
     fn is_durable(&self, index: usize) -> bool {
         let script = self.script();
-        matches!(script.waiting[index].op, Op::Write { durable: true, .. })
+        matches!(
+            script.waiting[index].op,
+            Operation::Write { durable: true, .. }
+        )
     }
 }
 
@@ -76,7 +75,7 @@ impl Transport for Stage {
         let script = self.script();
         (script.waiting.len() + script.ended.len()) as u32
     }
-    fn push(&mut self, op: Op, user: u64) -> Result<Token, PushError> {
+    fn push(&mut self, op: Operation, user: u64) -> Result<Token, PushError> {
         let mut script = self.script();
         script.pushed.push(op);
         let token = Token::from_raw(script.pushed.len() as u64);

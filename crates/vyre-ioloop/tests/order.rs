@@ -13,7 +13,7 @@ use common::*;
 use vyre_ioloop::Engine;
 use vyre_ioq::abi::{GROUP_SLOTS, MAX_SLOTS, status, word};
 use vyre_ioq::{Errno, Request};
-use vyre_uring::{Op, SimTransport, Transport};
+use vyre_uring::{Operation, SimTransport, Transport};
 
 /// Stores EMPTY, as a device that has taken its outcome.
 fn recycle(slots: &Slots, slot: u32) {
@@ -326,7 +326,10 @@ fn a_sync_in_a_lower_slot_waits_for_a_write_in_a_higher_one() {
     assert_eq!(slots.outcome(0), Some(Ok(0)));
     let pushed = orders.pushed.lock().unwrap();
     assert!(
-        matches!(pushed[..], [Op::Write { .. }, Op::Sync { .. }]),
+        matches!(
+            pushed[..],
+            [Operation::Write { .. }, Operation::Sync { .. }]
+        ),
         "{pushed:?}"
     );
 }

@@ -12,8 +12,8 @@ use common::*;
 use vyre_ioloop::{Engine, IoLoop, LoopGroup, Policy, Rights};
 use vyre_ioq::{Errno, Queue, QueueLayout, Request};
 use vyre_uring::{
-    Buffer, BufferSlot, Busy, Completion, EnterError, FileSlot, Op, PushError, RegisterError, Ring,
-    SimTransport, Token, Transport,
+    Buffer, BufferSlot, Busy, Completion, EnterError, FileSlot, Operation, PushError,
+    RegisterError, Ring, SimTransport, Token, Transport,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -33,7 +33,7 @@ impl<T: Transport> Transport for Drowsy<T> {
     fn in_flight(&self) -> u32 {
         self.inner.in_flight()
     }
-    fn push(&mut self, op: Op, user: u64) -> Result<Token, PushError> {
+    fn push(&mut self, op: Operation, user: u64) -> Result<Token, PushError> {
         self.inner.push(op, user)
     }
     fn submit(&mut self) -> Result<u32, EnterError> {

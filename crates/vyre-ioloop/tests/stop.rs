@@ -14,7 +14,7 @@ use vyre_ioloop::{Engine, IoLoop, LiveError, Policy, StopError};
 use vyre_ioq::abi::{status, word};
 use vyre_ioq::{BufferHandle, DeviceQueue, Errno, FileHandle, LoopState, Queue, QueueLayout};
 use vyre_ioq::{Request, Ticket, WaitError};
-use vyre_uring::{Busy, SimTransport, Transport};
+use vyre_uring::{Busy, SimTransport};
 
 const SOON: Duration = Duration::from_millis(20);
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::desk::{Clerk, Desk};
 use common::*;
 use vyre_ioq::{Errno, FileHandle, Request, Ticket};
-use vyre_uring::{Errno as OsErrno, Op};
+use vyre_uring::{Errno as OsErrno, Operation};
 
 struct Bench {
     rig: Rig<Desk>,
@@ -44,7 +44,7 @@ impl Bench {
         let state = self.clerk.state();
         let flushes = state.pushed.iter();
         flushes
-            .filter(|flight| matches!(flight.op, Op::Sync { .. }))
+            .filter(|flight| matches!(flight.op, Operation::Sync { .. }))
             .count()
     }
 

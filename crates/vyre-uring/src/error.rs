@@ -171,7 +171,7 @@ pub enum SetupError {
     NoDescriptors,
     /// Even the plainest set-up was refused as invalid.
     #[error("every set-up was refused as invalid (EINVAL): use Linux 5.15 or later")]
-    NoRung,
+    TooOld,
     /// The ring was made, but a trial operation failed.
     #[error(
         "the ring was made but a trial operation failed ({0}): allow io_uring_enter in seccomp"

@@ -54,7 +54,7 @@ pub struct FileTraits {
     /// block the thread that submits it: the file system depends on another process or machine.
     pub needs_workers: bool,
     /// Largest number of bytes that the kernel reads ahead for one
-    /// [`Prefetch`](crate::Op::Prefetch).
+    /// [`Prefetch`](crate::Operation::Prefetch).
     pub read_ahead: u32,
 }
 

@@ -21,8 +21,8 @@ pub use align::{DirectAlign, alignment_of, alignment_of_path, direct_alignment};
 pub use buffer::{Buffer, OutOfRange};
 pub use error::{BufferError, Busy, EnterError, PushError, RegisterError, SetupError};
 pub use file::FileTraits;
-pub use op::{BufferSlot, Completion, FileSlot, Op, Token};
-pub use report::{Features, OpKind, Refused, SetupReport, Step};
+pub use op::{BufferSlot, Completion, FileSlot, Operation, Token};
+pub use report::{Opcode, RefusedFlags, RingFeatures, SetupReport, SetupStep};
 pub use ring::Ring;
 pub use setup::RingBuilder;
 #[cfg(feature = "sim")]

@@ -4,7 +4,7 @@ use rustix::io::Errno;
 
 /// A slot of a transport's file table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FileSlot(pub u32);
+pub struct FileSlot(u32);
 
 impl FileSlot {
     /// The slot with this index.
@@ -22,7 +22,7 @@ impl FileSlot {
 
 /// A slot of a transport's buffer table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BufferSlot(pub u32);
+pub struct BufferSlot(u32);
 
 impl BufferSlot {
     /// The slot with this index.
@@ -41,7 +41,7 @@ impl BufferSlot {
 /// One operation. Those in flight at once may run in any order: submission order promises nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Op {
+pub enum Operation {
     /// `pread(2)` into a buffer. Completes with the bytes read; zero is the end of the file.
     Read {
         /// The file to read.
@@ -91,7 +91,7 @@ pub enum Op {
     },
 }
 
-impl Op {
+impl Operation {
     /// The file that the operation is on.
     #[inline]
     pub const fn file(&self) -> FileSlot {
@@ -162,8 +162,9 @@ impl Token {
     }
 }
 
-/// The outcome of one operation.
+/// The end of one operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Completion {
     /// The caller's own word, given with the push.
     pub user: u64,
@@ -177,6 +178,17 @@ pub struct Completion {
 }
 
 impl Completion {
+    /// Creates the completion of an operation, for an implementation of
+    /// [`Transport`](crate::Transport).
+    #[inline]
+    pub const fn new(user: u64, token: Token, result: Result<u32, Errno>) -> Self {
+        Self {
+            user,
+            token,
+            result,
+        }
+    }
+
     /// Builds the outcome from a result as the kernel words it: a count, or a negated errno.
     #[inline]
     pub(crate) fn from_raw(user: u64, token: Token, res: i32) -> Self {

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 /// One step that speeds a ring up but is not needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Step {
+pub enum SetupStep {
     /// In use.
     InUse,
     /// Not asked for.
@@ -16,14 +16,14 @@ pub enum Step {
     Refused(Errno),
 }
 
-impl Step {
+impl SetupStep {
     /// Whether it is in use.
     pub const fn in_use(self) -> bool {
         matches!(self, Self::InUse)
     }
 }
 
-impl From<Result<(), Errno>> for Step {
+impl From<Result<(), Errno>> for SetupStep {
     fn from(result: Result<(), Errno>) -> Self {
         match result {
             Ok(()) => Self::InUse,
@@ -32,7 +32,7 @@ impl From<Result<(), Errno>> for Step {
     }
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for SetupStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InUse => f.write_str("yes"),
@@ -48,7 +48,7 @@ impl fmt::Display for Step {
 /// A set of set-up flags that the kernel refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Refused {
+pub struct RefusedFlags {
     /// The flags, by the kernel's names without their prefix.
     pub flags: Vec<&'static str>,
     /// What the kernel answered.
@@ -58,7 +58,7 @@ pub struct Refused {
 /// The kinds of operations that a ring sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum OpKind {
+pub enum Opcode {
     /// `READ_FIXED`: into a registered buffer.
     ReadFixed,
     /// `WRITE_FIXED`: from a registered buffer.
@@ -75,7 +75,7 @@ pub enum OpKind {
     Cancel,
 }
 
-impl OpKind {
+impl Opcode {
     /// All of them.
     pub const ALL: [Self; 7] = [
         Self::ReadFixed,
@@ -104,7 +104,7 @@ impl OpKind {
 /// What the kernel says that its io_uring can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub struct Features {
+pub struct RingFeatures {
     /// `EXT_ARG`: waits with a timeout in one call.
     pub ext_arg: bool,
     /// `NODROP`: completions that overflow the queue are kept.
@@ -123,18 +123,18 @@ pub struct Features {
 #[derive(Debug, Clone)]
 pub struct SetupReport {
     pub(crate) flags: Vec<&'static str>,
-    pub(crate) refused: Vec<Refused>,
+    pub(crate) refused: Vec<RefusedFlags>,
     pub(crate) sq_entries: u32,
     pub(crate) cq_entries: u32,
-    pub(crate) ring_fd: Step,
-    pub(crate) files: Step,
-    pub(crate) buffers: Step,
+    pub(crate) ring_fd: SetupStep,
+    pub(crate) files: SetupStep,
+    pub(crate) buffers: SetupStep,
     pub(crate) plain_buffers: u32,
     pub(crate) plain_errno: Option<Errno>,
-    pub(crate) workers: Step,
+    pub(crate) workers: SetupStep,
     pub(crate) worker_bounds: Option<[u32; 2]>,
-    pub(crate) ops: Option<[bool; OpKind::ALL.len()]>,
-    pub(crate) features: Features,
+    pub(crate) ops: Option<[bool; Opcode::ALL.len()]>,
+    pub(crate) features: RingFeatures,
 }
 
 impl SetupReport {
@@ -144,7 +144,7 @@ impl SetupReport {
     }
 
     /// The rungs above it, highest first.
-    pub fn refused(&self) -> &[Refused] {
+    pub fn refused(&self) -> &[RefusedFlags] {
         &self.refused
     }
 
@@ -159,17 +159,17 @@ impl SetupReport {
     }
 
     /// Whether the ring's own descriptor is registered with the thread.
-    pub fn ring_fd(&self) -> Step {
+    pub fn ring_fd(&self) -> SetupStep {
         self.ring_fd
     }
 
     /// Whether files are registered with the ring.
-    pub fn files(&self) -> Step {
+    pub fn files(&self) -> SetupStep {
         self.files
     }
 
     /// Whether buffers can be registered with the ring.
-    pub fn buffers(&self) -> Step {
+    pub fn buffers(&self) -> SetupStep {
         self.buffers
     }
 
@@ -181,7 +181,7 @@ impl SetupReport {
 
     /// Returns whether the kernel's worker threads are bounded as the builder
     /// [asked](crate::RingBuilder::workers). Linux 5.15 was the first to allow it.
-    pub fn workers(&self) -> Step {
+    pub fn workers(&self) -> SetupStep {
         self.workers
     }
 
@@ -193,13 +193,13 @@ impl SetupReport {
 
     /// Whether the kernel has this kind of operation; `None` if it cannot be asked. An operation
     /// that it lacks completes with `EINVAL`.
-    pub fn supports(&self, kind: OpKind) -> Option<bool> {
-        let place = OpKind::ALL.iter().position(|&other| other == kind)?;
+    pub fn supports(&self, kind: Opcode) -> Option<bool> {
+        let place = Opcode::ALL.iter().position(|&other| other == kind)?;
         self.ops.map(|ops| ops[place])
     }
 
     /// The kernel's features.
-    pub fn features(&self) -> Features {
+    pub fn features(&self) -> RingFeatures {
         self.features
     }
 }
@@ -233,7 +233,7 @@ impl fmt::Display for SetupReport {
             write!(f, ", {files} for files and {others} for others")?;
         }
         write!(f, "\noperations:")?;
-        for kind in OpKind::ALL {
+        for kind in Opcode::ALL {
             let mark = match self.supports(kind) {
                 Some(true) => "",
                 Some(false) => " (missing)",
@@ -241,7 +241,7 @@ impl fmt::Display for SetupReport {
             };
             write!(f, " {}{mark}", kind.name())?;
         }
-        let Features {
+        let RingFeatures {
             ext_arg,
             nodrop,
             native_workers,

@@ -22,7 +22,7 @@ use rustix::io::Errno;
 use crate::buffer::Buffer;
 use crate::error::{Busy, EnterError, PushError, RegisterError};
 use crate::file::FileTraits;
-use crate::op::{BufferSlot, Completion, FileSlot, Op, Token};
+use crate::op::{BufferSlot, Completion, FileSlot, Operation, Token};
 use crate::raw::Raw;
 use crate::report::SetupReport;
 use crate::setup::RingBuilder;
@@ -57,7 +57,7 @@ pub struct Ring {
     /// Entries ever pushed, wrapping: the next position in `queued`.
     pushed: u32,
     /// Outcomes known but not reaped: user data and result, as the kernel words them.
-    stash: VecDeque<(u64, i32)>,
+    stashed: VecDeque<(u64, i32)>,
     /// Cancel requests that the kernel has not answered yet.
     cancels: u32,
     strays: u64,
@@ -97,7 +97,7 @@ impl Ring {
             buffers: (0..buffers).map(|_| BufferEntry::EMPTY).collect(),
             queued: vec![0; entries as usize].into(),
             pushed: 0,
-            stash: VecDeque::with_capacity(entries as usize),
+            stashed: VecDeque::with_capacity(entries as usize),
             cancels: 0,
             strays: 0,
             alarm: None,
@@ -114,8 +114,8 @@ impl Ring {
         }
     }
 
-    /// What the ring was built with, and why not with more.
-    pub fn report(&self) -> &SetupReport {
+    /// Returns what the ring was built with, and why not with more.
+    pub fn setup_report(&self) -> &SetupReport {
         &self.report
     }
 
@@ -123,7 +123,7 @@ impl Ring {
     /// reads and writes.
     pub fn is_buffer_registered(&self, slot: BufferSlot) -> bool {
         self.buffers
-            .get(slot.0 as usize)
+            .get(slot.index() as usize)
             .is_some_and(|entry| entry.place.is_some())
     }
 
@@ -181,7 +181,7 @@ impl Ring {
     /// Empties a full submission queue. On failure nothing more can be pushed now.
     #[cold]
     fn make_room(&mut self) -> Result<(), PushError> {
-        self.flush()
+        self.submit()
             .map_err(|EnterError::Fatal(errno)| PushError::Poisoned(errno))?;
         if self.raw.sq.is_full() {
             Err(PushError::Full)
@@ -191,35 +191,25 @@ impl Ring {
     }
 }
 
-impl Transport for Ring {
-    fn setup_report(&self) -> Option<&SetupReport> {
-        Some(&self.report)
-    }
-
+impl Ring {
+    /// Returns the number of operations that may be in flight at once.
     #[inline]
-    fn capacity(&self) -> u32 {
+    pub fn capacity(&self) -> u32 {
         self.slab.capacity()
     }
 
+    /// Returns the number of operations pushed and not yet reaped, whether submitted or not.
     #[inline]
-    fn in_flight(&self) -> u32 {
+    pub fn in_flight(&self) -> u32 {
         self.slab.live()
     }
 
+    /// Passes every completion that is available now to `sink`, and returns how many there were.
+    /// Enters the kernel only if it has flagged work that it deferred to this thread.
     #[inline]
-    fn push(&mut self, op: Op, user: u64) -> Result<Token, PushError> {
-        self.push_op(op, user)
-    }
-
-    #[inline]
-    fn submit(&mut self) -> Result<u32, EnterError> {
-        self.flush()
-    }
-
-    #[inline]
-    fn reap<F: FnMut(Completion)>(&mut self, mut sink: F) -> u32 {
+    pub fn reap(&mut self, mut sink: impl FnMut(Completion)) -> u32 {
         let mut count = 0;
-        while let Some((user_data, res)) = self.stash.pop_front() {
+        while let Some((user_data, res)) = self.stashed.pop_front() {
             if let Some(completion) = self.settle(user_data, res) {
                 count += 1;
                 sink(completion);
@@ -244,18 +234,26 @@ impl Transport for Ring {
         count
     }
 
-    fn waker(&mut self) -> Option<Waker> {
+    /// Returns a waker by which another thread ends [`wait`](Self::wait) early. A wake-up that comes
+    /// before the wait ends the next one; a wake-up may end one wait too many. Returns `None` if no
+    /// eventfd could be made.
+    pub fn waker(&mut self) -> Option<Waker> {
         if self.alarm.is_none() {
             self.alarm = Alarm::new().ok();
         }
         self.alarm.as_ref().map(Alarm::waker)
     }
 
-    fn wait(&mut self, timeout: Option<Duration>) -> Result<(), EnterError> {
-        self.wait_until_ready(timeout)
-    }
-
-    fn cancel(&mut self, token: Token) -> bool {
+    /// Asks the kernel to end an operation early. The operation still completes exactly once, with
+    /// `ECANCELED` or with its own result. The next submission sends the request.
+    ///
+    /// The kernel misses a request when the operation is moving between two of its lists. The call
+    /// may therefore be repeated while the operation is in flight: it sends another request once the
+    /// kernel has answered the earlier one, and does nothing before.
+    ///
+    /// Returns `false` if the operation is no longer in flight, or if there was no room for the
+    /// request.
+    pub fn cancel(&mut self, token: Token) -> bool {
         let room = self.poisoned.is_none() && self.cancels < self.slab.capacity();
         let Some(entry) = self.slab.get_mut(token) else {
             return false;
@@ -274,7 +272,14 @@ impl Transport for Ring {
         true
     }
 
-    fn set_file(
+    /// Puts a file into a slot, or empties the slot. Examines the file first, as
+    /// [`FileTraits::of`] does.
+    ///
+    /// # Errors
+    /// - [`RegisterError::UnknownFile`] if the slot is beyond the table.
+    /// - [`RegisterError::Busy`] while operations on the slot are in flight.
+    /// - [`RegisterError::Kernel`] or [`RegisterError::Emptied`] if the kernel refuses the file.
+    pub fn set_file(
         &mut self,
         slot: FileSlot,
         file: Option<Arc<OwnedFd>>,
@@ -286,7 +291,13 @@ impl Transport for Ring {
         self.replace_file(slot, file)
     }
 
-    fn set_file_with(
+    /// Puts a file that was examined before into a slot, as [`set_file`](Self::set_file) does.
+    /// Examining a file can wait for its file system, so a thread that must not wait leaves it to
+    /// another thread.
+    ///
+    /// # Errors
+    /// As for [`set_file`](Self::set_file).
+    pub fn set_file_with(
         &mut self,
         slot: FileSlot,
         file: Arc<OwnedFd>,
@@ -295,14 +306,21 @@ impl Transport for Ring {
         self.replace_file(slot, Some((file, traits)))
     }
 
-    fn set_buffer(
+    /// Puts a buffer into a slot, or empties the slot. A buffer that the kernel does not register is
+    /// served by plain reads and writes.
+    ///
+    /// # Errors
+    /// - [`RegisterError::UnknownBuffer`] if the slot is beyond the table.
+    /// - [`RegisterError::Busy`] while operations on the slot are in flight.
+    /// - [`RegisterError::EmptyBuffer`] if the buffer has no bytes.
+    pub fn set_buffer(
         &mut self,
         slot: BufferSlot,
         buffer: Option<Buffer>,
     ) -> Result<(), RegisterError> {
         let entry = self
             .buffers
-            .get_mut(slot.0 as usize)
+            .get_mut(slot.index() as usize)
             .ok_or(RegisterError::UnknownBuffer(slot))?;
         if entry.in_flight > 0 {
             return Err(RegisterError::Busy {
@@ -317,14 +335,81 @@ impl Transport for Ring {
         let place = buffer
             .as_ref()
             .and_then(|buffer| self.register(slot, buffer));
-        self.buffers[slot.0 as usize].set(buffer, place);
+        self.buffers[slot.index() as usize].set(buffer, place);
         Ok(())
+    }
+}
+
+/// Forwards to the methods of the same names.
+impl Transport for Ring {
+    fn setup_report(&self) -> Option<&SetupReport> {
+        Some(self.setup_report())
+    }
+
+    #[inline]
+    fn capacity(&self) -> u32 {
+        self.capacity()
+    }
+
+    #[inline]
+    fn in_flight(&self) -> u32 {
+        self.in_flight()
+    }
+
+    #[inline]
+    fn push(&mut self, op: Operation, user: u64) -> Result<Token, PushError> {
+        self.push(op, user)
+    }
+
+    #[inline]
+    fn submit(&mut self) -> Result<u32, EnterError> {
+        self.submit()
+    }
+
+    #[inline]
+    fn reap<F: FnMut(Completion)>(&mut self, sink: F) -> u32 {
+        self.reap(sink)
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> Result<(), EnterError> {
+        self.wait(timeout)
+    }
+
+    fn waker(&mut self) -> Option<Waker> {
+        self.waker()
+    }
+
+    fn cancel(&mut self, token: Token) -> bool {
+        self.cancel(token)
+    }
+
+    fn set_file(
+        &mut self,
+        slot: FileSlot,
+        file: Option<Arc<OwnedFd>>,
+    ) -> Result<(), RegisterError> {
+        self.set_file(slot, file)
+    }
+
+    fn set_file_with(
+        &mut self,
+        slot: FileSlot,
+        file: Arc<OwnedFd>,
+        traits: FileTraits,
+    ) -> Result<(), RegisterError> {
+        self.set_file_with(slot, file, traits)
+    }
+
+    fn set_buffer(
+        &mut self,
+        slot: BufferSlot,
+        buffer: Option<Buffer>,
+    ) -> Result<(), RegisterError> {
+        self.set_buffer(slot, buffer)
     }
 
     fn quiesce(&mut self, deadline: Duration) -> Result<(), Busy> {
-        let quiet = self.cancel_and_collect(deadline);
-        self.given_up = quiet.is_err().then_some(self.pushed);
-        quiet
+        self.quiesce(deadline)
     }
 }
 
@@ -337,7 +422,7 @@ impl Ring {
     ) -> Result<(), RegisterError> {
         let entry = self
             .files
-            .get_mut(slot.0 as usize)
+            .get_mut(slot.index() as usize)
             .ok_or(RegisterError::UnknownFile(slot))?;
         if entry.in_flight > 0 {
             return Err(RegisterError::Busy {
@@ -347,7 +432,7 @@ impl Ring {
         if self.fixed_files {
             let new = file.as_ref().map_or(-1, |(file, _)| file.as_raw_fd());
             let raw = &self.raw;
-            let update = |fd| raw.update_file(slot.0, fd);
+            let update = |fd| raw.update_file(slot.index(), fd);
             if let Err(refused) = replace(entry.descriptor(), new, update) {
                 if matches!(refused, RegisterError::Emptied(_)) {
                     entry.clear();
@@ -370,7 +455,7 @@ impl Ring {
         }
         let count = pieces(buffer.len() as u64);
         let first = if count == 1 {
-            Some(slot.0)
+            Some(slot.index())
         } else {
             self.places.take(count)
         };
@@ -424,7 +509,7 @@ impl Drop for Ring {
         } else {
             self.drop_deadline
         };
-        match self.cancel_and_collect(deadline) {
+        match self.quiesce(deadline) {
             Ok(()) => self.free(),
             Err(Busy { .. }) => {
                 // The kernel may yet write to the buffers, so neither they nor the ring are freed.

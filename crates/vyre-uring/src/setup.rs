@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use crate::error::SetupError;
 use crate::raw::{Raw, errno_of};
-use crate::report::{Features, OpKind, Refused, SetupReport, Step};
+use crate::report::{Opcode, RefusedFlags, RingFeatures, SetupReport, SetupStep};
 use crate::ring::Ring;
 
 /// What the kernel allows (`IORING_MAX_ENTRIES`).
@@ -85,7 +85,7 @@ impl SetupFlag {
 }
 
 /// What a climb reached: the ring, its rung, and the rungs refused on the way.
-type Reached<T> = (T, &'static [SetupFlag], Vec<Refused>);
+type Reached<T> = (T, &'static [SetupFlag], Vec<RefusedFlags>);
 
 /// Tries the rungs in turn. Only `EINVAL` means that the kernel does not know a rung; anything else
 /// would befall the next one too, and hide its cause.
@@ -96,7 +96,7 @@ fn climb<T>(
     for rung in LADDER {
         match attempt(rung) {
             Ok(ring) => return Ok((ring, rung, refused)),
-            Err(errno @ Errno::INVAL) => refused.push(Refused {
+            Err(errno @ Errno::INVAL) => refused.push(RefusedFlags {
                 flags: names(rung),
                 errno,
             }),
@@ -107,7 +107,7 @@ fn climb<T>(
             Err(errno) => return Err(SetupError::Kernel(errno)),
         }
     }
-    Err(SetupError::NoRung)
+    Err(SetupError::TooOld)
 }
 
 fn names(rung: &[SetupFlag]) -> Vec<&'static str> {
@@ -234,12 +234,12 @@ impl RingBuilder {
         let ring_fd = raw.register_ring_fd().into();
         let files = match self.files {
             1.. if self.register_files => raw.register_files_sparse(self.files).into(),
-            _ => Step::Off,
+            _ => SetupStep::Off,
         };
         let places = (self.buffers + EXTRA_BUFFERS).min(MAX_BUFFERS);
         let buffers = match self.buffers {
             1.. if self.register_buffers => raw.register_buffers_sparse(places).into(),
-            _ => Step::Off,
+            _ => SetupStep::Off,
         };
         let (workers, worker_bounds) = bound_workers(&raw, self.workers, self.entries);
         if !self.worker_cores.is_empty() {
@@ -289,7 +289,7 @@ impl RingBuilder {
 
 /// Bounds the workers as asked, or raises the bound to `entries`. Returns the step and the bounds
 /// that hold then.
-fn bound_workers(raw: &Raw, asked: Option<u32>, entries: u32) -> (Step, Option<[u32; 2]>) {
+fn bound_workers(raw: &Raw, asked: Option<u32>, entries: u32) -> (SetupStep, Option<[u32; 2]>) {
     let bound = || {
         let [files, _] = raw.bound_workers([0, 0])?;
         match asked {
@@ -299,29 +299,29 @@ fn bound_workers(raw: &Raw, asked: Option<u32>, entries: u32) -> (Step, Option<[
         raw.bound_workers([0, 0])
     };
     match bound() {
-        Ok(bounds) if asked == Some(0) => (Step::Off, Some(bounds)),
-        Ok(bounds) => (Step::InUse, Some(bounds)),
-        Err(errno) => (Step::Refused(errno), None),
+        Ok(bounds) if asked == Some(0) => (SetupStep::Off, Some(bounds)),
+        Ok(bounds) => (SetupStep::InUse, Some(bounds)),
+        Err(errno) => (SetupStep::Refused(errno), None),
     }
 }
 
-fn probe(raw: &Raw) -> Option<[bool; OpKind::ALL.len()]> {
+fn probe(raw: &Raw) -> Option<[bool; Opcode::ALL.len()]> {
     let probe = raw.probe().ok()?;
-    Some(OpKind::ALL.map(|kind| {
+    Some(Opcode::ALL.map(|kind| {
         probe.is_supported(match kind {
-            OpKind::ReadFixed => opcode::ReadFixed::CODE,
-            OpKind::WriteFixed => opcode::WriteFixed::CODE,
-            OpKind::Read => opcode::Read::CODE,
-            OpKind::Write => opcode::Write::CODE,
-            OpKind::Sync => opcode::Fsync::CODE,
-            OpKind::Prefetch => opcode::Fadvise::CODE,
-            OpKind::Cancel => opcode::AsyncCancel::CODE,
+            Opcode::ReadFixed => opcode::ReadFixed::CODE,
+            Opcode::WriteFixed => opcode::WriteFixed::CODE,
+            Opcode::Read => opcode::Read::CODE,
+            Opcode::Write => opcode::Write::CODE,
+            Opcode::Sync => opcode::Fsync::CODE,
+            Opcode::Prefetch => opcode::Fadvise::CODE,
+            Opcode::Cancel => opcode::AsyncCancel::CODE,
         })
     }))
 }
 
-fn features(params: &Parameters) -> Features {
-    Features {
+fn features(params: &Parameters) -> RingFeatures {
+    RingFeatures {
         ext_arg: params.is_feature_ext_arg(),
         nodrop: params.is_feature_nodrop(),
         native_workers: params.is_feature_native_workers(),
@@ -388,7 +388,7 @@ mod tests {
             tried += 1;
             Err::<(), _>(Errno::INVAL)
         });
-        assert_eq!(result.unwrap_err(), SetupError::NoRung);
+        assert_eq!(result.unwrap_err(), SetupError::TooOld);
         assert_eq!(tried, LADDER.len());
     }
 }

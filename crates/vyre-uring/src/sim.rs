@@ -12,7 +12,7 @@ use rustix::io::{Errno, pread, pwrite};
 
 use crate::buffer::Buffer;
 use crate::error::{Busy, EnterError, PushError, RegisterError};
-use crate::op::{BufferSlot, Completion, FileSlot, Op, Token};
+use crate::op::{BufferSlot, Completion, FileSlot, Operation, Token};
 use crate::slab::{NO_BUFFER, Slab};
 use crate::transport::Transport;
 
@@ -58,7 +58,7 @@ enum Fate {
 #[derive(Debug, Clone, Copy)]
 struct Flight {
     token: Token,
-    op: Op,
+    op: Operation,
     due: u64,
     fate: Fate,
 }
@@ -94,30 +94,30 @@ impl SimTransport {
     }
 
     /// Checks the operation's operands; returns the length asked for.
-    fn check(&self, op: Op) -> Result<u32, PushError> {
+    fn check(&self, op: Operation) -> Result<u32, PushError> {
         let file = op.file();
-        match self.files.get(file.0 as usize) {
+        match self.files.get(file.index() as usize) {
             Some((Some(_), _)) => {}
             _ => return Err(PushError::UnknownFile(file)),
         }
         let (offset, len) = match op {
-            Op::Sync { .. } => return Ok(0),
-            Op::Prefetch { offset, len, .. } => (offset, len),
-            Op::Read {
+            Operation::Sync { .. } => return Ok(0),
+            Operation::Prefetch { offset, len, .. } => (offset, len),
+            Operation::Read {
                 offset,
                 buffer,
                 buffer_offset,
                 len,
                 ..
             }
-            | Op::Write {
+            | Operation::Write {
                 offset,
                 buffer,
                 buffer_offset,
                 len,
                 ..
             } => {
-                let Some((Some(memory), _)) = self.buffers.get(buffer.0 as usize) else {
+                let Some((Some(memory), _)) = self.buffers.get(buffer.index() as usize) else {
                     return Err(PushError::UnknownBuffer(buffer));
                 };
                 match buffer_offset.checked_add(len.into()) {
@@ -133,7 +133,7 @@ impl SimTransport {
     }
 
     fn draw_fate(&mut self, file: FileSlot, len: u32) -> Fate {
-        if std::mem::take(&mut self.refuses[file.0 as usize]) {
+        if std::mem::take(&mut self.refuses[file.index() as usize]) {
             return Fate::Fail(Errno::AGAIN);
         }
         if let Some(errno) = self.fail_next.pop_front() {
@@ -166,16 +166,16 @@ impl SimTransport {
     }
 
     /// Performs an operation on at most `most` bytes; the result is worded as the kernel's.
-    fn perform(&self, op: Op, most: u32) -> i32 {
-        let Some((Some(file), _)) = self.files.get(op.file().0 as usize) else {
+    fn perform(&self, op: Operation, most: u32) -> i32 {
+        let Some((Some(file), _)) = self.files.get(op.file().index() as usize) else {
             return -Errno::BADF.raw_os_error();
         };
-        let memory = |slot: BufferSlot| match self.buffers.get(slot.0 as usize) {
+        let memory = |slot: BufferSlot| match self.buffers.get(slot.index() as usize) {
             Some((Some(memory), _)) => Ok(memory),
             _ => Err(Errno::FAULT),
         };
         let moved = match op {
-            Op::Read {
+            Operation::Read {
                 offset,
                 buffer,
                 buffer_offset,
@@ -186,7 +186,7 @@ impl SimTransport {
                 let put = memory.write_at(buffer_offset as usize, &bytes[..count]);
                 put.map(|()| count).map_err(|_| Errno::FAULT)
             }),
-            Op::Write {
+            Operation::Write {
                 offset,
                 buffer,
                 buffer_offset,
@@ -203,16 +203,18 @@ impl SimTransport {
                     Ok(count)
                 }
             }),
-            Op::Sync {
+            Operation::Sync {
                 data_only: true, ..
             } => fdatasync(file.as_fd()).map(|()| 0),
-            Op::Sync {
+            Operation::Sync {
                 data_only: false, ..
             } => fsync(file.as_fd()).map(|()| 0),
-            Op::Prefetch { offset, len, .. } => match std::num::NonZeroU64::new(len.into()) {
-                None => Ok(0),
-                len => fadvise(file.as_fd(), offset, len, Advice::WillNeed).map(|()| 0),
-            },
+            Operation::Prefetch { offset, len, .. } => {
+                match std::num::NonZeroU64::new(len.into()) {
+                    None => Ok(0),
+                    len => fadvise(file.as_fd(), offset, len, Advice::WillNeed).map(|()| 0),
+                }
+            }
         };
         moved.map_or_else(|errno| -errno.raw_os_error(), |count| count as i32)
     }
@@ -266,20 +268,20 @@ impl Transport for SimTransport {
         self.slab.live()
     }
 
-    fn push(&mut self, op: Op, user: u64) -> Result<Token, PushError> {
+    fn push(&mut self, op: Operation, user: u64) -> Result<Token, PushError> {
         if let Some(errno) = self.poisoned {
             return Err(PushError::Poisoned(errno));
         }
         let len = self.check(op)?;
         let buffer = match op {
-            Op::Read { buffer, .. } | Op::Write { buffer, .. } => buffer.0,
-            Op::Sync { .. } | Op::Prefetch { .. } => NO_BUFFER,
+            Operation::Read { buffer, .. } | Operation::Write { buffer, .. } => buffer.index(),
+            Operation::Sync { .. } | Operation::Prefetch { .. } => NO_BUFFER,
         };
         let token = self
             .slab
-            .insert(user, op.file().0, buffer)
+            .insert(user, op.file().index(), buffer)
             .ok_or(PushError::Full)?;
-        self.files[op.file().0 as usize].1 += 1;
+        self.files[op.file().index() as usize].1 += 1;
         if buffer != NO_BUFFER {
             self.buffers[buffer as usize].1 += 1;
         }
@@ -376,12 +378,12 @@ impl Transport for SimTransport {
         slot: FileSlot,
         file: Option<Arc<OwnedFd>>,
     ) -> Result<(), RegisterError> {
-        match self.files.get_mut(slot.0 as usize) {
+        match self.files.get_mut(slot.index() as usize) {
             None => Err(RegisterError::UnknownFile(slot)),
             Some(&mut (_, in_flight @ 1..)) => Err(RegisterError::Busy { in_flight }),
             Some(entry) => {
                 entry.0 = file;
-                self.refuses[slot.0 as usize] = self.script.refuse_first;
+                self.refuses[slot.index() as usize] = self.script.refuse_first;
                 Ok(())
             }
         }
@@ -392,7 +394,7 @@ impl Transport for SimTransport {
         slot: BufferSlot,
         buffer: Option<Buffer>,
     ) -> Result<(), RegisterError> {
-        match self.buffers.get_mut(slot.0 as usize) {
+        match self.buffers.get_mut(slot.index() as usize) {
             None => Err(RegisterError::UnknownBuffer(slot)),
             Some(&mut (_, in_flight @ 1..)) => Err(RegisterError::Busy { in_flight }),
             Some(_) if buffer.as_ref().is_some_and(Buffer::is_empty) => {

@@ -8,10 +8,10 @@ use std::time::Duration;
 use crate::buffer::Buffer;
 use crate::error::{Busy, EnterError, PushError, RegisterError};
 use crate::file::FileTraits;
-use crate::op::{BufferSlot, Completion, FileSlot, Op, Token};
+use crate::op::{BufferSlot, Completion, FileSlot, Operation, Token};
 use crate::report::SetupReport;
 
-/// Performs [`Op`]s on files and buffers held in two tables.
+/// Performs [`Operation`]s on files and buffers held in two tables.
 ///
 /// The contract, whatever the implementation:
 /// - every push that succeeds is answered by exactly one [`Completion`] through
@@ -38,7 +38,7 @@ pub trait Transport {
     ///
     /// # Errors
     /// Any [`PushError`]; nothing was queued.
-    fn push(&mut self, op: Op, user: u64) -> Result<Token, PushError>;
+    fn push(&mut self, op: Operation, user: u64) -> Result<Token, PushError>;
 
     /// Hands what is queued to the kernel without waiting for any of it; returns how many entries,
     /// cancel requests included, it took. What it had no room for stays queued for the next call.

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 
 use common::*;
-use vyre_uring::{Ring, Transport};
+use vyre_uring::Ring;
 
 const GIB: usize = 1 << 30;
 
@@ -35,7 +35,7 @@ fn a_transfer_across_the_boundary_is_one() {
     file.write_all_at(&data, 0).unwrap();
     let (mut ring, buffer) = ring_with(Ring::builder(), &file, GIB + (1 << 20));
     if !ring.is_buffer_registered(BUFFER) {
-        skip(&format!("not registered here\n{}", ring.report()));
+        skip(&format!("not registered here\n{}", ring.setup_report()));
         return;
     }
     let start = GIB - (16 << 10);

@@ -10,7 +10,7 @@ use common::*;
 use rustix::io::write as write_fd;
 use vyre_uring::{
     Buffer, BufferSlot, EnterError, Errno, FileSlot, PushError, RegisterError, Ring, SetupError,
-    Step, Transport,
+    SetupStep,
 };
 
 #[test]
@@ -148,7 +148,7 @@ fn many_rings_come_and_go() {
     // A thread can register 16 ring descriptors: a ring that kept its own would show here.
     for _ in 0..40 {
         let ring = Ring::builder().entries(4).build().unwrap();
-        assert_eq!(ring.report().ring_fd(), Step::InUse);
+        assert_eq!(ring.setup_report().ring_fd(), SetupStep::InUse);
     }
 }
 
@@ -242,18 +242,18 @@ fn set_up_refuses_what_no_kernel_takes() {
 fn empty_tables_and_the_report() {
     let ring = Ring::builder().files(0).buffers(0).build().unwrap();
     assert_eq!(
-        (ring.report().files(), ring.report().buffers()),
-        (Step::Off, Step::Off)
+        (ring.setup_report().files(), ring.setup_report().buffers()),
+        (SetupStep::Off, SetupStep::Off)
     );
-    let text = ring.report().to_string();
+    let text = ring.setup_report().to_string();
     assert!(text.contains("set-up flags:"), "{text}");
     assert!(
         text.contains("registered files: no (not asked for)"),
         "{text}"
     );
     assert!(text.contains("READ_FIXED"), "{text}");
-    assert_eq!(ring.capacity(), ring.report().sq_entries());
-    assert_eq!(ring.report().cq_entries(), 2 * ring.capacity());
+    assert_eq!(ring.capacity(), ring.setup_report().sq_entries());
+    assert_eq!(ring.setup_report().cq_entries(), 2 * ring.capacity());
 }
 
 /// The kernel knows one thread as the issuer, and its registered ring descriptor is that thread's:
@@ -266,7 +266,7 @@ fn a_fatal_error_answers_for_what_the_kernel_did_not_take() {
     unsafe impl Send for Smuggled {}
 
     let (mut ring, _, _writer) = ring_on_pipe(Ring::builder().entries(4));
-    if !ring.report().flags().contains(&"SINGLE_ISSUER") {
+    if !ring.setup_report().flags().contains(&"SINGLE_ISSUER") {
         let line = "SKIPPED: a_fatal_error_answers_for_what_the_kernel_did_not_take: this kernel lets any \
              thread enter the ring\n";
         let _ = std::io::stderr().write_all(line.as_bytes());
@@ -308,7 +308,7 @@ fn a_slot_whose_change_was_refused_is_as_it_was() {
     let file = tempfile::tempfile().unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, b"weights", 0).unwrap();
     let (mut ring, _) = ring_with(Ring::builder(), &file, 4096);
-    if !ring.report().files().in_use() {
+    if !ring.setup_report().files().in_use() {
         let line = "SKIPPED: a_slot_whose_change_was_refused_is_as_it_was: files are not registered here\n";
         let _ = std::io::stderr().write_all(line.as_bytes());
         return;

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use common::*;
 use rustix::process::{Resource, Rlimit, setrlimit};
-use vyre_uring::{Buffer, BufferError, Errno, Ring, Step};
+use vyre_uring::{Buffer, BufferError, Errno, Ring, SetupStep};
 
 /// Runs `body` in a child that runs this one test.
 fn alone(name: &str, body: impl FnOnce()) {
@@ -62,8 +62,11 @@ fn a_table_past_the_descriptor_limit_is_reported_and_served() {
             limit(Resource::Nofile, 64);
             let file = tempfile::tempfile().unwrap();
             let (mut ring, _) = ring_with(Ring::builder().files(100), &file, 4096);
-            assert_eq!(ring.report().files(), Step::Refused(Errno::MFILE));
-            let said = ring.report().to_string();
+            assert_eq!(
+                ring.setup_report().files(),
+                SetupStep::Refused(Errno::MFILE)
+            );
+            let said = ring.setup_report().to_string();
             assert!(said.contains("raise RLIMIT_NOFILE"), "{said}");
             assert_eq!(run(&mut ring, write(0, 0, 100)).result, Ok(100));
         },
@@ -76,7 +79,10 @@ fn workers_are_bounded_by_the_ring_and_by_the_process() {
     alone(name, || {
         let report = |builder: vyre_uring::RingBuilder| {
             let ring = builder.build().unwrap();
-            (ring.report().workers(), ring.report().worker_bounds())
+            (
+                ring.setup_report().workers(),
+                ring.setup_report().worker_bounds(),
+            )
         };
         let (at_first, bounds) = report(Ring::builder().workers(0));
         let Some([files, others]) = bounds.filter(|&[_, others]| others >= 1000) else {
@@ -86,8 +92,8 @@ fn workers_are_bounded_by_the_ring_and_by_the_process() {
             let _ = std::io::stderr().write_all(line.as_bytes());
             return;
         };
-        assert_eq!(at_first, Step::Off);
-        let raised = |to| (Step::InUse, Some([to, others]));
+        assert_eq!(at_first, SetupStep::Off);
+        let raised = |to| (SetupStep::InUse, Some([to, others]));
         assert_eq!(report(Ring::builder().entries(64)), raised(files.max(64)));
         // The rings of a thread share their workers: a small one takes none from the others.
         assert_eq!(report(Ring::builder().entries(2)), raised(files.max(64)));
@@ -96,11 +102,11 @@ fn workers_are_bounded_by_the_ring_and_by_the_process() {
             raised(files.max(512))
         );
         let asked = Ring::builder().workers(70);
-        assert_eq!(report(asked), (Step::InUse, Some([70, 70])));
+        assert_eq!(report(asked), (SetupStep::InUse, Some([70, 70])));
         limit(Resource::Nproc, 100);
         let ring = Ring::builder().entries(256).build().unwrap();
-        assert_eq!(ring.report().worker_bounds(), Some([100, 70]));
-        let said = ring.report().to_string();
+        assert_eq!(ring.setup_report().worker_bounds(), Some([100, 70]));
+        let said = ring.setup_report().to_string();
         let line = "worker threads bounded: yes, 100 for files and 70 for others";
         assert!(said.contains(line), "{said}");
     });

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::*;
 use vyre_uring::{
-    Buffer, Busy, Completion, EnterError, Errno, Op, PushError, RegisterError, SimBuilder,
+    Buffer, Busy, Completion, EnterError, Errno, Operation, PushError, RegisterError, SimBuilder,
     SimTransport, Transport,
 };
 
@@ -22,16 +22,16 @@ fn sim_on(builder: SimBuilder) -> (SimTransport, Buffer, std::fs::File) {
     (sim, buffer, file)
 }
 
-fn mixed(number: u64) -> Op {
+fn mixed(number: u64) -> Operation {
     let at = number % 60 * 1024;
     match number % 5 {
         0 | 1 => read(at, at, 1 + (number % 4000) as u32),
         2 => write(at, at, 1 + (number % 4000) as u32),
-        3 => Op::Sync {
+        3 => Operation::Sync {
             file: FILE,
             data_only: number.is_multiple_of(2),
         },
-        _ => Op::Prefetch {
+        _ => Operation::Prefetch {
             file: FILE,
             offset: at,
             len: 4096,

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 
 use common::*;
-use vyre_uring::{BufferSlot, Errno, FileSlot, Op, PushError, Transport};
+use vyre_uring::{BufferSlot, Errno, FileSlot, Operation, PushError};
 
 #[test]
 fn writes_land_and_reads_return_them() {
@@ -43,7 +43,7 @@ fn durable_writes_syncs_and_prefetches_complete() {
         file.write_all(&pattern(8192)).unwrap();
         let (mut ring, buffer) = ring_with(builder, &file, 4096);
         buffer.write_at(0, b"durable").unwrap();
-        let op = Op::Write {
+        let op = Operation::Write {
             file: FILE,
             offset: 1,
             buffer: BUFFER,
@@ -59,7 +59,7 @@ fn durable_writes_syncs_and_prefetches_complete() {
             assert_eq!(
                 run(
                     &mut ring,
-                    Op::Sync {
+                    Operation::Sync {
                         file: FILE,
                         data_only
                     }
@@ -69,7 +69,7 @@ fn durable_writes_syncs_and_prefetches_complete() {
             );
         }
         for len in [0, 8192] {
-            let op = Op::Prefetch {
+            let op = Operation::Prefetch {
                 file: FILE,
                 offset: 0,
                 len,
@@ -127,7 +127,7 @@ fn bad_operands_are_refused_and_leave_nothing_in_flight() {
             read(u64::MAX, 0, 1),
             read(u64::MAX, 0, 0),
             write(max, 0, 1),
-            Op::Prefetch {
+            Operation::Prefetch {
                 file: FILE,
                 offset: max,
                 len: 1,
@@ -137,13 +137,13 @@ fn bad_operands_are_refused_and_leave_nothing_in_flight() {
         }
         for index in [1, 2, u32::MAX] {
             let slot = FileSlot::new(index);
-            let op = Op::Sync {
+            let op = Operation::Sync {
                 file: slot,
                 data_only: false,
             };
             assert_eq!(ring.push(op, 0), Err(PushError::UnknownFile(slot)));
             let slot = BufferSlot::new(index);
-            let op = Op::Read {
+            let op = Operation::Read {
                 file: FILE,
                 offset: 0,
                 buffer: slot,

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use rustix::thread::CpuSet;
-use vyre_uring::{FileSlot, Op, Ring, Transport};
+use vyre_uring::{FileSlot, Operation, Ring};
 
 /// Returns the cores that the workers of this thread may run on, as the kernel lists them.
 fn cores_of_workers() -> Vec<String> {
@@ -53,7 +53,7 @@ fn workers_of_a_bound_thread_run_on_the_cores_named() {
     ring.set_file(slot, Some(Arc::new(file.into())))
         .expect("room");
     // The kernel has a worker do every fsync. It lingers for some seconds afterwards.
-    let sync = Op::Sync {
+    let sync = Operation::Sync {
         file: slot,
         data_only: false,
     };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use vyre_io::Buffer;
-use vyre_io::uring::{self, BufferSlot, FileSlot, Op, OpKind, SetupError, Transport};
+use vyre_io::uring::{self, BufferSlot, FileSlot, Opcode, Operation, SetupError};
 
 use super::host::seccomp_advice;
 use super::report::{Finding, Memlock, Ring, Rung, Step};
@@ -71,9 +71,9 @@ impl Trial {
             Ok(buffer) => match ring.set_buffer(BUFFER, Some(buffer)) {
                 Err(error) => Step::not(error),
                 Ok(()) if ring.is_buffer_registered(BUFFER) => Step::in_use(),
-                Ok(()) => match ring.report().plain_buffers() {
+                Ok(()) => match ring.setup_report().plain_buffers() {
                     (_, Some(errno)) => Step::refused(errno),
-                    _ => ring.report().buffers().into(),
+                    _ => ring.setup_report().buffers().into(),
                 },
             },
         };
@@ -96,7 +96,7 @@ impl Trial {
         self.ring
             .set_file(place, Some(Arc::new(file)))
             .map_err(untried)?;
-        let op = Op::Read {
+        let op = Operation::Read {
             file: place,
             offset: 0,
             buffer: BUFFER,
@@ -131,12 +131,12 @@ impl Trial {
     }
 
     pub(super) fn report(&self) -> Ring {
-        let report = self.ring.report();
-        let rung = |refused: &uring::Refused| Rung {
+        let report = self.ring.setup_report();
+        let rung = |refused: &uring::RefusedFlags| Rung {
             flags: refused.flags.clone(),
             why: words(refused.errno),
         };
-        let missing = |kind: &OpKind| report.supports(*kind) == Some(false);
+        let missing = |kind: &Opcode| report.supports(*kind) == Some(false);
         Ring {
             flags: report.flags().to_vec(),
             refused: report.refused().iter().map(rung).collect(),
@@ -145,10 +145,10 @@ impl Trial {
             registered_ring_fd: report.ring_fd().into(),
             registered_files: report.files().into(),
             registered_buffers: self.buffers.clone(),
-            missing_operations: OpKind::ALL
+            missing_operations: Opcode::ALL
                 .into_iter()
                 .filter(missing)
-                .map(OpKind::name)
+                .map(Opcode::name)
                 .collect(),
             data_path: if self.is_registered() {
                 "registered"
@@ -163,11 +163,11 @@ fn untried(error: impl Display) -> ReadError {
     ReadError::Untried(error.to_string())
 }
 
-impl From<uring::Step> for Step {
-    fn from(step: uring::Step) -> Self {
+impl From<uring::SetupStep> for Step {
+    fn from(step: uring::SetupStep) -> Self {
         match step {
-            uring::Step::InUse => Self::in_use(),
-            uring::Step::Refused(errno) => Self::refused(errno),
+            uring::SetupStep::InUse => Self::in_use(),
+            uring::SetupStep::Refused(errno) => Self::refused(errno),
             other => Self::not(other),
         }
     }

@@ -3,7 +3,7 @@
 
 use rustix::io::Errno as OsErrno;
 use vyre_ioq::Errno;
-use vyre_uring::Op;
+use vyre_uring::Operation;
 
 use super::Place;
 use super::books::Books;
@@ -33,14 +33,14 @@ impl Books {
     }
 
     /// Returns the operation that takes a request on, and begins its flush if it is one.
-    pub(super) fn next_operation(&mut self, place: Place) -> Option<Op> {
+    pub(super) fn next_operation(&mut self, place: Place) -> Option<Operation> {
         let queue = self.queues.get_mut(place.queue as usize)?;
         let record = queue.records.get_mut(place.slot as usize)?;
         let mut operation = record.work.operation()?;
         match (&mut operation, record.flush) {
             // Whether the bytes can be written at all: see `flush_ended`.
-            (Op::Write { durable, .. }, Flush::Doubted { .. }) => *durable = false,
-            (Op::Write { durable: true, .. } | Op::Sync { .. }, Flush::None) => {
+            (Operation::Write { durable, .. }, Flush::Doubted { .. }) => *durable = false,
+            (Operation::Write { durable: true, .. } | Operation::Sync { .. }, Flush::None) => {
                 let flushes = flushes_of(&self.files, record)?;
                 record.flush = Flush::Begun(flushes.begin());
             }

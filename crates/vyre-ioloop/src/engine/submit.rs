@@ -1,7 +1,7 @@
 //! Submission: from admitted requests to operations of the transport, each queue in its turn.
 
 use vyre_ioq::Errno;
-use vyre_uring::{Op, PushError, Transport};
+use vyre_uring::{Operation, PushError, Transport};
 
 use super::backlog::Line;
 use super::books::Books;
@@ -144,7 +144,7 @@ impl<T: Transport> Engine<T> {
             return Push::Done(0);
         };
         let mut bytes = 0;
-        if let Op::Read { len, .. } | Op::Write { len, .. } = &mut operation {
+        if let Operation::Read { len, .. } | Operation::Write { len, .. } = &mut operation {
             if *len > OPERATION_BYTES {
                 *len = self.books.piece(place).min(*len);
             }

@@ -142,7 +142,7 @@ fn prepare<T: Transport>(
     // Else the kernel adds 50 µs to every sleep. Where that is refused, sleeps are longer.
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1_000));
     let ring = setup.ring(worker_cores)?;
-    let report = ring.report().clone();
+    let report = ring.setup_report().clone();
     let engine = Engine::new(wrap(ring), setup.files, setup.buffers, setup.queues)?;
     // With its entries registered, where it still can be asked.
     let report = engine.transport().setup_report().cloned().unwrap_or(report);

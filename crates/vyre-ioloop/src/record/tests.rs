@@ -34,7 +34,7 @@ fn write(len: u32) -> Record {
 fn a_short_transfer_is_resumed_where_it_stopped() {
     let mut record = read(100);
     assert_eq!(record.advance(Ok(30), 1), Next::Resume);
-    let Some(Op::Read {
+    let Some(Operation::Read {
         offset,
         buffer_offset,
         len,
@@ -83,8 +83,8 @@ fn a_direct_transfer_that_stops_off_a_block_goes_on_there() {
         let mut record = direct(work, true);
         assert_eq!(record.advance(Ok(4096), 512), Next::Resume);
         assert_eq!(record.advance(Ok(1000), 512), Next::Resume);
-        let (Some(Op::Read { offset, len, .. }) | Some(Op::Write { offset, len, .. })) =
-            record.work.operation()
+        let (Some(Operation::Read { offset, len, .. })
+        | Some(Operation::Write { offset, len, .. })) = record.work.operation()
         else {
             panic!("no transfer")
         };
@@ -154,7 +154,7 @@ fn a_prefetch_goes_on_piece_by_piece() {
     let mut pieces = Vec::new();
     loop {
         match record.work.operation() {
-            Some(Op::Prefetch { offset, len, .. }) => pieces.push((offset, len)),
+            Some(Operation::Prefetch { offset, len, .. }) => pieces.push((offset, len)),
             other => panic!("{other:?}"),
         }
         match record.advance(Ok(0), 1) {

@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use vyre_uring::{
-    Buffer, BufferSlot, Busy, Completion, EnterError, Errno, FileSlot, Op, PushError,
+    Buffer, BufferSlot, Busy, Completion, EnterError, Errno, FileSlot, Operation, PushError,
     RegisterError, Token, Transport,
 };
 
 /// Operation in flight.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Flight {
-    pub(crate) op: Op,
+    pub(crate) op: Operation,
     /// Queue that the operation is for.
     pub(crate) queue: u32,
     token: Token,
@@ -30,7 +30,7 @@ impl Flight {
     /// Returns the number of bytes that it is to move.
     pub(crate) fn bytes(&self) -> u32 {
         match self.op {
-            Op::Read { len, .. } | Op::Write { len, .. } => len,
+            Operation::Read { len, .. } | Operation::Write { len, .. } => len,
             _ => 0,
         }
     }
@@ -68,11 +68,9 @@ impl State {
         how: impl Fn(&Flight) -> Result<u32, Errno>,
     ) {
         for flight in self.flights.extract_if(.., |flight| which(flight)) {
-            self.done.push_back(Completion {
-                user: flight.user,
-                token: flight.token,
-                result: how(&flight),
-            });
+            let result = how(&flight);
+            self.done
+                .push_back(Completion::new(flight.user, flight.token, result));
         }
     }
 }
@@ -123,7 +121,7 @@ impl Transport for Desk {
         (state.flights.len() + state.done.len()) as u32
     }
 
-    fn push(&mut self, op: Op, user: u64) -> Result<Token, PushError> {
+    fn push(&mut self, op: Operation, user: u64) -> Result<Token, PushError> {
         if self.in_flight() == self.capacity {
             return Err(PushError::Full);
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use vyre_uring::{
-    Buffer, BufferSlot, Busy, Completion, EnterError, Errno, FileSlot, Op, PushError,
+    Buffer, BufferSlot, Busy, Completion, EnterError, Errno, FileSlot, Operation, PushError,
     RegisterError, SimTransport, Token, Transport,
 };
 
@@ -43,13 +43,13 @@ pub(crate) struct Orders {
     /// Number of files taken out of slots so far.
     pub(crate) removed: AtomicU32,
     /// Every operation pushed so far.
-    pub(crate) pushed: Mutex<Vec<Op>>,
+    pub(crate) pushed: Mutex<Vec<Operation>>,
     /// What happens in the midst of a pass, whenever an operation is pushed.
     pub(crate) meanwhile: Mutex<Meanwhile>,
 }
 
 #[derive(Default)]
-pub(crate) struct Meanwhile(pub(crate) Option<Box<dyn FnMut(Op) + Send>>);
+pub(crate) struct Meanwhile(pub(crate) Option<Box<dyn FnMut(Operation) + Send>>);
 
 impl std::fmt::Debug for Meanwhile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -99,7 +99,7 @@ impl Transport for Faulty {
         self.inner.in_flight()
     }
 
-    fn push(&mut self, op: Op, user: u64) -> Result<Token, PushError> {
+    fn push(&mut self, op: Operation, user: u64) -> Result<Token, PushError> {
         if self.orders.full.load(Ordering::Relaxed) {
             return Err(PushError::Full);
         }

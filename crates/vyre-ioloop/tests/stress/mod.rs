@@ -21,7 +21,7 @@ use std::time::Duration;
 use vyre_ioloop::{Engine, Revocation, Rights, TestClock};
 use vyre_ioq::abi::{status, word};
 use vyre_ioq::{BufferHandle, DeviceQueue, Errno, FileHandle, Op, Request};
-use vyre_uring::{Errno as OsErrno, Op as Operation};
+use vyre_uring::{Errno as OsErrno, Operation};
 
 use crate::common::desk::{Clerk, Desk, Flight};
 use crate::common::{Slots, Tables, file_of};

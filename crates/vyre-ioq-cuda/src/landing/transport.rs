@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use vyre_uring::{
-    Buffer, BufferSlot, Busy, Completion, EnterError, Errno, FileSlot, FileTraits, Op, PushError,
-    RegisterError, SetupReport, Token, Transport,
+    Buffer, BufferSlot, Busy, Completion, EnterError, Errno, FileSlot, FileTraits, Operation,
+    PushError, RegisterError, SetupReport, Token, Transport,
 };
 
 use super::CopyEngine;
@@ -148,10 +148,7 @@ impl<T: Transport, M: Mover> LandingTransport<T, M> {
                 return;
             };
             free.push(found.user as u32);
-            let completion = Completion {
-                user: flight.user,
-                ..found
-            };
+            let completion = Completion::new(flight.user, found.token, found.result);
             match (flight.into, completion.result) {
                 (Some((slot, offset)), Ok(len @ 1..)) => {
                     let place = places.get(slot.index() as usize).copied().flatten();
@@ -205,10 +202,7 @@ impl<T: Transport, M: Mover> LandingTransport<T, M> {
 
 /// As the completion of a read whose bytes did not land.
 fn failed(completion: Completion) -> Completion {
-    Completion {
-        result: Err(Errno::IO),
-        ..completion
-    }
+    Completion::new(completion.user, completion.token, Err(Errno::IO))
 }
 
 impl<T: Transport, M: Mover> Transport for LandingTransport<T, M> {
@@ -224,13 +218,13 @@ impl<T: Transport, M: Mover> Transport for LandingTransport<T, M> {
         self.inner.in_flight() + self.held()
     }
 
-    fn push(&mut self, op: Op, user: u64) -> Result<Token, PushError> {
+    fn push(&mut self, op: Operation, user: u64) -> Result<Token, PushError> {
         if self.in_flight() >= self.capacity() {
             return Err(PushError::Full);
         }
         let &number = self.free.last().ok_or(PushError::Full)?;
         let into = match op {
-            Op::Read {
+            Operation::Read {
                 buffer,
                 buffer_offset,
                 ..

@@ -22,10 +22,14 @@ const CANCEL_AGAIN: Duration = Duration::from_millis(20);
 const UNARMED: Duration = Duration::from_millis(1);
 
 impl Ring {
-    /// Submits what is queued; returns how many entries the kernel took. The rest stays queued when
-    /// the kernel has no room for it.
+    /// Submits the queued operations and cancel requests without waiting for any of them. Returns how
+    /// many entries the kernel took; those that it has no room for stay queued for the next call.
+    ///
+    /// # Errors
+    /// [`EnterError::Fatal`] if the kernel refuses every entry for good, now or in an earlier call.
+    /// The operations that it had not taken complete with that errno.
     #[inline]
-    pub(super) fn flush(&mut self) -> Result<u32, EnterError> {
+    pub fn submit(&mut self) -> Result<u32, EnterError> {
         self.check_poison()?;
         let mut taken = 0;
         while !self.raw.sq.is_empty() {
@@ -67,19 +71,19 @@ impl Ring {
             } else if token.is_cancel() {
                 self.cancels = self.cancels.saturating_sub(1);
             } else {
-                self.put_by(token.0, -errno.raw_os_error());
+                self.stash(token.0, -errno.raw_os_error());
             }
         }
         EnterError::Fatal(errno)
     }
 
     /// Keeps an outcome for the next reap.
-    pub(super) fn put_by(&mut self, user_data: u64, res: i32) {
+    pub(super) fn stash(&mut self, user_data: u64, res: i32) {
         match self.slab.get_mut(Token(user_data)) {
-            // Each operation in flight is put by once, so the room made at set-up is enough.
+            // Each operation in flight is stashed once, so the room made at set-up is enough.
             Some(entry) if !entry.done => {
                 entry.done = true;
-                self.stash.push_back((user_data, res));
+                self.stashed.push_back((user_data, res));
             }
             _ => self.settle_other(Token(user_data)),
         }
@@ -93,7 +97,7 @@ impl Ring {
             Ok(_) | Err(Errno::INTR | Errno::AGAIN | Errno::BUSY) => {}
             Err(errno) if self.poisoned.is_none() => {
                 self.raw.sq.sync();
-                // The outcomes put by are seen by the next reap, the error by the next submit.
+                // The stashed outcomes are seen by the next reap, the error by the next submit.
                 let _ = self.poison(errno);
             }
             Err(_) => {}
@@ -104,10 +108,16 @@ impl Ring {
     /// Whether the next reap has something to look at.
     fn is_ready(&mut self) -> bool {
         self.raw.cq.sync();
-        !self.stash.is_empty() || !self.raw.cq.is_empty()
+        !self.stashed.is_empty() || !self.raw.cq.is_empty()
     }
 
-    pub(super) fn wait_until_ready(&mut self, timeout: Option<Duration>) -> Result<(), EnterError> {
+    /// Submits, then sleeps until a completion can be reaped or the time is over. Neither a timeout
+    /// nor a signal is an error. Without a timeout the wait is unlimited, but returns at once if
+    /// nothing is in flight. The answer to a cancel request may end the wait early.
+    ///
+    /// # Errors
+    /// As for [`submit`](Self::submit).
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<(), EnterError> {
         self.check_poison()?;
         // A time too far away to be named is no limit.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
@@ -115,7 +125,7 @@ impl Ring {
         loop {
             let idle = left.is_none() && self.slab.live() == 0;
             if idle || left == Some(Duration::ZERO) || self.is_ready() {
-                return self.flush().map(drop);
+                return self.submit().map(drop);
             }
             let bounded = self.arm(left)?;
             self.sleep(bounded)?;
@@ -130,7 +140,7 @@ impl Ring {
             return Ok(left);
         }
         if self.raw.sq.is_full() {
-            self.flush()?;
+            self.submit()?;
         }
         match &mut self.alarm {
             Some(alarm) if !self.raw.sq.is_full() => {
@@ -173,15 +183,26 @@ impl Ring {
         poll(&mut [PollFd::new(&ring, PollFlags::IN)], limit.as_ref()).map(|_| 0)
     }
 
-    /// Cancels everything and keeps the outcomes until they are reaped.
-    pub(super) fn cancel_and_collect(&mut self, limit: Duration) -> Result<(), Busy> {
+    /// Cancels everything in flight and waits until all of it has completed. Afterwards nothing
+    /// accesses a buffer any more; the completions can still be reaped.
+    ///
+    /// # Errors
+    /// [`Busy`] if the kernel has not given everything back within `deadline`. Whatever has completed
+    /// can be reaped, and the call may be repeated.
+    pub fn quiesce(&mut self, deadline: Duration) -> Result<(), Busy> {
+        let quiet = self.cancel_and_collect(deadline);
+        self.given_up = quiet.is_err().then_some(self.pushed);
+        quiet
+    }
+
+    fn cancel_and_collect(&mut self, limit: Duration) -> Result<(), Busy> {
         if self.collect() == 0 {
             return Ok(());
         }
         let deadline = Instant::now().checked_add(limit);
         loop {
-            // A failure is met below: what was not taken is put by, the rest waited for.
-            let _ = self.flush();
+            // A failure is met below: what was not taken is stashed, the rest waited for.
+            let _ = self.submit();
             if self.raw.cancel_all().is_err() {
                 self.cancel_each();
             }
@@ -220,19 +241,19 @@ impl Ring {
             self.cancels += 1;
             self.enqueue(opcode::AsyncCancel::new(token.0).build(), token.cancel());
         }
-        let _ = self.flush();
+        let _ = self.submit();
     }
 
-    /// Puts by every completion there is; returns how many operations are still with the kernel.
+    /// Stashes every completion there is; returns how many operations are still with the kernel.
     pub(super) fn collect(&mut self) -> u32 {
         self.raw.cq.sync();
         if self.raw.wants_entry() {
             self.run_deferred();
         }
         while let Some(cqe) = self.raw.next() {
-            self.put_by(cqe.user_data(), cqe.result());
+            self.stash(cqe.user_data(), cqe.result());
         }
         self.raw.cq.sync();
-        self.slab.live() - self.stash.len() as u32
+        self.slab.live() - self.stashed.len() as u32
     }
 }

@@ -8,7 +8,7 @@ use rustix::io::ReadWriteFlags;
 
 use super::Ring;
 use crate::error::PushError;
-use crate::op::{BufferSlot, FileSlot, Op, Token};
+use crate::op::{BufferSlot, FileSlot, Operation, Token};
 use crate::slab::NO_BUFFER;
 use crate::table::{FileEntry, PIECE_SHIFT};
 
@@ -48,8 +48,13 @@ pub(super) struct Span {
 }
 
 impl Ring {
+    /// Queues an operation, and enters the kernel only if the submission queue is full. `user` comes
+    /// back with the completion.
+    ///
+    /// # Errors
+    /// A [`PushError`] that names the reason; nothing was queued.
     #[inline]
-    pub(super) fn push_op(&mut self, op: Op, user: u64) -> Result<Token, PushError> {
+    pub fn push(&mut self, op: Operation, user: u64) -> Result<Token, PushError> {
         if let Some(errno) = self.poisoned {
             return Err(PushError::Poisoned(errno));
         }
@@ -60,7 +65,7 @@ impl Ring {
             self.make_room()?;
         }
         match op {
-            Op::Read {
+            Operation::Read {
                 file,
                 offset,
                 buffer,
@@ -74,7 +79,7 @@ impl Ring {
                     place,
                 } = self.span(buffer, buffer_offset, len)?;
                 check_offset(offset, len)?;
-                let token = self.admit(user, file.0, buffer.0)?;
+                let token = self.admit(user, file.index(), buffer.index())?;
                 match place {
                     Some(place) => send!(self, token, target, fd => {
                         opcode::ReadFixed::new(fd, address, len, place).offset(offset).build()
@@ -85,7 +90,7 @@ impl Ring {
                 }
                 Ok(token)
             }
-            Op::Write {
+            Operation::Write {
                 file,
                 offset,
                 buffer,
@@ -105,7 +110,7 @@ impl Ring {
                 } else {
                     0
                 };
-                let token = self.admit(user, file.0, buffer.0)?;
+                let token = self.admit(user, file.index(), buffer.index())?;
                 match place {
                     Some(place) => send!(self, token, target, fd => {
                         opcode::WriteFixed::new(fd, address, len, place)
@@ -122,8 +127,10 @@ impl Ring {
                 }
                 Ok(token)
             }
-            Op::Sync { file, data_only } => self.push_sync(file, data_only, user),
-            Op::Prefetch { file, offset, len } => self.push_prefetch(file, offset, len, user),
+            Operation::Sync { file, data_only } => self.push_sync(file, data_only, user),
+            Operation::Prefetch { file, offset, len } => {
+                self.push_prefetch(file, offset, len, user)
+            }
         }
     }
 
@@ -139,7 +146,7 @@ impl Ring {
             FsyncFlags::empty()
         };
         let target = self.target(file)?;
-        let token = self.admit(user, file.0, NO_BUFFER)?;
+        let token = self.admit(user, file.index(), NO_BUFFER)?;
         send!(self, token, target, fd => opcode::Fsync::new(fd).flags(flags).build());
         Ok(token)
     }
@@ -153,7 +160,7 @@ impl Ring {
     ) -> Result<Token, PushError> {
         let target = self.target(file)?;
         check_offset(offset, len)?;
-        let token = self.admit(user, file.0, NO_BUFFER)?;
+        let token = self.admit(user, file.index(), NO_BUFFER)?;
         if len == 0 {
             // To the kernel a length of zero means all the rest of the file.
             self.enqueue(opcode::Nop::new().build(), token);
@@ -196,9 +203,9 @@ impl Ring {
         slot: FileSlot,
         flags: impl Fn(&FileEntry) -> Flags,
     ) -> Result<Target, PushError> {
-        let entry = self.files.get(slot.0 as usize);
+        let entry = self.files.get(slot.index() as usize);
         match entry.and_then(|entry| Some((entry.descriptor()?, flags(entry)))) {
-            Some((_, flags)) if self.fixed_files => Ok(Target::Fixed(slot.0, flags)),
+            Some((_, flags)) if self.fixed_files => Ok(Target::Fixed(slot.index(), flags)),
             Some((raw, flags)) => Ok(Target::Plain(raw, flags)),
             None => Err(PushError::UnknownFile(slot)),
         }
@@ -207,7 +214,7 @@ impl Ring {
     /// The span of a transfer: all that was asked for, or less if one entry cannot move that much.
     #[inline]
     pub(super) fn span(&self, slot: BufferSlot, offset: u64, len: u32) -> Result<Span, PushError> {
-        let entry = match self.buffers.get(slot.0 as usize) {
+        let entry = match self.buffers.get(slot.index() as usize) {
             Some(entry) if !entry.base.is_null() => entry,
             _ => return Err(PushError::UnknownBuffer(slot)),
         };

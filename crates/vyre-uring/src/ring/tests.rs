@@ -19,7 +19,7 @@ fn ring() -> Ring {
     ring
 }
 
-const READ: Op = Op::Read {
+const READ: Operation = Operation::Read {
     file: FileSlot::new(0),
     offset: 0,
     buffer: BufferSlot::new(0),
@@ -47,12 +47,12 @@ fn a_late_completion_is_a_stray_and_spares_the_next_tenant() {
 }
 
 #[test]
-fn one_outcome_put_by_twice_is_reaped_once() {
+fn one_outcome_stashed_twice_is_reaped_once() {
     let mut ring = ring();
     let token = ring.push(READ, 1).unwrap();
     ring.wait(None).unwrap();
     assert_eq!(ring.collect(), 0);
-    ring.put_by(token.0, 9);
+    ring.stash(token.0, 9);
     let mut results = Vec::new();
     ring.reap(|completion| results.push(completion.result));
     assert_eq!(results, [Ok(1)]);
@@ -146,7 +146,7 @@ fn a_wake_up_is_seen_while_operations_wait_and_after_they_were_cancelled() {
     let (reader, _writer) = std::io::pipe().unwrap();
     ring.set_file(FileSlot::new(1), Some(Arc::new(reader.into())))
         .unwrap();
-    let waiting = Op::Read {
+    let waiting = Operation::Read {
         file: FileSlot::new(1),
         offset: 0,
         buffer: BufferSlot::new(0),
@@ -306,7 +306,7 @@ fn a_dropped_ring_waits_for_what_came_after_the_quiesce() {
             let slot = FileSlot::new(1);
             ring.set_file(slot, Some(Arc::new(reader))).unwrap();
             let data_only = true;
-            let later = Op::Sync {
+            let later = Operation::Sync {
                 file: slot,
                 data_only,
             };

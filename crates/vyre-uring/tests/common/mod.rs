@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::pipe::pipe;
-use vyre_uring::{Buffer, BufferSlot, Completion, FileSlot, Op, Ring, RingBuilder, Transport};
+use vyre_uring::{
+    Buffer, BufferSlot, Completion, FileSlot, Operation, Ring, RingBuilder, Transport,
+};
 
 pub(crate) const FILE: FileSlot = FileSlot::new(0);
 pub(crate) const BUFFER: BufferSlot = BufferSlot::new(0);
@@ -44,8 +46,8 @@ pub(crate) fn ring_on_pipe(builder: RingBuilder) -> (Ring, Buffer, OwnedFd) {
     (ring, buffer, writer)
 }
 
-pub(crate) fn read(offset: u64, buffer_offset: u64, len: u32) -> Op {
-    Op::Read {
+pub(crate) fn read(offset: u64, buffer_offset: u64, len: u32) -> Operation {
+    Operation::Read {
         file: FILE,
         offset,
         buffer: BUFFER,
@@ -54,8 +56,8 @@ pub(crate) fn read(offset: u64, buffer_offset: u64, len: u32) -> Op {
     }
 }
 
-pub(crate) fn write(offset: u64, buffer_offset: u64, len: u32) -> Op {
-    Op::Write {
+pub(crate) fn write(offset: u64, buffer_offset: u64, len: u32) -> Operation {
+    Operation::Write {
         file: FILE,
         offset,
         buffer: BUFFER,
@@ -83,7 +85,7 @@ pub(crate) fn reap_n<T: Transport>(transport: &mut T, count: usize) -> Vec<Compl
 }
 
 /// Runs one operation to its end.
-pub(crate) fn run<T: Transport>(transport: &mut T, op: Op) -> Completion {
+pub(crate) fn run<T: Transport>(transport: &mut T, op: Operation) -> Completion {
     let token = transport.push(op, 99).unwrap();
     let completion = reap_n(transport, 1)[0];
     assert_eq!((completion.user, completion.token), (99, token));

@@ -135,8 +135,8 @@ fn set_file(transport: &mut impl Transport, file: File) {
 }
 
 /// A read of so many bytes at `at`, into the same place of the buffer.
-fn read(buffer: BufferSlot, at: u64, len: u32) -> Op {
-    Op::Read {
+fn read(buffer: BufferSlot, at: u64, len: u32) -> Operation {
+    Operation::Read {
         file: FILE,
         offset: at,
         buffer,
@@ -146,7 +146,7 @@ fn read(buffer: BufferSlot, at: u64, len: u32) -> Op {
 }
 
 impl Rig {
-    fn push(&mut self, op: Op, user: u64) -> Token {
+    fn push(&mut self, op: Operation, user: u64) -> Token {
         self.transport.push(op, user).expect("room")
     }
 
@@ -207,7 +207,7 @@ fn one_pass_makes_one_batch_and_answers_it_whole() {
 #[test]
 fn what_does_not_land_is_answered_at_once() {
     let mut rig = rig(plain_sim());
-    let write = Op::Write {
+    let write = Operation::Write {
         file: FILE,
         offset: LEN as u64,
         buffer: SLOT,
@@ -218,14 +218,14 @@ fn what_does_not_land_is_answered_at_once() {
     rig.push(read(PLAIN, 0, 10), 1);
     rig.push(read(SLOT, LEN as u64 - 10, 10), 2);
     rig.push(write, 3);
-    let sync = Op::Sync {
+    let sync = Operation::Sync {
         file: FILE,
         data_only: true,
     };
     rig.push(sync, 4);
     assert_eq!(rig.reap(), [(1, Ok(10)), (3, Ok(10)), (4, Ok(0))]);
     // Nothing was read at the end of the file, so that nothing is to land.
-    let end = Op::Read {
+    let end = Operation::Read {
         file: FILE,
         offset: 1 << 30,
         buffer: SLOT,
