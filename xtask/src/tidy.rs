@@ -34,7 +34,7 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "two descriptors are compared by the kernel",
     ),
     (
-        "crates/vyre-ioloop/src/shared.rs",
+        "crates/vyre-ioloop/src/shared_queue.rs",
         "memory for another process becomes a queue's",
     ),
     (

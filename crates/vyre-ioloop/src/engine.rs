@@ -1,20 +1,28 @@
 //! The loop as pure steps: what a thread, a test, a simulation and a fuzz target all drive.
 
-mod admit;
+mod admission;
 mod backlog;
-mod books;
-mod closing;
+mod barriers;
+mod checks;
+pub(crate) mod clock;
+mod completion;
 mod deadlines;
-mod expire;
+mod engine_state;
+mod epochs;
 mod flush;
-mod live;
-pub(crate) mod replica;
-pub(crate) mod served;
+mod outcome;
+pub(crate) mod progress;
+mod queue_state;
+mod reclaim;
+mod request_state;
 mod shares;
+mod shutdown;
 mod sleep;
-mod stop;
-mod submit;
-mod syncs;
+mod slot_id;
+mod submission;
+mod sweep;
+mod sync_groups;
+pub(crate) mod table_changes;
 #[cfg(test)]
 mod tests;
 
@@ -26,18 +34,16 @@ use rustix::io::Errno as OsErrno;
 use vyre_ioq::{HostQueue, LoopState};
 use vyre_uring::{BufferSlot, EnterError, RegisterError, Transport};
 
+use crate::buffer_table::BufferTable;
 use crate::counters::{LoopCounters, QueueCounters, SharedCounters};
-use crate::tables::{BufferTable, FileTable};
-use books::Books;
-use closing::Closing;
-use deadlines::{Clock, Deadlines};
-use served::Served;
+use crate::file_table::FileTable;
+use clock::Clock;
+use deadlines::heap::Deadlines;
+use engine_state::Books;
+use progress::Progress;
+use queue_state::Served;
+use reclaim::{Closing, Live};
 use shares::Shares;
-
-#[doc(hidden)]
-pub use deadlines::TestClock;
-pub use live::{ChangeError, Revocation};
-pub(crate) use shares::OPERATION_BYTES;
 
 /// Number of passes between two heartbeats while the loop is busy. A pass that gives many bytes to
 /// the transport takes long, and counts for more.
@@ -49,51 +55,6 @@ const BYTES_OF_A_PASS: u32 = 512 << 10;
 /// Heartbeats between two looks for requests that take long. More than one: there is a heartbeat
 /// before each sleep, however short.
 const ANNOUNCE_EVERY: u32 = 16;
-
-/// What one [`Engine::step`] did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[must_use]
-#[non_exhaustive]
-pub struct Progress {
-    /// Completions of the transport that were taken.
-    pub reaped: u32,
-    /// Requests claimed.
-    pub claimed: u32,
-    /// Operations given to the transport.
-    pub started: u32,
-    /// Requests cancelled because their deadline passed.
-    pub expired: u32,
-}
-
-impl Progress {
-    /// Whether nothing was to be done.
-    #[inline]
-    pub const fn is_idle(&self) -> bool {
-        self.reaped | self.claimed | self.started | self.expired == 0
-    }
-}
-
-/// Where a request lives: the number of its queue and its slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    queue: u32,
-    slot: u32,
-}
-
-impl Place {
-    #[inline]
-    const fn to_user(self) -> u64 {
-        (self.queue as u64) << 32 | self.slot as u64
-    }
-
-    #[inline]
-    const fn from_user(user: u64) -> Self {
-        Self {
-            queue: (user >> 32) as u32,
-            slot: user as u32,
-        }
-    }
-}
 
 /// Serves queues through a transport, one pass at a time.
 ///
@@ -164,7 +125,7 @@ impl<T: Transport> Engine<T> {
                 counters: LoopCounters::default(),
                 deadlines,
                 cancelling: 0,
-                live: live::Live::default(),
+                live: Live::default(),
             },
             transport,
             clock: Clock::new(),
@@ -265,33 +226,6 @@ impl<T: Transport> Engine<T> {
 
     pub(crate) fn shared_counters(&self) -> Arc<SharedCounters> {
         self.shared.clone()
-    }
-
-    #[inline]
-    fn reap(&mut self) -> u32 {
-        let books = &mut self.books;
-        let reaped = self
-            .transport
-            .reap(|completion| books.completed(&completion));
-        let settles = !books.unsettled.is_empty();
-        if settles {
-            books.settle_flushes();
-        }
-        if settles || reaped > 0 {
-            books.deliver();
-        }
-        reaped
-    }
-
-    /// Writes outcomes into their slots, and publishes the counters of the queues that changed.
-    #[inline]
-    fn tell(&mut self) {
-        for (queue, shared) in self.books.queues.iter_mut().zip(&self.shared.queues) {
-            queue.deliver();
-            if std::mem::take(&mut queue.has_counted) {
-                shared.publish(&queue.counters());
-            }
-        }
     }
 
     #[cold]

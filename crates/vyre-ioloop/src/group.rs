@@ -2,9 +2,8 @@
 
 mod authority;
 mod builder;
-mod error;
 mod reopen;
-mod revoke;
+mod revocation;
 #[cfg(test)]
 mod tests;
 
@@ -14,17 +13,18 @@ use std::os::fd::OwnedFd;
 use vyre_ioq::{BufferHandle, FileHandle};
 use vyre_uring::{Buffer, SetupReport};
 
-use crate::control::{Command, Ending, Reply};
+use crate::buffer_table::BufferTable;
+use crate::commands::{Command, Ending, Reply};
 use crate::counters::{LoopCounters, QueueCounters};
-use crate::engine::ChangeError;
-use crate::engine::replica::{Named, NewEntry};
+use crate::engine::table_changes::replica::{Named, NewEntry};
+use crate::error::{ChangeError, GroupChangeError, GroupStopError};
+use crate::file_table::FileEntry;
 use crate::ioloop::{Deadline, IoLoop};
+use crate::ranges::{buffer_range, file_range};
 use crate::rights::Rights;
-use crate::tables::{BufferTable, FileEntry, buffer_range, file_range};
 use authority::Authority;
 
 pub use builder::LoopGroupBuilder;
-pub use error::{GroupChangeError, GroupSpawnError, GroupStopError};
 
 /// Several threads that serve queues by io_uring, each with a ring and queues of its own. A handle
 /// means the same file or buffer in all of them.

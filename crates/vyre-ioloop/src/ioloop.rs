@@ -1,9 +1,8 @@
 //! The thread around an engine.
 
 mod builder;
-mod error;
+mod options;
 mod run;
-mod settings;
 #[cfg(test)]
 mod tests;
 mod thread;
@@ -17,17 +16,18 @@ use std::time::Duration;
 use vyre_ioq::{BufferHandle, FileHandle};
 use vyre_uring::{Buffer, SetupReport};
 
-use crate::control::{Command, Ending, Patience, Reply, Signals};
+use crate::buffer_table::BufferTable;
+use crate::commands::{Command, Ending, Patience, Reply, Signals};
 use crate::counters::{LoopCounters, QueueCounters, SharedCounters};
-use crate::engine::ChangeError;
-use crate::engine::replica::Named;
+use crate::engine::table_changes::replica::Named;
+use crate::error::{ChangeError, LiveError, StopError};
+use crate::file_table::FileEntry;
+use crate::ranges::{buffer_range, file_range};
 use crate::rights::Rights;
-use crate::tables::{BufferTable, FileEntry, buffer_range, file_range};
 
 pub use builder::IoLoopBuilder;
 pub(crate) use builder::Starting;
-pub use error::{LiveError, SpawnError, StopError};
-pub(crate) use settings::{Settings, setters};
+pub(crate) use options::{Settings, setters};
 pub(crate) use thread::{Deadline, Thread};
 
 /// A thread that serves queues by io_uring.

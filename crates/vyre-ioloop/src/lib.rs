@@ -2,33 +2,42 @@
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod control;
+mod buffer_table;
+mod commands;
 mod counters;
 mod engine;
+mod error;
 #[cfg(test)]
 #[path = "../tests/common/faulty.rs"]
 mod faulty;
+mod file_identity;
+mod file_table;
 mod group;
+mod handle_table;
 mod ioloop;
 mod lost_writes;
-mod order;
-mod policy;
-mod record;
-mod resolve;
+mod os_errno;
+mod ranges;
 mod rights;
-mod shared;
+mod shared_queue;
 mod signals;
-mod slab;
-mod tables;
+mod wait_policy;
 
+pub use buffer_table::BufferTable;
 pub use counters::{LoopCounters, QueueCounters};
+pub use engine::Engine;
 #[doc(hidden)]
-pub use engine::TestClock;
-pub use engine::{ChangeError, Engine, Progress, Revocation};
-pub use group::{GroupChangeError, GroupSpawnError, GroupStopError, LoopGroup, LoopGroupBuilder};
-pub use ioloop::{IoLoop, IoLoopBuilder, LiveError, SpawnError, StopError};
-pub use policy::Policy;
+pub use engine::clock::TestClock;
+pub use engine::progress::Progress;
+pub use engine::table_changes::Revocation;
+pub use error::{
+    ChangeError, GroupChangeError, GroupSpawnError, GroupStopError, LiveError, SharedQueueError,
+    SpawnError, StopError, TableError,
+};
+pub use file_table::FileTable;
+pub use group::{LoopGroup, LoopGroupBuilder};
+pub use ioloop::{IoLoop, IoLoopBuilder};
 pub use rights::Rights;
-pub use shared::{SharedQueueError, shared_queue};
+pub use shared_queue::shared_queue;
 pub use signals::block_signals;
-pub use tables::{BufferTable, FileTable, TableError};
+pub use wait_policy::Policy;

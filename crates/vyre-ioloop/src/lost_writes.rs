@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::io::Errno;
 
-use crate::tables::FileIdentity;
+use crate::file_identity::FileIdentity;
 use same::is_same_description;
 
 /// Largest number of descriptions from before failures that the process keeps open.

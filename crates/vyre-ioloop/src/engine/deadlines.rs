@@ -1,204 +1,124 @@
-//! Deadlines: a heap of them by queue and slot, and the clock that they are measured by.
+//! Requests that end early: at their deadline, and at the end of service.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+pub(super) mod heap;
 
-use super::Place;
+use std::time::Duration;
 
-/// Position of a slot that is not in the heap.
-const NOWHERE: u32 = u32::MAX;
+use vyre_ioq::Errno;
+use vyre_uring::Transport;
 
-/// The requests that have a deadline, the earliest first. To add one, to remove one and to take the
-/// earliest out cost the logarithm of their number. Never allocates after its creation.
-#[derive(Debug)]
-pub(crate) struct Deadlines {
-    /// Binary heap of times and requests.
-    heap: Vec<(u64, Place)>,
-    /// Position in the heap of each slot of each queue.
-    positions: Box<[Box<[u32]>]>,
-}
+use super::Engine;
+use super::backlog::Line;
+use super::clock::TestClock;
+use super::request_state::Work;
+use super::slot_id::Place;
 
-impl Deadlines {
-    /// Makes a heap for queues of so many slots.
-    pub(crate) fn new(slots: impl Iterator<Item = u32>) -> Self {
-        let positions: Box<[Box<[u32]>]> = slots
-            .map(|slots| vec![NOWHERE; slots as usize].into())
-            .collect();
-        let all = positions.iter().map(|slots| slots.len()).sum();
-        Self {
-            heap: Vec::with_capacity(all),
-            positions,
-        }
-    }
+/// Microseconds between two requests to cancel one operation: the kernel can miss an operation that
+/// moves between two of its threads.
+const ASK_AGAIN: u64 = 20_000;
 
+impl<T: Transport> Engine<T> {
+    /// Returns when a request claimed now expires, on the engine's clock; 0 is never. The clock is
+    /// read only for requests with a deadline.
     #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.heap.is_empty()
+    pub(super) fn expiry(&self, deadline: u32) -> u64 {
+        if deadline == 0 {
+            return 0;
+        }
+        self.expiry_after(deadline)
     }
 
-    /// Returns the time at which the earliest is due.
-    pub(crate) fn first(&self) -> Option<u64> {
-        self.heap.first().map(|&(expires, _)| expires)
+    /// Computes [`expiry`](Self::expiry) for the few requests that have a deadline, off the path of
+    /// the others.
+    #[cold]
+    fn expiry_after(&self, deadline: u32) -> u64 {
+        self.clock.now() + u64::from(deadline)
     }
 
-    /// Adds a request that is not there yet.
-    pub(crate) fn insert(&mut self, place: Place, expires: u64) {
-        debug_assert_eq!(*self.position(place), NOWHERE, "there already");
-        self.heap.push((expires, place));
-        self.rise(self.heap.len() - 1);
+    /// Returns whether a pass must read the clock for anything.
+    #[inline]
+    pub(super) fn is_timed(&self) -> bool {
+        self.books.cancelling > 0 || !self.books.deadlines.is_empty()
     }
 
-    /// Takes a request out, if it is there.
-    pub(crate) fn remove(&mut self, place: Place) {
-        let at = std::mem::replace(self.position(place), NOWHERE) as usize;
-        if at >= self.heap.len() {
+    /// Cancels requests whose deadline has passed, and returns their number. One whose operation is
+    /// in flight is completed only when the kernel has released its buffer.
+    #[cold]
+    pub(super) fn expire(&mut self) -> u32 {
+        let now = self.clock.now();
+        let mut expired = 0;
+        while let Some(place) = self.books.deadlines.pop_due(now) {
+            self.cancel(place, Errno::ETIMEDOUT);
+            expired += 1;
+        }
+        self.books.counters.timed_out += u64::from(expired);
+        if self.books.cancelling > 0 {
+            self.ask_to_cancel(now);
+        }
+        expired
+    }
+
+    /// Returns how long it is until the engine has to act by itself.
+    pub(super) fn until_due(&self) -> Option<Duration> {
+        let ask = (self.books.cancelling > 0).then_some(self.ask_again);
+        let next = self.books.deadlines.first().into_iter().chain(ask).min()?;
+        Some(Duration::from_micros(next.saturating_sub(self.clock.now())))
+    }
+
+    /// Ends a request early with `reason`: now, or as soon as the kernel has released its buffer.
+    pub(super) fn cancel(&mut self, place: Place, reason: Errno) {
+        let books = &mut self.books;
+        let served = &mut books.queues[place.queue as usize];
+        let record = &mut served.records[place.slot as usize];
+        if record.token.is_some() {
+            if record.cancelled.replace(reason).is_none() {
+                served.lines.push(Line::Unasked, place.slot);
+                books.cancelling += 1;
+            }
             return;
         }
-        self.heap.swap_remove(at);
-        if at < self.heap.len() {
-            let at = self.rise(at);
-            self.sink(at);
-        }
-    }
-
-    /// Takes the earliest request out, if it is due.
-    pub(crate) fn pop_due(&mut self, now: u64) -> Option<Place> {
-        let &(expires, place) = self.heap.first()?;
-        (expires <= now).then(|| {
-            self.remove(place);
-            place
-        })
-    }
-
-    /// Takes all requests out.
-    pub(crate) fn clear(&mut self) {
-        while let Some((_, place)) = self.heap.pop() {
-            *self.position(place) = NOWHERE;
-        }
-    }
-
-    fn position(&mut self, place: Place) -> &mut u32 {
-        &mut self.positions[place.queue as usize][place.slot as usize]
-    }
-
-    fn settle(&mut self, at: usize) {
-        let (_, place) = self.heap[at];
-        *self.position(place) = at as u32;
-    }
-
-    /// Moves an entry towards the front, as far as it is earlier. Returns its new position.
-    fn rise(&mut self, mut at: usize) -> usize {
-        while at > 0 {
-            let parent = (at - 1) / 2;
-            if self.heap[parent].0 <= self.heap[at].0 {
-                break;
+        match record.work {
+            Work::None => return,
+            Work::Fence => {
+                let epoch = record.epoch;
+                served.order.forget_fence(epoch, place.slot);
             }
-            self.heap.swap(parent, at);
-            self.settle(at);
-            at = parent;
+            _ => books.leave_line(place),
         }
-        self.settle(at);
-        at
+        books.forsake_flush(place);
+        books.finish(place, Err(reason));
     }
 
-    /// Moves an entry towards the back, as far as it is later.
-    fn sink(&mut self, mut at: usize) {
-        loop {
-            let children = 2 * at + 1..(2 * at + 3).min(self.heap.len());
-            let Some(child) = children.min_by_key(|&child| self.heap[child].0) else {
-                break;
-            };
-            if self.heap[at].0 <= self.heap[child].0 {
-                break;
+    /// Asks the transport to cancel operations for which it was not asked yet. Every [`ASK_AGAIN`]
+    /// microseconds it asks once more for those that are still in flight.
+    fn ask_to_cancel(&mut self, now: u64) {
+        let again = now >= self.ask_again;
+        if again {
+            self.ask_again = now + ASK_AGAIN;
+        }
+        for queue in 0..self.books.queues.len() {
+            let served = &mut self.books.queues[queue];
+            while again && let Some(slot) = served.lines.pop(Line::Asked) {
+                served.lines.push(Line::Unasked, slot);
             }
-            self.heap.swap(at, child);
-            self.settle(at);
-            at = child;
-        }
-        self.settle(at);
-    }
-}
-
-/// Clock that counts microseconds since the engine was made, and never reads zero.
-#[derive(Debug)]
-pub(crate) enum Clock {
-    Monotonic(Instant),
-    /// A clock that a test moves.
-    Driven(Arc<AtomicU64>),
-}
-
-impl Clock {
-    pub(crate) fn new() -> Self {
-        Self::Monotonic(Instant::now())
-    }
-
-    pub(crate) fn now(&self) -> u64 {
-        match self {
-            Self::Monotonic(epoch) => epoch.elapsed().as_micros() as u64 + 1,
-            Self::Driven(now) => now.load(Ordering::Relaxed),
-        }
-    }
-}
-
-/// Handle by which a test moves an engine's clock. Not part of the stable interface.
-#[doc(hidden)]
-#[derive(Clone, Debug)]
-pub struct TestClock(Arc<AtomicU64>);
-
-impl TestClock {
-    pub(crate) fn new(now: u64) -> Self {
-        Self(Arc::new(AtomicU64::new(now)))
-    }
-
-    pub(crate) fn clock(&self) -> Clock {
-        Clock::Driven(self.0.clone())
-    }
-
-    /// Moves the clock forward.
-    pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(by.as_micros() as u64, Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn the_heap_is_what_a_sorted_map_would_be(
-            steps in prop::collection::vec((0..3_u8, 0..2_u32, 0..6_u32, 1..20_u64), 0..300),
-        ) {
-            let mut deadlines = Deadlines::new([6, 6].into_iter());
-            let mut model = BTreeMap::new();
-            for (step, queue, slot, time) in steps {
-                let place = Place { queue, slot };
-                match step {
-                    0 if !model.contains_key(&(queue, slot)) => {
-                        deadlines.insert(place, time);
-                        model.insert((queue, slot), time);
-                    }
-                    1 => {
-                        deadlines.remove(place);
-                        model.remove(&(queue, slot));
-                    }
-                    _ => {
-                        let due = deadlines.pop_due(time);
-                        let earliest = model.values().copied().min();
-                        prop_assert_eq!(due.is_some(), earliest.is_some_and(|first| first <= time));
-                        if let Some(due) = due {
-                            prop_assert_eq!(model.remove(&(due.queue, due.slot)), earliest);
-                        }
-                    }
+            while let Some(slot) = served.lines.pop(Line::Unasked) {
+                let token = served.records[slot as usize].token;
+                if token.is_some_and(|token| !self.transport.cancel(token)) {
+                    // No room to ask: again in the next pass.
+                    served.lines.push_front(Line::Unasked, slot);
+                    break;
                 }
-                prop_assert_eq!(deadlines.first(), model.values().copied().min());
-                prop_assert_eq!(deadlines.is_empty(), model.is_empty());
+                served.lines.push(Line::Asked, slot);
             }
         }
+    }
+
+    /// Gives a test control of the engine's clock: it stands still until it is advanced. Not part
+    /// of the stable interface.
+    #[doc(hidden)]
+    pub fn drive_clock(&mut self) -> TestClock {
+        let clock = TestClock::new(self.clock.now());
+        self.clock = clock.clock();
+        clock
     }
 }

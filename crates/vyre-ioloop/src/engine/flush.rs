@@ -5,11 +5,12 @@ use rustix::io::Errno as OsErrno;
 use vyre_ioq::Errno;
 use vyre_uring::Operation;
 
-use super::Place;
-use super::books::Books;
+use super::engine_state::Books;
+use super::request_state::{Flush, Record, Work};
+use super::slot_id::Place;
+use crate::file_table::FileTable;
 use crate::lost_writes::{Flushes, may_lose};
-use crate::record::{Flush, Record, Work, told};
-use crate::tables::FileTable;
+use crate::os_errno::told;
 
 /// Returns the flushes of the file that a request names.
 fn flushes_of<'a>(files: &'a FileTable, record: &Record) -> Option<&'a Flushes> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use vyre_uring::Transport;
 
 use super::Engine;
-use crate::policy::FIRST_SLEEP;
+use crate::wait_policy::FIRST_SLEEP;
 
 /// Longest sleep of a loop while it waits for flushes of other loops.
 const UNSETTLED: Duration = Duration::from_micros(100);

@@ -4,8 +4,8 @@ use vyre_ioq::{FileHandle, Queue, QueueLayout, Request};
 use vyre_uring::{Buffer, SimTransport};
 
 use super::backlog::Line;
+use super::request_state::Work;
 use super::*;
-use crate::record::Work;
 use crate::rights::Rights;
 
 const SYNCS: u32 = 500;

@@ -2,12 +2,14 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::engine::replica::{Kind, Named};
-use crate::slab::HandleTable;
-use crate::tables::{BufferTable, FileTable, TableError};
+use crate::buffer_table::BufferTable;
+use crate::engine::table_changes::replica::{Kind, Named};
+use crate::error::{GroupChangeError, TableError};
+use crate::file_table::FileTable;
+use crate::handle_table::HandleTable;
 
-use super::revoke::{Answer, is_in_flight};
-use super::{GroupChangeError, reopen};
+use super::reopen;
+use super::revocation::{Answer, is_in_flight};
 
 /// The loops that have an entry, by number. A loop that had ended when it came never got it.
 type Holders = Vec<usize>;

@@ -2,10 +2,12 @@ use vyre_ioq::HostQueue;
 use vyre_uring::{Ring, Transport};
 
 use super::authority::Authority;
-use super::{GroupSpawnError, LoopGroup, end_all, reopen};
-use crate::control::Ending;
-use crate::ioloop::{IoLoopBuilder, Settings, SpawnError, Starting, setters};
-use crate::tables::{BufferTable, FileTable};
+use super::{LoopGroup, end_all, reopen};
+use crate::buffer_table::BufferTable;
+use crate::commands::Ending;
+use crate::error::{GroupSpawnError, SpawnError};
+use crate::file_table::FileTable;
+use crate::ioloop::{IoLoopBuilder, Settings, Starting, setters};
 
 /// Makes a [`LoopGroup`].
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::process::{Resource, getrlimit};
 
-use crate::tables::{FileEntry, FileTable};
+use crate::file_table::{FileEntry, FileTable};
 
 /// What of a descriptor's flags decides on its reads and writes.
 const KEPT: OFlags = OFlags::RWMODE

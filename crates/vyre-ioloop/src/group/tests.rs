@@ -11,9 +11,10 @@ use vyre_ioq::{DeviceQueue, Errno, LoopState, Queue, QueueLayout, Request};
 use vyre_uring::{RegisterError, SimTransport};
 
 use super::*;
+use crate::error::{GroupChangeError, GroupSpawnError, SpawnError, StopError, TableError};
 use crate::faulty::{Faulty, Orders};
-use crate::ioloop::{Settings, SpawnError, StopError};
-use crate::tables::{FileTable, TableError};
+use crate::file_table::FileTable;
+use crate::ioloop::Settings;
 
 const LIMIT: Duration = Duration::from_secs(30);
 

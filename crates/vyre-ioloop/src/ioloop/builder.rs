@@ -5,12 +5,14 @@ use std::thread;
 use vyre_ioq::HostQueue;
 use vyre_uring::{Ring, Transport};
 
-use super::error::message_of;
 use super::run::{self, Setup, Started};
 use super::thread::End;
-use super::{IoLoop, Settings, SpawnError, StopError, Thread, setters};
-use crate::control::{Command, Signals};
-use crate::tables::{BufferTable, FileTable};
+use super::{IoLoop, Settings, Thread, setters};
+use crate::buffer_table::BufferTable;
+use crate::commands::{Command, Signals};
+use crate::error::message_of;
+use crate::error::{SpawnError, StopError};
+use crate::file_table::FileTable;
 
 /// Makes an [`IoLoop`].
 #[derive(Debug)]

@@ -10,16 +10,18 @@ use rustix::thread::CpuSet;
 use vyre_ioq::HostQueue;
 use vyre_uring::{Ring, SetupReport, Transport};
 
-use super::error::message_of;
+use super::Settings;
 use super::thread::End;
-use super::{Settings, SpawnError, StopError};
-use crate::control::{Command, Ending, Inbox, Signals};
+use crate::buffer_table::BufferTable;
+use crate::commands::{Command, Ending, Inbox, Signals};
 use crate::counters::SharedCounters;
 use crate::engine::Engine;
-use crate::policy::{Backoff, Pause, Policy};
-use crate::record::from_os;
+use crate::error::message_of;
+use crate::error::{SpawnError, StopError};
+use crate::file_table::FileTable;
+use crate::os_errno::from_os;
 use crate::signals::block_signals;
-use crate::tables::{BufferTable, FileTable};
+use crate::wait_policy::{Backoff, Pause, Policy};
 
 /// Longest sleep on a transport that cannot be woken: stops and changes wait for its end.
 const UNWOKEN: Duration = Duration::from_millis(10);

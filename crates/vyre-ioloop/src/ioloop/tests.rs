@@ -9,8 +9,10 @@ use vyre_ioq::{DeviceQueue, Errno, LoopState, Queue, QueueLayout, Request, Ticke
 use vyre_uring::{Buffer, SimBuilder, SimTransport};
 
 use super::*;
+use crate::buffer_table::BufferTable;
+use crate::error::SpawnError;
 use crate::faulty::{Faulty, Orders};
-use crate::tables::{BufferTable, FileTable};
+use crate::file_table::FileTable;
 
 /// Time longer than anything takes on a machine that is busy with other things.
 const LIMIT: Duration = Duration::from_secs(30);

@@ -4,7 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::StopError;
+use crate::error::StopError;
 use crate::signals::block_signals;
 
 /// End of a wait.

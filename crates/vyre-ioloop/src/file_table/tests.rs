@@ -5,6 +5,8 @@ use rustix::fs::Mode;
 use vyre_uring::{Buffer, BufferSlot};
 
 use super::*;
+use crate::buffer_table::BufferTable;
+use crate::ranges::buffer_range;
 
 fn refusal(flags: OFlags, rights: Rights) -> Option<TableError> {
     let file = tempfile::tempfile().expect("a file");

@@ -6,8 +6,22 @@ use std::thread::Builder;
 
 use vyre_uring::Buffer;
 
+use crate::file_table::FileEntry;
 use crate::signals::block_signals;
-use crate::tables::FileEntry;
+
+/// Entries revoked whose last request has completed since.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    pub(super) files: Vec<u32>,
+    pub(super) buffers: Vec<u32>,
+}
+
+impl Live {
+    #[inline]
+    pub(super) const fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.buffers.is_empty()
+    }
+}
 
 /// Files and buffers of removed entries that another thread closes and drops when this is dropped.
 /// The transport must have released a file before, so that this close is the last.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::control::{Ending, Patience};
-use crate::policy::Policy;
+use crate::commands::{Ending, Patience};
+use crate::wait_policy::Policy;
 
 /// How a loop waits, ends, and how large its ring is; see [`setters`].
 #[derive(Clone, Copy, Debug)]

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use vyre_ioq::{BufferHandle, FileHandle};
 
-use super::{GroupChangeError, LoopGroup};
-use crate::control::{Command, Patience};
-use crate::engine::ChangeError;
-use crate::engine::replica::Named;
+use super::LoopGroup;
+use crate::commands::{Command, Patience};
+use crate::engine::table_changes::replica::Named;
+use crate::error::ChangeError;
+use crate::error::GroupChangeError;
 use crate::ioloop::Deadline;
 
 /// Channel by which a loop answers a revocation: once when it is over; or, when the time allowed

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::tables::TableError;
+use crate::error::TableError;
 
 /// Bits of a handle that are the entry's index; the rest count how often it was reused.
 const INDEX_BITS: u32 = 20;

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use vyre_uring::Transport;
 
 use super::Reply;
-use crate::engine::{ChangeError, Engine, Revocation};
+use crate::engine::Engine;
+use crate::engine::table_changes::Revocation;
+use crate::error::ChangeError;
 
 /// Time that a revocation waits.
 #[derive(Clone, Copy, Debug)]
@@ -136,7 +138,8 @@ mod tests {
 
     use super::*;
     use crate::Rights;
-    use crate::tables::{BufferTable, FileTable};
+    use crate::buffer_table::BufferTable;
+    use crate::file_table::FileTable;
 
     const HOUR: Duration = Duration::from_secs(3600);
 

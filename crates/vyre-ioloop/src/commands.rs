@@ -1,6 +1,6 @@
 //! What other threads may ask of a running loop.
 
-mod revoking;
+mod revocations;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -11,13 +11,14 @@ use std::time::Duration;
 use vyre_ioq::{BufferHandle, FileHandle};
 use vyre_uring::{Buffer, Transport};
 
-use crate::engine::replica::{Named, NewEntry};
-use crate::engine::{ChangeError, Engine};
+use crate::engine::Engine;
+use crate::engine::table_changes::replica::{Named, NewEntry};
+use crate::error::ChangeError;
+use crate::file_table::FileEntry;
 use crate::rights::Rights;
-use crate::tables::FileEntry;
 
-pub(crate) use revoking::Patience;
-use revoking::RevokingList;
+pub(crate) use revocations::Patience;
+use revocations::RevokingList;
 
 /// Where the answer to a command goes.
 pub(crate) type Reply<A> = mpsc::SyncSender<Result<A, ChangeError>>;

@@ -3,12 +3,12 @@
 use vyre_ioq::{Claimed, Errno, HostQueue, Request};
 
 use super::backlog::{Line, Lines};
+use super::epochs::Order;
+use super::request_state::{Flush, Record, Work};
 use super::shares::Share;
-use super::syncs::Rings;
+use super::sync_groups::Rings;
 use crate::counters::QueueCounters;
-use crate::order::Order;
-use crate::record::{Flush, Record, Work};
-use crate::tables::FileIdentity;
+use crate::file_identity::FileIdentity;
 
 /// How many sets of fences, and how many SYNCs, are claimed and not admitted.
 #[derive(Clone, Copy, Debug, Default)]

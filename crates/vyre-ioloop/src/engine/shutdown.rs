@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use vyre_ioq::{Errno, LoopState};
 use vyre_uring::{Busy, Transport};
 
-use super::served::Kept;
-use super::{Engine, Place, Progress};
-use crate::record::Work;
+use super::Engine;
+use super::progress::Progress;
+use super::queue_state::Kept;
+use super::request_state::Work;
+use super::slot_id::Place;
 
 impl<T: Transport> Engine<T> {
     /// Begins to drain: what is claimed is finished, what is published from now on is completed

@@ -4,10 +4,11 @@ use rustix::io::Errno as OsErrno;
 use vyre_ioq::Errno;
 use vyre_uring::{FileSlot, Operation, Token};
 
-use crate::engine::OPERATION_BYTES;
+use super::checks::{ReadAhead, Transfer};
+use super::shares::OPERATION_BYTES;
+use crate::file_identity::FileIdentity;
 use crate::lost_writes::Round;
-use crate::resolve::{ReadAhead, Transfer};
-use crate::tables::FileIdentity;
+use crate::os_errno::told;
 
 /// Number of times in a row that an operation may end in EINTR before the device is told.
 const MAX_INTERRUPTIONS: u16 = 1_000;
@@ -313,22 +314,6 @@ impl Record {
         }
         Err(told(errno))
     }
-}
-
-/// Returns a failed operation's errno as the device is told of it.
-pub(crate) fn told(errno: OsErrno) -> Errno {
-    match errno {
-        // Drives answer the first for a bad sector and the second for a command that took too long.
-        // To the device they are the host's own words, as is the third: a short count of an EXACT
-        // request, a deadline, and a cancellation that somebody asked for.
-        OsErrno::NODATA | OsErrno::TIMEDOUT | OsErrno::CANCELED => Errno::EIO,
-        errno => from_os(errno),
-    }
-}
-
-/// Converts an errno as it is. Negative values do not occur.
-pub(crate) fn from_os(errno: OsErrno) -> Errno {
-    Errno::from_raw(errno.raw_os_error().unsigned_abs())
 }
 
 #[cfg(test)]

@@ -6,11 +6,11 @@
 
 use vyre_ioq::Errno;
 
-use super::Place;
 use super::backlog::Line;
-use super::books::Books;
-use super::served::Served;
-use crate::record::Work;
+use super::engine_state::Books;
+use super::queue_state::Served;
+use super::request_state::Work;
+use super::slot_id::Place;
 
 #[derive(Clone, Copy, Debug)]
 struct Node {

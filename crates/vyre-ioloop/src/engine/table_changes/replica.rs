@@ -6,9 +6,11 @@ use std::ops::Range;
 use vyre_ioq::{BufferHandle, FileHandle};
 use vyre_uring::{Buffer, Transport};
 
-use super::{ChangeError, Engine, Revocation};
+use super::Revocation;
+use crate::engine::Engine;
+use crate::error::ChangeError;
+use crate::file_table::FileEntry;
 use crate::rights::Rights;
-use crate::tables::FileEntry;
 
 /// One of the two tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,4 @@
-//! The two tables of capabilities: all that a device can name.
-
-mod buffers;
-mod ranges;
+//! The table of files that a device can name.
 
 use std::ops::{Range, RangeBounds};
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,105 +8,12 @@ use rustix::fs::{FileType, OFlags};
 use vyre_ioq::FileHandle;
 use vyre_uring::{DirectAlign, FileSlot, FileTraits, direct_alignment};
 
+use crate::error::TableError;
+use crate::file_identity::FileIdentity;
+use crate::handle_table::HandleTable;
 use crate::lost_writes::Flushes;
+use crate::ranges::{MAX_FILE, file_range};
 use crate::rights::Rights;
-use crate::slab::HandleTable;
-pub(crate) use buffers::BufferEntry;
-pub use buffers::BufferTable;
-pub(crate) use ranges::{buffer_range, file_range};
-
-/// One past the last byte of the largest file: offsets are signed in the kernel.
-const MAX_FILE: u64 = i64::MAX as u64;
-
-/// Why an entry cannot be added to a table.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TableError {
-    /// READ was asked for, and the descriptor cannot be read from.
-    #[error("the file is not open for reading; open it so, or leave out Rights::READ")]
-    NotReadable,
-    /// WRITE was asked for, and the descriptor cannot be written to.
-    #[error("the file is not open for writing; open it so, or leave out Rights::WRITE")]
-    NotWritable,
-    /// WRITE was asked for on an O_APPEND descriptor, whose writes ignore their offset.
-    #[error("the file is open for appending, where offsets mean nothing; open it without O_APPEND")]
-    Appending,
-    /// An O_PATH descriptor, which says where a file is and can neither read, write nor sync it.
-    #[error("the descriptor names a file and does not open it; open it without O_PATH")]
-    PathOnly,
-    /// READ was asked for on a directory, which can only be synced.
-    #[error("a directory has no bytes to read; open a file in it, or ask for Rights::SYNC alone")]
-    Directory,
-    /// The range is reversed, or ends past the largest file or past the buffer.
-    #[error("range {}..{} is not within 0..{end}", .range.start, .range.end)]
-    BadRange {
-        /// Bytes asked for.
-        range: Range<u64>,
-        /// End of what there is.
-        end: u64,
-    },
-    /// Pages of no bytes, or a buffer that holds none.
-    #[error("a buffer of {len} bytes has no pages of {page} bytes")]
-    BadPage {
-        /// Bytes of a page.
-        page: u64,
-        /// Bytes of the buffer.
-        len: u64,
-    },
-    /// The chosen handle is in use.
-    #[error("handle {handle:#x} is in use; revoke it first")]
-    Taken {
-        /// The handle.
-        handle: u32,
-    },
-    /// Every handle is in use.
-    #[error("the table is full: 1,048,575 entries; revoke some")]
-    Full,
-    /// The kernel would not say what the descriptor is.
-    #[error("the descriptor cannot be examined: {0}")]
-    Examine(std::io::Error),
-}
-
-impl From<std::io::Error> for TableError {
-    fn from(error: std::io::Error) -> Self {
-        Self::Examine(error)
-    }
-}
-
-#[cfg(test)]
-impl PartialEq for TableError {
-    fn eq(&self, other: &Self) -> bool {
-        self.to_string() == other.to_string()
-    }
-}
-
-/// What a file is, however many descriptors name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct FileIdentity {
-    device: u64,
-    inode: u64,
-}
-
-impl FileIdentity {
-    const fn is_drive(self) -> bool {
-        self.inode == 0
-    }
-
-    /// Returns the identity of a file. A drive is one file, whichever of its nodes was opened. No
-    /// inode has the number 0.
-    fn of(stat: &rustix::fs::Stat) -> Self {
-        let (device, inode) = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::BlockDevice => (stat.st_rdev, 0),
-            _ => (stat.st_dev, stat.st_ino),
-        };
-        Self { device, inode }
-    }
-
-    #[cfg(test)]
-    pub(crate) const fn for_tests(device: u64, inode: u64) -> Self {
-        Self { device, inode }
-    }
-}
 
 /// A byte range of a file, and what it may be used for.
 #[derive(Clone, Debug)]

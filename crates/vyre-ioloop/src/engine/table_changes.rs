@@ -1,81 +1,22 @@
 //! Changes to the tables while the loop runs.
 
+pub(crate) mod replica;
+
 use std::ops::RangeBounds;
 use std::os::fd::OwnedFd;
 
 use vyre_ioq::{BufferHandle, Errno, FileHandle};
-use vyre_uring::{Buffer, RegisterError, Transport};
+use vyre_uring::{Buffer, Transport};
 
-use super::books::Books;
-use super::closing::Closing;
-use super::{Engine, Place};
-use crate::record::Record;
+use super::Engine;
+use super::engine_state::Books;
+use super::reclaim::Closing;
+use super::request_state::Record;
+use super::slot_id::Place;
+use crate::error::ChangeError;
+use crate::file_table::FileEntry;
+use crate::ranges::file_range;
 use crate::rights::Rights;
-use crate::tables::{FileEntry, TableError, file_range};
-
-/// Why a table was not changed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ChangeError {
-    /// The entry is unfit.
-    #[error(transparent)]
-    Table(#[from] TableError),
-    /// All of the transport's places are taken.
-    #[error(
-        "the loop has no place left for another {what}: revoke one, or build the loop with more \
-         .live_entries() (the ring of an engine of your own with more .{what}s())"
-    )]
-    NoPlace {
-        /// Kind of entry: "file" or "buffer".
-        what: &'static str,
-    },
-    /// The transport refused the file or the buffer.
-    #[error("the transport refused the entry: {0}")]
-    Register(RegisterError),
-    /// Requests were in flight on the entry, were cancelled, and the kernel did not give them back in
-    /// time. The handle is revoked, and unknown to devices; the loop lets go of the entry when the last
-    /// of them ends.
-    #[error(
-        "handle {handle:#x} is revoked, but the kernel still holds {requests} requests on it: do not use \
-         its memory for anything else yet"
-    )]
-    InFlight {
-        /// Handle that was revoked.
-        handle: u32,
-        /// Number of requests in flight.
-        requests: u32,
-    },
-    /// No such handle, or it was revoked already.
-    #[error("handle {handle:#x} names nothing; it may have been revoked already")]
-    Unknown {
-        /// The handle.
-        handle: u32,
-    },
-}
-
-impl From<RegisterError> for ChangeError {
-    fn from(error: RegisterError) -> Self {
-        match error {
-            RegisterError::UnknownFile(_) => Self::NoPlace { what: "file" },
-            RegisterError::UnknownBuffer(_) => Self::NoPlace { what: "buffer" },
-            error => Self::Register(error),
-        }
-    }
-}
-
-/// Entries revoked whose last request has completed since.
-#[derive(Debug, Default)]
-pub(super) struct Live {
-    pub(super) files: Vec<u32>,
-    pub(super) buffers: Vec<u32>,
-}
-
-impl Live {
-    #[inline]
-    pub(super) const fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.buffers.is_empty()
-    }
-}
 
 /// What [`Engine::revoke_file`] or [`Engine::revoke_buffer`] began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,11 +3,13 @@
 use vyre_ioq::Errno;
 use vyre_uring::{Operation, PushError, Transport};
 
+use super::Engine;
 use super::backlog::Line;
-use super::books::Books;
+use super::engine_state::Books;
+use super::request_state::Work;
 use super::shares::{LONG_OPERATION_BYTES, OPERATION_BYTES};
-use super::{Engine, Place};
-use crate::record::{Work, from_os};
+use super::slot_id::Place;
+use crate::os_errno::from_os;
 
 /// Result of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

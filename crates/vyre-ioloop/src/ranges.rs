@@ -4,7 +4,8 @@ use std::ops::{Bound, Range, RangeBounds};
 
 use vyre_uring::Buffer;
 
-use super::MAX_FILE;
+/// One past the last byte of the largest file: offsets are signed in the kernel.
+pub(crate) const MAX_FILE: u64 = i64::MAX as u64;
 
 /// Returns the bytes that a range of a file names. One that has no end, or ends at `u64::MAX`, is
 /// all the rest of the file.

@@ -5,9 +5,10 @@ use std::ops::{Range, RangeBounds};
 use vyre_ioq::BufferHandle;
 use vyre_uring::{Buffer, BufferSlot};
 
-use super::{TableError, buffer_range};
+use crate::error::TableError;
+use crate::handle_table::HandleTable;
+use crate::ranges::buffer_range;
 use crate::rights::Rights;
-use crate::slab::HandleTable;
 
 /// A byte range of a buffer, and what it may be used for.
 #[derive(Clone, Copy, Debug)]

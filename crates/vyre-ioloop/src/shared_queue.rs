@@ -6,29 +6,13 @@ use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
 use vyre_ioq::abi::MAX_SLOTS;
-use vyre_ioq::{AttachError, HostQueue, QueueLayout, Region};
+use vyre_ioq::{HostQueue, QueueLayout, Region};
 use vyre_uring::{Buffer, BufferError};
+
+use crate::error::SharedQueueError;
 
 /// What the largest queue takes.
 const MOST_BYTES: usize = QueueLayout::with_slots(MAX_SLOTS).bytes();
-
-/// Why a queue for another process could not be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SharedQueueError {
-    /// There is no such layout.
-    #[error(transparent)]
-    Layout(#[from] AttachError),
-    /// The kernel gave no memory for it.
-    #[error("no memory for the queue: {0}")]
-    Memory(BufferError),
-}
-
-impl From<BufferError> for SharedQueueError {
-    fn from(error: BufferError) -> Self {
-        Self::Memory(error)
-    }
-}
 
 /// Makes an empty queue in memory that another process can map: the host's end of it, and the
 /// descriptor to send to that process.
@@ -66,6 +50,8 @@ pub fn shared_queue(layout: QueueLayout) -> Result<(HostQueue, OwnedFd), SharedQ
 mod tests {
     use std::fs::File;
     use std::os::unix::fs::FileExt;
+
+    use vyre_ioq::AttachError;
 
     use super::*;
 

@@ -4,8 +4,9 @@
 use vyre_ioq::{Errno, Flags, Op, Request};
 use vyre_uring::{BufferSlot, FileSlot};
 
+use crate::buffer_table::{BufferEntry, BufferTable};
+use crate::file_table::{FileEntry, FileTable};
 use crate::rights::Rights;
-use crate::tables::{BufferEntry, BufferTable, FileEntry, FileTable};
 
 /// Bytes to move. Offsets are absolute: the handle's base is added in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

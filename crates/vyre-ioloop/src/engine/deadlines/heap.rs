@@ -1,0 +1,159 @@
+//! Heap of deadlines by queue and slot.
+
+use crate::engine::slot_id::Place;
+
+/// Position of a slot that is not in the heap.
+const NOWHERE: u32 = u32::MAX;
+
+/// The requests that have a deadline, the earliest first. To add one, to remove one and to take the
+/// earliest out cost the logarithm of their number. Never allocates after its creation.
+#[derive(Debug)]
+pub(crate) struct Deadlines {
+    /// Binary heap of times and requests.
+    heap: Vec<(u64, Place)>,
+    /// Position in the heap of each slot of each queue.
+    positions: Box<[Box<[u32]>]>,
+}
+
+impl Deadlines {
+    /// Makes a heap for queues of so many slots.
+    pub(crate) fn new(slots: impl Iterator<Item = u32>) -> Self {
+        let positions: Box<[Box<[u32]>]> = slots
+            .map(|slots| vec![NOWHERE; slots as usize].into())
+            .collect();
+        let all = positions.iter().map(|slots| slots.len()).sum();
+        Self {
+            heap: Vec::with_capacity(all),
+            positions,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.heap.is_empty()
+    }
+
+    /// Returns the time at which the earliest is due.
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.heap.first().map(|&(expires, _)| expires)
+    }
+
+    /// Adds a request that is not there yet.
+    pub(crate) fn insert(&mut self, place: Place, expires: u64) {
+        debug_assert_eq!(*self.position(place), NOWHERE, "there already");
+        self.heap.push((expires, place));
+        self.rise(self.heap.len() - 1);
+    }
+
+    /// Takes a request out, if it is there.
+    pub(crate) fn remove(&mut self, place: Place) {
+        let at = std::mem::replace(self.position(place), NOWHERE) as usize;
+        if at >= self.heap.len() {
+            return;
+        }
+        self.heap.swap_remove(at);
+        if at < self.heap.len() {
+            let at = self.rise(at);
+            self.sink(at);
+        }
+    }
+
+    /// Takes the earliest request out, if it is due.
+    pub(crate) fn pop_due(&mut self, now: u64) -> Option<Place> {
+        let &(expires, place) = self.heap.first()?;
+        (expires <= now).then(|| {
+            self.remove(place);
+            place
+        })
+    }
+
+    /// Takes all requests out.
+    pub(crate) fn clear(&mut self) {
+        while let Some((_, place)) = self.heap.pop() {
+            *self.position(place) = NOWHERE;
+        }
+    }
+
+    fn position(&mut self, place: Place) -> &mut u32 {
+        &mut self.positions[place.queue as usize][place.slot as usize]
+    }
+
+    fn settle(&mut self, at: usize) {
+        let (_, place) = self.heap[at];
+        *self.position(place) = at as u32;
+    }
+
+    /// Moves an entry towards the front, as far as it is earlier. Returns its new position.
+    fn rise(&mut self, mut at: usize) -> usize {
+        while at > 0 {
+            let parent = (at - 1) / 2;
+            if self.heap[parent].0 <= self.heap[at].0 {
+                break;
+            }
+            self.heap.swap(parent, at);
+            self.settle(at);
+            at = parent;
+        }
+        self.settle(at);
+        at
+    }
+
+    /// Moves an entry towards the back, as far as it is later.
+    fn sink(&mut self, mut at: usize) {
+        loop {
+            let children = 2 * at + 1..(2 * at + 3).min(self.heap.len());
+            let Some(child) = children.min_by_key(|&child| self.heap[child].0) else {
+                break;
+            };
+            if self.heap[at].0 <= self.heap[child].0 {
+                break;
+            }
+            self.heap.swap(at, child);
+            self.settle(at);
+            at = child;
+        }
+        self.settle(at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_heap_is_what_a_sorted_map_would_be(
+            steps in prop::collection::vec((0..3_u8, 0..2_u32, 0..6_u32, 1..20_u64), 0..300),
+        ) {
+            let mut deadlines = Deadlines::new([6, 6].into_iter());
+            let mut model = BTreeMap::new();
+            for (step, queue, slot, time) in steps {
+                let place = Place { queue, slot };
+                match step {
+                    0 if !model.contains_key(&(queue, slot)) => {
+                        deadlines.insert(place, time);
+                        model.insert((queue, slot), time);
+                    }
+                    1 => {
+                        deadlines.remove(place);
+                        model.remove(&(queue, slot));
+                    }
+                    _ => {
+                        let due = deadlines.pop_due(time);
+                        let earliest = model.values().copied().min();
+                        prop_assert_eq!(due.is_some(), earliest.is_some_and(|first| first <= time));
+                        if let Some(due) = due {
+                            prop_assert_eq!(model.remove(&(due.queue, due.slot)), earliest);
+                        }
+                    }
+                }
+                prop_assert_eq!(deadlines.first(), model.values().copied().min());
+                prop_assert_eq!(deadlines.is_empty(), model.is_empty());
+            }
+        }
+    }
+}

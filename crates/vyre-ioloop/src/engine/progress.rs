@@ -1,0 +1,24 @@
+//! Report of a pass.
+
+/// What one [`Engine::step`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+#[non_exhaustive]
+pub struct Progress {
+    /// Completions of the transport that were taken.
+    pub reaped: u32,
+    /// Requests claimed.
+    pub claimed: u32,
+    /// Operations given to the transport.
+    pub started: u32,
+    /// Requests cancelled because their deadline passed.
+    pub expired: u32,
+}
+
+impl Progress {
+    /// Whether nothing was to be done.
+    #[inline]
+    pub const fn is_idle(&self) -> bool {
+        self.reaped | self.claimed | self.started | self.expired == 0
+    }
+}

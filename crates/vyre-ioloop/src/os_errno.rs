@@ -1,0 +1,20 @@
+//! The operating system's errnos as devices see them.
+
+use rustix::io::Errno as OsErrno;
+use vyre_ioq::Errno;
+
+/// Returns a failed operation's errno as the device is told of it.
+pub(crate) fn told(errno: OsErrno) -> Errno {
+    match errno {
+        // Drives answer the first for a bad sector and the second for a command that took too long.
+        // To the device they are the host's own words, as is the third: a short count of an EXACT
+        // request, a deadline, and a cancellation that somebody asked for.
+        OsErrno::NODATA | OsErrno::TIMEDOUT | OsErrno::CANCELED => Errno::EIO,
+        errno => from_os(errno),
+    }
+}
+
+/// Converts an errno as it is. Negative values do not occur.
+pub(crate) fn from_os(errno: OsErrno) -> Errno {
+    Errno::from_raw(errno.raw_os_error().unsigned_abs())
+}
