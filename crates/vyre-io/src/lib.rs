@@ -1,15 +1,29 @@
 #![doc = include_str!("../README.md")]
+//!
+//! # Module map
+//!
+//! This crate re-exports the layers below it. The items that most programs need are at the top level.
+//!
+//! | to | use |
+//! | --- | --- |
+//! | run a loop | [`IoLoop`], [`IoLoopBuilder`], [`Policy`]; [`LoopGroup`] for loops that share their tables |
+//! | give files and buffers to devices | [`FileTable`], [`BufferTable`], [`Rights`], [`Buffer`] |
+//! | make a queue | [`Queue`], [`QueueLayout`]; [`shared_queue`] for another process |
+//! | be the device | [`DeviceQueue`], [`Request`], [`Ticket`], [`Outcome`] |
+//! | drive a loop step by step | [`Engine`] |
+//! | reach everything else | [`ioq`] (queue and ABI), [`uring`] (transport), `cuda` (GPUs; feature `cuda`) |
+
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
-/// The queue in shared memory: its bytes, its states and both of its ends (`vyre-ioq`).
+/// The queue in shared memory: its bytes, its states and both of its ends (the crate `vyre-ioq`).
 pub use vyre_ioq as ioq;
 
-/// The transport: registered files and buffers on io_uring (`vyre-uring`).
+/// The transport: registered files and buffers on io_uring (the crate `vyre-uring`).
 pub use vyre_uring as uring;
 
-/// NVIDIA GPUs as devices: mapped memory, queues and kernels (`vyre-ioq-cuda`).
+/// NVIDIA GPUs as devices: mapped memory, queues and kernels (the crate `vyre-ioq-cuda`).
 #[cfg(feature = "cuda")]
 pub use vyre_ioq_cuda as cuda;
 
