@@ -130,9 +130,9 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "crates/vyre-uring/tests/no_alloc.rs",
         "an allocator that counts",
     ),
-    ("crates/vyre-uring/src/raw.rs", "the kernel's ring"),
+    ("crates/vyre-uring/src/kernel_ring.rs", "the kernel's ring"),
     (
-        "crates/vyre-uring/src/ring/kernel.rs",
+        "crates/vyre-uring/src/ring/enqueue.rs",
         "where memory is handed to the kernel",
     ),
     (

@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 use thiserror::Error;
 
-use crate::op::{BufferSlot, FileSlot};
+use crate::operation::{BufferSlot, FileSlot};
 
 /// Why a [`Buffer`](crate::Buffer) could not be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]

@@ -5,26 +5,25 @@
 mod align;
 mod buffer;
 mod error;
-mod file;
-mod op;
-mod raw;
-mod report;
+mod file_traits;
+mod kernel_ring;
+mod operation;
 mod ring;
 mod setup;
+mod setup_report;
 #[cfg(feature = "sim")]
 mod sim;
-mod slab;
-mod table;
+mod token_table;
 mod transport;
 
 pub use align::{DirectAlign, alignment_of, alignment_of_path, direct_alignment};
 pub use buffer::{Buffer, OutOfRange};
 pub use error::{BufferError, Busy, EnterError, PushError, RegisterError, SetupError};
-pub use file::FileTraits;
-pub use op::{BufferSlot, Completion, FileSlot, Operation, Token};
-pub use report::{Opcode, RefusedFlags, RingFeatures, SetupReport, SetupStep};
+pub use file_traits::FileTraits;
+pub use operation::{BufferSlot, Completion, FileSlot, Operation, Token};
 pub use ring::Ring;
 pub use setup::RingBuilder;
+pub use setup_report::{Opcode, RefusedFlags, RingFeatures, SetupReport, SetupStep};
 #[cfg(feature = "sim")]
 pub use sim::{SimBuilder, SimTransport};
 pub use transport::Transport;

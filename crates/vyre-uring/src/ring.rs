@@ -1,11 +1,12 @@
 //! A transport on io_uring.
 
-mod alarm;
-mod kernel;
-mod progress;
+mod enqueue;
 mod push;
+mod slots;
+mod submit;
 #[cfg(test)]
 mod tests;
+mod wake;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -21,15 +22,15 @@ use rustix::io::Errno;
 
 use crate::buffer::Buffer;
 use crate::error::{Busy, EnterError, PushError, RegisterError};
-use crate::file::FileTraits;
-use crate::op::{BufferSlot, Completion, FileSlot, Operation, Token};
-use crate::raw::Raw;
-use crate::report::SetupReport;
+use crate::file_traits::FileTraits;
+use crate::kernel_ring::Raw;
+use crate::operation::{BufferSlot, Completion, FileSlot, Operation, Token};
 use crate::setup::RingBuilder;
-use crate::slab::{NO_BUFFER, Slab};
-use crate::table::{BufferEntry, FileEntry, Places, pieces};
+use crate::setup_report::SetupReport;
+use crate::token_table::{NO_BUFFER, Slab};
 use crate::transport::Transport;
-use alarm::Alarm;
+use slots::{BufferEntry, FileEntry, Places, pieces};
+use wake::Alarm;
 
 /// `EAGAIN` as the result of a completion.
 const AGAIN: i32 = -Errno::AGAIN.raw_os_error();

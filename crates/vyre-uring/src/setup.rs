@@ -6,9 +6,9 @@ use io_uring::{IoUring, Parameters, opcode};
 use rustix::io::Errno;
 
 use crate::error::SetupError;
-use crate::raw::{Raw, errno_of};
-use crate::report::{Opcode, RefusedFlags, RingFeatures, SetupReport, SetupStep};
+use crate::kernel_ring::{Raw, errno_of};
 use crate::ring::Ring;
+use crate::setup_report::{Opcode, RefusedFlags, RingFeatures, SetupReport, SetupStep};
 
 /// What the kernel allows (`IORING_MAX_ENTRIES`).
 const MAX_ENTRIES: u32 = 32_768;

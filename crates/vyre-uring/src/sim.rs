@@ -12,8 +12,8 @@ use rustix::io::{Errno, pread, pwrite};
 
 use crate::buffer::Buffer;
 use crate::error::{Busy, EnterError, PushError, RegisterError};
-use crate::op::{BufferSlot, Completion, FileSlot, Operation, Token};
-use crate::slab::{NO_BUFFER, Slab};
+use crate::operation::{BufferSlot, Completion, FileSlot, Operation, Token};
+use crate::token_table::{NO_BUFFER, Slab};
 use crate::transport::Transport;
 
 pub use script::SimBuilder;

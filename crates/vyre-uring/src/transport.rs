@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use crate::buffer::Buffer;
 use crate::error::{Busy, EnterError, PushError, RegisterError};
-use crate::file::FileTraits;
-use crate::op::{BufferSlot, Completion, FileSlot, Operation, Token};
-use crate::report::SetupReport;
+use crate::file_traits::FileTraits;
+use crate::operation::{BufferSlot, Completion, FileSlot, Operation, Token};
+use crate::setup_report::SetupReport;
 
 /// Performs [`Operation`]s on files and buffers held in two tables.
 ///

@@ -7,10 +7,10 @@ use rustix::fs::Advice;
 use rustix::io::ReadWriteFlags;
 
 use super::Ring;
+use super::slots::{FileEntry, PIECE_SHIFT};
 use crate::error::PushError;
-use crate::op::{BufferSlot, FileSlot, Operation, Token};
-use crate::slab::NO_BUFFER;
-use crate::table::{FileEntry, PIECE_SHIFT};
+use crate::operation::{BufferSlot, FileSlot, Operation, Token};
+use crate::token_table::NO_BUFFER;
 
 /// Largest number of bytes that one read or write moves: the kernel's `MAX_RW_COUNT` with pages of
 /// up to 64 KiB. So what is left is at a multiple of any block size.

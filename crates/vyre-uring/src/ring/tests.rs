@@ -3,7 +3,7 @@ use std::fs::File;
 use io_uring::squeue;
 
 use super::*;
-use crate::op::Token;
+use crate::operation::Token;
 
 fn ring() -> Ring {
     let mut ring = Ring::builder()

@@ -8,7 +8,7 @@ use io_uring::squeue::Flags;
 use rustix::fs::{OFlags, fcntl_getfl};
 
 use crate::buffer::Buffer;
-use crate::file::FileTraits;
+use crate::file_traits::FileTraits;
 
 /// The bytes that one place of the kernel's buffer table can hold, as a power of two: 1 GiB.
 pub(crate) const PIECE_SHIFT: u32 = 30;

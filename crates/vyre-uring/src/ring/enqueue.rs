@@ -13,9 +13,9 @@ use io_uring::squeue;
 use rustix::io::Errno;
 
 use super::Ring;
+use super::slots::PIECE_SHIFT;
 use crate::buffer::Buffer;
-use crate::op::Token;
-use crate::table::PIECE_SHIFT;
+use crate::operation::Token;
 
 impl Ring {
     /// Puts an entry into the submission queue, where the caller has seen room. An

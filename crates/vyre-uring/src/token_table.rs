@@ -1,6 +1,6 @@
 //! The operations in flight, by generation-checked token.
 
-use crate::op::Token;
+use crate::operation::Token;
 
 /// Ends the free list.
 const NONE: u32 = u32::MAX;

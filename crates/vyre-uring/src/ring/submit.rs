@@ -8,9 +8,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::Ring;
-use super::alarm::Alarm;
+use super::wake::Alarm;
 use crate::error::{Busy, EnterError};
-use crate::op::Token;
+use crate::operation::Token;
 
 /// How long to leave the kernel alone when it has no room for submissions.
 const BACK_OFF: Duration = Duration::from_micros(100);
