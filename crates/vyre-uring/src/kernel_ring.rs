@@ -1,8 +1,8 @@
-//! The kernel's ring: its memory, its three handles and `io_uring_enter`.
+//! The kernel's part of a ring: its memory, its queues, `io_uring_enter` and `io_uring_register`.
 //!
 //! The crate `io-uring` remembers a registered ring descriptor in one `Submitter`, and caches queue
-//! heads in one `SubmissionQueue` and one `CompletionQueue`. So all three are kept for the ring's
-//! whole life, beside the `IoUring` that they borrow from.
+//! heads in one `SubmissionQueue` and one `CompletionQueue`. All three handles are therefore kept for
+//! the ring's whole life, beside the `IoUring` that they borrow from.
 #![allow(unsafe_code)] // Ties the borrowed handles to their ring, and enters the kernel.
 
 use std::ffi::c_void;
@@ -16,19 +16,19 @@ use rustix::io::Errno;
 use rustix::io_uring::{IoringRegisterOp, io_uring_ptr, io_uring_register};
 use rustix::io_uring::{io_uring_rsrc_update2, iovec};
 
-/// A ring and the handles on it.
+/// A ring and its handles.
 ///
-/// Fields drop in this order: the handles, which write to the ring's memory as they go, before the
-/// ring. (`Drop for Raw` runs before either.)
-pub(crate) struct Raw {
+/// The fields drop in this order: the handles, which write to the ring's memory when dropped, before
+/// the ring. (`Drop for KernelRing` runs before either.)
+pub(crate) struct KernelRing {
     pub(crate) sq: SubmissionQueue<'static>,
     pub(crate) cq: CompletionQueue<'static>,
     submitter: Submitter<'static>,
     owner: Owner,
 }
 
-/// Owns a boxed ring by raw pointer, so that moving it asserts no uniqueness over what the handles
-/// have borrowed.
+/// Owns a boxed ring by raw pointer, so that a move of it asserts no uniqueness over what the handles
+/// borrow.
 struct Owner(NonNull<IoUring>);
 
 impl Owner {
@@ -41,24 +41,24 @@ impl Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        // SAFETY: the pointer came from `Box::into_raw` and is given back once. It is the last field
-        // of `Raw`, so the handles that borrowed from the ring are gone.
+        // SAFETY: the pointer came from `Box::leak` and is given back once. It is the last field of
+        // `KernelRing`, so the handles that borrowed from the ring are gone.
         drop(unsafe { Box::from_raw(self.0.as_ptr()) });
     }
 }
 
-/// The errno in an error of the `io-uring` crate, all of which come from system calls.
+/// Returns the errno in an error of the `io-uring` crate, all of which come from system calls.
 pub(crate) fn errno_of(error: &std::io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
-impl Raw {
+impl KernelRing {
     pub(crate) fn new(ring: IoUring) -> Self {
         let pointer = NonNull::from(Box::leak(Box::new(ring)));
         let owner = Owner(pointer);
         // SAFETY: the ring was just leaked and is freed by `owner` only, the last field of the value
         // built here, after every user of this reference (the three handles, which do not leave
-        // `Raw`) was dropped. Until then only shared references to it exist.
+        // `KernelRing`) was dropped. Until then only shared references to it exist.
         let ring: &'static IoUring = unsafe { pointer.as_ref() };
         Self {
             // SAFETY: this is the one submission queue handle of the ring, for its whole life.
@@ -78,27 +78,27 @@ impl Raw {
         self.owner.get().as_fd()
     }
 
-    /// Queues an entry. The caller has made sure of room.
+    /// Puts an entry into the submission queue. Returns `false` if the queue is full.
     ///
     /// # Safety
-    /// What the entry names by address or by plain descriptor stays valid, and that descriptor
-    /// open, until the entry's completion was posted, or until the ring is dropped if the entry is
-    /// never submitted.
+    /// The memory that the entry names stays valid, and a plain descriptor that it names stays open,
+    /// until the entry's completion was posted, or until the ring is dropped if the entry is never
+    /// submitted.
     #[inline]
     pub(crate) unsafe fn push(&mut self, entry: &squeue::Entry) -> bool {
         // SAFETY: the caller's promise is the one that `SubmissionQueue::push` asks for.
         unsafe { self.sq.push(entry) }.is_ok()
     }
 
-    /// Whether the kernel waits for this thread to enter it: to run deferred task work, or to flush
-    /// completions that overflowed the queue.
+    /// Returns whether the kernel waits for this thread to enter it: to run deferred task work, or to
+    /// flush completions that overflowed the queue.
     #[inline]
     pub(crate) fn wants_entry(&self) -> bool {
         self.sq.taskrun() || self.sq.cq_overflow()
     }
 
-    /// `io_uring_enter`: submits up to `submit` published entries and waits for `want` completions,
-    /// for `timeout` at most (which needs the kernel feature `EXT_ARG`). Also runs deferred work.
+    /// Calls `io_uring_enter`: submits up to `submit` published entries, runs deferred work, and waits
+    /// for `want` completions, for `timeout` at most. A timeout needs the kernel feature `EXT_ARG`.
     pub(crate) fn enter(
         &self,
         submit: u32,
@@ -112,8 +112,8 @@ impl Raw {
         let done = if let Some(timeout) = timeout {
             let args = SubmitArgs::new().timespec(timeout);
             flags |= EnterFlags::EXT_ARG;
-            // SAFETY: with `EXT_ARG` the argument is an `io_uring_getevents_arg`, which `SubmitArgs`
-            // is, transparently; it and the time live through the call. Published entries were
+            // SAFETY: with `EXT_ARG` the argument is an `io_uring_getevents_arg`, of which `SubmitArgs`
+            // is a transparent wrapper; it and the timeout live through the call. Published entries were
             // pushed under the promise of `push`.
             unsafe {
                 self.submitter
@@ -131,7 +131,8 @@ impl Raw {
             .map_err(|error| errno_of(&error))
     }
 
-    /// Runs one operation that does nothing: a sandbox may allow set-up and forbid entering.
+    /// Performs one operation that does nothing: a sandbox may allow the set-up of a ring and forbid
+    /// entering it.
     pub(crate) fn trial(&mut self) -> Result<(), Errno> {
         let nop = opcode::Nop::new().build();
         // SAFETY: the entry names no memory and no descriptor.
@@ -145,7 +146,7 @@ impl Raw {
         }
         loop {
             self.cq.sync();
-            if let Some(completion) = self.next() {
+            if let Some(completion) = self.next_completion() {
                 self.cq.sync();
                 return match completion.result() {
                     0 => Ok(()),
@@ -177,8 +178,8 @@ impl Raw {
             .map_err(|error| errno_of(&error))
     }
 
-    /// Sets the largest numbers of worker threads of this thread's rings: for files with offsets,
-    /// and for others. Zero leaves one as it is. Returns what held before.
+    /// Sets the largest numbers of worker threads of this thread's rings, for files with offsets and
+    /// for others. Zero leaves a number as it is. Returns the earlier numbers.
     pub(crate) fn bound_workers(&self, mut counts: [u32; 2]) -> Result<[u32; 2], Errno> {
         self.submitter
             .register_iowq_max_workers(&mut counts)
@@ -186,7 +187,7 @@ impl Raw {
         Ok(counts)
     }
 
-    /// Sets the cores for the workers of this thread's rings.
+    /// Sets the cores on which the workers of this thread's rings run.
     pub(crate) fn register_worker_cores(&self, cores: &[usize]) -> Result<(), Errno> {
         // SAFETY: a set of cores is an array of integers, for which zeros are valid.
         let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
@@ -208,7 +209,7 @@ impl Raw {
         Ok(probe)
     }
 
-    /// Puts a descriptor into the kernel's file table; -1 empties the place.
+    /// Puts a descriptor into the kernel's file table; -1 empties the index.
     pub(crate) fn update_file(&self, index: u32, fd: RawFd) -> Result<(), Errno> {
         match self.submitter.register_files_update(index, &[fd]) {
             Ok(1) => Ok(()),
@@ -220,7 +221,7 @@ impl Raw {
     /// Puts memory into the kernel's buffer table.
     ///
     /// # Safety
-    /// The memory stays mapped until the place was cleared and the operations that use it have
+    /// The memory stays mapped until the index was cleared and the operations that use it have
     /// completed.
     pub(crate) unsafe fn update_buffer(
         &self,
@@ -228,13 +229,13 @@ impl Raw {
         base: *mut u8,
         len: usize,
     ) -> Result<(), Errno> {
-        let place = iovec {
+        let memory = iovec {
             iov_base: base.cast(),
             iov_len: len,
         };
         let mut update = io_uring_rsrc_update2::default();
         update.offset = index;
-        update.data = io_uring_ptr::new((&raw const place).cast_mut().cast());
+        update.data = io_uring_ptr::new((&raw const memory).cast_mut().cast());
         update.nr = 1;
         // SAFETY: for this opcode the kernel reads one `io_uring_rsrc_update2`, of the size stated,
         // and the one `iovec` it names; both live through the call. The caller vouches for the
@@ -250,7 +251,7 @@ impl Raw {
         updated.map(|_| ())
     }
 
-    /// Empties a place of the kernel's buffer table.
+    /// Empties an index of the kernel's buffer table.
     pub(crate) fn clear_buffer(&self, index: u32) -> Result<(), Errno> {
         // SAFETY: no memory is named.
         unsafe { self.update_buffer(index, std::ptr::null_mut(), 0) }
@@ -271,17 +272,17 @@ impl Raw {
         }
     }
 
-    /// Takes the next completion that the last sync has shown.
+    /// Takes the next completion that the last sync made visible.
     #[inline]
-    pub(crate) fn next(&mut self) -> Option<cqueue::Entry> {
+    pub(crate) fn next_completion(&mut self) -> Option<cqueue::Entry> {
         self.cq.next()
     }
 }
 
-impl Drop for Raw {
+impl Drop for KernelRing {
     fn drop(&mut self) {
-        // A registered descriptor is held by the thread, not by the ring: left there, it would keep
-        // the ring alive until the thread ends.
+        // The thread holds a registered descriptor, not the ring: left registered, it would keep the
+        // ring alive until the thread ends.
         let _ = self.submitter.unregister_ring_fd();
         let _ = self.submitter.unregister_buffers();
         let _ = self.submitter.unregister_files();

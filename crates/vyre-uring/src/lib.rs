@@ -4,6 +4,7 @@
 
 mod align;
 mod buffer;
+mod completion;
 mod error;
 mod file_traits;
 mod kernel_ring;
@@ -18,9 +19,10 @@ mod transport;
 
 pub use align::{DirectAlign, alignment_of, alignment_of_path, direct_alignment};
 pub use buffer::{Buffer, OutOfRange};
+pub use completion::{Completion, Token};
 pub use error::{BufferError, Busy, EnterError, PushError, RegisterError, SetupError};
 pub use file_traits::FileTraits;
-pub use operation::{BufferSlot, Completion, FileSlot, Operation, Token};
+pub use operation::{BufferSlot, FileSlot, Operation};
 pub use ring::Ring;
 pub use setup::RingBuilder;
 pub use setup_report::{Opcode, RefusedFlags, RingFeatures, SetupReport, SetupStep};

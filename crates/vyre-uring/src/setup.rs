@@ -1,4 +1,4 @@
-//! Building a ring: a ladder of features, tried from the top.
+//! Set-up of a ring: sets of flags are tried in turn, the best first.
 
 use std::time::Duration;
 
@@ -6,24 +6,24 @@ use io_uring::{IoUring, Parameters, opcode};
 use rustix::io::Errno;
 
 use crate::error::SetupError;
-use crate::kernel_ring::{Raw, errno_of};
+use crate::kernel_ring::{KernelRing, errno_of};
 use crate::ring::Ring;
 use crate::setup_report::{Opcode, RefusedFlags, RingFeatures, SetupReport, SetupStep};
 
-/// What the kernel allows (`IORING_MAX_ENTRIES`).
+/// The kernel's limit (`IORING_MAX_ENTRIES`).
 const MAX_ENTRIES: u32 = 32_768;
 
-/// What the kernel allows (`IORING_MAX_FIXED_FILES`).
+/// The kernel's limit (`IORING_MAX_FIXED_FILES`).
 const MAX_FILES: u32 = 1 << 20;
 
-/// What the kernel allows (`IORING_MAX_REG_BUFFERS`).
-pub(crate) const MAX_BUFFERS: u32 = 1 << 14;
+/// The kernel's limit (`IORING_MAX_REG_BUFFERS`).
+const MAX_BUFFERS: u32 = 1 << 14;
 
-/// Places of the kernel's buffer table beyond one for each slot: for the pieces of buffers that are
-/// larger than one place can hold.
-const EXTRA_BUFFERS: u32 = 1024;
+/// Indexes of the kernel's buffer table beyond one for each slot: for buffers that are registered in
+/// several pieces.
+const SPARE_INDEXES: u32 = 1024;
 
-/// Largest number of worker threads that a ring asks for by itself, however many entries it has.
+/// The largest number of worker threads that a ring requests by default.
 const MAX_WORKERS: u32 = 512;
 
 /// A set-up flag.
@@ -39,8 +39,8 @@ enum SetupFlag {
 
 use SetupFlag::{CoopTaskrun, DeferTaskrun, NoSqarray, SingleIssuer, SubmitAll, TaskrunFlag};
 
-/// The rungs, best first. Each comment names the kernel that took the one above it first.
-const LADDER: [&[SetupFlag]; 6] = [
+/// The sets of flags, best first. Each comment names the first kernel that knows the set above it.
+const FLAG_SETS: [&[SetupFlag]; 6] = [
     &[
         SingleIssuer,
         DeferTaskrun,
@@ -84,20 +84,20 @@ impl SetupFlag {
     }
 }
 
-/// What a climb reached: the ring, its rung, and the rungs refused on the way.
-type Reached<T> = (T, &'static [SetupFlag], Vec<RefusedFlags>);
+/// The ring, its flags, and the sets that were refused before.
+type Built<T> = (T, &'static [SetupFlag], Vec<RefusedFlags>);
 
-/// Tries the rungs in turn. Only `EINVAL` means that the kernel does not know a rung; anything else
-/// would befall the next one too, and hide its cause.
-fn climb<T>(
+/// Tries the sets in turn. Only `EINVAL` means that the kernel does not know a flag; any other error
+/// would recur with the next set, and hide its cause.
+fn try_flag_sets<T>(
     mut attempt: impl FnMut(&'static [SetupFlag]) -> Result<T, Errno>,
-) -> Result<Reached<T>, SetupError> {
+) -> Result<Built<T>, SetupError> {
     let mut refused = Vec::new();
-    for rung in LADDER {
-        match attempt(rung) {
-            Ok(ring) => return Ok((ring, rung, refused)),
+    for flags in FLAG_SETS {
+        match attempt(flags) {
+            Ok(ring) => return Ok((ring, flags, refused)),
             Err(errno @ Errno::INVAL) => refused.push(RefusedFlags {
-                flags: names(rung),
+                flags: names(flags),
                 errno,
             }),
             Err(Errno::PERM | Errno::ACCESS) => return Err(SetupError::Forbidden),
@@ -110,11 +110,11 @@ fn climb<T>(
     Err(SetupError::TooOld)
 }
 
-fn names(rung: &[SetupFlag]) -> Vec<&'static str> {
-    rung.iter().map(|flag| flag.name()).collect()
+fn names(flags: &[SetupFlag]) -> Vec<&'static str> {
+    flags.iter().map(|flag| flag.name()).collect()
 }
 
-/// Sets a [`Ring`] up.
+/// Configures and builds a [`Ring`].
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until built"]
 pub struct RingBuilder {
@@ -143,69 +143,76 @@ impl Default for RingBuilder {
     }
 }
 
+impl Ring {
+    /// Starts the set-up of a ring.
+    pub fn builder() -> RingBuilder {
+        RingBuilder::default()
+    }
+}
+
 impl RingBuilder {
-    /// The operations that may be in flight at once, 1 to 32768, rounded up to a power of two. The
-    /// completion queue gets twice as many, so that each operation can also be cancelled.
-    /// Default: 256.
+    /// Sets how many operations may be in flight at once, 1 to 32768, rounded up to a power of two.
+    /// The completion queue gets twice as many entries, so that each operation can also be
+    /// cancelled. Default: 256.
     pub fn entries(mut self, entries: u32) -> Self {
         self.entries = entries;
         self
     }
 
-    /// The slots of the file table. Default: 256.
+    /// Sets the number of slots of the file table, at most 1048576. Default: 256.
     pub fn files(mut self, files: u32) -> Self {
         self.files = files;
         self
     }
 
-    /// The slots of the buffer table, at most 16384. Default: 256.
+    /// Sets the number of slots of the buffer table, at most 16384. Default: 256.
     pub fn buffers(mut self, buffers: u32) -> Self {
         self.buffers = buffers;
         self
     }
 
-    /// Whether to register files with the kernel. Without, each operation looks its descriptor up.
-    /// Default: yes.
+    /// Sets whether files are registered with the kernel. Without registration, the kernel looks up
+    /// the descriptor of each operation. Default: yes.
     pub fn register_files(mut self, register: bool) -> Self {
         self.register_files = register;
         self
     }
 
-    /// Whether to register buffers with the kernel, which pins their memory and counts it against
-    /// `RLIMIT_MEMLOCK`. Without, each operation pins its pages. Default: yes.
+    /// Sets whether buffers are registered with the kernel, which pins their memory and counts it
+    /// against `RLIMIT_MEMLOCK`. Without registration, each operation pins its pages. Default: yes.
     pub fn register_buffers(mut self, register: bool) -> Self {
         self.register_buffers = register;
         self
     }
 
-    /// Sets the largest number of worker threads that the kernel may have for files with offsets,
-    /// and as many again for others. The kernel makes one where an operation would block and all
-    /// there are do so. Once this many operations block, further ones that need a worker wait,
-    /// whatever file they are on.
+    /// Sets the largest number of worker threads that the kernel may have for files with offsets, and
+    /// the same number again for other files. The kernel starts a worker when an operation would block
+    /// and all existing workers are blocked. Once this many operations block, further ones that need a
+    /// worker wait, whatever file they are on.
     ///
-    /// By default the bound for files with offsets is raised to the ring's entries, 512 at most. The
-    /// rings of a thread share their workers, so what another has set is never lowered by default. The
-    /// kernel's own bounds are four for each processor, and `RLIMIT_NPROC`. It takes no bound above
-    /// `RLIMIT_NPROC`, and makes no thread that a control group forbids. Zero leaves the bounds as they
-    /// are.
+    /// By default, the limit for files with offsets is raised to the ring's entries, up to 512. The
+    /// rings of a thread share their workers, so the default never lowers a limit that another ring
+    /// has set. The kernel's own limits are four workers for each processor, and `RLIMIT_NPROC`. The
+    /// kernel takes no limit above `RLIMIT_NPROC`, and starts no thread that a control group forbids.
+    /// Zero leaves the limits as they are.
     pub fn workers(mut self, most: u32) -> Self {
         self.workers = Some(most);
         self
     }
 
-    /// Sets the cores that the kernel's workers for this thread's rings may run on. By default a
-    /// worker inherits the cores of the thread that it works for: one that is bound to a core
-    /// shares that core with its worker, which halves the rate of buffered writes (BENCHMARKS.md).
-    /// Empty leaves them as they are, and so does a kernel before 5.14.
+    /// Sets the cores on which the kernel's workers for this thread's rings may run. By default a
+    /// worker inherits the cores of the thread that it works for: a thread that is bound to a core
+    /// shares that core with its workers, which halves the rate of buffered writes (BENCHMARKS.md).
+    /// An empty set leaves the cores as they are, and so does a kernel before 5.14.
     pub fn worker_cores(mut self, cores: impl IntoIterator<Item = usize>) -> Self {
         self.worker_cores = cores.into_iter().collect();
         self
     }
 
-    /// Sets how long a dropped ring waits for the operations that it cancels. Past that it leaks
-    /// itself and the memory that they may yet write to. If a call of
-    /// [`quiesce`](crate::Transport::quiesce) has waited for them in vain, it does not wait again.
-    /// Default: 5 seconds.
+    /// Sets how long a dropped ring waits for the operations that it cancels. After that it leaks
+    /// itself and the memory that they may yet write to. It does not wait if
+    /// [`quiesce`](Ring::quiesce) has already waited for the same operations in vain. Default:
+    /// 5 seconds.
     pub fn drop_deadline(mut self, deadline: Duration) -> Self {
         self.drop_deadline = deadline;
         self
@@ -214,43 +221,43 @@ impl RingBuilder {
     /// Builds the ring for the calling thread.
     ///
     /// # Errors
-    /// [`SetupError`], which says how to mend it. What merely slows the ring down is not an error
-    /// but noted in the [`SetupReport`].
+    /// A [`SetupError`] if a number is out of range, or if the kernel makes no ring or performs no
+    /// operation on it. An optional step that fails is not an error: the [`SetupReport`] notes it.
     pub fn build(self) -> Result<Ring, SetupError> {
         self.check()?;
-        let (ring, rung, refused) = climb(|rung| {
+        let (ring, flags, refused) = try_flag_sets(|flags| {
             let mut builder = IoUring::builder();
             builder.dontfork();
-            for flag in rung {
+            for flag in flags {
                 flag.set(&mut builder);
             }
             builder
                 .build(self.entries)
                 .map_err(|error| errno_of(&error))
         })?;
-        let mut raw = Raw::new(ring);
-        raw.trial().map_err(SetupError::Trial)?;
+        let mut kernel = KernelRing::new(ring);
+        kernel.trial().map_err(SetupError::Trial)?;
 
-        let ring_fd = raw.register_ring_fd().into();
+        let ring_fd = kernel.register_ring_fd().into();
         let files = match self.files {
-            1.. if self.register_files => raw.register_files_sparse(self.files).into(),
+            1.. if self.register_files => kernel.register_files_sparse(self.files).into(),
             _ => SetupStep::Off,
         };
-        let places = (self.buffers + EXTRA_BUFFERS).min(MAX_BUFFERS);
+        let indexes = (self.buffers + SPARE_INDEXES).min(MAX_BUFFERS);
         let buffers = match self.buffers {
-            1.. if self.register_buffers => raw.register_buffers_sparse(places).into(),
+            1.. if self.register_buffers => kernel.register_buffers_sparse(indexes).into(),
             _ => SetupStep::Off,
         };
-        let (workers, worker_bounds) = bound_workers(&raw, self.workers, self.entries);
+        let (workers, worker_bounds) = bound_workers(&kernel, self.workers, self.entries);
         if !self.worker_cores.is_empty() {
-            // Costs speed, at the worst.
-            let _ = raw.register_worker_cores(&self.worker_cores);
+            // A failure costs speed at worst.
+            let _ = kernel.register_worker_cores(&self.worker_cores);
         }
         let report = SetupReport {
-            flags: names(rung),
+            flags: names(flags),
             refused,
-            sq_entries: raw.params().sq_entries(),
-            cq_entries: raw.params().cq_entries(),
+            sq_entries: kernel.params().sq_entries(),
+            cq_entries: kernel.params().cq_entries(),
             ring_fd,
             files,
             buffers,
@@ -258,15 +265,14 @@ impl RingBuilder {
             plain_errno: None,
             workers,
             worker_bounds,
-            ops: probe(&raw),
-            features: features(raw.params()),
+            ops: probe(&kernel),
+            features: features(kernel.params()),
         };
         Ok(Ring::new(
-            raw,
+            kernel,
             report,
-            self.files,
-            self.buffers,
-            places,
+            [self.files, self.buffers],
+            indexes,
             self.drop_deadline,
         ))
     }
@@ -287,16 +293,20 @@ impl RingBuilder {
     }
 }
 
-/// Bounds the workers as asked, or raises the bound to `entries`. Returns the step and the bounds
-/// that hold then.
-fn bound_workers(raw: &Raw, asked: Option<u32>, entries: u32) -> (SetupStep, Option<[u32; 2]>) {
+/// Limits the workers as asked, or raises the limit to `entries`. Returns the result of the step and
+/// the limits that hold afterwards.
+fn bound_workers(
+    kernel: &KernelRing,
+    asked: Option<u32>,
+    entries: u32,
+) -> (SetupStep, Option<[u32; 2]>) {
     let bound = || {
-        let [files, _] = raw.bound_workers([0, 0])?;
+        let [files, _] = kernel.bound_workers([0, 0])?;
         match asked {
-            Some(most) => raw.bound_workers([most, most])?,
-            None => raw.bound_workers([entries.min(MAX_WORKERS).max(files), 0])?,
+            Some(most) => kernel.bound_workers([most, most])?,
+            None => kernel.bound_workers([entries.min(MAX_WORKERS).max(files), 0])?,
         };
-        raw.bound_workers([0, 0])
+        kernel.bound_workers([0, 0])
     };
     match bound() {
         Ok(bounds) if asked == Some(0) => (SetupStep::Off, Some(bounds)),
@@ -305,8 +315,8 @@ fn bound_workers(raw: &Raw, asked: Option<u32>, entries: u32) -> (SetupStep, Opt
     }
 }
 
-fn probe(raw: &Raw) -> Option<[bool; Opcode::ALL.len()]> {
-    let probe = raw.probe().ok()?;
+fn probe(kernel: &KernelRing) -> Option<[bool; Opcode::ALL.len()]> {
+    let probe = kernel.probe().ok()?;
     Some(Opcode::ALL.map(|kind| {
         probe.is_supported(match kind {
             Opcode::ReadFixed => opcode::ReadFixed::CODE,
@@ -336,19 +346,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_top_rung_is_taken_when_allowed() {
-        let ((), rung, refused) = climb(|_| Ok(())).unwrap();
-        assert_eq!(rung, LADDER[0]);
+    fn the_best_flags_are_taken_when_allowed() {
+        let ((), flags, refused) = try_flag_sets(|_| Ok(())).unwrap();
+        assert_eq!(flags, FLAG_SETS[0]);
         assert!(refused.is_empty());
     }
 
     #[test]
-    fn invalid_steps_down_and_is_recorded() {
-        let (tried, rung, refused) = climb({
+    fn invalid_flags_are_recorded_and_the_next_set_is_tried() {
+        let (tried, flags, refused) = try_flag_sets({
             let mut tried = 0;
-            move |rung| {
+            move |flags| {
                 tried += 1;
-                if rung.contains(&DeferTaskrun) {
+                if flags.contains(&DeferTaskrun) {
                     Err(Errno::INVAL)
                 } else {
                     Ok(tried)
@@ -356,14 +366,14 @@ mod tests {
             }
         })
         .unwrap();
-        assert_eq!((tried, rung), (3, LADDER[2]));
+        assert_eq!((tried, flags), (3, FLAG_SETS[2]));
         assert_eq!(refused.len(), 2);
-        assert_eq!(refused[0].flags, names(LADDER[0]));
+        assert_eq!(refused[0].flags, names(FLAG_SETS[0]));
         assert!(refused.iter().all(|refused| refused.errno == Errno::INVAL));
     }
 
     #[test]
-    fn any_other_errno_ends_the_climb_with_its_own_cause() {
+    fn any_other_errno_ends_the_set_up_with_its_own_cause() {
         for (errno, expected) in [
             (Errno::PERM, SetupError::Forbidden),
             (Errno::NOSYS, SetupError::Unavailable),
@@ -372,23 +382,23 @@ mod tests {
             (Errno::FAULT, SetupError::Kernel(Errno::FAULT)),
         ] {
             let mut tried = 0;
-            let result = climb(|_| {
+            let result = try_flag_sets(|_| {
                 tried += 1;
                 Err::<(), _>(errno)
             });
             assert_eq!(result.unwrap_err(), expected);
-            assert_eq!(tried, 1, "{errno} must not be retried on a lower rung");
+            assert_eq!(tried, 1, "{errno} must not be retried with other flags");
         }
     }
 
     #[test]
     fn a_kernel_that_refuses_all_is_reported() {
         let mut tried = 0;
-        let result = climb(|_| {
+        let result = try_flag_sets(|_| {
             tried += 1;
             Err::<(), _>(Errno::INVAL)
         });
         assert_eq!(result.unwrap_err(), SetupError::TooOld);
-        assert_eq!(tried, LADDER.len());
+        assert_eq!(tried, FLAG_SETS.len());
     }
 }

@@ -1,4 +1,4 @@
-//! A transport that misbehaves on purpose, the same way for the same seed.
+//! A simulated transport that misbehaves on purpose, reproducibly for each seed.
 
 mod script;
 
@@ -11,68 +11,81 @@ use rustix::fs::{Advice, fadvise, fdatasync, fsync};
 use rustix::io::{Errno, pread, pwrite};
 
 use crate::buffer::Buffer;
+use crate::completion::{Completion, Token};
 use crate::error::{Busy, EnterError, PushError, RegisterError};
-use crate::operation::{BufferSlot, Completion, FileSlot, Operation, Token};
-use crate::token_table::{NO_BUFFER, Slab};
+use crate::operation::{BufferSlot, FileSlot, Operation};
+use crate::token_table::{NO_BUFFER, TokenTable};
 use crate::transport::Transport;
 
 pub use script::SimBuilder;
 use script::SplitMix;
 
-/// A [`Transport`] without a ring, for tests of what drives one. It moves real bytes between real
-/// files and buffers, but delays, cuts, fails and withholds operations as its builder says.
+/// A [`Transport`] without a ring, for tests of the code that drives a transport. It copies real
+/// bytes between real files and buffers, but delays, shortens, fails and withholds operations as its
+/// [builder](SimBuilder) specifies.
 ///
-/// Its clock is the number of calls of [`reap`](Transport::reap); [`wait`](Transport::wait) moves
-/// the clock and never sleeps, not even when nothing will ever complete.
+/// Its clock counts the calls of [`reap`](Transport::reap). [`wait`](Transport::wait) advances the
+/// clock and never sleeps, even if no operation will ever complete.
 #[derive(Debug)]
 pub struct SimTransport {
     script: SimBuilder,
     random: SplitMix,
-    slab: Slab,
-    /// Each slot with its count of operations in flight.
-    files: Vec<(Option<Arc<OwnedFd>>, u32)>,
-    buffers: Vec<(Option<Buffer>, u32)>,
-    queued: VecDeque<Flight>,
-    flying: Vec<Flight>,
-    done: VecDeque<(Token, i32)>,
+    tokens: TokenTable,
+    files: Vec<Option<Arc<OwnedFd>>>,
+    buffers: Vec<Option<Buffer>>,
+    queued: VecDeque<Scheduled>,
+    submitted: Vec<Scheduled>,
+    /// Results that wait to be reaped.
+    results: VecDeque<(Token, i32)>,
     fail_next: VecDeque<Errno>,
-    /// Flag for each file slot: set if its first operation is still to be refused.
+    /// For each file slot, whether its first operation is still to be refused.
     refuses: Vec<bool>,
-    /// Number of requests to cancel that are still to be missed.
+    /// The number of cancel requests that are still to be missed.
     misses: u32,
+    /// The number of reaps so far.
     now: u64,
     submits: u64,
     poisoned: Option<Errno>,
 }
 
-/// What will become of an operation.
+/// What the script decides for an operation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fate {
     /// It is performed, on at most so many bytes.
     Perform(u32),
     Fail(Errno),
+    /// It completes only once cancelled.
     Stuck,
+    /// It never completes.
     Hung,
 }
 
+/// An operation and the reap at which it completes.
 #[derive(Debug, Clone, Copy)]
-struct Flight {
+struct Scheduled {
     token: Token,
-    op: Operation,
+    operation: Operation,
     due: u64,
     fate: Fate,
+}
+
+impl SimBuilder {
+    /// Builds the transport.
+    pub fn build(self) -> SimTransport {
+        SimTransport::new(self)
+    }
 }
 
 impl SimTransport {
     fn new(script: SimBuilder) -> Self {
         Self {
             random: SplitMix(script.seed),
-            slab: Slab::with_capacity(script.capacity),
-            files: (0..script.files).map(|_| (None, 0)).collect(),
-            buffers: (0..script.buffers).map(|_| (None, 0)).collect(),
+            tokens: TokenTable::with_capacity(script.capacity),
+            files: vec![None; script.files as usize],
+            buffers: vec![None; script.buffers as usize],
             queued: VecDeque::with_capacity(script.capacity as usize),
-            flying: Vec::with_capacity(script.capacity as usize),
-            done: VecDeque::with_capacity(script.capacity as usize),
+            submitted: Vec::with_capacity(script.capacity as usize),
+            results: VecDeque::with_capacity(script.capacity as usize),
             fail_next: VecDeque::new(),
             refuses: vec![false; script.files as usize],
             misses: script.missed_cancels,
@@ -83,24 +96,24 @@ impl SimTransport {
         }
     }
 
-    /// Starts a script; equal seeds and equal calls give equal behaviour.
+    /// Starts a script. The same seed and the same calls give the same behaviour.
     pub fn builder(seed: u64) -> SimBuilder {
         SimBuilder::new(seed)
     }
 
-    /// Makes the next operation pushed fail with this errno. Several calls queue up.
+    /// Makes the next operation pushed fail with this errno. Several calls add up: each applies to one
+    /// operation.
     pub fn fail_next(&mut self, errno: Errno) {
         self.fail_next.push_back(errno);
     }
 
-    /// Checks the operation's operands; returns the length asked for.
-    fn check(&self, op: Operation) -> Result<u32, PushError> {
-        let file = op.file();
-        match self.files.get(file.index() as usize) {
-            Some((Some(_), _)) => {}
-            _ => return Err(PushError::UnknownFile(file)),
+    /// Checks the operands of an operation. Returns the length asked for.
+    fn check(&self, operation: Operation) -> Result<u32, PushError> {
+        let file = operation.file();
+        if !matches!(self.files.get(file.index() as usize), Some(Some(_))) {
+            return Err(PushError::UnknownFile(file));
         }
-        let (offset, len) = match op {
+        let (offset, len) = match operation {
             Operation::Sync { .. } => return Ok(0),
             Operation::Prefetch { offset, len, .. } => (offset, len),
             Operation::Read {
@@ -117,7 +130,7 @@ impl SimTransport {
                 len,
                 ..
             } => {
-                let Some((Some(memory), _)) = self.buffers.get(buffer.index() as usize) else {
+                let Some(Some(memory)) = self.buffers.get(buffer.index() as usize) else {
                     return Err(PushError::UnknownBuffer(buffer));
                 };
                 match buffer_offset.checked_add(len.into()) {
@@ -165,16 +178,16 @@ impl SimTransport {
         Fate::Perform(len.min(self.script.at_most))
     }
 
-    /// Performs an operation on at most `most` bytes; the result is worded as the kernel's.
-    fn perform(&self, op: Operation, most: u32) -> i32 {
-        let Some((Some(file), _)) = self.files.get(op.file().index() as usize) else {
+    /// Performs an operation on at most `most` bytes. Returns the result as the kernel encodes it.
+    fn perform(&self, operation: Operation, most: u32) -> i32 {
+        let Some(Some(file)) = self.files.get(operation.file().index() as usize) else {
             return -Errno::BADF.raw_os_error();
         };
         let memory = |slot: BufferSlot| match self.buffers.get(slot.index() as usize) {
-            Some((Some(memory), _)) => Ok(memory),
+            Some(Some(memory)) => Ok(memory),
             _ => Err(Errno::FAULT),
         };
-        let moved = match op {
+        let transferred = match operation {
             Operation::Read {
                 offset,
                 buffer,
@@ -216,79 +229,64 @@ impl SimTransport {
                 }
             }
         };
-        moved.map_or_else(|errno| -errno.raw_os_error(), |count| count as i32)
+        transferred.map_or_else(|errno| -errno.raw_os_error(), |count| count as i32)
     }
 
-    /// Moves what is due from in flight to done.
-    fn land(&mut self) {
-        let mut landed = self.done.len();
+    /// Completes what is due.
+    fn complete_due(&mut self) {
+        let mut first = self.results.len();
         let mut index = 0;
-        while let Some(&Flight {
+        while let Some(&Scheduled {
             token,
-            op,
+            operation,
             due,
             fate,
-        }) = self.flying.get(index)
+        }) = self.submitted.get(index)
         {
             let res = match fate {
-                Fate::Perform(most) if due <= self.now => self.perform(op, most),
+                Fate::Perform(most) if due <= self.now => self.perform(operation, most),
                 Fate::Fail(errno) if due <= self.now => -errno.raw_os_error(),
                 _ => {
                     index += 1;
                     continue;
                 }
             };
-            self.flying.remove(index);
-            self.done.push_back((token, res));
+            self.submitted.remove(index);
+            self.results.push_back((token, res));
         }
-        while self.script.reorder && landed + 1 < self.done.len() {
-            let rest = (self.done.len() - landed) as u64;
-            let other = landed + self.random.below(rest) as usize;
-            self.done.swap(landed, other);
-            landed += 1;
+        while self.script.reorder && first + 1 < self.results.len() {
+            let rest = (self.results.len() - first) as u64;
+            let other = first + self.random.below(rest) as usize;
+            self.results.swap(first, other);
+            first += 1;
         }
-    }
-
-    fn settle(&mut self, token: Token, res: i32) -> Option<Completion> {
-        let entry = self.slab.remove(token)?;
-        self.files[entry.file as usize].1 -= 1;
-        if entry.buffer != NO_BUFFER {
-            self.buffers[entry.buffer as usize].1 -= 1;
-        }
-        Some(Completion::from_raw(entry.user, token, res))
     }
 }
 
 impl Transport for SimTransport {
     fn capacity(&self) -> u32 {
-        self.slab.capacity()
+        self.tokens.capacity()
     }
 
     fn in_flight(&self) -> u32 {
-        self.slab.live()
+        self.tokens.len()
     }
 
-    fn push(&mut self, op: Operation, user: u64) -> Result<Token, PushError> {
+    fn push(&mut self, operation: Operation, user: u64) -> Result<Token, PushError> {
         if let Some(errno) = self.poisoned {
             return Err(PushError::Poisoned(errno));
         }
-        let len = self.check(op)?;
-        let buffer = match op {
-            Operation::Read { buffer, .. } | Operation::Write { buffer, .. } => buffer.index(),
-            Operation::Sync { .. } | Operation::Prefetch { .. } => NO_BUFFER,
-        };
+        let len = self.check(operation)?;
+        let file = operation.file();
+        let buffer = operation.buffer().map_or(NO_BUFFER, BufferSlot::index);
         let token = self
-            .slab
-            .insert(user, op.file().index(), buffer)
+            .tokens
+            .insert(user, file.index(), buffer)
             .ok_or(PushError::Full)?;
-        self.files[op.file().index() as usize].1 += 1;
-        if buffer != NO_BUFFER {
-            self.buffers[buffer as usize].1 += 1;
-        }
-        let fate = self.draw_fate(op.file(), len);
-        self.queued.push_back(Flight {
+        let fate = self.draw_fate(file, len);
+        self.queued.push_back(Scheduled {
             token,
-            op,
+            operation,
             due: 0,
             fate,
         });
@@ -308,30 +306,30 @@ impl Transport for SimTransport {
             Some((fatal, errno)) if fatal == number => {
                 self.poisoned = Some(errno);
                 let untaken = self.queued.drain(..);
-                self.done
-                    .extend(untaken.map(|flight| (flight.token, -errno.raw_os_error())));
+                self.results
+                    .extend(untaken.map(|it| (it.token, -errno.raw_os_error())));
                 return Err(EnterError::Fatal(errno));
             }
             _ => {}
         }
         let count = self.queued.len() as u32;
-        while let Some(mut flight) = self.queued.pop_front() {
-            // The first reap to come is `now + 1`.
+        while let Some(mut operation) = self.queued.pop_front() {
+            // The next reap is `now + 1`.
             let latency = self.random.below(u64::from(self.script.max_latency) + 1);
-            flight.due = self.now + 1 + latency;
-            self.flying.push(flight);
+            operation.due = self.now + 1 + latency;
+            self.submitted.push(operation);
         }
         Ok(count)
     }
 
     fn reap<F: FnMut(Completion)>(&mut self, mut sink: F) -> u32 {
         self.now += 1;
-        self.land();
+        self.complete_due();
         let mut count = 0;
-        while let Some((token, res)) = self.done.pop_front() {
-            if let Some(completion) = self.settle(token, res) {
+        while let Some((token, res)) = self.results.pop_front() {
+            if let Some(operation) = self.tokens.remove(token) {
                 count += 1;
-                sink(completion);
+                sink(Completion::from_raw(operation.user, token, res));
             }
         }
         count
@@ -339,21 +337,16 @@ impl Transport for SimTransport {
 
     fn wait(&mut self, _timeout: Option<Duration>) -> Result<(), EnterError> {
         self.submit()?;
-        if self.done.is_empty() {
-            let comes = |flight: &&Flight| !matches!(flight.fate, Fate::Stuck | Fate::Hung);
-            let next = self
-                .flying
-                .iter()
-                .filter(comes)
-                .map(|flight| flight.due)
-                .min();
+        if self.results.is_empty() {
+            let ends = |it: &&Scheduled| !matches!(it.fate, Fate::Stuck | Fate::Hung);
+            let next = self.submitted.iter().filter(ends).map(|it| it.due).min();
             self.now = self.now.max(next.unwrap_or(0).saturating_sub(1));
         }
         Ok(())
     }
 
     fn cancel(&mut self, token: Token) -> bool {
-        if self.slab.get_mut(token).is_none() {
+        if self.tokens.get_mut(token).is_none() {
             return false;
         }
         if let Some(left) = self.misses.checked_sub(1) {
@@ -361,12 +354,12 @@ impl Transport for SimTransport {
             return true;
         }
         let heads = self.random.chance(0.5);
-        let mut flights = self.queued.iter_mut().chain(&mut self.flying);
-        if let Some(flight) = flights.find(|flight| flight.token == token) {
-            match flight.fate {
+        let mut operations = self.queued.iter_mut().chain(&mut self.submitted);
+        if let Some(operation) = operations.find(|it| it.token == token) {
+            match operation.fate {
                 Fate::Hung => {}
-                Fate::Stuck => flight.fate = Fate::Fail(Errno::CANCELED),
-                _ if heads => flight.fate = Fate::Fail(Errno::CANCELED),
+                Fate::Stuck => operation.fate = Fate::Fail(Errno::CANCELED),
+                _ if heads => operation.fate = Fate::Fail(Errno::CANCELED),
                 _ => {}
             }
         }
@@ -378,15 +371,12 @@ impl Transport for SimTransport {
         slot: FileSlot,
         file: Option<Arc<OwnedFd>>,
     ) -> Result<(), RegisterError> {
-        match self.files.get_mut(slot.index() as usize) {
-            None => Err(RegisterError::UnknownFile(slot)),
-            Some(&mut (_, in_flight @ 1..)) => Err(RegisterError::Busy { in_flight }),
-            Some(entry) => {
-                entry.0 = file;
-                self.refuses[slot.index() as usize] = self.script.refuse_first;
-                Ok(())
-            }
-        }
+        let state = self.files.get_mut(slot.index() as usize);
+        let state = state.ok_or(RegisterError::UnknownFile(slot))?;
+        self.tokens.check_file_idle(slot)?;
+        *state = file;
+        self.refuses[slot.index() as usize] = self.script.refuse_first;
+        Ok(())
     }
 
     fn set_buffer(
@@ -394,29 +384,26 @@ impl Transport for SimTransport {
         slot: BufferSlot,
         buffer: Option<Buffer>,
     ) -> Result<(), RegisterError> {
-        match self.buffers.get_mut(slot.index() as usize) {
-            None => Err(RegisterError::UnknownBuffer(slot)),
-            Some(&mut (_, in_flight @ 1..)) => Err(RegisterError::Busy { in_flight }),
-            Some(_) if buffer.as_ref().is_some_and(Buffer::is_empty) => {
-                Err(RegisterError::EmptyBuffer)
-            }
-            Some(entry) => {
-                entry.0 = buffer;
-                Ok(())
-            }
+        let state = self.buffers.get_mut(slot.index() as usize);
+        let state = state.ok_or(RegisterError::UnknownBuffer(slot))?;
+        self.tokens.check_buffer_idle(slot)?;
+        if buffer.as_ref().is_some_and(Buffer::is_empty) {
+            return Err(RegisterError::EmptyBuffer);
         }
+        *state = buffer;
+        Ok(())
     }
 
     fn quiesce(&mut self, _deadline: Duration) -> Result<(), Busy> {
-        // On failure the untaken operations are done, which is as quiet.
+        // A failure completes the untaken operations, which is as quiet.
         let _ = self.submit();
-        for index in 0..self.flying.len() {
-            let token = self.flying[index].token;
+        for index in 0..self.submitted.len() {
+            let token = self.submitted[index].token;
             self.cancel(token);
-            self.flying[index].due = 0;
+            self.submitted[index].due = 0;
         }
-        self.land();
-        match self.flying.len() as u32 {
+        self.complete_due();
+        match self.submitted.len() as u32 {
             0 => Ok(()),
             in_flight => Err(Busy::new(in_flight)),
         }

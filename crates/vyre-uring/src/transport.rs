@@ -6,9 +6,10 @@ use std::task::Waker;
 use std::time::Duration;
 
 use crate::buffer::Buffer;
+use crate::completion::{Completion, Token};
 use crate::error::{Busy, EnterError, PushError, RegisterError};
 use crate::file_traits::FileTraits;
-use crate::operation::{BufferSlot, Completion, FileSlot, Operation, Token};
+use crate::operation::{BufferSlot, FileSlot, Operation};
 use crate::setup_report::SetupReport;
 
 /// Performs [`Operation`]s on files and buffers held in two tables.
@@ -38,7 +39,7 @@ pub trait Transport {
     ///
     /// # Errors
     /// Any [`PushError`]; nothing was queued.
-    fn push(&mut self, op: Operation, user: u64) -> Result<Token, PushError>;
+    fn push(&mut self, operation: Operation, user: u64) -> Result<Token, PushError>;
 
     /// Hands what is queued to the kernel without waiting for any of it; returns how many entries,
     /// cancel requests included, it took. What it had no room for stays queued for the next call.

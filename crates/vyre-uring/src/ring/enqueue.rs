@@ -1,10 +1,11 @@
-//! Where memory is handed to the kernel, and where it is let go.
+//! Enqueue: memory and descriptors are handed to the kernel.
 //!
-//! The argument that all of it rests on: a [`Buffer`] or file in a table slot leaves the slot only
-//! in `set_buffer` and `set_file`, which refuse while the slot's count of operations in flight is
-//! not zero, and in `Drop`, which first collects the completion of everything in flight, or else
-//! leaks both tables' contents and the ring. A count falls only in `settle`, for a completion whose
-//! token matches, that is, when the kernel has finished with the operation or never took it.
+//! All unsafe code of a ring rests on one argument. A [`Buffer`] or a file in a table slot leaves
+//! the slot only in `set_buffer` and `set_file`, which refuse while an operation in the token table
+//! names the slot, and in `Drop`, which first collects the completion of everything in flight, or
+//! else leaks both tables' contents and the ring. An operation enters the token table before its
+//! entry is enqueued. It leaves the table only in `complete`, for a completion whose token matches:
+//! when the kernel has finished with the operation, or never took it.
 #![allow(unsafe_code)] // Vouches for the addresses and descriptors given to the kernel.
 
 use std::mem::ManuallyDrop;
@@ -15,35 +16,35 @@ use rustix::io::Errno;
 use super::Ring;
 use super::slots::PIECE_SHIFT;
 use crate::buffer::Buffer;
-use crate::operation::Token;
+use crate::completion::Token;
 
 impl Ring {
-    /// Puts an entry into the submission queue, where the caller has seen room. An
-    /// operation is already counted on its slots.
+    /// Puts an entry into the submission queue, in which the caller has seen room. The entry of an
+    /// operation must be in the token table already.
     #[inline(always)]
     pub(super) fn enqueue(&mut self, entry: squeue::Entry, token: Token) {
-        let entry = entry.user_data(token.0);
-        // SAFETY: the entry cancels and names nothing; or it polls the alarm's descriptor, which stays
-        // open for as long as the ring is entered; or it is of an operation, which names memory inside
-        // the buffer, and the file, of slots that count it as in flight. By the argument above both
-        // stay until its completion, or for ever.
-        let pushed = unsafe { self.raw.push(&entry) };
+        let entry = entry.user_data(token.raw());
+        // SAFETY: the entry either cancels and names nothing; or polls the eventfd, which stays open
+        // for as long as the ring is entered; or is an operation in the token table, which names
+        // memory inside the buffer, and the file, of its slots. By the argument above both stay
+        // until its completion, or for ever.
+        let pushed = unsafe { self.kernel.push(&entry) };
         debug_assert!(pushed, "no room in the submission queue");
         let mask = self.queued.len() as u32 - 1;
-        self.queued[(self.pushed & mask) as usize] = token.0;
+        self.queued[(self.pushed & mask) as usize] = token;
         self.pushed = self.pushed.wrapping_add(1);
     }
 
-    /// Registers a buffer in the places from `first` on, piece by piece.
-    pub(super) fn register_places(&mut self, first: u32, buffer: &Buffer) -> Result<(), Errno> {
+    /// Registers a buffer at the indexes from `first` on, piece by piece.
+    pub(super) fn register_pieces(&mut self, first: u32, buffer: &Buffer) -> Result<(), Errno> {
         let piece = 1usize << PIECE_SHIFT;
         let starts = (0..buffer.len()).step_by(piece);
-        for (place, start) in (first..).zip(starts) {
+        for (index, start) in (first..).zip(starts) {
             let len = piece.min(buffer.len() - start);
             let base = buffer.as_ptr().wrapping_add(start);
-            // SAFETY: the piece is inside the buffer, which the caller puts into the slot at once or
-            // whose places it clears; it stays there for as long as operations use the places.
-            unsafe { self.raw.update_buffer(place, base, len) }?;
+            // SAFETY: the piece is inside the buffer. The caller puts the buffer into its slot at
+            // once or clears these indexes; it stays in the slot while operations use the indexes.
+            unsafe { self.kernel.update_buffer(index, base, len) }?;
         }
         Ok(())
     }
@@ -51,6 +52,6 @@ impl Ring {
     /// Frees the kernel's ring. For `Drop` alone, once nothing is in flight.
     pub(super) fn free(&mut self) {
         // SAFETY: called by `Drop for Ring` only, so once, and the field is not used afterwards.
-        unsafe { ManuallyDrop::drop(&mut self.raw) }
+        unsafe { ManuallyDrop::drop(&mut self.kernel) }
     }
 }

@@ -1,4 +1,4 @@
-//! From operations to submission queue entries.
+//! Push: an operation is checked and becomes an entry of the submission queue.
 
 use io_uring::opcode;
 use io_uring::squeue::Flags;
@@ -7,24 +7,34 @@ use rustix::fs::Advice;
 use rustix::io::ReadWriteFlags;
 
 use super::Ring;
-use super::slots::{FileEntry, PIECE_SHIFT};
-use crate::error::PushError;
-use crate::operation::{BufferSlot, FileSlot, Operation, Token};
+use super::slots::PIECE_SHIFT;
+use crate::completion::Token;
+use crate::error::{EnterError, PushError};
+use crate::operation::{BufferSlot, FileSlot, Operation};
 use crate::token_table::NO_BUFFER;
 
-/// Largest number of bytes that one read or write moves: the kernel's `MAX_RW_COUNT` with pages of
-/// up to 64 KiB. So what is left is at a multiple of any block size.
+/// The largest number of bytes that one read or write transfers: the kernel's `MAX_RW_COUNT` with
+/// pages of up to 64 KiB. The remainder then starts at a multiple of any block size.
 const MAX_RW: u32 = 0x7fff_0000;
 
 /// A file as an entry names it.
 #[derive(Clone, Copy)]
 enum Target {
+    /// By its index in the kernel's file table.
     Fixed(u32, Flags),
+    /// By its descriptor.
     Plain(i32, Flags),
 }
 
+/// The part of a buffer that one entry can transfer.
+pub(super) struct Span {
+    address: *mut u8,
+    pub(super) len: u32,
+    buf_index: Option<u16>,
+}
+
 /// Builds an entry on either kind of target, which the builders take as different types, and
-/// queues it. Both in one arm, so that the entry is built where it is to lie.
+/// enqueues it. Each arm builds the entry in place.
 macro_rules! send {
     ($ring:expr, $token:expr, $target:expr, $fd:ident => $build:expr) => {
         match $target {
@@ -40,31 +50,45 @@ macro_rules! send {
     };
 }
 
-/// The part of a buffer that one entry can move.
-pub(super) struct Span {
-    pub(super) address: *mut u8,
-    pub(super) len: u32,
-    pub(super) place: Option<u16>,
+/// Sends a transfer by the opcode for registered buffers or by the one for plain memory.
+macro_rules! send_transfer {
+    ($ring:expr, $token:expr, $target:expr, $span:expr, $fixed:ident | $plain:ident,
+     $($field:ident: $value:expr),+) => {
+        match $span.buf_index {
+            Some(index) => send!($ring, $token, $target, fd => {
+                opcode::$fixed::new(fd, $span.address, $span.len, index)$(.$field($value))+.build()
+            }),
+            None => send!($ring, $token, $target, fd => {
+                opcode::$plain::new(fd, $span.address, $span.len)$(.$field($value))+.build()
+            }),
+        }
+    };
 }
 
 impl Ring {
-    /// Queues an operation, and enters the kernel only if the submission queue is full. `user` comes
+    /// Queues an operation. Enters the kernel only if the submission queue is full. `user` comes
     /// back with the completion.
     ///
     /// # Errors
-    /// A [`PushError`] that names the reason; nothing was queued.
+    /// Nothing was queued.
+    /// - [`PushError::Full`] if as many operations are in flight as the [capacity](Self::capacity),
+    ///   or if the submission queue is full and the kernel takes nothing from it now.
+    /// - [`PushError::UnknownFile`] or [`PushError::UnknownBuffer`] if the slot is empty or beyond
+    ///   the table.
+    /// - [`PushError::OutOfRange`] if the range leaves the buffer, or passes `i64::MAX` in the file.
+    /// - [`PushError::Poisoned`] once the kernel has refused to be entered.
     #[inline]
-    pub fn push(&mut self, op: Operation, user: u64) -> Result<Token, PushError> {
+    pub fn push(&mut self, operation: Operation, user: u64) -> Result<Token, PushError> {
         if let Some(errno) = self.poisoned {
             return Err(PushError::Poisoned(errno));
         }
-        if self.slab.is_full() {
+        if self.tokens.is_full() {
             return Err(PushError::Full);
         }
-        if self.raw.sq.is_full() {
+        if self.kernel.sq.is_full() {
             self.make_room()?;
         }
-        match op {
+        match operation {
             Operation::Read {
                 file,
                 offset,
@@ -73,21 +97,10 @@ impl Ring {
                 len,
             } => {
                 let target = self.target(file)?;
-                let Span {
-                    address,
-                    len,
-                    place,
-                } = self.span(buffer, buffer_offset, len)?;
-                check_offset(offset, len)?;
-                let token = self.admit(user, file.index(), buffer.index())?;
-                match place {
-                    Some(place) => send!(self, token, target, fd => {
-                        opcode::ReadFixed::new(fd, address, len, place).offset(offset).build()
-                    }),
-                    None => send!(self, token, target, fd => {
-                        opcode::Read::new(fd, address, len).offset(offset).build()
-                    }),
-                }
+                let span = self.span(buffer, buffer_offset, len)?;
+                check_offset(offset, span.len)?;
+                let token = self.take_token(user, file.index(), buffer.index())?;
+                send_transfer!(self, token, target, span, ReadFixed | Read, offset: offset);
                 Ok(token)
             }
             Operation::Write {
@@ -98,33 +111,17 @@ impl Ring {
                 len,
                 durable,
             } => {
-                let target = self.target_of_write(file, durable)?;
-                let Span {
-                    address,
-                    len,
-                    place,
-                } = self.span(buffer, buffer_offset, len)?;
-                check_offset(offset, len)?;
+                let target = self.write_target(file, durable)?;
+                let span = self.span(buffer, buffer_offset, len)?;
+                check_offset(offset, span.len)?;
+                let token = self.take_token(user, file.index(), buffer.index())?;
                 let flags = if durable {
                     ReadWriteFlags::DSYNC.bits() as i32
                 } else {
                     0
                 };
-                let token = self.admit(user, file.index(), buffer.index())?;
-                match place {
-                    Some(place) => send!(self, token, target, fd => {
-                        opcode::WriteFixed::new(fd, address, len, place)
-                            .offset(offset)
-                            .rw_flags(flags)
-                            .build()
-                    }),
-                    None => send!(self, token, target, fd => {
-                        opcode::Write::new(fd, address, len)
-                            .offset(offset)
-                            .rw_flags(flags)
-                            .build()
-                    }),
-                }
+                send_transfer!(self, token, target, span, WriteFixed | Write,
+                    offset: offset, rw_flags: flags);
                 Ok(token)
             }
             Operation::Sync { file, data_only } => self.push_sync(file, data_only, user),
@@ -146,7 +143,7 @@ impl Ring {
             FsyncFlags::empty()
         };
         let target = self.target(file)?;
-        let token = self.admit(user, file.index(), NO_BUFFER)?;
+        let token = self.take_token(user, file.index(), NO_BUFFER)?;
         send!(self, token, target, fd => opcode::Fsync::new(fd).flags(flags).build());
         Ok(token)
     }
@@ -160,7 +157,7 @@ impl Ring {
     ) -> Result<Token, PushError> {
         let target = self.target(file)?;
         check_offset(offset, len)?;
-        let token = self.admit(user, file.index(), NO_BUFFER)?;
+        let token = self.take_token(user, file.index(), NO_BUFFER)?;
         if len == 0 {
             // To the kernel a length of zero means all the rest of the file.
             self.enqueue(opcode::Nop::new().build(), token);
@@ -173,79 +170,88 @@ impl Ring {
         Ok(token)
     }
 
-    /// Counts an operation as in flight on its slots.
-    #[inline(always)]
-    fn admit(&mut self, user: u64, file: u32, buffer: u32) -> Result<Token, PushError> {
-        let token = self
-            .slab
-            .insert(user, file, buffer)
-            .ok_or(PushError::Full)?;
-        self.files[file as usize].in_flight += 1;
-        if buffer != NO_BUFFER {
-            self.buffers[buffer as usize].in_flight += 1;
+    /// Empties a full submission queue.
+    ///
+    /// # Errors
+    /// Nothing more can be pushed now.
+    #[cold]
+    pub(super) fn make_room(&mut self) -> Result<(), PushError> {
+        self.submit()
+            .map_err(|EnterError::Fatal(errno)| PushError::Poisoned(errno))?;
+        if self.kernel.sq.is_full() {
+            Err(PushError::Full)
+        } else {
+            Ok(())
         }
-        Ok(token)
+    }
+
+    /// Records an operation as in flight.
+    #[inline(always)]
+    fn take_token(&mut self, user: u64, file: u32, buffer: u32) -> Result<Token, PushError> {
+        self.tokens
+            .insert(user, file, buffer)
+            .ok_or(PushError::Full)
     }
 
     #[inline]
     fn target(&self, slot: FileSlot) -> Result<Target, PushError> {
-        self.target_with(slot, |entry| entry.flags)
+        let state = self.files.get(slot.index() as usize);
+        let found = state.and_then(|state| Some((state.descriptor()?, state.flags)));
+        self.target_of(slot, found)
     }
 
     #[inline]
-    fn target_of_write(&self, slot: FileSlot, durable: bool) -> Result<Target, PushError> {
-        self.target_with(slot, |entry| entry.flags_of_write(durable))
+    fn write_target(&self, slot: FileSlot, durable: bool) -> Result<Target, PushError> {
+        let state = self.files.get(slot.index() as usize);
+        let found = state.and_then(|state| Some((state.descriptor()?, state.write_flags(durable))));
+        self.target_of(slot, found)
     }
 
     #[inline(always)]
-    fn target_with(
-        &self,
-        slot: FileSlot,
-        flags: impl Fn(&FileEntry) -> Flags,
-    ) -> Result<Target, PushError> {
-        let entry = self.files.get(slot.index() as usize);
-        match entry.and_then(|entry| Some((entry.descriptor()?, flags(entry)))) {
+    fn target_of(&self, slot: FileSlot, found: Option<(i32, Flags)>) -> Result<Target, PushError> {
+        match found {
             Some((_, flags)) if self.fixed_files => Ok(Target::Fixed(slot.index(), flags)),
             Some((raw, flags)) => Ok(Target::Plain(raw, flags)),
             None => Err(PushError::UnknownFile(slot)),
         }
     }
 
-    /// The span of a transfer: all that was asked for, or less if one entry cannot move that much.
+    /// Returns the span of a transfer: all that was asked for, or less if one entry cannot transfer
+    /// that much.
     #[inline]
     pub(super) fn span(&self, slot: BufferSlot, offset: u64, len: u32) -> Result<Span, PushError> {
-        let entry = match self.buffers.get(slot.index() as usize) {
-            Some(entry) if !entry.base.is_null() => entry,
+        let state = match self.buffers.get(slot.index() as usize) {
+            Some(state) if !state.base.is_null() => state,
             _ => return Err(PushError::UnknownBuffer(slot)),
         };
         match offset.checked_add(len.into()) {
-            Some(end) if end <= entry.len => {}
+            Some(end) if end <= state.len => {}
             _ => return Err(PushError::OutOfRange),
         }
         // In range, so it fits the address space.
-        let address = entry.base.wrapping_add(offset as usize);
-        // The very end of the buffer, where only nothing can be moved, belongs to its last piece.
-        let piece = (offset >> PIECE_SHIFT).min((entry.len - 1) >> PIECE_SHIFT);
+        let address = state.base.wrapping_add(offset as usize);
+        // The end of the buffer, where only zero bytes can be transferred, belongs to its last piece.
+        let piece = (offset >> PIECE_SHIFT).min((state.len - 1) >> PIECE_SHIFT);
         let left = ((piece + 1) << PIECE_SHIFT) - offset;
-        match entry.place {
+        match state.buf_index {
             Some(first) if u64::from(len) <= left => Ok(Span {
                 address,
                 len,
-                place: Some(first + piece as u16),
+                buf_index: Some(first + piece as u16),
             }),
-            // Across pieces it is a plain transfer: cut between them, it could lose the alignment
-            // that direct I/O needs.
+            // A transfer across pieces uses plain memory: cut between the pieces, it could lose the
+            // alignment that direct I/O needs.
             _ => Ok(Span {
                 address,
                 len: len.min(MAX_RW),
-                place: None,
+                buf_index: None,
             }),
         }
     }
 }
 
-/// Refuses what the kernel would take for something else: an offset of all ones means "wherever
-/// the file position is", and beyond `i64::MAX` there is no file.
+/// Refuses offsets that the kernel would misread: an offset of all ones means "at the file
+/// position", and no file reaches beyond `i64::MAX`.
 #[inline]
 fn check_offset(offset: u64, len: u32) -> Result<(), PushError> {
     match offset.checked_add(len.into()) {

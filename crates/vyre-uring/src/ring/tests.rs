@@ -2,8 +2,10 @@ use std::fs::File;
 
 use io_uring::squeue;
 
+use super::complete::AGAIN;
+use super::register::replace;
 use super::*;
-use crate::operation::Token;
+use crate::token_table::NO_BUFFER;
 
 fn ring() -> Ring {
     let mut ring = Ring::builder()
@@ -28,21 +30,21 @@ const READ: Operation = Operation::Read {
 };
 
 #[test]
-fn a_late_completion_is_a_stray_and_spares_the_next_tenant() {
+fn a_late_completion_is_a_stray_and_spares_the_next_operation() {
     let mut ring = ring();
     let old = ring.push(READ, 1).unwrap();
     ring.wait(None).unwrap();
     assert_eq!(ring.reap(|_| ()), 1);
     let mut next = None;
-    // The places are taken in turn: use them until the old one is in use again.
+    // The entries are taken in turn: use them until the old one is in use again.
     while next.is_none() {
         let token = ring.push(READ, 2).unwrap();
         next = (token.index() == old.index()).then_some(token);
     }
     let live = ring.in_flight();
-    assert_eq!(ring.settle(old.0, 1), None);
-    assert_eq!(ring.settle(u64::MAX, 0), None);
-    assert_eq!(ring.settle(Token::pack(0, 0).0, 0), None);
+    assert_eq!(ring.complete(old, 1), None);
+    assert_eq!(ring.complete(Token::from_raw(u64::MAX), 0), None);
+    assert_eq!(ring.complete(Token::pack(0, 0), 0), None);
     assert_eq!((ring.stray_completions(), ring.in_flight()), (3, live));
 }
 
@@ -51,8 +53,8 @@ fn one_outcome_stashed_twice_is_reaped_once() {
     let mut ring = ring();
     let token = ring.push(READ, 1).unwrap();
     ring.wait(None).unwrap();
-    assert_eq!(ring.collect(), 0);
-    ring.stash(token.0, 9);
+    assert_eq!(ring.stash_all(), 0);
+    ring.stash(token, 9);
     let mut results = Vec::new();
     ring.reap(|completion| results.push(completion.result));
     assert_eq!(results, [Ok(1)]);
@@ -221,7 +223,7 @@ fn a_file_that_answers_again_is_served_by_workers_from_then_on() {
             .unwrap();
         assert!(ring.files[0].flags.is_empty());
         let token = ring.push(READ, 1).unwrap();
-        let told = ring.settle(token.0, AGAIN).map(|it| it.result);
+        let told = ring.complete(token, AGAIN).map(|it| it.result);
         assert_eq!(told, Some(Err(Errno::AGAIN)));
         let asynchronous = ring.files[0].flags.contains(squeue::Flags::ASYNC);
         assert_eq!(asynchronous, handed_over, "a pipe is waited for by polling");
@@ -229,7 +231,7 @@ fn a_file_that_answers_again_is_served_by_workers_from_then_on() {
 }
 
 #[test]
-fn a_place_gets_its_old_file_back_when_the_new_one_is_refused() {
+fn a_slot_gets_its_old_file_back_when_the_new_one_is_refused() {
     let given = std::cell::RefCell::new(Vec::new());
     let update = |fd| {
         given.borrow_mut().push(fd);
@@ -254,11 +256,11 @@ fn a_cancel_request_that_missed_can_be_sent_again() {
     let token = ring.push(READ, 1).unwrap();
     ring.submit().unwrap();
     // As if sent, and answered with "not found".
-    ring.slab.get_mut(token).unwrap().cancelling = true;
+    ring.tokens.get_mut(token).unwrap().cancelling = true;
     ring.cancels = 1;
     assert!(ring.cancel(token));
     assert_eq!(ring.submit(), Ok(0), "one request is on its way");
-    assert_eq!(ring.settle(token.cancel().0, -2), None);
+    assert_eq!(ring.complete(token.cancel_request(), -2), None);
     assert!(ring.cancel(token));
     assert_eq!(ring.submit(), Ok(1), "asked again");
     ring.wait(None).unwrap();
@@ -272,8 +274,7 @@ fn a_cancel_request_that_missed_can_be_sent_again() {
 
 /// Makes the ring believe in an operation that the kernel never gives back.
 fn keep_one(ring: &mut Ring) {
-    ring.slab.insert(1, 0, NO_BUFFER).unwrap();
-    ring.files[0].in_flight += 1;
+    ring.tokens.insert(1, 0, NO_BUFFER).unwrap();
 }
 
 #[test]

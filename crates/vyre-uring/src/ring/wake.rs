@@ -1,10 +1,9 @@
-//! Alarm that ends a wait from another thread: an eventfd that the ring polls.
+//! The event that ends a wait from another thread: an eventfd that the ring polls.
 //!
 //! No wake-up is lost. The eventfd keeps the signal until this thread reads it, and an armed poll
-//! completes whenever it is there, so it does not matter whether a wait has begun. Whoever wakes the
-//! ring has stored what it has to say before it writes to the eventfd; that write and the read here
-//! are ordered by the kernel's lock, so the ring's thread sees what was stored once it has read the
-//! signal.
+//! completes whenever the signal is there, so it does not matter whether a wait has begun. A thread
+//! that wakes the ring stores its message before it writes to the eventfd. The kernel's lock orders
+//! that write and the read here, so the ring's thread sees the message once it has read the signal.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use io_uring::{opcode, squeue, types::Fd};
 use rustix::event::{EventfdFlags, PollFlags, eventfd};
 use rustix::io::{Errno, read, write};
 
-/// Eventfd that is shared with every waker.
+/// An eventfd that all wakers share.
 #[derive(Debug)]
 struct Event(OwnedFd);
 
@@ -24,21 +23,21 @@ impl Wake for Event {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // It fails only if the counter is at its end: then the signal is there already.
+        // Fails only if the counter is at its maximum: then the signal is there already.
         let _ = write(&self.0, &1u64.to_ne_bytes());
     }
 }
 
-/// State by which a ring can be woken.
+/// The ring's end of the eventfd.
 #[derive(Debug)]
-pub(super) struct Alarm {
+pub(super) struct WakeEvent {
     event: Arc<Event>,
     waker: Waker,
-    /// Set if the kernel has a poll of the eventfd, or has one queued.
+    /// Set while a poll of the eventfd is queued or with the kernel.
     armed: bool,
 }
 
-impl Alarm {
+impl WakeEvent {
     pub(super) fn new() -> Result<Self, Errno> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let event = Arc::new(Event(eventfd(0, flags)?));
@@ -57,7 +56,7 @@ impl Alarm {
         self.armed
     }
 
-    /// Returns the entry that polls the eventfd. The alarm counts as armed from here on.
+    /// Returns the entry that polls the eventfd, and counts the poll as armed from here on.
     pub(super) fn arm(&mut self) -> squeue::Entry {
         self.armed = true;
         let events = PollFlags::IN.bits().into();

@@ -1,10 +1,9 @@
-//! What a simulated transport is told to do, and the chance by which it does it.
+//! The script of a simulated transport, and the random numbers that it follows.
 
 use rustix::io::Errno;
 
-use super::SimTransport;
-
-/// Scripts a [`SimTransport`]. Probabilities are from 0 (never, the default) to 1 (always).
+/// Scripts a [`SimTransport`](crate::SimTransport). Probabilities range from 0 (never, the default)
+/// to 1 (always).
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until built"]
 pub struct SimBuilder {
@@ -46,103 +45,99 @@ impl SimBuilder {
         }
     }
 
-    /// The operations that may be in flight at once. Default: 64.
+    /// Sets how many operations may be in flight at once. Default: 64.
     pub fn capacity(mut self, capacity: u32) -> Self {
         self.capacity = capacity;
         self
     }
 
-    /// The slots of the file table. Default: 64.
+    /// Sets the number of slots of the file table. Default: 64.
     pub fn files(mut self, files: u32) -> Self {
         self.files = files;
         self
     }
 
-    /// The slots of the buffer table. Default: 64.
+    /// Sets the number of slots of the buffer table. Default: 64.
     pub fn buffers(mut self, buffers: u32) -> Self {
         self.buffers = buffers;
         self
     }
 
-    /// The most calls of reap that an operation takes to complete. Default: 0, the first call.
+    /// Sets the largest number of calls of reap after which an operation completes, beyond the first.
+    /// Default: 0, every operation completes in the first call.
     pub fn max_latency(mut self, reaps: u32) -> Self {
         self.max_latency = reaps;
         self
     }
 
-    /// Whether completions of one reap come in any order. Default: no, that of submission.
+    /// Sets whether the completions of one reap come in random order. Default: no, in the order of
+    /// submission.
     pub fn reorder(mut self, reorder: bool) -> Self {
         self.reorder = reorder;
         self
     }
 
-    /// How often a transfer of two bytes or more is short.
+    /// Sets the probability that a transfer of two bytes or more is short.
     pub fn short(mut self, probability: f64) -> Self {
         self.short = probability;
         self
     }
 
-    /// Sets the largest number of bytes that a transfer moves, as of a file whose server answers
-    /// with no more, direct I/O or not. Default: no bound.
+    /// Sets the largest number of bytes of one transfer, as for a file whose server sends no more at
+    /// a time. Default: no limit.
     pub fn at_most(mut self, bytes: u32) -> Self {
         self.at_most = bytes;
         self
     }
 
-    /// Sets whether the first operation on each file that is put into a slot fails with `EAGAIN`,
-    /// as does one that may not wait; a ring has the next one performed by threads that may.
-    /// Default: no.
+    /// Sets whether the first operation on each file that is put into a slot fails with `EAGAIN`, as
+    /// a non-blocking operation does that would block. Default: no.
     pub fn refuse_first(mut self, refuse: bool) -> Self {
         self.refuse_first = refuse;
         self
     }
 
-    /// Sets how many requests to cancel miss their operation, before others find theirs. Default:
+    /// Sets how many cancel requests miss their operation before the first one succeeds. Default:
     /// none.
     pub fn missed_cancels(mut self, requests: u32) -> Self {
         self.missed_cancels = requests;
         self
     }
 
-    /// How often an operation fails with `EINTR` or `EAGAIN`.
+    /// Sets the probability that an operation fails with `EINTR` or `EAGAIN`.
     pub fn interrupted(mut self, probability: f64) -> Self {
         self.interrupted = probability;
         self
     }
 
-    /// How often an operation fails with this errno. May be called for several.
+    /// Sets the probability that an operation fails with this errno. May be called for several.
     pub fn errno(mut self, errno: Errno, probability: f64) -> Self {
         self.errnos.push((errno, probability));
         self
     }
 
-    /// How often an operation completes only once cancelled.
+    /// Sets the probability that an operation completes only once cancelled.
     pub fn stuck(mut self, probability: f64) -> Self {
         self.stuck = probability;
         self
     }
 
-    /// How often an operation never completes, cancelled or not: [`quiesce`](crate::Transport::quiesce) then
-    /// answers [`Busy`](crate::Busy).
+    /// Sets the probability that an operation never completes, even once cancelled:
+    /// [`quiesce`](crate::Transport::quiesce) then returns [`Busy`](crate::Busy).
     pub fn hung(mut self, probability: f64) -> Self {
         self.hung = probability;
         self
     }
 
-    /// Makes a submit fail for good: the one with this number, counted from zero, among those that
-    /// have something to submit.
+    /// Makes one submission fail for good: the one with this number, counted from zero, among those
+    /// that have something to submit.
     pub fn fatal_submit(mut self, number: u64, errno: Errno) -> Self {
         self.fatal = Some((number, errno));
         self
     }
-
-    /// Builds the transport.
-    pub fn build(self) -> SimTransport {
-        SimTransport::new(self)
-    }
 }
 
-/// The generator known as splitmix64.
+/// The random number generator splitmix64.
 #[derive(Debug, Clone)]
 pub(super) struct SplitMix(pub(super) u64);
 
@@ -155,7 +150,7 @@ impl SplitMix {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `bound`, or zero.
+    /// Returns a number below `bound`, or zero if there is none.
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound.max(1)
     }

@@ -1,0 +1,100 @@
+//! The end of an operation, and the token that connects it to its start.
+
+use rustix::io::Errno;
+
+/// Names one operation in flight. Once the operation has been reaped, the token names nothing: a
+/// generation distinguishes it from later operations in the same entry, until that entry was used
+/// 2^31 times more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token(u64);
+
+impl Token {
+    /// The token of the poll that wakes a ring. No operation has this index, and the generation is
+    /// even.
+    pub(crate) const WAKE: Self = Self::pack(u32::MAX, 0);
+
+    /// Creates a token, for an implementation of [`Transport`](crate::Transport). It must differ
+    /// from the token of every other operation in flight, and should differ from earlier ones.
+    #[inline]
+    pub const fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// Returns the number that the token was made of.
+    #[inline]
+    pub const fn raw(self) -> u64 {
+        self.0
+    }
+
+    #[inline]
+    pub(crate) const fn pack(index: u32, generation: u32) -> Self {
+        Self((generation as u64) << 32 | index as u64)
+    }
+
+    #[inline]
+    pub(crate) const fn index(self) -> u32 {
+        self.0 as u32
+    }
+
+    #[inline]
+    pub(crate) const fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// Returns the token of the request to cancel this operation. Its generation is even, which no
+    /// operation in flight has.
+    #[inline]
+    pub(crate) const fn cancel_request(self) -> Self {
+        Self::pack(self.index(), self.generation().wrapping_add(1))
+    }
+
+    /// Returns whether this is the token of a request to cancel.
+    #[inline]
+    pub(crate) const fn is_cancel_request(self) -> bool {
+        self.generation() & 1 == 0
+    }
+
+    /// Returns the operation that this request cancels.
+    #[inline]
+    pub(crate) const fn cancelled(self) -> Self {
+        Self::pack(self.index(), self.generation().wrapping_sub(1))
+    }
+}
+
+/// The end of one operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Completion {
+    /// The caller's own word, given with the push.
+    pub user: u64,
+    /// The token that the push returned. It names nothing any more.
+    pub token: Token,
+    /// The number of bytes transferred (zero for a sync or a prefetch), or the errno.
+    ///
+    /// `EINTR` and `EAGAIN` are passed on: the caller decides whether to push again. After the first
+    /// `EAGAIN` on a file with offsets, a [`Ring`](crate::Ring) has worker threads perform all
+    /// operations on it, so that the next push can succeed.
+    pub result: Result<u32, Errno>,
+}
+
+impl Completion {
+    /// Creates a completion, for an implementation of [`Transport`](crate::Transport).
+    #[inline]
+    pub const fn new(user: u64, token: Token, result: Result<u32, Errno>) -> Self {
+        Self {
+            user,
+            token,
+            result,
+        }
+    }
+
+    /// Creates a completion from a result as the kernel encodes it: a count, or a negated errno.
+    #[inline]
+    pub(crate) fn from_raw(user: u64, token: Token, res: i32) -> Self {
+        let result = match u32::try_from(res) {
+            Ok(count) => Ok(count),
+            Err(_) => Err(Errno::from_raw_os_error(res.wrapping_neg())),
+        };
+        Self::new(user, token, result)
+    }
+}
