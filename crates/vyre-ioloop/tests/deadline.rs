@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use common::desk::Desk;
-use common::faulty::Faulty;
+use common::faulty::{Faulty, Meanwhile};
 use common::*;
 use vyre_ioloop::TestClock;
 use vyre_ioq::{Errno, Queue, QueueLayout, Request, Ticket};
@@ -286,4 +286,32 @@ fn many_deadlines_at_once_are_all_kept() {
     assert_eq!(rig.engine.in_flight(), 0);
     assert!(clerk.state().flights.is_empty());
     assert_eq!(rig.engine.counters().timed_out, 256);
+}
+
+/// Found by a second look, both are kept for the next pass. Their time runs from the claim.
+#[test]
+fn the_deadline_of_what_is_kept_counts_from_the_claim() {
+    let tables = Tables::new(4096, 4096);
+    let (file, pool) = (tables.file, tables.pool);
+    let (slots, host, _device) = Slots::queue(64);
+    let (faulty, orders) = Faulty::new(SimTransport::builder(1).capacity(512).stuck(1.0).build());
+    let mut engine = tables.engine(faulty, vec![host]);
+    let clock = engine.drive_clock();
+    let memory = slots.clone();
+    let happens = move |_| {
+        memory.publish(2, &Request::fence().deadline(1_000));
+        memory.publish(3, &Request::sync(file).deadline(1_000));
+    };
+    *orders.meanwhile.lock().unwrap() = Meanwhile(Some(Box::new(happens)));
+    slots.publish(10, &Request::write(file, 0, 8).from(pool, 0));
+    slots.publish(11, &Request::fence());
+    assert_eq!(engine.step().claimed, 4);
+    *orders.meanwhile.lock().unwrap() = Meanwhile::default();
+    clock.advance(Duration::from_micros(1_000));
+    let _ = engine.step();
+    for slot in [2, 3] {
+        assert_eq!(slots.outcome(slot), Some(Err(Errno::ETIMEDOUT)), "{slot}");
+    }
+    assert_eq!(engine.in_flight(), 2);
+    engine.stop(LIMIT).expect("all of it ends");
 }

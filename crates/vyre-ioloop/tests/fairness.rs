@@ -9,7 +9,7 @@ use common::*;
 use proptest::prelude::*;
 use vyre_ioloop::{Engine, IoLoop};
 use vyre_ioq::{BufferHandle, DeviceQueue, Errno, FileHandle, Queue, QueueLayout, Request};
-use vyre_uring::Transport;
+use vyre_uring::{SimTransport, Transport};
 
 const MIB: u32 = 1 << 20;
 
@@ -315,4 +315,53 @@ proptest! {
         }
         prop_assert!(false, "unserved: {left:?}");
     }
+}
+
+/// A queue that is always full of work does not keep another from being served: in each pass both
+/// are looked at, and who waits for room is served in turn.
+#[test]
+fn several_queues_are_served_fairly() {
+    let tables = Tables::new(4096, 4096);
+    let (file, pool) = (tables.file, tables.pool);
+    let queue = || Queue::anonymous(QueueLayout::with_slots(256)).unwrap();
+    let (mut hosts, mut devices) = (Vec::new(), Vec::new());
+    for (host, device) in [queue(), queue(), queue()] {
+        hosts.push(host);
+        devices.push(device);
+    }
+    let sim = SimTransport::builder(2).capacity(8).build();
+    let mut engine = tables.engine(sim, hosts);
+    let read = Request::read(file, 0, 16).into(pool, 0);
+    // The first two are filled to the brim again after each pass.
+    let mut busy: Vec<Vec<_>> = vec![Vec::new(), Vec::new()];
+    for _ in 0..50 {
+        for (device, tickets) in devices.iter().zip(&mut busy) {
+            let old = std::mem::take(tickets);
+            tickets.extend(
+                old.into_iter()
+                    .filter_map(|ticket| device.take(ticket).err()),
+            );
+            while let Ok(ticket) = device.submit(read) {
+                tickets.push(ticket);
+            }
+        }
+        let mut seldom = Some(devices[2].submit(read).unwrap());
+        // At most as many passes as the line is long, with 8 served in each.
+        for pass in 0.. {
+            let _ = engine.step();
+            seldom = match devices[2].take(seldom.take().unwrap()) {
+                Ok(outcome) => {
+                    assert_eq!(outcome.result, Ok(16));
+                    break;
+                }
+                Err(ticket) => Some(ticket),
+            };
+            assert!(pass < 2 * 512 / 8, "overtaken for ever");
+        }
+    }
+    let served = [0, 1].map(|queue| engine.queue_counters(queue).unwrap().succeeded);
+    assert!(
+        served[0] * 2 > served[1] && served[1] * 2 > served[0],
+        "{served:?}"
+    );
 }

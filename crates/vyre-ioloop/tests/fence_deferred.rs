@@ -5,7 +5,6 @@ mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use common::faulty::{Faulty, Meanwhile, Orders};
 use common::*;
@@ -14,8 +13,10 @@ use vyre_ioq::{DeviceQueue, Errno, Op, Request};
 use vyre_uring::SimTransport;
 
 const SLOTS: u32 = 256;
+
 /// Pairs of a write, and of a fence or a sync behind it.
 const PAIRS: u32 = SLOTS / 2;
+
 /// Claimed by the first pass: a pair for each of its looks. Those after it have one look.
 const FIRST_PASS: u32 = 4;
 
@@ -325,32 +326,4 @@ fn a_panic_leaves_no_kept_fence_unanswered() {
     for slot in SLOTS - (FIRST_PASS + 2)..SLOTS {
         assert!(chase.slots.outcome(slot).is_some(), "slot {slot}");
     }
-}
-
-/// Found by a second look, both are kept for the next pass. Their time runs from the claim.
-#[test]
-fn the_deadline_of_what_is_kept_counts_from_the_claim() {
-    let tables = Tables::new(4096, 4096);
-    let (file, pool) = (tables.file, tables.pool);
-    let (slots, host, _device) = Slots::queue(SLOTS);
-    let (faulty, orders) = Faulty::new(stuck());
-    let mut engine = tables.engine(faulty, vec![host]);
-    let clock = engine.drive_clock();
-    let memory = slots.clone();
-    let happens = move |_| {
-        memory.publish(2, &Request::fence().deadline(1_000));
-        memory.publish(3, &Request::sync(file).deadline(1_000));
-    };
-    *orders.meanwhile.lock().unwrap() = Meanwhile(Some(Box::new(happens)));
-    slots.publish(10, &Request::write(file, 0, 8).from(pool, 0));
-    slots.publish(11, &Request::fence());
-    assert_eq!(engine.step().claimed, 4);
-    *orders.meanwhile.lock().unwrap() = Meanwhile::default();
-    clock.advance(Duration::from_micros(1_000));
-    let _ = engine.step();
-    for slot in [2, 3] {
-        assert_eq!(slots.outcome(slot), Some(Err(Errno::ETIMEDOUT)), "{slot}");
-    }
-    assert_eq!(engine.in_flight(), 2);
-    engine.stop(LIMIT).expect("all of it ends");
 }

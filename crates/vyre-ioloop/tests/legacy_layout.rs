@@ -6,19 +6,22 @@ mod common;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 
-use common::{Slots, contents, eventually, file_of, memory, pattern, ring};
-use vyre_ioloop::{BufferTable, Engine, FileTable, Rights};
-use vyre_ioq::abi::status;
-use vyre_ioq::{BufferHandle, DeviceQueue, FileHandle, Request, Ticket};
+use common::{Slots, contents, eventually, file_of, memory, pattern, ring, *};
+use vyre_ioloop::{BufferTable, Engine, FileTable, IoLoop, Rights};
+use vyre_ioq::abi::{status, word};
+use vyre_ioq::{BufferHandle, DeviceQueue, FileHandle, HostQueue, Region, Request, Ticket};
 use vyre_uring::{Buffer, Ring};
 
 const FILE: FileHandle = FileHandle::from_raw(0x07);
 const POOL: BufferHandle = BufferHandle::from_raw(0x09);
 const MOST: usize = 64;
+
 /// Words of a line of the cache: alignments beyond it change nothing.
 const LINE: usize = 16;
+
 /// Bytes that each slot of the longest queue reads.
 const PIECE: usize = 40;
+
 /// What lies around a queue.
 const GUARD: u32 = 0xdead_beef;
 
@@ -104,6 +107,7 @@ struct World {
 
 const SLOT: u32 = 1;
 const PLACE: u64 = 0x1_2345_6789;
+
 /// What the file holds there, to its end.
 const HELD: u32 = 300;
 
@@ -243,4 +247,87 @@ fn an_error_has_its_bytes_in_every_state() {
         0x11,
     );
     assert_eq!(contents(&world.pool, 0, 512), [0; 512]);
+}
+
+/// The bare layout has no room for flags, reserved words or a buffer offset: what lies there is
+/// the next slot, and must not be taken for them.
+#[test]
+fn a_bare_slot_s_neighbour_is_not_its_second_half() {
+    let tables = Tables::new(4096, 4096);
+    let (file, pool, memory) = (tables.file, tables.pool, tables.memory.clone());
+    let (slots, host, _device) = Slots::bare(64);
+    let mut engine = tables.engine(ring(8), vec![host]);
+    for number in 0..8 {
+        slots.store(6, number, u32::MAX);
+    }
+    slots.store(6, word::STATUS, 0);
+    slots.publish(5, &Request::read(file, 8, 64).into(pool, 0));
+    eventually("the read", || {
+        let _ = engine.step();
+        slots.outcome(5) == Some(Ok(64))
+    });
+    assert_eq!(contents(&memory, 0, 64), pattern(1, 4096)[8..72]);
+}
+
+/// Row S6.
+#[test]
+fn an_unknown_operation_completes_with_an_error() {
+    let (slots, host, _device) = Slots::bare(4);
+    let mut engine = Tables::new(16, 64).engine(ring(8), vec![host]);
+    slots.publish_words(1, &[7; 16]);
+    let _ = engine.step();
+    assert_eq!(slots.load(1, word::STATUS), status::ERROR);
+    assert_eq!(slots.load(1, word::COUNT), 7, "the device's own");
+}
+
+#[test]
+fn a_bare_queue_is_served_with_handles_for_pages_and_of_the_device_s_choice() {
+    let mut files = FileTable::new();
+    let mut buffers = BufferTable::new();
+    let disk = file_of(&pattern(1, 4096));
+    files
+        .insert_at(FileHandle::from_raw(9), disk, 0..4096, Rights::READ)
+        .unwrap();
+    let memory = memory(16 * 256 + 100);
+    let pages = buffers
+        .insert_pages(memory.clone(), 256, Rights::WRITE)
+        .unwrap();
+    assert_eq!(pages.len(), 16, "what fills no page is left out");
+    let (slots, host, device) = Slots::bare(64);
+    let io = IoLoop::builder()
+        .files(files)
+        .buffers(buffers)
+        .queue(host)
+        .spawn()
+        .unwrap();
+    let tickets: Vec<_> = (0..16)
+        .map(|n| Request::read(FileHandle::from_raw(9), n * 256, 256).into(pages[n as usize], 0))
+        .map(|request| device.submit(request.tag(77)).unwrap())
+        .collect();
+    for ticket in tickets {
+        assert_eq!(answer(&device, ticket), Ok(256));
+    }
+    assert_eq!(contents(&memory, 0, 4096), pattern(1, 4096));
+    assert_eq!(slots.load(0, word::TAG), 77, "the tag is the device's own");
+    io.stop().unwrap();
+}
+
+/// Row S11: a queue that a device made and filled before there was a host is taken over as it is.
+#[test]
+fn requests_published_before_the_loop_began_are_served() {
+    let tables = Tables::new(4096, 4096);
+    let (file, pool) = (tables.file, tables.pool);
+    let memory = Slots::new(16 * 32, 0, 8);
+    memory.publish(7, &Request::read(file, 0, 64).into(pool, 0));
+    let host = HostQueue::attach_bare(memory.region()).unwrap();
+    assert_eq!(
+        host.published().collect::<Vec<_>>(),
+        [7],
+        "polled, not claimed"
+    );
+    let io = tables.loop_on(host);
+    eventually("the read", || memory.outcome(7) == Some(Ok(64)));
+    io.stop().unwrap();
+    let unfit = HostQueue::attach_bare(Region::allocate(33).unwrap()).unwrap_err();
+    assert!(unfit.to_string().contains("multiple of 32"), "{unfit}");
 }

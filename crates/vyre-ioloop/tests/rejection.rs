@@ -7,7 +7,7 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 
 use common::*;
-use vyre_ioloop::{Engine, Rights};
+use vyre_ioloop::{Engine, Rights, SpawnError};
 use vyre_ioq::abi::{op, word};
 use vyre_ioq::{BufferHandle, Errno, FileHandle, Request};
 use vyre_uring::{DirectAlign, Ring, direct_alignment};
@@ -355,22 +355,27 @@ fn misaligned_direct_io_is_einval() {
     });
 }
 
-/// The bare layout has no room for flags, reserved words or a buffer offset: what lies there is
-/// the next slot, and must not be taken for them.
+/// Row S7: on the device an errno, in the host's own errors what to do.
 #[test]
-fn a_bare_slot_s_neighbour_is_not_its_second_half() {
-    let tables = Tables::new(4096, 4096);
-    let (file, pool, memory) = (tables.file, tables.pool, tables.memory.clone());
-    let (slots, host, _device) = Slots::bare(64);
-    let mut engine = tables.engine(ring(8), vec![host]);
-    for number in 0..8 {
-        slots.store(6, number, u32::MAX);
-    }
-    slots.store(6, word::STATUS, 0);
-    slots.publish(5, &Request::read(file, 8, 64).into(pool, 0));
-    eventually("the read", || {
-        let _ = engine.step();
-        slots.outcome(5) == Some(Ok(64))
-    });
-    assert_eq!(contents(&memory, 0, 64), pattern(1, 4096)[8..72]);
+fn an_unregistered_destination_is_an_error_that_says_which() {
+    let tables = Tables::new(16, 64);
+    let read = Request::read(tables.file, 0, 1).into(BufferHandle::from_raw(55), 0);
+    let mut rig = tables.on_ring(8, 4);
+    assert_eq!(rig.run(read), Err(Errno::EBADF));
+    let unknown = rig
+        .engine
+        .revoke_buffer(BufferHandle::from_raw(55))
+        .unwrap_err();
+    assert!(unknown.to_string().contains("0x37"), "{unknown}");
+    let no_queue = SpawnError::NoQueue.to_string();
+    assert!(no_queue.contains("`queue`"), "{no_queue}");
+}
+
+/// The guard of fault 14 from the loop's side: a table cannot promise more than the file allows.
+#[test]
+fn rights_beyond_what_the_file_is_open_for_are_refused_early() {
+    let mut tables = Tables::new(16, 4096);
+    let (reader, writer) = std::io::pipe().unwrap();
+    assert!(tables.files.insert(reader, Rights::WRITE).is_err());
+    assert!(tables.files.insert(writer, Rights::READ).is_err());
 }

@@ -1,5 +1,5 @@
-//! The end of service: everything is answered, and nothing touches a buffer afterwards. Faults 9
-//! and 10 of the vyre 0.7 loop are here.
+//! Orderly shutdown: claimed requests are finished, new ones are cancelled, and nothing touches a buffer
+//! afterwards.
 
 mod common;
 
@@ -10,13 +10,20 @@ use std::time::Duration;
 use common::desk::Desk;
 use common::faulty::Faulty;
 use common::*;
-use vyre_ioloop::{Engine, IoLoop, LiveError, Policy, StopError};
-use vyre_ioq::abi::{status, word};
-use vyre_ioq::{BufferHandle, DeviceQueue, Errno, FileHandle, LoopState, Queue, QueueLayout};
-use vyre_ioq::{Request, Ticket, WaitError};
+use vyre_ioloop::{IoLoop, LiveError, Policy, StopError};
+use vyre_ioq::{
+    BufferHandle, DeviceQueue, Errno, FileHandle, LoopState, Queue, QueueLayout, Request, Ticket,
+    WaitError,
+};
 use vyre_uring::{Busy, SimTransport};
 
 const SOON: Duration = Duration::from_millis(20);
+
+/// Sleeps whenever there is nothing to do.
+const SLEEPY: Policy = Policy::Adaptive {
+    spins: 0,
+    cap: Duration::from_millis(1),
+};
 
 /// A loop with a read of an empty pipe in flight.
 struct Waiting {
@@ -224,130 +231,6 @@ fn everything_unserved_is_answered_by_a_stop() {
 }
 
 #[test]
-fn a_panic_is_shown_to_devices_and_leaves_nothing_unanswered() {
-    let tables = Tables::new(4096, 4096);
-    let (file, pool) = (tables.file, tables.pool);
-    let (faulty, orders) = Faulty::new(SimTransport::builder(1).stuck(1.0).build());
-    let mut rig = tables.on(faulty, 64);
-    let mut tickets = vec![rig.submit(Request::read(file, 0, 64).into(pool, 0))];
-    let _ = rig.engine.step();
-    tickets.push(rig.submit(Request::read(file, 0, 64).into(pool, 0)));
-    tickets.push(rig.submit(Request::fence()));
-    orders.panic_in_submit.store(true, Ordering::Relaxed);
-    let Rig { mut engine, device } = rig;
-    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
-        let _ = engine.step();
-        unreachable!("it panics, and drops the engine on its way");
-    }));
-    assert!(panicked.is_err());
-    assert_eq!(device.host_state(), Some(LoopState::Failed));
-    for ticket in tickets {
-        assert!(device.poll(&ticket).is_some(), "slot {}", ticket.slot());
-    }
-}
-
-#[test]
-fn a_submit_that_fails_for_good_answers_its_batch_with_the_errno() {
-    let tables = Tables::new(4096, 4096);
-    let (file, pool) = (tables.file, tables.pool);
-    let sim = SimTransport::builder(1).fatal_submit(1, vyre_uring::Errno::BADF);
-    let mut rig = tables.on_sim(sim.build(), 64);
-    assert_eq!(rig.run(Request::read(file, 0, 64).into(pool, 0)), Ok(64));
-    assert_eq!(rig.engine.failure(), None);
-    let batch: Vec<_> = (0..5)
-        .map(|n| rig.submit(Request::read(file, 0, 64).into(pool, n * 64)))
-        .collect();
-    let outcomes = rig.wait_all(batch);
-    assert!(outcomes.iter().all(|o| o.result == Err(Errno::EBADF)));
-    assert_eq!(rig.engine.failure(), Some(vyre_uring::Errno::BADF));
-    // Nothing can be served any more, and everything is answered.
-    let late = Request::read(file, 0, 64).into(pool, 0);
-    assert_eq!(rig.run(late), Err(Errno::EBADF));
-    rig.engine.fail(LIMIT).unwrap();
-    assert_eq!(rig.device.host_state(), Some(LoopState::Failed));
-}
-
-#[test]
-fn a_wait_that_fails_for_good_is_noticed() {
-    let (faulty, orders) = Faulty::new(SimTransport::builder(1).build());
-    let mut rig = Tables::new(16, 64).on(faulty, 4);
-    orders.fail_wait.store(true, Ordering::Relaxed);
-    rig.engine.wait(SOON);
-    assert_eq!(rig.engine.failure(), Some(vyre_uring::Errno::BADF));
-}
-
-#[test]
-fn operations_that_the_kernel_keeps_are_told_apart_from_a_clean_end() {
-    let tables = Tables::new(4096, 4096);
-    let (file, pool) = (tables.file, tables.pool);
-    let sim = SimTransport::builder(1).hung(1.0).build();
-    let mut rig = tables.on_sim(sim, 64);
-    let kept: Vec<_> = (0..3)
-        .map(|n| rig.submit(Request::read(file, 0, 64).into(pool, n * 64)))
-        .collect();
-    let fence = rig.submit(Request::fence());
-    let _ = rig.engine.step();
-    let busy = Busy::new(3);
-    assert_eq!(rig.engine.stop(Duration::ZERO), Err(busy));
-    assert_eq!(
-        rig.engine.stop(Duration::ZERO),
-        Err(busy),
-        "asked again, it does not claim that the buffers are free"
-    );
-    assert_eq!(rig.device.host_state(), Some(LoopState::Failed));
-    assert_eq!(rig.engine.in_flight(), 4);
-    for ticket in kept.into_iter().chain([fence]) {
-        assert!(rig.pending(&ticket), "the kernel may write to the buffer");
-    }
-}
-
-/// The requests that the kernel does not hold are answered, and the fences that wait for none.
-#[test]
-fn beside_what_the_kernel_keeps_everything_is_answered() {
-    let tables = Tables::new(4096, 4096);
-    let (file, pool) = (tables.file, tables.pool);
-    // One operation at a time: the first read hangs in the transport, the rest waits for room.
-    let sim = SimTransport::builder(1).hung(1.0).capacity(1).build();
-    let (host, device) = Queue::anonymous(QueueLayout::with_slots(16)).unwrap();
-    let (other_host, other) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
-    let mut engine = tables.engine(sim, vec![host, other_host]);
-    let read = |n: u64| Request::read(file, 0, 64).into(pool, n * 64);
-    let submit = |device: &DeviceQueue, request| device.submit(request).unwrap();
-    let before = submit(&device, Request::write(file, 0, 8).from(pool, 0));
-    let kept = [before, submit(&device, Request::fence())];
-    let mut answered = vec![
-        submit(&device, read(1)),
-        // Waits for the write, and touches no buffer.
-        submit(&device, Request::sync(file)),
-    ];
-    let _ = engine.step();
-    let late = submit(&device, read(2));
-    let elsewhere = submit(&other, read(3));
-    let fence = submit(&other, Request::fence());
-    let _ = engine.step();
-    answered.push(late);
-    assert_eq!(engine.stop(Duration::ZERO), Err(Busy::new(1)));
-    for ticket in answered {
-        assert_eq!(device.poll(&ticket).unwrap().result, Err(Errno::ECANCELED));
-    }
-    assert_eq!(
-        other.poll(&elsewhere).unwrap().result,
-        Err(Errno::ECANCELED)
-    );
-    assert_eq!(
-        other.poll(&fence).unwrap().result,
-        Ok(0),
-        "all before it have ended"
-    );
-    for ticket in kept {
-        assert!(device.poll(&ticket).is_none(), "slot {}", ticket.slot());
-    }
-    for device in [device, other] {
-        assert_eq!(device.host_state(), Some(LoopState::Failed));
-    }
-}
-
-#[test]
 fn devices_see_a_heartbeat_while_the_kernel_is_waited_for() {
     let (faulty, orders) = Faulty::new(SimTransport::builder(1).build());
     let mut rig = Tables::new(16, 64).on(faulty, 4);
@@ -364,129 +247,6 @@ fn devices_see_a_heartbeat_while_the_kernel_is_waited_for() {
     );
     let longest = Duration::from_millis(100);
     assert!(quiesced.iter().all(|&step| step <= longest), "{quiesced:?}");
-}
-
-/// FAILED says that every outcome that there will be is there.
-#[test]
-fn a_completion_that_comes_after_the_end_answers_nothing() {
-    let tables = Tables::new(4096, 4096);
-    let (file, pool, memory) = (tables.file, tables.pool, tables.memory.clone());
-    let (slots, host, device) = Slots::queue(4);
-    let (faulty, orders) = Faulty::new(SimTransport::builder(3).max_latency(9).build());
-    let mut engine: Engine<_> = tables.engine(faulty, vec![host]);
-    slots.publish(0, &Request::read(file, 0, 64).into(pool, 0));
-    let _ = engine.step();
-    orders.busy.store(1, Ordering::Relaxed);
-    assert_eq!(engine.stop(SOON), Err(Busy::new(1)));
-    assert_eq!(device.host_state(), Some(LoopState::Failed));
-    assert_eq!(slots.outcome(0), None);
-    let revoked = engine.revoke_buffer(pool).unwrap();
-    assert!(!engine.is_revoked(revoked), "the kernel may write to it");
-    slots.publish(1, &Request::read(file, 0, 64).into(pool, 0));
-    for _ in 0..20 {
-        let progress = engine.step();
-        assert_eq!((progress.claimed, progress.started), (0, 0));
-    }
-    assert_eq!(contents(&memory, 0, 64), pattern(1, 64), "it came late");
-    assert!(engine.is_revoked(revoked), "and is over");
-    orders.busy.store(0, Ordering::Relaxed);
-    assert_eq!(engine.stop(SOON), Ok(()));
-    for slot in 0..2 {
-        assert_eq!(slots.outcome(slot), None, "slot {slot}");
-    }
-    assert_eq!(device.host_state(), Some(LoopState::Failed));
-    assert_eq!(engine.in_flight(), 1);
-}
-
-/// A bare queue has no state: CLAIMED keeps the device and the next host from the slot.
-#[test]
-fn a_bare_slot_that_the_kernel_keeps_stays_claimed() {
-    let tables = Tables::new(4096, 4096);
-    let (file, pool) = (tables.file, tables.pool);
-    let (slots, host, _device) = Slots::bare(2);
-    let sim = SimTransport::builder(1).hung(1.0).build();
-    let mut engine = tables.engine(sim, vec![host]);
-    slots.publish(0, &Request::read(file, 0, 64).into(pool, 0));
-    let _ = engine.step();
-    slots.publish(1, &Request::read(file, 0, 64).into(pool, 0));
-    assert_eq!(engine.stop(Duration::ZERO), Err(Busy::new(1)));
-    drop(engine);
-    assert_eq!(slots.load(0, word::STATUS), status::CLAIMED);
-    assert_eq!(slots.load(1, word::STATUS), status::ERROR);
-}
-
-/// The kernel may have an operation that a panic kept from the books: nothing is answered then.
-#[test]
-fn an_operation_that_a_panic_kept_from_the_books_is_not_answered() {
-    for deferred in [false, true] {
-        let tables = Tables::new(4096, 4096);
-        let (file, pool) = (tables.file, tables.pool);
-        let (faulty, orders) = Faulty::new(SimTransport::builder(1).hung(1.0).build());
-        let (slots, host, device) = Slots::queue(4);
-        let mut engine = tables.engine(faulty, vec![host]);
-        orders.full.store(deferred, Ordering::Relaxed);
-        slots.publish(0, &Request::read(file, 0, 64).into(pool, 0));
-        if deferred {
-            let _ = engine.step();
-            orders.full.store(false, Ordering::Relaxed);
-        }
-        orders.panic_after_push.store(true, Ordering::Relaxed);
-        let stepped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.step()));
-        assert!(stepped.is_err());
-        assert_eq!(engine.fail(Duration::ZERO), Err(Busy::new(1)));
-        assert_eq!(slots.outcome(0), None);
-        assert_eq!(device.host_state(), Some(LoopState::Failed));
-    }
-}
-
-#[test]
-fn an_outcome_that_was_decided_before_a_panic_is_delivered() {
-    let tables = Tables::new(4096, 4096);
-    let (file, pool) = (tables.file, tables.pool);
-    let (faulty, orders) = Faulty::new(SimTransport::builder(1).hung(1.0).build());
-    let (slots, host, _device) = Slots::queue(4);
-    let mut engine = tables.engine(faulty, vec![host]);
-    orders.panic_after_push.store(true, Ordering::Relaxed);
-    slots.publish(0, &Request::read(file, 0, 0).into(pool, 0));
-    slots.publish(1, &Request::read(file, 0, 64).into(pool, 0));
-    let stepped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.step()));
-    assert!(stepped.is_err());
-    assert_eq!(engine.fail(Duration::ZERO), Err(Busy::new(1)));
-    assert_eq!(slots.outcome(0), Some(Ok(0)));
-    assert_eq!(slots.outcome(1), None);
-}
-
-/// What waited for such an operation is answered once, whatever else is published.
-#[test]
-fn what_waits_for_an_operation_that_a_panic_kept_from_the_books_is_answered_once() {
-    let tables = Tables::new(4096, 4096);
-    let (file, pool) = (tables.file, tables.pool);
-    let (faulty, orders) = Faulty::new(SimTransport::builder(1).stuck(1.0).build());
-    let (slots, host, device) = Slots::queue(4);
-    let mut engine = tables.engine(faulty, vec![host]);
-    orders.full.store(true, Ordering::Relaxed);
-    slots.publish(0, &Request::write(file, 0, 64).from(pool, 0));
-    let _ = engine.step();
-    slots.publish(1, &Request::sync(file));
-    slots.publish(2, &Request::fence());
-    let _ = engine.step();
-    orders.full.store(false, Ordering::Relaxed);
-    orders.panic_after_push.store(true, Ordering::Relaxed);
-    let stepped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.step()));
-    assert!(stepped.is_err());
-    slots.publish(3, &Request::fence());
-    assert_eq!(engine.fail(Duration::ZERO), Ok(()));
-    for slot in 0..4 {
-        assert_eq!(slots.outcome(slot), Some(Err(Errno::ECANCELED)), "{slot}");
-    }
-    assert_eq!(engine.queue_counters(0).unwrap().failed, 4);
-    assert_eq!(device.host_state(), Some(LoopState::Failed));
-}
-
-#[test]
-fn the_errors_of_an_end_say_what_became_of_the_memory() {
-    let stuck = StopError::Stuck { operations: 3 }.to_string();
-    assert!(stuck.contains('3') && stuck.contains("leaked"), "{stuck}");
 }
 
 #[test]
@@ -524,4 +284,28 @@ fn a_forked_child_leaves_the_loop_alone() {
         assert_eq!(answer(&w.device, w.read), Ok(64), "the parent's goes on");
         io.stop().unwrap();
     }
+}
+
+/// Fault 7.
+#[test]
+fn stopping_ends_a_read_that_would_never_end() {
+    let mut tables = Tables::new(4096, 4096);
+    let (pipe, _writer) = tables.add_pipe();
+    let pool = tables.pool;
+    let (host, device) = Queue::anonymous(QueueLayout::with_slots(64)).unwrap();
+    let builder = tables.builder().queue(host).policy(SLEEPY);
+    let io = builder
+        .drain_timeout(Duration::from_millis(20))
+        .spawn()
+        .unwrap();
+    let waiting = device
+        .submit(Request::read(pipe, 0, 4).into(pool, 0))
+        .unwrap();
+    eventually("the claim", || io.queue_counters(0).unwrap().claimed == 1);
+    eventually("sleep", || io.counters().sleeps > 2);
+    let thread_id = io.thread_id();
+    io.stop().unwrap();
+    assert_eq!(answer(&device, waiting), Err(Errno::ECANCELED));
+    assert_eq!(device.host_state(), Some(LoopState::Stopped));
+    eventually("the end of the thread", || !thread_lives(thread_id));
 }

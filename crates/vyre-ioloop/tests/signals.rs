@@ -8,9 +8,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use common::*;
 use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::thread::gettid;
 use vyre_ioloop::{Engine, LoopGroup, Rights, block_signals};
 use vyre_ioq::{Errno, Queue, QueueLayout, Request};
 
@@ -174,4 +177,47 @@ fn an_engine_blocks_nothing_by_itself() {
         0
     );
     engine.stop(LIMIT).expect("a clean end");
+}
+
+/// Fault 4, on the kernel's side: signals interrupt a thread that drives an engine, asleep and at
+/// work. A loop's own thread blocks them.
+#[test]
+fn signals_do_not_end_the_loop() {
+    let_signals_interrupt();
+    let mut tables = Tables::new(4096, 4096);
+    let (pipe, mut writer) = tables.add_pipe();
+    let (file, pool) = (tables.file, tables.pool);
+    let (host, device) = Queue::anonymous(QueueLayout::with_slots(64)).unwrap();
+    let (started, thread_id) = std::sync::mpsc::channel();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut engine = tables.engine(ring(64), vec![host]);
+            started
+                .send(gettid().as_raw_nonzero().get() as u32)
+                .unwrap();
+            let end = Instant::now() + LIMIT;
+            while !done.load(Ordering::Relaxed) && Instant::now() < end {
+                if engine.step().is_idle() {
+                    engine.wait(Duration::from_micros(100));
+                }
+            }
+            assert_eq!(engine.failure(), None);
+            engine.stop(LIMIT).unwrap();
+        });
+        let thread_id = thread_id.recv().unwrap();
+        let asleep = device
+            .submit(Request::read(pipe, 0, 4).into(pool, 64))
+            .unwrap();
+        for n in 0..500_u64 {
+            signal(thread_id);
+            let read = Request::read(file, n, 8).into(pool, 0);
+            let ticket = device.submit(read).unwrap();
+            signal(thread_id);
+            assert_eq!(answer(&device, ticket), Ok(8));
+        }
+        writer.write_all(b"data").unwrap();
+        assert_eq!(answer(&device, asleep), Ok(4));
+        done.store(true, Ordering::Relaxed);
+    });
 }

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
@@ -195,4 +196,83 @@ fn a_sleep_ends_at_the_next_deadline() {
     engine.wait(HOUR);
     let second = asked.lock().unwrap().pop().expect("a sleep");
     assert!(second <= Duration::from_secs(2), "{second:?}");
+}
+
+/// Row S8: the doubling itself is tested beside the policy. Here: a loop without work sleeps, is
+/// woken by neither much nor nothing, and work is found all the same.
+#[test]
+fn an_idle_loop_sleeps_and_still_finds_work() {
+    let tables = Tables::new(16, 64);
+    let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
+    let policy = Policy::Adaptive {
+        spins: 64,
+        cap: Duration::from_millis(2),
+    };
+    let io = tables.builder().queue(host).policy(policy).spawn().unwrap();
+    for _ in 0..3 {
+        let before = io.counters().sleeps;
+        let beat = device.host_heartbeat();
+        eventually("sleep", || io.counters().sleeps >= before + 3);
+        assert_ne!(
+            device.host_heartbeat(),
+            beat,
+            "a sleeper shows that it lives"
+        );
+        let fence = device.submit(Request::fence()).unwrap();
+        assert_eq!(answer(&device, fence), Ok(0));
+    }
+    io.stop().unwrap();
+}
+
+/// Row S8: the policy that never sleeps.
+#[test]
+fn a_spinning_loop_never_sleeps() {
+    let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
+    let builder = Tables::new(16, 64).builder().queue(host);
+    let io = builder.policy(Policy::Spin).spawn().unwrap();
+    let fence = device.submit(Request::fence()).unwrap();
+    assert_eq!(answer(&device, fence), Ok(0));
+    std::thread::sleep(Duration::from_millis(5));
+    assert_eq!(io.counters().sleeps, 0);
+    io.stop().unwrap();
+}
+
+/// Sleeps whenever there is nothing to do.
+const SLEEPY: Policy = Policy::Adaptive {
+    spins: 0,
+    cap: Duration::from_millis(1),
+};
+
+/// Fault 6. The loop may sleep, but never for as long as an operation takes: a request that comes
+/// while another waits for the kernel is served.
+#[test]
+fn a_request_is_served_while_an_older_one_waits_for_the_kernel() {
+    for policy in [SLEEPY, Policy::ADAPTIVE, Policy::Spin] {
+        let mut tables = Tables::new(4096, 4096);
+        let (pipe, mut writer) = tables.add_pipe();
+        let (file, pool) = (tables.file, tables.pool);
+        let (host, device) = Queue::anonymous(QueueLayout::with_slots(64)).unwrap();
+        let (other_host, other_device) = Queue::anonymous(QueueLayout::with_slots(64)).unwrap();
+        let builder = tables.builder().queue(host).queue(other_host);
+        let io = builder.policy(policy).spawn().unwrap();
+        let waiting = device
+            .submit(Request::read(pipe, 0, 4).into(pool, 0))
+            .unwrap();
+        for _ in 0..5 {
+            let sleeps = io.counters().sleeps;
+            eventually("sleep", || {
+                policy == Policy::Spin || io.counters().sleeps > sleeps + 1
+            });
+            let read = device
+                .submit(Request::read(file, 0, 8).into(pool, 64))
+                .unwrap();
+            assert_eq!(answer(&device, read), Ok(8));
+            let fence = other_device.submit(Request::fence()).unwrap();
+            assert_eq!(answer(&other_device, fence), Ok(0));
+        }
+        assert!(device.poll(&waiting).is_none());
+        writer.write_all(b"data").unwrap();
+        assert_eq!(answer(&device, waiting), Ok(4));
+        io.stop().unwrap();
+    }
 }

@@ -1,13 +1,134 @@
-//! SYNCs of one file that are claimed together share a flush.
+//! A SYNC completes after the WRITEs that it covers are on stable storage. SYNCs of one file that are
+//! claimed together share a flush.
 
 mod common;
 
+use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use common::desk::{Clerk, Desk};
+use common::faulty::Faulty;
 use common::*;
 use vyre_ioq::{Errno, FileHandle, Request, Ticket};
-use vyre_uring::{Errno as OsErrno, Operation};
+use vyre_uring::{Errno as OsErrno, Operation, SimTransport};
+
+#[test]
+fn a_sync_in_a_lower_slot_waits_for_a_write_in_a_higher_one() {
+    let tables = Tables::new(4096, 4096);
+    let (file, pool) = (tables.file, tables.pool);
+    let (slots, host, _device) = Slots::queue(64);
+    let (faulty, orders) = Faulty::new(SimTransport::builder(1).build());
+    let mut engine = tables.engine(faulty, vec![host]);
+    slots.publish(63, &Request::write(file, 0, 4).from(pool, 0));
+    slots.publish(0, &Request::sync(file));
+    linger(&mut engine);
+    assert_eq!(slots.outcome(0), Some(Ok(0)));
+    let pushed = orders.pushed.lock().unwrap();
+    assert!(
+        matches!(
+            pushed[..],
+            [Operation::Write { .. }, Operation::Sync { .. }]
+        ),
+        "{pushed:?}"
+    );
+}
+
+#[test]
+fn a_sync_waits_for_the_writes_to_its_file_and_for_no_others() {
+    let mut tables = Tables::new(4096, 4096);
+    let (pipe, writer) = std::io::pipe().unwrap();
+    // A full pipe: a write to it waits until somebody reads.
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    while (&writer).write(&[0; 4096]).is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    let full = tables
+        .files
+        .insert(
+            writer,
+            vyre_ioloop::Rights::WRITE | vyre_ioloop::Rights::SYNC,
+        )
+        .unwrap();
+    let (file, pool) = (tables.file, tables.pool);
+    let mut rig = tables.on_ring(8, 64);
+    let blocked = rig.submit(Request::write(full, 0, 4096).from(pool, 0));
+    let of_pipe = rig.submit(Request::sync(full));
+    assert_eq!(rig.run(Request::write(file, 0, 10).from(pool, 0)), Ok(10));
+    assert_eq!(
+        rig.run(Request::sync(file)),
+        Ok(0),
+        "waits for no other file"
+    );
+    rig.linger();
+    assert!(rig.pending(&blocked) && rig.pending(&of_pipe));
+    let mut drained = vec![0; 1 << 20];
+    let mut pipe = pipe;
+    let got = pipe.read(&mut drained).unwrap();
+    assert!(got > 0);
+    assert_eq!(rig.wait(blocked).result, Ok(4096));
+    // The kernel cannot sync a pipe, and says so.
+    assert_eq!(rig.wait(of_pipe).result, Err(Errno::EINVAL));
+}
+
+#[test]
+fn a_sync_behind_a_fence_covers_the_fenced_writes() {
+    let tables = Tables::new(0, 1 << 16);
+    let bytes = pattern(5, 1 << 16);
+    tables.memory.write_at(0, &bytes).unwrap();
+    let (file, pool, disk) = (tables.file, tables.pool, tables.disk.try_clone().unwrap());
+    let mut rig = tables.on_ring(4, 64);
+    let writes: Vec<_> = (0..16)
+        .map(|n| rig.submit(Request::write(file, n << 12, 4096).from(pool, n << 12)))
+        .collect();
+    let fence = rig.submit(Request::fence());
+    let sync = rig.submit(Request::sync(file));
+    assert_eq!(rig.wait(sync).result, Ok(0));
+    assert!(
+        writes.iter().all(|write| !rig.pending(write)),
+        "the sync waited for all writes"
+    );
+    assert_eq!(rig.wait(fence).result, Ok(0));
+    assert!(rig.wait_all(writes).iter().all(|o| o.result == Ok(4096)));
+    let mut written = vec![0; 1 << 16];
+    disk.read_exact_at(&mut written, 0).unwrap();
+    assert_eq!(written, bytes);
+}
+
+/// What the transport is asked for: a durable write is one, and a sync comes after the writes that
+/// it covers have completed.
+#[test]
+fn durability_is_asked_of_the_transport() {
+    let tables = Tables::new(4096, 4096);
+    let (file, pool) = (tables.file, tables.pool);
+    let (faulty, orders) = Faulty::new(SimTransport::builder(5).max_latency(6).build());
+    let mut rig = tables.on(faulty, 64);
+    assert_eq!(
+        rig.run(Request::write(file, 0, 64).from(pool, 0).durable()),
+        Ok(64)
+    );
+    let durable = orders.pushed.lock().unwrap().pop();
+    assert!(
+        matches!(durable, Some(Operation::Write { durable: true, .. })),
+        "{durable:?}"
+    );
+
+    let writes: Vec<_> = (0..10)
+        .map(|n| rig.submit(Request::write(file, n * 64, 64).from(pool, 0)))
+        .collect();
+    let sync = rig.submit(Request::sync(file));
+    loop {
+        let _ = rig.engine.step();
+        let last = orders.pushed.lock().unwrap().last().copied();
+        let synced = matches!(last, Some(Operation::Sync { .. }));
+        let out = writes.iter().filter(|write| rig.pending(write)).count();
+        assert!(!synced || out == 0, "synced with {out} writes out");
+        if synced {
+            break;
+        }
+    }
+    assert_eq!(rig.wait(sync).result, Ok(0));
+    assert!(rig.wait_all(writes).iter().all(|o| o.result == Ok(64)));
+}
 
 struct Bench {
     rig: Rig<Desk>,

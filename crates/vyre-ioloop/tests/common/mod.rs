@@ -5,6 +5,7 @@
 
 pub(crate) mod desk;
 pub(crate) mod faulty;
+pub(crate) mod stage;
 
 use std::fs::File;
 use std::io::Write;

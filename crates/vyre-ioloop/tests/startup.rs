@@ -1,0 +1,125 @@
+//! How a loop starts, and why it may not.
+
+mod common;
+
+use common::faulty::Faulty;
+use common::*;
+use vyre_ioloop::{IoLoop, SpawnError};
+use vyre_ioq::{AttachError, Errno, HostQueue, LoopState, Queue, QueueLayout, Region, Request};
+use vyre_uring::SimTransport;
+
+/// Row S1.
+#[test]
+fn a_loop_is_spawned_on_tables_and_a_queue_and_stops_with_its_error() {
+    let tables = Tables::new(4096, 4096);
+    let (file, pool) = (tables.file, tables.pool);
+    let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
+    let io = tables.builder().queue(host).name("served").spawn().unwrap();
+    assert_eq!(device.host_state(), Some(LoopState::Running));
+    let name = format!("/proc/self/task/{}/comm", io.thread_id());
+    assert_eq!(std::fs::read_to_string(name).unwrap(), "served\n");
+    let ticket = device
+        .submit(Request::read(file, 0, 64).into(pool, 0))
+        .unwrap();
+    assert_eq!(answer(&device, ticket), Ok(64));
+    assert_eq!(io.stop(), Ok(()));
+    assert_eq!(device.host_state(), Some(LoopState::Stopped));
+}
+
+#[test]
+fn a_loop_works_by_what_is_put_around_its_ring() {
+    let tables = Tables::new(4096, 4096);
+    let (file, pool) = (tables.file, tables.pool);
+    let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
+    let mut sim = SimTransport::builder(0).build();
+    sim.fail_next(vyre_uring::Errno::NOSPC);
+    let (faulty, orders) = Faulty::new(sim);
+    let builder = tables.builder().queue(host);
+    let io = builder
+        .spawn_with(move |ring| {
+            assert_eq!(ring.in_flight(), 0);
+            faulty
+        })
+        .unwrap();
+    let read = || Request::read(file, 0, 64).into(pool, 0);
+    for expected in [Err(Errno::ENOSPC), Ok(64)] {
+        let ticket = device.submit(read()).unwrap();
+        assert_eq!(answer(&device, ticket), expected);
+    }
+    assert_eq!(orders.pushed.lock().unwrap().len(), 2);
+    assert!(!io.report().to_string().is_empty(), "the ring's");
+    io.stop().unwrap();
+}
+
+/// Row S1: an empty table is a table.
+#[test]
+fn a_loop_without_files_or_buffers_serves_fences() {
+    let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
+    let io = IoLoop::builder().queue(host).spawn().unwrap();
+    let fence = device.submit(Request::fence()).unwrap();
+    assert_eq!(answer(&device, fence), Ok(0));
+    io.stop().unwrap();
+}
+
+#[test]
+fn a_small_ring_has_entries_for_every_queue() {
+    let queue = || {
+        Queue::anonymous(QueueLayout::with_slots(1))
+            .expect("memory")
+            .0
+    };
+    let builder = IoLoop::builder().ring_entries(1);
+    let builder = (0..5).fold(builder, |builder, _| builder.queue(queue()));
+    let io = builder.spawn().expect("started");
+    assert!(io.report().sq_entries() >= 10, "{}", io.report());
+    io.stop().expect("quiet");
+}
+
+/// Fault 20.
+#[test]
+fn an_unfit_queue_is_refused_before_anything_runs() {
+    let bare = |len| HostQueue::attach_bare(Region::allocate(len).unwrap());
+    assert_eq!(bare(31).unwrap_err(), AttachError::BareLength { len: 31 });
+    let count = |slots, most| AttachError::BadSlotCount { slots, most };
+    assert_eq!(bare(0).unwrap_err(), count(0, 64));
+    assert_eq!(bare(65 * 32).unwrap_err(), count(65, 64));
+    for slots in [0, 4097] {
+        let layout = QueueLayout::with_slots(slots);
+        let refused = Queue::anonymous(layout).unwrap_err();
+        assert_eq!(refused, count(slots.into(), 4096));
+    }
+    let refused = IoLoop::builder().spawn();
+    assert!(matches!(refused, Err(SpawnError::NoQueue)));
+}
+
+/// Fault 20: a loop that cannot start says so to whoever starts it, and to the devices.
+#[test]
+fn a_loop_that_cannot_start_says_so_and_its_devices_see_failed() {
+    let queue = || Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
+    let (host, device) = queue();
+    let refused = IoLoop::builder().queue(host).ring_entries(0).spawn();
+    assert!(matches!(refused, Err(SpawnError::Setup(_))), "{refused:?}");
+    assert_eq!(device.host_state(), Some(LoopState::Failed));
+
+    let (host, device) = queue();
+    let refused = IoLoop::builder().queue(host).name("a\0b").spawn();
+    let text = refused.as_ref().map_err(ToString::to_string).err();
+    assert!(matches!(refused, Err(SpawnError::Name { .. })), "{text:?}");
+    assert!(text.is_some_and(|text| text.contains(r#""a\0b""#)));
+    assert_eq!(device.host_state(), Some(LoopState::Failed));
+
+    let (host, device) = queue();
+    let refused = IoLoop::builder().queue(host).live_entries(u32::MAX).spawn();
+    assert!(matches!(refused, Err(SpawnError::Setup(_))), "{refused:?}");
+    assert_eq!(device.host_state(), Some(LoopState::Failed));
+
+    for core in [1023, usize::MAX] {
+        let (host, device) = queue();
+        let refused = IoLoop::builder().queue(host).pin_to(core).spawn();
+        assert!(
+            matches!(refused, Err(SpawnError::Pin { .. })),
+            "{refused:?}"
+        );
+        assert_eq!(device.host_state(), Some(LoopState::Failed));
+    }
+}
