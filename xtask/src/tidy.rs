@@ -11,136 +11,6 @@ use crate::steps::Report;
 use crate::workspace::Workspace;
 use crate::{Result, orderings, sh};
 
-/// Every file that may hold unsafe code, and why. An entry without any is an error too.
-const UNSAFE_FILES: &[(&str, &str)] = &[
-    (
-        "consumers/firmware/src/lib.rs",
-        "a device whose memory is at an address",
-    ),
-    (
-        "consumers/firmware/tests/board.rs",
-        "memory for two sides of a queue",
-    ),
-    (
-        "consumers/vyre-runtime/tests/original.rs",
-        "memory for two sides of a queue",
-    ),
-    (
-        "crates/vyre-io-cli/src/bench/baseline.rs",
-        "the raw ring that ours is measured against",
-    ),
-    (
-        "crates/vyre-ioloop/src/lost_writes/same.rs",
-        "two descriptors are compared by the kernel",
-    ),
-    (
-        "crates/vyre-ioloop/src/shared_queue.rs",
-        "memory for another process becomes a queue's",
-    ),
-    (
-        "crates/vyre-ioloop/tests/common/mod.rs",
-        "signals that interrupt a system call",
-    ),
-    (
-        "crates/vyre-ioloop/tests/no_alloc.rs",
-        "an allocator that counts",
-    ),
-    (
-        "crates/vyre-ioq-cuda/examples/common/mod.rs",
-        "the kernel of an example is launched",
-    ),
-    (
-        "crates/vyre-ioq-cuda/examples/gather/rows.rs",
-        "its kernel is launched",
-    ),
-    (
-        "crates/vyre-ioq-cuda/examples/kv_spill/blocks.rs",
-        "its kernel is launched",
-    ),
-    (
-        "crates/vyre-ioq-cuda/examples/stream_weights/stream.rs",
-        "its kernel is launched",
-    ),
-    (
-        "crates/vyre-ioq-cuda/src/bench.rs",
-        "the kernel of the benchmark is launched",
-    ),
-    (
-        "crates/vyre-ioq-cuda/src/copy.rs",
-        "the kernel of the copy is launched",
-    ),
-    (
-        "crates/vyre-ioq-cuda/src/driver.rs",
-        "the calls of the CUDA driver",
-    ),
-    (
-        "crates/vyre-ioq-cuda/src/driver/copies.rs",
-        "calls of the CUDA driver too",
-    ),
-    (
-        "crates/vyre-ioq-cuda/src/kernel.rs",
-        "launching a kernel is the caller's promise",
-    ),
-    ("crates/vyre-ioq-cuda/tests/gpu.rs", "a kernel is launched"),
-    (
-        "crates/vyre-ioq-cuda/src/nvrtc.rs",
-        "the calls of the runtime compiler",
-    ),
-    (
-        "crates/vyre-ioq-cuda/tests/driver/code.rs",
-        "a kernel is launched that does not run",
-    ),
-    (
-        "crates/vyre-ioq-cuda/src/memory.rs",
-        "memory that a GPU maps becomes a buffer or a queue's",
-    ),
-    (
-        "crates/vyre-ioq/src/region.rs",
-        "the words of shared memory",
-    ),
-    (
-        "crates/vyre-ioq/src/test_utils/guard.rs",
-        "memory between guard pages",
-    ),
-    (
-        "crates/vyre-ioq/tests/common/mod.rs",
-        "plain memory that a queue has to order",
-    ),
-    (
-        "crates/vyre-ioq/tests/loom_models/plain.rs",
-        "memory that a queue has to order",
-    ),
-    (
-        "crates/vyre-ioq/tests/conformance/memory.rs",
-        "memory that a program maps as well",
-    ),
-    (
-        "crates/vyre-uring/src/buffer.rs",
-        "memory that a device and the kernel may write",
-    ),
-    (
-        "crates/vyre-uring/src/buffer/tests.rs",
-        "memory that a test provides",
-    ),
-    (
-        "crates/vyre-uring/tests/lifecycle.rs",
-        "a ring in a thread that must not use it",
-    ),
-    (
-        "crates/vyre-uring/tests/no_alloc.rs",
-        "an allocator that counts",
-    ),
-    ("crates/vyre-uring/src/kernel_ring.rs", "the kernel's ring"),
-    (
-        "crates/vyre-uring/src/ring/enqueue.rs",
-        "where memory is handed to the kernel",
-    ),
-    (
-        "fuzz/faults/tests/raw.rs",
-        "signals' actions, and a look at the page cache",
-    ),
-];
-
 /// Lines of a Rust file: more than the first earns a warning, more than the second fails.
 const LINES_WARN: usize = 500;
 const LINES_MAX: usize = 600;
@@ -181,12 +51,8 @@ pub(crate) fn run(ws: &Workspace, report: &mut Report) -> Result<()> {
         .filter_map(|path| Some((path.clone(), fs::read_to_string(ws.root.join(path)).ok()?)))
         .collect();
 
-    println!("  files that may hold unsafe code:");
-    for (path, why) in UNSAFE_FILES {
-        println!("    {path}: {why}");
-    }
     let mut found = Findings::default();
-    rust_files(&files, UNSAFE_FILES, &mut found);
+    rust_files(&files, &mut found);
     crates(&files, &mut found);
     one_door(&files, &mut found);
     links::check(&files, &paths, &mut found);
@@ -254,7 +120,7 @@ fn walk(root: &Path, below: &str, paths: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
-fn rust_files(files: &Files, allowed: &[(&str, &str)], found: &mut Findings) {
+fn rust_files(files: &Files, found: &mut Findings) {
     for (path, text) in files.iter().filter(|(path, _)| path.ends_with(".rs")) {
         let lines = text.lines().count();
         if lines > LINES_MAX {
@@ -268,14 +134,6 @@ fn rust_files(files: &Files, allowed: &[(&str, &str)], found: &mut Findings) {
         }
 
         let code = source::code_only(text);
-        let listed = allowed.iter().any(|(file, _)| file == path);
-        match (source::first_word(&code, "unsafe"), listed) {
-            (Some(line), false) => found.error(format!(
-                "{path}:{line}: unsafe code in a file that xtask/src/tidy.rs does not list"
-            )),
-            (None, true) => found.error(format!("{path}: listed for unsafe code, but has none")),
-            _ => {}
-        }
         for mark in ["todo!", "unimplemented!", "#[ignore"] {
             for line in source::lines_with(&code, mark) {
                 found.error(format!("{path}:{line}: {mark}"));
@@ -296,16 +154,18 @@ fn rust_files(files: &Files, allowed: &[(&str, &str)], found: &mut Findings) {
             ));
         }
     }
-    for (path, _) in allowed {
-        if !files.contains_key(*path) {
-            found.error(format!(
-                "{path}: listed for unsafe code, but there is no such file"
-            ));
-        }
-    }
 }
 
 fn crates(files: &Files, found: &mut Findings) {
+    // Among the lints is the one that denies unsafe code in files that do not expect it.
+    for (path, text) in files
+        .iter()
+        .filter(|(path, _)| path.ends_with("Cargo.toml"))
+    {
+        if !text.contains("[workspace.lints.") && !text.contains("[lints]\nworkspace = true") {
+            found.error(format!("{path}: add `[lints]` with `workspace = true`"));
+        }
+    }
     let mut count = 0;
     for manifest in files.keys() {
         let Some(dir) = manifest.strip_suffix("/Cargo.toml") else {

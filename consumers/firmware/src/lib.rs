@@ -1,5 +1,6 @@
 //! Firmware of a board that shares memory with its host, and reads blocks of one file from there.
 #![no_std]
+#![expect(unsafe_code, reason = "the queue's memory is at a fixed address")]
 
 use core::ptr::NonNull;
 

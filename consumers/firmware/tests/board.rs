@@ -1,5 +1,6 @@
 //! The firmware on a board of memory, with a host at the other end of the window.
 
+#![expect(unsafe_code, reason = "a test maps memory for both ends of a queue")]
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;

@@ -1,6 +1,7 @@
 //! A device of vyre-runtime 0.7 on our host: the queue is made, published and judged by the
 //! original's own functions, and served by the adapter.
 
+#![expect(unsafe_code, reason = "a test maps memory for both ends of a queue")]
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};

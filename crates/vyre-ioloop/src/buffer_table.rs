@@ -94,7 +94,10 @@ impl BufferTable {
     ///
     /// # Errors
     /// [`TableError::BadPage`] or [`TableError::Full`]; the table then has none of the pages.
-    #[allow(clippy::needless_pass_by_value)] // As its siblings: the table keeps the buffer.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the table keeps the buffer, as its siblings do"
+    )]
     pub fn insert_pages(
         &mut self,
         buffer: Buffer,

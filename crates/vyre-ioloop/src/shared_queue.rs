@@ -1,6 +1,9 @@
 //! A queue whose device end is in another process.
 
-#![allow(unsafe_code)] // One call: memory that was just made becomes a queue's.
+#![expect(
+    unsafe_code,
+    reason = "memory that was just mapped becomes a queue's region"
+)]
 
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;

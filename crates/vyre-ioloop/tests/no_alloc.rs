@@ -2,7 +2,7 @@
 //! file holds one test alone, since it counts for the whole process, but for the harness: that
 //! allocates when it says that a test has been running for over a minute.
 
-#![allow(unsafe_code)] // `GlobalAlloc` is an unsafe trait.
+#![expect(unsafe_code, reason = "`GlobalAlloc` is an unsafe trait")]
 
 mod common;
 

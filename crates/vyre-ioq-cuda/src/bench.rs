@@ -1,7 +1,7 @@
 //! The persistent kernel behind `vyre-io bench --device cuda`: lanes on the GPU that keep asking for
 //! blocks of a file, and what they counted. Also a worked example of a kernel and its host side.
 
-#![allow(unsafe_code)] // One call: the kernel is launched.
+#![expect(unsafe_code, reason = "launching a kernel is unsafe")]
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! The kernel behind `vyre-io copy --device cuda`: lanes on the GPU that read the blocks of a file and
 //! write them to another.
 
-#![allow(unsafe_code)] // One call: the kernel is launched.
+#![expect(unsafe_code, reason = "launching a kernel is unsafe")]
 
 use std::fmt;
 use std::path::Path;

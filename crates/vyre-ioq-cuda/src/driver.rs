@@ -1,7 +1,7 @@
 //! The calls of the CUDA driver, each made safe: no other module of the crate calls it.
 //!
 //! What is made here keeps its context, and is freed with the context current, on whichever thread.
-#![allow(unsafe_code)] // A foreign interface.
+#![expect(unsafe_code, reason = "the CUDA driver is a C library")]
 
 mod copies;
 

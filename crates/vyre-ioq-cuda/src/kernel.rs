@@ -1,5 +1,8 @@
 //! Device code: compiled, loaded, launched.
-#![allow(unsafe_code)] // A kernel may do anything: who launches one promises that it does not.
+#![expect(
+    unsafe_code,
+    reason = "the caller who launches a kernel promises what it does"
+)]
 
 use std::any::Any;
 use std::path::Path;

@@ -1,5 +1,8 @@
 //! Memory of the host that a GPU maps, and memory of the GPU.
-#![allow(unsafe_code)] // Two calls: parts of one mapping become a buffer and a queue's region.
+#![expect(
+    unsafe_code,
+    reason = "parts of one mapping become a buffer and a queue's region"
+)]
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;

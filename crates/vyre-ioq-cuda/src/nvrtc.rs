@@ -1,5 +1,5 @@
 //! The calls of NVRTC, the runtime compiler, each made safe.
-#![allow(unsafe_code)] // A foreign interface.
+#![expect(unsafe_code, reason = "NVRTC is a C library")]
 
 use std::ffi::{CString, c_char, c_int};
 use std::ptr;

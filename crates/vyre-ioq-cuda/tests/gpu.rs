@@ -1,7 +1,7 @@
 //! A real GPU, a real loop, real files. Where there is no GPU, each test says so and does nothing: run
 //! the binary of these tests on a machine that has one.
 
-#![allow(unsafe_code)] // One call: a kernel is launched.
+#![expect(unsafe_code, reason = "launching a kernel is unsafe")]
 
 mod common;
 

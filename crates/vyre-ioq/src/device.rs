@@ -340,7 +340,7 @@ impl DeviceQueue {
     ///
     /// # Panics
     /// If the reservation is another queue's.
-    #[allow(clippy::needless_pass_by_value)] // It is used up.
+    #[expect(clippy::needless_pass_by_value, reason = "a ticket is used up")]
     pub fn unreserve(&self, reservation: Reservation) {
         self.assert_ours(reservation.queue);
         self.unlock(reservation.slot);
@@ -357,7 +357,7 @@ impl DeviceQueue {
     /// # Panics
     /// If the reservation is another queue's.
     #[inline]
-    #[allow(clippy::needless_pass_by_value)] // It is used up.
+    #[expect(clippy::needless_pass_by_value, reason = "a ticket is used up")]
     pub fn publish(&self, reservation: Reservation, request: &Request) -> Ticket {
         let Reservation { slot, queue } = reservation;
         self.assert_ours(queue);

@@ -3,7 +3,7 @@
 //! No reference to shared bytes ever leaves this file, and none outlives one expression. What
 //! leaves it are `u32` values.
 
-#![allow(unsafe_code)] // Raw shared memory has to be touched somewhere; it is here.
+#![expect(unsafe_code, reason = "all access to shared memory is here")]
 
 use core::fmt;
 use core::marker::PhantomData;

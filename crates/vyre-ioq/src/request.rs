@@ -148,7 +148,6 @@ pub struct PartialWrite(Request);
 
 impl PartialRead {
     /// Where the bytes go: `offset` bytes into the range of `buffer`.
-    #[allow(clippy::should_implement_trait)] // Reads as a sentence; two arguments.
     pub const fn into(mut self, buffer: BufferHandle, offset: u64) -> Request {
         self.0.destination = buffer.raw();
         self.0.buffer_offset = offset;

@@ -3,7 +3,10 @@
 //! No reference to the bytes is ever made. They are reached by relaxed atomic words: a location has
 //! one access width for ever (eight bytes for the aligned words that lie inside the buffer, one byte
 //! for what is left at either end), so that concurrent calls never mix widths on it.
-#![allow(unsafe_code)] // Owns a mapping and reads and writes shared memory through raw pointers.
+#![expect(
+    unsafe_code,
+    reason = "owns memory that a device and the kernel may write at any time"
+)]
 
 use std::any::Any;
 use std::fmt;

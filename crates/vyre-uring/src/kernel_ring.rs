@@ -3,7 +3,10 @@
 //! The crate `io-uring` remembers a registered ring descriptor in one `Submitter`, and caches queue
 //! heads in one `SubmissionQueue` and one `CompletionQueue`. All three handles are therefore kept for
 //! the ring's whole life, beside the `IoUring` that they borrow from.
-#![allow(unsafe_code)] // Ties the borrowed handles to their ring, and enters the kernel.
+#![expect(
+    unsafe_code,
+    reason = "ties the borrowed handles to their ring, and enters the kernel"
+)]
 
 use std::ffi::c_void;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};

@@ -1,5 +1,8 @@
 //! Waiting, cancelling, failing and ending.
-#![allow(unsafe_code)] // One test breaks the rule that a ring stays on its thread.
+#![expect(
+    unsafe_code,
+    reason = "a test takes a ring to a thread that must not use it"
+)]
 
 mod common;
 

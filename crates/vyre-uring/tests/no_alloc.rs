@@ -1,5 +1,5 @@
 //! The hot calls allocate nothing, nor do the ones on the way to an end.
-#![allow(unsafe_code)] // Counts allocations by wrapping the system's allocator.
+#![expect(unsafe_code, reason = "`GlobalAlloc` is an unsafe trait")]
 
 mod common;
 

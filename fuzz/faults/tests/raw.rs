@@ -1,5 +1,8 @@
 //! System calls for which no crate in use has a safe function.
-#![allow(unsafe_code)]
+#![expect(
+    unsafe_code,
+    reason = "tests install signal handlers and query the page cache"
+)]
 
 use std::fs::File;
 use std::os::fd::AsRawFd;

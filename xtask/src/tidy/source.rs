@@ -99,12 +99,6 @@ fn raw_string(rest: &str) -> Option<usize> {
     )
 }
 
-/// The line, from 1, of the first time that `word` stands alone.
-pub(super) fn first_word(code: &str, word: &str) -> Option<usize> {
-    let alone = |line: &str| line.split(|c| !is_word(c)).any(|found| found == word);
-    code.lines().position(alone).map(|index| index + 1)
-}
-
 /// The lines, from 1, that contain `mark`.
 pub(super) fn lines_with<'a>(text: &'a str, mark: &'a str) -> impl Iterator<Item = usize> + 'a {
     let lines = text.lines().enumerate();

@@ -1,6 +1,6 @@
 //! Running the binary, and files to run it on.
 
-#![allow(dead_code)] // Each test file uses its share.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub(crate) mod fuse;
 pub(crate) mod process;

@@ -90,7 +90,6 @@ pub(super) struct Started {
 
 /// The whole life of the thread. The transport is made, used and dropped here: it
 /// belongs to one thread.
-#[allow(clippy::needless_pass_by_value)] // The thread owns what it was given.
 pub(super) fn thread<T: Transport>(
     setup: Setup,
     wrap: impl FnOnce(Ring) -> T,

@@ -1,5 +1,8 @@
 //! Comparison of two descriptors: whether they are of one open file description.
-#![allow(unsafe_code)] // Two system calls that no safe crate has.
+#![expect(
+    unsafe_code,
+    reason = "no safe crate has kcmp(2), which compares two descriptors"
+)]
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 

@@ -1,7 +1,10 @@
 //! What the tests share: memory that a hostile device may store into, and an engine on a leash.
 
-#![allow(unsafe_code)] // `Region::from_owner` and signals; nothing else here is.
-#![allow(dead_code)] // Every test file compiles its own copy and uses a part of it.
+#![expect(
+    unsafe_code,
+    reason = "tests use `Region::from_owner` and install signal handlers"
+)]
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub(crate) mod desk;
 pub(crate) mod faulty;

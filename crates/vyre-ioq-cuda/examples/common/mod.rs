@@ -1,7 +1,7 @@
 //! What the examples share: the device that runs a kernel, the loops that serve it, and what can go
 //! wrong.
 
-#![allow(unsafe_code)] // One call: a kernel is launched.
+#![expect(unsafe_code, reason = "launching a kernel is unsafe")]
 
 pub(crate) mod threads;
 

@@ -1,6 +1,6 @@
 //! The kernel's host side, and the same averages on a CPU.
 
-#![allow(unsafe_code)] // One call: the kernel is launched.
+#![expect(unsafe_code, reason = "launching a kernel is unsafe")]
 
 use std::fs::File;
 use std::io::{BufWriter, Write};

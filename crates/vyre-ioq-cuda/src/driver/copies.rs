@@ -1,5 +1,5 @@
 //! Copies from the host to the GPU that nobody waits for.
-#![allow(unsafe_code)] // A foreign interface.
+#![expect(unsafe_code, reason = "the CUDA driver is a C library")]
 
 use std::mem;
 use std::ptr;

@@ -4,7 +4,7 @@
 
 mod code;
 #[path = "../common/mod.rs"]
-#[allow(dead_code)] // There is no GPU to be had here.
+#[allow(dead_code, reason = "nothing here needs a GPU")]
 mod common;
 mod contexts;
 mod ends;

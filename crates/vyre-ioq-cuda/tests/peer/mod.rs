@@ -1,6 +1,6 @@
 //! The other process: this test program, started again, to be killed.
 
-#![allow(dead_code)] // Each program uses its share.
+#![allow(dead_code, reason = "each program uses a part of it")]
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};

@@ -28,7 +28,7 @@ impl DeviceQueue {
     ///
     /// # Panics
     /// If the ticket is another queue's.
-    #[allow(clippy::needless_pass_by_value)] // It is used up.
+    #[expect(clippy::needless_pass_by_value, reason = "a ticket is used up")]
     pub fn abandon(&self, ticket: Ticket) {
         self.assert_ours(ticket.queue);
         let (word, bit) = place(ticket.slot);
@@ -114,7 +114,7 @@ impl<Q: Deref<Target = DeviceQueue>> OwnedTicket<Q> {
     ///
     /// # Panics
     /// If the ticket is another queue's.
-    #[allow(clippy::needless_pass_by_value)] // It is used up.
+    #[expect(clippy::needless_pass_by_value, reason = "a ticket is used up")]
     pub fn new(queue: Q, ticket: Ticket) -> Self {
         queue.assert_ours(ticket.queue);
         Self {

@@ -1,6 +1,9 @@
 //! Memory between two pages that cannot be accessed.
 
-#![allow(unsafe_code)] // Mapping memory, and handing it on as a region.
+#![expect(
+    unsafe_code,
+    reason = "maps memory between guard pages, which becomes a region"
+)]
 
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;

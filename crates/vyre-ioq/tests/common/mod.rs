@@ -1,7 +1,10 @@
 //! Memory that a test can look into, and store into behind a queue's back, as a hostile device can.
 
-#![allow(unsafe_code)] // Plain memory that a queue has to order.
-#![allow(dead_code)] // Every test file compiles its own copy and uses a part of it.
+#![expect(
+    unsafe_code,
+    reason = "tests share plain memory that a queue must order"
+)]
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,6 +1,9 @@
 //! Memory that two processes share: a memfd, mapped here word by word.
 
-#![allow(unsafe_code)] // A mapping of its own, and words that another process stores at any time.
+#![expect(
+    unsafe_code,
+    reason = "maps memory whose words another process may store at any time"
+)]
 
 use std::ffi::c_void;
 use std::fs::File;

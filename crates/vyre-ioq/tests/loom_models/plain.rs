@@ -1,6 +1,9 @@
 //! Memory that is not atomic, as the bytes of a request are not.
 
-#![allow(unsafe_code)] // Plain memory that a queue has to order.
+#![expect(
+    unsafe_code,
+    reason = "models share plain memory that a queue must order"
+)]
 
 use loom::cell::UnsafeCell;
 

@@ -1,3 +1,5 @@
+#![expect(unsafe_code, reason = "tests provide memory of their own")]
+
 use std::os::unix::fs::FileExt;
 
 use super::*;

@@ -6,7 +6,7 @@
 //! else leaks both tables' contents and the ring. An operation enters the token table before its
 //! entry is enqueued. It leaves the table only in `complete`, for a completion whose token matches:
 //! when the kernel has finished with the operation, or never took it.
-#![allow(unsafe_code)] // Vouches for the addresses and descriptors given to the kernel.
+#![expect(unsafe_code, reason = "hands addresses and descriptors to the kernel")]
 
 use std::mem::ManuallyDrop;
 
