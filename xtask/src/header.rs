@@ -1,5 +1,5 @@
-//! `crates/vyre-ioq/include/vyre_ioq_abi.h`: the ABI's numbers for C, written from the constants of
-//! `vyre-ioq`, so that neither can change alone.
+//! Generates the ABI's numbers for C and CUDA from the constants of `vyre-ioq`, so that neither can
+//! change alone.
 
 mod tables;
 
@@ -11,30 +11,34 @@ use crate::workspace::Workspace;
 use crate::{Result, sh};
 use tables::{Define, Image};
 
-const PATH: &str = "crates/vyre-ioq/include/vyre_ioq_abi.h";
-
 /// Headers that must compile, and how: each is the first and only thing that a file includes.
 const HEADERS: &[&str] = &["vyre_ioq_abi.h", "vyre_ioq.h", "vyre_ioq_wait.h"];
-const DIALECTS: &[&[&str]] = &[&["-xc", "-std=c11"], &["-xc++", "-std=c++17"]];
+const DIALECTS: &[&[&str]] = &[&["-xc", "-std=c11"], &["-xc++", "-std=c++14"]];
 const WARNINGS: &[&str] = &["-Wall", "-Wextra", "-Werror", "-pedantic", "-fsyntax-only"];
 
-/// Writes the file anew. Says whether it was another before.
+/// Writes the files anew. Says which of them were others before.
 pub(crate) fn write(ws: &Workspace) -> Result<String> {
-    let path = ws.root.join(PATH);
-    let text = text()?;
-    let same = fs::read_to_string(&path).is_ok_and(|found| found == text);
-    if !same {
-        fs::write(&path, text)?;
+    let mut said = Vec::new();
+    for Output { path, text } in outputs()? {
+        let at = ws.root.join(path);
+        let same = fs::read_to_string(&at).is_ok_and(|found| found == text);
+        if !same {
+            fs::write(&at, text)?;
+        }
+        said.push(format!(
+            "{path} {}",
+            if same { "is as it was" } else { "is new" }
+        ));
     }
-    let what = if same { "is as it was" } else { "is new" };
-    Ok(format!("{PATH} {what}"))
+    Ok(said.join("\n"))
 }
 
 pub(crate) fn step(ws: &Workspace, report: &mut Report) -> Result<()> {
-    let text = text()?;
-    let found = fs::read_to_string(ws.root.join(PATH)).unwrap_or_default();
-    if let Some(line) = first_difference(&found, &text) {
-        return Err(format!("{PATH}:{line} is not what `cargo xtask header` writes").into());
+    for Output { path, text } in outputs()? {
+        let found = fs::read_to_string(ws.root.join(path)).unwrap_or_default();
+        if let Some(line) = first_difference(&found, &text) {
+            return Err(format!("{path}:{line} is not what `cargo xtask header` writes").into());
+        }
     }
     let abi =
         fs::read_to_string(ws.root.join("ABI.md")).map_err(|error| format!("ABI.md: {error}"))?;
@@ -139,41 +143,196 @@ fn stated(abi: &str, heading: &str, column: &str) -> Result<Vec<(String, u32)>> 
     Ok(stated)
 }
 
-fn text() -> Result<String> {
-    let mut out = String::from(HEAD);
+/// A generated file.
+struct Output {
+    path: &'static str,
+    text: String,
+}
+
+fn outputs() -> Result<[Output; 2]> {
+    Ok([
+        Output {
+            path: "crates/vyre-ioq/include/vyre_ioq_abi.h",
+            text: c_header()?,
+        },
+        Output {
+            path: "crates/vyre-ioq/include/vyre_ioq_abi.cuh",
+            text: cuda_header()?,
+        },
+    ])
+}
+
+/// Enumerators of the attach errors, after the one for success: ABI.md, section 3.
+const ATTACH_ERRORS: &[&str] = &[
+    "MISALIGNED",
+    "TOO_SHORT",
+    "BAD_MAGIC",
+    "MAJOR_VERSION",
+    "BAD_STRIDE",
+    "BAD_SLOTS_OFFSET",
+    "RESERVED_NOT_ZERO",
+    "BAD_SLOT_COUNT",
+    "BARE_LENGTH",
+];
+
+/// Tables whose numbers have names at run time: prefix, function and what its argument is.
+const NAMED: &[(&str, &str, &str)] = &[
+    ("OP_", "op_name", "an operation"),
+    ("STATUS_", "status_name", "a status word"),
+    ("STATE_", "state_name", "a host's state"),
+    (
+        "ERRNO_",
+        "errno_name",
+        "an errno that the host itself stores",
+    ),
+];
+
+fn c_header() -> Result<String> {
+    let mut out = String::from(C_HEAD);
+    version(&mut out)?;
     let mut last = None;
-    for define in tables::defines()? {
+    let defines = tables::defines()?;
+    for define in &defines {
         let section = define.prefix;
         if last.replace(section) != Some(section) {
             write!(out, "\n/* {} */\n", tables::title(section))?;
         }
-        writeln!(
-            out,
-            "#define VYRE_IOQ_{section}{} {}",
-            define.name,
-            define.literal()
-        )?;
+        let literal = define.literal();
+        writeln!(out, "#define VYRE_IOQ_{section}{} {literal}", define.name)?;
     }
     writeln!(out, "\n/* The magic, as two words. */")?;
     for (word, value) in vyre_ioq::abi::MAGIC.iter().enumerate() {
         writeln!(out, "#define VYRE_IOQ_MAGIC_{word} {value:#x}u")?;
     }
-    out.push_str(WORD);
+    out.push_str(C_WORD);
     for image in tables::images() {
         out.push('\n');
         image.declare(&mut out)?;
     }
-    out.push_str(ASSERTIONS);
+    out.push_str("\n/** Why memory is no queue: the rules of ABI.md, section 3. */\n");
+    out.push_str("enum vyre_ioq_attach_error {\n    VYRE_IOQ_ATTACH_OK = 0,\n");
+    for (number, name) in ATTACH_ERRORS.iter().enumerate() {
+        let comma = if number + 1 < ATTACH_ERRORS.len() {
+            ","
+        } else {
+            ""
+        };
+        writeln!(out, "    VYRE_IOQ_ATTACH_{name}{comma}")?;
+    }
+    out.push_str("};\n");
+    out.push_str(C_ASSERTIONS);
     for image in tables::images() {
         image.assert(&mut out)?;
     }
-    out.push_str(TAIL);
+    let unsigned = "vyre_ioq_word value";
+    for (prefix, function, what) in NAMED {
+        let numbers = defines.iter().filter(|define| define.prefix == *prefix);
+        let cases = numbers.map(|define| (define.name.clone(), define.name.clone()));
+        let function = format!("vyre_ioq_{function}");
+        let about = format!("Returns the name of {what}; \"unknown\" for any other number.");
+        let start =
+            format!("\n/** {about} */\nstatic inline const char *{function}({unsigned})\n{{\n");
+        name_function(&mut out, &start, &format!("VYRE_IOQ_{prefix}"), cases)?;
+    }
+    let cases = attach_cases("OK");
+    let start = "\n/** Returns the name of an attach error, such as \"BAD_MAGIC\". */\n\
+        static inline const char *vyre_ioq_attach_error_name(enum vyre_ioq_attach_error value)\n{\n";
+    name_function(&mut out, start, "VYRE_IOQ_ATTACH_", cases)?;
+    out.push_str(C_TAIL);
     Ok(out)
+}
+
+fn cuda_header() -> Result<String> {
+    let mut out = String::from(CUDA_HEAD);
+    version(&mut out)?;
+    out.push_str(CUDA_TYPES);
+    let mut last = None;
+    let defines = tables::defines()?;
+    for define in &defines {
+        let section = define.prefix;
+        if last.replace(section) != Some(section) {
+            let blank = if section.is_empty() { "" } else { "\n" };
+            writeln!(out, "{blank}    // {}", tables::title(section))?;
+        }
+        writeln!(out, "    {section}{} = {},", define.name, define.literal())?;
+    }
+    writeln!(out, "\n    // The magic, as two words.")?;
+    for (word, value) in vyre_ioq::abi::MAGIC.iter().enumerate() {
+        writeln!(out, "    MAGIC_{word} = {value:#x}u,")?;
+    }
+    out.push_str("};\n\n/// Why memory is no queue: the rules of ABI.md, section 3.\n");
+    out.push_str("enum class AttachError : u32 {\n    NONE,\n");
+    for name in ATTACH_ERRORS {
+        writeln!(out, "    {name},")?;
+    }
+    out.push_str("};\n");
+    for (prefix, function, what) in NAMED {
+        let numbers = defines.iter().filter(|define| define.prefix == *prefix);
+        let cases = numbers.map(|define| (define.name.clone(), define.name.clone()));
+        let about = format!("Returns the name of {what}; \"unknown\" for any other number.");
+        let start = format!(
+            "\n/// {about}\nVYRE_IOQ_HOST_DEVICE inline const char *{function}(u32 value) {{\n"
+        );
+        name_function(&mut out, &start, prefix, cases)?;
+    }
+    let start = "\n/// Returns the name of an attach error, such as \"BAD_MAGIC\".\n\
+        VYRE_IOQ_HOST_DEVICE inline const char *name(AttachError value) {\n";
+    name_function(&mut out, start, "AttachError::", attach_cases("NONE"))?;
+    out.push_str(CUDA_TAIL);
+    Ok(out)
+}
+
+fn attach_cases(success: &str) -> impl Iterator<Item = (String, String)> {
+    let all = [success].into_iter().chain(ATTACH_ERRORS.iter().copied());
+    let cases: Vec<_> = all.map(|name| (name.to_owned(), name.to_owned())).collect();
+    cases.into_iter()
+}
+
+/// Writes a function that returns the name of a number, after its `start`.
+fn name_function(
+    out: &mut String,
+    start: &str,
+    prefix: &str,
+    cases: impl Iterator<Item = (String, String)>,
+) -> Result<()> {
+    writeln!(out, "{start}    switch (value) {{")?;
+    for (constant, name) in cases {
+        writeln!(
+            out,
+            "    case {prefix}{constant}:\n        return \"{name}\";"
+        )?;
+    }
+    // Of an enum, every number has a case: so that a compiler warns of one that is missing.
+    out.push_str("    default:\n        return \"unknown\";\n    }\n}\n");
+    Ok(())
+}
+
+/// The version of the headers, which is that of the crate.
+fn version(out: &mut String) -> Result<()> {
+    let version = vyre_ioq::headers::VERSION;
+    let parts: Vec<u32> = version
+        .split(['.', '-'])
+        .take(3)
+        .map(str::parse)
+        .collect::<std::result::Result<_, _>>()?;
+    let [major, minor, patch] = parts[..] else {
+        return Err(format!("{version} is no version").into());
+    };
+    write!(
+        out,
+        "\n/* The version of these headers: the crate vyre-ioq {version}. */\n\
+         #define VYRE_IOQ_VERSION_MAJOR {major}\n\
+         #define VYRE_IOQ_VERSION_MINOR {minor}\n\
+         #define VYRE_IOQ_VERSION_PATCH {patch}\n\
+         #define VYRE_IOQ_VERSION {}\n",
+        major * 10000 + minor * 100 + patch
+    )?;
+    Ok(())
 }
 
 impl Image {
     fn declare(&self, out: &mut String) -> Result<()> {
-        writeln!(out, "/* {} */\nstruct {} {{", self.about, self.name)?;
+        writeln!(out, "/** {} */\nstruct {} {{", self.about, self.name)?;
         for field in &self.fields {
             let array = match field.words {
                 1 => String::new(),
@@ -188,64 +347,99 @@ impl Image {
     fn assert(&self, out: &mut String) -> Result<()> {
         let name = self.name;
         let text = format!("\"{name}: ABI.md\"");
-        writeln!(
-            out,
-            "VYRE_IOQ_ASSERT(sizeof(struct {name}) == {}, {text});",
-            self.bytes
-        )?;
-        writeln!(
-            out,
-            "VYRE_IOQ_ASSERT(VYRE_IOQ_ALIGNOF(struct {name}) == {}, {text});",
-            self.align
-        )?;
+        let mut claim = |what: &str, value: usize| {
+            writeln!(out, "VYRE_IOQ_ASSERT_({what} == {value}, {text});")
+        };
+        claim(&format!("sizeof(struct {name})"), self.bytes)?;
+        claim(&format!("VYRE_IOQ_ALIGNOF_(struct {name})"), self.align)?;
         for field in &self.fields {
-            let (field, at) = (field.name, field.offset);
-            writeln!(
-                out,
-                "VYRE_IOQ_ASSERT(offsetof(struct {name}, {field}) == {at}, {text});"
+            claim(
+                &format!("offsetof(struct {name}, {})", field.name),
+                field.offset,
             )?;
         }
         Ok(())
     }
 }
 
-const HEAD: &str = "\
-/* SPDX-License-Identifier: MIT OR Apache-2.0
+const C_HEAD: &str = "\
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/**
+ * @file vyre_ioq_abi.h
+ * @brief The numbers of the vyre I/O queue. ABI.md in the repository defines what they mean.
  *
- * The numbers of the vyre I/O queue. ABI.md in the repository says what they mean.
- *
- * Written by `cargo xtask header` from the Rust sources: change those, not this file. It includes
- * nothing where it is compiled at run time for a GPU, and <stddef.h> elsewhere. */
-
+ * Generated by `cargo xtask header` from the Rust sources; do not edit. Includes <stddef.h>, and nothing
+ * where NVRTC compiles it.
+ */
 #ifndef VYRE_IOQ_ABI_H
 #define VYRE_IOQ_ABI_H
 ";
 
-const WORD: &str = "
-/* A word: 32 bits, little-endian in shared memory, accessed whole and atomically. */
+const C_WORD: &str = "
+/** A word: 32 bits, little-endian in shared memory, accessed whole and atomically. */
 typedef unsigned int vyre_ioq_word;
 
-/* The two images below are private copies. Shared memory is never accessed through them: copy word
- * by word, each by an atomic access. */
+/* The two structs below are private copies. Do not access shared memory through them: copy it word by
+ * word, by atomic accesses. */
 ";
 
-const ASSERTIONS: &str = "
+const C_ASSERTIONS: &str = "
 #ifndef __CUDACC_RTC__
 #include <stddef.h>
 #ifdef __cplusplus
-#define VYRE_IOQ_ASSERT(condition, text) static_assert(condition, text)
-#define VYRE_IOQ_ALIGNOF(type) alignof(type)
+#define VYRE_IOQ_ASSERT_(condition, text) static_assert(condition, text)
+#define VYRE_IOQ_ALIGNOF_(type) alignof(type)
 #else
-#define VYRE_IOQ_ASSERT(condition, text) _Static_assert(condition, text)
-#define VYRE_IOQ_ALIGNOF(type) _Alignof(type)
+#define VYRE_IOQ_ASSERT_(condition, text) _Static_assert(condition, text)
+#define VYRE_IOQ_ALIGNOF_(type) _Alignof(type)
 #endif
 
-VYRE_IOQ_ASSERT(sizeof(vyre_ioq_word) == 4, \"a word has 32 bits\");
+VYRE_IOQ_ASSERT_(sizeof(vyre_ioq_word) == 4, \"a word has 32 bits\");
 ";
 
-const TAIL: &str = "#endif /* __CUDACC_RTC__ */
+const C_TAIL: &str = "#endif /* __CUDACC_RTC__ */
 
 #endif /* VYRE_IOQ_ABI_H */
+";
+
+const CUDA_HEAD: &str = "\
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/// @file vyre_ioq_abi.cuh
+/// @brief The numbers of the vyre I/O queue, for CUDA. ABI.md in the repository defines what they mean.
+///
+/// Generated by `cargo xtask header` from the Rust sources; do not edit. Include vyre_ioq.cuh, which
+/// includes this file.
+#ifndef VYRE_IOQ_ABI_CUH
+#define VYRE_IOQ_ABI_CUH
+";
+
+const CUDA_TYPES: &str = "
+/// Before a function: the device may call it.
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+#define VYRE_IOQ_DEVICE __device__
+#define VYRE_IOQ_HOST_DEVICE __host__ __device__
+#else
+#define VYRE_IOQ_DEVICE
+#define VYRE_IOQ_HOST_DEVICE
+#endif
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 700
+#error \"vyre_ioq.cuh needs sm_70 or later: earlier GPUs have no memory orderings in PTX\"
+#endif
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error \"vyre_ioq.cuh needs a little-endian machine: it stores words in the machine's byte order\"
+#endif
+
+namespace vyre_ioq {
+
+using u32 = unsigned int;
+using u64 = unsigned long long;
+
+enum : u32 {
+";
+
+const CUDA_TAIL: &str = "}  // namespace vyre_ioq
+#endif  // VYRE_IOQ_ABI_CUH
 ";
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ struct Args {
     u64 operations;          // of each lane; 0: until the time is over
     u64 seed;
     u32 queue_count, lane_count, block_size;
-    u32 op;                  // op::READ, op::WRITE, op::FENCE
+    u32 op;                  // OP_READ, OP_WRITE, OP_FENCE
     u32 random;              // 0: each lane takes one block after the other
     u32 stamped;             // 1: the blocks hold stamps
     u32 look_each;           // READ: every so many blocks is read whole; 0: none
@@ -55,7 +55,7 @@ struct Lane {
     u64 waited;              // those of them that requests took
     u64 sum;                 // of all words that it read whole, so that the reads are done
     u32 first_error;         // errno
-    u32 end;                 // End of the wait that went wrong, or ANSWERED
+    u32 end;                 // WaitStatus of the wait that failed, or COMPLETED
 };
 
 struct alignas(16) Pair {
@@ -64,20 +64,20 @@ struct alignas(16) Pair {
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
 #define VYRE_IOQ_UNROLL _Pragma("unroll")
-VYRE_IOQ_FN __forceinline__ u64 ticks() { return (u64)clock64(); }
-VYRE_IOQ_FN __forceinline__ void count_up(u32 *at) { atomicAdd(at, 1u); }
-VYRE_IOQ_FN __forceinline__ u64 high_product(u64 a, u64 b) { return __umul64hi(a, b); }
-VYRE_IOQ_FN __forceinline__ u32 log2_of(u64 value) { return 63 - (u32)__clzll((long long)value); }
+VYRE_IOQ_DEVICE __forceinline__ u64 ticks() { return (u64)clock64(); }
+VYRE_IOQ_DEVICE __forceinline__ void count_up(u32 *at) { atomicAdd(at, 1u); }
+VYRE_IOQ_DEVICE __forceinline__ u64 high_product(u64 a, u64 b) { return __umul64hi(a, b); }
+VYRE_IOQ_DEVICE __forceinline__ u32 log2_of(u64 value) { return 63 - (u32)__clzll((long long)value); }
 #else
 #define VYRE_IOQ_UNROLL
-inline u64 ticks() { return detail::now(); }
+inline u64 ticks() { return simt::now_ns(); }
 inline void count_up(u32 *at) { *at += 1; }
 inline u64 high_product(u64 a, u64 b) { return (u64)((unsigned __int128)a * b >> 64); }
 inline u32 log2_of(u64 value) { return 63 - (u32)__builtin_clzll(value); }
 #endif
 
 // Values below SUB_BUCKETS have a bucket each; from there on every power of two has SUB_BUCKETS.
-VYRE_IOQ_FN inline u32 bucket_of(u64 value) {
+VYRE_IOQ_DEVICE inline u32 bucket_of(u64 value) {
     if (value < SUB_BUCKETS) return (u32)value;
     u32 power = log2_of(value);
     u32 bucket = (power - 4) * SUB_BUCKETS + (u32)(value >> (power - 5)) % SUB_BUCKETS;
@@ -86,7 +86,7 @@ VYRE_IOQ_FN inline u32 bucket_of(u64 value) {
 
 // ---- Which block: SplitMix64, as the lanes on a CPU. ----
 
-VYRE_IOQ_FN inline u64 next_block(const Args &args, u64 *state) {
+VYRE_IOQ_DEVICE inline u64 next_block(const Args &args, u64 *state) {
     if (args.random == 0) {
         u64 number = *state % args.blocks;
         *state += 1;
@@ -103,7 +103,7 @@ VYRE_IOQ_FN inline u64 next_block(const Args &args, u64 *state) {
 
 enum : u64 { STAMP_MAGIC = 0x706d747365727976ull };  // "vyrestmp"
 
-VYRE_IOQ_FN inline u64 byte_swapped(u64 value) {
+VYRE_IOQ_DEVICE inline u64 byte_swapped(u64 value) {
     value = (value & 0x00ff00ff00ff00ffull) << 8 | (value >> 8 & 0x00ff00ff00ff00ffull);
     value = (value & 0x0000ffff0000ffffull) << 16 | (value >> 16 & 0x0000ffff0000ffffull);
     return value << 32 | value >> 32;
@@ -111,7 +111,7 @@ VYRE_IOQ_FN inline u64 byte_swapped(u64 value) {
 
 // XXH3, 64 bits, of the 16 bytes of magic number and index. The two constants are words of its
 // secret: 24 ^ 32, and 40 ^ 48.
-VYRE_IOQ_FN inline u64 stamp_of(u64 index) {
+VYRE_IOQ_DEVICE inline u64 stamp_of(u64 index) {
     u64 low = STAMP_MAGIC ^ 0x6782737bea4239b9ull;
     u64 high = index ^ 0xaf56bc3b0996523aull;
     u64 hash = 16 + byte_swapped(low) + high + (low * high ^ high_product(low, high));
@@ -120,15 +120,15 @@ VYRE_IOQ_FN inline u64 stamp_of(u64 index) {
 }
 
 // The unit of a sector that a lane of the warp has to do with.
-VYRE_IOQ_FN inline Pair stamp_unit(u64 index, u32 unit) {
+VYRE_IOQ_DEVICE inline Pair stamp_unit(u64 index, u32 unit) {
     if (unit == 0) return Pair{STAMP_MAGIC, index};
     u64 fill = stamp_of(index);
     return Pair{fill, fill};
 }
 
 // The warp stamps a block.
-VYRE_IOQ_FN inline void stamp_block(Pair *block, u64 offset, u32 bytes) {
-    u32 lane = detail::lane_id();
+VYRE_IOQ_DEVICE inline void stamp_block(Pair *block, u64 offset, u32 bytes) {
+    u32 lane = simt::lane_id();
     for (u32 sector = 0; sector < bytes / SECTOR; ++sector) {
         block[sector * UNITS_OF_SECTOR + lane] = stamp_unit(offset / SECTOR + sector, lane);
     }
@@ -137,8 +137,8 @@ VYRE_IOQ_FN inline void stamp_block(Pair *block, u64 offset, u32 bytes) {
 // The warp loads a block, a lane the unit of its number of every sector, several before it uses the
 // first: one after the other would wait for the bus each time. `use` gets each unit with its sector.
 template <typename Use>
-VYRE_IOQ_FN inline void load_block(const Pair *block, u32 bytes, const Use &use) {
-    const Pair *own = block + detail::lane_id();
+VYRE_IOQ_DEVICE inline void load_block(const Pair *block, u32 bytes, const Use &use) {
+    const Pair *own = block + simt::lane_id();
     u32 sectors = bytes / SECTOR, sector = 0;
     for (; sector + AHEAD <= sectors; sector += AHEAD) {
         Pair found[AHEAD];
@@ -151,9 +151,9 @@ VYRE_IOQ_FN inline void load_block(const Pair *block, u32 bytes, const Use &use)
 }
 
 // The warp reads a block whole; whether every sector is as it was stamped.
-VYRE_IOQ_FN inline bool read_block(const Pair *block, u64 offset, u32 bytes, bool stamped,
+VYRE_IOQ_DEVICE inline bool read_block(const Pair *block, u64 offset, u32 bytes, bool stamped,
                                    u64 *sum) {
-    u32 lane = detail::lane_id();
+    u32 lane = simt::lane_id();
     u64 wrong = 0, total = 0;
     load_block(block, bytes, [&](u32 sector, const Pair &found) {
         total += found.a + found.b;
@@ -163,103 +163,103 @@ VYRE_IOQ_FN inline bool read_block(const Pair *block, u64 offset, u32 bytes, boo
         }
     });
     *sum += total;
-    return detail::ballot(FULL_WARP, wrong != 0) == 0;
+    return simt::ballot(FULL_WARP, wrong != 0) == 0;
 }
 
 // The warp copies a block. Each lane reads only what it wrote itself, if it then reads the copy by
 // `read_block`; for others it takes a `sync`.
-VYRE_IOQ_FN inline void copy_block(const Pair *from, Pair *to, u32 bytes) {
-    Pair *own = to + detail::lane_id();
+VYRE_IOQ_DEVICE inline void copy_block(const Pair *from, Pair *to, u32 bytes) {
+    Pair *own = to + simt::lane_id();
     load_block(from, bytes, [&](u32 sector, const Pair &found) {
         own[sector * UNITS_OF_SECTOR] = found;
     });
 }
 
 // Every lane's share has to be there, so that no compiler leaves its reads out.
-VYRE_IOQ_FN inline u64 sum_over_warp(u64 own) {
+VYRE_IOQ_DEVICE inline u64 sum_over_warp(u64 own) {
     u64 total = 0;
     for (u32 from = 0; from < 32; ++from) {
-        u64 high = detail::shuffle(FULL_WARP, (u32)(own >> 32), from);
-        total += high << 32 | detail::shuffle(FULL_WARP, (u32)own, from);
+        u64 high = simt::shuffle(FULL_WARP, (u32)(own >> 32), from);
+        total += high << 32 | simt::shuffle(FULL_WARP, (u32)own, from);
     }
     return total;
 }
 
 // ---- A lane ----
 
-VYRE_IOQ_FN inline Request request_of(const Args &args, const LaneQueue &at, u64 offset,
+VYRE_IOQ_DEVICE inline Request request_of(const Args &args, const LaneQueue &at, u64 offset,
                                       u64 place) {
-    if (args.op == op::READ) {
+    if (args.op == OP_READ) {
         return Request::read(at.file, offset, args.block_size, at.pool, place).exact();
     }
-    if (args.op == op::WRITE) {
+    if (args.op == OP_WRITE) {
         return Request::write(at.file, offset, args.block_size, at.pool, place).exact();
     }
     return Request::fence();
 }
 
 // The lane's leader alone.
-VYRE_IOQ_FN inline void count_reply(const Args &args, const Reply &reply, Lane *lane) {
-    if (reply.end != End::ANSWERED) {
-        lane->end = (u32)reply.end;
+VYRE_IOQ_DEVICE inline void count_reply(const Args &args, const WaitResult &result, Lane *lane) {
+    if (result.status != WaitStatus::COMPLETED) {
+        lane->end = (u32)result.status;
         return;
     }
     lane->ops += 1;
-    lane->bytes += args.op == op::FENCE ? 0 : reply.outcome.bytes();
-    if (!reply.ok()) {
-        if (lane->failed == 0) lane->first_error = reply.outcome.error();
+    lane->bytes += args.op == OP_FENCE ? 0 : result.outcome.bytes();
+    if (!result.ok()) {
+        if (lane->failed == 0) lane->first_error = result.outcome.error();
         lane->failed += 1;
     }
 }
 
 // Whether the lanes are to stop. Lane 0 alone looks across the bus, where the GPU has its loads of one
 // address one after the other.
-VYRE_IOQ_FN inline bool is_stopped(const Args &args, u32 number) {
-    if (number != 0) return detail::load_local(args.stopped) != 0;
-    if (detail::load_shared(args.stop) == 0) return false;
-    detail::set_local(args.stopped, 1);
+VYRE_IOQ_DEVICE inline bool is_stopped(const Args &args, u32 number) {
+    if (number != 0) return mem::load_device(args.stopped) != 0;
+    if (mem::load_system(args.stop) == 0) return false;
+    mem::or_device(args.stopped, 1);
     return true;
 }
 
 // The whole warp, with all 32 lanes.
-VYRE_IOQ_FN inline void run_lane(const Args &args, u32 number) {
+VYRE_IOQ_DEVICE inline void run_lane(const Args &args, u32 number) {
     const LaneQueue at = args.queues[number % args.queue_count];
-    bool leader = detail::lane_id() == 0;
+    bool leader = simt::lane_id() == 0;
     u64 place = (u64)number * args.block_size;
     Pair *block = (Pair *)(args.data + place);
     Pair *landed = args.landed == nullptr ? block : (Pair *)(args.landed + place);
     u32 *histogram = args.histograms + (u64)number * BUCKETS;
     u64 share = args.blocks * number / args.lane_count;
     u64 state = args.random == 0 ? share : args.seed ^ (u64)number << 40;
-    // A slot of its own for the whole run. Without one, the first reply says QUEUE_FULL.
+    // A slot of its own for the whole run. Without one, the first result says QUEUE_FULL.
     Ticket ticket{NO_SLOT};
     if (leader) ticket = at.queue.reserve(number / args.queue_count);
-    Limits limits;
-    limits.nanoseconds = args.patience;
-    limits.standstill = args.standstill;
+    WaitLimits limits;
+    limits.timeout_ns = args.patience;
+    limits.heartbeat_timeout_ns = args.standstill;
     Lane lane = {};
-    lane.end = (u32)End::ANSWERED;
-    lane.began = detail::now();
+    lane.end = (u32)WaitStatus::COMPLETED;
+    lane.began = simt::now_ns();
     u64 first_tick = ticks();
     u32 go = 1;
     for (u64 round = 0; go != 0; ++round) {
-        u64 offset = args.op == op::FENCE ? 0 : next_block(args, &state) * args.block_size;
-        if (args.op == op::WRITE && args.stamped != 0) stamp_block(block, offset, args.block_size);
+        u64 offset = args.op == OP_FENCE ? 0 : next_block(args, &state) * args.block_size;
+        if (args.op == OP_WRITE && args.stamped != 0) stamp_block(block, offset, args.block_size);
         u64 before = ticks();
-        Reply reply = at.queue.warp_perform_kept(FULL_WARP, ticket,
+        WaitResult result = at.queue.warp_perform_kept(FULL_WARP, ticket,
                                                  request_of(args, at, offset, place), limits);
         u64 after = ticks();
         lane.waited += after - before;
-        bool read = args.op == op::READ && reply.ok();
+        bool read = args.op == OP_READ && result.ok();
         if (read && args.lands != 0) {
             copy_block(block, landed, args.block_size);
             // The warp has the block before the next request may change it, and before the clock says so.
-            detail::sync(FULL_WARP);
+            simt::sync(FULL_WARP);
             after = ticks();
         }
         if (leader) {
-            if (reply.end == End::ANSWERED) count_up(&histogram[bucket_of(after - before)]);
-            count_reply(args, reply, &lane);
+            if (result.status == WaitStatus::COMPLETED) count_up(&histogram[bucket_of(after - before)]);
+            count_reply(args, result, &lane);
         }
         bool look = args.look_each != 0 && round % args.look_each == 0;
         if (read && look) {
@@ -269,22 +269,22 @@ VYRE_IOQ_FN inline void run_lane(const Args &args, u32 number) {
                 (intact ? lane.verified : lane.bad) += 1;
             }
             // The warp has read the block before the next request may change it.
-            detail::sync(FULL_WARP);
+            simt::sync(FULL_WARP);
         }
         if (leader) {
-            go = lane.end == (u32)End::ANSWERED;
+            go = lane.end == (u32)WaitStatus::COMPLETED;
             if (args.operations != 0 && round + 1 >= args.operations) go = 0;
-            if (detail::now() - lane.began >= args.nanoseconds) go = 0;
+            if (simt::now_ns() - lane.began >= args.nanoseconds) go = 0;
             if (round % LOOK_EACH == 0 && is_stopped(args, number)) go = 0;
         }
-        go = detail::shuffle(FULL_WARP, go, 0);
+        go = simt::shuffle(FULL_WARP, go, 0);
     }
     // Nobody looks at the stop word any more; and what ended this lane will end the others.
-    if (leader && number == 0 && lane.end != (u32)End::ANSWERED) detail::set_local(args.stopped, 1);
+    if (leader && number == 0 && lane.end != (u32)WaitStatus::COMPLETED) mem::or_device(args.stopped, 1);
     // What has no outcome keeps its slot.
-    if (leader && lane.end == (u32)End::ANSWERED) at.queue.unreserve(ticket);
+    if (leader && lane.end == (u32)WaitStatus::COMPLETED) at.queue.unreserve(ticket);
     lane.sum = sum_over_warp(lane.sum);
-    lane.ended = detail::now();
+    lane.ended = simt::now_ns();
     lane.ticks = ticks() - first_tick;
     if (leader) args.lanes[number] = lane;
 }

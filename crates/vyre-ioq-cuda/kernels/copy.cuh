@@ -39,23 +39,23 @@ struct Shared {
 struct Fault {
     u64 offset;              // in the file
     u32 step;                // Step
-    u32 end;                 // End of the wait
+    u32 end;                 // WaitStatus
     u32 error;               // errno, or 0 if too few bytes came
     u32 expected, found;     // bytes
     u32 spare;
 };
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
-VYRE_IOQ_FN __forceinline__ u64 take_number(u64 *at) { return atomicAdd(at, 1ull); }
+VYRE_IOQ_DEVICE __forceinline__ u64 take_number(u64 *at) { return atomicAdd(at, 1ull); }
 #else
 inline u64 take_number(u64 *at) { return __atomic_fetch_add(at, 1, __ATOMIC_RELAXED); }
 #endif
 
 // The lowest lane's number, for all.
-VYRE_IOQ_FN inline u64 numbered(u64 *at) {
-    u64 number = detail::lane_id() == 0 ? take_number(at) : 0;
-    u64 high = detail::shuffle(FULL_WARP, (u32)(number >> 32), 0);
-    return high << 32 | detail::shuffle(FULL_WARP, (u32)number, 0);
+VYRE_IOQ_DEVICE inline u64 numbered(u64 *at) {
+    u64 number = simt::lane_id() == 0 ? take_number(at) : 0;
+    u64 high = simt::shuffle(FULL_WARP, (u32)(number >> 32), 0);
+    return high << 32 | simt::shuffle(FULL_WARP, (u32)number, 0);
 }
 
 struct Block {
@@ -64,9 +64,9 @@ struct Block {
     u32 ask;                 // to ask for: rounded up for direct I/O
 };
 
-VYRE_IOQ_FN inline Block next_block(const Args &args) {
-    u32 failed = detail::lane_id() == 0 ? detail::load_local(&args.shared->failed) : 0;
-    if (detail::shuffle(FULL_WARP, failed, 0) != 0) return Block{};
+VYRE_IOQ_DEVICE inline Block next_block(const Args &args) {
+    u32 failed = simt::lane_id() == 0 ? mem::load_device(&args.shared->failed) : 0;
+    if (simt::shuffle(FULL_WARP, failed, 0) != 0) return Block{};
     u64 offset = numbered(&args.shared->next) * args.block_size;
     if (offset >= args.bytes) return Block{};
     u64 rest = args.bytes - offset;
@@ -77,25 +77,25 @@ VYRE_IOQ_FN inline Block next_block(const Args &args) {
 
 // One request of the whole warp: whether it moved so many bytes. It waits for as long as the host's
 // heart beats: a slow drive is no reason to give up.
-VYRE_IOQ_FN inline bool ask(const Args &args, const Request &request, u32 hint, Step step, u64 offset,
+VYRE_IOQ_DEVICE inline bool ask(const Args &args, const Request &request, u32 hint, Step step, u64 offset,
                             u32 expected, Fault *fault) {
-    Limits limits;
-    limits.nanoseconds = ~0ull;
-    limits.standstill = STANDSTILL;
-    Reply reply = args.queue.warp_perform(FULL_WARP, request, hint, limits);
-    u32 found = reply.outcome.bytes();
-    if (reply.ok() && found >= expected) return true;
-    u32 error = reply.end == End::ANSWERED ? reply.outcome.error() : 0;
-    *fault = Fault{offset, (u32)step, (u32)reply.end, error, expected, found, 0};
+    WaitLimits limits;
+    limits.timeout_ns = ~0ull;
+    limits.heartbeat_timeout_ns = STANDSTILL;
+    WaitResult result = args.queue.warp_perform(FULL_WARP, request, hint, limits);
+    u32 found = result.outcome.bytes();
+    if (result.ok() && found >= expected) return true;
+    u32 error = result.status == WaitStatus::COMPLETED ? result.outcome.error() : 0;
+    *fault = Fault{offset, (u32)step, (u32)result.status, error, expected, found, 0};
     return false;
 }
 
-VYRE_IOQ_FN inline bool copy_block(const Args &args, const Block &block, u32 number, Fault *fault) {
+VYRE_IOQ_DEVICE inline bool copy_block(const Args &args, const Block &block, u32 number, Fault *fault) {
     u64 place = (u64)number * args.block_size;
     Request read = Request::read(args.from, block.offset, block.ask, args.pool, place);
     if (!ask(args, read, number, Step::READ, block.offset, block.bytes, fault)) return false;
     // What a direct write carries past the end of the file, until it is trimmed.
-    for (u32 at = block.bytes + detail::lane_id(); at < block.ask; at += 32) {
+    for (u32 at = block.bytes + simt::lane_id(); at < block.ask; at += 32) {
         args.data[place + at] = 0;
     }
     Request write = Request::write(args.to, block.offset, block.ask, args.pool, place).exact();
@@ -104,7 +104,7 @@ VYRE_IOQ_FN inline bool copy_block(const Args &args, const Block &block, u32 num
 
 // By the lane that ends last. It needs no order with the others: each had all of its outcomes, and
 // what it misses of their failures is in their faults.
-VYRE_IOQ_FN inline void finish(const Args &args, u32 number, Fault *fault) {
+VYRE_IOQ_DEVICE inline void finish(const Args &args, u32 number, Fault *fault) {
     if (args.fence != 0) {
         if (!ask(args, Request::fence(), number, Step::FENCE, 0, 0, fault)) return;
     }
@@ -112,20 +112,20 @@ VYRE_IOQ_FN inline void finish(const Args &args, u32 number, Fault *fault) {
 }
 
 // The whole warp, with all 32 lanes.
-VYRE_IOQ_FN inline void run_lane(const Args &args, u32 number) {
-    bool leader = detail::lane_id() == 0;
+VYRE_IOQ_DEVICE inline void run_lane(const Args &args, u32 number) {
+    bool leader = simt::lane_id() == 0;
     Fault fault = {};
     u32 copied = 0;
     for (;;) {
         Block block = next_block(args);
         if (block.bytes == 0 || !copy_block(args, block, number, &fault)) break;
         copied += 1;
-        if (leader) detail::store_shared(args.copied + number, copied);
+        if (leader) mem::store_system(args.copied + number, copied);
     }
-    if (leader && fault.step != 0) detail::set_local(&args.shared->failed, 1);
+    if (leader && fault.step != 0) mem::or_device(&args.shared->failed, 1);
     u64 before = numbered(&args.shared->ended);
-    u32 failed = leader ? detail::load_local(&args.shared->failed) : 0;
-    failed = detail::shuffle(FULL_WARP, failed, 0);
+    u32 failed = leader ? mem::load_device(&args.shared->failed) : 0;
+    failed = simt::shuffle(FULL_WARP, failed, 0);
     if (before + 1 == args.lane_count && failed == 0) finish(args, number, &fault);
     if (leader) args.faults[number] = fault;
 }

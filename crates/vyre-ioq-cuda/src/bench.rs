@@ -499,9 +499,9 @@ impl Counted {
     }
 
     fn add(&mut self, lane: &Lane) {
-        /// `End::ANSWERED`.
+        /// `WaitStatus::COMPLETED`.
         const ANSWERED: u32 = 1;
-        /// `End::HOST_GONE`.
+        /// `WaitStatus::HOST_GONE`.
         const HOST_GONE: u32 = 3;
         self.ops += lane.ops;
         self.bytes += lane.bytes;

@@ -130,7 +130,7 @@ pub enum CopyError {
 
 impl Fault {
     fn into_result(self) -> Result<(), CopyError> {
-        /// `End::ANSWERED`.
+        /// `WaitStatus::COMPLETED`.
         const ANSWERED: u32 = 1;
         let step = match self.step {
             0 => return Ok(()),

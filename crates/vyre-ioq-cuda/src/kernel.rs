@@ -108,7 +108,7 @@ impl Cubin {
 }
 
 fn with_headers(source: &str) -> String {
-    [headers::CUDA_PARTS, headers::CUDA, source].concat()
+    [headers::CUDA, source].concat()
 }
 
 /// Architectures of Tegra, 101 and 110 by their old name and their new one. Neither a desktop GPU of the

@@ -77,7 +77,7 @@ impl Program {
 
     /// The first line of prebuilt PTX.
     fn head(&self) -> String {
-        let text = [headers::CUDA_PARTS, headers::CUDA, self.source].concat();
+        let text = [headers::CUDA, self.source].concat();
         format!(
             "// XXH3 of the sources: {:016x}\n",
             xxh3_64(text.as_bytes())

@@ -18,8 +18,8 @@ pub struct QueueView {
     pub base: u64,
     /// First byte of slot 0.
     pub first: u64,
-    /// The locks and marks, in memory of the GPU.
-    pub local: u64,
+    /// `vyre_ioq::DeviceState`: the locks and marks, in GPU memory.
+    pub device_state: u64,
     /// The creator's name for the queue.
     pub id: u64,
     /// How many slots there are.
@@ -38,30 +38,31 @@ pub struct QueueView {
 }
 
 impl QueueView {
-    /// Size of a `vyre_ioq::Local` in bytes: three bits for each slot, a word for each group, and two
+    /// Size of a `vyre_ioq::DeviceState` in bytes: three bits for each slot, a word for each group, and two
     /// counters.
-    pub const LOCAL_BYTES: usize = (3 * MAX_SLOTS / 8 + 4 * (MAX_SLOTS / GROUP_SLOTS) + 8) as usize;
+    pub const DEVICE_STATE_BYTES: usize =
+        (3 * MAX_SLOTS / 8 + 4 * (MAX_SLOTS / GROUP_SLOTS) + 8) as usize;
 
     /// The view of a queue that was made without this crate, in memory that another library maps:
-    /// `base` is its first byte as kernels see it, `local` a `vyre_ioq::Local` in memory of the GPU:
-    /// [`LOCAL_BYTES`](Self::LOCAL_BYTES) zeros, aligned to 4 bytes, for this queue alone and kept as
+    /// `base` is its first byte as kernels see it, `device_state` a `vyre_ioq::DeviceState` in memory of the GPU:
+    /// [`DEVICE_STATE_BYTES`](Self::DEVICE_STATE_BYTES) zeros, aligned to 4 bytes, for this queue alone and kept as
     /// long as kernels use it. An earlier device end of the queue must be gone.
-    pub fn at(base: u64, local: u64, host: &HostQueue) -> Self {
+    pub fn at(base: u64, device_state: u64, host: &HostQueue) -> Self {
         Self {
             id: host.id(),
             features: host.features().bits(),
             counts: host.carries_counts().into(),
-            ..Self::of(base, local, host.geometry())
+            ..Self::of(base, device_state, host.geometry())
         }
     }
 
     /// As [`at`](Self::at), of a queue that another process made.
-    fn attached(base: u64, local: u64, device: &DeviceQueue) -> Self {
+    fn attached(base: u64, device_state: u64, device: &DeviceQueue) -> Self {
         Self {
             id: device.id(),
             features: device.features().bits(),
             counts: device.carries_counts().into(),
-            ..Self::of(base, local, device.geometry())
+            ..Self::of(base, device_state, device.geometry())
         }
     }
 
@@ -73,12 +74,12 @@ impl QueueView {
         Self { units: 0, ..self }
     }
 
-    fn of(base: u64, local: u64, geometry: &Geometry) -> Self {
+    fn of(base: u64, device_state: u64, geometry: &Geometry) -> Self {
         let first = base + geometry.slots_offset() as u64;
         Self {
             base,
             first,
-            local,
+            device_state,
             id: 0,
             slots: geometry.slots(),
             features: 0,
@@ -102,7 +103,7 @@ const _: () = assert!(std::mem::offset_of!(QueueView, counts) == 42);
 #[derive(Debug)]
 pub struct GpuQueue {
     view: QueueView,
-    _local: DeviceMemory,
+    _device_state: DeviceMemory,
     _region: vyre_ioq::Region,
 }
 
@@ -135,10 +136,10 @@ impl GpuQueue {
         let base = memory.device_ptr();
         let region = memory.into_region()?;
         let host = HostQueue::create(region.clone(), &layout)?;
-        let local = DeviceMemory::zeroed(gpu.context(), QueueView::LOCAL_BYTES)?;
+        let device_state = DeviceMemory::zeroed(gpu.context(), QueueView::DEVICE_STATE_BYTES)?;
         let device = Self {
-            view: QueueView::at(base, local.address(), &host),
-            _local: local,
+            view: QueueView::at(base, device_state.address(), &host),
+            _device_state: device_state,
             _region: region,
         };
         Ok((host, device))
@@ -154,10 +155,10 @@ impl GpuQueue {
         let base = memory.device_ptr();
         let region = memory.into_region()?;
         let found = DeviceQueue::attach(region.clone())?;
-        let local = DeviceMemory::zeroed(gpu.context(), QueueView::LOCAL_BYTES)?;
+        let device_state = DeviceMemory::zeroed(gpu.context(), QueueView::DEVICE_STATE_BYTES)?;
         Ok(Self {
-            view: QueueView::attached(base, local.address(), &found),
-            _local: local,
+            view: QueueView::attached(base, device_state.address(), &found),
+            _device_state: device_state,
             _region: region,
         })
     }

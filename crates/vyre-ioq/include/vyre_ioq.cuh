@@ -1,137 +1,151 @@
-// The device's end of a vyre I/O queue, for CUDA kernels: threads and warps ask the host for file
-// I/O in the middle of their work. ABI 1.0, as ABI.md has it; docs/gpu-kernels.md is the guide.
-//
-//     __global__ void load(vyre_ioq::Queue queue, unsigned file, unsigned pool) {
-//         using namespace vyre_ioq;
-//         u32 warp = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
-//         Request block = Request::read(file, warp * 65536ull, 65536, pool, warp * 65536ull);
-//         Reply reply = queue.warp_perform(FULL_WARP, block.exact(), warp, Limits());
-//         if (!reply.ok()) { ... }  // reply.end, reply.outcome.error()
-//         ...                       // the block is there, for every lane of the warp
-//     }
-//
-// Compiles under nvcc, under NVRTC (the texts of vyre_ioq_parts.cuh and of this file, one after the
-// other, need no include), and under g++ or clang++, where threads stand in for lanes
-// (vyre_ioq_shim.h). Needs sm_70. Four rules for the caller:
-//
-// 1. One `Local` for all kernels of a queue, zeroed before the first. It is the device's own
-//    memory: a GPU and a CPU do not exclude each other's atomics on memory that they share.
-// 2. Until there is an outcome, nobody touches what a READ fills or changes what a WRITE reads,
-//    not even after HOST_GONE or TIMED_OUT.
-// 3. Whoever gets a ticket takes its outcome, or abandons it. A ticket that is lost takes its slot out
-//    of use.
-// 4. Who finds the queue full takes outcomes before asking again: others may be waiting likewise.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/// @file vyre_ioq.cuh
+/// @brief The device end of a vyre I/O queue, for CUDA kernels.
+///
+/// Threads and warps request file I/O in the middle of a kernel; a host serves the requests. ABI.md in
+/// the repository is the normative description, and docs/gpu-kernels.md is the guide.
+///
+///     __global__ void load(vyre_ioq::Queue queue, unsigned file, unsigned pool) {
+///         using namespace vyre_ioq;
+///         u32 warp = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
+///         Request block = Request::read(file, warp * 65536ull, 65536, pool, warp * 65536ull);
+///         WaitResult result = queue.warp_perform(FULL_WARP, block.exact(), warp, WaitLimits());
+///         if (!result.ok()) { ... }  // result.status, result.outcome.error()
+///         ...                        // every lane of the warp may read the block
+///     }
+///
+/// Requires sm_70. Compiles with nvcc (C++14 or later) and with NVRTC: give NVRTC the texts of
+/// vyre_ioq_abi.cuh, vyre_ioq_types.cuh, vyre_ioq_device.cuh and this file, one after the other; no
+/// include path is needed. With g++ or clang++, CPU threads stand in for lanes: see vyre_ioq_shim.h.
+///
+/// Rules for the caller:
+///
+/// 1. All kernels of a queue share one DeviceState, which is zeroed before the first. It is private
+///    memory of the device: a GPU and a CPU do not exclude each other's atomics on shared memory.
+/// 2. Until a request has an outcome, nobody accesses the buffer of a READ or modifies the buffer of a
+///    WRITE. This also holds after HOST_GONE and TIMED_OUT.
+/// 3. Whoever gets a ticket takes its outcome or abandons it. A lost ticket takes its slot out of use.
+/// 4. If the queue is full, collect outcomes before retrying: other lanes may also be waiting.
+///
+/// The namespace `detail` and macros that end in an underscore are internal.
 #ifndef VYRE_IOQ_CUH
 #define VYRE_IOQ_CUH
 
-// <utmp.h> and <curses.h> have macros of these names. They are theirs again at the end of this file.
-#if !defined(__CUDACC_RTC__)  // which has no system headers
-#pragma push_macro("EMPTY")
-#pragma push_macro("OK")
-#pragma push_macro("ERROR")
-#undef EMPTY
-#undef OK
-#undef ERROR
-#endif
-
-#ifndef VYRE_IOQ_PARTS_CUH
-#include "vyre_ioq_parts.cuh"
+#ifndef VYRE_IOQ_DEVICE_CUH  // NVRTC gets the texts one after the other, and no include path
+#include "vyre_ioq_device.cuh"
 #endif
 
 namespace vyre_ioq {
 
-// The device's end of a queue: a view that kernels take by value.
+/// The device end of a queue. Kernels take it by value.
 struct Queue {
-    u32 *base;     // first byte of the queue, as the device sees it
-    u32 *first;    // first byte of slot 0, likewise
-    Local *local;  // the device's own memory
-    u64 id;        // the creator's name for the queue
-    u32 slots;
-    u32 features;  // those that both sides know
-    bool bare;
-    bool units;        // slots are aligned to 16 bytes, and accessed so where CUDA can: see ABI.md,
-                       // section 5. Set it to false to access words alone
-    bool counts;       // a bare queue: outcomes carry bytes moved and errnos
+    u32 *base;                  ///< First byte of the queue, as the device sees it.
+    u32 *first;                 ///< First byte of slot 0, as the device sees it.
+    DeviceState *device_state;  ///< The device's private memory.
+    u64 id;                     ///< The creator's name for the queue; 0 for a bare queue.
+    u32 slots;                  ///< Number of slots.
+    u32 features;               ///< FEATURE_... bits that both ends support.
+    bool bare;                  ///< Whether the queue has the bare layout.
+    bool units;                 ///< Whether slots are accessed in units of 16 bytes, where the compiler
+                                ///< allows. Set it to false to access words only: ABI.md, section 5.
+    bool counts;                ///< Whether outcomes carry byte counts and errnos.
 
-    // ---- Attaching: on the CPU that starts the kernels, or on the device. ----
-    //
-    // `local` must be zeros when the first kernel uses the queue: attach anew and zero it anew where
-    // the host has made a new queue. Kernels that share it must be of one GPU, and of one memory
-    // synchronization domain.
+    // ---- Attach, on the CPU that launches the kernels or on the device ----
 
-    // A queue with a header. `here` is its first byte as the caller sees it and `device` as kernels
-    // will; `bytes` is the length of the memory. `queue` is set if the answer is Ok.
-    static VYRE_IOQ_BOTH Attach attach(const void *here, void *device, u64 bytes, Local *local,
-                                       Queue *queue) {
-        if (((u64)here | (u64)device) % HEADER_ALIGN != 0) return Attach::Misaligned;
-        if (bytes < HEADER_BYTES) return Attach::TooShort;
+    /// Attaches to a queue with a header.
+    ///
+    /// @param here   First byte of the queue, as the caller sees it.
+    /// @param device First byte of the queue, as kernels will see it.
+    /// @param bytes  Length of the memory.
+    /// @param state  Zeroed GPU memory for this queue; kernels on one GPU, in one memory synchronization
+    ///               domain, may share it.
+    /// @param[out] queue Set if the result is NONE.
+    /// @return AttachError::NONE, or the first rule of ABI.md, section 3, that the memory breaks.
+    static VYRE_IOQ_HOST_DEVICE AttachError attach(const void *here, void *device, u64 bytes,
+                                                   DeviceState *state, Queue *queue) {
+        if (((u64)here | (u64)device) % HEADER_ALIGN != 0) return AttachError::MISALIGNED;
+        if (bytes < HEADER_BYTES) return AttachError::TOO_SHORT;
         const u32 *header = (const u32 *)here;
         u32 line[16];
-        // Acquire, paired with the host's release of the magic: who sees it sees the rest.
-        line[header_word::MAGIC] = detail::load_shared_acquire(header);
-        for (u32 i = 1; i < 16; ++i) line[i] = detail::load_shared(header + i);
-        if (line[0] != MAGIC_LOW || line[1] != MAGIC_HIGH) return Attach::BadMagic;
-        if (line[header_word::MAJOR] != ABI_MAJOR) return Attach::MajorVersion;
-        if (line[header_word::STRIDE] != SLOT_BYTES) return Attach::BadStride;
-        u32 offset = line[header_word::SLOTS_OFFSET], slots = line[header_word::SLOTS];
-        if (offset % SLOT_BYTES != 0 || offset < HEADER_BYTES) return Attach::BadSlotsOffset;
-        for (u32 i = header_word::QUEUE_ID + 2; i < 16; ++i) {
-            if (line[i] != 0) return Attach::ReservedNotZero;
+        // Acquire, paired with the release by which the host stores the magic after the other words.
+        line[HEADER_WORD_MAGIC] = mem::load_system_acquire(header);
+        for (u32 i = 1; i < 16; ++i) line[i] = mem::load_system(header + i);
+        if (line[0] != MAGIC_0 || line[1] != MAGIC_1) return AttachError::BAD_MAGIC;
+        if (line[HEADER_WORD_MAJOR] != ABI_MAJOR) return AttachError::MAJOR_VERSION;
+        if (line[HEADER_WORD_STRIDE] != SLOT_BYTES) return AttachError::BAD_STRIDE;
+        u32 offset = line[HEADER_WORD_SLOTS_OFFSET], slot_count = line[HEADER_WORD_SLOTS];
+        if (offset % SLOT_BYTES != 0 || offset < HEADER_BYTES) return AttachError::BAD_SLOTS_OFFSET;
+        for (u32 i = HEADER_WORD_QUEUE_ID + 2; i < 16; ++i) {
+            if (line[i] != 0) return AttachError::RESERVED_NOT_ZERO;
         }
-        if (slots == 0 || slots > MAX_SLOTS) return Attach::BadSlotCount;
-        if (bytes < offset + (u64)slots * SLOT_BYTES) return Attach::TooShort;
-        u64 id = line[header_word::QUEUE_ID] | (u64)line[header_word::QUEUE_ID + 1] << 32;
+        if (slot_count == 0 || slot_count > MAX_SLOTS) return AttachError::BAD_SLOT_COUNT;
+        if (bytes < offset + (u64)slot_count * SLOT_BYTES) return AttachError::TOO_SHORT;
+        u64 id = line[HEADER_WORD_QUEUE_ID] | (u64)line[HEADER_WORD_QUEUE_ID + 1] << 32;
         u32 *base = (u32 *)device;
-        u32 features = line[header_word::FEATURES] & feature::DOORBELL;
-        *queue = Queue{base, base + offset / 4, local, id, slots, features, false, true, true};
-        return Attach::Ok;
+        u32 common = line[HEADER_WORD_FEATURES] & FEATURE_DOORBELL;
+        *queue = Queue{base, base + offset / 4, state, id, slot_count, common, false, true, true};
+        return AttachError::NONE;
     }
 
-    // A bare queue that fills the memory. The host writes STATUS alone: the value of an outcome is the
-    // request's count if it is OK, of which fewer bytes were moved at the end of a file or where an
-    // error came after some bytes, and error::IO for every error.
-    static VYRE_IOQ_BOTH Attach attach_bare(void *device, u64 bytes, Local *local, Queue *queue) {
-        u64 slots = bytes / BARE_SLOT_BYTES, address = (u64)device;
-        if (address % 4 != 0) return Attach::Misaligned;
-        if (bytes % BARE_SLOT_BYTES != 0) return Attach::BareLength;
-        if (slots == 0 || slots > MAX_BARE_SLOTS) return Attach::BadSlotCount;
-        u32 *base = (u32 *)device;
-        *queue = Queue{base, base, local, 0, (u32)slots, 0, true, address % 16 == 0, false};
-        return Attach::Ok;
-    }
-
-    // As `attach_bare`, for a host that was told to store bytes moved and errnos in COUNT. With any
-    // other host, an errno means nothing.
-    static VYRE_IOQ_BOTH Attach attach_bare_with_counts(void *device, u64 bytes, Local *local,
+    /// Attaches to a queue of the bare layout, which fills the memory.
+    ///
+    /// The host of a bare queue stores STATUS only, so an outcome's `count` is not a result: for
+    /// STATUS_OK it is the count of the request, although the transfer may have been shorter; for
+    /// STATUS_ERROR it is always ERRNO_EIO.
+    ///
+    /// @param device, bytes, state, queue As for attach().
+    /// @return AttachError::NONE, MISALIGNED, BARE_LENGTH or BAD_SLOT_COUNT.
+    static VYRE_IOQ_HOST_DEVICE AttachError attach_bare(void *device, u64 bytes, DeviceState *state,
                                                         Queue *queue) {
-        Attach attached = attach_bare(device, bytes, local, queue);
-        if (attached == Attach::Ok) queue->counts = true;
-        return attached;
+        u64 slot_count = bytes / BARE_SLOT_BYTES, address = (u64)device;
+        if (address % 4 != 0) return AttachError::MISALIGNED;
+        if (bytes % BARE_SLOT_BYTES != 0) return AttachError::BARE_LENGTH;
+        if (slot_count == 0 || slot_count > MAX_BARE_SLOTS) return AttachError::BAD_SLOT_COUNT;
+        u32 *base = (u32 *)device;
+        *queue = Queue{base, base, state, 0, (u32)slot_count, 0, true, address % 16 == 0, false};
+        return AttachError::NONE;
     }
 
-    // ---- Threads: each for itself, whatever the others of its warp do. ----
+    /// Attaches to a bare queue whose host was configured to store byte counts and errnos in COUNT.
+    ///
+    /// With any other host, the counts and errnos of outcomes are meaningless.
+    ///
+    /// @return As attach_bare().
+    static VYRE_IOQ_HOST_DEVICE AttachError attach_bare_with_counts(void *device, u64 bytes,
+                                                                    DeviceState *state,
+                                                                    Queue *queue) {
+        AttachError error = attach_bare(device, bytes, state, queue);
+        if (error == AttachError::NONE) queue->counts = true;
+        return error;
+    }
 
-    // Reserves a slot, or none if each was in use when it was looked at. It begins at slot `hint`
-    // (modulo the slots), then takes the lowest free of the same 32, then goes on to the next 32.
-    // With hint 0 the slots in use lie closest together, which the host's sweep likes best, but
-    // many lanes fight over one word. Lanes numbered from 0 that give their numbers do neither. If
-    // none is free, takes back an abandoned slot whose outcome is there.
-    VYRE_IOQ_FN Ticket reserve(u32 hint = 0) const {
-        u32 words = (slots + 31) / 32, at = hint % slots;
-        u32 preferred = 1u << at % 32;
-        for (u32 i = 0; i < words; ++i, preferred = 0) {
-            u32 index = (at / 32 + i) % words;
-            // Relaxed, and at once with the lock word: `is_usable` says why an old value will do.
-            u32 known = detail::load_local(&local->known[index]);
-            u32 busy = detail::load_local(&local->locks[index]) | absent(index);
+    // ---- Threads: each thread calls these for itself ----
+
+    /// Reserves a slot.
+    ///
+    /// Tries slot `hint` (modulo the number of slots) first, then the lowest free slot of the same 32,
+    /// then the next 32. If no slot is free, reuses an abandoned slot whose request has an outcome.
+    ///
+    /// With hint 0 the slots in use lie close together, which keeps the host's sweep short, but many
+    /// lanes compete for one lock word. Lanes that are numbered from 0 and pass their numbers avoid both.
+    ///
+    /// @return A ticket; its is_none() is true if the queue is full.
+    VYRE_IOQ_DEVICE Ticket reserve(u32 hint = 0) const {
+        u32 lock_words = (slots + 31) / 32, start = hint % slots;
+        u32 preferred = 1u << start % 32;
+        for (u32 i = 0; i < lock_words; ++i, preferred = 0) {
+            u32 index = (start / 32 + i) % lock_words;
+            // Relaxed, and together with the lock word: is_usable() says why an old value is correct.
+            u32 known = mem::load_device(&device_state->known[index]);
+            u32 busy = mem::load_device(&device_state->locks[index]) | absent(index);
             while (busy != 0xffffffff) {
                 u32 bit = preferred & ~busy ? preferred : ~busy & (busy + 1);
-                // Acquire, paired with the release in `unlock`: the outcome that the last user took
-                // comes before what is published next.
-                u32 before = detail::set_local_acquire(&local->locks[index], bit);
+                // Acquire, paired with the release in unlock(): taking the last outcome happens before
+                // the next publication.
+                u32 before = mem::fetch_or_device_acquire(&device_state->locks[index], bit);
                 busy |= before | bit;
                 if (before & bit) continue;
-                Ticket ticket{index * 32 + detail::lowest(bit)};
+                Ticket ticket{index * 32 + simt::lowest_bit(bit)};
                 if (is_usable(ticket.slot, known)) return ticket;
                 unlock(ticket.slot);
             }
@@ -139,240 +153,280 @@ struct Queue {
         return reclaim();
     }
 
-    // Publishes a request in a reserved slot. STATUS goes last, or in one with its unit, and with
-    // release at system scope: it pairs with the acquire load by which the host claims, and all
-    // that happened before, the bytes for a WRITE included, is the host's to see. A bare slot has
-    // no room for the buffer offset, the flags and the deadline.
-    VYRE_IOQ_FN void publish(Ticket ticket, const Request &request) const {
+    /// Publishes a request in a reserved slot. Does nothing for a ticket that names no slot.
+    ///
+    /// Everything that happened before is visible to the host, including the bytes of a WRITE. A bare
+    /// queue does not carry the buffer offset, the flags and the deadline.
+    VYRE_IOQ_DEVICE void publish(Ticket ticket, const Request &request) const {
         if (ticket.is_none()) return;
-        u32 *at = slot(ticket.slot);
+        u32 *at = slot_words(ticket.slot);
         // Words 12 to 15 are zero from the start, and nobody writes them.
         if (!bare) {
-            store_unit(at + word::BUFFER_OFFSET_LOW,
-                       Unit{(u32)request.buffer_offset, (u32)(request.buffer_offset >> 32),
-                            request.flags, request.deadline});
+            detail::store_unit(at + WORD_BUFFER_OFFSET_LOW,
+                               {(u32)request.buffer_offset, (u32)(request.buffer_offset >> 32),
+                                request.flags, request.deadline},
+                               units);
         }
-        store_unit(at, Unit{request.op, request.source, request.destination,
-                            (u32)request.file_offset});
-        publish_unit(at + word::FILE_OFFSET_HIGH,
-                     Unit{(u32)(request.file_offset >> 32), request.count, status::PUBLISHED,
-                          request.tag});
+        detail::store_unit(
+            at, {request.op, request.source, request.destination, (u32)request.file_offset}, units);
+        // Release at system scope, paired with the host's acquire load before it claims.
+        detail::publish_unit(at + WORD_FILE_OFFSET_HIGH,
+                             {(u32)(request.file_offset >> 32), request.count, STATUS_PUBLISHED,
+                              request.tag},
+                             units);
     }
 
-    // Reserves a slot and publishes in it; none if the queue is full.
-    VYRE_IOQ_FN Ticket submit(const Request &request, u32 hint = 0) const {
+    /// Reserves a slot and publishes a request in it.
+    ///
+    /// @param hint As for reserve().
+    /// @return A ticket; its is_none() is true if the queue is full.
+    VYRE_IOQ_DEVICE Ticket submit(const Request &request, u32 hint = 0) const {
         Ticket ticket = reserve(hint);
         if (!ticket.is_none()) publish(ticket, request);
         return ticket;
     }
 
-    // Looks for the outcome, and changes nothing. For whoever published, or has learnt of it since by
-    // a synchronisation: the slot may still hold the outcome of the request before. Once it answers
-    // true, what a READ moved is there too: for this thread, and for those that it then synchronises
-    // with.
-    VYRE_IOQ_FN bool poll(Ticket ticket, Outcome *outcome) const {
+    /// Reads the outcome of a published request, if there is one. Does not free the slot.
+    ///
+    /// Call it from the thread that published the request, or after synchronizing with it. Otherwise
+    /// the slot may still show the outcome of an earlier request. After true, the bytes of a READ are
+    /// visible to this thread, and to threads that it then synchronizes with.
+    ///
+    /// @param[out] outcome Set if the result is true.
+    /// @return Whether there is an outcome.
+    VYRE_IOQ_DEVICE bool poll(Ticket ticket, Outcome *outcome) const {
         if (ticket.is_none()) return false;
-        if (!look(slot(ticket.slot) + word::FILE_OFFSET_HIGH, outcome)) return false;
-        // COUNT is the request's, and the cause is not told.
-        if (bare && !counts && !outcome->ok()) outcome->value = error::IO;
+        const u32 *at = slot_words(ticket.slot) + WORD_FILE_OFFSET_HIGH;
+        if (!detail::poll_unit(at, units, outcome)) return false;
+        // COUNT still holds the count of the request.
+        if (bare && !counts && !outcome->ok()) outcome->count = ERRNO_EIO;
         return true;
     }
 
-    // As `poll`, and gives the slot back once there is an outcome: the ticket is spent, and must not
-    // be used again.
-    VYRE_IOQ_FN bool take(Ticket ticket, Outcome *outcome) const {
+    /// Takes the outcome of a published request, if there is one, and frees the slot.
+    ///
+    /// After true, the ticket must not be used again. The call stores nothing in the slot, whose cache
+    /// line stays with the host; the next publication replaces the outcome.
+    ///
+    /// @return As poll().
+    VYRE_IOQ_DEVICE bool take(Ticket ticket, Outcome *outcome) const {
         if (!poll(ticket, outcome)) return false;
-        // No store to the slot, which would take its line away from the host: the next publication
-        // replaces the outcome.
         unlock(ticket.slot);
         return true;
     }
 
-    // Gives back a slot without an outcome to take: one that was reserved or kept, and in which
-    // nothing was published since. If it holds a request, this is `abandon`. Looks at the slot's
-    // status, a round trip over the bus.
-    VYRE_IOQ_FN void unreserve(Ticket ticket) const {
+    /// Frees a reserved or kept slot in which nothing was published since.
+    ///
+    /// If the slot holds a request, the host may be serving it; the call is then abandon(). Loads the
+    /// slot's status, which is a round trip over the bus.
+    VYRE_IOQ_DEVICE void unreserve(Ticket ticket) const {
         if (ticket.is_none()) return;
         if (holds_request(ticket.slot)) return abandon(ticket);
         unlock(ticket.slot);
     }
 
-    // Gives up a request: nobody takes its outcome. The ticket is spent. The request is still served,
-    // and once it has an outcome, its slot is handed out again where no other is free. Until then its
-    // buffer must not be used, and nobody is told when it may be. One lane does it, once, for a ticket
-    // that several share; lanes of a warp with tickets of their own each call it.
-    VYRE_IOQ_FN void abandon(Ticket ticket) const {
+    /// Gives up a published request without taking its outcome.
+    ///
+    /// The host still serves the request. Its slot is reused once it has an outcome and no other slot is
+    /// free. Until then the request's buffer must not be used, and no call tells when that is. Of several
+    /// lanes that share a ticket, one abandons it, once.
+    VYRE_IOQ_DEVICE void abandon(Ticket ticket) const {
         if (ticket.is_none()) return;
-        // Release, paired with the acquire in `reclaim`: the publication comes before the look at its
-        // outcome.
-        detail::set_local_release(&local->abandoned[ticket.slot / 32], 1u << ticket.slot % 32);
-        detail::add_local(&local->abandons, 1);
+        // Release, paired with the acquire in reclaim(): the publication happens before the status is
+        // read there.
+        mem::or_device_release(&device_state->abandoned[ticket.slot / 32], 1u << ticket.slot % 32);
+        mem::fetch_add_device(&device_state->abandons, 1);
     }
 
-    // Waits for the outcome and takes it.
-    VYRE_IOQ_FN Reply wait(Ticket ticket, const Limits &limits) const {
-        Reply reply = wait_and_keep(ticket, limits);
-        if (reply.end == End::ANSWERED) spend(&reply);
-        return reply;
-    }
-
-    // Waits for the outcome, and keeps the slot: after ANSWERED the ticket is good for another
-    // `publish`. A lane that asks again and again saves the locking, half a microsecond each time.
-    VYRE_IOQ_FN Reply wait_and_keep(Ticket ticket, const Limits &limits) const {
-        Reply reply = began(ticket);
-        detail::Watch watch(limits);
-        while (reply.end == End::PENDING) {
-            answered(&reply);
-            if (reply.end == End::PENDING) reply.end = watch.look(header());
+    /// Waits for the outcome of a published request, takes it and frees the slot.
+    VYRE_IOQ_DEVICE WaitResult wait(Ticket ticket, const WaitLimits &limits) const {
+        WaitResult result = wait_and_keep(ticket, limits);
+        if (result.status == WaitStatus::COMPLETED) {
+            unlock(result.ticket.slot);
+            result.ticket.slot = NO_SLOT;
         }
-        // The acquire of STATE came first: an outcome that the host stored before is visible now.
-        if (reply.end == End::HOST_GONE || reply.end == End::TIMED_OUT) answered(&reply);
-        reply.host_moved = watch.moved;
-        return reply;
+        return result;
     }
 
-    // Submits and waits. It does not ring: a host that sleeps without a bound never answers it.
-    VYRE_IOQ_FN Reply perform(const Request &request, u32 hint, const Limits &limits) const {
+    /// Waits for the outcome of a published request and keeps the slot.
+    ///
+    /// After COMPLETED, the ticket is ready for the next publish(). A lane that issues one request after
+    /// the other saves the locking, about half a microsecond each time.
+    VYRE_IOQ_DEVICE WaitResult wait_and_keep(Ticket ticket, const WaitLimits &limits) const {
+        WaitResult result = initial_result(ticket);
+        detail::WaitTimer timer(limits);
+        while (result.status == WaitStatus::PENDING) {
+            poll_into(&result);
+            if (result.status == WaitStatus::PENDING) result.status = timer.check(header());
+        }
+        // STATE was loaded with acquire: an outcome that the host stored before it is visible now.
+        if (result.status == WaitStatus::HOST_GONE || result.status == WaitStatus::TIMED_OUT) {
+            poll_into(&result);
+        }
+        result.heartbeat_moved = timer.heartbeat_moved;
+        return result;
+    }
+
+    /// Submits a request and waits for its outcome.
+    ///
+    /// Does not ring the doorbell: a host that sleeps without a bound does not notice the request.
+    VYRE_IOQ_DEVICE WaitResult perform(const Request &request, u32 hint,
+                                       const WaitLimits &limits) const {
         Ticket ticket = submit(request, hint);
-        if (!ticket.is_none()) detail::lead();
+        if (!ticket.is_none()) detail::delay_first_poll(limits.first_poll_delay_cycles);
         return wait(ticket, limits);
     }
 
-    // Rings the doorbell if the host sleeps: true if it must be woken now, by the means agreed on
-    // outside the queue. A kernel seldom has one, and a host that does not sleep without a bound
-    // does not need it, so no other function rings. After publishing; one ring does for many.
-    VYRE_IOQ_FN bool ring() const {
-        if ((features & feature::DOORBELL) == 0) return false;
-        // Paired with the host's fence between its store to ASLEEP and its last look at the slots:
-        // either that look finds what was published, or this load finds the host asleep.
-        detail::fence_seq_cst();
-        if (detail::load_shared(base + header_word::ASLEEP) != 1) return false;
-        // This end's first ring goes on from what an earlier end left. Of several lanes that come
-        // first, one sets that: the others find the word set, and none has rung before.
-        if (detail::load_local(&local->rings) == 0) {
-            u32 left = detail::load_shared(base + header_word::DOORBELL);
-            detail::swap_local(&local->rings, 0, left);
+    /// Rings the doorbell if the host sleeps. Call it after publishing, once for any number of requests.
+    ///
+    /// No other function rings, since a host that polls, or sleeps only with a bound, does not need it.
+    ///
+    /// @return Whether the host must now be woken, by means that are agreed on outside the queue.
+    VYRE_IOQ_DEVICE bool ring() const {
+        if ((features & FEATURE_DOORBELL) == 0) return false;
+        // Paired with the host's fence between its store to ASLEEP and its last sweep: either that sweep
+        // finds what was published, or this load finds the host asleep.
+        mem::fence_system_seq_cst();
+        if (mem::load_system(base + HEADER_WORD_ASLEEP) != 1) return false;
+        // The first ring continues from the number that an earlier device end stored. Of several lanes
+        // that come first, one sets it.
+        if (mem::load_device(&device_state->rings) == 0) {
+            u32 previous = mem::load_system(base + HEADER_WORD_DOORBELL);
+            mem::compare_exchange_device(&device_state->rings, 0, previous);
         }
-        // No two rings store the same. Had two lanes added one to the word itself, the slower could
-        // bring back what the host sleeps on after the faster one rang.
-        u32 rings = detail::add_local(&local->rings, 1) + 1;
-        detail::store_shared(base + header_word::DOORBELL, rings);
+        // No two rings store the same number. If two lanes each added one to DOORBELL itself, the slower
+        // could restore the number that the host sleeps on.
+        u32 rings = mem::fetch_add_device(&device_state->rings, 1) + 1;
+        mem::store_system(base + HEADER_WORD_DOORBELL, rings);
         return true;
     }
 
-    // ---- Warps: the lanes of `mask`, all of them, call these together, with one mask. ----
+    // ---- Warps: all lanes of `mask` call these together, with the same mask ----
 
-    // Each lane publishes a request of its own: one atomic for as many slots as there are lanes, if
-    // 32 neighbours are free. `hint` is that of the lowest lane. Lanes for which there is no slot
-    // get none.
-    VYRE_IOQ_FN Ticket warp_submit(u32 mask, const Request &request, u32 hint = 0) const {
+    /// Submits one request for each lane.
+    ///
+    /// Takes one atomic for all lanes if neighbouring slots are free.
+    ///
+    /// @param hint That of the lowest lane: as for reserve().
+    /// @return The lane's ticket; its is_none() is true if no slot was left for the lane.
+    VYRE_IOQ_DEVICE Ticket warp_submit(u32 mask, const Request &request, u32 hint = 0) const {
         Ticket ticket = warp_reserve(mask, hint);
         if (!ticket.is_none()) publish(ticket, request);
         return ticket;
     }
 
-    // Each lane waits for its own ticket, or for nothing if it is none. When the first limit is
-    // reached, the wait of all ends. Each lane sees what its own READ moved, and after the return
-    // what the others' moved.
-    VYRE_IOQ_FN Reply warp_wait(u32 mask, Ticket ticket, const Limits &limits) const {
-        Reply reply = warp_wait_and_keep(mask, ticket, limits);
-        // One release for the slots of a lock word: the leader's, after the `sync` in there, which
-        // handed on what each lane had acquired.
-        bool mine = reply.end == End::ANSWERED;
-        while (u32 left = detail::ballot(mask, mine)) {
-            u32 index = detail::shuffle(mask, reply.ticket.slot / 32, detail::lowest(left));
-            bool now = mine && reply.ticket.slot / 32 == index;
-            u32 bits = detail::any_bits(mask, now ? 1u << reply.ticket.slot % 32 : 0);
-            if (detail::lane_id() == detail::lowest(mask)) {
-                detail::clear_local_release(&local->locks[index], ~bits);
+    /// Waits until each lane has the outcome of its own ticket, takes them and frees the slots.
+    ///
+    /// A lane whose ticket names no slot waits for nothing. The first limit that is reached ends the
+    /// wait of all lanes. After the return, each lane sees the bytes of all lanes' READs.
+    VYRE_IOQ_DEVICE WaitResult warp_wait(u32 mask, Ticket ticket, const WaitLimits &limits) const {
+        WaitResult result = warp_wait_and_keep(mask, ticket, limits);
+        // The leader frees the slots of each lock word by one release. The sync in warp_wait_and_keep()
+        // handed every lane's acquire on to it.
+        bool locked = result.status == WaitStatus::COMPLETED;
+        while (u32 left = simt::ballot(mask, locked)) {
+            u32 index = simt::shuffle(mask, result.ticket.slot / 32, simt::lowest_bit(left));
+            bool now = locked && result.ticket.slot / 32 == index;
+            u32 bits = simt::reduce_or(mask, now ? 1u << result.ticket.slot % 32 : 0);
+            if (simt::lane_id() == simt::lowest_bit(mask)) {
+                mem::and_device_release(&device_state->locks[index], ~bits);
             }
-            if (now) reply.ticket.slot = NO_SLOT;
-            mine = mine && !now;
+            if (now) result.ticket.slot = NO_SLOT;
+            locked = locked && !now;
         }
-        detail::sync(mask);  // a lane that reserves next finds its slot free
-        return reply;
+        simt::sync(mask);  // a lane that reserves next finds its slot free
+        return result;
     }
 
-    // As `warp_wait`, and each lane keeps its slot, as in `wait_and_keep`.
-    VYRE_IOQ_FN Reply warp_wait_and_keep(u32 mask, Ticket ticket, const Limits &limits) const {
-        u32 leader = detail::lowest(mask), lane = detail::lane_id();
-        Reply reply = began(ticket);
-        detail::Watch watch(limits);
-        End end = End::PENDING;
-        while (end == End::PENDING) {
-            if (reply.end == End::PENDING) answered(&reply);
-            if (detail::ballot(mask, reply.end == End::PENDING) == 0) break;
-            if (lane == leader) end = watch.look(header());
-            end = (End)detail::shuffle(mask, (u32)end, leader);
+    /// Waits as warp_wait(), and each lane keeps its slot as in wait_and_keep().
+    VYRE_IOQ_DEVICE WaitResult warp_wait_and_keep(u32 mask, Ticket ticket,
+                                                  const WaitLimits &limits) const {
+        u32 leader = simt::lowest_bit(mask), lane = simt::lane_id();
+        WaitResult result = initial_result(ticket);
+        detail::WaitTimer timer(limits);
+        WaitStatus end = WaitStatus::PENDING;
+        while (end == WaitStatus::PENDING) {
+            if (result.status == WaitStatus::PENDING) poll_into(&result);
+            if (simt::ballot(mask, result.status == WaitStatus::PENDING) == 0) break;
+            if (lane == leader) end = timer.check(header());
+            end = (WaitStatus)simt::shuffle(mask, (u32)end, leader);
         }
-        if (end != End::PENDING) {  // for all lanes, or for none
-            // Hands on the leader's acquire of STATE, before the last look. A shuffle would not.
-            detail::sync(mask);
-            if (reply.end == End::PENDING) {
-                reply.end = end;
-                answered(&reply);
+        if (end != WaitStatus::PENDING) {  // the same for all lanes
+            // Hands on the leader's acquire of STATE before the last poll. A shuffle would not.
+            simt::sync(mask);
+            if (result.status == WaitStatus::PENDING) {
+                result.status = end;
+                poll_into(&result);
             }
         }
-        reply.host_moved = detail::shuffle(mask, watch.moved, leader) != 0;
-        detail::sync(mask);  // hands on every lane's acquire of its outcome
-        return reply;
+        result.heartbeat_moved = simt::shuffle(mask, timer.heartbeat_moved, leader) != 0;
+        simt::sync(mask);  // hands on every lane's acquire of its outcome
+        return result;
     }
 
-    // The lanes share one request, the lowest lane's, and its reply. What any of them wrote before
-    // is the host's to see, and what a READ moved is there for all of them. Like `perform`, this and
-    // those below do not ring.
-    VYRE_IOQ_FN Reply warp_perform(u32 mask, const Request &request, u32 hint,
-                                   const Limits &limits) const {
-        Reply reply = {};
-        detail::sync(mask);  // what the lanes wrote, before the leader's release
-        if (detail::lane_id() == detail::lowest(mask)) reply = perform(request, hint, limits);
-        return shared_reply(mask, reply);
+    /// Submits one request for the warp, the lowest lane's, and waits for its outcome.
+    ///
+    /// All lanes get the same result. Stores by any lane before the call are visible to the host, and the
+    /// bytes of a READ are visible to all lanes. Like perform(), does not ring the doorbell.
+    VYRE_IOQ_DEVICE WaitResult warp_perform(u32 mask, const Request &request, u32 hint,
+                                            const WaitLimits &limits) const {
+        WaitResult result = {};
+        simt::sync(mask);  // every lane's stores, before the leader's release
+        if (simt::lane_id() == simt::lowest_bit(mask)) result = perform(request, hint, limits);
+        return broadcast(mask, result);
     }
 
-    // As `warp_perform`, in a slot that the warp has reserved and goes on to keep: `ticket` is the
-    // lowest lane's. After HOST_GONE or TIMED_OUT the slot still holds the request, and nothing may be
-    // published there before `wait_and_keep` has had its outcome.
-    VYRE_IOQ_FN Reply warp_perform_kept(u32 mask, Ticket ticket, const Request &request,
-                                        const Limits &limits) const {
-        Reply reply = {};
-        detail::sync(mask);  // what the lanes wrote, before the leader publishes
-        if (detail::lane_id() == detail::lowest(mask)) {
+    /// Performs as warp_perform(), in a slot that the warp has reserved and keeps.
+    ///
+    /// After HOST_GONE or TIMED_OUT the slot still holds the request; publish nothing in it before
+    /// wait_and_keep() has returned its outcome.
+    ///
+    /// @param ticket That of the lowest lane.
+    VYRE_IOQ_DEVICE WaitResult warp_perform_kept(u32 mask, Ticket ticket, const Request &request,
+                                                 const WaitLimits &limits) const {
+        WaitResult result = {};
+        simt::sync(mask);  // every lane's stores, before the leader publishes
+        if (simt::lane_id() == simt::lowest_bit(mask)) {
             if (!ticket.is_none()) {
                 publish(ticket, request);
-                detail::lead();
+                detail::delay_first_poll(limits.first_poll_delay_cycles);
             }
-            reply = wait_and_keep(ticket, limits);
+            result = wait_and_keep(ticket, limits);
         }
-        return shared_reply(mask, reply);
+        return broadcast(mask, result);
     }
 
-    // One READ for all lanes.
-    VYRE_IOQ_FN Reply warp_read(u32 mask, u32 file, u64 offset, u32 count, u32 buffer,
-                                u64 buffer_offset, u32 hint, const Limits &limits) const {
+    /// Reads `count` bytes for all lanes: warp_perform() with Request::read().
+    VYRE_IOQ_DEVICE WaitResult warp_read(u32 mask, u32 file, u64 offset, u32 count, u32 buffer,
+                                         u64 buffer_offset, u32 hint,
+                                         const WaitLimits &limits) const {
         return warp_perform(mask, Request::read(file, offset, count, buffer, buffer_offset), hint,
                             limits);
     }
 
-    // As `reserve`, a slot for each lane.
-    VYRE_IOQ_FN Ticket warp_reserve(u32 mask, u32 hint = 0) const {
-        u32 lane = detail::lane_id(), leader = detail::lowest(mask);
-        u32 rank = detail::count(mask & ((1u << lane) - 1)), lanes = detail::count(mask);
-        u32 words = (slots + 31) / 32, at = detail::shuffle(mask, hint, leader) % slots / 32;
+    /// Reserves one slot for each lane.
+    ///
+    /// @param hint That of the lowest lane: as for reserve().
+    /// @return The lane's ticket; its is_none() is true if no slot was left for the lane.
+    VYRE_IOQ_DEVICE Ticket warp_reserve(u32 mask, u32 hint = 0) const {
+        u32 lane = simt::lane_id(), leader = simt::lowest_bit(mask);
+        u32 rank = simt::popcount(mask & ((1u << lane) - 1)), lanes = simt::popcount(mask);
+        u32 lock_words = (slots + 31) / 32, start = simt::shuffle(mask, hint, leader) % slots / 32;
         u32 given = 0, known = 0;
         Ticket mine{NO_SLOT};
-        for (u32 i = 0; i < words && given < lanes; ++i) {
-            u32 index = (at + i) % words;
-            u32 seen = detail::load_local(&local->known[index]);
-            u32 got = lane == leader ? lock_several(index, lanes - given) : 0;
-            got = detail::shuffle(mask, got, leader);
-            if (rank >= given && rank - given < detail::count(got)) {
-                u32 below = detail::lowest_bits(got, rank - given);
-                mine.slot = index * 32 + detail::lowest(got & ~below);
+        for (u32 i = 0; i < lock_words && given < lanes; ++i) {
+            u32 index = (start + i) % lock_words;
+            u32 seen = mem::load_device(&device_state->known[index]);
+            u32 locked = lane == leader ? lock_several(index, lanes - given) : 0;
+            locked = simt::shuffle(mask, locked, leader);
+            if (rank >= given && rank - given < simt::popcount(locked)) {
+                u32 below = detail::lowest_bits(locked, rank - given);
+                mine.slot = index * 32 + simt::lowest_bit(locked & ~below);
                 known = seen;
             }
-            given += detail::count(got);
+            given += simt::popcount(locked);
         }
-        detail::sync(mask);  // hands on the leader's acquire of the locks
+        simt::sync(mask);  // hands on the leader's acquire of the locks
         if (mine.is_none()) return reclaim();
         if (!is_usable(mine.slot, known)) {
             unlock(mine.slot);
@@ -381,174 +435,122 @@ struct Queue {
         return mine;
     }
 
-    // ---- What the host says of itself. A bare queue has no header: RUNNING, and no beat. ----
+    // ---- The host ----
 
-    // Acquire, paired with the host's release: who sees STOPPED or FAILED sees every outcome that
-    // was stored before. Any value that has no name means FAILED.
-    VYRE_IOQ_FN u32 host_state() const { return detail::host_state(header()); }
+    /// Returns the host's state, STATE_...; STATE_RUNNING for a bare queue.
+    ///
+    /// A number that names no state is reported as STATE_FAILED. Once the state is STATE_STOPPED or
+    /// STATE_FAILED, every outcome that the host stored is visible, and no other will follow.
+    VYRE_IOQ_DEVICE u32 host_state() const { return detail::host_state(header()); }
 
-    VYRE_IOQ_FN u32 host_heartbeat() const { return detail::host_heartbeat(header()); }
+    /// Returns the host's heartbeat, a counter that changes while the host lives; 0 for a bare queue.
+    VYRE_IOQ_DEVICE u32 host_heartbeat() const { return detail::host_heartbeat(header()); }
 
   private:
-    VYRE_IOQ_FN const u32 *header() const { return bare ? nullptr : base; }
+    VYRE_IOQ_DEVICE const u32 *header() const { return bare ? nullptr : base; }
 
-    VYRE_IOQ_FN u32 *slot(u32 number) const {
-        return first + (u64)number * ((bare ? BARE_SLOT_BYTES : SLOT_BYTES) / 4);
-    }
-
-    // Units of 16 bytes: as one access where that can be had, else as words.
-    VYRE_IOQ_FN void store_unit(u32 *at, const Unit &unit) const {
-#if VYRE_IOQ_UNITS
-        if (units) return detail::store_unit(at, unit);
-#endif
-        detail::store_shared(at, unit.a);
-        detail::store_shared(at + 1, unit.b);
-        detail::store_shared(at + 2, unit.c);
-        detail::store_shared(at + 3, unit.d);
-    }
-
-    // Words 4 to 7 of a slot, with release. STATUS, the third, goes last.
-    VYRE_IOQ_FN void publish_unit(u32 *at, const Unit &unit) const {
-#if VYRE_IOQ_UNITS
-        if (units) return detail::publish_unit(at, unit);
-#endif
-        detail::store_shared(at, unit.a);
-        detail::store_shared(at + 1, unit.b);
-        detail::store_shared(at + 3, unit.d);
-        detail::store_shared_release(at + 2, unit.c);
-    }
-
-    VYRE_IOQ_FN static bool is_outcome(u32 found) {
-        return found == status::OK || found == status::ERROR;
-    }
-
-    // Looks at words 4 to 7 of a slot. The fence makes the relaxed load an acquire, paired with the
-    // host's release of the outcome. It comes after an outcome was found, since polls that find
-    // nothing need no order.
-    VYRE_IOQ_FN bool look(const u32 *at, Outcome *outcome) const {
-#if VYRE_IOQ_UNITS
-        if (units) {
-            Unit unit = detail::load_unit(at);
-            if (!is_outcome(unit.c)) return false;
-            detail::fence_shared_acquire();
-            *outcome = Outcome{unit.c, unit.b, unit.d};
-            return true;
-        }
-#endif
-        u32 found = detail::poll_shared(at + 2);
-        if (!is_outcome(found)) return false;
-        detail::fence_shared_acquire();
-        *outcome = Outcome{found, detail::load_shared(at + 1), detail::load_shared(at + 3)};
-        return true;
+    VYRE_IOQ_DEVICE u32 *slot_words(u32 slot) const {
+        return first + (u64)slot * ((bare ? BARE_SLOT_BYTES : SLOT_BYTES) / 4);
     }
 
     // Bits of a lock word that stand for no slot.
-    VYRE_IOQ_FN u32 absent(u32 index) const {
-        u32 there = slots - index * 32;
-        return there < 32 ? 0xffffffff << there : 0;
+    VYRE_IOQ_DEVICE u32 absent(u32 index) const {
+        u32 present = slots - index * 32;
+        return present < 32 ? 0xffffffff << present : 0;
     }
 
-    // Locks up to `many` of the free slots of a lock word, the lowest; acquire as in `reserve`.
-    VYRE_IOQ_FN u32 lock_several(u32 index, u32 many) const {
-        u32 got = 0, busy = detail::load_local(&local->locks[index]) | absent(index);
+    // Locks up to `many` free slots of a lock word, the lowest first. Acquire, as in reserve().
+    VYRE_IOQ_DEVICE u32 lock_several(u32 index, u32 many) const {
+        u32 locked = 0, busy = mem::load_device(&device_state->locks[index]) | absent(index);
         while (many != 0 && busy != 0xffffffff) {
             u32 wanted = detail::lowest_bits(~busy, many);
-            u32 before = detail::set_local_acquire(&local->locks[index], wanted);
-            got |= wanted & ~before;
-            many -= detail::count(wanted & ~before);
+            u32 before = mem::fetch_or_device_acquire(&device_state->locks[index], wanted);
+            locked |= wanted & ~before;
+            many -= simt::popcount(wanted & ~before);
             busy |= before | wanted;
         }
-        return got;
+        return locked;
     }
 
-    // Release, paired with the acquire in `reserve` and `lock_several`. One bit, and the caller's.
-    VYRE_IOQ_FN void unlock(u32 number) const {
-        detail::clear_local_release(&local->locks[number / 32], ~(1u << number % 32));
+    // Release, paired with the acquire in reserve() and lock_several(). Clears only the caller's bit.
+    VYRE_IOQ_DEVICE void unlock(u32 slot) const {
+        mem::and_device_release(&device_state->locks[slot / 32], ~(1u << slot % 32));
     }
 
-    // Whether a slot that was just locked can be used: not so, if it still holds a request of an
-    // earlier device end. `known` is a value that its word had. If the bit is set, another holder
-    // set it before unlocking, so this one's acquire of the lock comes after: that one's outcome was
-    // taken, and the group is marked. Loading the status would cost a round trip over the bus.
-    VYRE_IOQ_FN bool is_usable(u32 number, u32 known) const {
-        u32 bit = 1u << number % 32;
+    // Returns whether a slot that was just locked can be used: it cannot if it still holds a request of
+    // an earlier device end. `known` is a value that its word had at some time. If the bit is set there,
+    // an earlier holder set it before it unlocked, and this lane's acquire of the lock came later: that
+    // holder took its outcome and marked the group. Loading the status instead would cost a round trip
+    // over the bus.
+    VYRE_IOQ_DEVICE bool is_usable(u32 slot, u32 known) const {
+        u32 bit = 1u << slot % 32;
         if (known & bit) return true;
-        if (holds_request(number)) return false;
-        // An outcome that nobody took is replaced by what is published next, and so is what no end
-        // can have stored.
-        mark_in_use(number / GROUP_SLOTS);
-        detail::set_local(&local->known[number / 32], bit);
+        if (holds_request(slot)) return false;
+        // The next publication replaces an outcome that nobody took, and any invalid status.
+        mark_in_use(slot / GROUP_SLOTS);
+        mem::or_device(&device_state->known[slot / 32], bit);
         return true;
     }
 
-    // Acquire, paired with the host's release when it completes: it is done with the slot's buffer.
-    VYRE_IOQ_FN bool holds_request(u32 number) const {
-        u32 found = detail::load_shared_acquire(slot(number) + word::STATUS);
-        return found == status::PUBLISHED || found == status::CLAIMED;
+    // Acquire, paired with the host's release of the outcome: it no longer accesses the slot's buffer.
+    VYRE_IOQ_DEVICE bool holds_request(u32 slot) const {
+        u32 status = mem::load_system_acquire(slot_words(slot) + WORD_STATUS);
+        return status == STATUS_PUBLISHED || status == STATUS_CLAIMED;
     }
 
-    // Takes back an abandoned slot whose outcome is there.
-    VYRE_IOQ_FN Ticket reclaim() const {
-        if (detail::load_local(&local->abandons) == 0) return Ticket{NO_SLOT};
+    // Reserves an abandoned slot whose request has an outcome.
+    VYRE_IOQ_DEVICE Ticket reclaim() const {
+        if (mem::load_device(&device_state->abandons) == 0) return Ticket{NO_SLOT};
         for (u32 index = 0; index < (slots + 31) / 32; ++index) {
-            u32 left = detail::load_local(&local->abandoned[index]);
-            for (; left != 0; left &= left - 1) {
-                u32 number = index * 32 + detail::lowest(left), bit = left & (0 - left);
-                // Whoever clears the bit has the slot. Acquire, paired with the release in `abandon`.
-                if ((detail::clear_local_acquire(&local->abandoned[index], ~bit) & bit) == 0) continue;
-                if (!holds_request(number)) {
-                    detail::add_local(&local->abandons, 0xffffffff);
-                    return Ticket{number};
+            u32 *abandoned = &device_state->abandoned[index];
+            for (u32 left = mem::load_device(abandoned); left != 0; left &= left - 1) {
+                u32 slot = index * 32 + simt::lowest_bit(left), bit = left & (0 - left);
+                // The lane that clears the bit owns the slot. Acquire, paired with the release in
+                // abandon().
+                if ((mem::fetch_and_device_acquire(abandoned, ~bit) & bit) == 0) continue;
+                if (!holds_request(slot)) {
+                    mem::fetch_add_device(&device_state->abandons, 0xffffffff);
+                    return Ticket{slot};
                 }
-                detail::set_local_release(&local->abandoned[index], bit);
+                mem::or_device_release(abandoned, bit);
             }
         }
         return Ticket{NO_SLOT};
     }
 
-    // Makes sure that the host looks at a group before anything is published there.
-    VYRE_IOQ_FN void mark_in_use(u32 group) const {
-        if (bare || group == 0) return;  // the host looks at the first unasked
-        // Acquire, paired with the release below: another lane's store to the host's word comes
-        // before what this one publishes.
-        if (detail::load_local_acquire(&local->marks[group]) != 0) return;
-        detail::store_shared(base + header_word::IN_USE + group, 1);
-        detail::fence_shared();
-        detail::store_local_release(&local->marks[group], 1);
+    // Marks a group as in use, so that the host sweeps it. The host always sweeps group 0.
+    VYRE_IOQ_DEVICE void mark_in_use(u32 group) const {
+        if (bare || group == 0) return;
+        // Acquire, paired with the release below: another lane's mark happens before this lane's
+        // publication.
+        if (mem::load_device_acquire(&device_state->marks[group]) != 0) return;
+        mem::store_system(base + HEADER_WORD_IN_USE + group, 1);
+        mem::fence_system();
+        mem::store_device_release(&device_state->marks[group], 1);
     }
 
-    // The leader's reply, for all lanes.
-    VYRE_IOQ_FN static Reply shared_reply(u32 mask, Reply reply) {
-        u32 leader = detail::lowest(mask);
-        reply.end = (End)detail::shuffle(mask, (u32)reply.end, leader);
-        reply.host_moved = detail::shuffle(mask, reply.host_moved, leader) != 0;
-        reply.ticket.slot = detail::shuffle(mask, reply.ticket.slot, leader);
-        reply.outcome.status = detail::shuffle(mask, reply.outcome.status, leader);
-        reply.outcome.value = detail::shuffle(mask, reply.outcome.value, leader);
-        reply.outcome.tag = detail::shuffle(mask, reply.outcome.tag, leader);
-        detail::sync(mask);  // the leader's acquire, before what the lanes read
-        return reply;
+    // Returns the leader's result, for all lanes.
+    VYRE_IOQ_DEVICE static WaitResult broadcast(u32 mask, WaitResult result) {
+        u32 leader = simt::lowest_bit(mask);
+        result.status = (WaitStatus)simt::shuffle(mask, (u32)result.status, leader);
+        result.heartbeat_moved = simt::shuffle(mask, result.heartbeat_moved, leader) != 0;
+        result.ticket.slot = simt::shuffle(mask, result.ticket.slot, leader);
+        result.outcome.status = simt::shuffle(mask, result.outcome.status, leader);
+        result.outcome.count = simt::shuffle(mask, result.outcome.count, leader);
+        result.outcome.tag = simt::shuffle(mask, result.outcome.tag, leader);
+        simt::sync(mask);  // the leader's acquire, before the other lanes read the bytes
+        return result;
     }
 
-    // A reply that is not there yet. Without a ticket, there is nothing to wait for.
-    VYRE_IOQ_FN static Reply began(Ticket ticket) {
-        return Reply{ticket.is_none() ? End::QUEUE_FULL : End::PENDING, false, ticket, Outcome{}};
+    // The result before the first poll. There is nothing to wait for without a slot.
+    VYRE_IOQ_DEVICE static WaitResult initial_result(Ticket ticket) {
+        WaitStatus status = ticket.is_none() ? WaitStatus::QUEUE_FULL : WaitStatus::PENDING;
+        return WaitResult{status, false, ticket, Outcome{}};
     }
 
-    VYRE_IOQ_FN void answered(Reply *reply) const {
-        if (poll(reply->ticket, &reply->outcome)) reply->end = End::ANSWERED;
-    }
-
-    VYRE_IOQ_FN void spend(Reply *reply) const {
-        unlock(reply->ticket.slot);
-        reply->ticket.slot = NO_SLOT;
+    VYRE_IOQ_DEVICE void poll_into(WaitResult *result) const {
+        if (poll(result->ticket, &result->outcome)) result->status = WaitStatus::COMPLETED;
     }
 };
 }  // namespace vyre_ioq
-
-#if !defined(__CUDACC_RTC__)
-#pragma pop_macro("ERROR")
-#pragma pop_macro("OK")
-#pragma pop_macro("EMPTY")
-#endif
 #endif  // VYRE_IOQ_CUH

@@ -1,86 +1,96 @@
-// What vyre_ioq.cuh stands on where there is no GPU: a CPU's atomics, and threads as the lanes of
-// warps. For tests, and for device code that is to run on either. g++ or clang++, C++17.
-//
-// A thread that calls anything for threads needs nothing. One that calls anything for warps joins a
-// `Warp` first, and leaves it at the end of the scope:
-//
-//     static vyre_ioq::shim::Warp warp;           // shared by its lanes, at most 32
-//     vyre_ioq::shim::Lane lane(&warp, number);   // in each thread
-//
-// As on a GPU, the lanes of a mask must all come; unlike there, a lane that never comes is noticed,
-// after two minutes, and ends the process.
-#ifndef VYRE_IOQ_CUH
-#include "vyre_ioq.cuh"  // includes this file where it needs it
-#endif
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/// @file vyre_ioq_shim.h
+/// @brief Runs device code that uses vyre_ioq.cuh on a CPU: threads stand in for the lanes of warps.
+///
+/// For tests, and for kernels that run on either. Requires C++14, and g++ or clang++. vyre_ioq.cuh
+/// includes this file where it is not compiled for a GPU.
+///
+/// A thread that calls functions for threads needs no preparation. A thread that calls functions for
+/// warps first joins a `shim::Warp`, which it leaves at the end of the scope:
+///
+///     static vyre_ioq::shim::Warp warp;           // shared by at most 32 threads
+///     vyre_ioq::shim::Lane lane(&warp, number);   // in each thread
+///
+/// As on a GPU, all lanes of a mask must call a warp function. Unlike on a GPU, a lane that never
+/// arrives ends the process, after two minutes.
 #ifndef VYRE_IOQ_SHIM_H
 #define VYRE_IOQ_SHIM_H
 
-// A unit of 16 bytes is four words here.
-#define VYRE_IOQ_UNITS 0
+#ifndef VYRE_IOQ_DEVICE_CUH
+#include "vyre_ioq_types.cuh"
+#endif
+
+// A unit of 16 bytes is accessed as four words.
+#define VYRE_IOQ_UNITS_ 0
 
 namespace vyre_ioq {
-namespace detail {
+namespace mem {
 
-// Under nvcc, this is how the host's side of a program attaches.
-VYRE_IOQ_BOTH inline u32 load_shared(const u32 *at) {
+// With nvcc, the CPU attaches to a queue by these.
+VYRE_IOQ_HOST_DEVICE inline u32 load_system(const u32 *at) {
     return __atomic_load_n(at, __ATOMIC_RELAXED);
 }
-VYRE_IOQ_BOTH inline u32 load_shared_acquire(const u32 *at) {
+VYRE_IOQ_HOST_DEVICE inline u32 load_system_acquire(const u32 *at) {
     return __atomic_load_n(at, __ATOMIC_ACQUIRE);
 }
-VYRE_IOQ_BOTH inline void store_shared(u32 *at, u32 value) {
+VYRE_IOQ_HOST_DEVICE inline void store_system(u32 *at, u32 value) {
     __atomic_store_n(at, value, __ATOMIC_RELAXED);
 }
-VYRE_IOQ_BOTH inline void store_shared_release(u32 *at, u32 value) {
+VYRE_IOQ_HOST_DEVICE inline void store_system_release(u32 *at, u32 value) {
     __atomic_store_n(at, value, __ATOMIC_RELEASE);
 }
-VYRE_IOQ_BOTH inline u32 load_local(const u32 *at) {
+VYRE_IOQ_HOST_DEVICE inline u32 load_device(const u32 *at) {
     return __atomic_load_n(at, __ATOMIC_RELAXED);
 }
-VYRE_IOQ_BOTH inline u32 load_local_acquire(const u32 *at) {
+VYRE_IOQ_HOST_DEVICE inline u32 load_device_acquire(const u32 *at) {
     return __atomic_load_n(at, __ATOMIC_ACQUIRE);
 }
-VYRE_IOQ_BOTH inline void store_local_release(u32 *at, u32 value) {
+VYRE_IOQ_HOST_DEVICE inline void store_device_release(u32 *at, u32 value) {
     __atomic_store_n(at, value, __ATOMIC_RELEASE);
 }
-VYRE_IOQ_BOTH inline void set_local(u32 *at, u32 bits) {
+VYRE_IOQ_HOST_DEVICE inline void or_device(u32 *at, u32 bits) {
     __atomic_fetch_or(at, bits, __ATOMIC_RELAXED);
 }
-VYRE_IOQ_BOTH inline u32 add_local(u32 *at, u32 value) {
+VYRE_IOQ_HOST_DEVICE inline u32 fetch_add_device(u32 *at, u32 value) {
     return __atomic_fetch_add(at, value, __ATOMIC_RELAXED);
 }
-VYRE_IOQ_BOTH inline u32 set_local_acquire(u32 *at, u32 bits) {
+VYRE_IOQ_HOST_DEVICE inline u32 fetch_or_device_acquire(u32 *at, u32 bits) {
     return __atomic_fetch_or(at, bits, __ATOMIC_ACQUIRE);
 }
-VYRE_IOQ_BOTH inline void clear_local_release(u32 *at, u32 bits) {
+VYRE_IOQ_HOST_DEVICE inline void and_device_release(u32 *at, u32 bits) {
     __atomic_fetch_and(at, bits, __ATOMIC_RELEASE);
 }
-VYRE_IOQ_BOTH inline void set_local_release(u32 *at, u32 bits) {
+VYRE_IOQ_HOST_DEVICE inline void or_device_release(u32 *at, u32 bits) {
     __atomic_or_fetch(at, bits, __ATOMIC_RELEASE);
 }
-VYRE_IOQ_BOTH inline u32 clear_local_acquire(u32 *at, u32 bits) {
+VYRE_IOQ_HOST_DEVICE inline u32 fetch_and_device_acquire(u32 *at, u32 bits) {
     return __atomic_fetch_and(at, bits, __ATOMIC_ACQUIRE);
 }
-VYRE_IOQ_BOTH inline void swap_local(u32 *at, u32 expected, u32 value) {
+VYRE_IOQ_HOST_DEVICE inline void compare_exchange_device(u32 *at, u32 expected, u32 value) {
     __atomic_compare_exchange_n(at, &expected, value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
-// The fence that follows on a GPU is none here: see below.
-VYRE_IOQ_BOTH inline u32 poll_shared(const u32 *at) {
-    return __atomic_load_n(at, __ATOMIC_ACQUIRE);
-}
-// What stands beside it has the order already: the acquire of a status word, and the release of a
-// mark. ThreadSanitizer, which knows no fences, can so judge the rest.
-VYRE_IOQ_BOTH inline void fence_shared() {}
-VYRE_IOQ_BOTH inline void fence_shared_acquire() {}
-VYRE_IOQ_BOTH inline void lead() {}  // there is no bus to cross
+// The accesses beside these fences have the ordering already: the acquire of a status word, and the
+// release of a mark. So ThreadSanitizer, which does not model fences, can judge the rest.
+VYRE_IOQ_HOST_DEVICE inline void fence_system() {}
+VYRE_IOQ_HOST_DEVICE inline void fence_system_acquire() {}
 #if defined(__SANITIZE_THREAD__) && defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wtsan"
 #endif
-VYRE_IOQ_BOTH inline void fence_seq_cst() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+VYRE_IOQ_HOST_DEVICE inline void fence_system_seq_cst() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 #if defined(__SANITIZE_THREAD__) && defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
 #endif
+}  // namespace mem
+
+namespace detail {
+
+// Acquire, where a GPU makes a fence after the load.
+VYRE_IOQ_HOST_DEVICE inline u32 load_status(const u32 *at) {
+    return __atomic_load_n(at, __ATOMIC_ACQUIRE);
+}
+// There is no bus to cross.
+VYRE_IOQ_HOST_DEVICE inline void delay_first_poll(u32) {}
 }  // namespace detail
 }  // namespace vyre_ioq
 
@@ -93,136 +103,141 @@ VYRE_IOQ_BOTH inline void fence_seq_cst() { __atomic_thread_fence(__ATOMIC_SEQ_C
 namespace vyre_ioq {
 namespace shim {
 
-// The time as waits see it, for tests: a clock of the caller's instead of the machine's.
-inline u64 (*clock)() = nullptr;
+/// The lanes of a warp.
+struct Warp {
+    u32 values[32] = {};   ///< What each lane shows to the others.
+    u32 waiting[32] = {};  ///< The mask that each lane waits for; 0: none.
+};
+
+/// Returns the clock that waits use, for tests: null is the machine's. Assign before lanes start.
+using Clock = u64 (*)();
+inline Clock &clock() {
+    static Clock clock_of_tests = nullptr;
+    return clock_of_tests;
+}
+
+/// The warp that a thread has joined, and its number there.
+struct Membership {
+    Warp *warp;
+    u32 lane;
+};
+inline Membership &membership() {
+    static thread_local Membership own = {nullptr, 0};
+    return own;
+}
+
+/// Makes the thread a lane of a warp until the end of the scope.
+class Lane {
+  public:
+    Lane(Warp *warp, u32 lane) { membership() = Membership{warp, lane}; }
+    ~Lane() { membership() = Membership{nullptr, 0}; }
+    Lane(const Lane &) = delete;
+    Lane &operator=(const Lane &) = delete;
+};
 }  // namespace shim
 
-namespace detail {
+namespace simt {
 
-inline u64 now() {
-    if (shim::clock != nullptr) return shim::clock();
+inline u64 now_ns() {
+    if (shim::clock() != nullptr) return shim::clock()();
     timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (u64)time.tv_sec * 1000000000ull + (u64)time.tv_nsec;
 }
-inline void nap(u32 nanoseconds) {
-    if (shim::clock != nullptr) return;
+inline void sleep(u32 nanoseconds) {
+    if (shim::clock() != nullptr) return;
     timespec time = {(time_t)(nanoseconds / 1000000000u), (long)(nanoseconds % 1000000000u)};
     nanosleep(&time, nullptr);
 }
-inline u32 count(u32 bits) { return (u32)__builtin_popcount(bits); }
-inline u32 lowest(u32 bits) { return (u32)__builtin_ffs((int)bits) - 1; }
-}  // namespace detail
+inline u32 popcount(u32 bits) { return (u32)__builtin_popcount(bits); }
+inline u32 lowest_bit(u32 bits) { return (u32)__builtin_ffs((int)bits) - 1; }
+inline u32 lane_id() { return shim::membership().lane; }
+}  // namespace simt
 
-namespace shim {
+namespace detail {
 
-constexpr u64 PATIENCE = 120000000000ull;
+constexpr u64 LANE_TIMEOUT_NS = 120000000000ull;
 
-// On a GPU a shuffle and a ballot order no memory, and `sync` does. Under ThreadSanitizer it is the
-// same here, so that a `sync` that is missing is found. Only there, and only where the machine
-// itself keeps the order that the lanes' exchange needs.
+// On a GPU, a shuffle and a ballot order no memory, and a sync does. Under ThreadSanitizer the same
+// holds here, so that it finds a missing sync. Only on x86-64, whose own ordering is all that the
+// exchange of values needs.
 #if defined(__SANITIZE_THREAD__) && defined(__x86_64__)
 constexpr bool EXCHANGE_ORDERS = false;
 #else
 constexpr bool EXCHANGE_ORDERS = true;
 #endif
 
-struct Warp {
-    u32 values[32] = {};   // what each lane shows to the others
-    u32 waiting[32] = {};  // the mask whose lanes each lane waits for; 0: none
-};
-
-struct Place {
-    Warp *warp = nullptr;
-    u32 lane = 0;
-};
-inline thread_local Place place;
-
-// Makes the thread a lane of a warp, until the end of the scope.
-struct Lane {
-    Lane(Warp *warp, u32 lane) { place = Place{warp, lane}; }
-    ~Lane() { place = Place{}; }
-    Lane(const Lane &) = delete;
-    Lane &operator=(const Lane &) = delete;
-};
-}  // namespace shim
-
-namespace detail {
-
-inline u32 lane_id() { return shim::place.lane; }
-
-// Waits for a word of the warp.
+// Waits until a word of the warp has a value.
 template <bool ORDERS>
 void await(const u32 *word, u32 value) {
-    u64 began = now();
+    u64 start = simt::now_ns();
     while (__atomic_load_n(word, ORDERS ? __ATOMIC_ACQUIRE : __ATOMIC_RELAXED) != value) {
         sched_yield();
-        if (now() - began > shim::PATIENCE) {
-            fputs("vyre_ioq_shim: a lane of the mask does not come\n", stderr);
+        if (simt::now_ns() - start > LANE_TIMEOUT_NS) {
+            fputs("vyre_ioq_shim: a lane of the mask does not arrive\n", stderr);
             abort();
         }
     }
 }
 
-// The lowest lane waits for the others, and then lets them go. Acquire and release both ways: each
-// lane goes on with what every other did before.
+// The lowest lane waits for the others and then releases them. With ORDERS, what every lane did before
+// happens before what any lane does next.
 template <bool ORDERS>
 void meet(u32 mask) {
     constexpr int RELEASE = ORDERS ? __ATOMIC_RELEASE : __ATOMIC_RELAXED;
-    u32 lane = lane_id();
-    if (shim::place.warp == nullptr || (mask >> lane & 1) == 0) {
+    u32 lane = simt::lane_id();
+    if (shim::membership().warp == nullptr || (mask >> lane & 1) == 0) {
         fputs("vyre_ioq_shim: the thread is no lane of the mask; make a shim::Lane\n", stderr);
         abort();
     }
-    u32 *waiting = shim::place.warp->waiting;
-    if (lane != lowest(mask)) {
+    u32 *waiting = shim::membership().warp->waiting;
+    if (lane != simt::lowest_bit(mask)) {
         __atomic_store_n(&waiting[lane], mask, RELEASE);
         await<ORDERS>(&waiting[lane], 0);
         return;
     }
     for (u32 others = mask & (mask - 1); others != 0; others &= others - 1) {
-        await<ORDERS>(&waiting[lowest(others)], mask);
+        await<ORDERS>(&waiting[simt::lowest_bit(others)], mask);
     }
     for (u32 others = mask & (mask - 1); others != 0; others &= others - 1) {
-        __atomic_store_n(&waiting[lowest(others)], 0, RELEASE);
+        __atomic_store_n(&waiting[simt::lowest_bit(others)], 0, RELEASE);
     }
 }
 
-inline void sync(u32 mask) { meet<true>(mask); }
-
-inline u32 shuffle(u32 mask, u32 value, u32 from) {
-    u32 *values = shim::place.warp->values;
-    __atomic_store_n(&values[lane_id()], value, __ATOMIC_RELAXED);
-    meet<shim::EXCHANGE_ORDERS>(mask);
-    u32 found = __atomic_load_n(&values[from], __ATOMIC_RELAXED);
-    meet<shim::EXCHANGE_ORDERS>(mask);  // before the next exchange
-    return found;
-}
-
-inline u32 any_bits(u32 mask, u32 bits) {
-    u32 *values = shim::place.warp->values;
-    __atomic_store_n(&values[lane_id()], bits, __ATOMIC_RELAXED);
-    meet<shim::EXCHANGE_ORDERS>(mask);
-    u32 any = 0;
-    for (u32 lane = 0; lane < 32; ++lane) {
-        if (mask >> lane & 1) any |= __atomic_load_n(&values[lane], __ATOMIC_RELAXED);
-    }
-    meet<shim::EXCHANGE_ORDERS>(mask);  // before the next exchange
-    return any;
-}
-
-inline u32 ballot(u32 mask, bool vote) {
-    u32 *values = shim::place.warp->values;
-    __atomic_store_n(&values[lane_id()], (u32)vote, __ATOMIC_RELAXED);
-    meet<shim::EXCHANGE_ORDERS>(mask);
-    u32 votes = 0;
-    for (u32 lane = 0; lane < 32; ++lane) {
-        if (mask >> lane & 1) votes |= __atomic_load_n(&values[lane], __ATOMIC_RELAXED) << lane;
-    }
-    meet<shim::EXCHANGE_ORDERS>(mask);  // before the next exchange
-    return votes;
+// Shows a value to all lanes, and calls `use` with the array of their values.
+template <typename Use>
+u32 exchange(u32 mask, u32 value, const Use &use) {
+    u32 *values = shim::membership().warp->values;
+    __atomic_store_n(&values[simt::lane_id()], value, __ATOMIC_RELAXED);
+    meet<EXCHANGE_ORDERS>(mask);
+    u32 result = use(values);
+    meet<EXCHANGE_ORDERS>(mask);  // before the next exchange
+    return result;
 }
 }  // namespace detail
+
+namespace simt {
+
+inline void sync(u32 mask) { detail::meet<true>(mask); }
+
+inline u32 shuffle(u32 mask, u32 value, u32 from) {
+    return detail::exchange(mask, value, [from](const u32 *values) {
+        return __atomic_load_n(&values[from], __ATOMIC_RELAXED);
+    });
+}
+
+inline u32 reduce_or(u32 mask, u32 bits) {
+    return detail::exchange(mask, bits, [mask](const u32 *values) {
+        u32 any = 0;
+        for (u32 lane = 0; lane < 32; ++lane) {
+            if (mask >> lane & 1) any |= __atomic_load_n(&values[lane], __ATOMIC_RELAXED);
+        }
+        return any;
+    });
+}
+
+inline u32 ballot(u32 mask, bool vote) { return reduce_or(mask, vote ? 1u << lane_id() : 0); }
+}  // namespace simt
 }  // namespace vyre_ioq
 #endif  // !defined(__CUDACC__)
 #endif  // VYRE_IOQ_SHIM_H

@@ -1,12 +1,14 @@
-/* SPDX-License-Identifier: MIT OR Apache-2.0
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/**
+ * @file vyre_ioq_wait.h
+ * @brief Waiting for the outcome of a request, with a clock. For processes on Linux.
  *
- * Waiting for the outcome of a request, with a clock: for processes on Linux. The rest of the
- * device's end is in vyre_ioq.h, which this header includes. */
-
+ * Includes vyre_ioq.h, which has the rest of the device end.
+ */
 #ifndef VYRE_IOQ_WAIT_H
 #define VYRE_IOQ_WAIT_H
 
-/* clock_gettime and clock_nanosleep, for whoever compiles for strict ISO C. */
+/* Strict ISO C hides clock_gettime and clock_nanosleep. */
 #if defined(__STRICT_ANSI__) && !defined(_POSIX_C_SOURCE) && !defined(_GNU_SOURCE)
 #define _POSIX_C_SOURCE 200809L
 #endif
@@ -24,113 +26,129 @@
 extern "C" {
 #endif
 
-/* How long vyre_ioq_wait waits. */
-struct vyre_ioq_patience {
-    uint64_t limit_ns;      /* for the outcome; UINT64_MAX is for ever */
-    uint64_t standstill_ns; /* for a heartbeat to move; 0: look at the host's state alone. A host that
-                             * sleeps beats late: allow it a second */
+/** How long vyre_ioq_wait waits. */
+struct vyre_ioq_wait_limits {
+    /** Nanoseconds to wait for the outcome; UINT64_MAX: without a limit. */
+    uint64_t timeout_ns;
+    /**
+     * Nanoseconds that the host's heartbeat may stand still; 0: do not check it. A host that sleeps
+     * beats late, so allow at least one second.
+     */
+    uint64_t heartbeat_timeout_ns;
 };
 
-static inline uint64_t vyre_ioq_now_ns(void)
+/* Returns the time of CLOCK_MONOTONIC in nanoseconds. */
+static inline uint64_t vyre_ioq_priv_now_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* One step of a wait that has lasted for `waited` of at most `limit` nanoseconds: spins while a cached
- * read takes, yields while a fast drive takes, then sleeps a sixteenth of the time waited, at most 1 ms. */
-static inline void vyre_ioq_priv_pause(uint64_t waited, uint64_t limit)
+/* Backs off once, after `waited` of at most `limit` nanoseconds: spins for as long as a cached read
+ * takes, then yields for as long as a fast drive takes, then sleeps for a sixteenth of the time waited,
+ * at most 1 ms. */
+static inline void vyre_ioq_priv_back_off(uint64_t waited, uint64_t limit)
 {
-    const uint64_t spin = 20000, yield = 100000, nap = 1000000;
+    const uint64_t spin_ns = 20000, yield_ns = 100000, longest_sleep_ns = 1000000;
     struct timespec sleep;
     uint64_t ns = waited / 16;
-    if (waited < spin) {
+    if (waited < spin_ns) {
         return;
     }
-    if (waited < yield) {
+    if (waited < yield_ns) {
         sched_yield();
         return;
     }
-    ns = ns < nap ? ns : nap;
+    ns = ns < longest_sleep_ns ? ns : longest_sleep_ns;
     ns = ns < limit - waited ? ns : limit - waited;
     sleep.tv_sec = 0;
     sleep.tv_nsec = (long)ns;
-    /* Cut short by a signal, it only looks sooner. */
+    /* A signal that interrupts the sleep only makes the next poll come sooner. */
     (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &sleep, NULL);
 }
 
-/* Waits for the outcome of a request that the caller published, takes it and gives the slot back.
- *
- * VYRE_IOQ_DONE       there is the outcome.
- * VYRE_IOQ_HOST_GONE  the host's state is STOPPED, FAILED or unknown; or its heartbeat stood still for
- *                     `standstill_ns`, and it is dead or late.
- * VYRE_IOQ_TIMED_OUT  `limit_ns` are over.
- * VYRE_IOQ_NO_SUCH_SLOT  the queue has no such slot.
- *
- * `*moved`, if given, says whether the heartbeat moved during the wait: 0 for a bare queue, which has
- * none, and whose waits end by the limit alone. A host that lives beats a few times a second: of a
- * shorter wait, 0 says nothing. Without an outcome, `*outcome` is all zeros, which no outcome is.
- *
- * Without an outcome the slot still holds the request: it may be waited for again, and its buffer must
- * not be used until there is an outcome, or until whoever started the host says that it has ended. */
-static inline enum vyre_ioq_result vyre_ioq_wait(struct vyre_ioq_queue *queue, uint32_t slot,
-                                                 const struct vyre_ioq_patience *patience,
-                                                 struct vyre_ioq_outcome *outcome, int *moved)
+/* Tells the CPU that the thread spins. */
+static inline void vyre_ioq_priv_cpu_relax(void)
 {
-    const uint32_t first = vyre_ioq_host_heartbeat(queue);
-    uint32_t beat = first;
-    uint64_t start = 0, beaten = 0, waited = 0;
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ __volatile__("yield");
+#endif
+}
+
+/**
+ * Waits for the outcome of a request that the caller published, takes it and frees the slot.
+ *
+ * Without an outcome the slot still holds the request. Wait for it again, or give it up by
+ * vyre_ioq_abandon. Its buffer must not be used until there is an outcome, or until whoever started the
+ * host reports that it has ended.
+ *
+ * @param[out] outcome All zeros, which is no outcome, unless the result is VYRE_IOQ_OK.
+ * @param[out] heartbeat_moved May be NULL. Set to 1 if the heartbeat moved during the wait, else 0. A
+ *             live host beats a few times a second, so 0 says nothing about a shorter wait. Always 0
+ *             for a bare queue.
+ * @return VYRE_IOQ_OK;
+ *         VYRE_IOQ_HOST_GONE if the host stopped or failed, or if its heartbeat stood still for
+ *         `heartbeat_timeout_ns`;
+ *         VYRE_IOQ_TIMED_OUT after `timeout_ns`;
+ *         VYRE_IOQ_INVALID_SLOT if the queue has no such slot.
+ */
+static inline enum vyre_ioq_result vyre_ioq_wait(struct vyre_ioq_queue *queue, uint32_t slot,
+                                                 const struct vyre_ioq_wait_limits *limits,
+                                                 struct vyre_ioq_outcome *outcome,
+                                                 int *heartbeat_moved)
+{
+    const uint32_t first_beat = vyre_ioq_host_heartbeat(queue);
+    uint32_t beat = first_beat;
+    uint64_t start = 0, beat_at = 0, waited = 0;
     int polls;
-    enum vyre_ioq_result end = VYRE_IOQ_PENDING;
+    enum vyre_ioq_result result = VYRE_IOQ_PENDING;
 
     __builtin_memset(outcome, 0, sizeof(*outcome));
-    if (moved != NULL) {
-        *moved = 0;
+    if (heartbeat_moved != NULL) {
+        *heartbeat_moved = 0;
     }
     if (slot >= queue->slots) {
-        return VYRE_IOQ_NO_SUCH_SLOT;
+        return VYRE_IOQ_INVALID_SLOT;
     }
-    while (end == VYRE_IOQ_PENDING) {
-        uint32_t state, heard;
+    while (result == VYRE_IOQ_PENDING) {
+        uint32_t state, beat_now;
         uint64_t now;
         for (polls = 0; polls < 64; polls++) {
-            if (vyre_ioq_take(queue, slot, outcome) == VYRE_IOQ_DONE) {
-                if (moved != NULL) {
-                    *moved = vyre_ioq_host_heartbeat(queue) != first;
+            if (vyre_ioq_take(queue, slot, outcome) == VYRE_IOQ_OK) {
+                if (heartbeat_moved != NULL) {
+                    *heartbeat_moved = vyre_ioq_host_heartbeat(queue) != first_beat;
                 }
-                return VYRE_IOQ_DONE;
+                return VYRE_IOQ_OK;
             }
-#if defined(__x86_64__) || defined(__i386__)
-            __builtin_ia32_pause();
-#elif defined(__aarch64__)
-            __asm__ __volatile__("yield");
-#endif
+            vyre_ioq_priv_cpu_relax();
         }
-        now = vyre_ioq_now_ns();
+        now = vyre_ioq_priv_now_ns();
         start = start == 0 ? now : start;
         waited = now - start;
-        heard = vyre_ioq_host_heartbeat(queue);
-        if (heard != beat || beaten == 0) {
-            beat = heard;
-            beaten = now;
+        beat_now = vyre_ioq_host_heartbeat(queue);
+        if (beat_now != beat || beat_at == 0) {
+            beat = beat_now;
+            beat_at = now;
         }
         state = vyre_ioq_host_state(queue);
         if (state == VYRE_IOQ_STATE_STOPPED || state == VYRE_IOQ_STATE_FAILED ||
-            (!queue->bare && patience->standstill_ns != 0 &&
-             now - beaten >= patience->standstill_ns)) {
-            end = VYRE_IOQ_HOST_GONE;
-        } else if (waited >= patience->limit_ns) {
-            end = VYRE_IOQ_TIMED_OUT;
+            (!queue->bare && limits->heartbeat_timeout_ns != 0 &&
+             now - beat_at >= limits->heartbeat_timeout_ns)) {
+            result = VYRE_IOQ_HOST_GONE;
+        } else if (waited >= limits->timeout_ns) {
+            result = VYRE_IOQ_TIMED_OUT;
         } else {
-            vyre_ioq_priv_pause(waited, patience->limit_ns);
+            vyre_ioq_priv_back_off(waited, limits->timeout_ns);
         }
     }
-    if (moved != NULL) {
-        *moved = beat != first;
+    if (heartbeat_moved != NULL) {
+        *heartbeat_moved = beat != first_beat;
     }
-    /* The state's acquire came first: an outcome that was stored before it is visible now. */
-    return vyre_ioq_take(queue, slot, outcome) == VYRE_IOQ_DONE ? VYRE_IOQ_DONE : end;
+    /* STATE was loaded with acquire: an outcome that the host stored before it is visible now. */
+    return vyre_ioq_take(queue, slot, outcome) == VYRE_IOQ_OK ? VYRE_IOQ_OK : result;
 }
 
 #ifdef __cplusplus

@@ -1,21 +1,47 @@
 //! The texts of the headers in `include`, for programs that compile device code at run time or write
 //! the headers where a compiler finds them.
 
-/// `vyre_ioq_parts.cuh`: what [`CUDA`] is made of.
-pub const CUDA_PARTS: &str = include_str!("../include/vyre_ioq_parts.cuh");
+/// The version of the headers: `VYRE_IOQ_VERSION_MAJOR` and so on in C, and that of this crate.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// `vyre_ioq.cuh`: the device's end for CUDA kernels. NVRTC takes [`CUDA_PARTS`] and this, one after
-/// the other, with no include path.
-pub const CUDA: &str = include_str!("../include/vyre_ioq.cuh");
+/// The CUDA headers in one text, for NVRTC: it needs no include path.
+///
+/// `vyre_ioq_abi.cuh`, `vyre_ioq_types.cuh`, `vyre_ioq_device.cuh` and `vyre_ioq.cuh`, in this order.
+pub const CUDA: &str = concat!(
+    include_str!("../include/vyre_ioq_abi.cuh"),
+    include_str!("../include/vyre_ioq_types.cuh"),
+    include_str!("../include/vyre_ioq_device.cuh"),
+    include_str!("../include/vyre_ioq.cuh"),
+);
 
-/// `vyre_ioq_shim.h`: what the two stand on where there is no GPU.
-pub const CUDA_SHIM: &str = include_str!("../include/vyre_ioq_shim.h");
+/// The CUDA headers as files, by name and text.
+///
+/// The last one, `vyre_ioq_shim.h`, is what the others include where there is no GPU.
+pub const CUDA_FILES: [(&str, &str); 5] = [
+    (
+        "vyre_ioq_abi.cuh",
+        include_str!("../include/vyre_ioq_abi.cuh"),
+    ),
+    (
+        "vyre_ioq_types.cuh",
+        include_str!("../include/vyre_ioq_types.cuh"),
+    ),
+    (
+        "vyre_ioq_device.cuh",
+        include_str!("../include/vyre_ioq_device.cuh"),
+    ),
+    ("vyre_ioq.cuh", include_str!("../include/vyre_ioq.cuh")),
+    (
+        "vyre_ioq_shim.h",
+        include_str!("../include/vyre_ioq_shim.h"),
+    ),
+];
 
 /// `vyre_ioq_abi.h`: the numbers of the ABI, for C and C++.
 pub const C_ABI: &str = include_str!("../include/vyre_ioq_abi.h");
 
-/// `vyre_ioq.h`: the device's end for C and C++.
+/// `vyre_ioq.h`: the device end for C and C++.
 pub const C: &str = include_str!("../include/vyre_ioq.h");
 
-/// `vyre_ioq_wait.h`: waits that a clock bounds, for C and C++.
+/// `vyre_ioq_wait.h`: waits with a clock, for C and C++.
 pub const C_WAIT: &str = include_str!("../include/vyre_ioq_wait.h");

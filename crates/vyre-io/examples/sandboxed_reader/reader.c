@@ -89,7 +89,7 @@ static void receive(void)
     if (memory == MAP_FAILED || (const void *)buffer == MAP_FAILED) {
         die("cannot map the shared memory");
     }
-    if (vyre_ioq_attach(&queue, memory, queue_len) != VYRE_IOQ_DONE) {
+    if (vyre_ioq_attach(&queue, memory, queue_len) != VYRE_IOQ_ATTACH_OK) {
         die("there is no queue");
     }
 }
@@ -97,13 +97,13 @@ static void receive(void)
 /* Submits a request and waits for its outcome. */
 static struct vyre_ioq_outcome serve(struct vyre_ioq_request request)
 {
-    const struct vyre_ioq_patience patience = { UINT64_C(30000000000), UINT64_C(5000000000) };
+    const struct vyre_ioq_wait_limits limits = { UINT64_C(30000000000), UINT64_C(5000000000) };
     struct vyre_ioq_outcome outcome;
     uint32_t slot;
-    if (vyre_ioq_submit(&queue, &request, &slot) != VYRE_IOQ_DONE) {
+    if (vyre_ioq_submit(&queue, &request, &slot) != VYRE_IOQ_OK) {
         die("the queue is full");
     }
-    if (vyre_ioq_wait(&queue, slot, &patience, &outcome, NULL) != VYRE_IOQ_DONE) {
+    if (vyre_ioq_wait(&queue, slot, &limits, &outcome, NULL) != VYRE_IOQ_OK) {
         die("the host does not answer");
     }
     return outcome;
@@ -147,35 +147,35 @@ static int show(void)
     check(open(path != NULL ? path : "/", O_RDONLY) == -1 && errno == EACCES,
           "the file cannot be opened by its name");
 
-    outcome = serve(vyre_ioq_read(file, 0, 4096, pool, 0));
+    outcome = serve(vyre_ioq_prep_read(file, 0, 4096, pool, 0));
     check(outcome.status == VYRE_IOQ_STATUS_OK && outcome.count == 4096 && is_secret(0, 4096),
           "its second page can be read");
-    outcome = serve(vyre_ioq_read(file, 1000, 96, pool, 0));
+    outcome = serve(vyre_ioq_prep_read(file, 1000, 96, pool, 0));
     check(outcome.status == VYRE_IOQ_STATUS_OK && outcome.count == 96 && is_secret(1000, 96),
           "and a part of it");
 
-    check(refused(vyre_ioq_read(file, 1, 4096, pool, 0), VYRE_IOQ_ERRNO_ERANGE),
+    check(refused(vyre_ioq_prep_read(file, 1, 4096, pool, 0), VYRE_IOQ_ERRNO_ERANGE),
           "the byte after it: ERANGE");
-    check(refused(vyre_ioq_read(file, 4096, 1, pool, 0), VYRE_IOQ_ERRNO_ERANGE),
+    check(refused(vyre_ioq_prep_read(file, 4096, 1, pool, 0), VYRE_IOQ_ERRNO_ERANGE),
           "the page after it: ERANGE");
-    check(refused(vyre_ioq_read(file, (uint64_t)0 - 4096, 1, pool, 0), VYRE_IOQ_ERRNO_ERANGE),
+    check(refused(vyre_ioq_prep_read(file, (uint64_t)0 - 4096, 1, pool, 0), VYRE_IOQ_ERRNO_ERANGE),
           "the page before it: ERANGE");
-    check(refused(vyre_ioq_read(file + 100, 0, 1, pool, 0), VYRE_IOQ_ERRNO_EBADF),
+    check(refused(vyre_ioq_prep_read(file + 100, 0, 1, pool, 0), VYRE_IOQ_ERRNO_EBADF),
           "a file handle that is none: EBADF");
-    check(refused(vyre_ioq_read(0, 0, 1, pool, 0), VYRE_IOQ_ERRNO_EBADF), "handle 0: EBADF");
-    check(refused(vyre_ioq_read(file, 0, 1, pool + 100, 0), VYRE_IOQ_ERRNO_EBADF),
+    check(refused(vyre_ioq_prep_read(0, 0, 1, pool, 0), VYRE_IOQ_ERRNO_EBADF), "handle 0: EBADF");
+    check(refused(vyre_ioq_prep_read(file, 0, 1, pool + 100, 0), VYRE_IOQ_ERRNO_EBADF),
           "a buffer handle that is none: EBADF");
-    check(refused(vyre_ioq_read(file, 0, 2, pool, 65535), VYRE_IOQ_ERRNO_ERANGE),
+    check(refused(vyre_ioq_prep_read(file, 0, 2, pool, 65535), VYRE_IOQ_ERRNO_ERANGE),
           "past the end of the buffer: ERANGE");
-    check(refused(vyre_ioq_write(file, 0, 1, pool, 0), VYRE_IOQ_ERRNO_EACCES), "a write: EACCES");
-    check(refused(vyre_ioq_sync(file), VYRE_IOQ_ERRNO_EACCES), "a sync: EACCES");
+    check(refused(vyre_ioq_prep_write(file, 0, 1, pool, 0), VYRE_IOQ_ERRNO_EACCES), "a write: EACCES");
+    check(refused(vyre_ioq_prep_sync(file), VYRE_IOQ_ERRNO_EACCES), "a sync: EACCES");
 
     check(ftruncate(queue_fd, 0) == -1 && errno == EPERM, "the queue cannot be shrunk");
     check(ftruncate(buffer_fd, 0) == -1 && errno == EPERM, "nor the buffer");
     check(fcntl(buffer_fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE) == -1 && errno == EPERM,
           "nor can they be sealed against writing");
 
-    outcome = serve(vyre_ioq_read(file, 4000, 96, pool, 0));
+    outcome = serve(vyre_ioq_prep_read(file, 4000, 96, pool, 0));
     check(outcome.status == VYRE_IOQ_STATUS_OK && outcome.count == 96 && is_secret(4000, 96),
           "and after all that the host still serves");
     return wrong == 0 ? 0 : 1;
@@ -192,14 +192,14 @@ static _Noreturn void churn(void)
         while (held < depth) {
             const uint32_t skip = turn++ % 4096;
             struct vyre_ioq_request request =
-                vyre_ioq_read(file, skip, 4096 - skip, pool, held * 4096);
-            if (vyre_ioq_reserve(&queue, &slots[held]) != VYRE_IOQ_DONE) {
+                vyre_ioq_prep_read(file, skip, 4096 - skip, pool, held * 4096);
+            if (vyre_ioq_reserve(&queue, &slots[held]) != VYRE_IOQ_OK) {
                 break;
             }
             vyre_ioq_publish(&queue, slots[held++], &request);
         }
         for (at = 0; at < held;) {
-            if (vyre_ioq_take(&queue, slots[at], &outcome) == VYRE_IOQ_DONE) {
+            if (vyre_ioq_take(&queue, slots[at], &outcome) == VYRE_IOQ_OK) {
                 slots[at] = slots[--held];
             } else {
                 at++;
@@ -212,10 +212,10 @@ static _Noreturn void churn(void)
 static _Noreturn void stop_at(const char *state)
 {
     const struct vyre_ioq_request request =
-        vyre_ioq_read(strcmp(state, "claimed") == 0 ? endless : file, 0, 64, pool, 0);
+        vyre_ioq_prep_read(strcmp(state, "claimed") == 0 ? endless : file, 0, 64, pool, 0);
     struct vyre_ioq_outcome outcome;
     uint32_t slot;
-    if (vyre_ioq_reserve(&queue, &slot) != VYRE_IOQ_DONE) {
+    if (vyre_ioq_reserve(&queue, &slot) != VYRE_IOQ_OK) {
         die("the queue is full");
     }
     if (strcmp(state, "half-written") == 0) {
@@ -224,13 +224,13 @@ static _Noreturn void stop_at(const char *state)
         vyre_ioq_publish(&queue, slot, &request);
     }
     /* Hosts tell of requests that take long, and need not: so not for ever. */
-    const uint64_t give_up = vyre_ioq_now_ns() + 2000000000u;
-    while (strcmp(state, "claimed") == 0 && vyre_ioq_now_ns() < give_up &&
+    const uint64_t give_up = vyre_ioq_priv_now_ns() + 2000000000u;
+    while (strcmp(state, "claimed") == 0 && vyre_ioq_priv_now_ns() < give_up &&
            vyre_ioq_priv_load(vyre_ioq_priv_slot_words(&queue, slot) + VYRE_IOQ_WORD_STATUS) !=
                VYRE_IOQ_STATUS_CLAIMED) {
     }
     while (strcmp(state, "answered") == 0 &&
-           vyre_ioq_poll(&queue, slot, &outcome) != VYRE_IOQ_DONE) {
+           vyre_ioq_poll(&queue, slot, &outcome) != VYRE_IOQ_OK) {
     }
     say(state);
     for (;;) {
@@ -241,18 +241,18 @@ static _Noreturn void stop_at(const char *state)
 /* Waits for a read that never ends. */
 static int await_end(const char *milliseconds)
 {
-    struct vyre_ioq_request request = vyre_ioq_read(endless, 0, 64, pool, 0);
-    struct vyre_ioq_patience patience;
+    struct vyre_ioq_request request = vyre_ioq_prep_read(endless, 0, 64, pool, 0);
+    struct vyre_ioq_wait_limits limits;
     struct vyre_ioq_outcome outcome;
     enum vyre_ioq_result result;
     uint32_t slot;
-    patience.limit_ns = UINT64_C(60000000000);
-    patience.standstill_ns = strtoull(milliseconds, NULL, 10) * 1000000;
-    if (vyre_ioq_submit(&queue, &request, &slot) != VYRE_IOQ_DONE) {
+    limits.timeout_ns = UINT64_C(60000000000);
+    limits.heartbeat_timeout_ns = strtoull(milliseconds, NULL, 10) * 1000000;
+    if (vyre_ioq_submit(&queue, &request, &slot) != VYRE_IOQ_OK) {
         die("the queue is full");
     }
     say("waiting");
-    result = vyre_ioq_wait(&queue, slot, &patience, &outcome, NULL);
+    result = vyre_ioq_wait(&queue, slot, &limits, &outcome, NULL);
     say(result == VYRE_IOQ_HOST_GONE   ? "host gone"
         : result == VYRE_IOQ_TIMED_OUT ? "timed out"
                                        : "an outcome");

@@ -377,7 +377,7 @@ impl Service {
     /// Requests that had OK for an answer, and faults of the device. The counters lag the outcomes by
     /// a pass of the loop: so many are waited for.
     fn answered(&self, expected: u64) -> (u64, u64) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         loop {
             let counters = self.loops.iter().filter_map(|io| io.queue_counters(0));
             let (answered, faults) = counters.fold((0, 0), |(answered, faults), queue| {
@@ -393,7 +393,7 @@ impl Service {
 
 /// How long a kernel waits for one outcome, or for its other warps. Loops that are merely slow are
 /// not to be taken for dead: on threads, all share a few cores.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What was found out by the GPU is what the CPU finds, or the example has failed.
 pub(crate) fn ensure(right: bool, what: impl FnOnce() -> String) -> Result<(), Error> {

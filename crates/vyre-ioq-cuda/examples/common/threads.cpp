@@ -71,8 +71,8 @@ void check_view(const Queue &view, const std::vector<Mapped> &memories) {
     for (const Mapped &memory : memories) {
         if (memory.base != (u64)view.base) continue;
         Queue ours;
-        Attach rule = Queue::attach(view.base, view.base, memory.bytes, view.local, &ours);
-        if (rule != Attach::Ok) fail("not a queue");
+        AttachError rule = Queue::attach(view.base, view.base, memory.bytes, view.device_state, &ours);
+        if (rule != AttachError::NONE) fail("not a queue");
         if (view.first != ours.first) fail("another offset of the slots");
         if (view.id != ours.id || view.slots != ours.slots) fail("another queue");
         if (view.features != ours.features) fail("other features");

@@ -55,14 +55,10 @@ impl Program {
     /// The kernel `name` of `text`.
     pub(crate) fn compile(text: &str, name: &str) -> Result<Self, ThreadsError> {
         let dir = directory()?;
-        for (file, text) in [
-            ("vyre_ioq_parts.cuh", headers::CUDA_PARTS),
-            ("vyre_ioq.cuh", headers::CUDA),
-            ("vyre_ioq_shim.h", headers::CUDA_SHIM),
-            ("kernel.cuh", text),
-        ] {
+        for (file, text) in headers::CUDA_FILES {
             write(&dir, file, text.as_bytes())?;
         }
+        write(&dir, "kernel.cuh", text.as_bytes())?;
         let source = write(&dir, "kernel.cpp", PROGRAM.as_bytes())?;
         let path = dir.path().join("kernel");
         let compiled = Command::new("g++")
@@ -111,7 +107,7 @@ impl Threads {
     ) -> Result<(HostQueue, QueueView), ThreadsError> {
         let (host, memfd) = shared_queue(layout)?;
         let base = self.place(memfd);
-        let (_, local) = self.memory(QueueView::LOCAL_BYTES)?;
+        let (_, local) = self.memory(QueueView::DEVICE_STATE_BYTES)?;
         let view = QueueView::at(base, local, &host);
         self.views.push(view);
         Ok((host, view))

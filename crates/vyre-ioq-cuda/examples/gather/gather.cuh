@@ -16,7 +16,7 @@ struct Args {
     u64 *ended;                 // when each mini-batch did, by the clock of the device; then the begin
     Grid *grid;
     u64 rows, seed;
-    u64 patience;               // nanoseconds for an outcome, or for the other warps
+    u64 timeout_ns;              // nanoseconds for an outcome, or for the other warps
     u32 port_count, warps;
     u32 columns;                // of f32, of a row
     u32 fanout;                 // neighbours of a node: 1 to 32
@@ -24,26 +24,26 @@ struct Args {
 };
 
 // The row of a node's neighbour.
-VYRE_IOQ_FN inline u64 neighbour(const Args &args, u64 node, u32 number) {
+VYRE_IOQ_DEVICE inline u64 neighbour(const Args &args, u64 node, u32 number) {
     return mix(args.seed + (node * 32 + number) * 0x9e3779b97f4a7c15ull) % args.rows;
 }
 
 struct Gather : Worker<Args> {
     using Worker::Worker;
 
-    VYRE_IOQ_FN u64 node_count() const { return (u64)args.batches * args.batch_size; }
-    VYRE_IOQ_FN bool asks() const { return lane_id() < args.fanout; }
-    VYRE_IOQ_FN u32 mask() const { return FULL_WARP >> (32 - args.fanout); }
+    VYRE_IOQ_DEVICE u64 node_count() const { return (u64)args.batches * args.batch_size; }
+    VYRE_IOQ_DEVICE bool asks() const { return lane_id() < args.fanout; }
+    VYRE_IOQ_DEVICE u32 mask() const { return FULL_WARP >> (32 - args.fanout); }
 
     // Where the row of a lane is, in one of the warp's two halves.
-    VYRE_IOQ_FN u64 place(u32 half, u32 lane) const {
+    VYRE_IOQ_DEVICE u64 place(u32 half, u32 lane) const {
         return ((u64)(2 * warp + half) * 32 + lane) * args.columns * sizeof(float);
     }
 
     // Each lane asks for a row.
-    VYRE_IOQ_FN Ticket ask(u64 node, u32 half) const {
+    VYRE_IOQ_DEVICE Ticket ask(u64 node, u32 half) const {
         Ticket ticket{NO_SLOT};
-        detail::sync(FULL_WARP);  // what the lanes read there before is read
+        simt::sync(FULL_WARP);  // what the lanes read there before is read
         if (node < node_count() && asks()) {
             u32 bytes = args.columns * (u32)sizeof(float);
             u64 offset = neighbour(args, node, lane_id()) * bytes;
@@ -55,9 +55,9 @@ struct Gather : Worker<Args> {
     }
 
     // Waits for the rows of a node and averages them, column by column.
-    VYRE_IOQ_FN bool work(u64 node, u32 half, Ticket ticket) const {
-        Reply reply = port.queue.warp_wait(FULL_WARP, ticket, limits);
-        if (!all_well(node, asks(), reply)) return false;
+    VYRE_IOQ_DEVICE bool work(u64 node, u32 half, Ticket ticket) const {
+        WaitResult result = port.queue.warp_wait(FULL_WARP, ticket, limits);
+        if (!all_well(node, asks(), result)) return false;
         for (u32 column = lane_id(); column < args.columns; column += 32) {
             float sum = 0;
             for (u32 row = 0; row < args.fanout; ++row) {
@@ -68,8 +68,8 @@ struct Gather : Worker<Args> {
         return true;
     }
 
-    VYRE_IOQ_FN void run() const {
-        if (warp == 0 && lane_id() == 0) args.ended[args.batches] = detail::now();
+    VYRE_IOQ_DEVICE void run() const {
+        if (warp == 0 && lane_id() == 0) args.ended[args.batches] = simt::now_ns();
         u64 node = warp;
         u32 half = 0;
         Ticket ticket = ask(node, half);
@@ -84,7 +84,7 @@ struct Gather : Worker<Args> {
                 half ^= 1;
             }
             if (!boundary(batch + 1)) return;
-            if (warp == 0 && lane_id() == 0) args.ended[batch] = detail::now();
+            if (warp == 0 && lane_id() == 0) args.ended[batch] = simt::now_ns();
         }
     }
 };

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytemuck::{Pod, Zeroable};
 use vyre_ioloop::Rights;
 
-use crate::common::{Code, Demand, Device, Error, PATIENCE, Service, ensure, mix};
+use crate::common::{Code, Demand, Device, Error, Service, TIMEOUT, ensure, mix};
 
 pub(crate) const KERNEL: Code = Code {
     text: include_str!("gather.cuh"),
@@ -36,7 +36,7 @@ struct Args {
     grid: u64,
     rows: u64,
     seed: u64,
-    patience: u64,
+    timeout_ns: u64,
     port_count: u32,
     warps: u32,
     columns: u32,
@@ -129,7 +129,7 @@ pub(crate) fn gather(device: &mut Device, file: &File, plan: &Plan) -> Result<Ga
         grid: service.grid(),
         rows: plan.rows,
         seed: plan.seed,
-        patience: PATIENCE.as_nanos() as u64,
+        timeout_ns: TIMEOUT.as_nanos() as u64,
         port_count: plan.loops,
         warps: plan.warps,
         columns: plan.columns,

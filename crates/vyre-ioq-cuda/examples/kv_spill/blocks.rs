@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytemuck::{Pod, Zeroable};
 use vyre_ioloop::Rights;
 
-use crate::common::{Code, Demand, Device, Error, PATIENCE, Service, ensure, mix};
+use crate::common::{Code, Demand, Device, Error, Service, TIMEOUT, ensure, mix};
 
 pub(crate) const KERNEL: Code = Code {
     text: include_str!("kv_spill.cuh"),
@@ -45,7 +45,7 @@ struct Args {
     blocks: u64,
     seed: u64,
     stride: u64,
-    patience: u64,
+    timeout_ns: u64,
     port_count: u32,
     warps: u32,
     block_size: u32,
@@ -138,7 +138,7 @@ pub(crate) fn spill(
         blocks: plan.blocks,
         seed: plan.seed,
         stride: plan.stride(),
-        patience: PATIENCE.as_nanos() as u64,
+        timeout_ns: TIMEOUT.as_nanos() as u64,
         port_count: plan.loops,
         warps: plan.warps,
         block_size: plan.block_size,

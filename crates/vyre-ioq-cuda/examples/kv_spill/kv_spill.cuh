@@ -24,19 +24,19 @@ struct Args {
     Grid *grid;
     u64 blocks, seed;
     u64 stride;           // of the order of reading: without a common factor with `blocks`
-    u64 patience;         // nanoseconds for an outcome, or for the other warps
+    u64 timeout_ns;        // nanoseconds for an outcome, or for the other warps
     u32 port_count, warps;
     u32 block_size;       // a multiple of 16
     u32 phases;           // SPILL, RESTORE, or both
 };
 
 // What a block holds: 8 bytes of it.
-VYRE_IOQ_FN inline u64 value_of(u64 seed, u64 block, u64 at) {
+VYRE_IOQ_DEVICE inline u64 value_of(u64 seed, u64 block, u64 at) {
     return mix(seed + mix(block + 1) + at * 0x9e3779b97f4a7c15ull);
 }
 
 // The `i`th block to be restored.
-VYRE_IOQ_FN inline u64 in_other_order(const Args &args, u64 i) {
+VYRE_IOQ_DEVICE inline u64 in_other_order(const Args &args, u64 i) {
     return (i * args.stride + args.stride / 2) % args.blocks;
 }
 
@@ -49,25 +49,25 @@ struct Sent {
 struct Spill : Worker<Args> {
     using Worker::Worker;
 
-    VYRE_IOQ_FN u64 place(u32 half) const { return (u64)(2 * warp + half) * args.block_size; }
-    VYRE_IOQ_FN u32 hint(u32 half) const { return 2 * (warp / args.port_count) + half; }
-    VYRE_IOQ_FN Words *units(u32 half) const { return (Words *)(args.data + place(half)); }
-    VYRE_IOQ_FN Words made(u64 block, u32 unit) const {
+    VYRE_IOQ_DEVICE u64 place(u32 half) const { return (u64)(2 * warp + half) * args.block_size; }
+    VYRE_IOQ_DEVICE u32 hint(u32 half) const { return 2 * (warp / args.port_count) + half; }
+    VYRE_IOQ_DEVICE Words *units(u32 half) const { return (Words *)(args.data + place(half)); }
+    VYRE_IOQ_DEVICE Words made(u64 block, u32 unit) const {
         u64 low = value_of(args.seed, block, 2 * unit), high = value_of(args.seed, block, 2 * unit + 1);
         return Words{{(u32)low, (u32)(low >> 32), (u32)high, (u32)(high >> 32)}};
     }
 
-    VYRE_IOQ_FN Sent send(const Request &request, u64 block, u32 half) const {
+    VYRE_IOQ_DEVICE Sent send(const Request &request, u64 block, u32 half) const {
         return Sent{submit(request, hint(half)), block};
     }
-    VYRE_IOQ_FN bool taken(const Sent &sent) const { return wait(sent.ticket, sent.block); }
-    VYRE_IOQ_FN bool is_none(const Sent &sent) const { return sent.block >= args.blocks; }
-    VYRE_IOQ_FN void count(u64 *counter, u64 many) const {
+    VYRE_IOQ_DEVICE bool taken(const Sent &sent) const { return wait(sent.ticket, sent.block); }
+    VYRE_IOQ_DEVICE bool is_none(const Sent &sent) const { return sent.block >= args.blocks; }
+    VYRE_IOQ_DEVICE void count(u64 *counter, u64 many) const {
         if (lane_id() == 0) add(counter, many);
     }
 
     // Writes the warp's share. What is still on its way at the end is in `last`.
-    VYRE_IOQ_FN bool spill(Sent last[2]) const {
+    VYRE_IOQ_DEVICE bool spill(Sent last[2]) const {
         u32 half = 0;
         for (u64 block = warp; block < args.blocks; block += args.warps, half ^= 1) {
             // The place is free when what was written from it before has its outcome.
@@ -84,7 +84,7 @@ struct Spill : Worker<Args> {
     }
 
     // One warp for each queue: all that was published there before completes; then it is durable.
-    VYRE_IOQ_FN bool settle() const {
+    VYRE_IOQ_DEVICE bool settle() const {
         if (warp >= args.port_count) return true;
         if (!taken(send(Request::fence(), args.blocks, 0))) return false;
         if (!taken(send(Request::sync(port.file), args.blocks, 0))) return false;
@@ -93,7 +93,7 @@ struct Spill : Worker<Args> {
     }
 
     // Takes the outcomes of the last writes, which the fence has made sure are there.
-    VYRE_IOQ_FN bool collect(const Sent last[2]) const {
+    VYRE_IOQ_DEVICE bool collect(const Sent last[2]) const {
         for (u32 half = 0; half < 2; ++half) {
             if (is_none(last[half])) continue;
             Outcome outcome;
@@ -106,7 +106,7 @@ struct Spill : Worker<Args> {
     }
 
     // No byte of a block is left in the buffer.
-    VYRE_IOQ_FN void overwrite() const {
+    VYRE_IOQ_DEVICE void overwrite() const {
         for (u32 half = 0; half < 2; ++half) {
             for (u32 unit = lane_id(); unit < args.block_size / 16; unit += 32) {
                 units(half)[unit] = Words{{0xdddddddd, 0xdddddddd, 0xdddddddd, 0xdddddddd}};
@@ -114,7 +114,7 @@ struct Spill : Worker<Args> {
         }
     }
 
-    VYRE_IOQ_FN Sent ask(u64 i, u32 half) const {
+    VYRE_IOQ_DEVICE Sent ask(u64 i, u32 half) const {
         if (i >= args.blocks) return Sent{Ticket{NO_SLOT}, args.blocks};
         u64 block = in_other_order(args, i);
         Request read = Request::read(port.file, block * args.block_size, args.block_size, port.pool,
@@ -122,17 +122,17 @@ struct Spill : Worker<Args> {
         return send(read.exact(), block, half);
     }
 
-    VYRE_IOQ_FN bool intact(u64 block, u32 half) const {
+    VYRE_IOQ_DEVICE bool intact(u64 block, u32 half) const {
         u32 wrong = 0;
         for (u32 unit = lane_id(); unit < args.block_size / 16; unit += 32) {
             Words found = units(half)[unit], expected = made(block, unit);
             for (u32 word = 0; word < 4; ++word) wrong |= found.at[word] ^ expected.at[word];
         }
-        return detail::ballot(FULL_WARP, wrong != 0) == 0;
+        return simt::ballot(FULL_WARP, wrong != 0) == 0;
     }
 
     // Reads the warp's share of the other order, the next block while it looks at one.
-    VYRE_IOQ_FN bool restore() const {
+    VYRE_IOQ_DEVICE bool restore() const {
         u32 half = 0;
         Sent now = ask(warp, half);
         for (u64 i = warp; i < args.blocks; i += args.warps, half ^= 1) {
@@ -148,7 +148,7 @@ struct Spill : Worker<Args> {
         return true;
     }
 
-    VYRE_IOQ_FN void run() const {
+    VYRE_IOQ_DEVICE void run() const {
         if (args.phases & SPILL) {
             Sent last[2] = {{Ticket{NO_SLOT}, args.blocks}, {Ticket{NO_SLOT}, args.blocks}};
             if (!spill(last) || !boundary(1) || !settle() || !boundary(2) || !collect(last)) return;

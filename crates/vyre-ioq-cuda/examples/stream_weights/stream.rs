@@ -12,7 +12,7 @@ use safetensors::Dtype;
 use vyre_ioloop::Rights;
 
 use super::weights::{Layer, Tensor};
-use crate::common::{Code, Demand, Device, Error, PATIENCE, Service, ensure, mix};
+use crate::common::{Code, Demand, Device, Error, Service, TIMEOUT, ensure, mix};
 
 pub(crate) const KERNEL: Code = Code {
     text: include_str!("stream_weights.cuh"),
@@ -65,7 +65,7 @@ struct Args {
     found: u64,
     digests: u64,
     grid: u64,
-    patience: u64,
+    timeout_ns: u64,
     port_count: u32,
     layer_count: u32,
     warps: u32,
@@ -140,7 +140,7 @@ pub(crate) fn stream(
         found: found.address,
         digests: digests.address,
         grid: service.grid(),
-        patience: PATIENCE.as_nanos() as u64,
+        timeout_ns: TIMEOUT.as_nanos() as u64,
         port_count: plan.loops,
         layer_count: layers.len() as u32,
         warps: plan.warps,

@@ -41,7 +41,7 @@ struct Args {
     Found *found;               // for each block
     u64 *digests;               // for each layer, zeroed, then the chain's end
     Grid *grid;
-    u64 patience;               // nanoseconds for an outcome, or for the other warps
+    u64 timeout_ns;              // nanoseconds for an outcome, or for the other warps
     u32 port_count, layer_count, warps, block_size;
 };
 
@@ -52,7 +52,7 @@ struct Cursor {
 };
 
 // From where `cursor` is to the first block at or after it that there is.
-VYRE_IOQ_FN inline Cursor settled(const Args &args, u32 warp, Cursor cursor) {
+VYRE_IOQ_DEVICE inline Cursor settled(const Args &args, u32 warp, Cursor cursor) {
     while (cursor.block >= args.layers[cursor.layer].end_block) {
         cursor.layer += 1;
         if (cursor.layer == args.layer_count) return cursor;
@@ -66,7 +66,7 @@ VYRE_IOQ_FN inline Cursor settled(const Args &args, u32 warp, Cursor cursor) {
     }
 }
 
-VYRE_IOQ_FN inline Cursor after(const Args &args, u32 warp, Cursor cursor) {
+VYRE_IOQ_DEVICE inline Cursor after(const Args &args, u32 warp, Cursor cursor) {
     cursor.block += args.warps;
     return settled(args, warp, cursor);
 }
@@ -77,14 +77,14 @@ struct Extent {
     u32 bytes;
 };
 
-VYRE_IOQ_FN inline Extent extent(const Args &args, Cursor cursor) {
+VYRE_IOQ_DEVICE inline Extent extent(const Args &args, Cursor cursor) {
     const Tensor &tensor = args.tensors[cursor.tensor];
     u64 offset = (cursor.block - tensor.first_block) * args.block_size;
     u64 rest = tensor.bytes - offset;
     return Extent{offset, rest < args.block_size ? (u32)rest : args.block_size};
 }
 
-VYRE_IOQ_FN inline void count_value(Found *found, u32 bits) {
+VYRE_IOQ_DEVICE inline void count_value(Found *found, u32 bits) {
     u32 magnitude = bits & 0x7fffffff;
     if (magnitude >= 0x7f800000) {
         found->odd += 1;
@@ -95,14 +95,14 @@ VYRE_IOQ_FN inline void count_value(Found *found, u32 bits) {
 }
 
 // f16 to f32, by bits: exact, subnormal numbers included.
-VYRE_IOQ_FN inline u32 widened(u32 half) {
+VYRE_IOQ_DEVICE inline u32 widened(u32 half) {
     u32 magnitude = (half & 0x7fff) << 13, sign = (half & 0x8000) << 16;
     if (magnitude >= 0x7c00u << 13) return sign | 0x7f800000 | magnitude;
     // Its exponent has another bias: times two to the power of 112.
     return sign | float_bits(float_of(magnitude) * float_of((127 + 112) << 23));
 }
 
-VYRE_IOQ_FN inline void count_word(Found *found, u32 dtype, u32 word) {
+VYRE_IOQ_DEVICE inline void count_word(Found *found, u32 dtype, u32 word) {
     if (dtype == F32) return count_value(found, word);
     for (u32 shift = 0; shift < 32; shift += 16) {
         u32 half = word >> shift & 0xffff;
@@ -112,7 +112,7 @@ VYRE_IOQ_FN inline void count_word(Found *found, u32 dtype, u32 word) {
 }
 
 // The unit of 16 bytes at `at`. Bytes past the end of the block are zero, and so count for nothing.
-VYRE_IOQ_FN inline Words unit_at(const unsigned char *block, u32 at, u32 bytes) {
+VYRE_IOQ_DEVICE inline Words unit_at(const unsigned char *block, u32 at, u32 bytes) {
     if (bytes - at >= 16) return *(const Words *)(block + at);
     Words words = {};
     for (u32 byte = at; byte < bytes; ++byte) {
@@ -121,7 +121,7 @@ VYRE_IOQ_FN inline Words unit_at(const unsigned char *block, u32 at, u32 bytes) 
     return words;
 }
 
-VYRE_IOQ_FN inline void count_unit(Found *found, u32 dtype, const Words &words, u64 place,
+VYRE_IOQ_DEVICE inline void count_unit(Found *found, u32 dtype, const Words &words, u64 place,
                                    u64 chain) {
     for (u32 word = 0; word < 4; ++word) count_word(found, dtype, words.at[word]);
     for (u32 pair = 0; pair < 2; ++pair) {
@@ -137,7 +137,7 @@ enum : u32 {
 
 // The warp reduces a block. Lane L has every 32nd unit from L on; the sums of the lanes are added in
 // their order, so that the sum is the same to the last bit wherever it is made.
-VYRE_IOQ_FN inline Found reduce(const unsigned char *block, u32 dtype, Extent extent, u64 chain) {
+VYRE_IOQ_DEVICE inline Found reduce(const unsigned char *block, u32 dtype, Extent extent, u64 chain) {
     Found own = {};
     u32 at = lane_id() * 16;
     for (; at + (AHEAD - 1) * STEP + 16 <= extent.bytes; at += AHEAD * STEP) {
@@ -155,9 +155,9 @@ VYRE_IOQ_FN inline Found reduce(const unsigned char *block, u32 dtype, Extent ex
     for (u32 from = 0; from < 32; ++from) {
         all.sum += double_of(shuffle64(bits_of(own.sum), from));
         all.digest += shuffle64(own.digest, from);
-        u32 largest = detail::shuffle(FULL_WARP, own.largest, from);
+        u32 largest = simt::shuffle(FULL_WARP, own.largest, from);
         all.largest = largest > all.largest ? largest : all.largest;
-        all.odd += detail::shuffle(FULL_WARP, own.odd, from);
+        all.odd += simt::shuffle(FULL_WARP, own.odd, from);
     }
     return all;
 }
@@ -165,10 +165,10 @@ VYRE_IOQ_FN inline Found reduce(const unsigned char *block, u32 dtype, Extent ex
 struct Stream : Worker<Args> {
     using Worker::Worker;
 
-    VYRE_IOQ_FN u64 place(u32 half) const { return (u64)(2 * warp + half) * args.block_size; }
+    VYRE_IOQ_DEVICE u64 place(u32 half) const { return (u64)(2 * warp + half) * args.block_size; }
 
     // Asks for a block, into one of the warp's two places.
-    VYRE_IOQ_FN Ticket ask(Cursor cursor, u32 half) const {
+    VYRE_IOQ_DEVICE Ticket ask(Cursor cursor, u32 half) const {
         if (cursor.layer == args.layer_count) return Ticket{NO_SLOT};
         Extent part = extent(args, cursor);
         Request request = Request::read(port.file, args.tensors[cursor.tensor].offset + part.offset,
@@ -177,7 +177,7 @@ struct Stream : Worker<Args> {
     }
 
     // Waits for a block and reduces it.
-    VYRE_IOQ_FN bool work(Cursor cursor, u32 half, Ticket ticket, u64 chain) const {
+    VYRE_IOQ_DEVICE bool work(Cursor cursor, u32 half, Ticket ticket, u64 chain) const {
         if (!wait(ticket, cursor.block)) return false;
         const unsigned char *block = args.data + place(half);
         u32 dtype = args.tensors[cursor.tensor].dtype;
@@ -189,7 +189,7 @@ struct Stream : Worker<Args> {
         return true;
     }
 
-    VYRE_IOQ_FN void run() const {
+    VYRE_IOQ_DEVICE void run() const {
         Cursor now = settled(args, warp, Cursor{args.layers[0].first_block + warp, 0, 0});
         u32 half = 0;
         Ticket ticket = ask(now, half);

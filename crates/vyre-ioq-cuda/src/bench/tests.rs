@@ -300,7 +300,7 @@ fn lanes_end_when_the_process_of_their_host_is_killed() {
     let (memory, data) = (place(words[0]), place(words[1]));
     let local = stage
         .device
-        .memory(QueueView::LOCAL_BYTES)
+        .memory(QueueView::DEVICE_STATE_BYTES)
         .expect("memory")
         .1;
     // As the other process makes it.

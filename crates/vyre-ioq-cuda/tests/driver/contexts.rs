@@ -164,7 +164,7 @@ pub(crate) fn fences() -> Work {
 
 pub(crate) fn part_of_threads() {
     let gpu = Gpu::open(0).expect("a stand-in");
-    let memory = GpuMemory::zeroed(&gpu, QueueView::LOCAL_BYTES).expect("memory");
+    let memory = GpuMemory::zeroed(&gpu, QueueView::DEVICE_STATE_BYTES).expect("memory");
     let mapped = MappedMemory::anonymous(&gpu, 4096).expect("memory");
     let buffer = mapped.into_buffer().expect("bytes");
     let kernel = Kernel::compile(&gpu, "", "a_kernel").expect("a kernel");

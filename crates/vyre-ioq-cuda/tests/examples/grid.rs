@@ -15,7 +15,7 @@ struct Args {
     const Port *ports;
     Grid *grid;
     u64 *counts;   // of each round; then rounds that some warp passed without all others
-    u64 patience;
+    u64 timeout_ns;
     u32 port_count, warps;
 };
 struct Rounds : Worker<Args> {
@@ -23,7 +23,7 @@ struct Rounds : Worker<Args> {
     void run() const {
         for (u32 round = 0; round < ROUNDS; ++round) {
             if (lane_id() == warp) {
-                detail::nap(10000000 * warp);  // some warps are late
+                simt::sleep(10000000 * warp);  // some warps are late
                 add(&args.counts[round], 1);
             }
             if (!boundary(round + 1)) return;
@@ -43,7 +43,7 @@ struct Args {
     ports: u64,
     grid: u64,
     counts: u64,
-    patience: u64,
+    timeout_ns: u64,
     port_count: u32,
     warps: u32,
 }
@@ -56,7 +56,7 @@ fn read<const N: usize>(buffer: &Buffer) -> [u64; N] {
 }
 
 /// So many warps run, where `warps` are expected; the words of the grid, and the counts.
-fn run(running: u32, warps: u32, patience: u64) -> ([u64; 4], [u64; 5]) {
+fn run(running: u32, warps: u32, timeout_ns: u64) -> ([u64; 4], [u64; 5]) {
     let mut device = Threads::new().expect("a directory");
     let (grid, grid_at) = device.memory(64).expect("memory");
     let (counts, counts_at) = device.memory(64).expect("memory");
@@ -66,7 +66,7 @@ fn run(running: u32, warps: u32, patience: u64) -> ([u64; 4], [u64; 5]) {
         ports,
         grid: grid_at,
         counts: counts_at,
-        patience,
+        timeout_ns,
         port_count: 1,
         warps,
     };
@@ -86,7 +86,7 @@ fn no_warp_passes_a_boundary_before_all_have_come() {
 
 #[test]
 fn a_warp_that_never_comes_ends_the_wait_of_all() {
-    /// `End::TIMED_OUT`.
+    /// `WaitStatus::TIMED_OUT`.
     const TIMED_OUT: u64 = 4;
     let (grid, counts) = run(2, 3, 100_000_000);
     assert_eq!(grid[0], 1 << 32 | 2, "two arrivals, and one gave up");

@@ -43,13 +43,24 @@ static uint32_t number32(const struct line *line, size_t word)
     return (uint32_t)number(line, word);
 }
 
+/* A name as PROTOCOL.md has it: TOO_SHORT is TooShort. */
+static const char *camel(const char *name)
+{
+    static char text[32];
+    size_t at, end = 0;
+    for (at = 0; name[at] != '\0' && end + 1 < sizeof(text); at++) {
+        if (name[at] != '_') {
+            const int is_first = at == 0 || name[at - 1] == '_';
+            text[end++] = (char)(is_first ? name[at] : name[at] - 'A' + 'a');
+        }
+    }
+    text[end] = '\0';
+    return text;
+}
+
 static const char *name(enum vyre_ioq_result result)
 {
-    static const char *const names[] = {
-        "Done", "Pending", "QueueFull", "HostGone", "TimedOut", "Misaligned", "TooShort", "BadMagic",
-        "MajorVersion", "BadStride", "BadSlotsOffset", "ReservedNotZero", "BadSlotCount", "BareLength",
-    };
-    return names[result];
+    return camel(vyre_ioq_result_name(result));
 }
 
 static void attach(const struct line *line)
@@ -58,7 +69,7 @@ static void attach(const struct line *line)
     static size_t mapped_len;
     const int fd = (int)number(line, 1);
     const size_t offset = number(line, 2), len = number(line, 3);
-    enum vyre_ioq_result result;
+    enum vyre_ioq_attach_error error;
     struct stat stat;
     char *memory;
 
@@ -79,16 +90,16 @@ static void attach(const struct line *line)
     }
     memory = (char *)mapped + offset;
     if (strcmp(line->words[4], "bare") == 0) {
-        result = vyre_ioq_attach_bare(&queue, memory, len);
+        error = vyre_ioq_attach_bare(&queue, memory, len);
     } else if (strcmp(line->words[4], "bare-counts") == 0) {
-        result = vyre_ioq_attach_bare_with_counts(&queue, memory, len);
+        error = vyre_ioq_attach_bare_with_counts(&queue, memory, len);
     } else {
-        result = vyre_ioq_attach(&queue, memory, len);
+        error = vyre_ioq_attach(&queue, memory, len);
     }
-    if (result == VYRE_IOQ_DONE) {
+    if (error == VYRE_IOQ_ATTACH_OK) {
         printf("ok %" PRIu32 " %" PRIu32 " %" PRIu64 "\n", queue.slots, queue.features, queue.id);
     } else {
-        printf("err %s\n", name(result));
+        printf("err %s\n", camel(vyre_ioq_attach_error_name(error)));
     }
 }
 
@@ -97,19 +108,19 @@ static struct vyre_ioq_request request_at(const struct line *line, size_t at)
 {
     const uint32_t file = number32(line, at + 1), count = number32(line, at + 3);
     const uint64_t offset = number(line, at + 2);
-    struct vyre_ioq_request request = vyre_ioq_fence();
+    struct vyre_ioq_request request = vyre_ioq_prep_fence();
     switch (number32(line, at)) {
     case VYRE_IOQ_OP_READ:
-        request = vyre_ioq_read(file, offset, count, number32(line, at + 4), number(line, at + 5));
+        request = vyre_ioq_prep_read(file, offset, count, number32(line, at + 4), number(line, at + 5));
         break;
     case VYRE_IOQ_OP_WRITE:
-        request = vyre_ioq_write(file, offset, count, number32(line, at + 4), number(line, at + 5));
+        request = vyre_ioq_prep_write(file, offset, count, number32(line, at + 4), number(line, at + 5));
         break;
     case VYRE_IOQ_OP_SYNC:
-        request = vyre_ioq_sync(file);
+        request = vyre_ioq_prep_sync(file);
         break;
     case VYRE_IOQ_OP_PREFETCH:
-        request = vyre_ioq_prefetch(file, offset, count);
+        request = vyre_ioq_prep_prefetch(file, offset, count);
         break;
     default:
         break;
@@ -122,7 +133,7 @@ static struct vyre_ioq_request request_at(const struct line *line, size_t at)
 
 static void say_slot(enum vyre_ioq_result result, uint32_t slot)
 {
-    if (result == VYRE_IOQ_DONE) {
+    if (result == VYRE_IOQ_OK) {
         printf("ok %" PRIu32 "\n", slot);
     } else {
         printf("err %s\n", name(result));
@@ -131,7 +142,7 @@ static void say_slot(enum vyre_ioq_result result, uint32_t slot)
 
 static void say_outcome(enum vyre_ioq_result result, const struct vyre_ioq_outcome *outcome)
 {
-    if (result == VYRE_IOQ_DONE) {
+    if (result == VYRE_IOQ_OK) {
         printf("ok %" PRIu32 " %s %" PRIu32 "\n", outcome->tag,
                outcome->status == VYRE_IOQ_STATUS_OK ? "OK" : "ERROR", outcome->count);
     } else {
@@ -141,14 +152,14 @@ static void say_outcome(enum vyre_ioq_result result, const struct vyre_ioq_outco
 
 static void wait_for(const struct line *line)
 {
-    struct vyre_ioq_patience patience;
+    struct vyre_ioq_wait_limits limits;
     struct vyre_ioq_outcome outcome;
     enum vyre_ioq_result result;
     int moved = 0;
-    patience.limit_ns = number(line, 2) * 1000;
-    patience.standstill_ns = number(line, 3) * 1000;
-    result = vyre_ioq_wait(&queue, number32(line, 1), &patience, &outcome, &moved);
-    if (result == VYRE_IOQ_DONE) {
+    limits.timeout_ns = number(line, 2) * 1000;
+    limits.heartbeat_timeout_ns = number(line, 3) * 1000;
+    result = vyre_ioq_wait(&queue, number32(line, 1), &limits, &outcome, &moved);
+    if (result == VYRE_IOQ_OK) {
         say_outcome(result, &outcome);
     } else if (result == VYRE_IOQ_TIMED_OUT) {
         printf("err TimedOut %s\n", moved ? "alive" : "still");
@@ -161,7 +172,7 @@ static void say_state(void)
 {
     static const char *const names[] = { "Starting", "Running", "Draining", "Stopped", "Failed" };
     const uint32_t state = vyre_ioq_host_state(&queue);
-    if (state == VYRE_IOQ_STATE_UNTOLD) {
+    if (state == VYRE_IOQ_STATE_UNKNOWN) {
         printf("ok none\n");
     } else {
         printf("ok %s %" PRIu32 "\n", names[state], vyre_ioq_host_heartbeat(&queue));
@@ -212,7 +223,7 @@ static struct vyre_ioq_request numbered(uint32_t tag)
             sum += mix(words[word] + word);
         }
     }
-    request = vyre_ioq_read(f[0], f[1] | (uint64_t)f[2] << 32, f[3], sum,
+    request = vyre_ioq_prep_read(f[0], f[1] | (uint64_t)f[2] << 32, f[3], sum,
                             f[4] | (uint64_t)f[5] << 32);
     request.flags = f[6] & 2;
     request.deadline = f[7];
@@ -237,13 +248,13 @@ static void *run_lane(void *context)
 {
     struct lane *lane = (struct lane *)context;
     uint32_t slots[IN_FLIGHT], tags[IN_FLIGHT], held = 0, next = lane->first;
-    const uint64_t start = vyre_ioq_now_ns();
+    const uint64_t start = vyre_ioq_priv_now_ns();
     int calls = 0;
     while (next < lane->end || held > 0) {
         uint32_t at = 0;
         while (held < IN_FLIGHT && next < lane->end) {
             struct vyre_ioq_request request = numbered(next);
-            if (vyre_ioq_submit(&queue, &request, &slots[held]) != VYRE_IOQ_DONE) {
+            if (vyre_ioq_submit(&queue, &request, &slots[held]) != VYRE_IOQ_OK) {
                 break;
             }
             (void)vyre_ioq_ring(&queue, woken, &calls);
@@ -251,7 +262,7 @@ static void *run_lane(void *context)
         }
         while (at < held) {
             struct vyre_ioq_outcome outcome;
-            if (vyre_ioq_take(&queue, slots[at], &outcome) != VYRE_IOQ_DONE) {
+            if (vyre_ioq_take(&queue, slots[at], &outcome) != VYRE_IOQ_OK) {
                 at++;
                 continue;
             }
@@ -264,7 +275,7 @@ static void *run_lane(void *context)
             slots[at] = slots[held];
             tags[at] = tags[held];
         }
-        if (vyre_ioq_now_ns() - start > UINT64_C(60000000000)) {
+        if (vyre_ioq_priv_now_ns() - start > UINT64_C(60000000000)) {
             lane->wrong = "an outcome that never came";
             return NULL;
         }

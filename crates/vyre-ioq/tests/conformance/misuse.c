@@ -57,30 +57,30 @@ static void create(void)
     memory[VYRE_IOQ_HEADER_WORD_SLOTS_OFFSET] = VYRE_IOQ_HEADER_BYTES;
     memory[VYRE_IOQ_HEADER_WORD_FEATURES] = VYRE_IOQ_FEATURE_DOORBELL;
     memory[VYRE_IOQ_HEADER_WORD_STATE] = VYRE_IOQ_STATE_RUNNING;
-    check(vyre_ioq_attach(&queue, memory, sizeof(memory)) == VYRE_IOQ_DONE, "attach");
+    check(vyre_ioq_attach(&queue, memory, sizeof(memory)) == VYRE_IOQ_ATTACH_OK, "attach");
 }
 
 int main(void)
 {
     static uint32_t before[sizeof(memory) / 4];
-    const struct vyre_ioq_request fence = vyre_ioq_fence();
-    const struct vyre_ioq_patience none = { 0, 0 }, long_ns = { 60000000000u, 0 };
+    const struct vyre_ioq_request fence = vyre_ioq_prep_fence();
+    const struct vyre_ioq_wait_limits none = { 0, 0 }, long_ns = { 60000000000u, 0 };
     struct vyre_ioq_outcome outcome = { 1, 2, 3 };
     uint32_t slot = 0, full = 0;
     int moved = 7;
 
     create();
-    check(vyre_ioq_submit(&queue, &fence, &slot) == VYRE_IOQ_DONE && slot == 0, "a free slot");
+    check(vyre_ioq_submit(&queue, &fence, &slot) == VYRE_IOQ_OK && slot == 0, "a free slot");
     check(vyre_ioq_submit(&queue, &fence, &full) == VYRE_IOQ_QUEUE_FULL, "full");
     check(full == VYRE_IOQ_NO_SLOT, "no slot");
     memcpy(before, memory, sizeof(memory));
     for (full = 1; full != 0; full = full == 1 ? VYRE_IOQ_NO_SLOT : 0) {
-        check(vyre_ioq_poll(&queue, full, &outcome) == VYRE_IOQ_NO_SUCH_SLOT, "poll");
-        check(vyre_ioq_take(&queue, full, &outcome) == VYRE_IOQ_NO_SUCH_SLOT, "take");
+        check(vyre_ioq_poll(&queue, full, &outcome) == VYRE_IOQ_INVALID_SLOT, "poll");
+        check(vyre_ioq_take(&queue, full, &outcome) == VYRE_IOQ_INVALID_SLOT, "take");
         vyre_ioq_publish(&queue, full, &fence);
         vyre_ioq_unreserve(&queue, full);
         vyre_ioq_abandon(&queue, full);
-        check(vyre_ioq_wait(&queue, full, &long_ns, &outcome, &moved) == VYRE_IOQ_NO_SUCH_SLOT,
+        check(vyre_ioq_wait(&queue, full, &long_ns, &outcome, &moved) == VYRE_IOQ_INVALID_SLOT,
               "wait");
     }
     check(memcmp(before, memory, sizeof(memory)) == 0, "no slot, no store");
@@ -100,19 +100,19 @@ int main(void)
     vyre_ioq_unreserve(&queue, slot);
     check(vyre_ioq_reserve(&queue, &full) == VYRE_IOQ_QUEUE_FULL, "the host may be serving it");
     *slot_word(VYRE_IOQ_WORD_STATUS) = VYRE_IOQ_STATUS_OK;
-    check(vyre_ioq_submit(&queue, &fence, &slot) == VYRE_IOQ_DONE, "its outcome is there");
+    check(vyre_ioq_submit(&queue, &fence, &slot) == VYRE_IOQ_OK, "its outcome is there");
     check(vyre_ioq_poll(&queue, slot, &outcome) == VYRE_IOQ_PENDING, "and not of the next");
 
     *slot_word(VYRE_IOQ_WORD_STATUS) = VYRE_IOQ_STATUS_OK;
     moved = 7;
-    check(vyre_ioq_wait(&queue, slot, &none, &outcome, &moved) == VYRE_IOQ_DONE, "an outcome");
+    check(vyre_ioq_wait(&queue, slot, &none, &outcome, &moved) == VYRE_IOQ_OK, "an outcome");
     check(outcome.status == VYRE_IOQ_STATUS_OK && moved == 0, "set, with an outcome");
     answers = 1;
-    check(vyre_ioq_submit(&queue, &fence, &slot) == VYRE_IOQ_DONE, "given back");
-    check(vyre_ioq_wait(&queue, slot, &long_ns, &outcome, &moved) == VYRE_IOQ_DONE, "an outcome");
+    check(vyre_ioq_submit(&queue, &fence, &slot) == VYRE_IOQ_OK, "given back");
+    check(vyre_ioq_wait(&queue, slot, &long_ns, &outcome, &moved) == VYRE_IOQ_OK, "an outcome");
     check(moved == 1, "the heartbeat moved before the outcome came");
-    check(vyre_ioq_reserve(&queue, &slot) == VYRE_IOQ_DONE && slot == 0, "given back");
+    check(vyre_ioq_reserve(&queue, &slot) == VYRE_IOQ_OK && slot == 0, "given back");
     vyre_ioq_unreserve(&queue, slot);
-    check(vyre_ioq_reserve(&queue, &slot) == VYRE_IOQ_DONE && slot == 0, "and again");
+    check(vyre_ioq_reserve(&queue, &slot) == VYRE_IOQ_OK && slot == 0, "and again");
     return 0;
 }

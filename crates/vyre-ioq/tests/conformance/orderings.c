@@ -60,14 +60,14 @@ static void *host(void *context)
 
 static void *device(void *context)
 {
-    const struct vyre_ioq_patience patience = { UINT64_C(60000000000), 0 };
+    const struct vyre_ioq_wait_limits limits = { UINT64_C(60000000000), 0 };
     uint32_t turn, *gone = (uint32_t *)context;
     for (turn = 0; turn < EACH; turn++) {
-        const struct vyre_ioq_request request = vyre_ioq_fence();
+        const struct vyre_ioq_request request = vyre_ioq_prep_fence();
         struct vyre_ioq_outcome outcome;
         enum vyre_ioq_result result;
         uint32_t slot;
-        while (vyre_ioq_reserve(&queue, &slot) != VYRE_IOQ_DONE) {
+        while (vyre_ioq_reserve(&queue, &slot) != VYRE_IOQ_OK) {
             if (vyre_ioq_host_state(&queue) == VYRE_IOQ_STATE_STOPPED) {
                 return NULL;
             }
@@ -76,13 +76,13 @@ static void *device(void *context)
         users[slot]++;
         bytes[slot] = turn;
         vyre_ioq_publish(&queue, slot, &request);
-        result = vyre_ioq_wait(&queue, slot, &patience, &outcome, NULL);
+        result = vyre_ioq_wait(&queue, slot, &limits, &outcome, NULL);
         if (result == VYRE_IOQ_HOST_GONE) {
             /* The state was loaded with acquire: what the host did before is visible. */
             *gone = answered;
             return NULL;
         }
-        if (result != VYRE_IOQ_DONE || outcome.status != VYRE_IOQ_STATUS_OK) {
+        if (result != VYRE_IOQ_OK || outcome.status != VYRE_IOQ_STATUS_OK) {
             fprintf(stderr, "no outcome\n");
             exit(1);
         }
@@ -95,16 +95,16 @@ static void *reader(void *context)
 {
     uint32_t turn;
     for (turn = 0; turn < EACH; turn++) {
-        const struct vyre_ioq_request request = vyre_ioq_fence();
+        const struct vyre_ioq_request request = vyre_ioq_prep_fence();
         struct vyre_ioq_outcome outcome;
         uint32_t slot;
-        while (vyre_ioq_reserve(&queue, &slot) != VYRE_IOQ_DONE) {
+        while (vyre_ioq_reserve(&queue, &slot) != VYRE_IOQ_OK) {
             sched_yield();
         }
         users[slot]++;
         bytes[slot] = turn;
         vyre_ioq_publish(&queue, slot, &request);
-        while (vyre_ioq_poll(&queue, slot, &outcome) != VYRE_IOQ_DONE) {
+        while (vyre_ioq_poll(&queue, slot, &outcome) != VYRE_IOQ_OK) {
             if (vyre_ioq_host_state(&queue) == VYRE_IOQ_STATE_STOPPED) {
                 return NULL;
             }
@@ -114,7 +114,7 @@ static void *reader(void *context)
             fprintf(stderr, "torn bytes\n");
             exit(1);
         }
-        if (vyre_ioq_take(&queue, slot, &outcome) != VYRE_IOQ_DONE) {
+        if (vyre_ioq_take(&queue, slot, &outcome) != VYRE_IOQ_OK) {
             fprintf(stderr, "no outcome any more\n");
             exit(1);
         }
@@ -147,7 +147,7 @@ int main(void)
     }
     memset(words, 0, 2 * VYRE_IOQ_HEADER_BYTES);
     pthread_create(&threads[0], NULL, create, NULL);
-    while (vyre_ioq_attach(&queue, words, len) != VYRE_IOQ_DONE) {
+    while (vyre_ioq_attach(&queue, words, len) != VYRE_IOQ_ATTACH_OK) {
         sched_yield();
     }
     if (answered != 77) {

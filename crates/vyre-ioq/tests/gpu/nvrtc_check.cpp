@@ -13,9 +13,9 @@ extern "C" __global__ void load(vyre_ioq::Queue queue, unsigned file, unsigned p
     using namespace vyre_ioq;
     u32 warp = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
     Request block = Request::read(file, warp * 65536ull, 65536, pool, warp * 65536ull);
-    queue.warp_perform(FULL_WARP, block.exact(), warp, Limits());
-    queue.warp_wait(FULL_WARP, queue.warp_submit(FULL_WARP, Request::fence(), warp), Limits());
-    queue.perform(Request::sync(file), warp, Limits());
+    queue.warp_perform(FULL_WARP, block.exact(), warp, WaitLimits());
+    queue.warp_wait(FULL_WARP, queue.warp_submit(FULL_WARP, Request::fence(), warp), WaitLimits());
+    queue.perform(Request::sync(file), warp, WaitLimits());
     queue.ring();
 }
 )";

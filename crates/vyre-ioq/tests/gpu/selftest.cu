@@ -7,7 +7,7 @@
 //
 // Whether NVRTC takes the headers as text, without any include path:
 //
-//     g++ -std=c++17 nvrtc_check.cpp -I/usr/local/cuda/include -L/usr/local/cuda/lib64 -lnvrtc
+//     g++ -std=c++17 nvrtc_check.cpp -I/usr/device_state/cuda/include -L/usr/device_state/cuda/lib64 -lnvrtc
 //         -o nvrtc_check && ./nvrtc_check ../../include sm_90        # all on one line
 
 #include "vyre_ioq.cuh"
@@ -31,15 +31,15 @@ static void cuda(cudaError_t result, const char *what) {
 }
 #define CUDA(call) cuda(call, #call)
 
-static VYRE_IOQ_BOTH u32 mix(u32 x) {
+static VYRE_IOQ_HOST_DEVICE u32 mix(u32 x) {
     x = (x ^ x >> 16) * 0x7feb352d;
     return x ^ x >> 15;
 }
 
 // ---- The host: answers each request with a number made of its words ----
 
-static VYRE_IOQ_BOTH u32 answer(u32 tag) { return mix(tag) & 0x7fffffff; }
-static VYRE_IOQ_BOTH bool fails(u32 tag) { return tag % 7 == 0; }
+static VYRE_IOQ_HOST_DEVICE u32 answer(u32 tag) { return mix(tag) & 0x7fffffff; }
+static VYRE_IOQ_HOST_DEVICE bool fails(u32 tag) { return tag % 7 == 0; }
 
 struct Host {
     u32 *base = nullptr;
@@ -57,13 +57,13 @@ struct Host {
     void create() {
         memset(base, 0, HEADER_BYTES + MAX_SLOTS * SLOT_BYTES);
         if (bare) return;
-        base[header_word::MAGIC + 1] = MAGIC_HIGH;
-        base[header_word::MAJOR] = ABI_MAJOR;
-        base[header_word::STRIDE] = SLOT_BYTES;
-        base[header_word::SLOTS] = slots;
-        base[header_word::SLOTS_OFFSET] = HEADER_BYTES;
-        __atomic_store_n(base + header_word::STATE, state::RUNNING, __ATOMIC_RELEASE);
-        __atomic_store_n(base + header_word::MAGIC, MAGIC_LOW, __ATOMIC_RELEASE);
+        base[HEADER_WORD_MAGIC + 1] = MAGIC_1;
+        base[HEADER_WORD_MAJOR] = ABI_MAJOR;
+        base[HEADER_WORD_STRIDE] = SLOT_BYTES;
+        base[HEADER_WORD_SLOTS] = slots;
+        base[HEADER_WORD_SLOTS_OFFSET] = HEADER_BYTES;
+        __atomic_store_n(base + HEADER_WORD_STATE, STATE_RUNNING, __ATOMIC_RELEASE);
+        __atomic_store_n(base + HEADER_WORD_MAGIC, MAGIC_0, __ATOMIC_RELEASE);
     }
 
     void serve(u32 *at) {
@@ -71,25 +71,25 @@ struct Host {
         for (u32 i = 0; i < (bare ? 8u : 16u); ++i) {
             words[i] = __atomic_load_n(at + i, __ATOMIC_RELAXED);
         }
-        u32 tag = words[word::TAG];
+        u32 tag = words[WORD_TAG];
         if (mix(tag + 9) % 2 == 0) {  // A host may tell of a claim, or not.
-            __atomic_store_n(at + word::STATUS, status::CLAIMED, __ATOMIC_RELAXED);
+            __atomic_store_n(at + WORD_STATUS, STATUS_CLAIMED, __ATOMIC_RELAXED);
         }
-        bool right = words[word::OP] == op::READ && words[word::SOURCE] == mix(tag + 1) &&
-                     words[word::DESTINATION] == mix(tag + 2) &&
-                     words[word::FILE_OFFSET_LOW] == mix(tag + 3) &&
-                     words[word::FILE_OFFSET_HIGH] == mix(tag + 4) &&
-                     words[word::COUNT] == mix(tag + 5);
+        bool right = words[WORD_OP] == OP_READ && words[WORD_SOURCE] == mix(tag + 1) &&
+                     words[WORD_DESTINATION] == mix(tag + 2) &&
+                     words[WORD_FILE_OFFSET_LOW] == mix(tag + 3) &&
+                     words[WORD_FILE_OFFSET_HIGH] == mix(tag + 4) &&
+                     words[WORD_COUNT] == mix(tag + 5);
         if (!bare) {
-            right = right && words[word::BUFFER_OFFSET_LOW] == mix(tag + 6) &&
-                    words[word::BUFFER_OFFSET_HIGH] == mix(tag + 7) &&
-                    words[word::FLAGS] == flag::EXACT && words[word::DEADLINE] == mix(tag + 8);
+            right = right && words[WORD_BUFFER_OFFSET_LOW] == mix(tag + 6) &&
+                    words[WORD_BUFFER_OFFSET_HIGH] == mix(tag + 7) &&
+                    words[WORD_FLAGS] == FLAG_EXACT && words[WORD_DEADLINE] == mix(tag + 8);
         }
-        for (u32 i = word::RESERVED; i < 16; ++i) right = right && words[i] == 0;
+        for (u32 i = WORD_RESERVED; i < 16; ++i) right = right && words[i] == 0;
         if (!right) torn += 1;
-        __atomic_store_n(at + word::COUNT, answer(tag), __ATOMIC_RELAXED);
-        u32 outcome = fails(tag) ? status::ERROR : status::OK;
-        __atomic_store_n(at + word::STATUS, outcome, __ATOMIC_RELEASE);
+        __atomic_store_n(at + WORD_COUNT, answer(tag), __ATOMIC_RELAXED);
+        u32 outcome = fails(tag) ? STATUS_ERROR : STATUS_OK;
+        __atomic_store_n(at + WORD_STATUS, outcome, __ATOMIC_RELEASE);
         ++served;
     }
 
@@ -98,16 +98,16 @@ struct Host {
         u32 beat = 0;
         while (!stop) {
             for (u32 first = 0; first < slots; first += GROUP_SLOTS) {
-                u32 *mark = base + header_word::IN_USE + first / GROUP_SLOTS;
+                u32 *mark = base + HEADER_WORD_IN_USE + first / GROUP_SLOTS;
                 if (first != 0 && __atomic_load_n(mark, __ATOMIC_RELAXED) == 0) continue;
                 u32 end = std::min(first + (u32)GROUP_SLOTS, slots);
                 for (u32 i = first; i < end; ++i) {
                     u32 *at = slot(i);
-                    u32 found = __atomic_load_n(at + word::STATUS, __ATOMIC_ACQUIRE);
-                    if (found == status::PUBLISHED) serve(at);
+                    u32 found = __atomic_load_n(at + WORD_STATUS, __ATOMIC_ACQUIRE);
+                    if (found == STATUS_PUBLISHED) serve(at);
                 }
             }
-            if (!bare) __atomic_store_n(base + header_word::HEARTBEAT, ++beat, __ATOMIC_RELAXED);
+            if (!bare) __atomic_store_n(base + HEADER_WORD_HEARTBEAT, ++beat, __ATOMIC_RELAXED);
         }
     }
 
@@ -124,7 +124,7 @@ struct Host {
     void end(u32 last_state) {
         stop = true;
         if (thread.joinable()) thread.join();
-        if (!bare) __atomic_store_n(base + header_word::STATE, last_state, __ATOMIC_RELEASE);
+        if (!bare) __atomic_store_n(base + HEADER_WORD_STATE, last_state, __ATOMIC_RELEASE);
     }
 };
 
@@ -145,36 +145,36 @@ static __device__ Request asked(u32 tag) {
         .exact().with_deadline(mix(tag + 8)).with_tag(tag);
 }
 
-// Counts a reply. The bare layout has no room for some words; its host does not look at them.
-static __device__ void count(Found *found, const Reply &reply, u32 tag) {
-    if (reply.end == End::ANSWERED) {
-        u32 status = fails(tag) ? status::ERROR : status::OK;
-        bool right = reply.outcome.status == status && reply.outcome.value == answer(tag) &&
-                     reply.outcome.tag == tag;
+// Counts a result. The bare layout has no room for some words; its host does not look at them.
+static __device__ void count(Found *found, const WaitResult &result, u32 tag) {
+    if (result.status == WaitStatus::COMPLETED) {
+        u32 status = fails(tag) ? STATUS_ERROR : STATUS_OK;
+        bool right = result.outcome.status == status && result.outcome.count == answer(tag) &&
+                     result.outcome.tag == tag;
         atomicAdd(right ? &found->right : &found->wrong, 1);
     } else {
-        atomicAdd(reply.end == End::HOST_GONE ? &found->gone
-                  : reply.end == End::TIMED_OUT ? &found->late : &found->full, 1);
+        atomicAdd(result.status == WaitStatus::HOST_GONE ? &found->gone
+                  : result.status == WaitStatus::TIMED_OUT ? &found->late : &found->full, 1);
     }
 }
 
 // Requests of a lane, one after the other; tries a full queue again, up to a bound.
-__global__ void by_threads(Queue queue, Limits limits, u32 laps, Found *found) {
+__global__ void by_threads(Queue queue, WaitLimits limits, u32 laps, Found *found) {
     u32 lane = blockIdx.x * blockDim.x + threadIdx.x;
     for (u32 lap = 0; lap < laps; ++lap) {
         u32 tag = lane << 16 | lap;
-        Reply reply;
+        WaitResult result;
         for (u32 tries = 0; tries < 100000; ++tries) {
-            reply = queue.perform(asked(tag), lane, limits);
-            if (reply.end != End::QUEUE_FULL) break;
+            result = queue.perform(asked(tag), lane, limits);
+            if (result.status != WaitStatus::QUEUE_FULL) break;
             __nanosleep(1000);
         }
-        count(found, reply, tag);
-        if (reply.end == End::HOST_GONE || reply.end == End::TIMED_OUT) return;
+        count(found, result, tag);
+        if (result.status == WaitStatus::HOST_GONE || result.status == WaitStatus::TIMED_OUT) return;
     }
 }
 
-__global__ void by_warps(Queue queue, Limits limits, u32 laps, Found *found) {
+__global__ void by_warps(Queue queue, WaitLimits limits, u32 laps, Found *found) {
     u32 lane = blockIdx.x * blockDim.x + threadIdx.x;
     u32 mask = blockDim.x < 32 ? (1u << blockDim.x) - 1 : FULL_WARP;
     for (u32 lap = 0; lap < laps; ++lap) {
@@ -185,10 +185,10 @@ __global__ void by_warps(Queue queue, Limits limits, u32 laps, Found *found) {
             if (left == 0) break;
             if (!done) {
                 Ticket ticket = queue.warp_submit(left, asked(tag), lane);
-                Reply reply = queue.warp_wait(left, ticket, limits);
-                done = reply.end != End::QUEUE_FULL;
-                if (done) count(found, reply, tag);
-                over = reply.end == End::HOST_GONE || reply.end == End::TIMED_OUT;
+                WaitResult result = queue.warp_wait(left, ticket, limits);
+                done = result.status != WaitStatus::QUEUE_FULL;
+                if (done) count(found, result, tag);
+                over = result.status == WaitStatus::HOST_GONE || result.status == WaitStatus::TIMED_OUT;
             }
             __syncwarp(mask);
         }
@@ -197,29 +197,29 @@ __global__ void by_warps(Queue queue, Limits limits, u32 laps, Found *found) {
     }
 }
 
-// A request for each warp; its reply is counted by the last lane, which did not ask.
-__global__ void by_sharing(Queue queue, Limits limits, u32 laps, Found *found) {
+// A request for each warp; its result is counted by the last lane, which did not ask.
+__global__ void by_sharing(Queue queue, WaitLimits limits, u32 laps, Found *found) {
     u32 lane = blockIdx.x * blockDim.x + threadIdx.x, warp = lane / 32;
     for (u32 lap = 0; lap < laps; ++lap) {
         u32 tag = warp << 16 | lap;
-        Reply reply;
+        WaitResult result;
         for (u32 tries = 0; tries < 100000; ++tries) {
-            reply = queue.warp_perform(FULL_WARP, asked(tag), warp, limits);
-            if (reply.end != End::QUEUE_FULL) break;
+            result = queue.warp_perform(FULL_WARP, asked(tag), warp, limits);
+            if (result.status != WaitStatus::QUEUE_FULL) break;
         }
-        if (lane % 32 == 31) count(found, reply, tag);
-        if (reply.end != End::ANSWERED) return;
+        if (lane % 32 == 31) count(found, result, tag);
+        if (result.status != WaitStatus::COMPLETED) return;
     }
 }
 
 // One lane alone, with a clock.
-__global__ void timed(Queue queue, Limits limits, Found *found) {
+__global__ void timed(Queue queue, WaitLimits limits, Found *found) {
     for (u32 lap = 0; lap < 512; ++lap) {
         u64 began = clock64();
-        Reply reply = queue.perform(asked(lap), 0, limits);
+        WaitResult result = queue.perform(asked(lap), 0, limits);
         found->ticks[lap] = clock64() - began;
-        count(found, reply, lap);
-        if (reply.end != End::ANSWERED) return;
+        count(found, result, lap);
+        if (result.status != WaitStatus::COMPLETED) return;
     }
 }
 
@@ -227,7 +227,7 @@ __global__ void timed(Queue queue, Limits limits, Found *found) {
 
 static u32 passed = 0, failed = 0;
 static Host host;
-static Local *local;
+static DeviceState *device_state;
 static Found *found;
 static size_t memory_bytes = HEADER_BYTES + MAX_SLOTS * SLOT_BYTES;
 
@@ -238,15 +238,15 @@ static void report(bool holds, const char *what, u32 lanes) {
 
 static Queue begin(u32 slots, bool bare) {
     host.start(slots, bare);
-    CUDA(cudaMemset(local, 0, sizeof(Local)));
+    CUDA(cudaMemset(device_state, 0, sizeof(DeviceState)));
     CUDA(cudaMemset(found, 0, sizeof(Found)));
     void *device;
     CUDA(cudaHostGetDevicePointer(&device, host.base, 0));
     Queue queue;
-    Attach rule = bare ? Queue::attach_bare_with_counts(device, slots * BARE_SLOT_BYTES, local,
+    AttachError rule = bare ? Queue::attach_bare_with_counts(device, slots * BARE_SLOT_BYTES, device_state,
                                                         &queue)
-                       : Queue::attach(host.base, device, memory_bytes, local, &queue);
-    if (rule != Attach::Ok) {
+                       : Queue::attach(host.base, device, memory_bytes, device_state, &queue);
+    if (rule != AttachError::NONE) {
         fprintf(stderr, "FAIL: the queue is refused by rule %u\n", (u32)rule);
         exit(1);
     }
@@ -262,13 +262,13 @@ static Found end(u32 last_state) {
     return result;
 }
 
-static Limits bounded() {
-    Limits limits;
-    limits.nanoseconds = 3000000000ull;
+static WaitLimits bounded() {
+    WaitLimits limits;
+    limits.timeout_ns = 3000000000ull;
     return limits;
 }
 
-static void launch(Level level, const Queue &queue, const Limits &limits, u32 lanes, u32 laps) {
+static void launch(Level level, const Queue &queue, const WaitLimits &limits, u32 lanes, u32 laps) {
     u32 threads = level == SHARED ? lanes * 32 : lanes;  // where a warp shares, it is the lane
     u32 block = std::min(threads, 128u), blocks = threads / block;
     if (level == THREADS) by_threads<<<blocks, block>>>(queue, limits, laps, found);
@@ -281,7 +281,7 @@ static void outcomes(Level level, u32 lanes, u32 slots, bool bare) {
     u32 laps = 200;
     Queue queue = begin(slots, bare);
     launch(level, queue, bounded(), lanes, laps);
-    Found result = end(state::STOPPED);
+    Found result = end(STATE_STOPPED);
     char what[96];
     snprintf(what, sizeof what, "%s, %u %sslots: %u right, %u wrong, %u torn", NAMES[level], slots,
              bare ? "bare " : "", result.right, result.wrong, host.torn.load());
@@ -292,25 +292,25 @@ static void outcomes(Level level, u32 lanes, u32 slots, bool bare) {
 
 // Nobody serves: each lane must learn of it, within its limits.
 static void endings() {
-    Limits limits;
-    limits.nanoseconds = 50000000ull;
+    WaitLimits limits;
+    limits.timeout_ns = 50000000ull;
     for (u32 level = THREADS; level <= WARPS; ++level) {
         Queue queue = begin(64, false);
-        host.end(state::RUNNING);
+        host.end(STATE_RUNNING);
         launch((Level)level, queue, limits, 32, 1);
-        report(end(state::RUNNING).late == 32, "TIMED_OUT", 32);
+        report(end(STATE_RUNNING).late == 32, "TIMED_OUT", 32);
 
         queue = begin(64, false);
-        host.end(state::STOPPED);
+        host.end(STATE_STOPPED);
         launch((Level)level, queue, bounded(), 32, 1);
-        report(end(state::STOPPED).gone == 32, "HOST_GONE by STATE", 32);
+        report(end(STATE_STOPPED).gone == 32, "HOST_GONE by STATE", 32);
 
-        limits.standstill = 10000000ull;
+        limits.heartbeat_timeout_ns = 10000000ull;
         queue = begin(64, false);
-        host.end(state::RUNNING);
+        host.end(STATE_RUNNING);
         launch((Level)level, queue, limits, 32, 1);
-        report(end(state::RUNNING).gone == 32, "HOST_GONE by HEARTBEAT", 32);
-        limits.standstill = 0;
+        report(end(STATE_RUNNING).gone == 32, "HOST_GONE by HEARTBEAT", 32);
+        limits.heartbeat_timeout_ns = 0;
     }
 }
 
@@ -319,7 +319,7 @@ static void latency() {
     CUDA(cudaDeviceGetAttribute(&kilohertz, cudaDevAttrClockRate, 0));
     Queue queue = begin(64, false);
     timed<<<1, 1>>>(queue, bounded(), found);
-    Found result = end(state::STOPPED);
+    Found result = end(STATE_STOPPED);
     report(result.right == 512, "one lane with a clock", 1);
     std::vector<u64> ticks(result.ticks + 1, result.ticks + 512);  // the first warms up
     std::sort(ticks.begin(), ticks.end());
@@ -337,7 +337,7 @@ static void rate(Level level, u32 lanes) {
     CUDA(cudaEventRecord(from));
     launch(level, queue, bounded(), lanes, laps);
     CUDA(cudaEventRecord(to));
-    Found result = end(state::STOPPED);
+    Found result = end(STATE_STOPPED);
     float milliseconds = 0;
     CUDA(cudaEventElapsedTime(&milliseconds, from, to));
     u32 bad = result.wrong + result.full + result.gone + result.late + host.torn;
@@ -354,7 +354,7 @@ int main() {
     void *memory;
     CUDA(cudaHostAlloc(&memory, memory_bytes, cudaHostAllocMapped));
     host.base = (u32 *)memory;
-    CUDA(cudaMalloc(&local, sizeof(Local)));
+    CUDA(cudaMalloc(&device_state, sizeof(DeviceState)));
     CUDA(cudaMalloc(&found, sizeof(Found)));
     cudaDeviceProp device;
     CUDA(cudaGetDeviceProperties(&device, 0));

@@ -25,7 +25,7 @@ constexpr u32 IN_FLIGHT = 8;  // requests of a lane, where it has several
 constexpr u64 PATIENCE = 60000000000ull;
 
 Queue queue;
-std::unique_ptr<Local> local;
+std::unique_ptr<DeviceState> device_state;
 bool as_warps = false;
 
 // Words of a line, as numbers.
@@ -39,12 +39,15 @@ struct Line {
     u32 word() { return (u32)number(); }
 };
 
-const char *name(Attach rule) {
-    static const char *const NAMES[] = {
-        "Ok", "Misaligned", "TooShort", "BadMagic", "MajorVersion", "BadStride", "BadSlotsOffset",
-        "ReservedNotZero", "BadSlotCount", "BareLength",
-    };
-    return NAMES[(u32)rule];
+// A name as PROTOCOL.md has it: TOO_SHORT is TooShort.
+std::string camel(const char *name) {
+    std::string text;
+    for (const char *at = name; *at != '\0'; ++at) {
+        if (*at == '_') continue;
+        bool first = at == name || at[-1] == '_';
+        text += first ? *at : (char)(*at - 'A' + 'a');
+    }
+    return text;
 }
 
 std::string attach(Line &line) {
@@ -65,14 +68,14 @@ std::string attach(Line &line) {
         mapped = nullptr;
         return "err Protocol cannot map the file";
     }
-    local = std::make_unique<Local>();  // a new device end
+    device_state = std::make_unique<DeviceState>();  // a new device end
     char *base = (char *)mapped + offset;
-    Attach rule = Queue::attach(base, base, bytes, local.get(), &queue);
-    if (layout == "bare") rule = Queue::attach_bare(base, bytes, local.get(), &queue);
+    AttachError rule = Queue::attach(base, base, bytes, device_state.get(), &queue);
+    if (layout == "bare") rule = Queue::attach_bare(base, bytes, device_state.get(), &queue);
     if (layout == "bare-counts") {
-        rule = Queue::attach_bare_with_counts(base, bytes, local.get(), &queue);
+        rule = Queue::attach_bare_with_counts(base, bytes, device_state.get(), &queue);
     }
-    if (rule != Attach::Ok) return std::string("err ") + name(rule);
+    if (rule != AttachError::NONE) return "err " + camel(name(rule));
     std::ostringstream answer;
     answer << "ok " << queue.slots << ' ' << queue.features << ' ' << queue.id;
     return answer.str();
@@ -85,12 +88,12 @@ Request request(Line &line) {
     u64 buffer_offset = line.number();
     u32 flags = line.word(), deadline = line.word(), tag = line.word();
     Request made = Request::fence();
-    if (op == op::READ) made = Request::read(file, offset, count, buffer, buffer_offset);
-    if (op == op::WRITE) made = Request::write(file, offset, count, buffer, buffer_offset);
-    if (op == op::SYNC) made = Request::sync(file);
-    if (op == op::PREFETCH) made = Request::prefetch(file, offset, count);
-    if (flags & flag::EXACT) made = made.exact();
-    if (flags & flag::DURABLE) made = made.durable();
+    if (op == OP_READ) made = Request::read(file, offset, count, buffer, buffer_offset);
+    if (op == OP_WRITE) made = Request::write(file, offset, count, buffer, buffer_offset);
+    if (op == OP_SYNC) made = Request::sync(file);
+    if (op == OP_PREFETCH) made = Request::prefetch(file, offset, count);
+    if (flags & FLAG_EXACT) made = made.exact();
+    if (flags & FLAG_DURABLE) made = made.durable();
     return made.with_deadline(deadline).with_tag(tag);
 }
 
@@ -102,21 +105,21 @@ std::string said(bool there, const Outcome &outcome) {
     if (!there) return "ok pending";
     std::ostringstream answer;
     answer << "ok " << outcome.tag << (outcome.ok() ? " OK " : " ERROR ")
-           << (outcome.ok() ? outcome.bytes() : outcome.value);
+           << (outcome.ok() ? outcome.bytes() : outcome.count);
     return answer.str();
 }
 
 std::string waited(Line &line) {
     Ticket ticket{line.word()};
-    Limits limits;
-    limits.nanoseconds = line.number() * 1000;
-    limits.standstill = line.number() * 1000;
-    Reply reply = queue.wait(ticket, limits);
-    if (reply.end == End::HOST_GONE) return "err HostGone";
-    if (reply.end == End::TIMED_OUT) {
-        return reply.host_moved ? "err TimedOut alive" : "err TimedOut still";
+    WaitLimits limits;
+    limits.timeout_ns = line.number() * 1000;
+    limits.heartbeat_timeout_ns = line.number() * 1000;
+    WaitResult result = queue.wait(ticket, limits);
+    if (result.status == WaitStatus::HOST_GONE) return "err HostGone";
+    if (result.status == WaitStatus::TIMED_OUT) {
+        return result.heartbeat_moved ? "err TimedOut alive" : "err TimedOut still";
     }
-    return said(reply.end == End::ANSWERED, reply.outcome);
+    return said(result.status == WaitStatus::COMPLETED, result.outcome);
 }
 
 std::string said_of_host() {
@@ -140,11 +143,11 @@ u32 mix(u32 x) {
 Request numbered(u32 tag) {
     u32 f[8];
     for (u32 i = 0; i < 8; ++i) f[i] = queue.bare && i >= 4 ? 0 : mix(tag * 16 + i);
-    u32 words[16] = {op::READ, f[0], 0,    f[1],     f[2], f[3], 0, tag,
+    u32 words[16] = {OP_READ, f[0], 0,    f[1],     f[2], f[3], 0, tag,
                      f[4],     f[5], f[6] & 2, f[7], 0,    0,    0, 0};
     u32 sum = 0;
     for (u32 i = 0; i < (queue.bare ? 8u : 16u); ++i) {
-        if (i != word::DESTINATION && i != word::STATUS) sum += mix(words[i] + i);
+        if (i != WORD_DESTINATION && i != WORD_STATUS) sum += mix(words[i] + i);
     }
     u64 file_offset = f[1] | (u64)f[2] << 32, buffer_offset = f[4] | (u64)f[5] << 32;
     Request request = Request::read(f[0], file_offset, f[3], sum, buffer_offset);
@@ -152,8 +155,8 @@ Request numbered(u32 tag) {
 }
 
 bool is_right(u32 tag, const Outcome &outcome) {
-    u32 status = tag % 7 == 0 ? status::ERROR : status::OK;
-    return outcome.tag == tag && outcome.status == status && outcome.value == mix(tag * 16 + 8);
+    u32 status = tag % 7 == 0 ? STATUS_ERROR : STATUS_OK;
+    return outcome.tag == tag && outcome.status == status && outcome.count == mix(tag * 16 + 8);
 }
 
 // What went wrong first, and how many outcomes were right.
@@ -174,7 +177,7 @@ struct Tally {
 void run_thread(Tally &tally, u32 lane, u32 each) {
     std::vector<std::pair<Ticket, u32>> held;
     u32 next = lane * each, end = next + each;
-    u64 began = detail::now();
+    u64 began = simt::now_ns();
     while ((next < end || !held.empty()) && tally.wrong == nullptr) {
         while (held.size() < IN_FLIGHT && next < end) {
             Ticket ticket = queue.submit(numbered(next), next % 3 == 0 ? 0 : lane * IN_FLIGHT);
@@ -192,33 +195,33 @@ void run_thread(Tally &tally, u32 lane, u32 each) {
             held[i] = held.back();
             held.pop_back();
         }
-        if (detail::now() - began > PATIENCE) tally.wrong = "an outcome that never came";
+        if (simt::now_ns() - began > PATIENCE) tally.wrong = "an outcome that never came";
         sched_yield();
     }
 }
 
-Limits patient() {
-    Limits limits;
-    limits.nanoseconds = PATIENCE;
-    limits.nap = 1000;
+WaitLimits patient() {
+    WaitLimits limits;
+    limits.timeout_ns = PATIENCE;
+    limits.sleep_ns = 1000;
     return limits;
 }
 
 // Each lane of the mask its own request, again for those that found the queue full.
 void submit_together(Tally &tally, u32 mask, u32 hint, u32 tag) {
     bool done = false;
-    while (u32 left = detail::ballot(mask, !done)) {
+    while (u32 left = simt::ballot(mask, !done)) {
         if (done) continue;
         Ticket ticket = queue.warp_submit(left, numbered(tag), hint);
         if (!ticket.is_none()) queue.ring();
-        Reply reply = queue.warp_wait(left, ticket, patient());
-        if (reply.end == End::QUEUE_FULL) {
+        WaitResult result = queue.warp_wait(left, ticket, patient());
+        if (result.status == WaitStatus::QUEUE_FULL) {
             sched_yield();
             continue;
         }
         done = true;
-        if (reply.end == End::ANSWERED) {
-            tally.check(tag, reply.outcome);
+        if (result.status == WaitStatus::COMPLETED) {
+            tally.check(tag, result.outcome);
         } else {
             tally.wrong = "an outcome that never came";
         }
@@ -230,17 +233,17 @@ void share(Tally &tally, u32 mask, u32 lane, u32 hint, const std::vector<u32> &t
     for (u32 leader = 0; leader < tags.size(); ++leader) {
         u32 sharing = mask & (0xffffffff << leader);
         if ((sharing >> lane & 1) == 0) break;
-        Reply reply;
+        WaitResult result;
         do {
-            reply = queue.warp_perform(sharing, numbered(tags[lane]), hint, patient());
-        } while (reply.end == End::QUEUE_FULL);
-        if (reply.end != End::ANSWERED || !is_right(tags[leader], reply.outcome)) {
-            tally.wrong = "a reply that the warp does not share";
+            result = queue.warp_perform(sharing, numbered(tags[lane]), hint, patient());
+        } while (result.status == WaitStatus::QUEUE_FULL);
+        if (result.status != WaitStatus::COMPLETED || !is_right(tags[leader], result.outcome)) {
+            tally.wrong = "a result that the warp does not share";
         } else if (lane == leader) {
             tally.done += 1;
         }
     }
-    detail::sync(mask);
+    simt::sync(mask);
 }
 
 void run_lane_of_warp(Tally &tally, shim::Warp *warp, u32 first, u32 lanes, u32 lane, u32 each) {
@@ -256,7 +259,7 @@ void run_lane_of_warp(Tally &tally, shim::Warp *warp, u32 first, u32 lanes, u32 
             // Two halves of the warp, apart.
             u32 even = mask & 0x55555555;
             submit_together(tally, lane % 2 == 0 ? even : mask & ~even, first, tag);
-            detail::sync(mask);
+            simt::sync(mask);
         } else {
             submit_together(tally, mask, i % 4 == 2 ? 0 : first, tag);
         }

@@ -9,6 +9,15 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+/// The CUDA headers.
+const HEADERS: [&str; 5] = [
+    "vyre_ioq.cuh",
+    "vyre_ioq_device.cuh",
+    "vyre_ioq_types.cuh",
+    "vyre_ioq_abi.cuh",
+    "vyre_ioq_shim.h",
+];
+
 /// How ThreadSanitizer says that it found something.
 const OBJECTED: i32 = 66;
 /// Attempts at a race: it is found if both sides come near each other in time.
@@ -18,15 +27,15 @@ const ATTEMPTS: u32 = 5;
 const ORDERINGS: &[(&str, &str, &str, &str)] = &[
     (
         "publish_release",
-        "vyre_ioq.cuh",
-        "detail::store_shared_release(at + 2, unit.c);",
-        "detail::store_shared(at + 2, unit.c);",
+        "vyre_ioq_device.cuh",
+        "mem::store_system_release(at + 2, unit.c);",
+        "mem::store_system(at + 2, unit.c);",
     ),
     (
         "poll_acquire",
-        "vyre_ioq.cuh",
-        "u32 found = detail::poll_shared(at + 2);",
-        "u32 found = detail::load_shared(at + 2);",
+        "vyre_ioq_device.cuh",
+        "u32 status = load_status(at + 2);",
+        "u32 status = mem::load_system(at + 2);",
     ),
     (
         "lock_acquire",
@@ -55,43 +64,43 @@ const ORDERINGS: &[(&str, &str, &str, &str)] = &[
     (
         "magic_acquire",
         "vyre_ioq.cuh",
-        "line[header_word::MAGIC] = detail::load_shared_acquire(header);",
-        "line[header_word::MAGIC] = detail::load_shared(header);",
+        "line[HEADER_WORD_MAGIC] = mem::load_system_acquire(header);",
+        "line[HEADER_WORD_MAGIC] = mem::load_system(header);",
     ),
     (
         "state_acquire",
-        "vyre_ioq_parts.cuh",
-        "load_shared_acquire(header + header_word::STATE)",
-        "load_shared(header + header_word::STATE)",
+        "vyre_ioq_device.cuh",
+        "mem::load_system_acquire(header + HEADER_WORD_STATE)",
+        "mem::load_system(header + HEADER_WORD_STATE)",
     ),
     (
         "warp_reserve_sync",
         "vyre_ioq.cuh",
-        "detail::sync(mask);  // hands on the leader's acquire of the locks",
+        "simt::sync(mask);  // hands on the leader's acquire of the locks",
         "",
     ),
     (
         "warp_wait_sync",
         "vyre_ioq.cuh",
-        "detail::sync(mask);  // hands on every lane's acquire of its outcome",
+        "simt::sync(mask);  // hands on every lane's acquire of its outcome",
         "",
     ),
     (
         "warp_perform_sync_before",
         "vyre_ioq.cuh",
-        "detail::sync(mask);  // what the lanes wrote, before the leader's release",
+        "simt::sync(mask);  // every lane's stores, before the leader's release",
         "",
     ),
     (
         "warp_perform_kept_sync_before",
         "vyre_ioq.cuh",
-        "detail::sync(mask);  // what the lanes wrote, before the leader publishes",
+        "simt::sync(mask);  // every lane's stores, before the leader publishes",
         "",
     ),
     (
         "warp_perform_sync_after",
         "vyre_ioq.cuh",
-        "detail::sync(mask);  // the leader's acquire, before what the lanes read",
+        "simt::sync(mask);  // the leader's acquire, before the other lanes read the bytes",
         "",
     ),
 ];
@@ -187,7 +196,7 @@ fn misuse_and_lateness_cost_no_request() {
 /// system headers are theirs again.
 #[test]
 fn any_of_the_headers_may_come_first() {
-    for first in ["vyre_ioq.cuh", "vyre_ioq_parts.cuh", "vyre_ioq_shim.h"] {
+    for first in HEADERS {
         let compiled = Command::new("g++")
             .args(["-std=c++17", "-Wall", "-Wextra", "-Wshadow", "-Werror"])
             .arg("-fsyntax-only")
@@ -221,7 +230,7 @@ fn thread_sanitizer_finds_each_ordering_that_is_taken_away() {
     for (name, file, ordering, none) in ORDERINGS {
         let include = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("without-{name}"));
         fs::create_dir_all(&include).expect("a folder");
-        for header in ["vyre_ioq.cuh", "vyre_ioq_parts.cuh", "vyre_ioq_shim.h"] {
+        for header in HEADERS {
             let path = here().join("include").join(header);
             let mut text = fs::read_to_string(path).expect("a header of the crate");
             if header == *file {

@@ -1,5 +1,5 @@
 // One lane, no host and a clock of its own: what a device end does at the end of its patience, with
-// tickets that are none or spent, and when its `Local` is zeroed. Ends with 0, or with 1 and a line on
+// tickets that are none or spent, and when its `DeviceState` is zeroed. Ends with 0, or with 1 and a line on
 // what failed.
 
 // Names that system headers define as macros.
@@ -27,7 +27,7 @@ namespace {
 constexpr u64 SECOND = 1000000000;
 
 alignas(HEADER_ALIGN) u32 memory[(HEADER_BYTES + 2 * SLOT_BYTES) / 4];
-Local local;
+DeviceState device_state;
 
 void check(bool holds, const char *what) {
     if (holds) return;
@@ -39,18 +39,18 @@ u32 *slot_words(u32 slot) { return memory + (HEADER_BYTES + slot * SLOT_BYTES) /
 
 Queue created(u32 slots, u32 features) {
     memset(memory, 0, sizeof memory);
-    memset(&local, 0, sizeof local);
-    u32 line[] = {MAGIC_LOW, MAGIC_HIGH, ABI_MAJOR, 0, SLOT_BYTES, slots, HEADER_BYTES, features};
+    memset(&device_state, 0, sizeof device_state);
+    u32 line[] = {MAGIC_0, MAGIC_1, ABI_MAJOR, 0, SLOT_BYTES, slots, HEADER_BYTES, features};
     memcpy(memory, line, sizeof line);
-    memory[header_word::STATE] = state::RUNNING;
+    memory[HEADER_WORD_STATE] = STATE_RUNNING;
     Queue queue;
-    check(Queue::attach(memory, memory, sizeof memory, &local, &queue) == Attach::Ok, "attach");
+    check(Queue::attach(memory, memory, sizeof memory, &device_state, &queue) == AttachError::NONE, "attach");
     return queue;
 }
 
 void answer(u32 slot, u32 status, u32 count) {
-    slot_words(slot)[word::COUNT] = count;
-    slot_words(slot)[word::STATUS] = status;
+    slot_words(slot)[WORD_COUNT] = count;
+    slot_words(slot)[WORD_STATUS] = status;
 }
 
 // ---- The clock: each look at it takes `step`, in which the host beats if it is alive. ----
@@ -61,53 +61,53 @@ bool alive;
 u64 ticking() {
     time_now += step;
     clock_looks += 1;
-    if (alive) memory[header_word::HEARTBEAT] += 1;
+    if (alive) memory[HEADER_WORD_HEARTBEAT] += 1;
     return time_now;
 }
 
-Reply waited(u64 each, bool beats, const Limits &limits) {
+WaitResult waited(u64 each, bool beats, const WaitLimits &limits) {
     Queue queue = created(1, 0);
     time_now = SECOND;
     step = each;
     clock_looks = 0;
     alive = beats;
-    shim::clock = ticking;
-    Reply reply = queue.wait(queue.submit(Request::fence()), limits);
-    shim::clock = nullptr;
-    return reply;
+    shim::clock() = ticking;
+    WaitResult result = queue.wait(queue.submit(Request::fence()), limits);
+    shim::clock() = nullptr;
+    return result;
 }
 
 void waits() {
-    Limits limits;
-    limits.nanoseconds = 30 * SECOND;
-    limits.standstill = SECOND;
+    WaitLimits limits;
+    limits.timeout_ns = 30 * SECOND;
+    limits.heartbeat_timeout_ns = SECOND;
     // Whoever waits looks late: each time, or only the first time. The host lives.
     const u64 looks[] = {3 * SECOND / 2, SECOND / 20};
     for (u64 each : looks) {
-        Reply reply = waited(each, true, limits);
-        check(reply.end == End::TIMED_OUT, "a host that beats is not gone");
-        check(reply.host_moved, "its heartbeat moved");
-        check(reply.outcome.error() == NO_OUTCOME, "no outcome, and no success");
+        WaitResult result = waited(each, true, limits);
+        check(result.status == WaitStatus::TIMED_OUT, "a host that beats is not gone");
+        check(result.heartbeat_moved, "its heartbeat moved");
+        check(result.outcome.error() == NO_OUTCOME, "no outcome, and no success");
     }
     // It is dead: the standstill ends the wait, and counts from the first look on.
-    Reply reply = waited(SECOND / 20, false, limits);
-    check(reply.end == End::HOST_GONE, "a host that stands still");
-    check(reply.outcome.error() != 0, "no outcome, and no success");
+    WaitResult result = waited(SECOND / 20, false, limits);
+    check(result.status == WaitStatus::HOST_GONE, "a host that stands still");
+    check(result.outcome.error() != 0, "no outcome, and no success");
     check(time_now >= 2 * SECOND && time_now < 4 * SECOND, "in about a second");
-    reply = waited(2 * SECOND, false, limits);
-    check(reply.end == End::HOST_GONE && time_now >= 4 * SECOND, "two looks, at least");
+    result = waited(2 * SECOND, false, limits);
+    check(result.status == WaitStatus::HOST_GONE && time_now >= 4 * SECOND, "two looks, at least");
     // A timer that stands still ends no wait by itself.
-    limits = Limits();
-    reply = waited(0, true, limits);
-    check(reply.end == End::TIMED_OUT, "a clock that stands still");
-    check(clock_looks > STUCK, "not before many looks");
+    limits = WaitLimits();
+    result = waited(0, true, limits);
+    check(result.status == WaitStatus::TIMED_OUT, "a clock that stands still");
+    check(clock_looks > detail::STUCK_CHECKS, "not before many looks");
     // Sleep makes looks rarer: fewer of them will do.
     const u32 naps[] = {1000000, 4000000000};
     for (u32 nap : naps) {
-        limits.nap = nap;
-        reply = waited(0, true, limits);
-        check(reply.end == End::TIMED_OUT, "a clock that stands still, and sleep");
-        check(clock_looks > 10 && clock_looks * LOOK * 1000000 < 10 * SECOND, "in seconds");
+        limits.sleep_ns = nap;
+        result = waited(0, true, limits);
+        check(result.status == WaitStatus::TIMED_OUT, "a clock that stands still, and sleep");
+        check(clock_looks > 10 && clock_looks * detail::POLLS_PER_CHECK * 1000000 < 10 * SECOND, "in seconds");
     }
 }
 
@@ -119,7 +119,7 @@ void none() {
     check(!held.is_none(), "a free slot");
     u32 before[sizeof memory / 4];
     memcpy(before, memory, sizeof memory);
-    Local locks = local;
+    DeviceState locks = device_state;
     Ticket none = queue.submit(Request::fence());
     check(none.is_none(), "full");
     Outcome outcome = {};
@@ -128,16 +128,16 @@ void none() {
     queue.publish(none, Request::fence());
     queue.unreserve(none);
     queue.abandon(none);
-    Reply reply = queue.wait(none, Limits());
-    check(reply.end == End::QUEUE_FULL && reply.outcome.error() != 0, "nothing was published");
+    WaitResult result = queue.wait(none, WaitLimits());
+    check(result.status == WaitStatus::QUEUE_FULL && result.outcome.error() != 0, "nothing was published");
     check(memcmp(before, memory, sizeof memory) == 0, "none touches no shared memory");
-    check(memcmp(&locks, &local, sizeof local) == 0, "nor the locks");
+    check(memcmp(&locks, &device_state, sizeof device_state) == 0, "nor the locks");
 
-    answer(0, status::ERROR, 0);
+    answer(0, STATUS_ERROR, 0);
     check(queue.poll(held, &outcome) && outcome.error() != 0, "an error is no success");
-    answer(0, status::ERROR, error::RANGE);
-    check(queue.poll(held, &outcome) && outcome.error() == error::RANGE, "the errno");
-    answer(0, status::OK, 9);
+    answer(0, STATUS_ERROR, ERRNO_ERANGE);
+    check(queue.poll(held, &outcome) && outcome.error() == ERRNO_ERANGE, "the errno");
+    answer(0, STATUS_OK, 9);
     check(queue.take(held, &outcome) && outcome.error() == 0 && outcome.bytes() == 9, "OK");
 }
 
@@ -147,18 +147,18 @@ void unreserved() {
     for (u32 lap = 1; lap < 4; ++lap) {
         Ticket ticket = queue.submit(Request::fence().with_tag(2 * lap));
         check(!ticket.is_none(), "a free slot");
-        Limits limits;
-        limits.polls = 1;
-        check(queue.wait(ticket, limits).end == End::TIMED_OUT, "nobody serves");
-        slot_words(0)[word::STATUS] = lap % 2 == 0 ? status::CLAIMED : status::PUBLISHED;
+        WaitLimits limits;
+        limits.max_polls = 1;
+        check(queue.wait(ticket, limits).status == WaitStatus::TIMED_OUT, "nobody serves");
+        slot_words(0)[WORD_STATUS] = lap % 2 == 0 ? STATUS_CLAIMED : STATUS_PUBLISHED;
         queue.unreserve(ticket);
         check(queue.reserve().is_none(), "the host may be serving it");
-        check(slot_words(0)[word::TAG] == 2 * lap, "its request is as it was");
-        answer(0, status::OK, 1);
+        check(slot_words(0)[WORD_TAG] == 2 * lap, "its request is as it was");
+        answer(0, STATUS_OK, 1);
         ticket = queue.submit(Request::fence().with_tag(2 * lap + 1));
         Outcome outcome;
         check(!ticket.is_none() && !queue.poll(ticket, &outcome), "the outcome of another");
-        answer(0, status::OK, 2);
+        answer(0, STATUS_OK, 2);
         check(queue.take(ticket, &outcome) && outcome.tag == 2 * lap + 1, "its own");
     }
     Ticket unused = queue.reserve();
@@ -166,17 +166,17 @@ void unreserved() {
     check(!queue.reserve().is_none(), "given back");
 }
 
-// A zeroed `Local` is a new device end: its rings go on from those before, whatever is attached anew.
+// A zeroed `DeviceState` is a new device end: its rings go on from those before, whatever is attached anew.
 void zeroed() {
-    Queue queue = created(2, feature::DOORBELL);
-    memory[header_word::ASLEEP] = 1;
+    Queue queue = created(2, FEATURE_DOORBELL);
+    memory[HEADER_WORD_ASLEEP] = 1;
     for (u32 lap = 0; lap < 4; ++lap) {
         for (u32 i = 0; i <= lap; ++i) {
-            u32 before = memory[header_word::DOORBELL];
+            u32 before = memory[HEADER_WORD_DOORBELL];
             check(queue.ring(), "a host that sleeps");
-            check(memory[header_word::DOORBELL] == before + 1, "a ring is lost");
+            check(memory[HEADER_WORD_DOORBELL] == before + 1, "a ring is lost");
         }
-        memset(&local, 0, sizeof local);
+        memset(&device_state, 0, sizeof device_state);
     }
 }
 }  // namespace

@@ -20,7 +20,7 @@ constexpr u32 MASK = (1u << WIDTH) - 1;
 static_assert(sizeof notes == SLOTS * sizeof(u32), "a note for each slot");
 
 alignas(HEADER_ALIGN) u32 memory[(HEADER_BYTES + SLOTS * SLOT_BYTES) / 4];
-Local local;
+DeviceState device_state;
 u32 laps = 100;
 u32 quit;  // by __atomic builtins
 
@@ -45,28 +45,28 @@ void store(u32 *at, u32 value) { __atomic_store_n(at, value, __ATOMIC_RELAXED); 
 u32 load(const u32 *at) { return __atomic_load_n(at, __ATOMIC_RELAXED); }
 
 void create() {
-    store(memory + header_word::MAGIC + 1, MAGIC_HIGH);
-    store(memory + header_word::MAJOR, ABI_MAJOR);
-    store(memory + header_word::STRIDE, SLOT_BYTES);
-    store(memory + header_word::SLOTS, SLOTS);
-    store(memory + header_word::SLOTS_OFFSET, HEADER_BYTES);
+    store(memory + HEADER_WORD_MAGIC + 1, MAGIC_1);
+    store(memory + HEADER_WORD_MAJOR, ABI_MAJOR);
+    store(memory + HEADER_WORD_STRIDE, SLOT_BYTES);
+    store(memory + HEADER_WORD_SLOTS, SLOTS);
+    store(memory + HEADER_WORD_SLOTS_OFFSET, HEADER_BYTES);
     greeting = 42;
-    __atomic_store_n(memory + header_word::MAGIC, MAGIC_LOW, __ATOMIC_RELEASE);
+    __atomic_store_n(memory + HEADER_WORD_MAGIC, MAGIC_0, __ATOMIC_RELEASE);
 }
 
 void serve(u32 *slot) {
     u32 words[16];
     for (u32 i = 0; i < 16; ++i) words[i] = load(slot + i);
-    u32 tag = words[word::TAG], count = words[word::COUNT];
-    if (mix(tag) % 2 == 0) store(slot + word::STATUS, status::CLAIMED);  // or not: it may
-    bool reads = words[word::OP] == op::READ;
-    u32 buffer = words[reads ? word::DESTINATION : word::SOURCE];
-    check(reads || words[word::OP] == op::WRITE, "an operation that nobody asked for");
+    u32 tag = words[WORD_TAG], count = words[WORD_COUNT];
+    if (mix(tag) % 2 == 0) store(slot + WORD_STATUS, STATUS_CLAIMED);  // or not: it may
+    bool reads = words[WORD_OP] == OP_READ;
+    u32 buffer = words[reads ? WORD_DESTINATION : WORD_SOURCE];
+    check(reads || words[WORD_OP] == OP_WRITE, "an operation that nobody asked for");
     check(buffer < LANES + WARPS && count <= BLOCK, "a torn request");
-    check(words[word::FILE_OFFSET_LOW] == mix(tag), "a torn request");
-    check(words[word::FILE_OFFSET_HIGH] == buffer, "a torn request");
-    check(words[word::BUFFER_OFFSET_LOW] == mix(tag + 1), "a torn request");
-    check(words[word::DEADLINE] == tag, "a torn request");
+    check(words[WORD_FILE_OFFSET_LOW] == mix(tag), "a torn request");
+    check(words[WORD_FILE_OFFSET_HIGH] == buffer, "a torn request");
+    check(words[WORD_BUFFER_OFFSET_LOW] == mix(tag + 1), "a torn request");
+    check(words[WORD_DEADLINE] == tag, "a torn request");
     for (u32 i = 0; i < count; ++i) {
         if (reads) {
             blocks[buffer][i] = mix(tag + i);
@@ -74,27 +74,27 @@ void serve(u32 *slot) {
             check(blocks[buffer][i] == mix(tag + i), "bytes of a WRITE that are not there");
         }
     }
-    store(slot + word::COUNT, tag % 5 == 0 ? error::IO : count);
-    u32 outcome = tag % 5 == 0 ? status::ERROR : status::OK;
-    __atomic_store_n(slot + word::STATUS, outcome, __ATOMIC_RELEASE);
+    store(slot + WORD_COUNT, tag % 5 == 0 ? ERRNO_EIO : count);
+    u32 outcome = tag % 5 == 0 ? STATUS_ERROR : STATUS_OK;
+    __atomic_store_n(slot + WORD_STATUS, outcome, __ATOMIC_RELEASE);
 }
 
 void *host(void *) {
     create();
-    store(memory + header_word::STATE, state::RUNNING);
+    store(memory + HEADER_WORD_STATE, STATE_RUNNING);
     while (__atomic_load_n(&quit, __ATOMIC_RELAXED) == 0) {
         for (u32 i = 0; i < SLOTS; ++i) {
             u32 group = i / GROUP_SLOTS;
-            if (group != 0 && load(memory + header_word::IN_USE + group) == 0) break;
+            if (group != 0 && load(memory + HEADER_WORD_IN_USE + group) == 0) break;
             u32 *slot = memory + (HEADER_BYTES + i * SLOT_BYTES) / 4;
-            if (__atomic_load_n(slot + word::STATUS, __ATOMIC_ACQUIRE) == status::PUBLISHED) {
+            if (__atomic_load_n(slot + WORD_STATUS, __ATOMIC_ACQUIRE) == STATUS_PUBLISHED) {
                 serve(slot);
             }
         }
         sched_yield();
     }
     farewell = 7;
-    __atomic_store_n(memory + header_word::STATE, state::STOPPED, __ATOMIC_RELEASE);
+    __atomic_store_n(memory + HEADER_WORD_STATE, STATE_STOPPED, __ATOMIC_RELEASE);
     return nullptr;
 }
 
@@ -102,18 +102,18 @@ void *host(void *) {
 
 Queue attached() {
     Queue queue;
-    u64 began = detail::now();
-    while (Queue::attach(memory, memory, sizeof memory, &local, &queue) != Attach::Ok) {
-        check(detail::now() - began < 30000000000ull, "the queue is never there");
+    u64 began = simt::now_ns();
+    while (Queue::attach(memory, memory, sizeof memory, &device_state, &queue) != AttachError::NONE) {
+        check(simt::now_ns() - began < 30000000000ull, "the queue is never there");
         sched_yield();
     }
     check(greeting == 42, "what came before the magic");
     return queue;
 }
 
-Limits patient() {
-    Limits limits;
-    limits.nap = 1000;
+WaitLimits patient() {
+    WaitLimits limits;
+    limits.sleep_ns = 1000;
     return limits;
 }
 
@@ -124,10 +124,10 @@ Request asking(bool reads, u32 tag, u32 buffer, u32 count) {
     return request.with_tag(tag).with_deadline(tag);
 }
 
-void check_reply(const Reply &reply, u32 tag, u32 count) {
-    check(reply.end == End::ANSWERED && reply.outcome.tag == tag, "no outcome, or another's");
-    check(reply.outcome.bytes() == (tag % 5 == 0 ? 0 : count), "a wrong count");
-    check(reply.outcome.error() == (tag % 5 == 0 ? error::IO : 0u), "a wrong errno");
+void check_reply(const WaitResult &result, u32 tag, u32 count) {
+    check(result.status == WaitStatus::COMPLETED && result.outcome.tag == tag, "no outcome, or another's");
+    check(result.outcome.bytes() == (tag % 5 == 0 ? 0 : count), "a wrong count");
+    check(result.outcome.error() == (tag % 5 == 0 ? ERRNO_EIO : 0u), "a wrong errno");
 }
 
 // Slots past the first group, too.
@@ -141,16 +141,16 @@ void *thread(void *argument) {
         bool reads = lap % 3 != 0;
         // The slot that another lane gave back last, and that the host did not hear of since: all
         // that orders the two is the lock.
-        detail::nap(mix(tag) % 200000);
+        simt::sleep(mix(tag) % 200000);
         Ticket ticket = queue.reserve(lap % 3 != 0 ? 0 : hint(lap % LANES, lap));
         check(!ticket.is_none(), "full, with a slot for each lane");
         notes[ticket.slot] = tag;
         for (u32 i = 0; i < BLOCK; ++i) blocks[lane][i] = reads ? 0 : mix(tag + i);
         queue.publish(ticket, asking(reads, tag, lane, BLOCK));
         Outcome outcome;
-        u64 began = detail::now();
+        u64 began = simt::now_ns();
         while (!queue.poll(ticket, &outcome)) {
-            check(detail::now() - began < 30000000000ull, "no outcome");
+            check(simt::now_ns() - began < 30000000000ull, "no outcome");
             sched_yield();
         }
         for (u32 i = 0; i < BLOCK; ++i) {
@@ -167,7 +167,7 @@ void *thread(void *argument) {
 // Each lane its own request. Afterwards it looks at what its neighbour's moved.
 void together(const Queue &queue, u32 first, u32 lane, u32 lap) {
     u32 tag = (first + lane) << 24 | lap << 8, next = (lane + 1) % WIDTH;
-    detail::nap(mix(lap) % 200000);
+    simt::sleep(mix(lap) % 200000);
     Ticket ticket = queue.warp_reserve(MASK, hint(first, lap));
     check(!ticket.is_none(), "full, with a slot for each lane");
     notes[ticket.slot] = tag;
@@ -177,7 +177,7 @@ void together(const Queue &queue, u32 first, u32 lane, u32 lap) {
     for (u32 i = 0; i < BLOCK; ++i) {
         check(blocks[first + next][i] == mix(other + i), "bytes of a neighbour's READ");
     }
-    detail::sync(MASK);
+    simt::sync(MASK);
 }
 
 // One request for the warp: a WRITE of what each lane put there, a READ that each looks at.
@@ -191,7 +191,7 @@ void shared(const Perform &perform, u32 tag, u32 warp, u32 lane) {
     check_reply(perform(asking(true, tag, LANES + warp, WIDTH)), tag, WIDTH);
     u32 next = (lane + 1) % WIDTH;
     check(block[next] == mix(tag + next), "bytes of a READ that the warp shares");
-    detail::sync(MASK);
+    simt::sync(MASK);
 }
 
 shim::Warp warps[WARPS];
@@ -224,15 +224,15 @@ void *abandoner(void *argument) {
     Queue queue = attached();
     for (u32 lap = 0; lap < laps; ++lap) {
         u32 tag = lane << 24 | lap << 8;
-        u64 began = detail::now();
+        u64 began = simt::now_ns();
         Ticket ticket = queue.reserve(lane);
         while (ticket.is_none()) {
-            check(detail::now() - began < 30000000000ull, "an abandoned slot does not come back");
+            check(simt::now_ns() - began < 30000000000ull, "an abandoned slot does not come back");
             sched_yield();
             ticket = queue.reserve(lane);
         }
-        u32 found = load(memory + (HEADER_BYTES + ticket.slot * SLOT_BYTES) / 4 + word::STATUS);
-        check(found != status::PUBLISHED && found != status::CLAIMED, "a slot of a request");
+        u32 found = load(memory + (HEADER_BYTES + ticket.slot * SLOT_BYTES) / 4 + WORD_STATUS);
+        check(found != STATUS_PUBLISHED && found != STATUS_CLAIMED, "a slot of a request");
         notes[ticket.slot] = tag;
         queue.publish(ticket, asking(true, tag, 0, 0));
         check(notes[ticket.slot] == tag, "a slot with two users");
@@ -257,11 +257,11 @@ void abandoning() {
 // Waits for a host that stops. What the host did before is there then.
 void *mourner(void *) {
     Queue queue = attached();
-    Reply reply;
+    WaitResult result;
     do {
-        reply = queue.perform(asking(true, 1, 0, 0), 0, patient());
-    } while (reply.end == End::ANSWERED);
-    check(reply.end == End::HOST_GONE, "a host that stopped, and nobody sees it");
+        result = queue.perform(asking(true, 1, 0, 0), 0, patient());
+    } while (result.status == WaitStatus::COMPLETED);
+    check(result.status == WaitStatus::HOST_GONE, "a host that stopped, and nobody sees it");
     check(farewell == 7, "what came before STOPPED");
     return nullptr;
 }
@@ -269,7 +269,7 @@ void *mourner(void *) {
 // Lanes that ring a host that sleeps: none rings twice by the same number, nor by one that an earlier
 // device end rang by. Not for ThreadSanitizer, which knows no fences: gcc refuses them with it.
 constexpr u32 RINGS = 200000;
-Local others;
+DeviceState others;
 
 void *ringer(void *argument) {
     const Queue *queue = (const Queue *)argument;
@@ -278,16 +278,16 @@ void *ringer(void *argument) {
 }
 
 void rings() {
-    store(memory + header_word::FEATURES, feature::DOORBELL);
-    store(memory + header_word::ASLEEP, 1);
+    store(memory + HEADER_WORD_FEATURES, FEATURE_DOORBELL);
+    store(memory + HEADER_WORD_ASLEEP, 1);
     Queue queue = attached(), next;
     pthread_t ringers[THREADS];
     for (pthread_t &thread : ringers) pthread_create(&thread, nullptr, ringer, &queue);
     for (pthread_t thread : ringers) pthread_join(thread, nullptr);
-    check(load(&local.rings) == THREADS * RINGS, "two rings by one number");
-    store(memory + header_word::DOORBELL, 77);
-    check(Queue::attach(memory, memory, sizeof memory, &others, &next) == Attach::Ok, "no queue");
-    check(next.ring() && load(memory + header_word::DOORBELL) == 78, "a ring by an old number");
+    check(load(&device_state.rings) == THREADS * RINGS, "two rings by one number");
+    store(memory + HEADER_WORD_DOORBELL, 77);
+    check(Queue::attach(memory, memory, sizeof memory, &others, &next) == AttachError::NONE, "no queue");
+    check(next.ring() && load(memory + HEADER_WORD_DOORBELL) == 78, "a ring by an old number");
 }
 #else
 void rings() {}
