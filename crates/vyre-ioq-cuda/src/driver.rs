@@ -1,6 +1,6 @@
-//! The calls of the CUDA driver, each made safe: no other module of the crate calls it.
+//! Safe calls of the CUDA driver. No other module of the crate calls it.
 //!
-//! What is made here keeps its context, and is freed with the context current, on whichever thread.
+//! Each object made here holds its context. It is freed with that context current, on any thread.
 #![expect(unsafe_code, reason = "the CUDA driver is a C library")]
 
 mod copies;
@@ -20,7 +20,7 @@ use crate::kernel::{Cubin, LaunchConfig};
 
 pub(crate) use copies::{CopyStream, Event};
 
-/// What the driver answered, as a result.
+/// Converts the driver's status to a result.
 fn check(call: &'static str, answer: sys::CUresult) -> Result<(), CudaError> {
     if answer == sys::CUresult::CUDA_SUCCESS {
         return Ok(());
@@ -38,7 +38,7 @@ fn name_of(answer: sys::CUresult) -> String {
     )
 }
 
-/// Loads and starts the driver; how many devices there are.
+/// Loads and initializes the driver, and returns the number of devices.
 pub(crate) fn start() -> Result<u32, CudaError> {
     // SAFETY: loading the driver's library runs its initializers, which are made to run in any
     // process at any time.
@@ -61,7 +61,7 @@ pub(crate) fn start() -> Result<u32, CudaError> {
     }
 }
 
-/// The version of CUDA that the driver was made for: 13000 is 13.0.
+/// Returns the CUDA version of the driver: 13000 is 13.0.
 pub(crate) fn version() -> Result<u32, CudaError> {
     let mut version = 0;
     // SAFETY: the pointer is to an integer that outlives the call.
@@ -71,7 +71,8 @@ pub(crate) fn version() -> Result<u32, CudaError> {
     Ok(version.unsigned_abs())
 }
 
-/// A device, and this process's primary context on it, held until the last clone goes.
+/// A device with the primary context of this process, which is retained until the last clone is
+/// dropped.
 #[derive(Debug)]
 pub(crate) struct Context {
     device: sys::CUdevice,
@@ -98,8 +99,8 @@ impl Context {
         Ok(Arc::new(Self { device, context }))
     }
 
-    /// Makes this the calling thread's current context until the guard is dropped. The guard restores the
-    /// context that the thread had: other code in the process chooses its device by it.
+    /// Makes this the current context of the calling thread until the guard is dropped. The guard
+    /// restores the previous context, by which other code in the process chooses its device.
     fn enter(&self) -> Result<Current<'_>, CudaError> {
         // SAFETY: the context is retained until `self` is dropped.
         check("cuCtxPushCurrent", unsafe {
@@ -150,7 +151,7 @@ impl Drop for Context {
     }
 }
 
-/// Memory of the host, pinned and mapped into every context until dropped.
+/// Host memory that is pinned and mapped into every context until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Registration {
     context: Arc<Context>,
@@ -184,7 +185,7 @@ impl Registration {
         Ok(made)
     }
 
-    /// The address of the first byte, for kernels.
+    /// Returns the address of the first byte for kernels.
     pub(crate) const fn device(&self) -> u64 {
         self.device
     }
@@ -203,7 +204,7 @@ impl Drop for Registration {
     }
 }
 
-/// Zeroed memory of the GPU, freed on drop.
+/// GPU memory that is freed on drop.
 #[derive(Debug)]
 pub(crate) struct DeviceMemory {
     context: Arc<Context>,
@@ -238,7 +239,7 @@ impl DeviceMemory {
         Ok(made)
     }
 
-    /// Holds a copy of `bytes`.
+    /// Allocates memory that holds a copy of `bytes`.
     pub(crate) fn of(context: &Arc<Context>, bytes: &[u8]) -> Result<Self, CudaError> {
         let current = context.enter()?;
         let made = Self::allocate(context, bytes.len())?;
@@ -251,7 +252,7 @@ impl DeviceMemory {
         Ok(made)
     }
 
-    /// Copies everything out, once what was launched on the null stream is done.
+    /// Copies everything out, after everything launched on the null stream has ended.
     pub(crate) fn read(&self) -> Result<Vec<u8>, CudaError> {
         let _current = self.context.enter()?;
         let mut bytes = vec![0_u8; self.len];
@@ -280,8 +281,8 @@ impl Drop for DeviceMemory {
     }
 }
 
-/// Waits for the null stream, on which fills and copies run: kernels, whose streams do not wait for
-/// it, must not overtake them.
+/// Waits for the null stream, which runs fills and copies. The streams of kernels do not wait for it,
+/// so kernels could otherwise overtake them.
 fn settle(_: &Current<'_>) -> Result<(), CudaError> {
     // SAFETY: the null stream is always there.
     check("cuStreamSynchronize", unsafe {
@@ -296,7 +297,7 @@ pub(crate) enum Image<'a> {
     Cubin(&'a Cubin),
 }
 
-/// A kernel in its module, loaded.
+/// A kernel in a loaded module.
 #[derive(Debug)]
 pub(crate) struct Function {
     context: Arc<Context>,
@@ -355,12 +356,13 @@ impl Function {
         Ok(made)
     }
 
-    /// Registers of a thread. To tell them, the driver has to load the kernel, lazy or not.
+    /// Returns the registers of a thread. This makes the driver load the kernel even under lazy
+    /// loading.
     pub(crate) fn registers(&self) -> Result<u32, CudaError> {
         self.attribute(sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_NUM_REGS)
     }
 
-    /// Bytes of a thread in local memory, where registers are spilled to.
+    /// Returns the bytes of a thread in local memory, which holds spilled registers.
     pub(crate) fn local_bytes(&self) -> Result<u32, CudaError> {
         self.attribute(sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES)
     }
@@ -378,7 +380,7 @@ impl Function {
     /// Starts the kernel on a stream of its own.
     ///
     /// # Safety
-    /// `A` is the type of the kernel's one parameter, and whatever the kernel reaches through it
+    /// `A` is the type of the kernel's only parameter. Everything that the kernel accesses through it
     /// stays valid until the stream has ended.
     pub(crate) unsafe fn launch<A: NoUninit>(
         &self,
@@ -450,8 +452,9 @@ impl Function {
         Ok(u64::from(multiprocessors) * u64::from(each.unsigned_abs()))
     }
 
-    /// Allows blocks all the shared memory that the GPU has for one; the default is 48 KiB. Called once,
-    /// not for each launch: a smaller launch in another thread would take the allowance back.
+    /// Allows blocks to use all the shared memory that the GPU has for one block; the default is 48
+    /// KiB. This is called once and not for each launch, because a smaller launch in another thread
+    /// would lower the limit.
     fn allow_shared(&self) -> Result<(), CudaError> {
         let of_block =
             sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
@@ -479,7 +482,7 @@ impl Drop for Function {
     }
 }
 
-/// Kernels or copies that run one after the other, or ran. It waits for no other stream.
+/// A sequence of kernels or copies that run one after the other. It waits for no other stream.
 #[derive(Debug)]
 pub(crate) struct Stream {
     context: Arc<Context>,
@@ -504,7 +507,7 @@ impl Stream {
         Ok(made)
     }
 
-    /// Whether the kernel has ended; its error, if it ended by one.
+    /// Returns whether the kernel has ended, or its error.
     pub(crate) fn is_done(&self) -> Result<bool, CudaError> {
         let _current = self.context.enter()?;
         // SAFETY: the stream is there until `self` is dropped.
@@ -514,7 +517,7 @@ impl Stream {
         }
     }
 
-    /// Waits for the kernel's end.
+    /// Waits until the kernel has ended.
     pub(crate) fn wait(&self) -> Result<(), CudaError> {
         let _current = self.context.enter()?;
         // SAFETY: the stream is there until `self` is dropped.

@@ -1,7 +1,7 @@
 use vyre_ioq::AttachError;
 use vyre_uring::BufferError;
 
-/// Why a GPU cannot be used, or did not do what it was told.
+/// The reason why a GPU cannot be used, or why an operation on it failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CudaError {
@@ -11,34 +11,34 @@ pub enum CudaError {
          the GPU in (docker run --gpus all); else set LD_LIBRARY_PATH to where it is"
     )]
     NoDriver,
-    /// The driver is there and sees no GPU.
+    /// The driver is installed but finds no GPU.
     #[error(
         "the CUDA driver finds no GPU: look at nvidia-smi, at the permissions of /dev/nvidia*, and \
          whether CUDA_VISIBLE_DEVICES hides it"
     )]
     NoDevice,
-    /// There are GPUs, but not that many.
+    /// There are fewer GPUs than this number asks for.
     #[error("there is no GPU {ordinal}, only {count}: choose one from 0 on")]
     NoSuchDevice {
-        /// The number asked for.
+        /// The number of the requested GPU.
         ordinal: u32,
-        /// How many GPUs there are.
+        /// The number of GPUs.
         count: u32,
     },
-    /// The GPU is older than the memory orderings that the queue needs.
+    /// The GPU is too old for the memory orderings that the queue needs.
     #[error(
         "{name} has compute capability {major}.{minor}: the queue needs 7.0 or later (Volta), so \
          use another GPU"
     )]
     TooOld {
-        /// What the driver calls it.
+        /// The driver's name for the GPU.
         name: String,
-        /// The capability's first number.
+        /// The major number of its compute capability.
         major: u32,
-        /// Its second.
+        /// The minor number of its compute capability.
         minor: u32,
     },
-    /// The GPU cannot access memory of the host.
+    /// The GPU cannot access host memory.
     #[error("{0} cannot map memory of the host: use another GPU")]
     CannotMap(String),
     /// The runtime compiler is not installed.
@@ -47,22 +47,22 @@ pub enum CudaError {
          LD_LIBRARY_PATH to its lib64, or load PTX that was compiled beforehand"
     )]
     NoCompiler,
-    /// NVRTC refused device code.
+    /// NVRTC rejected the device code.
     #[error("the device code does not compile; mend it by what NVRTC says:\n{0}")]
     Compile(String),
-    /// NVRTC that compiles for newer GPUs only.
+    /// NVRTC compiles for newer GPUs only.
     #[error(
         "NVRTC {}.{} compiles for no GPU of compute capability {}.{} or older: install NVRTC 12, or \
          load PTX that was compiled beforehand",
         .version.0, .version.1, .compute.0, .compute.1
     )]
     NoArchitecture {
-        /// Version of CUDA that NVRTC belongs to.
+        /// The CUDA version of NVRTC.
         version: (u32, u32),
-        /// Compute capability that was asked for.
+        /// The requested compute capability.
         compute: (u32, u32),
     },
-    /// Code of a compiler that is newer than the driver.
+    /// The code comes from a compiler that is newer than the driver.
     #[error(
         "the code is of a compiler that is newer than the driver, which is for CUDA {}.{}: update the \
          driver, or compile by Kernel::compile and an NVRTC of CUDA {}, which makes machine code where it \
@@ -70,31 +70,31 @@ pub enum CudaError {
         .driver.0, .driver.1, .driver.0
     )]
     CodeTooNew {
-        /// Version of CUDA that the driver was made for.
+        /// The CUDA version of the driver.
         driver: (u32, u32),
     },
-    /// Driver that compiles no PTX.
+    /// The driver does not compile PTX.
     #[error(
         "the driver compiles no PTX ({0}): install its PTX compiler (libnvidia-ptxjitcompiler), unset \
          CUDA_DISABLE_PTX_JIT, or compile by Kernel::compile and an NVRTC of the driver's major version of \
          CUDA, which makes machine code"
     )]
     NoJit(String),
-    /// Code that was given as PTX, and is machine code.
+    /// The code was passed as PTX but is machine code.
     #[error("the code is no PTX but machine code: give the text that a compiler wrote for --ptx")]
     NotPtx,
-    /// Cooperative launch of more blocks than the GPU runs at once.
+    /// A cooperative launch has more blocks than the GPU runs at once.
     #[error(
         "{blocks} blocks do not run at once, at most {most}: launch fewer, or smaller ones, or none that \
          wait for each other"
     )]
     GridTooLarge {
-        /// Number of blocks of the grid.
+        /// The number of blocks in the grid.
         blocks: u64,
-        /// Number that runs at once on a GPU that runs nothing else.
+        /// The number of blocks that an otherwise idle GPU runs at once.
         most: u64,
     },
-    /// A text for the driver holds a zero byte.
+    /// A text for the driver contains a zero byte.
     #[error("{0} holds a zero byte: leave it out")]
     ZeroByte(&'static str),
     /// Prebuilt PTX could not be read.
@@ -102,7 +102,7 @@ pub enum CudaError {
     Ptx {
         /// The file.
         path: String,
-        /// What the system said.
+        /// The error of the operating system.
         reason: String,
     },
     /// The driver refused to pin and map memory.
@@ -111,38 +111,38 @@ pub enum CudaError {
          locked memory (ulimit -l)"
     )]
     Register {
-        /// The length.
+        /// The length of the memory in bytes.
         bytes: usize,
-        /// The driver's name for the reason.
+        /// The driver's name for the error.
         error: String,
     },
-    /// There is not that much memory on the GPU.
+    /// The GPU does not have that much free memory.
     #[error("the GPU has no {0} bytes free: ask for less, or end what else uses it")]
     OutOfMemory(usize),
-    /// The host has no memory for the buffer.
+    /// The host memory for the buffer could not be allocated.
     #[error(transparent)]
     Buffer(#[from] BufferError),
-    /// The layout of a queue is unfit.
+    /// The layout of the queue is not valid.
     #[error(transparent)]
     Layout(#[from] AttachError),
-    /// Bare layout for a queue of a GPU.
+    /// A queue for a GPU cannot have the bare layout.
     #[error(
         "a bare queue has no header, by which kernels see that their host has ended: use \
          QueueLayout::with_slots"
     )]
     BareQueue,
-    /// Block size that the kernel of the benchmark cannot work with.
+    /// The benchmark kernel does not support this block size.
     #[error(
         "blocks of {0} bytes cannot be stamped, looked at or landed: give a multiple of {unit}",
         unit = crate::bench::SECTOR
     )]
     BlockSize(u32),
-    /// Any other call that the driver refused.
+    /// The driver refused another call.
     #[error("{call} failed with {error}: look at dmesg for what the driver says (NVRM, Xid)")]
     Driver {
-        /// The function of the driver.
+        /// The driver's function.
         call: &'static str,
-        /// Its name for the reason.
+        /// The driver's name for its error.
         error: String,
     },
 }

@@ -6,34 +6,34 @@ use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use crate::driver::{self, Context};
 use crate::error::CudaError;
 
-/// The oldest compute capability that has memory orderings.
+/// The oldest compute capability with memory orderings.
 pub(crate) const OLDEST: (u32, u32) = (7, 0);
 
-/// A CUDA device that can be the device of a queue.
+/// A CUDA GPU that can be the device of a queue.
 ///
-/// A clone names the same one. CUDA is loaded by the first call of [`open`](Self::open).
+/// Clones name the same GPU. The first call of [`open`](Self::open) loads CUDA.
 #[derive(Clone, Debug)]
 pub struct Gpu {
     context: Arc<Context>,
     capabilities: Arc<Capabilities>,
 }
 
-/// What a GPU is, and what it can do with memory of the host.
+/// The properties of a GPU, and its access to host memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// What the driver calls it.
+    /// The driver's name for the GPU.
     pub name: String,
-    /// The compute capability: 9 and 0 for 9.0.
+    /// The compute capability: (9, 0) is 9.0.
     pub compute: (u32, u32),
-    /// The version of CUDA that the driver was made for: 13 and 0 for 13.0.
+    /// The CUDA version of the driver: (13, 0) is 13.0.
     pub driver: (u32, u32),
-    /// Multiprocessors.
+    /// The number of multiprocessors.
     pub multiprocessors: u32,
-    /// Whether kernels can access memory of the host. [`Gpu::open`] refuses a GPU that cannot.
+    /// Whether kernels can access host memory. [`Gpu::open`] refuses a GPU that cannot.
     pub maps_host_memory: bool,
-    /// Whether atomic read-modify-writes of the GPU and of the CPU exclude each other
-    /// (`hostNativeAtomicSupported`). The queue needs none.
+    /// Whether atomic read-modify-writes of GPU and CPU exclude each other
+    /// (`hostNativeAtomicSupported`). The queue does not depend on it.
     pub host_native_atomics: bool,
     /// How bytes get from a file to a kernel.
     pub path: DataPath,
@@ -43,8 +43,8 @@ pub struct Capabilities {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DataPath {
-    /// io_uring moves them to and from host memory that the GPU reads and writes over its bus.
-    /// Memory of the GPU itself cannot be registered with io_uring on a stock kernel.
+    /// io_uring moves the bytes to and from host memory that the GPU accesses over its bus. An
+    /// unmodified Linux kernel cannot register GPU memory with io_uring.
     Mapped,
 }
 
@@ -59,10 +59,12 @@ impl fmt::Display for DataPath {
 }
 
 impl Gpu {
-    /// Opens a GPU by its number, from 0 on, as `CUDA_VISIBLE_DEVICES` leaves them.
+    /// Opens the GPU with this number. Numbers start at 0 and count the GPUs that
+    /// `CUDA_VISIBLE_DEVICES` leaves visible.
     ///
     /// # Errors
-    /// [`CudaError`]: what is missing, the driver first; or the GPU is too old or cannot map memory.
+    /// [`CudaError`] if the driver or the GPU is missing, if the GPU is too old, or if it cannot map
+    /// host memory.
     pub fn open(ordinal: u32) -> Result<Self, CudaError> {
         let count = driver::start()?;
         if ordinal >= count {
@@ -84,7 +86,7 @@ impl Gpu {
         })
     }
 
-    /// What it can do.
+    /// Returns the properties of the GPU.
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }

@@ -19,21 +19,21 @@ use crate::nvrtc::{Compiler, Target};
 /// Threads of a warp.
 pub(crate) const WARP: u32 = 32;
 
-/// Code for GPUs, as text that the driver compiles for the one at hand.
+/// GPU code as text, which the driver compiles for the GPU at hand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ptx(String);
 
 impl Ptx {
-    /// Compiles device code by NVRTC, for GPUs of compute capability `compute` and later. `vyre_ioq.cuh`
-    /// comes before `source`, which includes nothing.
+    /// Compiles device code with NVRTC, for GPUs of compute capability `compute` and later. The text of
+    /// `vyre_ioq.cuh` precedes `source`, which needs no include.
     ///
-    /// An NVRTC that does not know `compute` yet compiles for the newest capability before it that it
-    /// knows: a GPU runs PTX for older ones. A driver does not load PTX of an NVRTC that is newer than
-    /// itself: [`Kernel::compile`] then compiles to machine code.
+    /// If NVRTC does not know `compute` yet, it compiles for the newest older capability that it knows,
+    /// since GPUs run PTX for older ones. A driver refuses PTX of a newer NVRTC; [`Kernel::compile`]
+    /// then compiles to machine code.
     ///
     /// # Errors
-    /// [`CudaError::NoCompiler`], [`CudaError::NoArchitecture`] if NVRTC no longer knows `compute`,
-    /// or [`CudaError::Compile`] with what the compiler says.
+    /// [`CudaError::NoCompiler`] if NVRTC is missing, [`CudaError::NoArchitecture`] if it no longer
+    /// knows `compute`, or [`CudaError::Compile`] with its messages if it refuses the code.
     pub fn compile(source: &str, compute: (u32, u32)) -> Result<Self, CudaError> {
         let compiler = Compiler::find()?;
         let best = best(&compiler.architectures()?, compute, |_| true);
@@ -47,8 +47,8 @@ impl Ptx {
             .map_err(|error| CudaError::Compile(error.to_string()))
     }
 
-    /// Compiles for as many GPUs as NVRTC can: those of compute capability `oldest` and later, or from
-    /// the oldest after it that NVRTC still knows.
+    /// Compiles for as many GPUs as NVRTC supports: those of compute capability `oldest` and later, or
+    /// from the oldest later one that NVRTC still knows.
     pub(crate) fn compile_portable(source: &str, oldest: (u32, u32)) -> Result<Self, CudaError> {
         let known = Compiler::find()?.architectures()?;
         let least = known
@@ -58,15 +58,15 @@ impl Ptx {
         Self::compile(source, least)
     }
 
-    /// Takes PTX that was compiled beforehand.
+    /// Wraps prebuilt PTX.
     pub const fn from_text(text: String) -> Self {
         Self(text)
     }
 
-    /// Reads PTX that was compiled beforehand.
+    /// Reads prebuilt PTX from a file.
     ///
     /// # Errors
-    /// [`CudaError::Ptx`].
+    /// [`CudaError::Ptx`] if the file cannot be read.
     pub fn from_file(path: &Path) -> Result<Self, CudaError> {
         let text = std::fs::read_to_string(path).map_err(|error| CudaError::Ptx {
             path: path.display().to_string(),
@@ -75,23 +75,24 @@ impl Ptx {
         Ok(Self(text))
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn text(&self) -> &str {
         &self.0
     }
 }
 
-/// Machine code for GPUs of one generation. The driver loads it as it is, so that NVRTC may be newer
-/// than the driver, as long as both are of one major version of CUDA.
+/// Machine code for the GPUs of one generation. The driver loads it without compiling it, so NVRTC may
+/// be newer than the driver if both have the same major version of CUDA.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cubin(pub(crate) Vec<u8>);
 
 impl Cubin {
-    /// Compiles device code by NVRTC, for GPUs of compute capability `compute`, and later ones with the
-    /// same major number; for a GPU of Tegra, for that one alone. The source is as for [`Ptx::compile`].
+    /// Compiles device code with NVRTC, for GPUs of compute capability `compute` and later ones with
+    /// the same major number; for a Tegra GPU, for that GPU only. The source is as for
+    /// [`Ptx::compile`].
     ///
     /// # Errors
-    /// As for [`Ptx::compile`]; [`CudaError::NoArchitecture`] also if NVRTC does not know the
+    /// As for [`Ptx::compile`]; also [`CudaError::NoArchitecture`] if NVRTC does not know the
     /// generation yet.
     pub fn compile(source: &str, compute: (u32, u32)) -> Result<Self, CudaError> {
         let compiler = Compiler::find()?;
@@ -111,8 +112,8 @@ fn with_headers(source: &str) -> String {
     [headers::CUDA, source].concat()
 }
 
-/// Architectures of Tegra, 101 and 110 by their old name and their new one. Neither a desktop GPU of the
-/// same generation nor another Tegra runs their machine code, and they run no other.
+/// Tegra architectures, 101 and 110 by their old and new names. No other GPU, desktop or Tegra, runs
+/// their machine code, and they run no other.
 const TEGRA: [u32; 6] = [53, 62, 72, 87, 101, 110];
 
 /// Returns whether a GPU of this capability, if it is no older than `architecture`, runs machine code for
@@ -130,7 +131,7 @@ fn best(known: &[u32], compute: (u32, u32), suits: impl Fn(u32) -> bool) -> Opti
     known.iter().copied().filter(runs).max()
 }
 
-/// Shape of a launch, and the shared memory of its blocks.
+/// The shape of a launch, and the shared memory of its blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaunchConfig {
     pub(crate) blocks: [u32; 3],
@@ -155,16 +156,16 @@ impl LaunchConfig {
         }
     }
 
-    /// Gives each block that many bytes of dynamic shared memory.
+    /// Sets the bytes of dynamic shared memory for each block.
     #[must_use]
     pub const fn shared_bytes(mut self, bytes: u32) -> Self {
         self.shared_bytes = bytes;
         self
     }
 
-    /// Makes the launch cooperative: all blocks of the grid run at once, as a kernel needs whose blocks
-    /// wait for each other. The grid starts once the GPU has room for all of it, and one that is too large
-    /// for the GPU is refused.
+    /// Makes the launch cooperative: all blocks of the grid run at once, as kernels need whose blocks
+    /// wait for each other. The grid starts when the GPU has room for all of it. A grid that is too
+    /// large for the GPU is refused.
     #[must_use]
     pub const fn cooperative(mut self) -> Self {
         self.cooperative = true;
@@ -176,8 +177,8 @@ impl LaunchConfig {
     }
 }
 
-/// A kernel that is loaded, whole: to launch it loads nothing, so that it never waits for a kernel
-/// that already runs.
+/// A loaded kernel. It is loaded completely, so a launch loads nothing and never waits for a running
+/// kernel.
 #[derive(Clone, Debug)]
 pub struct Kernel {
     function: Arc<Function>,
@@ -186,15 +187,15 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Compiles device code for this GPU, and loads its kernel `name`, an `extern "C"` function. The
+    /// Compiles device code for this GPU and loads its kernel `name`, an `extern "C"` function. The
     /// source is as for [`Ptx::compile`].
     ///
-    /// The code is PTX; where the driver is older than NVRTC, or compiles no PTX, it is machine code,
-    /// which a driver of the same major version of CUDA takes.
+    /// The code is PTX. If the driver is older than NVRTC or compiles no PTX, the code is machine code,
+    /// which a driver of the same major CUDA version accepts.
     ///
     /// # Errors
-    /// Those of [`Ptx::compile`] and [`load`](Self::load). [`CudaError::CodeTooNew`] and
-    /// [`CudaError::NoJit`] mean that the driver takes no machine code of NVRTC's either.
+    /// As for [`Ptx::compile`] and [`load`](Self::load). [`CudaError::CodeTooNew`] and
+    /// [`CudaError::NoJit`] mean that the driver accepts no machine code of this NVRTC either.
     pub fn compile(gpu: &Gpu, source: &str, name: &str) -> Result<Self, CudaError> {
         let compute = gpu.capabilities().compute;
         match Self::load(gpu, &Ptx::compile(source, compute)?, name) {
@@ -210,7 +211,7 @@ impl Kernel {
     /// Loads the kernel `name`, an `extern "C"` function.
     ///
     /// # Errors
-    /// [`CudaError`], if the driver refuses the code.
+    /// [`CudaError`] if the driver refuses the code, or if the code has no such kernel.
     pub fn load(gpu: &Gpu, ptx: &Ptx, name: &str) -> Result<Self, CudaError> {
         Self::of(Function::load(gpu.context(), Image::Ptx(&ptx.0), name)?)
     }
@@ -218,7 +219,7 @@ impl Kernel {
     /// Loads the kernel `name` from machine code, as [`load`](Self::load) does from PTX.
     ///
     /// # Errors
-    /// [`CudaError`], if the driver refuses the code.
+    /// As for [`load`](Self::load).
     pub fn load_cubin(gpu: &Gpu, cubin: &Cubin, name: &str) -> Result<Self, CudaError> {
         Self::of(Function::load(gpu.context(), Image::Cubin(cubin), name)?)
     }
@@ -232,35 +233,36 @@ impl Kernel {
         })
     }
 
-    /// Registers that each of its threads uses.
+    /// Returns the number of registers that each thread uses.
     pub const fn registers(&self) -> u32 {
         self.registers
     }
 
-    /// Bytes of each of its threads in local memory: what does not fit into registers is there.
+    /// Returns the bytes of local memory for each thread, which hold what does not fit into registers.
     pub const fn local_bytes(&self) -> u32 {
         self.local_bytes
     }
 
-    /// Returns the number of blocks of that shape that run at once on a GPU that runs nothing else.
+    /// Returns the number of blocks of this shape that run at once on an otherwise idle GPU.
     ///
     /// # Errors
-    /// [`CudaError::Driver`], for a shape that the GPU cannot run at all, say.
+    /// [`CudaError::Driver`] if the driver refuses the call, for example for a shape that the GPU
+    /// cannot run.
     pub fn resident_blocks(&self, config: &LaunchConfig) -> Result<u64, CudaError> {
         self.function.resident_blocks(config)
     }
 
-    /// Launches the kernel on a stream of its own. `keep` is what the kernel uses, and is dropped after
-    /// it has ended.
+    /// Launches the kernel on a stream of its own. `keep` owns what the kernel uses, and is dropped
+    /// after the kernel has ended.
     ///
     /// # Errors
-    /// [`CudaError::GridTooLarge`] if blocks that are to run at once do not, [`CudaError::Driver`] if
-    /// the driver does not launch it for another reason.
+    /// [`CudaError::GridTooLarge`] if a cooperative grid does not fit on the GPU, [`CudaError::Driver`]
+    /// if the driver refuses the launch for another reason.
     ///
     /// # Safety
-    /// - `A` has the layout of the kernel's one parameter.
-    /// - Whatever the kernel accesses is valid while `keep` is kept, and not used by this process
-    ///   meanwhile other than as shared memory.
+    /// - `A` has the layout of the kernel's only parameter.
+    /// - Everything that the kernel accesses stays valid while `keep` lives, and this process meanwhile
+    ///   uses it only as shared memory.
     pub unsafe fn launch<A: NoUninit>(
         &self,
         config: LaunchConfig,
@@ -276,8 +278,7 @@ impl Kernel {
         })
     }
 }
-/// A kernel that was launched. Dropping it waits for the kernel's end: a persistent kernel must be
-/// told to end before.
+/// A launched kernel. A drop waits for the kernel to end, so tell a persistent kernel to end first.
 pub struct Launch {
     // First, since dropping it waits.
     stream: Stream,
@@ -286,15 +287,15 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// Whether the kernel has ended.
+    /// Returns whether the kernel has ended.
     ///
     /// # Errors
-    /// [`CudaError::Driver`] with the error that it ended by, a fault say.
+    /// [`CudaError::Driver`] if the kernel ended with an error, such as a fault.
     pub fn is_done(&self) -> Result<bool, CudaError> {
         self.stream.is_done()
     }
 
-    /// Waits for the kernel's end.
+    /// Waits until the kernel has ended.
     ///
     /// # Errors
     /// As for [`is_done`](Self::is_done).

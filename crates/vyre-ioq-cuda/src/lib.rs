@@ -1,4 +1,15 @@
 #![doc = include_str!("../README.md")]
+//!
+//! # Module map
+//!
+//! | to | use |
+//! | --- | --- |
+//! | open a GPU and learn what it can do | [`Gpu`], [`Capabilities`], [`DataPath`] |
+//! | map memory for io_uring and the GPU | [`MappedMemory`]; [`GpuMemory`] for memory of the GPU alone |
+//! | make a queue whose device is a kernel | [`GpuQueue`], [`QueueView`] |
+//! | compile, load and launch kernels | [`Kernel`], [`Ptx`], [`Cubin`], [`LaunchConfig`], [`Launch`] |
+//! | move blocks to GPU memory | [`landing`] |
+
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -16,14 +16,14 @@ use crate::driver::{DeviceMemory, Registration};
 use crate::error::CudaError;
 use crate::gpu::Gpu;
 
-/// Host memory that is pinned and that kernels reach: zeroed, page-aligned, in huge pages where the
+/// Pinned host memory that kernels can access. It is zeroed, page-aligned, and in huge pages if the
 /// kernel has them.
 ///
-/// It becomes a [`Buffer`] for a loop's table or a [`Region`] for a queue, or it is split and each
-/// part becomes what it is for. It cannot become both: the two access the bytes by words of different
-/// widths. The GPU gives the memory up and it is unmapped when the last of what was made of it is
-/// dropped. A kernel that still uses it by then would fault: a [`Launch`](crate::Launch) waits for
-/// its kernel.
+/// It becomes a [`Buffer`] for a loop's table or a [`Region`] for a queue, or it is split into parts
+/// for either. It cannot be both at once, because the two access bytes by words of different widths.
+///
+/// The memory is unregistered and unmapped when the last object made from it is dropped. A kernel that
+/// still uses it then faults. A [`Launch`](crate::Launch) prevents that by waiting for its kernel.
 #[derive(Debug)]
 pub struct MappedMemory {
     owner: Arc<Registration>,
@@ -32,15 +32,17 @@ pub struct MappedMemory {
 }
 
 impl MappedMemory {
-    /// Memory of this process.
+    /// Allocates memory of this process.
     ///
     /// # Errors
-    /// [`CudaError::Buffer`], or [`CudaError::Register`] if the driver does not pin it.
+    /// [`CudaError::Buffer`] if the memory cannot be allocated, [`CudaError::Register`] if the driver
+    /// does not pin it.
     pub fn anonymous(gpu: &Gpu, len: usize) -> Result<Self, CudaError> {
         Self::over(gpu, Buffer::anonymous(len)?)
     }
 
-    /// Memory that another process can map too: see [`Buffer::memfd`].
+    /// Allocates memory that another process can map, and returns its descriptor: see
+    /// [`Buffer::memfd`].
     ///
     /// # Errors
     /// As for [`anonymous`](Self::anonymous).
@@ -49,7 +51,7 @@ impl MappedMemory {
         Ok((Self::over(gpu, buffer)?, memfd))
     }
 
-    /// Memory that another process made by [`memfd`](Self::memfd), or by [`Buffer::memfd`]: see
+    /// Maps memory that another process made by [`memfd`](Self::memfd) or [`Buffer::memfd`]: see
     /// [`Buffer::from_memfd`].
     ///
     /// # Errors
@@ -68,11 +70,11 @@ impl MappedMemory {
         })
     }
 
-    /// Parts the memory: the first `at` bytes, and the rest.
+    /// Splits the memory into its first `at` bytes and the rest.
     ///
     /// # Panics
-    /// If `at` is past the end, or not a multiple of 4096: a queue may follow, and the two parts must
-    /// not share a word.
+    /// If `at` is past the end, or not a multiple of 4096. A queue may follow, and the parts must not
+    /// share a word.
     pub fn split(self, at: usize) -> (Self, Self) {
         assert!(
             at <= self.len && at.is_multiple_of(HEADER_ALIGN),
@@ -87,29 +89,29 @@ impl MappedMemory {
         (Self { len: at, ..self }, rest)
     }
 
-    /// Bytes.
+    /// Returns the length in bytes.
     pub const fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it has none.
+    /// Returns whether the length is zero.
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The address of the first byte, as kernels see it.
+    /// Returns the address of the first byte for kernels.
     pub fn device_ptr(&self) -> u64 {
         self.owner.device() + self.offset as u64
     }
 
-    /// The memory as a buffer for io_uring.
+    /// Turns the memory into a buffer for io_uring.
     ///
-    /// Who drops its last clone asks the driver to unregister the memory, which may wait for kernels.
-    /// So keep a clone until the kernels have ended: a loop from whose tables the buffer is revoked is
-    /// not to be that one.
+    /// The drop of its last clone unregisters the memory with the driver, which may wait for running
+    /// kernels. Keep a clone until the kernels have ended, so that a loop from which the buffer is
+    /// revoked does not have to wait.
     ///
     /// # Errors
-    /// [`CudaError::Buffer`] if it has no bytes.
+    /// [`CudaError::Buffer`] if the length is zero.
     pub fn into_buffer(self) -> Result<Buffer, CudaError> {
         let (base, len) = (self.base()?, self.len);
         // SAFETY: the bytes are part of a mapping that the owner keeps. `self` was their one name in
@@ -117,10 +119,10 @@ impl MappedMemory {
         Ok(unsafe { Buffer::from_raw_parts(base, len, Box::new(self.owner)) })
     }
 
-    /// The memory as a queue's.
+    /// Turns the memory into the region of a queue.
     ///
     /// # Errors
-    /// [`CudaError::Buffer`] if it has no bytes, [`CudaError::Layout`] if it is misaligned.
+    /// [`CudaError::Buffer`] if the length is zero, [`CudaError::Layout`] if the memory is misaligned.
     pub fn into_region(self) -> Result<Region, CudaError> {
         let (base, len) = (self.base()?, self.len);
         // SAFETY: as above, and moving the owner does not move the mapping.
@@ -136,23 +138,25 @@ impl MappedMemory {
     }
 }
 
-/// Memory of the GPU, for what its kernels share and for what they find out. The host and io_uring do
-/// not reach it: it is copied in when it is made, and out when the kernel has ended.
+/// GPU memory for the inputs, results and shared data of kernels. The host and io_uring cannot access
+/// it. Its bytes are copied in when it is made, and copied out after the kernel has ended.
 ///
-/// Freed on drop: give it, or an [`Arc`] of it, to [`Kernel::launch`](crate::Kernel::launch) to keep.
+/// It is freed on drop. To keep it while a kernel runs, pass it, or an [`Arc`] of it, to
+/// [`Kernel::launch`](crate::Kernel::launch).
 #[derive(Debug)]
 pub struct GpuMemory(DeviceMemory);
 
 impl GpuMemory {
-    /// Zeroed memory.
+    /// Allocates zeroed memory.
     ///
     /// # Errors
-    /// [`CudaError::OutOfMemory`], or [`CudaError::Driver`], which also stands for a length of zero.
+    /// [`CudaError::OutOfMemory`] if the GPU has no room, or [`CudaError::Driver`] if the driver
+    /// refuses the call, for example for a length of zero.
     pub fn zeroed(gpu: &Gpu, len: usize) -> Result<Self, CudaError> {
         DeviceMemory::zeroed(gpu.context(), len).map(Self)
     }
 
-    /// Memory that holds a copy of `bytes`.
+    /// Allocates memory that holds a copy of `bytes`.
     ///
     /// # Errors
     /// As for [`zeroed`](Self::zeroed).
@@ -160,15 +164,15 @@ impl GpuMemory {
         DeviceMemory::of(gpu.context(), bytes).map(Self)
     }
 
-    /// Copies everything out. What a kernel wrote is there if the kernel had ended before.
+    /// Copies everything out. The copy has everything that kernels wrote before they ended.
     ///
     /// # Errors
-    /// [`CudaError::Driver`], also with the error that an earlier kernel ended by.
+    /// [`CudaError::Driver`] if the copy fails, or with the error of an earlier kernel.
     pub fn read(&self) -> Result<Vec<u8>, CudaError> {
         self.0.read()
     }
 
-    /// The address of the first byte, for kernels.
+    /// Returns the address of the first byte for kernels.
     pub const fn device_ptr(&self) -> u64 {
         self.0.address()
     }

@@ -1,4 +1,4 @@
-//! The calls of NVRTC, the runtime compiler, each made safe.
+//! Safe calls of NVRTC, the runtime compiler.
 #![expect(unsafe_code, reason = "NVRTC is a C library")]
 
 use std::ffi::{CString, c_char, c_int};
@@ -8,19 +8,19 @@ use cudarc::nvrtc::sys;
 
 use crate::error::CudaError;
 
-/// First version that tells which architectures it compiles for.
+/// The first version that reports the architectures it compiles for.
 const TELLS: (u32, u32) = (11, 2);
 
-/// Kind of code to compile to, and the architecture.
+/// The kind of code to generate, and its architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// Text, for GPUs of this architecture and later ones.
+    /// PTX for GPUs of this architecture and later ones.
     Ptx(u32),
     /// Machine code, for GPUs of this architecture and later ones of the same generation.
     Cubin(u32),
 }
 
-/// NVRTC as it is installed.
+/// The installed NVRTC.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Compiler {
     version: (u32, u32),
@@ -42,13 +42,13 @@ impl Compiler {
         Ok(Self { version })
     }
 
-    /// Returns the version of CUDA that it belongs to.
+    /// Returns the CUDA version of NVRTC.
     pub(crate) const fn version(self) -> (u32, u32) {
         self.version
     }
 
-    /// Returns the architectures that it compiles for: 90 is compute capability 9.0. Empty if it is too old
-    /// to tell.
+    /// Returns the architectures that NVRTC compiles for, where 90 is compute capability 9.0; empty if
+    /// NVRTC is too old to report them.
     pub(crate) fn architectures(self) -> Result<Vec<u32>, CudaError> {
         if self.version < TELLS {
             return Ok(Vec::new());
@@ -66,7 +66,7 @@ impl Compiler {
         Ok(found.into_iter().map(c_int::unsigned_abs).collect())
     }
 
-    /// Compiles one file that includes nothing.
+    /// Compiles one file without includes.
     pub(crate) fn compile(self, source: &str, target: Target) -> Result<Vec<u8>, CudaError> {
         let source = CString::new(source).map_err(|_| CudaError::ZeroByte("the device code"))?;
         let program = Program::new(&source)?;
@@ -100,7 +100,7 @@ fn check(call: &'static str, answer: sys::nvrtcResult) -> Result<(), CudaError> 
 type Size = unsafe fn(sys::nvrtcProgram, *mut usize) -> sys::nvrtcResult;
 type Bytes = unsafe fn(sys::nvrtcProgram, *mut c_char) -> sys::nvrtcResult;
 
-/// Program that NVRTC holds. NVRTC copies its source.
+/// A program in NVRTC, which has its own copy of the source.
 struct Program(sys::nvrtcProgram);
 
 impl Program {
@@ -143,7 +143,7 @@ impl Program {
         }
     }
 
-    /// Copies out something that NVRTC has made: `size` asks for its length, `bytes` copies it.
+    /// Copies a result out of NVRTC: `size` returns its length, and `bytes` copies it.
     fn take(&self, call: &'static str, size: Size, bytes: Bytes) -> Result<Vec<u8>, CudaError> {
         let mut len = 0;
         // SAFETY: the program is there; the pointer is to an integer that outlives the call.

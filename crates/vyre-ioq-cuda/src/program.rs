@@ -1,4 +1,4 @@
-//! The crate's own kernels: their sources, and PTX that was compiled from them beforehand.
+//! The crate's own kernels: their sources, and prebuilt PTX.
 
 use std::path::Path;
 
@@ -9,31 +9,31 @@ use crate::error::CudaError;
 use crate::gpu::Gpu;
 use crate::kernel::{Kernel, Ptx};
 
-/// Compute capability that prebuilt PTX is for: the oldest that the queue works with.
+/// The compute capability of prebuilt PTX: the oldest that the queue supports.
 const PORTABLE: (u32, u32) = crate::gpu::OLDEST;
 
 /// A kernel of this crate.
 #[derive(Debug)]
 pub(crate) struct Program {
-    /// The device code; [`Ptx::compile`] puts `vyre_ioq.cuh` before it.
+    /// The device code. [`Ptx::compile`] prepends `vyre_ioq.cuh`.
     pub(crate) source: &'static str,
-    /// The kernel in it.
+    /// The name of the kernel.
     pub(crate) name: &'static str,
-    /// A file of `ptx`, as [`portable`](Self::portable) made it.
+    /// A file in `ptx`, made by [`portable`](Self::portable).
     pub(crate) prebuilt: &'static str,
 }
 
-/// A kernel of this crate that is loaded.
+/// A loaded kernel of this crate.
 #[derive(Clone, Debug)]
 pub(crate) struct Loaded {
     pub(crate) kernel: Kernel,
-    /// Whether its PTX was compiled beforehand.
+    /// Whether its PTX was prebuilt.
     pub(crate) prebuilt: bool,
 }
 
 impl Program {
-    /// Compiles and loads the kernel. Loads the prebuilt PTX if NVRTC is missing, or makes no code that the
-    /// driver takes: an unsuitable NVRTC is never worse than none.
+    /// Compiles and loads the kernel. Loads the prebuilt PTX if NVRTC is missing or makes no code that
+    /// the driver accepts, so an unsuitable NVRTC is no worse than none.
     pub(crate) fn load(&self, gpu: &Gpu) -> Result<Loaded, CudaError> {
         let error = match Kernel::compile(gpu, self.source, self.name) {
             Ok(kernel) => {
@@ -85,7 +85,7 @@ impl Program {
     }
 }
 
-/// Returns whether the prebuilt PTX may load where NVRTC's code failed by this error.
+/// Returns whether the prebuilt PTX may load although NVRTC's code failed with this error.
 fn is_of_the_compiler(error: &CudaError) -> bool {
     matches!(
         error,

@@ -1,4 +1,15 @@
 #![doc = include_str!("../README.md")]
+//!
+//! # Module map
+//!
+//! | to | use |
+//! | --- | --- |
+//! | set up a ring | [`Ring::builder`], [`RingBuilder`]; [`SetupReport`] says what was reached |
+//! | give it files and memory | [`FileSlot`], [`FileTraits`], [`BufferSlot`], [`Buffer`] |
+//! | run operations | [`Operation`], [`Ring`], [`Completion`]; [`Token`] to cancel one |
+//! | align direct I/O | [`direct_alignment`], [`alignment_of`], [`alignment_of_path`], [`DirectAlign`] |
+//! | write code for any transport | [`Transport`]; `SimTransport` to test it (feature `sim`) |
+
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
