@@ -11,8 +11,10 @@ use vyre_uring::SimTransport;
 
 /// There is a heartbeat before each sleep. A request that takes a few of them gets no store that takes
 /// its line away from the device; one that takes many gets one.
+///
+/// Rule: ABI-4.6.
 #[test]
-fn a_request_that_takes_long_is_told_and_the_others_are_not() {
+fn a_long_request_is_announced_and_others_are_not() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let (slots, host, device) = Slots::queue(4);
@@ -35,8 +37,10 @@ fn a_request_that_takes_long_is_told_and_the_others_are_not() {
 }
 
 /// A loop that has no time to sleep tells as well.
+///
+/// Rule: ABI-4.6.
 #[test]
-fn a_busy_loop_tells_of_what_takes_long() {
+fn a_busy_loop_announces_long_requests() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let (slots, host, _device) = Slots::queue(4);

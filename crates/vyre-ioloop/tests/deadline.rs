@@ -15,6 +15,7 @@ use vyre_uring::{SimTransport, Transport};
 
 const SOON: u32 = 2_000;
 
+/// Rules: ABI-4.12, ABI-6.17.
 #[test]
 fn a_read_of_an_empty_pipe_times_out() {
     let mut tables = Tables::new(4096, 4096);
@@ -48,8 +49,9 @@ fn pass_deadline<T: Transport>(rig: &mut Rig<T>, clock: &TestClock, timed: &Tick
     clock.advance(Duration::from_micros(1));
 }
 
+/// Rule: ABI-6.17.
 #[test]
-fn a_request_that_waits_for_room_times_out() {
+fn a_request_in_the_backlog_times_out() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let (desk, clerk) = Desk::new(4);
@@ -78,6 +80,8 @@ fn a_request_that_waits_for_room_times_out() {
 }
 
 /// More requests on a pipe than may be in the ring at once.
+///
+/// Rule: ABI-6.17.
 #[test]
 fn a_request_that_waits_for_another_on_a_pipe_times_out() {
     let mut tables = Tables::new(4096, 4096);
@@ -100,8 +104,9 @@ fn a_request_that_waits_for_another_on_a_pipe_times_out() {
     assert_eq!(rig.engine.in_flight(), 0);
 }
 
+/// Rule: ABI-6.17.
 #[test]
-fn a_fence_times_out_and_its_slot_s_next_request_is_none_the_worse() {
+fn a_fence_that_timed_out_does_not_affect_the_next_request_of_its_slot() {
     let mut tables = Tables::new(4096, 4096);
     let (pipe, mut writer) = tables.add_pipe();
     let (other_pipe, _other_writer) = tables.add_pipe();
@@ -125,8 +130,9 @@ fn a_fence_times_out_and_its_slot_s_next_request_is_none_the_worse() {
     assert!(rig.pending(&tenant), "not taken for the fence");
 }
 
+/// Rules: ABI-6.11, ABI-6.17.
 #[test]
-fn a_sync_that_waits_for_writes_times_out_and_the_next_one_waits_as_well() {
+fn a_sync_that_waits_for_writes_times_out_and_the_next_one_still_waits() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let (desk, clerk) = Desk::new(8);
@@ -155,8 +161,9 @@ fn a_sync_that_waits_for_writes_times_out_and_the_next_one_waits_as_well() {
     assert_eq!(rig.engine.counters().operations, 3);
 }
 
+/// Rule: ABI-6.17.
 #[test]
-fn what_is_done_in_time_knows_nothing_of_its_deadline() {
+fn a_request_that_completes_in_time_is_not_affected_by_its_deadline() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let mut rig = tables.on_ring(8, 8);
@@ -174,8 +181,10 @@ fn what_is_done_in_time_knows_nothing_of_its_deadline() {
 
 /// A cancellation for which there is no room at first is asked for again, and the others' deadlines
 /// are kept meanwhile.
+///
+/// Rule: ABI-6.17.
 #[test]
-fn a_deadline_holds_though_the_transport_has_no_room_to_cancel() {
+fn a_deadline_is_kept_when_the_transport_has_no_room_to_cancel() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let (faulty, orders) = Faulty::new(SimTransport::builder(1).stuck(1.0).build());
@@ -193,8 +202,10 @@ fn a_deadline_holds_though_the_transport_has_no_room_to_cancel() {
 }
 
 /// The kernel can miss a request to cancel an operation.
+///
+/// Rule: ABI-6.17.
 #[test]
-fn what_is_not_cancelled_is_asked_for_again_every_20_ms() {
+fn a_cancellation_without_effect_is_repeated_every_20_ms() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let (desk, clerk) = Desk::new(8);
@@ -232,8 +243,10 @@ fn what_is_not_cancelled_is_asked_for_again_every_20_ms() {
 }
 
 /// A sleep ends when a deadline is due, however long it was to be.
+///
+/// Rule: ABI-6.17.
 #[test]
-fn no_sleep_is_longer_than_a_deadline_allows() {
+fn no_sleep_lasts_beyond_the_next_deadline() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let (desk, clerk) = Desk::new(8);
@@ -254,6 +267,7 @@ fn no_sleep_is_longer_than_a_deadline_allows() {
     assert_eq!(sleep(&mut rig), Some(LIMIT));
 }
 
+/// Rule: ABI-6.17.
 #[test]
 fn many_deadlines_at_once_are_all_kept() {
     let mut tables = Tables::new(4096, 4096);
@@ -289,8 +303,10 @@ fn many_deadlines_at_once_are_all_kept() {
 }
 
 /// Found by a second look, both are kept for the next pass. Their time runs from the claim.
+///
+/// Rule: ABI-6.17.
 #[test]
-fn the_deadline_of_what_is_kept_counts_from_the_claim() {
+fn the_deadline_of_a_deferred_barrier_counts_from_its_claim() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let (slots, host, _device) = Slots::queue(64);

@@ -12,8 +12,9 @@ use common::*;
 use vyre_ioq::{Errno, Queue, QueueLayout, Request};
 use vyre_uring::{Errno as OsErrno, SimTransport};
 
+/// Rules: ABI-6.12, ABI-6.14.
 #[test]
-fn a_failed_sync_is_the_answer_of_every_later_one_in_every_loop() {
+fn a_failed_sync_fails_every_later_sync_of_the_file_in_every_loop() {
     let (_file, mut loops) = loops();
     let (_other, mut others) = self::loops();
     assert_eq!(loops[0].sync(&[Ok(0)]), Ok(0));
@@ -29,8 +30,9 @@ fn a_failed_sync_is_the_answer_of_every_later_one_in_every_loop() {
     assert_eq!(others[0].sync(&[Ok(0)]), Ok(0), "another file");
 }
 
+/// Rule: ABI-6.13.
 #[test]
-fn only_a_file_that_was_opened_again_is_clean() {
+fn only_a_file_that_is_opened_anew_ends_the_failure() {
     let (file, mut loops) = loops();
     let [io, ..] = &mut loops;
     assert_eq!(io.sync(&[Err(OsErrno::IO)]), Err(Errno::EIO));
@@ -57,8 +59,9 @@ fn only_a_file_that_was_opened_again_is_clean() {
     assert_eq!(loops[1].sync(&[]), Err(Errno::EIO));
 }
 
+/// Rule: ABI-6.13.
 #[test]
-fn a_file_that_gets_a_deleted_one_s_number_is_clean() {
+fn a_new_file_with_the_inode_number_of_a_deleted_one_has_no_failure() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");
     let create = || {
@@ -80,8 +83,10 @@ fn a_file_that_gets_a_deleted_one_s_number_is_clean() {
 
 /// Both flushes are out when the kernel tells one of them of the failure. Whichever completion is seen
 /// first, neither says that all is well.
+///
+/// Rule: ABI-6.12.
 #[test]
-fn of_two_syncs_that_overlap_neither_succeeds_where_one_fails() {
+fn if_one_of_two_overlapping_syncs_fails_both_fail() {
     for (first, second) in [(0, 0), (0, 1), (0, 2)] {
         let (_file, mut loops) = loops();
         let tickets = [first, second].map(|io| {
@@ -100,8 +105,9 @@ fn of_two_syncs_that_overlap_neither_succeeds_where_one_fails() {
     }
 }
 
+/// Rule: ABI-6.12.
 #[test]
-fn a_durable_write_does_not_believe_a_flush_that_overlaps_a_failed_one() {
+fn a_durable_write_fails_if_its_flush_overlaps_a_failed_one() {
     let (_file, [mut one, mut two, _]) = loops();
     let durable = two.durable();
     let write = two.submit(durable);
@@ -113,8 +119,9 @@ fn a_durable_write_does_not_believe_a_flush_that_overlaps_a_failed_one() {
     assert_eq!(two.outcome(&write), Some(Err(Errno::EIO)));
 }
 
+/// Rule: ABI-6.12.
 #[test]
-fn a_success_waits_for_the_flushes_it_overlaps_and_for_none_that_begin_later() {
+fn a_successful_flush_waits_for_overlapping_ones_and_for_no_later_ones() {
     let (_file, [mut one, mut two, mut three]) = loops();
     let first = one.submit(Request::sync(one.file));
     let second = two.submit(Request::sync(two.file));
@@ -131,8 +138,9 @@ fn a_success_waits_for_the_flushes_it_overlaps_and_for_none_that_begin_later() {
     assert_eq!((one.engine.in_flight(), two.engine.in_flight()), (0, 0));
 }
 
+/// Rule: ABI-6.17.
 #[test]
-fn a_success_that_is_not_believed_yet_ends_at_its_deadline() {
+fn a_sync_that_waits_for_an_overlapping_flush_times_out() {
     let (_file, [mut one, mut two, _]) = loops();
     let _first = one.submit(Request::sync(one.file));
     let second = two.submit(Request::sync(two.file).deadline(1));
@@ -146,8 +154,9 @@ fn a_success_that_is_not_believed_yet_ends_at_its_deadline() {
     assert_eq!(two.sync(&[Ok(0)]), Ok(0));
 }
 
+/// Rule: ABI-6.15.
 #[test]
-fn a_write_that_moved_nothing_loses_nothing() {
+fn a_failed_write_that_moved_nothing_is_not_a_failed_flush() {
     for errno in [OsErrno::NOSPC, OsErrno::IO, OsErrno::DQUOT, OsErrno::FBIG] {
         let (_file, [mut io, ..]) = loops();
         let plain = Request::write(io.file, 0, 16).from(io.pool, 0);
@@ -165,8 +174,9 @@ fn a_write_that_moved_nothing_loses_nothing() {
     }
 }
 
+/// Rules: ABI-6.12, ABI-6.15.
 #[test]
-fn a_durable_write_whose_flush_failed_is_remembered() {
+fn a_durable_write_whose_flush_failed_fails_later_syncs() {
     let (_file, [mut io, mut other, _]) = loops();
     let durable = io.durable();
     // The bytes can be written: it was the flush.
@@ -178,8 +188,9 @@ fn a_durable_write_whose_flush_failed_is_remembered() {
     assert_eq!(other.sync(&[]), Err(Errno::EIO));
 }
 
+/// Rule: ABI-6.12.
 #[test]
-fn nobody_believes_a_success_while_a_failed_write_is_in_doubt() {
+fn no_sync_succeeds_while_the_cause_of_a_failed_durable_write_is_unknown() {
     let (_file, [mut io, mut other, _]) = loops();
     let durable = io.durable();
     let write = io.submit(durable);
@@ -193,8 +204,9 @@ fn nobody_believes_a_success_while_a_failed_write_is_in_doubt() {
     assert_eq!(other.outcome(&sync), Some(Err(Errno::EIO)));
 }
 
+/// Rule: ABI-6.15.
 #[test]
-fn what_says_that_nothing_was_done_loses_nothing() {
+fn an_errno_that_says_that_nothing_was_done_is_not_a_failed_flush() {
     for errno in [OsErrno::INVAL, OsErrno::ROFS, OsErrno::OPNOTSUPP] {
         let (_file, [mut io, ..]) = loops();
         assert!(io.sync(&[Err(errno)]).is_err());
@@ -205,8 +217,9 @@ fn what_says_that_nothing_was_done_loses_nothing() {
     }
 }
 
+/// Rule: ABI-6.15.
 #[test]
-fn a_short_durable_write_is_judged_as_a_whole() {
+fn a_durable_write_in_pieces_has_one_outcome() {
     let (_file, [mut io, ..]) = loops();
     let durable = io.durable();
     // Eight bytes are on disk; then the flush of the others fails. "As with pwrite" would say 8.
@@ -220,8 +233,9 @@ fn a_short_durable_write_is_judged_as_a_whole() {
     assert_eq!(io.sync(&[Ok(0)]), Ok(0));
 }
 
+/// Rule: ABI-6.12.
 #[test]
-fn writes_to_a_file_that_is_open_for_them_to_be_durable_are_flushes() {
+fn writes_to_a_file_open_with_o_dsync_count_as_flushes() {
     let file = file_of(&[0; 4096]);
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::DSYNC;
@@ -237,8 +251,10 @@ fn writes_to_a_file_that_is_open_for_them_to_be_durable_are_flushes() {
 }
 
 /// There, the second attempt is flushed as well, and fails as the first did.
+///
+/// Rule: ABI-6.15.
 #[test]
-fn a_flush_that_fails_twice_is_no_write_that_moved_nothing() {
+fn on_a_file_open_with_o_sync_a_write_that_fails_twice_is_a_failed_flush() {
     let file = file_of(&[0; 4096]);
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::SYNC;
@@ -251,8 +267,10 @@ fn a_flush_that_fails_twice_is_no_write_that_moved_nothing() {
 }
 
 /// The kernel may have told it of a failure, and tells nobody else.
+///
+/// Rule: ABI-6.12.
 #[test]
-fn a_flush_that_the_kernel_keeps_at_the_end_counts_as_failed() {
+fn a_flush_that_the_kernel_holds_at_shutdown_counts_as_failed() {
     let (_file, [mut io, mut other, _]) = loops();
     let _held = io.submit(Request::sync(io.file));
     let waits = other.submit(Request::sync(other.file));
@@ -264,8 +282,9 @@ fn a_flush_that_the_kernel_keeps_at_the_end_counts_as_failed() {
     io.stage.script().holds = false;
 }
 
+/// Rule: ABI-6.15.
 #[test]
-fn a_flush_that_was_cancelled_before_it_began_loses_nothing() {
+fn a_flush_cancelled_before_it_began_is_not_a_failed_flush() {
     let (_file, [mut io, mut other, _]) = loops();
     let sync = Request::sync(io.file).deadline(1);
     let timed = io.submit(sync);
@@ -280,8 +299,10 @@ fn a_flush_that_was_cancelled_before_it_began_loses_nothing() {
 }
 
 /// The end of a loop takes what it keeps with it, and leaves what it knows.
+///
+/// Rule: ABI-6.12.
 #[test]
-fn a_failure_is_known_to_loops_that_come_later() {
+fn loops_created_later_know_of_a_failed_flush() {
     let file = file_of(&[0; 4096]);
     let mut io = Loop::on(file.try_clone().unwrap());
     assert_eq!(io.sync(&[Err(OsErrno::IO)]), Err(Errno::EIO));
@@ -295,8 +316,10 @@ fn a_failure_is_known_to_loops_that_come_later() {
 }
 
 /// The same on a transport that performs what it is given.
+///
+/// Rule: ABI-6.12.
 #[test]
-fn two_queues_of_one_loop_learn_of_a_lost_write() {
+fn a_failed_flush_fails_syncs_on_every_queue_of_the_loop() {
     let tables = Tables::new(4096, 4096);
     let (file, _pool) = (tables.file, tables.pool);
     let mut ends = Vec::new();

@@ -12,8 +12,9 @@ use vyre_uring::{Busy, SimTransport};
 
 const SOON: Duration = Duration::from_millis(20);
 
+/// Rule: ABI-4.11.
 #[test]
-fn a_panic_is_shown_to_devices_and_leaves_nothing_unanswered() {
+fn a_panic_shows_failed_and_every_request_gets_an_outcome() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let (faulty, orders) = Faulty::new(SimTransport::builder(1).stuck(1.0).build());
@@ -35,8 +36,9 @@ fn a_panic_is_shown_to_devices_and_leaves_nothing_unanswered() {
     }
 }
 
+/// Rule: ABI-4.11.
 #[test]
-fn a_submit_that_fails_for_good_answers_its_batch_with_the_errno() {
+fn a_fatal_submit_error_completes_its_batch_with_the_errno() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let sim = SimTransport::builder(1).fatal_submit(1, vyre_uring::Errno::BADF);
@@ -57,7 +59,7 @@ fn a_submit_that_fails_for_good_answers_its_batch_with_the_errno() {
 }
 
 #[test]
-fn a_wait_that_fails_for_good_is_noticed() {
+fn a_fatal_wait_error_is_recorded() {
     let (faulty, orders) = Faulty::new(SimTransport::builder(1).build());
     let mut rig = Tables::new(16, 64).on(faulty, 4);
     orders.fail_wait.store(true, Ordering::Relaxed);
@@ -66,8 +68,10 @@ fn a_wait_that_fails_for_good_is_noticed() {
 }
 
 /// The kernel may have an operation that a panic kept from the books: nothing is answered then.
+///
+/// Rule: ABI-4.12.
 #[test]
-fn an_operation_that_a_panic_kept_from_the_books_is_not_answered() {
+fn an_operation_that_a_panic_left_unrecorded_gets_no_outcome() {
     for deferred in [false, true] {
         let tables = Tables::new(4096, 4096);
         let (file, pool) = (tables.file, tables.pool);
@@ -89,8 +93,9 @@ fn an_operation_that_a_panic_kept_from_the_books_is_not_answered() {
     }
 }
 
+/// Rule: ABI-4.11.
 #[test]
-fn an_outcome_that_was_decided_before_a_panic_is_delivered() {
+fn an_outcome_decided_before_a_panic_is_stored() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let (faulty, orders) = Faulty::new(SimTransport::builder(1).hung(1.0).build());
@@ -107,8 +112,10 @@ fn an_outcome_that_was_decided_before_a_panic_is_delivered() {
 }
 
 /// What waited for such an operation is answered once, whatever else is published.
+///
+/// Rule: ABI-4.11.
 #[test]
-fn what_waits_for_an_operation_that_a_panic_kept_from_the_books_is_answered_once() {
+fn barriers_behind_an_operation_that_a_panic_left_unrecorded_complete_once() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let (faulty, orders) = Faulty::new(SimTransport::builder(1).stuck(1.0).build());
@@ -133,9 +140,9 @@ fn what_waits_for_an_operation_that_a_panic_kept_from_the_books_is_answered_once
     assert_eq!(device.host_state(), Some(LoopState::Failed));
 }
 
-/// Row S10. Then the ring is replaced by failing: see `stop.rs`.
+/// The very first submission fails, with nothing in flight before it.
 #[test]
-fn a_failed_flush_answers_its_batch_with_the_errno() {
+fn a_fatal_error_of_the_first_submit_completes_its_batch_with_the_errno() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let sim = SimTransport::builder(0).fatal_submit(0, vyre_uring::Errno::NOMEM);

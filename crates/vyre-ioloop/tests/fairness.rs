@@ -73,8 +73,10 @@ impl<T: Transport> Shop<T> {
 
 /// The kernel may keep reads of empty pipes for ever, and there are more of them than the ring has
 /// entries.
+///
+/// Rule: SEC-13.
 #[test]
-fn endless_reads_hold_up_neither_their_own_queue_nor_another() {
+fn endless_reads_delay_neither_their_own_queue_nor_another() {
     let mut tables = Tables::new(4096, 4096);
     let (pipe, _writer) = tables.add_pipe();
     let mut shop = shop(ring(64), tables, 2, 512);
@@ -95,8 +97,9 @@ fn endless_reads_hold_up_neither_their_own_queue_nor_another() {
     shop.engine.stop(LIMIT).expect("pipes can be left");
 }
 
+/// Rule: SEC-13.
 #[test]
-fn endless_reads_of_a_running_loop_hold_up_no_other_queue() {
+fn endless_reads_delay_no_other_queue_of_a_running_loop() {
     let mut tables = Tables::new(4096, 4096);
     let (pipe, _writer) = tables.add_pipe();
     let (file, pool) = (tables.file, tables.pool);
@@ -128,8 +131,10 @@ fn endless_reads_of_a_running_loop_hold_up_no_other_queue() {
 }
 
 /// Those that wait for their turn on a pipe go on one by one.
+///
+/// Rule: SEC-13.
 #[test]
-fn requests_on_pipes_beyond_the_most_at_once_are_served_in_order() {
+fn pipe_requests_beyond_the_limit_are_served_in_order() {
     let (mut shop, clerk) = {
         let mut tables = Tables::new(4096, 4096);
         let (pipe, _) = tables.add_pipe();
@@ -159,8 +164,10 @@ fn requests_on_pipes_beyond_the_most_at_once_are_served_in_order() {
 }
 
 /// Files that never answer: a quarter of the entries is still there for the other queue, at once.
+///
+/// Rule: SEC-12.
 #[test]
-fn a_queue_that_comes_late_finds_its_reserve() {
+fn a_queue_that_starts_late_has_its_reserve() {
     let (mut shop, clerk) = desk(16, 2, 64);
     for _ in 0..64 {
         let write = Request::write(shop.file, 0, 64).from(shop.pool, 0);
@@ -190,7 +197,7 @@ fn a_queue_that_comes_late_finds_its_reserve() {
 }
 
 #[test]
-fn a_queue_alone_has_the_whole_transport() {
+fn a_single_queue_may_use_the_whole_transport() {
     let (mut shop, clerk) = desk(16, 1, 64);
     for _ in 0..64 {
         shop.submit(0, shop.read(64));
@@ -200,8 +207,10 @@ fn a_queue_alone_has_the_whole_transport() {
 }
 
 /// The kernel copies cached bytes while the loop's thread waits for it.
+///
+/// Rule: SEC-12.
 #[test]
-fn large_requests_are_served_in_pieces_and_hold_up_no_deadline() {
+fn large_requests_are_served_in_pieces_and_delay_no_deadline() {
     let (mut shop, clerk) = desk(256, 2, 64);
     let clock = shop.engine.drive_clock();
     for _ in 0..64 {
@@ -245,7 +254,7 @@ fn large_requests_are_served_in_pieces_and_hold_up_no_deadline() {
 }
 
 #[test]
-fn a_request_in_pieces_is_answered_as_a_whole() {
+fn a_request_in_pieces_has_one_outcome() {
     let tables = Tables::new(0, 8 << 20);
     let bytes = pattern(5, 5 * MIB as usize + 77);
     std::os::unix::fs::FileExt::write_all_at(&tables.disk, &bytes, 0).expect("room");
@@ -265,8 +274,10 @@ proptest! {
 
     /// While a queue has something to give and may, the others give no more than a turn each, and
     /// what one operation exceeds it by.
+    ///
+    /// Rule: SEC-12.
     #[test]
-    fn no_queue_waits_for_more_than_a_turn_of_each_other(
+    fn no_queue_waits_longer_than_one_turn_of_each_other_queue(
         queues in 2..5_usize,
         more in 0..40_u32,
         requests in prop::collection::vec((any::<prop::sample::Index>(), 1..40_u32), 1..200),
@@ -319,6 +330,8 @@ proptest! {
 
 /// A queue that is always full of work does not keep another from being served: in each pass both
 /// are looked at, and who waits for room is served in turn.
+///
+/// Rule: SEC-12.
 #[test]
 fn several_queues_are_served_fairly() {
     let tables = Tables::new(4096, 4096);

@@ -11,13 +11,14 @@ use vyre_ioq::abi::MAX_SLOTS;
 use vyre_ioq::{Errno, Request};
 use vyre_uring::SimTransport;
 
-/// Row S4.
+/// Rules: ABI-6.7, ABI-6.16.
 #[test]
 fn a_fence_completes_when_there_is_nothing_to_wait_for() {
     let mut rig = Tables::new(16, 64).on_ring(8, 4);
     assert_eq!(rig.run(Request::fence().tag(3)), Ok(0));
 }
 
+/// Rule: ABI-6.7.
 #[test]
 fn a_fence_in_a_lower_slot_waits_for_requests_in_higher_ones() {
     let mut tables = Tables::new(4096, 4096);
@@ -35,6 +36,7 @@ fn a_fence_in_a_lower_slot_waits_for_requests_in_higher_ones() {
     assert_eq!(slots.outcome(0), Some(Ok(0)));
 }
 
+/// Rule: ABI-6.7.
 #[test]
 fn a_fence_in_a_higher_slot_waits_for_requests_below() {
     let mut tables = Tables::new(4096, 4096);
@@ -52,8 +54,9 @@ fn a_fence_in_a_higher_slot_waits_for_requests_below() {
     assert_eq!(slots.outcome(63), Some(Ok(0)));
 }
 
+/// Rule: ABI-6.8.
 #[test]
-fn a_fence_waits_for_nobody_who_came_later() {
+fn a_fence_does_not_wait_for_later_requests() {
     let mut tables = Tables::new(4096, 4096);
     let (early, mut early_end) = tables.add_pipe();
     let (late, _late_end) = tables.add_pipe();
@@ -72,8 +75,9 @@ fn a_fence_waits_for_nobody_who_came_later() {
     assert!(rig.pending(&after), "nothing was written to its pipe");
 }
 
+/// Rule: ABI-6.10.
 #[test]
-fn a_fence_waits_for_what_an_earlier_one_waits_for() {
+fn a_later_fence_waits_for_everything_that_an_earlier_one_waits_for() {
     let mut tables = Tables::new(4096, 4096);
     let (first_pipe, mut first_end) = tables.add_pipe();
     let (second_pipe, mut second_end) = tables.add_pipe();
@@ -96,8 +100,9 @@ fn a_fence_waits_for_what_an_earlier_one_waits_for() {
     );
 }
 
+/// Rule: ABI-6.7.
 #[test]
-fn fences_cover_failed_requests_too() {
+fn a_fence_waits_for_requests_that_fail() {
     let mut tables = Tables::new(4096, 4096);
     let (pipe, mut writer) = tables.add_pipe();
     let pool = tables.pool;
@@ -116,8 +121,10 @@ fn fences_cover_failed_requests_too() {
 }
 
 /// A device that fills the largest queue with fences gets an answer for each, on a small stack.
+///
+/// Rule: SEC-5.
 #[test]
-fn a_queue_full_of_fences_is_answered_on_a_small_stack() {
+fn a_queue_full_of_fences_completes_on_a_small_stack() {
     let serve = || {
         let mut rig = Tables::new(64, 4096).on_ring(8, MAX_SLOTS);
         let tickets: Vec<_> = (0..MAX_SLOTS)
@@ -131,8 +138,10 @@ fn a_queue_full_of_fences_is_answered_on_a_small_stack() {
 }
 
 /// Fences whose deadline passes behind a read that never ends leave nothing behind that grows.
+///
+/// Rule: SEC-11.
 #[test]
-fn fences_that_time_out_use_up_no_memory() {
+fn fences_that_time_out_leave_no_memory_behind() {
     let mut tables = Tables::new(64, 4096);
     let (pipe, _writer) = tables.add_pipe();
     let pool = tables.pool;
@@ -154,8 +163,10 @@ fn fences_that_time_out_use_up_no_memory() {
 }
 
 /// One that is done as soon as it is claimed lets no fence through that others still hold back.
+///
+/// Rule: ABI-6.7.
 #[test]
-fn a_fence_waits_for_all_of_its_pass_though_the_first_of_it_is_done_at_once() {
+fn a_fence_waits_for_its_whole_pass_when_the_first_request_completes_at_once() {
     let mut tables = Tables::new(4096, 4096);
     let (pipe, _writer) = tables.add_pipe();
     let (file, pool) = (tables.file, tables.pool);
@@ -169,7 +180,7 @@ fn a_fence_waits_for_all_of_its_pass_though_the_first_of_it_is_done_at_once() {
     assert_eq!(slots.outcome(0), None, "the second read is not done");
 }
 
-/// Fault 13.
+/// Rule: ABI-6.7.
 #[test]
 fn a_fence_behind_63_reads_completes_after_all_of_them() {
     let mut tables = Tables::new(4096, 4096);

@@ -142,21 +142,26 @@ fn run(kind: Kind) -> usize {
     early
 }
 
+/// Rules: ABI-6.9, SEC-12.
 #[test]
-fn a_pass_looks_twice_at_most_and_the_next_one_goes_on() {
+fn a_pass_sweeps_at_most_twice_and_the_next_pass_continues() {
     assert!(run(mixed) > 0);
 }
 
 /// A fence found late holds up no earlier one.
+///
+/// Rule: ABI-6.18.
 #[test]
-fn fences_without_end_are_answered_all_the_same() {
+fn fences_complete_while_the_device_publishes_more() {
     assert!(run(|_| Op::Fence) > PAIRS as usize / 2);
 }
 
 /// An earlier fence may have to wait for a SYNC found late, so they are kept together. They come to an
 /// end since the device runs out of slots.
+///
+/// Rule: ABI-6.18.
 #[test]
-fn syncs_without_end_come_to_an_end() {
+fn syncs_complete_after_the_device_has_stopped_publishing() {
     assert_eq!(run(|_| Op::Sync), 0);
 }
 
@@ -201,7 +206,7 @@ fn twice(mut happens: impl FnMut(u32, &Slots, &Request) + Send + 'static) -> Twi
 
 /// The second look finds a fence in `fence`, and has passed a write in `early` that was published before.
 /// What the fence waits for must be known when it is answered.
-fn a_fence_is_kept(early: u32, fence: u32) {
+fn check_deferred_fence(early: u32, fence: u32) {
     let mut rig = twice(move |number, slots, write| {
         if number == 2 {
             slots.publish(early, write);
@@ -223,26 +228,31 @@ fn a_fence_is_kept(early: u32, fence: u32) {
     assert!(passes > 1, "found by the second look of the first pass");
 }
 
+/// Rules: ABI-6.7, ABI-6.9.
 #[test]
-fn a_kept_fence_waits_for_what_the_second_look_has_passed() {
+fn a_deferred_fence_waits_for_requests_that_the_second_sweep_had_passed() {
     // Both groups before the fence's, of which the next look comes to the first without it.
     for early in [20, 70, 127] {
-        a_fence_is_kept(early, 200);
+        check_deferred_fence(early, 200);
     }
 }
 
 /// The second look ends at the last fence of the first, and what comes after that was looked at before
 /// there was either.
+///
+/// Rules: ABI-6.7, ABI-6.9.
 #[test]
-fn a_kept_fence_waits_for_what_lies_behind_the_second_look() {
+fn a_deferred_fence_waits_for_requests_behind_the_second_sweep() {
     for early in [220 + 1, 220 + 30, SLOTS - 1] {
-        a_fence_is_kept(early, 140);
+        check_deferred_fence(early, 140);
     }
 }
 
 /// As soon as the next look has come to it, while that look goes on: its lane is back for the one after.
+///
+/// Rule: ABI-6.18.
 #[test]
-fn a_kept_fence_is_answered_in_the_midst_of_the_next_look() {
+fn a_deferred_fence_completes_during_the_next_sweep() {
     let (seen, seen_at_push) = std::sync::mpsc::channel();
     let mut rig = twice(move |number, slots, _| match number {
         2 => slots.publish(140, &Request::fence()),
@@ -256,8 +266,10 @@ fn a_kept_fence_is_answered_in_the_midst_of_the_next_look() {
 }
 
 /// A device that gives up does not leave its last fences waiting.
+///
+/// Rule: ABI-4.11.
 #[test]
-fn kept_fences_are_answered_by_a_pass_that_claims_nothing() {
+fn deferred_fences_complete_in_a_pass_that_claims_nothing() {
     let sim = SimTransport::builder(1).capacity(512).build();
     let mut chase = chase(sim, mixed);
     assert_eq!(chase.pass(), FIRST_PASS);
@@ -270,8 +282,9 @@ fn kept_fences_are_answered_by_a_pass_that_claims_nothing() {
     chase.check_end(FIRST_PASS + 2);
 }
 
+/// Rule: ABI-4.11.
 #[test]
-fn a_stop_answers_kept_fences_once() {
+fn a_stop_completes_deferred_fences_once() {
     let mut chase = chase(stuck(), mixed);
     assert_eq!(chase.pass(), FIRST_PASS);
     assert_eq!(chase.answered(), []);
@@ -289,8 +302,9 @@ fn a_stop_answers_kept_fences_once() {
     chase.check_end(FIRST_PASS + 2);
 }
 
+/// Rule: ABI-7.4.
 #[test]
-fn a_drain_finishes_kept_fences() {
+fn a_drain_finishes_deferred_fences() {
     let sim = SimTransport::builder(1).capacity(512).max_latency(3);
     let mut chase = chase(sim.build(), mixed);
     assert_eq!(chase.pass(), FIRST_PASS);
@@ -312,8 +326,10 @@ fn a_drain_finishes_kept_fences() {
 }
 
 /// The engine dies in the pass after, with fences in its hands.
+///
+/// Rule: ABI-4.11.
 #[test]
-fn a_panic_leaves_no_kept_fence_unanswered() {
+fn a_panic_leaves_no_deferred_fence_without_an_outcome() {
     let mut chase = chase(stuck(), mixed);
     assert_eq!(chase.pass(), FIRST_PASS);
     chase.orders.panic_in_submit.store(true, Ordering::Relaxed);

@@ -44,16 +44,20 @@ fn await_outcome(slots: &Slots, slot: u32) -> Result<u32, Errno> {
 
 /// A request is published in the first slot when the sweep has passed it, and then a fence in the
 /// last, which the sweep has yet to see: the second look finds the first.
+///
+/// Rule: ABI-6.9.
 #[test]
-fn a_fence_waits_for_a_request_that_the_sweep_had_passed() {
+fn a_fence_waits_for_a_request_in_a_slot_that_the_sweep_had_passed() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     check_passed_request(tables, &Request::read(file, 0, 64).into(pool, 0));
 }
 
 /// The same where the request in the passed slot is itself one that waits for others.
+///
+/// Rule: ABI-6.9.
 #[test]
-fn a_fence_waits_for_a_sync_that_the_sweep_had_passed() {
+fn a_fence_waits_for_a_sync_in_a_slot_that_the_sweep_had_passed() {
     let tables = Tables::new(4096, 4096);
     let file = tables.file;
     check_passed_request(tables, &Request::sync(file));
@@ -91,8 +95,10 @@ fn check_passed_request(tables: Tables, request: &Request) {
 
 /// As above, but the fence is itself found in a second look, which another brought about: it is
 /// owed a look of its own.
+///
+/// Rule: ABI-6.9.
 #[test]
-fn a_fence_found_in_a_second_look_waits_for_a_request_that_this_had_passed() {
+fn a_fence_claimed_by_the_second_sweep_waits_for_a_request_that_this_had_passed() {
     let tables = Tables::new(4096, 4096);
     let read = Request::read(tables.file, 0, 64).into(tables.pool, 0);
     let (slots, host, _device) = Slots::queue(MAX_SLOTS);
@@ -131,6 +137,8 @@ fn a_fence_found_in_a_second_look_waits_for_a_request_that_this_had_passed() {
 
 /// The fence is in the last slot of the first group, and the request in a group that was first used
 /// after the sweep had asked which are: finding the fence, it asks again.
+///
+/// Rules: ABI-4.21, ABI-6.9.
 #[test]
 fn a_fence_waits_for_a_request_in_a_group_that_was_not_used_before() {
     let mut jitter = 1_u32;

@@ -145,6 +145,7 @@ fn each_loop_has_an_open_file_of_its_own() {
     rig.group.stop().unwrap();
 }
 
+/// Rule: SEC-7.
 #[test]
 fn a_revocation_waits_for_the_one_loop_that_has_something_in_flight() {
     let mut tables = Tables::new(4096, 4096);
@@ -200,6 +201,7 @@ fn a_revocation_waits_for_the_one_loop_that_has_something_in_flight() {
     rig.group.stop().unwrap();
 }
 
+/// Rule: SEC-9.
 #[test]
 fn a_revoked_handle_stays_unknown_in_every_loop() {
     let tables = Tables::new(4096, 4096);
@@ -230,7 +232,7 @@ fn a_revoked_handle_stays_unknown_in_every_loop() {
 }
 
 #[test]
-fn entries_beyond_the_places_of_the_rings_are_refused_until_one_is_free() {
+fn entries_beyond_the_capacity_of_the_rings_are_refused_until_one_is_free() {
     let tables = Tables::new(16, 64);
     let pool = tables.pool;
     let rig = Rig::of(builder(tables).live_entries(1));
@@ -248,7 +250,7 @@ fn entries_beyond_the_places_of_the_rings_are_refused_until_one_is_free() {
 }
 
 #[test]
-fn queues_go_round_the_loops_and_to_the_loop_that_is_named() {
+fn queues_are_assigned_round_robin_or_to_the_named_loop() {
     let tables = Tables::new(4096, 4096);
     let file = tables.file;
     let mut builder = builder(tables);
@@ -315,7 +317,7 @@ fn each_loop_is_a_thread_with_a_ring() {
 }
 
 #[test]
-fn a_group_that_cannot_be_is_named() {
+fn the_error_for_an_invalid_group_names_the_cause() {
     let tables = || Tables::new(16, 64);
     let none = builder(tables()).loops(0).queue(queue().0).spawn();
     assert!(matches!(none, Err(GroupSpawnError::NoLoop)));
@@ -401,7 +403,7 @@ fn all_loops_drain_at_the_same_time() {
 }
 
 #[test]
-fn aborting_cancels_in_every_loop() {
+fn an_abort_cancels_in_every_loop() {
     let (rig, reads, _writer) = waiting(LIMIT);
     rig.group.abort().unwrap();
     assert_eq!(states(&rig.devices), [LoopState::Stopped; LOOPS]);

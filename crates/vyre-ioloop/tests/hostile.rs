@@ -174,6 +174,7 @@ fn sim(seed: u64) -> SimTransport {
         .build()
 }
 
+/// Rules: SEC-4, SEC-5.
 #[test]
 fn every_attack_between_the_steps_of_a_simulated_loop() {
     for seed in 0..4 {
@@ -181,26 +182,31 @@ fn every_attack_between_the_steps_of_a_simulated_loop() {
     }
 }
 
+/// Rule: SEC-5.
 #[test]
 fn bad_requests_between_the_steps_of_a_simulated_loop() {
     against_an_engine(sim(5), 5, Weights::well_formed(), false);
 }
 
+/// Rules: ABI-1.5, SEC-3.
 #[test]
 fn every_attack_during_the_steps_of_a_simulated_loop() {
     against_an_engine(sim(6), 6, Weights::all(), true);
 }
 
+/// Rules: SEC-4, SEC-5.
 #[test]
 fn every_attack_between_the_steps_of_a_real_ring() {
     against_an_engine(ring(64), 7, Weights::all(), false);
 }
 
+/// Rules: ABI-1.5, SEC-3.
 #[test]
 fn every_attack_during_the_steps_of_a_real_ring() {
     against_an_engine(ring(64), 8, Weights::all(), true);
 }
 
+/// Rule: SEC-5.
 #[test]
 fn a_running_loop_serves_its_other_queue_as_if_there_were_no_attack() {
     for (seed, weights) in [(9, Weights::all()), (10, Weights::well_formed())] {

@@ -14,9 +14,9 @@ use vyre_ioq::abi::{op, status, word};
 use vyre_ioq::{BufferHandle, Errno, FileHandle, NotOwed, Queue, QueueLayout, Request};
 use vyre_uring::SimTransport;
 
-/// Fault 14.
+/// Rule: SEC-1.
 #[test]
-fn a_descriptor_s_number_names_nothing() {
+fn a_descriptor_number_is_not_a_handle() {
     let tables = Tables::new(16, 4096);
     let secret = file_of(b"secret");
     let number = secret.as_raw_fd() as u32;
@@ -36,9 +36,9 @@ fn a_descriptor_s_number_names_nothing() {
     assert_eq!(contents(&memory, 0, 6), [0; 6]);
 }
 
-/// Fault 15.
+/// Rule: SEC-2.
 #[test]
-fn a_read_cannot_run_over_into_the_next_handle() {
+fn a_read_cannot_run_into_the_next_buffer_handle() {
     let mut tables = Tables::new(8192, 64);
     let pages = memory(4 * 256);
     pages.write_at(0, &[0xee; 1024]).unwrap();
@@ -63,9 +63,11 @@ fn a_read_cannot_run_over_into_the_next_handle() {
     assert_eq!(contents(&pages, 512, 512), [0xee; 512]);
 }
 
-/// Fault 15, of files: what is outside a handle's range can be neither read nor written.
+/// Bytes outside the range of the handle can be neither read nor written.
+///
+/// Rules: ABI-6.1, SEC-2.
 #[test]
-fn a_file_handle_s_range_cannot_be_left() {
+fn a_request_cannot_leave_the_range_of_its_file_handle() {
     let mut tables = Tables::new(4096, 4096);
     let disk = tables.disk.try_clone().unwrap();
     let part = disk.try_clone().unwrap();
@@ -127,9 +129,9 @@ fn one_among_good_ones(tables: Tables, odd: Request, errno: Errno) {
     io.stop().unwrap();
 }
 
-/// Fault 1.
+/// Rule: ABI-6.18.
 #[test]
-fn an_unregistered_handle_fails_one_request_and_the_rest_are_served() {
+fn an_unknown_handle_fails_one_request_and_the_rest_are_served() {
     let tables = Tables::new(4096, 4096);
     let unknown = Request::read(FileHandle::from_raw(777), 0, 64).into(tables.pool, 0);
     one_among_good_ones(tables, unknown, Errno::EBADF);
@@ -138,7 +140,7 @@ fn an_unregistered_handle_fails_one_request_and_the_rest_are_served() {
     one_among_good_ones(tables, unknown, Errno::EBADF);
 }
 
-/// Fault 2.
+/// Rule: ABI-6.18.
 #[test]
 fn a_count_past_the_buffer_fails_one_request_and_the_rest_are_served() {
     for (count, offset) in [(4097, 0), (u32::MAX, 0), (1, 4096), (64, u64::MAX)] {
@@ -148,9 +150,9 @@ fn a_count_past_the_buffer_fails_one_request_and_the_rest_are_served() {
     }
 }
 
-/// Fault 5.
+/// Rule: ABI-4.16.
 #[test]
-fn a_device_that_empties_a_claimed_slot_harms_only_itself() {
+fn a_device_that_overwrites_a_claimed_slot_harms_only_itself() {
     let mut tables = Tables::new(4096, 4096);
     let (pipe, mut writer) = tables.add_pipe();
     let (file, pool) = (tables.file, tables.pool);
@@ -185,9 +187,11 @@ fn a_device_that_empties_a_claimed_slot_harms_only_itself() {
     io.stop().unwrap();
 }
 
-/// Fault 1, as a device would provoke it for good: every handle, operation and status in turn.
+/// Every handle, operation and status in turn.
+///
+/// Rules: ABI-6.18, SEC-5.
 #[test]
-fn a_device_that_publishes_nothing_but_nonsense_does_not_stop_the_others() {
+fn a_device_that_publishes_random_words_does_not_stop_the_others() {
     let tables = Tables::new(4096, 4096);
     let (file, pool, disk) = (tables.file, tables.pool, tables.disk.try_clone().unwrap());
     let (hostile, hostile_host, _end) = Slots::queue(64);
@@ -224,9 +228,11 @@ fn a_device_that_publishes_nothing_but_nonsense_does_not_stop_the_others() {
     io.stop().unwrap();
 }
 
-/// Fault 19: a slot whose operation is in flight is not served anew, whatever is stored over it.
+/// Whatever is stored over it while its operation is in flight.
+///
+/// Rules: ABI-1.6, SEC-4.
 #[test]
-fn a_slot_in_flight_is_not_claimed_again() {
+fn a_slot_in_service_is_not_claimed_again() {
     let mut tables = Tables::new(4096, 4096);
     let (pipe, mut writer) = tables.add_pipe();
     let (file, pool, memory) = (tables.file, tables.pool, tables.memory.clone());
@@ -246,9 +252,11 @@ fn a_slot_in_flight_is_not_claimed_again() {
     assert_eq!(engine.in_flight(), 0);
 }
 
-/// Fault 19: what completes late, or twice, is told from the slot's present request.
+/// A completion that comes late, or twice, is told from that of the present request of the slot.
+///
+/// Rule: SEC-4.
 #[test]
-fn a_stale_completion_does_not_answer_the_slot_s_next_request() {
+fn a_stale_completion_does_not_complete_the_next_request_of_the_slot() {
     let tables = Tables::new(4096, 4096);
     let (file, pool, memory) = (tables.file, tables.pool, tables.memory.clone());
     let sim = SimTransport::builder(1).max_latency(50).build();
@@ -267,10 +275,11 @@ fn a_stale_completion_does_not_answer_the_slot_s_next_request() {
     assert_eq!(rig.engine.in_flight(), 0);
 }
 
-/// Row S9: in the queue's ledger, an outcome that nobody is owed is an error. Completions that
-/// nobody asked for are in `faults_safety.rs`.
+/// The queue returns an error, and no counter wraps around.
+///
+/// Rule: ABI-4.11.
 #[test]
-fn an_outcome_that_is_not_owed_is_an_error_and_no_wrap_around() {
+fn an_outcome_that_is_not_owed_is_refused() {
     let (slots, mut host, _device) = Slots::queue(4);
     for slot in [0, 3, 4, u32::MAX] {
         assert_eq!(host.complete(slot, Ok(0)), Err(NotOwed { slot }));

@@ -38,6 +38,7 @@ fn shapes() -> Vec<(usize, usize)> {
     lengths.chain(alignments).collect()
 }
 
+/// Rule: ABI-2.2.
 #[test]
 fn every_length_and_every_alignment_is_served() {
     let bytes = pattern(1, MOST * PIECE);
@@ -183,9 +184,10 @@ impl World {
     }
 }
 
+/// Rules: ABI-2.5, ABI-4.7.
 #[test]
 #[rustfmt::skip]
-fn a_read_has_its_bytes_in_every_state() {
+fn the_slot_of_a_read_has_the_defined_bytes_in_every_state() {
     let mut world = World::new();
     world.goes(
         [1, 0x07, 0x09, 0x2345_6789, 1, 512, 0, 0x4433_2211],
@@ -200,9 +202,10 @@ fn a_read_has_its_bytes_in_every_state() {
     assert_eq!(contents(&world.pool, 0, 512), arrived);
 }
 
+/// Rules: ABI-2.5, ABI-4.7.
 #[test]
 #[rustfmt::skip]
-fn a_write_has_its_bytes_in_every_state() {
+fn the_slot_of_a_write_has_the_defined_bytes_in_every_state() {
     let mut world = World::new();
     world.pool.write_at(0, &pattern(4, 512)).expect("inside");
     world.goes(
@@ -225,9 +228,10 @@ fn a_write_has_its_bytes_in_every_state() {
     assert_eq!(contents(&world.pool, 0, 511), pattern(4, 511));
 }
 
+/// Rules: ABI-2.5, ABI-4.7.
 #[test]
 #[rustfmt::skip]
-fn an_error_has_its_bytes_in_every_state() {
+fn the_slot_of_a_failed_request_has_the_defined_bytes_in_every_state() {
     let mut world = World::new();
     // A handle that nobody gave out, and an operation that nobody knows.
     world.goes(
@@ -251,8 +255,10 @@ fn an_error_has_its_bytes_in_every_state() {
 
 /// The bare layout has no room for flags, reserved words or a buffer offset: what lies there is
 /// the next slot, and must not be taken for them.
+///
+/// Rule: ABI-2.3.
 #[test]
-fn a_bare_slot_s_neighbour_is_not_its_second_half() {
+fn the_next_slot_is_not_read_as_the_second_half_of_a_bare_slot() {
     let tables = Tables::new(4096, 4096);
     let (file, pool, memory) = (tables.file, tables.pool, tables.memory.clone());
     let (slots, host, _device) = Slots::bare(64);
@@ -269,9 +275,9 @@ fn a_bare_slot_s_neighbour_is_not_its_second_half() {
     assert_eq!(contents(&memory, 0, 64), pattern(1, 4096)[8..72]);
 }
 
-/// Row S6.
+/// Rule: ABI-2.5.
 #[test]
-fn an_unknown_operation_completes_with_an_error() {
+fn an_unknown_operation_completes_with_an_error_and_leaves_count() {
     let (slots, host, _device) = Slots::bare(4);
     let mut engine = Tables::new(16, 64).engine(ring(8), vec![host]);
     slots.publish_words(1, &[7; 16]);
@@ -281,7 +287,7 @@ fn an_unknown_operation_completes_with_an_error() {
 }
 
 #[test]
-fn a_bare_queue_is_served_with_handles_for_pages_and_of_the_device_s_choice() {
+fn a_bare_queue_is_served_with_page_handles_and_chosen_handles() {
     let mut files = FileTable::new();
     let mut buffers = BufferTable::new();
     let disk = file_of(&pattern(1, 4096));
@@ -312,9 +318,11 @@ fn a_bare_queue_is_served_with_handles_for_pages_and_of_the_device_s_choice() {
     io.stop().unwrap();
 }
 
-/// Row S11: a queue that a device made and filled before there was a host is taken over as it is.
+/// A device made the queue and published in it before there was a host.
+///
+/// Rule: ABI-7.18.
 #[test]
-fn requests_published_before_the_loop_began_are_served() {
+fn requests_published_before_the_loop_started_are_served() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let memory = Slots::new(16 * 32, 0, 8);

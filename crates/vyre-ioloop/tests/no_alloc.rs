@@ -71,6 +71,7 @@ impl Lane {
     }
 }
 
+/// Rule: SEC-11.
 #[test]
 fn requests_of_every_kind_are_served_without_an_allocation() {
     let mut tables = Tables::new(1 << 16, 1 << 16);

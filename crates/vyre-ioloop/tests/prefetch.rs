@@ -5,6 +5,7 @@ mod common;
 use common::*;
 use vyre_ioq::Request;
 
+/// Rule: ABI-6.16.
 #[test]
 fn a_prefetch_completes_and_moves_no_bytes() {
     let tables = Tables::new(4096, 4096);

@@ -16,6 +16,7 @@ use vyre_ioq::abi::word;
 proptest! {
     #![proptest_config(keeping(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/props.regressions")))]
 
+    /// Rule: ABI-4.11.
     #[test]
     fn each_honest_publication_gets_exactly_one_outcome_and_the_right_one(
         faults in faults(),
@@ -30,16 +31,20 @@ proptest! {
 
     /// Against a transport whose operations end in any order and with any result. A failure prints the
     /// seed; see [`stress::run`].
+    ///
+    /// Rules: ABI-6.7, ABI-6.11, SEC-12.
     #[test]
-    fn the_engine_keeps_order_and_shares_whatever_it_is_asked_and_however_operations_end(
+    fn the_engine_keeps_order_and_shares_however_operations_end(
         seed in any::<u64>().no_shrink(),
     ) {
         stress::run(seed);
     }
 
     /// Every slot is hostile, and so is the kernel: it may keep operations for ever.
+    ///
+    /// Rule: SEC-5.
     #[test]
-    fn whatever_words_a_device_stores_the_engine_goes_on_and_ends(
+    fn whatever_words_a_device_stores_the_engine_continues_and_stops(
         faults in faults(),
         hung in prop_oneof![Just(0.0), Just(0.1)],
         passes in prop::collection::vec(

@@ -128,6 +128,7 @@ impl World {
     }
 }
 
+/// Rules: ABI-6.21, ABI-8.1.
 #[test]
 fn an_unknown_operation_is_einval() {
     let mut world = world();
@@ -138,6 +139,7 @@ fn an_unknown_operation_is_einval() {
     }
 }
 
+/// Rules: ABI-6.21, ABI-8.1.
 #[test]
 fn an_unknown_flag_is_einval() {
     let mut world = world();
@@ -148,6 +150,7 @@ fn an_unknown_flag_is_einval() {
     }
 }
 
+/// Rule: ABI-6.21.
 #[test]
 fn a_flag_of_another_operation_is_einval() {
     let mut world = world();
@@ -165,6 +168,7 @@ fn a_flag_of_another_operation_is_einval() {
     }
 }
 
+/// Rules: ABI-2.7, ABI-6.21.
 #[test]
 fn a_reserved_word_that_is_set_is_einval() {
     let mut world = world();
@@ -180,6 +184,7 @@ fn a_reserved_word_that_is_set_is_einval() {
     }
 }
 
+/// Rules: ABI-6.21, SEC-1.
 #[test]
 fn an_unknown_handle_is_ebadf() {
     let mut world = world();
@@ -207,6 +212,7 @@ fn an_unknown_handle_is_ebadf() {
     }
 }
 
+/// Rules: ABI-6.21, SEC-2.
 #[test]
 fn a_missing_right_is_eacces() {
     let mut world = world();
@@ -248,8 +254,9 @@ fn a_missing_right_is_eacces() {
     }
 }
 
+/// Rules: ABI-6.21, SEC-2.
 #[test]
-fn what_leaves_the_range_of_a_file_handle_is_erange() {
+fn a_range_outside_that_of_the_file_handle_is_erange() {
     let mut world = world();
     let (part, pool) = (world.part, world.pool);
     for (offset, count) in [
@@ -271,8 +278,9 @@ fn what_leaves_the_range_of_a_file_handle_is_erange() {
     }
 }
 
+/// Rules: ABI-6.21, SEC-2.
 #[test]
-fn what_leaves_the_range_of_a_buffer_handle_is_erange() {
+fn a_range_outside_that_of_the_buffer_handle_is_erange() {
     let mut world = world();
     let (file, piece) = (world.file, world.piece);
     for (offset, count) in [
@@ -293,8 +301,9 @@ fn what_leaves_the_range_of_a_buffer_handle_is_erange() {
     }
 }
 
+/// Rules: ABI-6.21, SEC-2.
 #[test]
-fn an_offset_and_a_length_that_overflow_together_are_erange() {
+fn an_offset_and_a_count_that_overflow_are_erange() {
     let mut world = world();
     let World {
         file,
@@ -324,6 +333,7 @@ fn an_offset_and_a_length_that_overflow_together_are_erange() {
     }
 }
 
+/// Rule: ABI-6.21.
 #[test]
 fn misaligned_direct_io_is_einval() {
     let mut world = world();
@@ -355,9 +365,9 @@ fn misaligned_direct_io_is_einval() {
     });
 }
 
-/// Row S7: on the device an errno, in the host's own errors what to do.
+/// The device gets an errno. The errors of the host say what to do.
 #[test]
-fn an_unregistered_destination_is_an_error_that_says_which() {
+fn the_error_for_an_unknown_handle_names_it() {
     let tables = Tables::new(16, 64);
     let read = Request::read(tables.file, 0, 1).into(BufferHandle::from_raw(55), 0);
     let mut rig = tables.on_ring(8, 4);
@@ -371,9 +381,11 @@ fn an_unregistered_destination_is_an_error_that_says_which() {
     assert!(no_queue.contains("`queue`"), "{no_queue}");
 }
 
-/// The guard of fault 14 from the loop's side: a table cannot promise more than the file allows.
+/// A table cannot grant more than the file allows.
+///
+/// Rule: SEC-2.
 #[test]
-fn rights_beyond_what_the_file_is_open_for_are_refused_early() {
+fn rights_beyond_the_open_mode_of_a_file_are_refused_at_insertion() {
     let mut tables = Tables::new(16, 4096);
     let (reader, writer) = std::io::pipe().unwrap();
     assert!(tables.files.insert(reader, Rights::WRITE).is_err());

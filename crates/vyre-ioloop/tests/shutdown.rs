@@ -67,8 +67,9 @@ fn waiting(drain: Duration) -> Waiting {
     }
 }
 
+/// Rule: ABI-7.4.
 #[test]
-fn stopping_finishes_what_is_claimed() {
+fn a_stop_finishes_claimed_requests() {
     let mut w = waiting(LIMIT);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -84,8 +85,9 @@ fn stopping_finishes_what_is_claimed() {
     assert_eq!(w.device.host_state(), Some(LoopState::Stopped));
 }
 
+/// Rule: ABI-7.4.
 #[test]
-fn what_is_published_while_the_loop_drains_is_cancelled() {
+fn requests_published_during_a_drain_get_ecanceled() {
     let mut w = waiting(LIMIT);
     let before = w.device.submit(Request::fence()).unwrap();
     eventually("the claim", || w.io.queue_counters(0).unwrap().claimed == 2);
@@ -113,8 +115,9 @@ fn what_is_published_while_the_loop_drains_is_cancelled() {
     assert_eq!(contents(&w.memory, 64, 64), [0; 64]);
 }
 
+/// Rule: ABI-4.11.
 #[test]
-fn aborting_cancels_at_once() {
+fn an_abort_cancels_at_once() {
     let w = waiting(LIMIT);
     let thread_id = w.io.thread_id();
     w.io.abort().unwrap();
@@ -123,9 +126,9 @@ fn aborting_cancels_at_once() {
     eventually("the end of the thread", || !thread_lives(thread_id));
 }
 
-/// Fault 9.
+/// Rules: ABI-4.12, ABI-7.13, SEC-7.
 #[test]
-fn after_the_end_nothing_lands_in_a_buffer_any_more() {
+fn after_shutdown_no_transfer_reaches_a_buffer() {
     for abort in [true, false] {
         let mut w = waiting(SOON);
         if abort { w.io.abort() } else { w.io.stop() }.unwrap();
@@ -139,9 +142,11 @@ fn after_the_end_nothing_lands_in_a_buffer_any_more() {
     }
 }
 
-/// Fault 9, without a thread: the ring lives on and is even waited on, with nothing in it.
+/// Without a thread: the ring outlives the shutdown and is waited on, and holds nothing.
+///
+/// Rule: SEC-7.
 #[test]
-fn a_stopped_engine_s_ring_holds_nothing() {
+fn the_ring_of_a_stopped_engine_holds_no_operation() {
     let mut tables = Tables::new(4096, 4096);
     let (pipe, mut writer) = tables.add_pipe();
     let (pool, memory) = (tables.pool, tables.memory.clone());
@@ -156,7 +161,7 @@ fn a_stopped_engine_s_ring_holds_nothing() {
     assert_eq!(rig.wait(read).result, Err(Errno::ECANCELED));
 }
 
-/// Fault 10.
+/// Rule: ABI-7.4.
 #[test]
 fn dropping_the_loop_drains_it_and_ends_its_thread() {
     let mut w = waiting(LIMIT);
@@ -169,7 +174,9 @@ fn dropping_the_loop_drains_it_and_ends_its_thread() {
     assert_eq!(w.device.host_state(), Some(LoopState::Stopped));
 }
 
-/// Fault 10, where the drain cannot come to an end.
+/// The drain cannot finish.
+///
+/// Rule: SEC-14.
 #[test]
 fn dropping_a_loop_that_cannot_drain_cancels() {
     let w = waiting(SOON);
@@ -180,15 +187,16 @@ fn dropping_a_loop_that_cannot_drain_cancels() {
 }
 
 #[test]
-fn a_drain_may_be_given_all_the_time_there_is() {
+fn a_drain_accepts_the_longest_timeout() {
     let mut w = waiting(Duration::MAX);
     w.writer.write_all(&[7; 64]).unwrap();
     w.io.stop().unwrap();
     assert_eq!(answer(&w.device, w.read), Ok(64));
 }
 
+/// Rule: ABI-7.3.
 #[test]
-fn a_device_that_waits_on_a_stopped_loop_learns_that_it_is_gone() {
+fn a_wait_on_a_stopped_loop_reports_that_the_host_is_gone() {
     let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
     let io = Tables::new(16, 64).loop_on(host);
     io.stop().unwrap();
@@ -197,8 +205,9 @@ fn a_device_that_waits_on_a_stopped_loop_learns_that_it_is_gone() {
     assert!(matches!(gone, Err(WaitError::HostGone(_))), "{gone:?}");
 }
 
+/// Rule: ABI-4.11.
 #[test]
-fn everything_unserved_is_answered_by_a_stop() {
+fn a_stop_completes_everything_that_was_not_served() {
     let mut tables = Tables::new(4096, 4096);
     let (pipe, _writer) = tables.add_pipe();
     let (file, pool) = (tables.file, tables.pool);
@@ -230,8 +239,9 @@ fn everything_unserved_is_answered_by_a_stop() {
     assert_eq!(rig.device.host_state(), Some(LoopState::Stopped));
 }
 
+/// Rule: ABI-7.5.
 #[test]
-fn devices_see_a_heartbeat_while_the_kernel_is_waited_for() {
+fn the_heartbeat_advances_while_shutdown_waits_for_the_kernel() {
     let (faulty, orders) = Faulty::new(SimTransport::builder(1).build());
     let mut rig = Tables::new(16, 64).on(faulty, 4);
     orders.linger.store(true, Ordering::Relaxed);
@@ -250,7 +260,7 @@ fn devices_see_a_heartbeat_while_the_kernel_is_waited_for() {
 }
 
 #[test]
-fn a_sleeping_loop_sees_a_stop() {
+fn a_stop_ends_a_sleeping_loop() {
     let policy = Policy::Adaptive {
         spins: 0,
         cap: Duration::from_millis(5),
@@ -266,7 +276,7 @@ fn a_sleeping_loop_sees_a_stop() {
 
 /// Only the thread that forked goes on in a child; the loop's does not.
 #[test]
-fn a_forked_child_leaves_the_loop_alone() {
+fn a_forked_child_does_not_affect_the_loop() {
     for stops in [false, true] {
         let w = waiting(LIMIT);
         let io = std::cell::Cell::new(Some(w.io));
@@ -286,9 +296,9 @@ fn a_forked_child_leaves_the_loop_alone() {
     }
 }
 
-/// Fault 7.
+/// Rule: SEC-14.
 #[test]
-fn stopping_ends_a_read_that_would_never_end() {
+fn a_stop_ends_a_read_that_would_never_end() {
     let mut tables = Tables::new(4096, 4096);
     let (pipe, _writer) = tables.add_pipe();
     let pool = tables.pool;

@@ -14,8 +14,9 @@ use vyre_uring::{Busy, SimTransport};
 
 const SOON: Duration = Duration::from_millis(20);
 
+/// Rules: ABI-4.12, ABI-7.12.
 #[test]
-fn operations_that_the_kernel_keeps_are_told_apart_from_a_clean_end() {
+fn a_stop_reports_operations_that_the_kernel_holds_and_they_get_no_outcome() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let sim = SimTransport::builder(1).hung(1.0).build();
@@ -40,8 +41,10 @@ fn operations_that_the_kernel_keeps_are_told_apart_from_a_clean_end() {
 }
 
 /// The requests that the kernel does not hold are answered, and the fences that wait for none.
+///
+/// Rule: ABI-4.11.
 #[test]
-fn beside_what_the_kernel_keeps_everything_is_answered() {
+fn requests_that_the_kernel_does_not_hold_are_completed() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     // One operation at a time: the first read hangs in the transport, the rest waits for room.
@@ -86,8 +89,10 @@ fn beside_what_the_kernel_keeps_everything_is_answered() {
 }
 
 /// FAILED says that every outcome that there will be is there.
+///
+/// Rule: ABI-7.1.
 #[test]
-fn a_completion_that_comes_after_the_end_answers_nothing() {
+fn a_completion_after_failed_stores_no_outcome() {
     let tables = Tables::new(4096, 4096);
     let (file, pool, memory) = (tables.file, tables.pool, tables.memory.clone());
     let (slots, host, device) = Slots::queue(4);
@@ -118,8 +123,10 @@ fn a_completion_that_comes_after_the_end_answers_nothing() {
 }
 
 /// A bare queue has no state: CLAIMED keeps the device and the next host from the slot.
+///
+/// Rule: ABI-7.12.
 #[test]
-fn a_bare_slot_that_the_kernel_keeps_stays_claimed() {
+fn a_bare_slot_that_the_kernel_holds_stays_claimed() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let (slots, host, _device) = Slots::bare(2);
@@ -135,7 +142,7 @@ fn a_bare_slot_that_the_kernel_keeps_stays_claimed() {
 }
 
 #[test]
-fn the_errors_of_an_end_say_what_became_of_the_memory() {
+fn the_error_of_a_stuck_loop_says_that_memory_is_leaked() {
     let stuck = StopError::Stuck { operations: 3 }.to_string();
     assert!(stuck.contains('3') && stuck.contains("leaked"), "{stuck}");
 }

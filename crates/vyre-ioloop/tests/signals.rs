@@ -66,6 +66,7 @@ fn limit_file_sizes(bytes: u64) {
     setrlimit(Resource::Fsize, limit).expect("lower than before");
 }
 
+/// Rule: SEC-6.
 #[test]
 fn a_write_past_the_limit_on_file_sizes_is_efbig() {
     in_child("a_write_past_the_limit_on_file_sizes_is_efbig", || {
@@ -89,9 +90,10 @@ fn a_write_past_the_limit_on_file_sizes_is_efbig() {
     });
 }
 
+/// Rule: SEC-6.
 #[test]
-fn a_write_that_nobody_reads_is_epipe() {
-    in_child("a_write_that_nobody_reads_is_epipe", || {
+fn a_write_to_a_pipe_without_a_reader_is_epipe() {
+    in_child("a_write_to_a_pipe_without_a_reader_is_epipe", || {
         let_signal_kill(libc::SIGPIPE);
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
@@ -103,9 +105,11 @@ fn a_write_that_nobody_reads_is_epipe() {
 }
 
 /// The same for a thread of the caller's that drives an engine.
+///
+/// Rule: SEC-6.
 #[test]
-fn a_caller_s_thread_can_block_signals_too() {
-    in_child("a_caller_s_thread_can_block_signals_too", || {
+fn the_thread_of_a_caller_can_block_signals_too() {
+    in_child("the_thread_of_a_caller_can_block_signals_too", || {
         let_signal_kill(libc::SIGPIPE);
         block_signals().expect("allowed");
         let mut tables = Tables::new(4096, 4096);
@@ -151,8 +155,9 @@ fn check_mask(thread_id: u32) {
     }
 }
 
+/// Rule: SEC-6.
 #[test]
-fn a_loop_s_thread_takes_the_signals_of_its_own_faults_alone() {
+fn a_loop_thread_takes_only_the_signals_of_its_own_faults() {
     let (host, _device) = Queue::anonymous(QueueLayout::with_slots(4)).expect("a queue");
     let io = Tables::new(16, 64).loop_on(host);
     check_mask(io.thread_id());
@@ -179,10 +184,10 @@ fn an_engine_blocks_nothing_by_itself() {
     engine.stop(LIMIT).expect("a clean end");
 }
 
-/// Fault 4, on the kernel's side: signals interrupt a thread that drives an engine, asleep and at
-/// work. A loop's own thread blocks them.
+/// Signals interrupt a thread that drives an engine, asleep and at work. The thread of a loop blocks
+/// them.
 #[test]
-fn signals_do_not_end_the_loop() {
+fn signals_do_not_end_an_engine() {
     let_signals_interrupt();
     let mut tables = Tables::new(4096, 4096);
     let (pipe, mut writer) = tables.add_pipe();

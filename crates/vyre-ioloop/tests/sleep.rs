@@ -111,7 +111,7 @@ fn asleep(sleeps: impl Fn() -> u64) {
 }
 
 #[test]
-fn changes_and_stops_end_a_loop_s_sleep() {
+fn table_changes_and_stops_end_the_sleep_of_a_loop() {
     bounded(|| {
         let (io, _device) = spawn(true);
         for _ in 0..3 {
@@ -127,7 +127,7 @@ fn changes_and_stops_end_a_loop_s_sleep() {
 }
 
 #[test]
-fn changes_and_stops_end_the_sleep_of_every_loop_of_a_group() {
+fn table_changes_and_stops_end_the_sleep_of_every_loop_of_a_group() {
     bounded(|| {
         let tables = Tables::new(16, 64);
         let mut group = LoopGroup::builder()
@@ -198,8 +198,10 @@ fn a_sleep_ends_at_the_next_deadline() {
     assert!(second <= Duration::from_secs(2), "{second:?}");
 }
 
-/// Row S8: the doubling itself is tested beside the policy. Here: a loop without work sleeps, is
-/// woken by neither much nor nothing, and work is found all the same.
+/// The growth of the sleep is tested beside the policy. This test shows that a loop without work sleeps,
+/// and finds work when it comes.
+///
+/// Rules: ABI-7.5, ABI-7.9.
 #[test]
 fn an_idle_loop_sleeps_and_still_finds_work() {
     let tables = Tables::new(16, 64);
@@ -224,7 +226,6 @@ fn an_idle_loop_sleeps_and_still_finds_work() {
     io.stop().unwrap();
 }
 
-/// Row S8: the policy that never sleeps.
 #[test]
 fn a_spinning_loop_never_sleeps() {
     let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
@@ -243,8 +244,8 @@ const SLEEPY: Policy = Policy::Adaptive {
     cap: Duration::from_millis(1),
 };
 
-/// Fault 6. The loop may sleep, but never for as long as an operation takes: a request that comes
-/// while another waits for the kernel is served.
+/// The loop may sleep, but not until an operation ends: a request that is published while another one
+/// waits for the kernel is served.
 #[test]
 fn a_request_is_served_while_an_older_one_waits_for_the_kernel() {
     for policy in [SLEEPY, Policy::ADAPTIVE, Policy::Spin] {

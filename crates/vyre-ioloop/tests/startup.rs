@@ -8,9 +8,9 @@ use vyre_ioloop::{IoLoop, SpawnError};
 use vyre_ioq::{AttachError, Errno, HostQueue, LoopState, Queue, QueueLayout, Region, Request};
 use vyre_uring::SimTransport;
 
-/// Row S1.
+/// Rule: ABI-7.1.
 #[test]
-fn a_loop_is_spawned_on_tables_and_a_queue_and_stops_with_its_error() {
+fn a_loop_starts_and_serves_a_request_and_stops() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
@@ -27,7 +27,7 @@ fn a_loop_is_spawned_on_tables_and_a_queue_and_stops_with_its_error() {
 }
 
 #[test]
-fn a_loop_works_by_what_is_put_around_its_ring() {
+fn a_loop_uses_the_transport_that_wraps_its_ring() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
@@ -51,7 +51,6 @@ fn a_loop_works_by_what_is_put_around_its_ring() {
     io.stop().unwrap();
 }
 
-/// Row S1: an empty table is a table.
 #[test]
 fn a_loop_without_files_or_buffers_serves_fences() {
     let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
@@ -75,9 +74,9 @@ fn a_small_ring_has_entries_for_every_queue() {
     io.stop().expect("quiet");
 }
 
-/// Fault 20.
+/// Rule: ABI-3.2.
 #[test]
-fn an_unfit_queue_is_refused_before_anything_runs() {
+fn an_invalid_queue_is_refused_before_a_loop_starts() {
     let bare = |len| HostQueue::attach_bare(Region::allocate(len).unwrap());
     assert_eq!(bare(31).unwrap_err(), AttachError::BareLength { len: 31 });
     let count = |slots, most| AttachError::BadSlotCount { slots, most };
@@ -92,9 +91,8 @@ fn an_unfit_queue_is_refused_before_anything_runs() {
     assert!(matches!(refused, Err(SpawnError::NoQueue)));
 }
 
-/// Fault 20: a loop that cannot start says so to whoever starts it, and to the devices.
 #[test]
-fn a_loop_that_cannot_start_says_so_and_its_devices_see_failed() {
+fn a_loop_that_cannot_start_reports_why_and_its_devices_see_failed() {
     let queue = || Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
     let (host, device) = queue();
     let refused = IoLoop::builder().queue(host).ring_entries(0).spawn();

@@ -10,7 +10,6 @@ use vyre_ioq::abi::{MAX_SLOTS, op, status, word};
 use vyre_ioq::{Queue, QueueLayout, Request};
 use vyre_uring::SimTransport;
 
-/// Row S2.
 #[test]
 fn one_pass_reaps_all_claims_all_and_submits_in_one_batch() {
     let tables = Tables::new(4096, 4096);
@@ -40,10 +39,10 @@ fn one_pass_reaps_all_claims_all_and_submits_in_one_batch() {
     assert!(rig.engine.step().is_idle());
 }
 
-/// Fault 21. Compared with one bare sweep of a queue of the same length, at the same time: the
-/// least of many measurements, so that what else runs on the machine does not count.
+/// The pass is compared with one sweep of another queue of the same length. The minimum of many
+/// measurements excludes what else runs on the machine.
 #[test]
-fn an_idle_pass_looks_at_each_slot_once() {
+fn an_idle_pass_costs_one_sweep() {
     let queue = || Queue::anonymous(QueueLayout::with_slots(MAX_SLOTS)).unwrap();
     let (mut bare, _) = queue();
     let (host, _device) = queue();
@@ -68,8 +67,9 @@ fn an_idle_pass_looks_at_each_slot_once() {
     );
 }
 
-/// Fault 24. PUBLISHED is a request and nothing else: the host never stores it, and takes no other
-/// status for one.
+/// The host never stores PUBLISHED, and takes no other status for a request.
+///
+/// Rules: ABI-4.15, ABI-7.15.
 #[test]
 fn only_published_is_a_request_and_only_the_device_publishes() {
     let tables = Tables::new(4096, 4096);
@@ -105,7 +105,7 @@ fn only_published_is_a_request_and_only_the_device_publishes() {
     }
 }
 
-/// Fault 3.
+/// Rule: ABI-6.18.
 #[test]
 fn more_requests_than_the_ring_has_entries_are_all_served() {
     let tables = Tables::new(4096, 4096);
@@ -128,6 +128,7 @@ fn more_requests_than_the_ring_has_entries_are_all_served() {
     io.stop().unwrap();
 }
 
+/// Rule: ABI-6.18.
 #[test]
 fn the_largest_queue_is_served_through_a_small_ring() {
     let tables = Tables::new(1 << 16, 1 << 16);

@@ -13,6 +13,7 @@ use common::*;
 use vyre_ioq::{Errno, FileHandle, Request, Ticket};
 use vyre_uring::{Errno as OsErrno, Operation, SimTransport};
 
+/// Rule: ABI-6.11.
 #[test]
 fn a_sync_in_a_lower_slot_waits_for_a_write_in_a_higher_one() {
     let tables = Tables::new(4096, 4096);
@@ -34,6 +35,7 @@ fn a_sync_in_a_lower_slot_waits_for_a_write_in_a_higher_one() {
     );
 }
 
+/// Rule: ABI-6.11.
 #[test]
 fn a_sync_waits_for_the_writes_to_its_file_and_for_no_others() {
     let mut tables = Tables::new(4096, 4096);
@@ -70,6 +72,7 @@ fn a_sync_waits_for_the_writes_to_its_file_and_for_no_others() {
     assert_eq!(rig.wait(of_pipe).result, Err(Errno::EINVAL));
 }
 
+/// Rule: ABI-6.11.
 #[test]
 fn a_sync_behind_a_fence_covers_the_fenced_writes() {
     let tables = Tables::new(0, 1 << 16);
@@ -96,8 +99,10 @@ fn a_sync_behind_a_fence_covers_the_fenced_writes() {
 
 /// What the transport is asked for: a durable write is one, and a sync comes after the writes that
 /// it covers have completed.
+///
+/// Rules: ABI-6.11, ABI-6.19.
 #[test]
-fn durability_is_asked_of_the_transport() {
+fn durable_writes_are_pushed_as_such_and_syncs_after_their_writes() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let (faulty, orders) = Faulty::new(SimTransport::builder(5).max_latency(6).build());
@@ -175,8 +180,9 @@ impl Bench {
     }
 }
 
+/// Rule: ABI-6.11.
 #[test]
-fn one_flush_answers_all() {
+fn one_flush_completes_all_syncs_claimed_before_it() {
     let mut bench = bench();
     let syncs = bench.syncs(40);
     let _ = bench.rig.engine.step();
@@ -189,8 +195,9 @@ fn one_flush_answers_all() {
     assert_eq!((bench.flushes(), bench.rig.engine.in_flight()), (1, 0));
 }
 
+/// Rule: ABI-6.11.
 #[test]
-fn a_flush_that_has_begun_answers_nobody_who_comes_later() {
+fn a_flush_that_has_begun_completes_no_later_sync() {
     let mut bench = bench();
     let early = bench.syncs(2);
     let _ = bench.rig.engine.step();
@@ -214,8 +221,9 @@ fn a_flush_that_has_begun_answers_nobody_who_comes_later() {
     assert_eq!(bench.flushes(), 2);
 }
 
+/// Rule: ABI-6.12.
 #[test]
-fn a_failed_flush_fails_all() {
+fn a_failed_flush_fails_every_sync_that_shares_it() {
     let mut bench = bench();
     let syncs = bench.syncs(3);
     let _ = bench.rig.engine.step();
@@ -227,8 +235,10 @@ fn a_failed_flush_fails_all() {
 
 /// Whoever ends early leaves the others to it, whether it led or not, and whether the flush has begun
 /// or not.
+///
+/// Rule: ABI-6.17.
 #[test]
-fn one_that_ends_early_ends_alone() {
+fn a_sync_that_times_out_leaves_the_others_that_share_its_flush() {
     for (timed, has_begun) in [(0, false), (1, false), (0, true), (1, true)] {
         let mut bench = bench();
         let clock = bench.rig.engine.drive_clock();
@@ -262,8 +272,9 @@ fn one_that_ends_early_ends_alone() {
     }
 }
 
+/// Rule: ABI-4.11.
 #[test]
-fn a_stop_answers_all() {
+fn a_stop_completes_every_sync_that_shares_a_flush() {
     for has_begun in [false, true] {
         let mut bench = bench();
         let syncs = bench.syncs(5);

@@ -46,7 +46,7 @@ fn entries_added_while_the_loop_runs_can_be_used_at_once() {
 }
 
 #[test]
-fn unfit_entries_are_refused_and_leave_no_trace() {
+fn invalid_entries_are_refused_and_leave_no_trace() {
     let (host, device) = queue();
     let tables = Tables::new(16, 64);
     let io = tables
@@ -85,8 +85,9 @@ fn unfit_entries_are_refused_and_leave_no_trace() {
     io.stop().unwrap();
 }
 
+/// Rule: SEC-9.
 #[test]
-fn a_revoked_handle_stays_unknown_when_its_place_is_used_again() {
+fn a_revoked_handle_stays_unknown_when_its_index_is_reused() {
     let (host, device) = queue();
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
@@ -123,8 +124,9 @@ fn a_revoked_handle_stays_unknown_when_its_place_is_used_again() {
     io.stop().unwrap();
 }
 
+/// Rule: SEC-7.
 #[test]
-fn revoking_waits_for_what_is_in_flight_on_that_entry_alone() {
+fn a_revocation_waits_only_for_operations_of_its_own_entry() {
     let mut tables = Tables::new(4096, 4096);
     let (pipe, mut writer) = tables.add_pipe();
     let (other_pipe, _other_writer) = tables.add_pipe();
@@ -167,7 +169,7 @@ fn revoking_waits_for_what_is_in_flight_on_that_entry_alone() {
 }
 
 #[test]
-fn a_buffer_is_given_back_with_its_last_handle() {
+fn a_buffer_is_unregistered_with_its_last_handle() {
     let tables = Tables::new(4096, 4096);
     let file = tables.file;
     let mut rig = tables.on_ring(8, 8);
@@ -190,6 +192,7 @@ fn a_buffer_is_given_back_with_its_last_handle() {
     assert!(!rig.engine.transport().is_buffer_registered(slot));
 }
 
+/// Rule: SEC-7.
 #[test]
 fn a_revoked_file_is_closed_after_its_last_request() {
     let mut tables = Tables::new(16, 64);
@@ -213,7 +216,7 @@ fn a_revoked_file_is_closed_after_its_last_request() {
 
 /// Handles are used up, 4,096 for each index; places in the transport are not.
 #[test]
-fn files_can_come_and_go_for_ever() {
+fn files_can_be_inserted_and_revoked_without_end() {
     let tables = Tables::new(64, 64);
     let (pool, disk) = (tables.pool, tables.disk.try_clone().unwrap());
     let mut rig = tables.on_sim(SimTransport::builder(1).files(2).build(), 8);
@@ -243,7 +246,7 @@ fn the_highest_handle_takes_one_place_in_the_transport() {
 }
 
 #[test]
-fn a_revocation_is_over_whatever_becomes_of_its_index() {
+fn a_revocation_stays_complete_when_its_index_is_reused() {
     let mut tables = Tables::new(16, 64);
     let (pipe, mut writer) = tables.add_pipe();
     let pool = tables.pool;
@@ -267,7 +270,7 @@ fn a_revocation_is_over_whatever_becomes_of_its_index() {
 }
 
 #[test]
-fn a_running_loop_can_be_looked_at() {
+fn a_running_loop_reports_its_state_and_counters() {
     let (host, device) = queue();
     let io = Tables::new(16, 64).loop_on(host);
     assert!(io.is_running());
@@ -297,7 +300,7 @@ fn lingering() -> (std::net::TcpStream, std::net::TcpStream) {
 }
 
 #[test]
-fn a_file_whose_closing_hangs_holds_up_nobody() {
+fn a_file_whose_close_hangs_delays_no_request() {
     let (host, device) = queue();
     let io = Tables::new(16, 64).loop_on(host);
     let (sender, receiver) = lingering();
@@ -309,7 +312,7 @@ fn a_file_whose_closing_hangs_holds_up_nobody() {
 }
 
 #[test]
-fn a_file_whose_closing_hangs_does_not_hold_up_the_end() {
+fn a_file_whose_close_hangs_does_not_delay_shutdown() {
     let mut tables = Tables::new(16, 64);
     let (sender, receiver) = lingering();
     tables.files.insert(sender, Rights::WRITE).unwrap();
@@ -330,7 +333,7 @@ fn faults(thread: u32) -> u64 {
 }
 
 #[test]
-fn a_large_buffer_s_pages_are_not_provided_by_the_loop() {
+fn the_pages_of_a_large_buffer_are_not_faulted_in_by_the_loop_thread() {
     let (host, _device) = queue();
     let io = Tables::new(16, 64).loop_on(host);
     let (buffer, _memfd) = Buffer::memfd(64 << 20).unwrap();
@@ -352,7 +355,7 @@ impl Drop for Tell {
 }
 
 #[test]
-fn a_large_buffer_is_not_unmapped_by_the_loop() {
+fn a_large_buffer_is_not_unmapped_by_the_loop_thread() {
     let (host, _device) = queue();
     let builder = Tables::new(16, 64).builder().queue(host);
     let io = builder.name("the-loop").spawn().unwrap();
@@ -367,7 +370,7 @@ fn a_large_buffer_is_not_unmapped_by_the_loop() {
 
 /// Linux before 6.4 takes a file out a second later, and the end of a ring waits for that.
 #[test]
-fn the_end_takes_no_file_out_of_the_transport() {
+fn shutdown_removes_no_file_from_the_transport() {
     let mut tables = Tables::new(16, 64);
     let (pipe, _writer) = tables.add_pipe();
     let (faulty, orders) = Faulty::new(SimTransport::builder(1).build());

@@ -10,7 +10,7 @@ use vyre_ioloop::Rights;
 use vyre_ioq::{BufferHandle, Errno, Queue, QueueLayout, Request};
 use vyre_uring::{BufferSlot, SimTransport};
 
-/// Row S3.
+/// Rule: ABI-6.1.
 #[test]
 fn a_read_goes_to_the_destination_that_its_handle_names() {
     let mut tables = Tables::new(4096, 64);
@@ -36,9 +36,8 @@ fn a_read_goes_to_the_destination_that_its_handle_names() {
     }
 }
 
-/// Row S5.
 #[test]
-fn a_write_is_an_operation() {
+fn a_write_moves_bytes_to_its_file() {
     let tables = Tables::new(64, 4096);
     let (file, pool, disk) = (tables.file, tables.pool, tables.disk.try_clone().unwrap());
     tables.memory.write_at(0, &pattern(5, 4096)).unwrap();
@@ -54,9 +53,8 @@ fn a_write_is_an_operation() {
     assert_eq!(rig.engine.queue_counters(0).unwrap().bytes_written, 4096);
 }
 
-/// Fault 17.
 #[test]
-fn a_write_writes() {
+fn a_write_extends_an_empty_file() {
     let tables = Tables::new(0, 4096);
     let (file, pool, disk) = (tables.file, tables.pool, tables.disk.try_clone().unwrap());
     let bytes = pattern(17, 4096);
@@ -72,6 +70,7 @@ fn a_write_writes() {
     assert_eq!(written[7..], bytes[96..]);
 }
 
+/// Rule: ABI-6.2.
 #[test]
 fn reads_and_writes_of_nothing_succeed() {
     let tables = Tables::new(16, 64);
@@ -87,7 +86,7 @@ fn reads_and_writes_of_nothing_succeed() {
     assert_eq!(rig.run(Request::prefetch(file, 0, 0)), Ok(0));
 }
 
-/// Fault 11.
+/// Rule: ABI-6.2.
 #[test]
 fn a_short_read_says_how_many_bytes_it_moved() {
     let tables = Tables::new(100, 4096);
@@ -99,9 +98,9 @@ fn a_short_read_says_how_many_bytes_it_moved() {
     assert_eq!(contents(&memory, 60, 100), [0xee; 100], "stays as it was");
 }
 
-/// Fault 11.
+/// Rule: ABI-6.3.
 #[test]
-fn the_end_of_the_file_is_told_as_zero_bytes() {
+fn a_read_at_the_end_of_the_file_moves_zero_bytes() {
     let tables = Tables::new(100, 4096);
     let (file, pool, memory) = (tables.file, tables.pool, tables.memory.clone());
     memory.write_at(0, &[0xee; 64]).unwrap();
@@ -114,6 +113,7 @@ fn the_end_of_the_file_is_told_as_zero_bytes() {
     assert_eq!(contents(&memory, 0, 64), [0xee; 64]);
 }
 
+/// Rule: ABI-6.20.
 #[test]
 fn exact_makes_a_short_count_the_error_enodata() {
     let tables = Tables::new(100, 4096);
@@ -126,6 +126,7 @@ fn exact_makes_a_short_count_the_error_enodata() {
     assert_eq!(rig.run(read(100, 1).exact()), Err(Errno::ENODATA));
 }
 
+/// Rule: ABI-6.4.
 #[test]
 fn short_transfers_are_resumed_until_all_is_moved() {
     let tables = Tables::new(1 << 16, 1 << 16);
@@ -162,6 +163,8 @@ fn short_transfers_are_resumed_until_all_is_moved() {
 }
 
 /// On the ring too: a pipe gives what it has, and the rest is waited for.
+///
+/// Rules: ABI-6.4, ABI-6.5.
 #[test]
 fn a_read_of_a_pipe_is_resumed_until_it_is_full_or_the_pipe_ends() {
     use std::io::Write;
@@ -183,7 +186,9 @@ fn a_read_of_a_pipe_is_resumed_until_it_is_full_or_the_pipe_ends() {
     assert_eq!(rig.wait(read).result, Ok(3));
 }
 
-/// Fault 4, on the operation's side: one that ends in EINTR or EAGAIN is tried again.
+/// An operation that ends with EINTR or EAGAIN.
+///
+/// Rule: ABI-6.4.
 #[test]
 fn an_interrupted_operation_is_tried_again() {
     let tables = Tables::new(4096, 4096);
@@ -198,9 +203,8 @@ fn an_interrupted_operation_is_tried_again() {
     assert!(rig.engine.counters().retried > 20);
 }
 
-/// Fault 12.
 #[test]
-fn the_device_learns_the_kernel_s_errno() {
+fn the_device_gets_the_errno_of_the_kernel() {
     let mut tables = Tables::new(16, 4096);
     let unmapped = File::open("/proc/self/mem").unwrap();
     let unmapped = tables.files.insert(unmapped, Rights::READ).unwrap();
@@ -220,9 +224,9 @@ fn the_device_learns_the_kernel_s_errno() {
     assert_eq!(errno(rig.run(write)), libc::EPIPE);
 }
 
-/// Fault 25. Each entry of the ring carries operations with flags and without in turn.
+/// Each entry of the ring carries operations with and without flags in turn.
 #[test]
-fn flags_of_one_operation_do_not_stick_to_the_next() {
+fn the_flags_of_an_operation_do_not_affect_the_next() {
     let mut tables = Tables::new(4096, 4096);
     let read_only = tables.disk.try_clone().unwrap();
     let read_only = tables.files.insert(read_only, Rights::READ).unwrap();
@@ -253,10 +257,12 @@ fn flags_of_one_operation_do_not_stick_to_the_next() {
     }
 }
 
-/// Fault 18. Lanes and loop share every line without a lock: each lane finds the bytes that it
-/// asked for as soon as it sees the outcome, and its own tag.
+/// Lanes and loop share every cache line without a lock. Each lane finds the bytes that it asked for as
+/// soon as it sees the outcome, and its own tag.
+///
+/// Rule: ABI-4.3.
 #[test]
-fn lanes_and_loop_may_touch_the_memory_at_the_same_time() {
+fn lanes_and_loop_may_access_the_queue_at_the_same_time() {
     const LANES: u64 = 4;
     let tables = Tables::new(1 << 16, 1 << 16);
     let (file, pool, memory) = (tables.file, tables.pool, tables.memory.clone());
@@ -286,7 +292,6 @@ fn lanes_and_loop_may_touch_the_memory_at_the_same_time() {
     io.stop().unwrap();
 }
 
-/// Fault 16.
 #[test]
 fn buffers_are_registered_with_the_kernel() {
     let tables = Tables::new(16, 4096);
