@@ -1,4 +1,4 @@
-//! What alignment direct I/O asks of a request.
+//! The alignment that direct I/O requires of a request.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -8,24 +8,24 @@ use rustix::fs::{AtFlags, FileType, OFlags, Statx, StatxFlags, fcntl_getfl, stat
 use rustix::fs::{Mode, ioctl_blksszget, open};
 use rustix::io::Errno;
 
-/// The alignment in bytes when nothing says better: a multiple of every common logical block size.
+/// The alignment in bytes if none is stated: a multiple of every common logical block size.
 const FALLBACK: u32 = 4096;
 
-/// The alignment that direct I/O on a file needs. Both are powers of two.
+/// The alignment that direct I/O on a file requires. Both values are powers of two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DirectAlign {
-    /// Of the memory address, in bytes.
+    /// The alignment of the memory address, in bytes.
     pub memory: u32,
-    /// Of the file offset and of the length, in bytes.
+    /// The alignment of the file offset and of the length, in bytes.
     pub offset: u32,
 }
 
-/// The alignment that requests on this descriptor must have; `None` if it is not open with
-/// `O_DIRECT` and any will do.
+/// Returns the alignment that requests on this descriptor must have. Returns `None` if the descriptor
+/// is not open with `O_DIRECT`: then any alignment will do.
 ///
 /// # Errors
-/// What `fcntl` or `statx` answered.
+/// If `fcntl` or `statx` fails.
 pub fn direct_alignment(file: impl AsFd) -> io::Result<Option<DirectAlign>> {
     let file = file.as_fd();
     if fcntl_getfl(file)?.contains(OFlags::DIRECT) {
@@ -35,10 +35,11 @@ pub fn direct_alignment(file: impl AsFd) -> io::Result<Option<DirectAlign>> {
     }
 }
 
-/// The alignment that direct I/O on this file would need, however it was opened.
+/// Returns the alignment that direct I/O on this file requires, whether or not it is open with
+/// `O_DIRECT`.
 ///
 /// # Errors
-/// What `statx` answered.
+/// If `statx` fails.
 pub fn alignment_of(file: impl AsFd) -> io::Result<DirectAlign> {
     let file = file.as_fd();
     let asked = StatxFlags::DIOALIGN | StatxFlags::TYPE;
@@ -60,21 +61,21 @@ pub fn alignment_of(file: impl AsFd) -> io::Result<DirectAlign> {
     }
 }
 
-/// [`alignment_of`] the file at this path, which is opened for reading for it.
+/// Opens the file at this path for reading and returns its [`alignment_of`].
 ///
 /// # Errors
-/// What `open` or `statx` answered.
+/// If `open` or `statx` fails.
 pub fn alignment_of_path(path: impl AsRef<Path>) -> io::Result<DirectAlign> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     alignment_of(open(path.as_ref(), flags, Mode::empty())?)
 }
 
-/// What `statx` stated, if the kernel (6.1 or later) and the file system did. Zeroes mean that the
-/// file takes no direct I/O, so there is nothing to obey.
+/// Returns the alignment that `statx` stated, if the kernel (6.1 or later) and the file system state
+/// one. Zeros mean that the file takes no direct I/O, so nothing has to be obeyed.
 fn stated(stat: &Statx) -> Option<DirectAlign> {
     let usable = |align: u32| align.is_power_of_two();
-    let said = stat.stx_mask & StatxFlags::DIOALIGN.bits() != 0;
-    (said && usable(stat.stx_dio_mem_align) && usable(stat.stx_dio_offset_align)).then_some(
+    let is_stated = stat.stx_mask & StatxFlags::DIOALIGN.bits() != 0;
+    (is_stated && usable(stat.stx_dio_mem_align) && usable(stat.stx_dio_offset_align)).then_some(
         DirectAlign {
             memory: stat.stx_dio_mem_align,
             offset: stat.stx_dio_offset_align,
@@ -82,7 +83,7 @@ fn stated(stat: &Statx) -> Option<DirectAlign> {
     )
 }
 
-/// The logical block size of a block device, else the fallback.
+/// Returns the logical block size of a block device, or else the fallback.
 fn block_alignment(file: impl AsFd) -> DirectAlign {
     let size = match ioctl_blksszget(file) {
         Ok(size) if size.is_power_of_two() => size,
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn statx_counts_only_when_it_says_so_and_makes_sense() {
+    fn statx_counts_only_if_it_states_a_usable_alignment() {
         let mut stat = statx_of_cwd();
         stat.stx_dio_mem_align = 4;
         stat.stx_dio_offset_align = 512;

@@ -1,8 +1,8 @@
 //! Memory that a device and the kernel may write at any time.
 //!
-//! No reference to the bytes is ever made. They are reached by relaxed atomic words: a location has
-//! one access width for ever (eight bytes for the aligned words that lie inside the buffer, one byte
-//! for what is left at either end), so that concurrent calls never mix widths on it.
+//! No reference to the bytes is ever created. All access is by relaxed atomic words. Each location has
+//! one access width for ever, so that concurrent calls never mix widths on it: eight bytes for the
+//! aligned words inside the buffer, one byte for the remainder at either end.
 #![expect(
     unsafe_code,
     reason = "owns memory that a device and the kernel may write at any time"
@@ -27,29 +27,29 @@ use thiserror::Error;
 
 use crate::error::BufferError;
 
-/// From here on a mapping can hold a huge page.
+/// The smallest mapping in bytes that can hold a huge page.
 const HUGE_PAGE: usize = 2 << 20;
 
-/// The bytes of an atomic word.
+/// The number of bytes of an atomic word.
 const WORD: usize = size_of::<u64>();
 
-/// A range of bytes that is not inside a [`Buffer`].
+/// A range of bytes is not inside a [`Buffer`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{count} bytes at {offset} are not inside a buffer of {len}: check offset and length")]
 pub struct OutOfRange {
-    /// Where the range begins.
+    /// The offset at which the range begins.
     pub offset: usize,
-    /// How many bytes it has.
+    /// The number of bytes in the range.
     pub count: usize,
-    /// How many bytes the buffer has.
+    /// The number of bytes in the buffer.
     pub len: usize,
 }
 
-/// Memory that a transport's operations fill and drain, shared with whoever holds a clone and with
-/// whatever device it was mapped to.
+/// Memory that a transport's operations read and write. All clones, and all devices that it is mapped
+/// to, share the same bytes.
 ///
-/// Reading and writing it is safe whatever others do at the same time: what is read may then be a
-/// mixture of old and new bytes, never undefined behaviour.
+/// Reading and writing it is safe whatever others do at the same time. A read beside a write may return
+/// a mixture of old and new bytes; it is never undefined behaviour.
 #[derive(Clone)]
 pub struct Buffer(Arc<Inner>);
 
@@ -60,8 +60,8 @@ struct Inner {
     _owner: Box<dyn Any + Send + Sync>,
 }
 
-// SAFETY: `base` stays valid until `_owner`, itself `Send`, is dropped, on whichever thread; the
-// methods reach the bytes only by atomic accesses, for which no thread is special.
+// SAFETY: `base` stays valid until `_owner`, itself `Send`, is dropped on any thread; the methods
+// access the bytes only by atomic operations, which are independent of the thread.
 unsafe impl Send for Inner {}
 // SAFETY: shared references allow only atomic accesses to the bytes, each location with one width,
 // and `_owner` is `Sync`.
@@ -73,7 +73,7 @@ struct Mapping {
     len: usize,
 }
 
-// SAFETY: unmapping is a property of the process, not of a thread; nothing else is done through it.
+// SAFETY: a mapping belongs to the process, not to a thread, and this value does nothing but unmap it.
 unsafe impl Send for Mapping {}
 // SAFETY: a shared reference to it gives access to nothing.
 unsafe impl Sync for Mapping {}
@@ -88,13 +88,15 @@ impl Drop for Mapping {
 }
 
 impl Buffer {
-    /// Maps zeroed, page-aligned memory of `len` bytes, in huge pages where the kernel can.
+    /// Maps zeroed, page-aligned memory of `len` bytes, in huge pages if the kernel has them.
     ///
-    /// The memory does not exist in forked children: a copy-on-write there would part it from the
-    /// device.
+    /// The memory does not exist in forked children: a copy-on-write in a child would detach it from
+    /// the device.
     ///
     /// # Errors
-    /// [`BufferError`]: no bytes asked for, too many, or what the kernel answered.
+    /// - [`BufferError::Empty`] if `len` is zero.
+    /// - [`BufferError::TooLong`] if `len`, rounded up to pages, does not fit the address space.
+    /// - [`BufferError::Map`] or [`BufferError::DontFork`] if the kernel refuses the mapping.
     pub fn anonymous(len: usize) -> Result<Self, BufferError> {
         let mapped = whole_pages(len)?;
         let protection = ProtFlags::READ | ProtFlags::WRITE;
@@ -120,17 +122,18 @@ impl Buffer {
         Ok(unsafe { Self::from_raw_parts(base, len, Box::new(mapping)) })
     }
 
-    /// Makes zeroed, page-aligned memory of `len` bytes that other processes can map too: a memfd,
-    /// and the descriptor that names it. Whoever is given the descriptor may read and write all of
-    /// the memory, the rest of the last page included, for as long as it likes.
+    /// Creates zeroed, page-aligned memory of `len` bytes that other processes can map too: a memfd.
+    /// Returns it with its descriptor. A process that receives the descriptor can read and write all
+    /// of the memory, including the remainder of the last page, without a time limit.
     ///
-    /// The memory can neither shrink nor grow, and nobody can change that or forbid writing: the
-    /// descriptor carries the seals `F_SEAL_SHRINK`, `F_SEAL_GROW` and `F_SEAL_SEAL`. A file that
-    /// another process could shrink would end this one by SIGBUS. The descriptor is closed on exec.
+    /// The memory can neither shrink nor grow, and no process can change that or forbid writing: the
+    /// descriptor carries the seals `F_SEAL_SHRINK`, `F_SEAL_GROW` and `F_SEAL_SEAL`. If another
+    /// process could shrink the file, it could end this one by SIGBUS. The descriptor is closed on
+    /// exec.
     ///
     /// ```
     /// let (buffer, memfd) = vyre_uring::Buffer::memfd(1 << 16)?;
-    /// // Sent to another process, `memfd` is that process's way to the same bytes.
+    /// // A process that receives `memfd` accesses the same bytes.
     /// let file = std::fs::File::from(memfd);
     /// buffer.write_at(100, b"shared")?;
     /// let mut seen = [0; 6];
@@ -140,13 +143,16 @@ impl Buffer {
     /// ```
     ///
     /// # Errors
-    /// [`BufferError`]: no bytes asked for, too many, or what the kernel answered.
+    /// - [`BufferError::Empty`] if `len` is zero.
+    /// - [`BufferError::TooLong`] if `len`, rounded up to pages, does not fit the address space.
+    /// - [`BufferError::Memfd`], [`BufferError::Resize`], [`BufferError::Seal`] or
+    ///   [`BufferError::Map`] if the kernel refuses the memfd, its length, its seals or the mapping.
     pub fn memfd(len: usize) -> Result<(Self, OwnedFd), BufferError> {
         let mapped = whole_pages(len)?;
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let memfd = memfd_create("vyre-buffer", flags).map_err(BufferError::Memfd)?;
         let resized = match getrlimit(Resource::Fsize).current {
-            // The call would send SIGXFSZ, which ends the process.
+            // The call would send SIGXFSZ, which ends the process by default.
             Some(limit) if mapped as u64 > limit => Err(Errno::FBIG),
             _ => ftruncate(&memfd, mapped as u64),
         };
@@ -157,8 +163,8 @@ impl Buffer {
         Ok((buffer, memfd))
     }
 
-    /// Maps what another process made by [`memfd`](Self::memfd), all of it. The bytes are the same as
-    /// there.
+    /// Maps all of a memfd that another process made by [`memfd`](Self::memfd). Both processes access
+    /// the same bytes.
     ///
     /// ```
     /// let (ours, memfd) = vyre_uring::Buffer::memfd(4096)?;
@@ -171,8 +177,10 @@ impl Buffer {
     /// ```
     ///
     /// # Errors
-    /// [`BufferError::NotMemfd`], [`BufferError::CanShrink`] unless it carries the seal
-    /// `F_SEAL_SHRINK`, [`BufferError::Empty`], or what the kernel answered.
+    /// - [`BufferError::NotMemfd`] if the descriptor is not one of a memfd.
+    /// - [`BufferError::CanShrink`] unless the memfd carries the seal `F_SEAL_SHRINK`.
+    /// - [`BufferError::Empty`] or [`BufferError::TooLong`] for such a length.
+    /// - [`BufferError::Map`] if the kernel refuses the mapping.
     pub fn from_memfd(memfd: impl AsFd) -> Result<Self, BufferError> {
         let memfd = memfd.as_fd();
         let seals = fcntl_get_seals(memfd).map_err(BufferError::NotMemfd)?;
@@ -180,7 +188,7 @@ impl Buffer {
             return Err(BufferError::CanShrink);
         }
         let found = fstat(memfd).map_err(BufferError::NotMemfd)?;
-        // Too long a file is refused below, as too long a length is.
+        // A file that is too long is refused below, as such a length is.
         let len = usize::try_from(found.st_size).unwrap_or(usize::MAX);
         Self::over_memfd(memfd, len, whole_pages(len)?)
     }
@@ -211,15 +219,15 @@ impl Buffer {
         Ok(unsafe { Self::from_raw_parts(base, len, Box::new(mapping)) })
     }
 
-    /// Wraps memory that someone else allocated: a shared mapping, pinned memory of a GPU runtime.
-    /// `owner` is dropped with the last clone, and frees it.
+    /// Wraps memory that was allocated elsewhere, such as a shared mapping or pinned memory of a GPU
+    /// runtime. `owner` is dropped with the last clone, and frees the memory.
     ///
     /// # Safety
     /// - The `len` bytes at `base` are readable and writable until `owner` is dropped, and `len` is
     ///   at most `isize::MAX`.
-    /// - While that lasts, nobody in this process makes a reference to the bytes or accesses them
-    ///   other than through this buffer's methods and the kernel, except in ways that cannot race
-    ///   with those (ordered before or after by synchronization) or as the same atomic words.
+    /// - Until then, no code in this process creates a reference to the bytes or accesses them except
+    ///   through this buffer's methods and the kernel, in ways that synchronization orders before or
+    ///   after those, or as the same atomic words.
     /// - The bytes are plain memory: no access has side effects.
     pub unsafe fn from_raw_parts(
         base: NonNull<u8>,
@@ -233,30 +241,30 @@ impl Buffer {
         }))
     }
 
-    /// The bytes in the buffer.
+    /// Returns the number of bytes in the buffer.
     #[inline]
     pub fn len(&self) -> usize {
         self.0.len
     }
 
-    /// Whether it has none.
+    /// Returns whether the buffer has no bytes.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.0.len == 0
     }
 
-    /// The address of the first byte, for whoever maps the memory to a device.
+    /// Returns the address of the first byte, for example to map the memory to a device.
     #[inline]
     pub fn as_ptr(&self) -> *mut u8 {
         self.0.base.as_ptr()
     }
 
-    /// Has the kernel provide all pages of the buffer, as registering it with a ring does.
-    /// Registering it afterwards is quick, so a thread that must not wait has another one call this
-    /// before. The bytes stay as they are.
+    /// Has the kernel provide all pages of the buffer, as a registration with a ring does. The
+    /// registration is quick afterwards, so a thread that must not wait has another thread call this
+    /// first. The bytes do not change.
     ///
-    /// It is advice. Memory that takes none, and a kernel before 5.14, leave the pages to whoever
-    /// touches them first.
+    /// The call is advice. Kernels before 5.14, and memory that takes no advice, provide each page at
+    /// its first access instead.
     pub fn populate(&self) {
         let page = rustix::param::page_size();
         let base = self.as_ptr().cast::<std::ffi::c_void>();
@@ -272,15 +280,16 @@ impl Buffer {
         };
     }
 
-    /// Whether both are clones of one buffer.
+    /// Returns whether both are clones of one buffer.
     pub fn same_memory(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Copies bytes out. Bytes that change meanwhile arrive as they were or as they become.
+    /// Copies bytes out of the buffer. Each byte that changes meanwhile arrives with its old or its new
+    /// value.
     ///
     /// # Errors
-    /// [`OutOfRange`]; nothing was copied.
+    /// [`OutOfRange`] if the range leaves the buffer; nothing was copied.
     pub fn read_at(&self, offset: usize, out: &mut [u8]) -> Result<(), OutOfRange> {
         self.check(offset, out.len())?;
         let (mut at, mut rest) = (offset, out);
@@ -310,11 +319,11 @@ impl Buffer {
         Ok(())
     }
 
-    /// Copies bytes in. Part of a word is exchanged into it atomically, so that neighbours which
-    /// others write at the same time are kept.
+    /// Copies bytes into the buffer. A part of a word is exchanged atomically, so that bytes beside it
+    /// that others write at the same time are not lost.
     ///
     /// # Errors
-    /// [`OutOfRange`]; nothing was copied.
+    /// [`OutOfRange`] if the range leaves the buffer; nothing was copied.
     pub fn write_at(&self, offset: usize, data: &[u8]) -> Result<(), OutOfRange> {
         self.check(offset, data.len())?;
         let (mut at, mut rest) = (offset, data);
@@ -360,7 +369,7 @@ impl Buffer {
         }
     }
 
-    /// The offsets covered by aligned words that lie wholly inside the buffer.
+    /// Returns the offsets that are covered by aligned words inside the buffer.
     fn words(&self) -> Range<usize> {
         let start = self.0.base.as_ptr().addr().wrapping_neg() % WORD;
         match self.0.len.checked_sub(start) {
@@ -369,7 +378,7 @@ impl Buffer {
         }
     }
 
-    /// The word at an offset that is a multiple of the word size into [`words`](Self::words).
+    /// Returns the word at an offset that is a multiple of the word size into [`words`](Self::words).
     #[inline]
     fn word(&self, offset: usize) -> &AtomicU64 {
         debug_assert!(
@@ -381,11 +390,11 @@ impl Buffer {
         // SAFETY: the caller's offset starts one of `words`, so the address is aligned and its eight
         // bytes are inside the buffer, valid while `self` is borrowed. In this process the location
         // is accessed as this same word alone (`byte` is used outside `words` only, and
-        // `from_raw_parts` binds everyone else).
+        // `from_raw_parts` binds all other code).
         unsafe { AtomicU64::from_ptr(at) }
     }
 
-    /// The byte at an offset inside the buffer and outside [`words`](Self::words).
+    /// Returns the byte at an offset inside the buffer and outside [`words`](Self::words).
     #[inline]
     fn byte(&self, offset: usize) -> &AtomicU8 {
         debug_assert!(offset < self.0.len && !self.words().contains(&offset));
@@ -395,7 +404,7 @@ impl Buffer {
     }
 }
 
-/// The bytes of the pages that `len` bytes take.
+/// Rounds a length up to whole pages.
 fn whole_pages(len: usize) -> Result<usize, BufferError> {
     if len == 0 {
         return Err(BufferError::Empty);
@@ -407,7 +416,7 @@ fn whole_pages(len: usize) -> Result<usize, BufferError> {
 
 impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The address and length alone: the bytes are nobody's to print.
+        // The address and the length alone: the bytes may be private.
         f.debug_struct("Buffer")
             .field("base", &self.0.base)
             .field("len", &self.0.len)

@@ -1,15 +1,15 @@
-//! The errors, one variant per cause.
+//! Errors: one variant for each cause.
 
 use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::operation::{BufferSlot, FileSlot};
 
-/// Why a [`Buffer`](crate::Buffer) could not be made.
+/// The reason that a [`Buffer`](crate::Buffer) was not created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum BufferError {
-    /// A buffer of no bytes was asked for.
+    /// The length is zero.
     #[error("a buffer needs at least one byte: ask for a length above zero")]
     Empty,
     /// The length does not fit the address space once rounded up to pages.
@@ -23,46 +23,47 @@ pub enum BufferError {
     Map {
         /// The length asked for.
         len: usize,
-        /// What `mmap` answered.
+        /// The errno of `mmap`.
         errno: Errno,
     },
-    /// The mapping could not be kept out of forked children, which would let a child's
-    /// copy-on-write detach the memory from the device.
+    /// The kernel refused to keep the mapping out of forked children. A copy-on-write in a child
+    /// would detach the memory from the device.
     #[error("madvise(MADV_DONTFORK) was refused ({0}): allow madvise in the seccomp filter")]
     DontFork(Errno),
-    /// The kernel gave no memfd.
+    /// The kernel refused to create a memfd.
     #[error(
         "memfd_create was refused ({0}): raise RLIMIT_NOFILE, or allow it in the seccomp filter"
     )]
     Memfd(Errno),
-    /// The memfd did not take its length.
+    /// The kernel refused the length of the memfd.
     #[error("a memfd of {len} bytes was refused ({errno}): ask for less, or raise RLIMIT_FSIZE")]
     Resize {
         /// The length asked for.
         len: usize,
-        /// Errno that `ftruncate` gave, or `EFBIG` if it was not called: past `RLIMIT_FSIZE` it
-        /// would have sent SIGXFSZ.
+        /// The errno of `ftruncate`, or `EFBIG` if it was not called: beyond `RLIMIT_FSIZE` it would
+        /// send SIGXFSZ.
         errno: Errno,
     },
-    /// The descriptor is of something else.
+    /// The descriptor is not one of a memfd.
     #[error("the descriptor is no memfd ({0}): give one that Buffer::memfd made")]
     NotMemfd(Errno),
-    /// The memfd could lose pages, and whoever touches one that is gone ends by SIGBUS.
+    /// The memfd is not sealed against shrinking. An access to a page that was removed would raise
+    /// SIGBUS.
     #[error("the memfd can shrink: seal it with F_SEAL_SHRINK where it is made")]
     CanShrink,
-    /// The memfd could not be sealed, so that whoever it is shared with could end this process.
+    /// The memfd could not be sealed. A process that shares it could then end this one by SIGBUS.
     #[error("the memfd took no seals ({0}): allow fcntl F_ADD_SEALS in the seccomp filter")]
     Seal(Errno),
 }
 
-/// Why an operation was not queued. Nothing was queued and nothing will complete.
+/// The reason that an operation was not queued. Nothing will complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PushError {
-    /// As many operations are in flight as the transport admits.
+    /// As many operations are in flight as the transport takes.
     #[error("the transport is full: reap completions, then push again")]
     Full,
-    /// The transport met a fatal error earlier and takes nothing more.
+    /// The transport failed for good earlier and takes nothing more.
     #[error("the transport failed earlier ({0}): reap what is left, then build a new one")]
     Poisoned(Errno),
     /// The file slot is empty or beyond the table.
@@ -71,25 +72,25 @@ pub enum PushError {
     /// The buffer slot is empty or beyond the table.
     #[error("buffer slot {} holds no buffer: call set_buffer first, on a transport whose table reaches so far", .0.index())]
     UnknownBuffer(BufferSlot),
-    /// The transport has no such operation.
+    /// The transport does not have this operation.
     #[error("the transport does not have this operation: use one that it has")]
     Unsupported,
-    /// The bytes named are not all inside the buffer, or the file offset passes `i64::MAX`.
+    /// The range leaves the buffer, or passes `i64::MAX` in the file.
     #[error("the range leaves the buffer or the file's offsets: check offset and length")]
     OutOfRange,
 }
 
-/// Why the kernel could not be entered.
+/// The reason that a transport could not submit or wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EnterError {
-    /// The ring cannot be used any more. What the kernel had not taken yet completes with this
-    /// errno in the next reap; what it had taken completes as ever.
+    /// The transport has failed for good. Operations that the kernel had not taken complete with this
+    /// errno in the next reap. Operations that it had taken complete with their own results.
     #[error("io_uring_enter failed for good ({0}): reap what is left, then build a new transport")]
     Fatal(Errno),
 }
 
-/// Reason that a table slot was not changed. The slot is as it was, except after
+/// The reason that a slot was not changed. It holds what it held before, except after
 /// [`Emptied`](Self::Emptied).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -100,61 +101,61 @@ pub enum RegisterError {
     /// The buffer slot is beyond the table.
     #[error("buffer slot {} is beyond the table: build the ring with more .buffers()", .0.index())]
     UnknownBuffer(BufferSlot),
-    /// Operations on the slot's present tenant have not been reaped yet.
+    /// Operations on the slot have not been reaped yet.
     #[error("{in_flight} operations are in flight on this slot: reap or cancel them first")]
     Busy {
-        /// How many.
+        /// The number of these operations.
         in_flight: u32,
     },
-    /// A buffer of no bytes cannot be an operand.
+    /// The buffer has no bytes.
     #[error("an empty buffer cannot be registered: give one with at least one byte")]
     EmptyBuffer,
     /// The kernel refused the change.
     #[error("the kernel refused the registration ({0}): check the descriptor and RLIMIT_NOFILE")]
     Kernel(Errno),
-    /// The kernel refused the change, and then the file that the slot had before. The slot is empty.
+    /// The kernel refused the change, and then the file that the slot held before. The slot is empty.
     #[error(
-        "the kernel refused the registration ({0}) and the file that was there before: check \
-         RLIMIT_NOFILE, then fill the slot again"
+        "the kernel refused the registration ({0}) and the file that the slot held before: check \
+         RLIMIT_NOFILE, then set the slot again"
     )]
     Emptied(Errno),
 }
 
-/// Some operations had not completed when the time was over.
+/// The deadline passed before all operations had completed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{in_flight} operations are still in flight: the kernel may yet write to their buffers")]
 #[non_exhaustive]
 pub struct Busy {
-    /// How many the kernel had not given back.
+    /// The number of operations that the kernel had not given back.
     pub in_flight: u32,
 }
 
 impl Busy {
-    /// Makes the error of an implementation of [`Transport`](crate::Transport) that has so many
-    /// operations in flight.
+    /// Creates the error for so many operations, for an implementation of
+    /// [`Transport`](crate::Transport).
     pub const fn new(in_flight: u32) -> Self {
         Self { in_flight }
     }
 }
 
-/// Why a [`Ring`](crate::Ring) could not be built.
+/// The reason that a [`Ring`](crate::Ring) was not built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SetupError {
-    /// The number of entries is not one that the kernel takes.
+    /// The kernel does not take this number of entries.
     #[error("a ring cannot have {0} entries: ask for 1 to 32768")]
     Entries(u32),
-    /// More slots than a table can have.
+    /// The table cannot have so many slots.
     #[error("a table cannot have {asked} {what}: ask for at most {max}")]
     TableSize {
         /// "files" or "buffers".
         what: &'static str,
-        /// What was asked for.
+        /// The number asked for.
         asked: u32,
-        /// What is possible.
+        /// The largest number possible.
         max: u32,
     },
-    /// io_uring is forbidden here.
+    /// The kernel or a sandbox forbids io_uring.
     #[error(
         "io_uring is forbidden (EPERM or EACCES): check /proc/sys/kernel/io_uring_disabled (0 allows it) and \
          the seccomp profile of the container"
@@ -163,21 +164,21 @@ pub enum SetupError {
     /// The kernel was built without io_uring, or a sandbox hides it.
     #[error("no io_uring here (ENOSYS): use Linux 5.15 or later, outside sandboxes that hide it")]
     Unavailable,
-    /// Memory for the ring was refused.
+    /// The kernel refused memory for the ring.
     #[error("no memory for the ring (ENOMEM): raise RLIMIT_MEMLOCK or ask for fewer entries")]
     NoMemory,
     /// No file descriptor was free.
     #[error("no descriptor for the ring (EMFILE or ENFILE): raise RLIMIT_NOFILE or fs.file-max")]
     NoDescriptors,
-    /// Even the plainest set-up was refused as invalid.
+    /// The kernel refused even a set-up without flags.
     #[error("every set-up was refused as invalid (EINVAL): use Linux 5.15 or later")]
     TooOld,
-    /// The ring was made, but a trial operation failed.
+    /// The kernel made the ring, but a trial operation failed.
     #[error(
         "the ring was made but a trial operation failed ({0}): allow io_uring_enter in seccomp"
     )]
     Trial(Errno),
-    /// Another answer of the kernel.
+    /// The kernel returned another errno.
     #[error("io_uring_setup failed ({0})")]
     Kernel(Errno),
 }

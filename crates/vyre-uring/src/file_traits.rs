@@ -1,24 +1,24 @@
-//! Traits of a file that decide how it is served.
+//! Properties of a file that decide how operations on it are performed.
 
 use std::fs::read_to_string;
 use std::os::fd::AsFd;
 
 use rustix::fs::{FileType, Stat, fstat, fstatfs, major, minor};
 
-/// Default read-ahead of the kernel, for devices that do not state theirs.
+/// The kernel's default read-ahead in bytes, for devices that do not state theirs.
 const DEFAULT_READ_AHEAD: u32 = 128 << 10;
 
-/// Largest number of bytes read ahead by one operation, whatever the device states: a cancellation
-/// waits for the piece under way.
+/// The largest number of bytes to read ahead by one operation, whatever the device states: a
+/// cancellation waits for the piece under way.
 const MAX_READ_AHEAD: u32 = 1 << 20;
 
-/// File systems that serve a request from memory or from a block device, and leave it alone where
-/// that would take long and the caller cannot wait. By the magic number of statfs(2).
+/// File systems that serve a request from memory or from a block device, and refuse it if it would
+/// block and the caller cannot wait. Listed by the magic number of statfs(2).
 ///
-/// The others may depend on another process or machine that does not answer: FUSE, virtiofs, NFS, SMB,
-/// 9p, Ceph, cluster file systems, and overlays, which have any of these below them. Kernels before
-/// 6.5 take each of those for one that never waits, since it has no block device; so do later ones
-/// where the file is open with `O_NONBLOCK`, and for FUSE.
+/// Other file systems may depend on a process or machine that does not answer: FUSE, virtiofs, NFS,
+/// SMB, 9p, Ceph, cluster file systems, and overlays, which can have any of these below them. Kernels
+/// before 6.5 assume that such a file system never blocks, since it has no block device. So do later
+/// kernels for FUSE, and for files opened with `O_NONBLOCK`.
 const LOCAL: &[u32] = &[
     0x0000_ef53, // ext2, ext3, ext4
     0x5846_5342, // XFS
@@ -42,26 +42,27 @@ const LOCAL: &[u32] = &[
     0xe0f5_e1e2, // EROFS
 ];
 
-/// Traits of a file that decide how operations on it are performed.
+/// Properties of a file that decide how operations on it are performed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileTraits {
-    /// Set if reads and writes take place at an offset: a regular file or a block device.
-    /// Operations on any other file (a pipe, a socket, a terminal) can take as long as its other
-    /// end likes.
+    /// Set if reads and writes take place at an offset: for a regular file or a block device. An
+    /// operation on any other file (a pipe, a socket, a terminal) takes as long as its other end
+    /// lets it.
     pub has_offsets: bool,
-    /// Set if operations go to the kernel's worker threads from the start, since trying one could
-    /// block the thread that submits it: the file system depends on another process or machine.
+    /// Set if the file system depends on another process or machine. Operations then go to the
+    /// kernel's worker threads from the start, since an attempt could block the thread that submits
+    /// it.
     pub needs_workers: bool,
-    /// Largest number of bytes that the kernel reads ahead for one
+    /// The largest number of bytes that the kernel reads ahead for one
     /// [`Prefetch`](crate::Operation::Prefetch).
     pub read_ahead: u32,
 }
 
 impl FileTraits {
-    /// Examines a file. Whatever cannot be found out is taken for the worse case.
+    /// Examines a file. Assumes the worse case for each property that cannot be determined.
     ///
-    /// This may ask the file system, so it waits where that is remote and does not answer.
+    /// Queries the file system, so the call blocks while a remote one does not answer.
     pub fn of(file: impl AsFd) -> Self {
         let file = file.as_fd();
         let Ok(stat) = fstat(file) else {
@@ -86,8 +87,8 @@ fn is_local(magic: u32) -> bool {
     LOCAL.contains(&magic)
 }
 
-/// Returns the read-ahead that the backing device states, within bounds. The kernel reads ahead no
-/// more for one call than that, or than the device moves at once if this is more.
+/// Returns the read-ahead that the backing device states, within bounds. For one call, the kernel
+/// reads ahead at most that, or the device's largest transfer if this is more.
 fn stated_read_ahead(kind: FileType, stat: &Stat) -> u32 {
     let device = match kind {
         FileType::RegularFile => stat.st_dev,
@@ -97,7 +98,7 @@ fn stated_read_ahead(kind: FileType, stat: &Stat) -> u32 {
     let (major, minor) = (major(device), minor(device));
     let stated = [
         format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb"),
-        // A partition has its disk's.
+        // A partition has the read-ahead of its disk.
         format!("/sys/dev/block/{major}:{minor}/../bdi/read_ahead_kb"),
     ]
     .iter()
@@ -108,7 +109,7 @@ fn stated_read_ahead(kind: FileType, stat: &Stat) -> u32 {
 fn within_bounds(kib: Option<u32>) -> u32 {
     match kib {
         None | Some(0) => DEFAULT_READ_AHEAD,
-        // The smallest piece is a page, of whatever size.
+        // A piece is at least one page.
         Some(kib) => kib.saturating_mul(1024).clamp(4096, MAX_READ_AHEAD),
     }
 }
@@ -118,11 +119,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_file_systems_that_answer_by_themselves_are_tried_inline() {
+    fn only_local_file_systems_are_tried_inline() {
         for local in [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994] {
             assert!(is_local(local), "{local:#x}");
         }
-        // FUSE, NFS, 9p, SMB3, Ceph, overlayfs, and one that nobody knows.
+        // FUSE, NFS, 9p, SMB3, Ceph, overlayfs, and an unknown one.
         for remote in [
             0x6573_5546,
             0x6969,

@@ -12,6 +12,15 @@
 
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+//
+// The files, in the order of their dependencies:
+//   operation, completion, error      what is asked of a transport, and what it answers
+//   buffer, file_traits, align        memory and files
+//   transport                         the interface
+//   setup_report, kernel_ring         the kernel's ring and what it can do
+//   token_table                       the operations in flight
+//   ring, setup                       the transport on io_uring: ring.rs maps its steps to files
+//   sim                               the simulated transport
 
 mod align;
 mod buffer;
@@ -41,5 +50,5 @@ pub use setup_report::{Opcode, RefusedFlags, RingFeatures, SetupReport, SetupSte
 pub use sim::{SimBuilder, SimTransport};
 pub use transport::Transport;
 
-/// An errno of the kernel: what a failed operation completes with.
+/// An errno of the kernel, with which a failed operation completes.
 pub use rustix::io::Errno;

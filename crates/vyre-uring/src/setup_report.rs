@@ -1,23 +1,23 @@
-//! What a ring could be built with, and why not with more.
+//! The report on a set-up: what a ring was built with, and why not with more.
 
 use std::fmt;
 
 use rustix::io::Errno;
 
-/// One step that speeds a ring up but is not needed.
+/// The result of an optional step of a set-up, which makes a ring faster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SetupStep {
-    /// In use.
+    /// The step was taken.
     InUse,
-    /// Not asked for.
+    /// The step was not requested.
     Off,
-    /// The kernel refused it, and the ring works without.
+    /// The kernel refused the step with this errno. The ring works without it.
     Refused(Errno),
 }
 
 impl SetupStep {
-    /// Whether it is in use.
+    /// Returns whether the step was taken.
     pub const fn in_use(self) -> bool {
         matches!(self, Self::InUse)
     }
@@ -51,11 +51,11 @@ impl fmt::Display for SetupStep {
 pub struct RefusedFlags {
     /// The flags, by the kernel's names without their prefix.
     pub flags: Vec<&'static str>,
-    /// What the kernel answered.
+    /// The errno of the kernel.
     pub errno: Errno,
 }
 
-/// The kinds of operations that a ring sends.
+/// The opcodes that a ring submits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Opcode {
@@ -76,7 +76,7 @@ pub enum Opcode {
 }
 
 impl Opcode {
-    /// All of them.
+    /// All opcodes.
     pub const ALL: [Self; 7] = [
         Self::ReadFixed,
         Self::WriteFixed,
@@ -87,7 +87,7 @@ impl Opcode {
         Self::Cancel,
     ];
 
-    /// The kernel's name, without its prefix.
+    /// Returns the kernel's name, without its prefix.
     pub const fn name(self) -> &'static str {
         match self {
             Self::ReadFixed => "READ_FIXED",
@@ -101,7 +101,7 @@ impl Opcode {
     }
 }
 
-/// What the kernel says that its io_uring can do.
+/// The features that the kernel states for its io_uring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct RingFeatures {
@@ -119,7 +119,8 @@ pub struct RingFeatures {
     pub min_timeout: bool,
 }
 
-/// What [`Ring`](crate::Ring) was built with; `Display` says it in a few lines.
+/// Says what a [`Ring`](crate::Ring) was built with, and why not with more. `Display` formats it in a
+/// few lines.
 #[derive(Debug, Clone)]
 pub struct SetupReport {
     pub(crate) flags: Vec<&'static str>,
@@ -138,67 +139,67 @@ pub struct SetupReport {
 }
 
 impl SetupReport {
-    /// The set-up flags in use: the highest rung of the ladder that the kernel took.
+    /// Returns the set-up flags in use: the best set that the kernel took.
     pub fn flags(&self) -> &[&'static str] {
         &self.flags
     }
 
-    /// The rungs above it, highest first.
+    /// Returns the better sets of flags that the kernel refused, best first.
     pub fn refused(&self) -> &[RefusedFlags] {
         &self.refused
     }
 
-    /// The entries of the submission queue.
+    /// Returns the number of entries of the submission queue.
     pub fn sq_entries(&self) -> u32 {
         self.sq_entries
     }
 
-    /// The entries of the completion queue.
+    /// Returns the number of entries of the completion queue.
     pub fn cq_entries(&self) -> u32 {
         self.cq_entries
     }
 
-    /// Whether the ring's own descriptor is registered with the thread.
+    /// Returns whether the ring's own descriptor is registered with the thread.
     pub fn ring_fd(&self) -> SetupStep {
         self.ring_fd
     }
 
-    /// Whether files are registered with the ring.
+    /// Returns whether files are registered with the ring.
     pub fn files(&self) -> SetupStep {
         self.files
     }
 
-    /// Whether buffers can be registered with the ring.
+    /// Returns whether buffers can be registered with the ring.
     pub fn buffers(&self) -> SetupStep {
         self.buffers
     }
 
-    /// The buffers given so far that the kernel would not register, which are served by plain
-    /// reads and writes, and its latest reason.
+    /// Returns how many buffers the kernel has refused to register so far, with the latest errno. They
+    /// are served by plain reads and writes.
     pub fn plain_buffers(&self) -> (u32, Option<Errno>) {
         (self.plain_buffers, self.plain_errno)
     }
 
-    /// Returns whether the kernel's worker threads are bounded as the builder
-    /// [asked](crate::RingBuilder::workers). Linux 5.15 was the first to allow it.
+    /// Returns whether the number of the kernel's worker threads is limited as
+    /// [requested](crate::RingBuilder::workers), which needs Linux 5.15.
     pub fn workers(&self) -> SetupStep {
         self.workers
     }
 
-    /// Returns the largest numbers of worker threads for files with offsets, and for others; `None`
-    /// if the kernel did not say.
+    /// Returns the largest numbers of worker threads for files with offsets and for other files, or
+    /// `None` if the kernel did not state them.
     pub fn worker_bounds(&self) -> Option<[u32; 2]> {
         self.worker_bounds
     }
 
-    /// Whether the kernel has this kind of operation; `None` if it cannot be asked. An operation
-    /// that it lacks completes with `EINVAL`.
-    pub fn supports(&self, kind: Opcode) -> Option<bool> {
-        let place = Opcode::ALL.iter().position(|&other| other == kind)?;
-        self.ops.map(|ops| ops[place])
+    /// Returns whether the kernel has this opcode, or `None` if it cannot be asked. An operation that
+    /// it lacks completes with `EINVAL`.
+    pub fn supports(&self, opcode: Opcode) -> Option<bool> {
+        let index = Opcode::ALL.iter().position(|&other| other == opcode)?;
+        self.ops.map(|ops| ops[index])
     }
 
-    /// The kernel's features.
+    /// Returns the features of the kernel's io_uring.
     pub fn features(&self) -> RingFeatures {
         self.features
     }

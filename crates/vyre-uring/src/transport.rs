@@ -1,4 +1,4 @@
-//! The seam between what decides on I/O and what performs it.
+//! The interface between code that decides on I/O and code that performs it.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -12,89 +12,100 @@ use crate::file_traits::FileTraits;
 use crate::operation::{BufferSlot, FileSlot, Operation};
 use crate::setup_report::SetupReport;
 
-/// Performs [`Operation`]s on files and buffers held in two tables.
+/// Performs [`Operation`]s on files and buffers that are held in two tables.
 ///
-/// The contract, whatever the implementation:
-/// - every push that succeeds is answered by exactly one [`Completion`] through
-///   [`reap`](Self::reap), in any order;
-/// - a transfer may be short, also where the file does not end: one push moves at most what one
-///   kernel operation can, and the completion says how much that was;
-/// - buffers are referenced until the operations on them have completed;
-/// - between set-up and drop, `push`, `submit`, `reap`, `wait` and `cancel` allocate nothing.
+/// An implementation guarantees:
+/// - Every push that succeeds leads to exactly one [`Completion`], which [`reap`](Self::reap) passes
+///   on. Completions come in any order.
+/// - A transfer may be short, even before the end of the file: one push transfers at most what one
+///   operation of the kernel can. The completion carries the number of bytes.
+/// - A buffer is kept until the operations on it have completed.
+/// - `push`, `submit`, `reap`, `wait` and `cancel` do not allocate.
 pub trait Transport {
-    /// What set-up reached, with the entries registered since, if this is a ring or is built around
+    /// Returns what the ring was built with, if this is a [`Ring`](crate::Ring) or is built around
     /// one.
     fn setup_report(&self) -> Option<&SetupReport> {
         None
     }
 
-    /// The operations that may be in flight at once.
+    /// Returns the number of operations that may be in flight at once.
     fn capacity(&self) -> u32;
 
-    /// The operations pushed and not yet reaped, whether submitted or not.
+    /// Returns the number of operations pushed and not yet reaped, whether submitted or not.
     fn in_flight(&self) -> u32;
 
-    /// Queues an operation without entering the kernel, unless the queue is full and has to be
-    /// emptied first. `user` comes back with the completion.
+    /// Queues an operation. Enters the kernel only if the queue is full. `user` comes back with the
+    /// completion.
     ///
     /// # Errors
-    /// Any [`PushError`]; nothing was queued.
+    /// Nothing was queued.
+    /// - [`PushError::Full`] if as many operations are in flight as the transport takes.
+    /// - [`PushError::UnknownFile`] or [`PushError::UnknownBuffer`] if the slot is empty or beyond
+    ///   the table.
+    /// - [`PushError::OutOfRange`] if the range leaves the buffer, or passes `i64::MAX` in the file.
+    /// - [`PushError::Unsupported`] if the transport does not have the operation.
+    /// - [`PushError::Poisoned`] once the transport has failed for good.
     fn push(&mut self, operation: Operation, user: u64) -> Result<Token, PushError>;
 
-    /// Hands what is queued to the kernel without waiting for any of it; returns how many entries,
-    /// cancel requests included, it took. What it had no room for stays queued for the next call.
+    /// Submits the queued operations and cancel requests without waiting for any of them. Returns
+    /// how many the kernel took. Those that it has no room for stay queued for the next call.
     ///
     /// # Errors
-    /// [`EnterError::Fatal`]: see there for what becomes of the operations.
+    /// [`EnterError::Fatal`] if the transport has failed for good. The operations that the kernel had
+    /// not taken complete with the same errno.
     fn submit(&mut self) -> Result<u32, EnterError>;
 
-    /// Passes every completion available now to `sink`; returns how many there were. Enters the
-    /// kernel only if that has flagged work that it put off for this thread.
+    /// Passes every completion that is available now to `sink`, and returns how many there were.
+    /// Enters the kernel only if the kernel has flagged work that it deferred to this thread.
     fn reap<F: FnMut(Completion)>(&mut self, sink: F) -> u32
     where
         Self: Sized;
 
-    /// Submits, then sleeps until a completion can be reaped or the time is over, which is a
-    /// success. `None` waits without limit, except that it returns at once when nothing is in
-    /// flight. A signal does not end the wait; the answer to a cancel request may, early.
+    /// Submits, then sleeps until a completion can be reaped or the timeout is over. Neither a
+    /// timeout nor a signal is an error. Without a timeout the wait has no limit, but returns at once
+    /// if nothing is in flight. The answer to a cancel request may end the wait early.
     ///
     /// # Errors
-    /// [`EnterError::Fatal`]: see there for what becomes of the operations.
+    /// [`EnterError::Fatal`], as for [`submit`](Self::submit).
     fn wait(&mut self, timeout: Option<Duration>) -> Result<(), EnterError>;
 
-    /// Returns a waker that ends [`wait`](Self::wait) early, for other threads. A wake-up before
-    /// the wait ends the next wait; it may end one more. `None` if the transport cannot be woken,
-    /// which is also the default implementation: its driver should then wait for short times only.
-    /// A transport around another passes that one's waker on.
+    /// Returns a waker by which another thread ends a [`wait`](Self::wait) early. A wake-up that
+    /// comes before the wait ends the next one; a wake-up may end one wait too many.
+    ///
+    /// Returns `None` if the transport cannot be woken, which is the default. Its caller should then
+    /// use short timeouts. A transport around another one forwards the call.
     fn waker(&mut self) -> Option<Waker> {
         None
     }
 
     /// Asks the kernel to end an operation early. The operation still completes exactly once, with
-    /// `ECANCELED` or with its own outcome. The request is sent with the next submit.
+    /// `ECANCELED` or with its own result. The next submission sends the request.
     ///
-    /// The kernel can miss a request, where the operation is on its way from one of its lists to
-    /// another. So the call may be repeated for as long as the operation is in flight: it asks the
-    /// kernel again once the earlier request was answered, and does nothing before. Whoever must
-    /// have the operation ended repeats it until the completion comes.
+    /// A request can miss an operation that is moving between two lists of the kernel. The call may
+    /// therefore be repeated while the operation is in flight: it sends another request once the
+    /// kernel has answered the earlier one, and does nothing before. A caller that needs the
+    /// operation to end repeats the call until the completion comes.
     ///
-    /// Returns `false` if the operation is no longer in flight, or if there was no room to ask.
+    /// Returns `false` if the operation is no longer in flight, or if there was no room for the
+    /// request.
     fn cancel(&mut self, token: Token) -> bool;
 
     /// Puts a file into a slot, or empties the slot. Examines the file first, as
     /// [`FileTraits::of`] does.
     ///
     /// # Errors
-    /// Any [`RegisterError`]; [`RegisterError::Busy`] while operations on the slot are in flight.
+    /// - [`RegisterError::UnknownFile`] if the slot is beyond the table.
+    /// - [`RegisterError::Busy`] while operations on the slot are in flight.
+    /// - [`RegisterError::Kernel`] if the kernel refuses the file.
+    /// - [`RegisterError::Emptied`] if it then refuses the file that the slot held before, too.
     fn set_file(&mut self, slot: FileSlot, file: Option<Arc<OwnedFd>>)
     -> Result<(), RegisterError>;
 
-    /// Puts a file that was examined before into a slot, or empties the slot, as
-    /// [`set_file`](Self::set_file) does. To examine a file can wait for its file system, so a
-    /// thread that must not wait has it done by another.
+    /// Puts a file that was examined before into a slot, as [`set_file`](Self::set_file) does.
+    /// Examining a file can wait for its file system, so a thread that must not wait leaves it to
+    /// another thread.
     ///
-    /// The implementation that is provided calls `set_file`. A transport around another should pass
-    /// the call on.
+    /// By default this calls `set_file`. A transport around another one should forward the call.
     ///
     /// # Errors
     /// As for [`set_file`](Self::set_file).
@@ -111,16 +122,18 @@ pub trait Transport {
     /// Puts a buffer into a slot, or empties the slot.
     ///
     /// # Errors
-    /// Any [`RegisterError`]; [`RegisterError::Busy`] while operations on the slot are in flight.
+    /// - [`RegisterError::UnknownBuffer`] if the slot is beyond the table.
+    /// - [`RegisterError::Busy`] while operations on the slot are in flight.
+    /// - [`RegisterError::EmptyBuffer`] if the buffer has no bytes.
     fn set_buffer(&mut self, slot: BufferSlot, buffer: Option<Buffer>)
     -> Result<(), RegisterError>;
 
     /// Cancels everything in flight and waits until all of it has completed. Afterwards nothing
-    /// touches a buffer any more; the completions are still there to be reaped.
+    /// accesses a buffer any more; the completions can still be reaped.
     ///
     /// # Errors
-    /// [`Busy`] when the kernel had not given everything back within `deadline`. Whatever has
-    /// completed can be reaped, and the call may be repeated. An implementation that returns it before
-    /// `deadline` is over says that waiting longer is of no use.
+    /// [`Busy`] if the kernel has not given everything back within `deadline`. Whatever has completed
+    /// can be reaped, and the call may be repeated. An implementation returns it before `deadline` is
+    /// over if waiting longer is of no use.
     fn quiesce(&mut self, deadline: Duration) -> Result<(), Busy>;
 }
