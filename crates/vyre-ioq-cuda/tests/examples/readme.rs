@@ -76,3 +76,11 @@ fn the_kernel_of_the_readme_reads_the_file() {
     assert_eq!(moved, contents);
     io.stop().expect("an orderly stop");
 }
+
+#[test]
+fn the_kernel_of_the_crates_readme_compiles() {
+    let text = include_str!("../../README.md");
+    let (_, kernel) = text.split_once("r#\"\n").expect("a kernel");
+    let (kernel, _) = kernel.split_once("\"#;").expect("its end");
+    Program::compile(kernel, "load").expect("g++ takes it");
+}
