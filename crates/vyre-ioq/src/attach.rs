@@ -1,7 +1,7 @@
 //! Geometry of a queue, and the rules by which memory is accepted as one.
 
 use crate::abi::{self, HeaderImage, header_word};
-use crate::header::Features;
+use crate::queue_header::Features;
 use crate::region::Region;
 use crate::sync::Ordering;
 
@@ -325,7 +325,7 @@ impl Geometry {
 }
 
 /// Reads line 0 of the header, once, into a private image. The magic comes first, with acquire: it
-/// pairs with the release in [`initialise`](crate::header::initialise), so that whoever sees the
+/// pairs with the release in [`initialise`](crate::queue_header::initialise), so that whoever sees the
 /// magic sees the rest, and whoever does not has no use for it.
 fn read_header(region: &Region) -> Result<HeaderImage, AttachError> {
     if region.len() < abi::HEADER_BYTES {

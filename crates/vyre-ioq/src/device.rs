@@ -5,7 +5,7 @@ use core::sync::atomic::AtomicUsize as Counter;
 use crate::abi::{GROUP_SLOTS, MAX_SLOTS, status, word};
 use crate::attach::{AttachError, Geometry, check_header};
 use crate::errno::Errno;
-use crate::header::{Features, Header, LoopState};
+use crate::queue_header::{Features, Header, LoopState};
 use crate::region::Region;
 use crate::request::Request;
 use crate::state::State;

@@ -2,9 +2,8 @@
 
 mod announce;
 mod doorbell;
-mod ending;
-mod groups;
-mod look;
+mod shutdown;
+mod sweep;
 
 use core::ops::Range;
 
@@ -12,14 +11,14 @@ use crate::abi::status::{self, PUBLISHED};
 use crate::abi::{GROUP_SLOTS as GROUP, SlotImage, word};
 use crate::attach::{AttachError, Geometry, QueueLayout};
 use crate::errno::Errno;
-use crate::header::{self, Features, Header, LoopState};
-use crate::ledger::SlotSet;
+use crate::queue_header::{self as header, Features, Header, LoopState};
 use crate::region::Region;
 use crate::request::Op;
+use crate::slot_set::SlotSet;
 use crate::state::{self, Observation, PeerFault};
 use crate::sync::Ordering;
 
-pub use groups::{Claimed, Groups};
+pub use crate::slot_mask::{Claimed, Groups};
 
 /// A claimed request: the slot, which the host now owes an outcome, and its words as they were at
 /// the claim.

@@ -12,16 +12,17 @@ pub mod abi;
 mod attach;
 mod device;
 mod errno;
-mod header;
 pub mod headers;
 mod host;
-mod ledger;
+mod queue_header;
 #[cfg(not(loom))]
 mod region;
 #[cfg(loom)]
 #[path = "region/model.rs"]
 mod region;
 mod request;
+mod slot_mask;
+mod slot_set;
 pub mod state;
 mod sync;
 
@@ -39,8 +40,8 @@ pub use device::{DeviceQueue, Outcome, OwnedTicket, QueueFull, Reservation, Tick
 #[cfg(feature = "std")]
 pub use device::{Patience, Unanswered, WaitError};
 pub use errno::Errno;
-pub use header::{Features, LoopState};
 pub use host::{Claim, Claimed, Groups, HostFaults, HostQueue, NotOwed};
+pub use queue_header::{Features, LoopState};
 pub use region::Region;
 pub use request::{
     BufferHandle, DecodeError, FileHandle, Flags, Op, PartialRead, PartialWrite, Request,

@@ -1,7 +1,7 @@
 //! Waking a host that sleeps.
 
 use super::DeviceQueue;
-use crate::header::{Features, Header};
+use crate::queue_header::{Features, Header};
 use crate::sync::{Ordering, fence};
 
 impl DeviceQueue {

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::{DeviceQueue, Outcome, Ticket};
-use crate::header::LoopState;
+use crate::queue_header::LoopState;
 use crate::sync::{Instant, sleep, spin_loop, yield_now};
 
 /// How long [`DeviceQueue::wait`] waits at most.

@@ -2,7 +2,7 @@
 //! at least one of them sees what the other did.
 
 use super::HostQueue;
-use crate::header::Features;
+use crate::queue_header::Features;
 use crate::sync::{Ordering, fence};
 
 impl HostQueue {

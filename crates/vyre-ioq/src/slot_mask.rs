@@ -4,14 +4,14 @@ use core::ops::Range;
 
 use crate::abi::GROUP_SLOTS as GROUP;
 
-/// Slots that [`HostQueue::claim`](super::HostQueue::claim) has claimed, in order: a set of slots of one
+/// Slots that [`HostQueue::claim`](crate::HostQueue::claim) has claimed, in order: a set of slots of one
 /// group. [`none`](Self::none) and [`insert`](Self::insert) make others of the same group.
 #[derive(Clone, Debug)]
 #[must_use = "the slots are owed an outcome"]
 pub struct Claimed {
-    pub(super) first: u32,
+    pub(crate) first: u32,
     /// A bit for each; the lowest is slot `first`.
-    pub(super) slots: u64,
+    pub(crate) slots: u64,
 }
 
 impl Claimed {
@@ -59,14 +59,14 @@ impl Iterator for Claimed {
 
 impl ExactSizeIterator for Claimed {}
 
-/// Ranges of slots to look at: see [`HostQueue::groups`](super::HostQueue::groups).
+/// Ranges of slots to look at: see [`HostQueue::groups`](crate::HostQueue::groups).
 #[derive(Clone, Debug)]
 pub struct Groups {
     /// Groups to come, a bit for each.
-    pub(super) left: u64,
+    pub(crate) left: u64,
     /// The group that was given out last, and all before it.
-    pub(super) gone: u64,
-    pub(super) slots: Range<u32>,
+    pub(crate) gone: u64,
+    pub(crate) slots: Range<u32>,
 }
 
 impl Iterator for Groups {

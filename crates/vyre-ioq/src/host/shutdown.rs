@@ -2,7 +2,7 @@
 
 use super::HostQueue;
 use crate::errno::Errno;
-use crate::header::LoopState;
+use crate::queue_header::LoopState;
 
 impl HostQueue {
     /// Completes every slot that is still owed an outcome with `errno`, and returns how many.
