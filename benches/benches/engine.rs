@@ -32,7 +32,7 @@ fn cached_reads(criterion: &mut Criterion) {
                 let tickets: Vec<Ticket> = (0..depth)
                     .map(|index| {
                         let at = u64::from(index * BLOCK);
-                        let read = Request::read(file, at, BLOCK).into(pool, at);
+                        let read = Request::read(file, at, BLOCK).into_buffer(pool, at);
                         device.submit(read).expect("room")
                     })
                     .collect();

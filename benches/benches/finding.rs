@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use vyre_io::ioq::Claims;
 use vyre_io::uring::Ring;
 use vyre_io::{
     BufferTable, DeviceQueue, Engine, FileTable, HostQueue, Queue, QueueLayout, Request,
@@ -77,13 +78,15 @@ fn ask(device: &DeviceQueue, laps: u64) -> Duration {
     took
 }
 
-fn serve(host: &mut HostQueue, claimed: &mut Vec<u32>) {
-    for group in host.groups(0..u32::MAX) {
-        claimed.extend(host.claim(group));
+fn serve(host: &mut HostQueue, claimed: &mut Vec<Claims>) {
+    for group in host.sweep(0..u32::MAX) {
+        claimed.push(host.claim(group));
     }
-    for slot in claimed.drain(..) {
-        std::hint::black_box(host.image(slot));
-        host.complete(slot, Ok(0)).expect("owed");
+    for mut claims in claimed.drain(..) {
+        while let Some(claim) = host.next_claim(&mut claims) {
+            let slot = std::hint::black_box(claim).slot;
+            host.complete(slot, Ok(0)).expect("owed");
+        }
     }
 }
 
@@ -113,7 +116,7 @@ fn round_trip(criterion: &mut Criterion) {
     });
     for slots in [64, 4096] {
         let (mut host, device) = Queue::anonymous(QueueLayout::with_slots(slots)).expect("memory");
-        let mut claimed = Vec::with_capacity(slots as usize);
+        let mut claimed = Vec::with_capacity(slots.div_ceil(64) as usize);
         let id = BenchmarkId::new("one lane", slots);
         group.bench_function(id, |bencher| {
             bencher.iter_custom(|laps| {
@@ -152,7 +155,7 @@ fn every_slot(criterion: &mut Criterion) {
     for slots in [64_u32, 1024, 4096] {
         let (mut host, device) = Queue::anonymous(QueueLayout::with_slots(slots)).expect("memory");
         let device = &device;
-        let mut claimed = Vec::with_capacity(slots as usize);
+        let mut claimed = Vec::with_capacity(slots.div_ceil(64) as usize);
         let mut outcomes = Vec::with_capacity(slots as usize);
         group.throughput(Throughput::Elements(slots.into()));
         group.bench_function(BenchmarkId::from_parameter(slots), |bencher| {
@@ -182,12 +185,14 @@ fn every_slot(criterion: &mut Criterion) {
                             std::hint::spin_loop();
                         }
                         let started = Instant::now();
-                        for group in host.groups(0..slots) {
-                            claimed.extend(host.claim(group));
+                        for group in host.sweep(0..slots) {
+                            claimed.push(host.claim(group));
                         }
-                        for slot in claimed.drain(..) {
-                            std::hint::black_box(host.image(slot));
-                            outcomes.push((slot, Ok(0)));
+                        for mut claims in claimed.drain(..) {
+                            while let Some(claim) = host.next_claim(&mut claims) {
+                                let slot = std::hint::black_box(claim).slot;
+                                outcomes.push((slot, Ok(0)));
+                            }
                         }
                         assert_eq!(outcomes.len() as u32, slots);
                         host.complete_batch(&outcomes).expect("owed");

@@ -80,7 +80,7 @@ impl RemoteFile {
         // Each slot has its own place: no two reads fill the same bytes.
         let place = place_of(reservation.slot());
         let offset = u64::from(block) * u64::from(BLOCK);
-        let read = Request::read(self.file, offset, BLOCK).into(self.buffer, place);
+        let read = Request::read(self.file, offset, BLOCK).into_buffer(self.buffer, place);
         self.finish(Pending(self.queue.publish(reservation, &read)))
     }
 

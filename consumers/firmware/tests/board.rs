@@ -65,10 +65,10 @@ fn blocks_arrive_each_in_the_place_of_its_slot() {
                 host.claim_published(0..SLOTS, |claim| claims.push(claim));
                 for claim in claims {
                     let asked = Request::decode(&claim.image).expect("a request");
-                    let read = Request::read(FILE, asked.file_offset, BLOCK);
-                    assert_eq!(asked, read.into(BUFFER, asked.buffer_offset));
-                    assert_eq!((asked.op, asked.buffer_offset), (Op::Read, 0));
-                    let answer = match asked.file_offset / u64::from(BLOCK) {
+                    let read = Request::read(FILE, asked.file_offset(), BLOCK);
+                    assert_eq!(asked, read.into_buffer(BUFFER, asked.buffer_offset()));
+                    assert_eq!((asked.op(), asked.buffer_offset()), (Op::Read, 0));
+                    let answer = match asked.file_offset() / u64::from(BLOCK) {
                         0 => Ok(BLOCK),
                         1 => Ok(7),
                         _ => Err(Errno::ERANGE),

@@ -76,7 +76,7 @@ fn reads_come_from_memory_and_end_with_the_file() {
     let mut world = world(8);
     let (file, pool) = (world.file, world.pool);
     let len = TEXT.len() as u32;
-    let read = |offset, count| Request::read(file, offset, count).into(pool, 100);
+    let read = |offset, count| Request::read(file, offset, count).into_buffer(pool, 100);
     assert_eq!(world.run(read(3, 6)), Ok(6));
     let mut bytes = [0; 6];
     world.memory.read_at(100, &mut bytes).expect("inside");
@@ -91,7 +91,7 @@ fn reads_come_from_memory_and_end_with_the_file() {
 fn writes_reach_the_disk_when_they_are_to() {
     let mut world = world(8);
     let (file, pool) = (world.file, world.pool);
-    let write = |offset, count| Request::write(file, offset, count).from(pool, 0);
+    let write = |offset, count| Request::write(file, offset, count).from_buffer(pool, 0);
     world.memory.write_at(0, b"IN MEMORY").expect("inside");
     assert_eq!(world.run(write(0, 9)), Ok(9));
     assert_eq!(world.on_disk(), TEXT);
@@ -114,8 +114,8 @@ fn more_requests_than_the_transport_takes_wait_their_turn() {
     let (file, pool) = (world.file, world.pool);
     let read = |tag| {
         Request::read(file, u64::from(tag), 1)
-            .into(pool, u64::from(tag))
-            .tag(tag)
+            .into_buffer(pool, u64::from(tag))
+            .with_tag(tag)
     };
     let reads: Vec<Ticket> = (0..7).map(|tag| world.ask(read(tag))).collect();
     let fence = world.ask(Request::fence());
@@ -139,7 +139,7 @@ fn more_requests_than_the_transport_takes_wait_their_turn() {
 fn the_engine_ends_on_it() {
     let mut world = world(2);
     let (file, pool) = (world.file, world.pool);
-    let reads = [0, 1, 2].map(|at| world.ask(Request::read(file, at, 1).into(pool, at)));
+    let reads = [0, 1, 2].map(|at| world.ask(Request::read(file, at, 1).into_buffer(pool, at)));
     let _ = world.engine.step();
     world.engine.stop(Duration::ZERO).expect("nothing is kept");
     assert_eq!(world.device.host_state(), Some(LoopState::Stopped));

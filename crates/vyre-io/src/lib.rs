@@ -35,6 +35,6 @@ pub use vyre_ioloop::{
 };
 pub use vyre_ioq::{
     AttachError, BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Outcome,
-    Queue, QueueFull, QueueLayout, Region, Request, Reservation, Ticket, WaitError,
+    Queue, QueueFull, QueueLayout, Region, Request, Reservation, Ticket, WaitError, WaitLimits,
 };
 pub use vyre_uring::{Buffer, BufferError, DirectAlign, SetupReport};

@@ -136,7 +136,9 @@ impl Hosted {
         self.turns += 1;
         let at = self.turns * 31 % 4000;
         self.memory.write_at(0, &[0xee; 96]).expect("inside");
-        let request = Request::read(self.file, at, 96).into(self.pool, 0).exact();
+        let request = Request::read(self.file, at, 96)
+            .into_buffer(self.pool, 0)
+            .exact();
         let ticket = self.witness.submit(request).expect("a free slot");
         let outcome = self.witness.wait_for(ticket, LIMIT).expect("an outcome");
         assert_eq!(outcome.bytes(), Ok(96));

@@ -62,9 +62,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
     for requests in [1024, 4096, 16_384, 61_440] {
         let mut rig = rig(requests)?;
-        let read = Request::read(rig.file, 0, 8).into(rig.pool, 0);
+        let read = Request::read(rig.file, 0, 8).into_buffer(rig.pool, 0);
         let clock = rig.engine.drive_clock();
-        rig.submit(requests, read.deadline(1_000));
+        rig.submit(requests, read.with_deadline(1_000));
         let claim = each(requests, || {
             let _ = rig.engine.step();
         });
@@ -75,13 +75,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
         let mut rig = self::rig(requests)?;
         let clock = rig.engine.drive_clock();
-        rig.submit(1, Request::read(rig.file, 0, 8).into(rig.pool, 0));
+        rig.submit(1, Request::read(rig.file, 0, 8).into_buffer(rig.pool, 0));
         for (queue, device) in rig.devices.iter().enumerate() {
-            let first = Request::read(rig.file, 0, 8).into(rig.pool, 0);
+            let first = Request::read(rig.file, 0, 8).into_buffer(rig.pool, 0);
             let fences = SLOTS.min(requests - queue as u32 * SLOTS) - 2;
             let _ticket = device.submit(first)?;
             for _ in 0..fences {
-                let _ticket = device.submit(Request::fence().deadline(1_000))?;
+                let _ticket = device.submit(Request::fence().with_deadline(1_000))?;
             }
         }
         let _ = rig.engine.step();

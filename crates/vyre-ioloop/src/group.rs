@@ -66,7 +66,7 @@ pub use builder::LoopGroupBuilder;
 /// let group = group.spawn()?;
 ///
 /// for device in &devices {
-///     let ticket = device.submit(Request::read(weights, 0, 7).into(pool, 0))?;
+///     let ticket = device.submit(Request::read(weights, 0, 7).into_buffer(pool, 0))?;
 ///     assert_eq!(device.wait(ticket)?.bytes()?, 7);
 /// }
 /// // From here on nobody can read the file, through whichever queue.

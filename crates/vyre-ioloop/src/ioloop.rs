@@ -50,7 +50,7 @@ pub(crate) use thread::{Deadline, Thread};
 ///
 /// let io = IoLoop::builder().files(files).buffers(buffers).queue(host).spawn()?;
 ///
-/// let ticket = device.submit(Request::read(weights, 0, 4096).into(pool, 0))?;
+/// let ticket = device.submit(Request::read(weights, 0, 4096).into_buffer(pool, 0))?;
 /// let moved = device.wait(ticket)?.bytes()?; // errno becomes a typed error
 /// assert_eq!(moved, 7);
 ///

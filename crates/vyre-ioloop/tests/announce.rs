@@ -20,7 +20,7 @@ fn a_long_request_is_announced_and_others_are_not() {
     let (slots, host, device) = Slots::queue(4);
     let sim = SimTransport::builder(1).stuck(1.0).build();
     let mut engine = tables.engine(sim, vec![host]);
-    slots.publish(2, &Request::read(file, 0, 8).into(pool, 0));
+    slots.publish(2, &Request::read(file, 0, 8).into_buffer(pool, 0));
     assert_eq!(engine.step().claimed, 1);
     let before = device.host_heartbeat().expect("a header");
     for beat in 0..12 {
@@ -46,7 +46,7 @@ fn a_busy_loop_announces_long_requests() {
     let (slots, host, _device) = Slots::queue(4);
     let sim = SimTransport::builder(1).stuck(1.0).build();
     let mut engine = tables.engine(sim, vec![host]);
-    slots.publish(2, &Request::read(file, 0, 8).into(pool, 0));
+    slots.publish(2, &Request::read(file, 0, 8).into_buffer(pool, 0));
     for _ in 0..256 {
         let _ = engine.step();
     }

@@ -24,7 +24,9 @@ fn a_read_of_an_empty_pipe_times_out() {
     let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
     let io = tables.loop_on(host);
     let started = Instant::now();
-    let read = Request::read(pipe, 0, 4).into(pool, 0).deadline(SOON);
+    let read = Request::read(pipe, 0, 4)
+        .into_buffer(pool, 0)
+        .with_deadline(SOON);
     let ticket = device.submit(read).unwrap();
     assert_eq!(answer(&device, ticket), Err(Errno::ETIMEDOUT));
     assert!(started.elapsed() >= Duration::from_micros(SOON.into()));
@@ -32,7 +34,7 @@ fn a_read_of_an_empty_pipe_times_out() {
     writer.write_all(b"late").unwrap();
     std::thread::sleep(Duration::from_millis(10));
     assert_eq!(contents(&memory, 0, 4), [0; 4]);
-    let next = Request::read(pipe, 0, 4).into(pool, 100);
+    let next = Request::read(pipe, 0, 4).into_buffer(pool, 100);
     let ticket = device.submit(next).unwrap();
     assert_eq!(answer(&device, ticket), Ok(4));
     assert_eq!(contents(&memory, 100, 4), b"late");
@@ -57,10 +59,10 @@ fn a_request_in_the_backlog_times_out() {
     let (desk, clerk) = Desk::new(4);
     let mut rig = tables.on(desk, 8);
     let clock = rig.engine.drive_clock();
-    let read = |offset| Request::read(file, 0, 64).into(pool, offset);
+    let read = |offset| Request::read(file, 0, 64).into_buffer(pool, offset);
     let blockers = [0; 4].map(|_| rig.submit(read(0)));
     let patient = rig.submit(read(128));
-    let timed = rig.submit(read(64).deadline(SOON));
+    let timed = rig.submit(read(64).with_deadline(SOON));
     let slot = timed.slot();
     pass_deadline(&mut rig, &clock, &timed);
     assert_eq!(rig.wait(timed).result, Err(Errno::ETIMEDOUT));
@@ -89,10 +91,10 @@ fn a_request_that_waits_for_another_on_a_pipe_times_out() {
     let pool = tables.pool;
     let mut rig = tables.on_ring(4, 8);
     let clock = rig.engine.drive_clock();
-    let read = |offset| Request::read(pipe, 0, 4).into(pool, offset);
+    let read = |offset| Request::read(pipe, 0, 4).into_buffer(pool, offset);
     let mut patient = vec![rig.submit(read(0)), rig.submit(read(0))];
     patient.push(rig.submit(read(4)));
-    let timed = rig.submit(read(8).deadline(SOON));
+    let timed = rig.submit(read(8).with_deadline(SOON));
     patient.push(rig.submit(read(12)));
     pass_deadline(&mut rig, &clock, &timed);
     assert_eq!(rig.wait(timed).result, Err(Errno::ETIMEDOUT));
@@ -113,14 +115,14 @@ fn a_fence_that_timed_out_does_not_affect_the_next_request_of_its_slot() {
     let pool = tables.pool;
     let mut rig = tables.on_ring(8, 8);
     let clock = rig.engine.drive_clock();
-    let read = rig.submit(Request::read(pipe, 0, 4).into(pool, 0));
+    let read = rig.submit(Request::read(pipe, 0, 4).into_buffer(pool, 0));
     let patient = rig.submit(Request::fence());
-    let timed = rig.submit(Request::fence().deadline(SOON));
+    let timed = rig.submit(Request::fence().with_deadline(SOON));
     let slot = timed.slot();
     pass_deadline(&mut rig, &clock, &timed);
     assert_eq!(rig.wait(timed).result, Err(Errno::ETIMEDOUT));
     assert!(rig.pending(&patient));
-    let tenant = rig.submit(Request::read(other_pipe, 0, 4).into(pool, 8));
+    let tenant = rig.submit(Request::read(other_pipe, 0, 4).into_buffer(pool, 8));
     assert_eq!(tenant.slot(), slot, "used again");
     rig.linger();
     writer.write_all(b"data").unwrap();
@@ -138,9 +140,9 @@ fn a_sync_that_waits_for_writes_times_out_and_the_next_one_still_waits() {
     let (desk, clerk) = Desk::new(8);
     let mut rig = tables.on(desk, 8);
     let clock = rig.engine.drive_clock();
-    let write = |len| rig.submit(Request::write(file, 0, len).from(pool, 0));
+    let write = |len| rig.submit(Request::write(file, 0, len).from_buffer(pool, 0));
     let writes = [write(100), write(200)];
-    let sync = rig.submit(Request::sync(file).deadline(SOON));
+    let sync = rig.submit(Request::sync(file).with_deadline(SOON));
     let slot = sync.slot();
     pass_deadline(&mut rig, &clock, &sync);
     assert_eq!(rig.wait(sync).result, Err(Errno::ETIMEDOUT));
@@ -168,13 +170,13 @@ fn a_request_that_completes_in_time_is_not_affected_by_its_deadline() {
     let (file, pool) = (tables.file, tables.pool);
     let mut rig = tables.on_ring(8, 8);
     for request in [
-        Request::read(file, 0, 64).into(pool, 0),
-        Request::write(file, 0, 64).from(pool, 0),
+        Request::read(file, 0, 64).into_buffer(pool, 0),
+        Request::write(file, 0, 64).from_buffer(pool, 0),
         Request::prefetch(file, 0, 64),
         Request::sync(file),
         Request::fence(),
     ] {
-        assert!(rig.run(request.deadline(u32::MAX)).is_ok());
+        assert!(rig.run(request.with_deadline(u32::MAX)).is_ok());
     }
     assert_eq!(rig.engine.counters().timed_out, 0);
 }
@@ -191,8 +193,12 @@ fn a_deadline_is_kept_when_the_transport_has_no_room_to_cancel() {
     let mut rig = tables.on(faulty, 8);
     let clock = rig.engine.drive_clock();
     orders.refuse_cancel.store(true, Ordering::Relaxed);
-    let read = rig.submit(Request::read(file, 0, 64).into(pool, 0).deadline(SOON));
-    let fence = rig.submit(Request::fence().deadline(SOON));
+    let read = rig.submit(
+        Request::read(file, 0, 64)
+            .into_buffer(pool, 0)
+            .with_deadline(SOON),
+    );
+    let fence = rig.submit(Request::fence().with_deadline(SOON));
     pass_deadline(&mut rig, &clock, &read);
     assert_eq!(rig.wait(fence).result, Err(Errno::ETIMEDOUT));
     rig.linger();
@@ -212,8 +218,8 @@ fn a_cancellation_without_effect_is_repeated_every_20_ms() {
     let mut rig = tables.on(desk, 8);
     let clock = rig.engine.drive_clock();
     clerk.state().cancels = false;
-    let read = Request::read(file, 0, 64).into(pool, 0);
-    let timed = [1, 2].map(|n| rig.submit(read.deadline(n * SOON)));
+    let read = Request::read(file, 0, 64).into_buffer(pool, 0);
+    let timed = [1, 2].map(|n| rig.submit(read.with_deadline(n * SOON)));
     let patient = rig.submit(read);
     pass_deadline(&mut rig, &clock, &timed[0]);
     rig.linger();
@@ -257,7 +263,11 @@ fn no_sleep_lasts_beyond_the_next_deadline() {
         clerk.state().sleeps.pop().flatten()
     };
     assert_eq!(sleep(&mut rig), Some(LIMIT));
-    let read = rig.submit(Request::read(file, 0, 64).into(pool, 0).deadline(500));
+    let read = rig.submit(
+        Request::read(file, 0, 64)
+            .into_buffer(pool, 0)
+            .with_deadline(500),
+    );
     let _ = rig.engine.step();
     assert_eq!(sleep(&mut rig), Some(Duration::from_micros(500)));
     clock.advance(Duration::from_micros(450));
@@ -280,13 +290,13 @@ fn many_deadlines_at_once_are_all_kept() {
         .map(|n| match n % 8 {
             0 => Request::fence(),
             1 => Request::sync(file),
-            2 => Request::write(file, 0, 1).from(pool, n),
+            2 => Request::write(file, 0, 1).from_buffer(pool, n),
             3 => Request::prefetch(file, 0, 64),
-            4 => Request::read(file, 0, 1).into(pool, n),
-            _ => Request::read(pipe, 0, 1).into(pool, n),
+            4 => Request::read(file, 0, 1).into_buffer(pool, n),
+            _ => Request::read(pipe, 0, 1).into_buffer(pool, n),
         })
         .enumerate()
-        .map(|(n, request)| rig.submit(request.deadline(500 + n as u32)))
+        .map(|(n, request)| rig.submit(request.with_deadline(500 + n as u32)))
         .collect();
     let _ = rig.engine.step();
     clock.advance(Duration::from_micros(499));
@@ -315,11 +325,11 @@ fn the_deadline_of_a_deferred_barrier_counts_from_its_claim() {
     let clock = engine.drive_clock();
     let memory = slots.clone();
     let happens = move |_| {
-        memory.publish(2, &Request::fence().deadline(1_000));
-        memory.publish(3, &Request::sync(file).deadline(1_000));
+        memory.publish(2, &Request::fence().with_deadline(1_000));
+        memory.publish(3, &Request::sync(file).with_deadline(1_000));
     };
     *orders.meanwhile.lock().unwrap() = Meanwhile(Some(Box::new(happens)));
-    slots.publish(10, &Request::write(file, 0, 8).from(pool, 0));
+    slots.publish(10, &Request::write(file, 0, 8).from_buffer(pool, 0));
     slots.publish(11, &Request::fence());
     assert_eq!(engine.step().claimed, 4);
     *orders.meanwhile.lock().unwrap() = Meanwhile::default();

@@ -24,7 +24,7 @@ fn a_failed_sync_fails_every_later_sync_of_the_file_in_every_loop() {
             assert_eq!(io.sync(&[]), Err(Errno::ENOSPC), "without a second flush");
             assert_eq!(io.play(io.durable(), &[]), Err(Errno::ENOSPC));
         }
-        let plain = Request::write(io.file, 0, 16).from(io.pool, 0);
+        let plain = Request::write(io.file, 0, 16).from_buffer(io.pool, 0);
         assert_eq!(io.play(plain, &[Ok(16)]), Ok(16), "writes go on");
     }
     assert_eq!(others[0].sync(&[Ok(0)]), Ok(0), "another file");
@@ -53,7 +53,7 @@ fn only_a_file_that_is_opened_anew_ends_the_failure() {
     );
     let new = io.insert(reopened(&file));
     assert_eq!(io.play(Request::sync(new), &[Ok(0)]), Ok(0));
-    let durable = Request::write(new, 0, 16).from(io.pool, 0).durable();
+    let durable = Request::write(new, 0, 16).from_buffer(io.pool, 0).durable();
     assert_eq!(io.play(durable, &[Ok(16)]), Ok(16));
     // What had been inserted before stays as it is.
     assert_eq!(loops[1].sync(&[]), Err(Errno::EIO));
@@ -143,7 +143,7 @@ fn a_successful_flush_waits_for_overlapping_ones_and_for_no_later_ones() {
 fn a_sync_that_waits_for_an_overlapping_flush_times_out() {
     let (_file, [mut one, mut two, _]) = loops();
     let _first = one.submit(Request::sync(one.file));
-    let second = two.submit(Request::sync(two.file).deadline(1));
+    let second = two.submit(Request::sync(two.file).with_deadline(1));
     two.stage.end(Ok(0));
     eventually("the deadline", || {
         two.outcome(&second) == Some(Err(Errno::ETIMEDOUT))
@@ -159,7 +159,7 @@ fn a_sync_that_waits_for_an_overlapping_flush_times_out() {
 fn a_failed_write_that_moved_nothing_is_not_a_failed_flush() {
     for errno in [OsErrno::NOSPC, OsErrno::IO, OsErrno::DQUOT, OsErrno::FBIG] {
         let (_file, [mut io, ..]) = loops();
-        let plain = Request::write(io.file, 0, 16).from(io.pool, 0);
+        let plain = Request::write(io.file, 0, 16).from_buffer(io.pool, 0);
         assert!(io.play(plain, &[Err(errno)]).is_err());
         assert_eq!(io.sync(&[Ok(0)]), Ok(0), "after a plain write");
         let durable = io.durable();
@@ -241,7 +241,7 @@ fn writes_to_a_file_open_with_o_dsync_count_as_flushes() {
     let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::DSYNC;
     let dsync = rustix::fs::open(path, flags, rustix::fs::Mode::empty()).unwrap();
     let (mut io, mut other) = (Loop::on(dsync), Loop::on(file));
-    let write = Request::write(io.file, 0, 16).from(io.pool, 0);
+    let write = Request::write(io.file, 0, 16).from_buffer(io.pool, 0);
     let full = Err(OsErrno::NOSPC);
     assert_eq!(io.play(write, &[full, full]), Err(Errno::ENOSPC));
     assert_eq!(io.sync(&[Ok(0)]), Ok(0), "nothing was moved");
@@ -260,7 +260,7 @@ fn on_a_file_open_with_o_sync_a_write_that_fails_twice_is_a_failed_flush() {
     let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::SYNC;
     let sync = rustix::fs::open(path, flags, rustix::fs::Mode::empty()).unwrap();
     let mut io = Loop::on(sync);
-    let write = Request::write(io.file, 0, 16).from(io.pool, 0);
+    let write = Request::write(io.file, 0, 16).from_buffer(io.pool, 0);
     let broken = Err(OsErrno::IO);
     assert_eq!(io.play(write, &[broken, broken]), Err(Errno::EIO));
     assert_eq!(io.sync(&[]), Err(Errno::EIO));
@@ -286,7 +286,7 @@ fn a_flush_that_the_kernel_holds_at_shutdown_counts_as_failed() {
 #[test]
 fn a_flush_cancelled_before_it_began_is_not_a_failed_flush() {
     let (_file, [mut io, mut other, _]) = loops();
-    let sync = Request::sync(io.file).deadline(1);
+    let sync = Request::sync(io.file).with_deadline(1);
     let timed = io.submit(sync);
     eventually("the deadline", || {
         io.step();

@@ -19,9 +19,9 @@ fn a_panic_shows_failed_and_every_request_gets_an_outcome() {
     let (file, pool) = (tables.file, tables.pool);
     let (faulty, orders) = Faulty::new(SimTransport::builder(1).stuck(1.0).build());
     let mut rig = tables.on(faulty, 64);
-    let mut tickets = vec![rig.submit(Request::read(file, 0, 64).into(pool, 0))];
+    let mut tickets = vec![rig.submit(Request::read(file, 0, 64).into_buffer(pool, 0))];
     let _ = rig.engine.step();
-    tickets.push(rig.submit(Request::read(file, 0, 64).into(pool, 0)));
+    tickets.push(rig.submit(Request::read(file, 0, 64).into_buffer(pool, 0)));
     tickets.push(rig.submit(Request::fence()));
     orders.panic_in_submit.store(true, Ordering::Relaxed);
     let Rig { mut engine, device } = rig;
@@ -43,16 +43,19 @@ fn a_fatal_submit_error_completes_its_batch_with_the_errno() {
     let (file, pool) = (tables.file, tables.pool);
     let sim = SimTransport::builder(1).fatal_submit(1, vyre_uring::Errno::BADF);
     let mut rig = tables.on_sim(sim.build(), 64);
-    assert_eq!(rig.run(Request::read(file, 0, 64).into(pool, 0)), Ok(64));
+    assert_eq!(
+        rig.run(Request::read(file, 0, 64).into_buffer(pool, 0)),
+        Ok(64)
+    );
     assert_eq!(rig.engine.failure(), None);
     let batch: Vec<_> = (0..5)
-        .map(|n| rig.submit(Request::read(file, 0, 64).into(pool, n * 64)))
+        .map(|n| rig.submit(Request::read(file, 0, 64).into_buffer(pool, n * 64)))
         .collect();
     let outcomes = rig.wait_all(batch);
     assert!(outcomes.iter().all(|o| o.result == Err(Errno::EBADF)));
     assert_eq!(rig.engine.failure(), Some(vyre_uring::Errno::BADF));
     // Nothing can be served any more, and everything is answered.
-    let late = Request::read(file, 0, 64).into(pool, 0);
+    let late = Request::read(file, 0, 64).into_buffer(pool, 0);
     assert_eq!(rig.run(late), Err(Errno::EBADF));
     rig.engine.fail(LIMIT).unwrap();
     assert_eq!(rig.device.host_state(), Some(LoopState::Failed));
@@ -79,7 +82,7 @@ fn an_operation_that_a_panic_left_unrecorded_gets_no_outcome() {
         let (slots, host, device) = Slots::queue(4);
         let mut engine = tables.engine(faulty, vec![host]);
         orders.full.store(deferred, Ordering::Relaxed);
-        slots.publish(0, &Request::read(file, 0, 64).into(pool, 0));
+        slots.publish(0, &Request::read(file, 0, 64).into_buffer(pool, 0));
         if deferred {
             let _ = engine.step();
             orders.full.store(false, Ordering::Relaxed);
@@ -102,8 +105,8 @@ fn an_outcome_decided_before_a_panic_is_stored() {
     let (slots, host, _device) = Slots::queue(4);
     let mut engine = tables.engine(faulty, vec![host]);
     orders.panic_after_push.store(true, Ordering::Relaxed);
-    slots.publish(0, &Request::read(file, 0, 0).into(pool, 0));
-    slots.publish(1, &Request::read(file, 0, 64).into(pool, 0));
+    slots.publish(0, &Request::read(file, 0, 0).into_buffer(pool, 0));
+    slots.publish(1, &Request::read(file, 0, 64).into_buffer(pool, 0));
     let stepped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.step()));
     assert!(stepped.is_err());
     assert_eq!(engine.fail(Duration::ZERO), Err(Busy::new(1)));
@@ -122,7 +125,7 @@ fn barriers_behind_an_operation_that_a_panic_left_unrecorded_complete_once() {
     let (slots, host, device) = Slots::queue(4);
     let mut engine = tables.engine(faulty, vec![host]);
     orders.full.store(true, Ordering::Relaxed);
-    slots.publish(0, &Request::write(file, 0, 64).from(pool, 0));
+    slots.publish(0, &Request::write(file, 0, 64).from_buffer(pool, 0));
     let _ = engine.step();
     slots.publish(1, &Request::sync(file));
     slots.publish(2, &Request::fence());
@@ -148,7 +151,7 @@ fn a_fatal_error_of_the_first_submit_completes_its_batch_with_the_errno() {
     let sim = SimTransport::builder(0).fatal_submit(0, vyre_uring::Errno::NOMEM);
     let mut rig = tables.on_sim(sim.build(), 8);
     let tickets: Vec<_> = (0..8)
-        .map(|_| rig.submit(Request::read(file, 0, 64).into(pool, 0)))
+        .map(|_| rig.submit(Request::read(file, 0, 64).into_buffer(pool, 0)))
         .collect();
     for outcome in rig.wait_all(tickets) {
         assert_eq!(outcome.result, Err(Errno::from_raw(libc::ENOMEM as u32)));

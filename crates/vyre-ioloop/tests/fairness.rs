@@ -47,7 +47,7 @@ fn desk(capacity: u32, queues: usize, slots: u32) -> (Shop<Desk>, Clerk) {
 
 impl<T: Transport> Shop<T> {
     fn read(&self, bytes: u32) -> Request {
-        Request::read(self.file, 0, bytes).into(self.pool, 0)
+        Request::read(self.file, 0, bytes).into_buffer(self.pool, 0)
     }
 
     fn submit(&self, queue: usize, request: Request) {
@@ -82,11 +82,11 @@ fn endless_reads_delay_neither_their_own_queue_nor_another() {
     let mut shop = shop(ring(64), tables, 2, 512);
     let (file, pool) = (shop.file, shop.pool);
     for _ in 0..300 {
-        shop.submit(0, Request::read(pipe, 0, 4).into(pool, 0));
+        shop.submit(0, Request::read(pipe, 0, 4).into_buffer(pool, 0));
     }
     for queue in [0, 1] {
         assert_eq!(shop.answer(queue, shop.read(64)), Ok(64));
-        let write = Request::write(file, 0, 64).from(pool, 0);
+        let write = Request::write(file, 0, 64).from_buffer(pool, 0);
         assert_eq!(shop.answer(queue, write), Ok(64));
         assert_eq!(shop.answer(queue, Request::sync(file)), Ok(0));
         let prefetch = Request::prefetch(file, 0, 64);
@@ -113,14 +113,14 @@ fn endless_reads_delay_no_other_queue_of_a_running_loop() {
         .expect("io_uring");
     for _ in 0..300 {
         let _ticket = hostile
-            .submit(Request::read(pipe, 0, 4).into(pool, 0))
+            .submit(Request::read(pipe, 0, 4).into_buffer(pool, 0))
             .expect("a free slot");
     }
     eventually("the reads are claimed", || {
         io.queue_counters(0).expect("a queue").claimed == 300
     });
     for request in [
-        Request::read(file, 0, 64).into(pool, 0),
+        Request::read(file, 0, 64).into_buffer(pool, 0),
         Request::fence(),
         Request::sync(file),
     ] {
@@ -141,7 +141,7 @@ fn pipe_requests_beyond_the_limit_are_served_in_order() {
         let (desk, clerk) = Desk::new(16);
         let shop = shop(desk, tables, 2, 64);
         for n in 0..32 {
-            shop.submit(0, Request::read(pipe, 0, 4).into(shop.pool, n));
+            shop.submit(0, Request::read(pipe, 0, 4).into_buffer(shop.pool, n));
         }
         (shop, clerk)
     };
@@ -170,7 +170,7 @@ fn pipe_requests_beyond_the_limit_are_served_in_order() {
 fn a_queue_that_starts_late_has_its_reserve() {
     let (mut shop, clerk) = desk(16, 2, 64);
     for _ in 0..64 {
-        let write = Request::write(shop.file, 0, 64).from(shop.pool, 0);
+        let write = Request::write(shop.file, 0, 64).from_buffer(shop.pool, 0);
         shop.submit(0, write);
     }
     for _ in 0..3 {
@@ -232,7 +232,7 @@ fn large_requests_are_served_in_pieces_and_delay_no_deadline() {
         // The other queue's requests are claimed in one pass, and expire in the next.
         timed = match timed.take() {
             None => {
-                let fence = Request::fence().deadline(1);
+                let fence = Request::fence().with_deadline(1);
                 Some(shop.devices[1].submit(fence).expect("a free slot"))
             }
             Some(ticket) => {
@@ -265,7 +265,7 @@ fn a_request_in_pieces_has_one_outcome() {
     assert_eq!(contents(&memory, 0, bytes.len()), bytes);
     // Beyond the end of the file there is a short count.
     assert_eq!(shop.answer(0, shop.read(8 * MIB)), Ok(bytes.len() as u32));
-    let write = Request::write(shop.file, 3, 6 * MIB).from(shop.pool, 0);
+    let write = Request::write(shop.file, 3, 6 * MIB).from_buffer(shop.pool, 0);
     assert_eq!(shop.answer(0, write.durable()), Ok(6 * MIB));
 }
 
@@ -344,7 +344,7 @@ fn several_queues_are_served_fairly() {
     }
     let sim = SimTransport::builder(2).capacity(8).build();
     let mut engine = tables.engine(sim, hosts);
-    let read = Request::read(file, 0, 16).into(pool, 0);
+    let read = Request::read(file, 0, 16).into_buffer(pool, 0);
     // The first two are filled to the brim again after each pass.
     let mut busy: Vec<Vec<_>> = vec![Vec::new(), Vec::new()];
     for _ in 0..50 {

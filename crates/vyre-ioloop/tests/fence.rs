@@ -15,7 +15,7 @@ use vyre_uring::SimTransport;
 #[test]
 fn a_fence_completes_when_there_is_nothing_to_wait_for() {
     let mut rig = Tables::new(16, 64).on_ring(8, 4);
-    assert_eq!(rig.run(Request::fence().tag(3)), Ok(0));
+    assert_eq!(rig.run(Request::fence().with_tag(3)), Ok(0));
 }
 
 /// Rule: ABI-6.7.
@@ -26,7 +26,7 @@ fn a_fence_in_a_lower_slot_waits_for_requests_in_higher_ones() {
     let pool = tables.pool;
     let (slots, host, _device) = Slots::queue(64);
     let mut engine = tables.engine(ring(8), vec![host]);
-    slots.publish(63, &Request::read(pipe, 0, 4).into(pool, 0));
+    slots.publish(63, &Request::read(pipe, 0, 4).into_buffer(pool, 0));
     slots.publish(0, &Request::fence());
     linger(&mut engine);
     assert_eq!(slots.outcome(0), None, "the read is not done");
@@ -44,7 +44,7 @@ fn a_fence_in_a_higher_slot_waits_for_requests_below() {
     let pool = tables.pool;
     let (slots, host, _device) = Slots::queue(64);
     let mut engine = tables.engine(ring(8), vec![host]);
-    slots.publish(0, &Request::read(pipe, 0, 4).into(pool, 0));
+    slots.publish(0, &Request::read(pipe, 0, 4).into_buffer(pool, 0));
     slots.publish(63, &Request::fence());
     linger(&mut engine);
     assert_eq!(slots.outcome(63), None, "the read is not done");
@@ -62,11 +62,11 @@ fn a_fence_does_not_wait_for_later_requests() {
     let (late, _late_end) = tables.add_pipe();
     let (file, pool) = (tables.file, tables.pool);
     let mut rig = tables.on_ring(8, 64);
-    let before = rig.submit(Request::read(early, 0, 4).into(pool, 0));
+    let before = rig.submit(Request::read(early, 0, 4).into_buffer(pool, 0));
     let fence = rig.submit(Request::fence());
     rig.linger();
-    let after = rig.submit(Request::read(late, 0, 4).into(pool, 8));
-    let meanwhile = rig.submit(Request::read(file, 0, 4).into(pool, 16));
+    let after = rig.submit(Request::read(late, 0, 4).into_buffer(pool, 8));
+    let meanwhile = rig.submit(Request::read(file, 0, 4).into_buffer(pool, 16));
     assert_eq!(rig.wait(meanwhile).result, Ok(4), "served meanwhile");
     assert!(rig.pending(&before) && rig.pending(&fence));
     early_end.write_all(b"data").unwrap();
@@ -83,10 +83,10 @@ fn a_later_fence_waits_for_everything_that_an_earlier_one_waits_for() {
     let (second_pipe, mut second_end) = tables.add_pipe();
     let pool = tables.pool;
     let mut rig = tables.on_ring(8, 64);
-    let first = rig.submit(Request::read(first_pipe, 0, 1).into(pool, 0));
+    let first = rig.submit(Request::read(first_pipe, 0, 1).into_buffer(pool, 0));
     let first_fence = rig.submit(Request::fence());
     rig.linger();
-    let second = rig.submit(Request::read(second_pipe, 0, 1).into(pool, 1));
+    let second = rig.submit(Request::read(second_pipe, 0, 1).into_buffer(pool, 1));
     let second_fence = rig.submit(Request::fence());
     second_end.write_all(b"2").unwrap();
     assert_eq!(rig.wait(second).result, Ok(1));
@@ -108,8 +108,8 @@ fn a_fence_waits_for_requests_that_fail() {
     let pool = tables.pool;
     let mut rig = tables.on_ring(8, 64);
     let mut tickets = vec![
-        rig.submit(Request::read(pipe, 0, 1).into(pool, 0)),
-        rig.submit(Request::read(pipe, 0, 1).into(pool, 1 << 40)),
+        rig.submit(Request::read(pipe, 0, 1).into_buffer(pool, 0)),
+        rig.submit(Request::read(pipe, 0, 1).into_buffer(pool, 1 << 40)),
     ];
     tickets.extend((0..5).map(|_| rig.submit(Request::fence())));
     rig.linger();
@@ -147,12 +147,16 @@ fn fences_that_time_out_leave_no_memory_behind() {
     let pool = tables.pool;
     let mut rig = tables.on_sim(SimTransport::builder(1).stuck(1.0).build(), 8);
     // A read at the back as well as at the front, so that no epoch is simply the last one.
-    let _for_ever = rig.submit(Request::read(pipe, 0, 1).into(pool, 0));
+    let _for_ever = rig.submit(Request::read(pipe, 0, 1).into_buffer(pool, 0));
     let before = format!("{:?}", rig.engine).len();
     for _ in 0..500 {
-        let fence = rig.submit(Request::fence().deadline(1));
+        let fence = rig.submit(Request::fence().with_deadline(1));
         let _ = rig.engine.step();
-        let read = rig.submit(Request::read(pipe, 0, 1).into(pool, 0).deadline(1));
+        let read = rig.submit(
+            Request::read(pipe, 0, 1)
+                .into_buffer(pool, 0)
+                .with_deadline(1),
+        );
         let _ = rig.engine.step();
         assert_eq!(rig.wait(fence).result, Err(Errno::ETIMEDOUT));
         assert_eq!(rig.wait(read).result, Err(Errno::ETIMEDOUT));
@@ -172,8 +176,8 @@ fn a_fence_waits_for_its_whole_pass_when_the_first_request_completes_at_once() {
     let (file, pool) = (tables.file, tables.pool);
     let (slots, host, _device) = Slots::queue(64);
     let mut engine = tables.engine(ring(8), vec![host]);
-    slots.publish(1, &Request::read(file, 0, 0).into(pool, 0));
-    slots.publish(2, &Request::read(pipe, 0, 4).into(pool, 0));
+    slots.publish(1, &Request::read(file, 0, 0).into_buffer(pool, 0));
+    slots.publish(2, &Request::read(pipe, 0, 4).into_buffer(pool, 0));
     slots.publish(0, &Request::fence());
     linger(&mut engine);
     assert_eq!(slots.outcome(1), Some(Ok(0)));
@@ -188,7 +192,7 @@ fn a_fence_behind_63_reads_completes_after_all_of_them() {
     let pool = tables.pool;
     let mut rig = tables.on_ring(64, 64);
     let reads: Vec<_> = (0..63)
-        .map(|n| rig.submit(Request::read(pipe, 0, 1).into(pool, n)))
+        .map(|n| rig.submit(Request::read(pipe, 0, 1).into_buffer(pool, n)))
         .collect();
     let fence = rig.submit(Request::fence());
     for done in 0..63 {

@@ -52,7 +52,7 @@ fn chase(sim: SimTransport, kind: Kind) -> Chase {
     let mut publish = move || {
         if left > 0 {
             left -= 1;
-            memory.publish(2 * left, &Request::write(file, 0, 8).from(pool, 0));
+            memory.publish(2 * left, &Request::write(file, 0, 8).from_buffer(pool, 0));
             let ordered = match kind(left) {
                 Op::Sync => Request::sync(file),
                 _ => Request::fence(),
@@ -177,7 +177,7 @@ struct Twice {
 /// look, which has then passed slot 100 and the rest of its group.
 fn twice(mut happens: impl FnMut(u32, &Slots, &Request) + Send + 'static) -> Twice {
     let tables = Tables::new(4096, 4096);
-    let write = Request::write(tables.file, 0, 8).from(tables.pool, 0);
+    let write = Request::write(tables.file, 0, 8).from_buffer(tables.pool, 0);
     let (slots, host, device) = Slots::queue(SLOTS);
     slots.mark_all(SLOTS);
     let (faulty, orders) = Faulty::new(SimTransport::builder(1).build());

@@ -50,7 +50,7 @@ fn await_outcome(slots: &Slots, slot: u32) -> Result<u32, Errno> {
 fn a_fence_waits_for_a_request_in_a_slot_that_the_sweep_had_passed() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
-    check_passed_request(tables, &Request::read(file, 0, 64).into(pool, 0));
+    check_passed_request(tables, &Request::read(file, 0, 64).into_buffer(pool, 0));
 }
 
 /// The same where the request in the passed slot is itself one that waits for others.
@@ -100,7 +100,7 @@ fn check_passed_request(tables: Tables, request: &Request) {
 #[test]
 fn a_fence_claimed_by_the_second_sweep_waits_for_a_request_that_this_had_passed() {
     let tables = Tables::new(4096, 4096);
-    let read = Request::read(tables.file, 0, 64).into(tables.pool, 0);
+    let read = Request::read(tables.file, 0, 64).into_buffer(tables.pool, 0);
     let (slots, host, _device) = Slots::queue(MAX_SLOTS);
     slots.mark_all(MAX_SLOTS);
     let engine = tables.engine(SimTransport::builder(7).build(), vec![host]);
@@ -144,7 +144,7 @@ fn a_fence_waits_for_a_request_in_a_group_that_was_not_used_before() {
     let mut jitter = 1_u32;
     for round in 0..if cfg!(miri) { 3 } else { 400 } {
         let tables = Tables::new(64, 4096);
-        let read = Request::read(tables.file, 0, 64).into(tables.pool, 0);
+        let read = Request::read(tables.file, 0, 64).into_buffer(tables.pool, 0);
         let (slots, host, _device) = Slots::queue(2 * GROUP_SLOTS);
         let sim = SimTransport::builder(7).max_latency(4).build();
         let engine = tables.engine(sim, vec![host]);

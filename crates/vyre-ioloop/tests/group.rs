@@ -86,15 +86,15 @@ fn a_handle_means_the_same_in_every_loop() {
         for (from, bytes) in [(file, &pattern(1, 4096)[..800]), (later, &live[100..900])] {
             for (into, held, at) in [(pool, &shared, 0), (part, &memory, 1024)] {
                 held.write_at(0, &[0; 4096]).unwrap();
-                let read = Request::read(from, 0, 800).into(into, 0);
+                let read = Request::read(from, 0, 800).into_buffer(into, 0);
                 assert_eq!(run(device, read), Ok(800));
                 assert_eq!(contents(held, at, 800), bytes);
             }
         }
     }
-    let past = Request::read(later, 801, 1).into(part, 0);
+    let past = Request::read(later, 801, 1).into_buffer(part, 0);
     assert_eq!(rig.everywhere(past), Err(Errno::ERANGE), "one range");
-    let write = Request::write(later, 0, 8).from(part, 0);
+    let write = Request::write(later, 0, 8).from_buffer(part, 0);
     assert_eq!(
         rig.everywhere(write),
         Err(Errno::EACCES),
@@ -154,7 +154,7 @@ fn a_revocation_waits_for_the_one_loop_that_has_something_in_flight() {
     let rig = Rig::new(tables);
     let memory = memory(64);
     let buffer = rig.insert_buffer(&memory, 0..64);
-    let slow = Request::read(pipe, 0, 4).into(buffer, 0);
+    let slow = Request::read(pipe, 0, 4).into_buffer(buffer, 0);
     let slow = rig.devices[1].submit(slow).unwrap();
     eventually("the claim", || {
         rig.group.queue_counters(1).unwrap().claimed == 1
@@ -167,20 +167,20 @@ fn a_revocation_waits_for_the_one_loop_that_has_something_in_flight() {
             rig.group.revoke_buffer(buffer).unwrap();
             revoked.store(true, Ordering::Release);
         });
-        let probe = Request::read(file, 0, 1).into(buffer, 60);
+        let probe = Request::read(file, 0, 1).into_buffer(buffer, 60);
         for device in &rig.devices {
             eventually("the revocation", || run(device, probe) == Err(Errno::EBADF));
         }
         // Others are served, added and revoked meanwhile, and none gets the index.
         assert_eq!(
-            rig.everywhere(Request::read(file, 0, 8).into(pool, 8)),
+            rig.everywhere(Request::read(file, 0, 8).into_buffer(pool, 8)),
             Ok(8)
         );
         for _ in 0..3 {
             let other = rig.insert_buffer(&memory, 0..32);
             assert_ne!(other.raw() & 0xf_ffff, buffer.raw() & 0xf_ffff);
             assert_eq!(
-                rig.everywhere(Request::read(file, 0, 8).into(other, 0)),
+                rig.everywhere(Request::read(file, 0, 8).into_buffer(other, 0)),
                 Ok(8)
             );
             rig.group.revoke_buffer(other).unwrap();
@@ -212,15 +212,15 @@ fn a_revoked_handle_stays_unknown_in_every_loop() {
     for round in 0..5 {
         let inserted = rig.group.insert_file(file_of(b"abc"), 0..3, Rights::READ);
         let (new, new_buffer) = (inserted.unwrap(), rig.insert_buffer(&memory, 0..64));
-        let read = Request::read(new, 0, 3).into(new_buffer, 0);
+        let read = Request::read(new, 0, 3).into_buffer(new_buffer, 0);
         assert_eq!(rig.everywhere(read), Ok(3), "round {round}");
         for &old in &files {
             assert_eq!(old.raw() & 0xf_ffff, new.raw() & 0xf_ffff, "the same place");
-            let read = Request::read(old, 0, 3).into(pool, 0);
+            let read = Request::read(old, 0, 3).into_buffer(pool, 0);
             assert_eq!(rig.everywhere(read), Err(Errno::EBADF));
         }
         for &old in &buffers {
-            let read = Request::read(file, 0, 3).into(old, 0);
+            let read = Request::read(file, 0, 3).into_buffer(old, 0);
             assert_eq!(rig.everywhere(read), Err(Errno::EBADF));
         }
         rig.group.revoke_file(new).unwrap();
@@ -244,7 +244,7 @@ fn entries_beyond_the_capacity_of_the_rings_are_refused_until_one_is_free() {
         "{full}"
     );
     rig.group.revoke_file(first).unwrap();
-    let read = Request::read(insert().unwrap(), 0, 3).into(pool, 0);
+    let read = Request::read(insert().unwrap(), 0, 3).into_buffer(pool, 0);
     assert_eq!(rig.everywhere(read), Ok(3));
     rig.group.stop().unwrap();
 }
@@ -362,7 +362,7 @@ fn waiting(drain: Duration) -> (Rig, Vec<vyre_ioq::Ticket>, std::io::PipeWriter)
     let (pipe, writer) = tables.add_pipe();
     let pool = tables.pool;
     let rig = Rig::of(builder(tables).drain_timeout(drain));
-    let read = Request::read(pipe, 0, 8).into(pool, 0);
+    let read = Request::read(pipe, 0, 8).into_buffer(pool, 0);
     let submit = |device: &DeviceQueue| device.submit(read).unwrap();
     let reads = rig.devices.iter().map(submit).collect();
     for queue in 0..LOOPS {

@@ -160,7 +160,7 @@ impl Hand<'_> {
         let place = (self.number * PART) as usize + usize::from(at);
         self.world.memory.write_at(place, &[!byte]).unwrap();
         let device = &self.world.devices[index];
-        let read = device.submit(Request::read(file, 0, 1).into(buffer, 0));
+        let read = device.submit(Request::read(file, 0, 1).into_buffer(buffer, 0));
         let (expected, left) = match file_lives && buffer_lives {
             true => (Ok(1), byte),
             false => (Err(Errno::EBADF), !byte),

@@ -34,7 +34,7 @@ impl Honest {
         let place = u64::from(slot * PIECE);
         let offset = u64::from(id * 37) % (FILE as u64 + 100);
         let rest = (FILE as u64).saturating_sub(offset).min(PIECE.into()) as u32;
-        let read = |file, count| Request::read(file, offset, count).into(self.pool, place);
+        let read = |file, count| Request::read(file, offset, count).into_buffer(self.pool, place);
         let (request, result) = match id % 8 {
             0 => (Request::fence(), Ok(0)),
             1 => (
@@ -45,7 +45,7 @@ impl Honest {
             3 if rest < PIECE => (read(self.file, PIECE).exact(), Err(Errno::ENODATA)),
             _ => (read(self.file, PIECE), Ok(rest)),
         };
-        (request.tag(id), result)
+        (request.with_tag(id), result)
     }
 
     /// Asks `requests` times, several at a time; `turn` lets the loop have its turn.
@@ -85,12 +85,12 @@ impl Honest {
     }
 
     fn check(&self, slot: u32, request: &Request, result: Result<u32, Errno>) {
-        let (Ok(moved @ 1..), vyre_ioq::Op::Read) = (result, request.op) else {
+        let (Ok(moved @ 1..), vyre_ioq::Op::Read) = (result, request.op()) else {
             return;
         };
         let there = contents(&self.memory, (slot * PIECE) as usize, PIECE as usize);
         let (read, blank) = there.split_at(moved as usize);
-        let from = request.file_offset as usize;
+        let from = request.file_offset() as usize;
         assert_eq!(read, &self.expected[from..from + read.len()], "{request:?}");
         assert!(blank.iter().all(|&byte| byte == 0xee), "{request:?}");
     }

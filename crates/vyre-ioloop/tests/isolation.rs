@@ -27,9 +27,9 @@ fn a_descriptor_number_is_not_a_handle() {
     for number in std::iter::once(number).chain(0..1100) {
         let handle = FileHandle::from_raw(number);
         if handle != granted {
-            let read = Request::read(handle, 0, 6).into(pool, 0);
+            let read = Request::read(handle, 0, 6).into_buffer(pool, 0);
             assert_eq!(rig.run(read), Err(Errno::EBADF), "descriptor {number}");
-            let write = Request::write(handle, 0, 6).from(pool, 0);
+            let write = Request::write(handle, 0, 6).from_buffer(pool, 0);
             assert_eq!(rig.run(write), Err(Errno::EBADF), "descriptor {number}");
         }
     }
@@ -50,12 +50,12 @@ fn a_read_cannot_run_into_the_next_buffer_handle() {
     let file = tables.file;
     let mut rig = tables.on_ring(8, 4);
     for (count, offset) in [(257, 0), (256, 1), (1, 256), (8192, 0), (1, u64::MAX)] {
-        let read = Request::read(file, 0, count).into(handles[1], offset);
+        let read = Request::read(file, 0, count).into_buffer(handles[1], offset);
         assert_eq!(rig.run(read), Err(Errno::ERANGE), "{count} at {offset}");
     }
     assert_eq!(contents(&pages, 0, 1024), [0xee; 1024]);
     assert_eq!(
-        rig.run(Request::read(file, 0, 256).into(handles[1], 0)),
+        rig.run(Request::read(file, 0, 256).into_buffer(handles[1], 0)),
         Ok(256)
     );
     assert_eq!(contents(&pages, 256, 256), pattern(1, 256));
@@ -84,18 +84,24 @@ fn a_request_cannot_leave_the_range_of_its_file_handle() {
         (u64::MAX, 2),
         (u64::MAX - 999, 1),
     ] {
-        let read = Request::read(part, offset, count).into(pool, 0);
+        let read = Request::read(part, offset, count).into_buffer(pool, 0);
         assert_eq!(rig.run(read), Err(Errno::ERANGE), "{count} at {offset}");
-        let write = Request::write(part, offset, count).from(pool, 0);
+        let write = Request::write(part, offset, count).from_buffer(pool, 0);
         assert_eq!(rig.run(write), Err(Errno::ERANGE), "{count} at {offset}");
         let ahead = Request::prefetch(part, offset, count);
         assert_eq!(rig.run(ahead), Err(Errno::ERANGE), "{count} at {offset}");
     }
-    assert_eq!(rig.run(Request::read(part, 1, 99).into(pool, 0)), Ok(99));
+    assert_eq!(
+        rig.run(Request::read(part, 1, 99).into_buffer(pool, 0)),
+        Ok(99)
+    );
     let expected = pattern(1, 4096);
     assert_eq!(contents(&memory, 0, 99), expected[1001..1100]);
     memory.write_at(0, &[0xee; 100]).unwrap();
-    assert_eq!(rig.run(Request::write(part, 0, 100).from(pool, 0)), Ok(100));
+    assert_eq!(
+        rig.run(Request::write(part, 0, 100).from_buffer(pool, 0)),
+        Ok(100)
+    );
     let mut now = vec![0; 4096];
     disk.read_exact_at(&mut now, 0).unwrap();
     assert_eq!(now[..1000], expected[..1000]);
@@ -113,7 +119,7 @@ fn one_among_good_ones(tables: Tables, odd: Request, errno: Errno) {
             .map(|n| match n {
                 20 => device.submit(odd).unwrap(),
                 n => device
-                    .submit(Request::read(file, n * 64, 64).into(pool, n * 64))
+                    .submit(Request::read(file, n * 64, 64).into_buffer(pool, n * 64))
                     .unwrap(),
             })
             .collect();
@@ -133,10 +139,10 @@ fn one_among_good_ones(tables: Tables, odd: Request, errno: Errno) {
 #[test]
 fn an_unknown_handle_fails_one_request_and_the_rest_are_served() {
     let tables = Tables::new(4096, 4096);
-    let unknown = Request::read(FileHandle::from_raw(777), 0, 64).into(tables.pool, 0);
+    let unknown = Request::read(FileHandle::from_raw(777), 0, 64).into_buffer(tables.pool, 0);
     one_among_good_ones(tables, unknown, Errno::EBADF);
     let tables = Tables::new(4096, 4096);
-    let unknown = Request::read(tables.file, 0, 64).into(BufferHandle::from_raw(777), 0);
+    let unknown = Request::read(tables.file, 0, 64).into_buffer(BufferHandle::from_raw(777), 0);
     one_among_good_ones(tables, unknown, Errno::EBADF);
 }
 
@@ -145,7 +151,7 @@ fn an_unknown_handle_fails_one_request_and_the_rest_are_served() {
 fn a_count_past_the_buffer_fails_one_request_and_the_rest_are_served() {
     for (count, offset) in [(4097, 0), (u32::MAX, 0), (1, 4096), (64, u64::MAX)] {
         let tables = Tables::new(4096, 4096);
-        let long = Request::read(tables.file, 0, count).into(tables.pool, offset);
+        let long = Request::read(tables.file, 0, count).into_buffer(tables.pool, offset);
         one_among_good_ones(tables, long, Errno::ERANGE);
     }
 }
@@ -160,13 +166,13 @@ fn a_device_that_overwrites_a_claimed_slot_harms_only_itself() {
     let io = tables.loop_on(host);
     for garbage in [status::EMPTY, status::OK, status::PUBLISHED, 0xdead_beef] {
         let before = io.queue_counters(0).unwrap();
-        slots.publish(3, &Request::read(pipe, 0, 4).into(pool, 0));
+        slots.publish(3, &Request::read(pipe, 0, 4).into_buffer(pool, 0));
         eventually("the claim", || {
             io.queue_counters(0).unwrap().claimed == before.claimed + 1
         });
         slots.store(3, word::STATUS, garbage);
         for slot in 4..20 {
-            slots.publish(slot, &Request::read(file, 0, 64).into(pool, 64));
+            slots.publish(slot, &Request::read(file, 0, 64).into_buffer(pool, 64));
         }
         for slot in 4..20 {
             eventually("a good read", || slots.outcome(slot) == Some(Ok(64)));
@@ -218,7 +224,7 @@ fn a_device_that_publishes_random_words_does_not_stop_the_others() {
                 [1, 1, 0x10, 2, 77][(round % 5) as usize],
             );
         }
-        let read = Request::read(file, round, 16).into(pool, 0);
+        let read = Request::read(file, round, 16).into_buffer(pool, 0);
         let ticket = device.submit(read).unwrap();
         assert_eq!(answer(&device, ticket), Ok(16));
     }
@@ -238,10 +244,10 @@ fn a_slot_in_service_is_not_claimed_again() {
     let (file, pool, memory) = (tables.file, tables.pool, tables.memory.clone());
     let (slots, host, _device) = Slots::queue(4);
     let mut engine = tables.engine(ring(8), vec![host]);
-    slots.publish(0, &Request::read(pipe, 0, 4).into(pool, 0));
+    slots.publish(0, &Request::read(pipe, 0, 4).into_buffer(pool, 0));
     linger(&mut engine);
     slots.store(0, word::STATUS, status::EMPTY);
-    slots.publish(0, &Request::read(file, 0, 100).into(pool, 1000));
+    slots.publish(0, &Request::read(file, 0, 100).into_buffer(pool, 1000));
     linger(&mut engine);
     assert_eq!(engine.queue_counters(0).unwrap().claimed, 1);
     assert_eq!(slots.outcome(0), None);
@@ -262,12 +268,15 @@ fn a_stale_completion_does_not_complete_the_next_request_of_the_slot() {
     let sim = SimTransport::builder(1).max_latency(50).build();
     let (faulty, orders) = Faulty::new(sim);
     let mut rig = tables.on(faulty, 1);
-    assert_eq!(rig.run(Request::read(file, 0, 64).into(pool, 0)), Ok(64));
+    assert_eq!(
+        rig.run(Request::read(file, 0, 64).into_buffer(pool, 0)),
+        Ok(64)
+    );
     orders.replay.store(true, Ordering::Relaxed);
     let _ = rig.engine.step();
     assert!(rig.engine.counters().stray > 0, "an empty slot");
     // The same slot, and other bytes; the old completion comes again at every pass.
-    let next = rig.submit(Request::read(file, 4000, 64).into(pool, 0).exact());
+    let next = rig.submit(Request::read(file, 4000, 64).into_buffer(pool, 0).exact());
     assert_eq!(rig.wait(next).result, Ok(64));
     let read = contents(&memory, 0, 64);
     assert_eq!(read, pattern(1, 4096)[4000..4064], "answered too early");

@@ -67,8 +67,12 @@ fn every_length_and_every_alignment_is_served() {
         let clean = vec![0; MOST * PIECE];
         pool.write_at(0, &clean).expect("inside");
         for (slot, &page) in pages.iter().enumerate().take(count) {
-            let read = Request::read(file, (slot * PIECE) as u64, PIECE as u32).into(page, 0);
-            let ticket = queue.device.submit(read.tag(slot as u32)).expect("free");
+            let read =
+                Request::read(file, (slot * PIECE) as u64, PIECE as u32).into_buffer(page, 0);
+            let ticket = queue
+                .device
+                .submit(read.with_tag(slot as u32))
+                .expect("free");
             assert_eq!(ticket.slot() as usize, slot);
             queue.tickets.push(ticket);
         }
@@ -267,7 +271,7 @@ fn the_next_slot_is_not_read_as_the_second_half_of_a_bare_slot() {
         slots.store(6, number, u32::MAX);
     }
     slots.store(6, word::STATUS, 0);
-    slots.publish(5, &Request::read(file, 8, 64).into(pool, 0));
+    slots.publish(5, &Request::read(file, 8, 64).into_buffer(pool, 0));
     eventually("the read", || {
         let _ = engine.step();
         slots.outcome(5) == Some(Ok(64))
@@ -307,8 +311,10 @@ fn a_bare_queue_is_served_with_page_handles_and_chosen_handles() {
         .spawn()
         .unwrap();
     let tickets: Vec<_> = (0..16)
-        .map(|n| Request::read(FileHandle::from_raw(9), n * 256, 256).into(pages[n as usize], 0))
-        .map(|request| device.submit(request.tag(77)).unwrap())
+        .map(|n| {
+            Request::read(FileHandle::from_raw(9), n * 256, 256).into_buffer(pages[n as usize], 0)
+        })
+        .map(|request| device.submit(request.with_tag(77)).unwrap())
         .collect();
     for ticket in tickets {
         assert_eq!(answer(&device, ticket), Ok(256));
@@ -326,7 +332,7 @@ fn requests_published_before_the_loop_started_are_served() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let memory = Slots::new(16 * 32, 0, 8);
-    memory.publish(7, &Request::read(file, 0, 64).into(pool, 0));
+    memory.publish(7, &Request::read(file, 0, 64).into_buffer(pool, 0));
     let host = HostQueue::attach_bare(memory.region()).unwrap();
     assert_eq!(
         host.published().collect::<Vec<_>>(),

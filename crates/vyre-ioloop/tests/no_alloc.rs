@@ -96,20 +96,25 @@ fn requests_of_every_kind_are_served_without_an_allocation() {
             let at = n * 512 % (end / 2);
             let (request, expected) = match n % 10 {
                 _ if n % 500 == 0 => (
-                    Request::read(pipe, 0, 8).into(pool, 0).deadline(300),
+                    Request::read(pipe, 0, 8)
+                        .into_buffer(pool, 0)
+                        .with_deadline(300),
                     Err(Errno::ETIMEDOUT),
                 ),
                 _ if n % 505 == 0 => (Request::sync(file), Ok(0)),
-                0..4 => (Request::read(file, at, 512).into(pool, at), Ok(512)),
-                4 | 5 => (Request::write(file, at, 512).from(pool, at), Ok(512)),
+                0..4 => (Request::read(file, at, 512).into_buffer(pool, at), Ok(512)),
+                4 | 5 => (Request::write(file, at, 512).from_buffer(pool, at), Ok(512)),
                 6 => (Request::fence(), Ok(0)),
-                7 => (Request::read(file, end - 100, 512).into(pool, 0), Ok(100)),
+                7 => (
+                    Request::read(file, end - 100, 512).into_buffer(pool, 0),
+                    Ok(100),
+                ),
                 8 => (
-                    Request::read(FileHandle::from_raw(99), 0, 1).into(pool, 0),
+                    Request::read(FileHandle::from_raw(99), 0, 1).into_buffer(pool, 0),
                     Err(Errno::EBADF),
                 ),
                 _ => (
-                    Request::read(file, end, 1).into(pool, 0).exact(),
+                    Request::read(file, end, 1).into_buffer(pool, 0).exact(),
                     Err(Errno::ENODATA),
                 ),
             };

@@ -95,7 +95,7 @@ impl World {
         let good: Vec<u32> = (0..SLOTS).filter(|&slot| slot != at).collect();
         for &slot in &good {
             let offset = u64::from(slot) * LEN;
-            let read = Request::read(self.file, offset, LEN as u32).into(self.pool, offset);
+            let read = Request::read(self.file, offset, LEN as u32).into_buffer(self.pool, offset);
             self.slots.publish(slot, &read);
         }
         self.slots.publish_words(at, bad);
@@ -120,11 +120,11 @@ impl World {
     }
 
     fn check_request(&mut self, what: &str, bad: Request, errno: Errno) {
-        self.check(what, &words_of(&bad.tag(0xabcd)), errno);
+        self.check(what, &words_of(&bad.with_tag(0xabcd)), errno);
     }
 
     fn words_of_good_read(&self) -> [u32; 16] {
-        words_of(&Request::read(self.file, 0, 64).into(self.pool, 0))
+        words_of(&Request::read(self.file, 0, 64).into_buffer(self.pool, 0))
     }
 }
 
@@ -156,7 +156,7 @@ fn a_flag_of_another_operation_is_einval() {
     let mut world = world();
     let (file, pool) = (world.file, world.pool);
     for bad in [
-        Request::read(file, 0, 64).into(pool, 0).durable(),
+        Request::read(file, 0, 64).into_buffer(pool, 0).durable(),
         Request::fence().exact(),
         Request::fence().durable(),
         Request::sync(file).durable(),
@@ -200,10 +200,10 @@ fn an_unknown_handle_is_ebadf() {
     ] {
         let (bad_file, bad_pool) = (FileHandle::from_raw(other), BufferHandle::from_raw(other));
         for bad in [
-            Request::read(bad_file, 0, 64).into(pool, 0),
-            Request::read(file, 0, 64).into(bad_pool, 0),
-            Request::write(bad_file, 0, 64).from(pool, 0),
-            Request::write(file, 0, 64).from(bad_pool, 0),
+            Request::read(bad_file, 0, 64).into_buffer(pool, 0),
+            Request::read(file, 0, 64).into_buffer(bad_pool, 0),
+            Request::write(bad_file, 0, 64).from_buffer(pool, 0),
+            Request::write(file, 0, 64).from_buffer(bad_pool, 0),
             Request::sync(bad_file),
             Request::prefetch(bad_file, 0, 64),
         ] {
@@ -229,25 +229,27 @@ fn a_missing_right_is_eacces() {
     for (what, bad) in [
         (
             "READ of a file",
-            Request::read(write_only, 0, 64).into(pool, 0),
+            Request::read(write_only, 0, 64).into_buffer(pool, 0),
         ),
         ("READ ahead", Request::prefetch(write_only, 0, 64)),
         (
             "WRITE of a file",
-            Request::write(read_only, 0, 64).from(pool, 0),
+            Request::write(read_only, 0, 64).from_buffer(pool, 0),
         ),
         ("SYNC of a file", Request::sync(read_only)),
         (
             "SYNC, by a durable write",
-            Request::write(volatile, 0, 64).from(pool, 0).durable(),
+            Request::write(volatile, 0, 64)
+                .from_buffer(pool, 0)
+                .durable(),
         ),
         (
             "WRITE of a buffer",
-            Request::read(file, 0, 64).into(source, 0),
+            Request::read(file, 0, 64).into_buffer(source, 0),
         ),
         (
             "READ of a buffer",
-            Request::write(file, 0, 64).from(sink, 0),
+            Request::write(file, 0, 64).from_buffer(sink, 0),
         ),
     ] {
         world.check_request(what, bad, Errno::EACCES);
@@ -269,8 +271,8 @@ fn a_range_outside_that_of_the_file_handle_is_erange() {
         (0, u32::MAX),
     ] {
         for bad in [
-            Request::read(part, offset, count).into(pool, 0),
-            Request::write(part, offset, count).from(pool, 0),
+            Request::read(part, offset, count).into_buffer(pool, 0),
+            Request::write(part, offset, count).from_buffer(pool, 0),
             Request::prefetch(part, offset, count),
         ] {
             world.check_request("range of a file", bad, Errno::ERANGE);
@@ -293,8 +295,8 @@ fn a_range_outside_that_of_the_buffer_handle_is_erange() {
         (0, u32::MAX),
     ] {
         for bad in [
-            Request::read(file, 0, count).into(piece, offset),
-            Request::write(file, 0, count).from(piece, offset),
+            Request::read(file, 0, count).into_buffer(piece, offset),
+            Request::write(file, 0, count).from_buffer(piece, offset),
         ] {
             world.check_request("range of a buffer", bad, Errno::ERANGE);
         }
@@ -320,12 +322,12 @@ fn an_offset_and_a_count_that_overflow_are_erange() {
         (1 << 63, 64),
     ] {
         for bad in [
-            Request::read(file, offset, count).into(pool, 0),
-            Request::read(part, offset, count).into(pool, 0),
-            Request::write(file, offset, count).from(pool, 0),
-            Request::read(file, 0, count).into(pool, offset),
-            Request::read(file, 0, count).into(piece, offset),
-            Request::write(file, 0, count).from(piece, offset),
+            Request::read(file, offset, count).into_buffer(pool, 0),
+            Request::read(part, offset, count).into_buffer(pool, 0),
+            Request::write(file, offset, count).from_buffer(pool, 0),
+            Request::read(file, 0, count).into_buffer(pool, offset),
+            Request::read(file, 0, count).into_buffer(piece, offset),
+            Request::write(file, 0, count).from_buffer(piece, offset),
             Request::prefetch(file, offset, count),
         ] {
             world.check_request("overflow", bad, Errno::ERANGE);
@@ -343,21 +345,22 @@ fn misaligned_direct_io_is_einval() {
     };
     let (sink, source, block) = (world.sink, world.source, align.offset);
     let mut bad = vec![
-        Request::read(direct, 1, block).into(sink, 0),
-        Request::read(direct, 0, block - 1).into(sink, 0),
-        Request::read(direct, u64::from(block) / 2, block).into(sink, 0),
-        Request::write(direct, 1, block).from(source, 0),
-        Request::write(direct, 0, block + 1).from(source, 0),
+        Request::read(direct, 1, block).into_buffer(sink, 0),
+        Request::read(direct, 0, block - 1).into_buffer(sink, 0),
+        Request::read(direct, u64::from(block) / 2, block).into_buffer(sink, 0),
+        Request::write(direct, 1, block).from_buffer(source, 0),
+        Request::write(direct, 0, block + 1).from_buffer(source, 0),
     ];
     if align.memory > 1 {
-        bad.push(Request::read(direct, 0, block).into(sink, 1));
-        bad.push(Request::write(direct, 0, block).from(source, u64::from(align.memory) / 2));
+        bad.push(Request::read(direct, 0, block).into_buffer(sink, 1));
+        bad.push(Request::write(direct, 0, block).from_buffer(source, u64::from(align.memory) / 2));
     }
     for bad in bad {
         world.check_request("alignment", bad, Errno::EINVAL);
     }
     // And what is aligned goes through.
-    let good = Request::read(direct, u64::from(block), block).into(sink, u64::from(align.memory));
+    let good =
+        Request::read(direct, u64::from(block), block).into_buffer(sink, u64::from(align.memory));
     world.slots.publish(0, &good);
     eventually("the read", || {
         let _ = world.engine.step();
@@ -369,7 +372,7 @@ fn misaligned_direct_io_is_einval() {
 #[test]
 fn the_error_for_an_unknown_handle_names_it() {
     let tables = Tables::new(16, 64);
-    let read = Request::read(tables.file, 0, 1).into(BufferHandle::from_raw(55), 0);
+    let read = Request::read(tables.file, 0, 1).into_buffer(BufferHandle::from_raw(55), 0);
     let mut rig = tables.on_ring(8, 4);
     assert_eq!(rig.run(read), Err(Errno::EBADF));
     let unknown = rig

@@ -52,7 +52,7 @@ fn waiting(drain: Duration) -> Waiting {
         .spawn()
         .unwrap();
     let read = device
-        .submit(Request::read(pipe, 0, 64).into(pool, 0))
+        .submit(Request::read(pipe, 0, 64).into_buffer(pool, 0))
         .unwrap();
     eventually("the claim", || io.queue_counters(0).unwrap().claimed == 1);
     Waiting {
@@ -99,7 +99,7 @@ fn requests_published_during_a_drain_get_ecanceled() {
                 device.host_state() == Some(LoopState::Draining)
             });
             for request in [
-                Request::read(file, 0, 64).into(pool, 64),
+                Request::read(file, 0, 64).into_buffer(pool, 64),
                 Request::fence(),
                 Request::sync(file),
             ] {
@@ -151,7 +151,7 @@ fn the_ring_of_a_stopped_engine_holds_no_operation() {
     let (pipe, mut writer) = tables.add_pipe();
     let (pool, memory) = (tables.pool, tables.memory.clone());
     let mut rig = tables.on_ring(8, 64);
-    let read = rig.submit(Request::read(pipe, 0, 64).into(pool, 0));
+    let read = rig.submit(Request::read(pipe, 0, 64).into_buffer(pool, 0));
     rig.linger();
     rig.engine.stop(LIMIT).unwrap();
     assert_eq!(rig.engine.transport().in_flight(), 0);
@@ -216,17 +216,17 @@ fn a_stop_completes_everything_that_was_not_served() {
     let mut rig = tables.on(desk, 64);
     let mut cancelled: Vec<_> = (0..20)
         .map(|n| match n % 2 {
-            0 => Request::read(pipe, 0, 1).into(pool, n),
-            _ => Request::read(file, 0, 1).into(pool, n),
+            0 => Request::read(pipe, 0, 1).into_buffer(pool, n),
+            _ => Request::read(file, 0, 1).into_buffer(pool, n),
         })
         .map(|read| rig.submit(read))
         .collect();
-    cancelled.push(rig.submit(Request::write(file, 0, 8).from(pool, 0)));
+    cancelled.push(rig.submit(Request::write(file, 0, 8).from_buffer(pool, 0)));
     cancelled.push(rig.submit(Request::sync(file)));
     let fence = rig.submit(Request::fence());
     rig.linger();
     assert_eq!(rig.engine.in_flight(), 23);
-    cancelled.push(rig.submit(Request::read(file, 0, 1).into(pool, 0)));
+    cancelled.push(rig.submit(Request::read(file, 0, 1).into_buffer(pool, 0)));
     cancelled.push(rig.submit(Request::fence()));
     rig.engine.stop(LIMIT).unwrap();
     assert_eq!(rig.engine.in_flight(), 0);
@@ -309,7 +309,7 @@ fn a_stop_ends_a_read_that_would_never_end() {
         .spawn()
         .unwrap();
     let waiting = device
-        .submit(Request::read(pipe, 0, 4).into(pool, 0))
+        .submit(Request::read(pipe, 0, 4).into_buffer(pool, 0))
         .unwrap();
     eventually("the claim", || io.queue_counters(0).unwrap().claimed == 1);
     eventually("sleep", || io.counters().sleeps > 2);

@@ -22,7 +22,7 @@ fn a_stop_reports_operations_that_the_kernel_holds_and_they_get_no_outcome() {
     let sim = SimTransport::builder(1).hung(1.0).build();
     let mut rig = tables.on_sim(sim, 64);
     let kept: Vec<_> = (0..3)
-        .map(|n| rig.submit(Request::read(file, 0, 64).into(pool, n * 64)))
+        .map(|n| rig.submit(Request::read(file, 0, 64).into_buffer(pool, n * 64)))
         .collect();
     let fence = rig.submit(Request::fence());
     let _ = rig.engine.step();
@@ -52,9 +52,9 @@ fn requests_that_the_kernel_does_not_hold_are_completed() {
     let (host, device) = Queue::anonymous(QueueLayout::with_slots(16)).unwrap();
     let (other_host, other) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
     let mut engine = tables.engine(sim, vec![host, other_host]);
-    let read = |n: u64| Request::read(file, 0, 64).into(pool, n * 64);
+    let read = |n: u64| Request::read(file, 0, 64).into_buffer(pool, n * 64);
     let submit = |device: &DeviceQueue, request| device.submit(request).unwrap();
-    let before = submit(&device, Request::write(file, 0, 8).from(pool, 0));
+    let before = submit(&device, Request::write(file, 0, 8).from_buffer(pool, 0));
     let kept = [before, submit(&device, Request::fence())];
     let mut answered = vec![
         submit(&device, read(1)),
@@ -98,7 +98,7 @@ fn a_completion_after_failed_stores_no_outcome() {
     let (slots, host, device) = Slots::queue(4);
     let (faulty, orders) = Faulty::new(SimTransport::builder(3).max_latency(9).build());
     let mut engine: Engine<_> = tables.engine(faulty, vec![host]);
-    slots.publish(0, &Request::read(file, 0, 64).into(pool, 0));
+    slots.publish(0, &Request::read(file, 0, 64).into_buffer(pool, 0));
     let _ = engine.step();
     orders.busy.store(1, Ordering::Relaxed);
     assert_eq!(engine.stop(SOON), Err(Busy::new(1)));
@@ -106,7 +106,7 @@ fn a_completion_after_failed_stores_no_outcome() {
     assert_eq!(slots.outcome(0), None);
     let revoked = engine.revoke_buffer(pool).unwrap();
     assert!(!engine.is_revoked(revoked), "the kernel may write to it");
-    slots.publish(1, &Request::read(file, 0, 64).into(pool, 0));
+    slots.publish(1, &Request::read(file, 0, 64).into_buffer(pool, 0));
     for _ in 0..20 {
         let progress = engine.step();
         assert_eq!((progress.claimed, progress.started), (0, 0));
@@ -132,9 +132,9 @@ fn a_bare_slot_that_the_kernel_holds_stays_claimed() {
     let (slots, host, _device) = Slots::bare(2);
     let sim = SimTransport::builder(1).hung(1.0).build();
     let mut engine = tables.engine(sim, vec![host]);
-    slots.publish(0, &Request::read(file, 0, 64).into(pool, 0));
+    slots.publish(0, &Request::read(file, 0, 64).into_buffer(pool, 0));
     let _ = engine.step();
-    slots.publish(1, &Request::read(file, 0, 64).into(pool, 0));
+    slots.publish(1, &Request::read(file, 0, 64).into_buffer(pool, 0));
     assert_eq!(engine.stop(Duration::ZERO), Err(Busy::new(1)));
     drop(engine);
     assert_eq!(slots.load(0, word::STATUS), status::CLAIMED);

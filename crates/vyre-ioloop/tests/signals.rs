@@ -51,7 +51,7 @@ fn written(file: impl Into<std::os::fd::OwnedFd>, offset: u64) -> Result<u32, Er
     let pool = tables.pool;
     let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).expect("a queue");
     let io = tables.loop_on(host);
-    let write = Request::write(file, offset, 4096).from(pool, 0);
+    let write = Request::write(file, offset, 4096).from_buffer(pool, 0);
     let result = answer(&device, device.submit(write).expect("a free slot"));
     assert!(io.is_running());
     io.stop().expect("a clean end");
@@ -118,7 +118,7 @@ fn the_thread_of_a_caller_can_block_signals_too() {
         let file = tables.files.insert(writer, Rights::WRITE).expect("fit");
         let pool = tables.pool;
         let mut rig = tables.on_ring(8, 4);
-        let write = Request::write(file, 0, 4096).from(pool, 0);
+        let write = Request::write(file, 0, 4096).from_buffer(pool, 0);
         assert_eq!(rig.run(write), Err(EPIPE));
     });
 }
@@ -212,11 +212,11 @@ fn signals_do_not_end_an_engine() {
         });
         let thread_id = thread_id.recv().unwrap();
         let asleep = device
-            .submit(Request::read(pipe, 0, 4).into(pool, 64))
+            .submit(Request::read(pipe, 0, 4).into_buffer(pool, 64))
             .unwrap();
         for n in 0..500_u64 {
             signal(thread_id);
-            let read = Request::read(file, n, 8).into(pool, 0);
+            let read = Request::read(file, n, 8).into_buffer(pool, 0);
             let ticket = device.submit(read).unwrap();
             signal(thread_id);
             assert_eq!(answer(&device, ticket), Ok(8));

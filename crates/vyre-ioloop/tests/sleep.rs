@@ -181,9 +181,9 @@ fn a_sleep_ends_at_the_next_deadline() {
         Some(HOUR),
         "nothing to wait for"
     );
-    let read = Request::read(pipe, 0, 4).into(pool, 0);
-    let _late = device.submit(read.deadline(2_000_000)).unwrap();
-    let soon = device.submit(read.deadline(1_000)).unwrap();
+    let read = Request::read(pipe, 0, 4).into_buffer(pool, 0);
+    let _late = device.submit(read.with_deadline(2_000_000)).unwrap();
+    let soon = device.submit(read.with_deadline(1_000)).unwrap();
     let _ = engine.step();
     engine.wait(HOUR);
     let first = asked.lock().unwrap().pop().expect("a sleep");
@@ -257,7 +257,7 @@ fn a_request_is_served_while_an_older_one_waits_for_the_kernel() {
         let builder = tables.builder().queue(host).queue(other_host);
         let io = builder.policy(policy).spawn().unwrap();
         let waiting = device
-            .submit(Request::read(pipe, 0, 4).into(pool, 0))
+            .submit(Request::read(pipe, 0, 4).into_buffer(pool, 0))
             .unwrap();
         for _ in 0..5 {
             let sleeps = io.counters().sleeps;
@@ -265,7 +265,7 @@ fn a_request_is_served_while_an_older_one_waits_for_the_kernel() {
                 policy == Policy::Spin || io.counters().sleeps > sleeps + 1
             });
             let read = device
-                .submit(Request::read(file, 0, 8).into(pool, 64))
+                .submit(Request::read(file, 0, 8).into_buffer(pool, 64))
                 .unwrap();
             assert_eq!(answer(&device, read), Ok(8));
             let fence = other_device.submit(Request::fence()).unwrap();

@@ -19,7 +19,7 @@ fn a_loop_starts_and_serves_a_request_and_stops() {
     let name = format!("/proc/self/task/{}/comm", io.thread_id());
     assert_eq!(std::fs::read_to_string(name).unwrap(), "served\n");
     let ticket = device
-        .submit(Request::read(file, 0, 64).into(pool, 0))
+        .submit(Request::read(file, 0, 64).into_buffer(pool, 0))
         .unwrap();
     assert_eq!(answer(&device, ticket), Ok(64));
     assert_eq!(io.stop(), Ok(()));
@@ -41,7 +41,7 @@ fn a_loop_uses_the_transport_that_wraps_its_ring() {
             faulty
         })
         .unwrap();
-    let read = || Request::read(file, 0, 64).into(pool, 0);
+    let read = || Request::read(file, 0, 64).into_buffer(pool, 0);
     for expected in [Err(Errno::ENOSPC), Ok(64)] {
         let ticket = device.submit(read()).unwrap();
         assert_eq!(answer(&device, ticket), expected);

@@ -16,7 +16,7 @@ fn one_pass_reaps_all_claims_all_and_submits_in_one_batch() {
     let (file, pool) = (tables.file, tables.pool);
     let sim = SimTransport::builder(0).build();
     let mut rig = tables.on_sim(sim, 64);
-    let read = |n: u64| Request::read(file, n * 64, 64).into(pool, n * 64);
+    let read = |n: u64| Request::read(file, n * 64, 64).into_buffer(pool, n * 64);
     let first: Vec<_> = (0..10).map(|n| rig.submit(read(n))).collect();
     let progress = rig.engine.step();
     assert_eq!(
@@ -76,7 +76,7 @@ fn only_published_is_a_request_and_only_the_device_publishes() {
     let (file, pool) = (tables.file, tables.pool);
     let (slots, host, _device) = Slots::bare(8);
     let mut engine = tables.engine(ring(8), vec![host]);
-    let read = words_of(&Request::read(file, 0, 8).into(pool, 0));
+    let read = words_of(&Request::read(file, 0, 8).into_buffer(pool, 0));
     let others = (0..=64).filter(|&other| other != status::PUBLISHED);
     for other in others.chain([u32::MAX, 1 << 8, 1 << 31 | 1]) {
         for (number, &value) in read.iter().enumerate().take(8) {
@@ -118,7 +118,7 @@ fn more_requests_than_the_ring_has_entries_are_all_served() {
         .spawn()
         .unwrap();
     let tickets: Vec<_> = (0..64_u64)
-        .map(|n| Request::read(file, n * 64, 64).into(pool, n * 64))
+        .map(|n| Request::read(file, n * 64, 64).into_buffer(pool, n * 64))
         .map(|request| device.submit(request).unwrap())
         .collect();
     for ticket in tickets {
@@ -141,7 +141,7 @@ fn the_largest_queue_is_served_through_a_small_ring() {
         .spawn()
         .unwrap();
     let tickets: Vec<_> = (0..4096_u64)
-        .map(|n| Request::read(file, n * 16, 16).into(pool, n * 16))
+        .map(|n| Request::read(file, n * 16, 16).into_buffer(pool, n * 16))
         .map(|request| device.submit(request).unwrap())
         .collect();
     for ticket in tickets {

@@ -21,7 +21,7 @@ fn a_sync_in_a_lower_slot_waits_for_a_write_in_a_higher_one() {
     let (slots, host, _device) = Slots::queue(64);
     let (faulty, orders) = Faulty::new(SimTransport::builder(1).build());
     let mut engine = tables.engine(faulty, vec![host]);
-    slots.publish(63, &Request::write(file, 0, 4).from(pool, 0));
+    slots.publish(63, &Request::write(file, 0, 4).from_buffer(pool, 0));
     slots.publish(0, &Request::sync(file));
     linger(&mut engine);
     assert_eq!(slots.outcome(0), Some(Ok(0)));
@@ -53,9 +53,12 @@ fn a_sync_waits_for_the_writes_to_its_file_and_for_no_others() {
         .unwrap();
     let (file, pool) = (tables.file, tables.pool);
     let mut rig = tables.on_ring(8, 64);
-    let blocked = rig.submit(Request::write(full, 0, 4096).from(pool, 0));
+    let blocked = rig.submit(Request::write(full, 0, 4096).from_buffer(pool, 0));
     let of_pipe = rig.submit(Request::sync(full));
-    assert_eq!(rig.run(Request::write(file, 0, 10).from(pool, 0)), Ok(10));
+    assert_eq!(
+        rig.run(Request::write(file, 0, 10).from_buffer(pool, 0)),
+        Ok(10)
+    );
     assert_eq!(
         rig.run(Request::sync(file)),
         Ok(0),
@@ -81,7 +84,7 @@ fn a_sync_behind_a_fence_covers_the_fenced_writes() {
     let (file, pool, disk) = (tables.file, tables.pool, tables.disk.try_clone().unwrap());
     let mut rig = tables.on_ring(4, 64);
     let writes: Vec<_> = (0..16)
-        .map(|n| rig.submit(Request::write(file, n << 12, 4096).from(pool, n << 12)))
+        .map(|n| rig.submit(Request::write(file, n << 12, 4096).from_buffer(pool, n << 12)))
         .collect();
     let fence = rig.submit(Request::fence());
     let sync = rig.submit(Request::sync(file));
@@ -108,7 +111,7 @@ fn durable_writes_are_pushed_as_such_and_syncs_after_their_writes() {
     let (faulty, orders) = Faulty::new(SimTransport::builder(5).max_latency(6).build());
     let mut rig = tables.on(faulty, 64);
     assert_eq!(
-        rig.run(Request::write(file, 0, 64).from(pool, 0).durable()),
+        rig.run(Request::write(file, 0, 64).from_buffer(pool, 0).durable()),
         Ok(64)
     );
     let durable = orders.pushed.lock().unwrap().pop();
@@ -118,7 +121,7 @@ fn durable_writes_are_pushed_as_such_and_syncs_after_their_writes() {
     );
 
     let writes: Vec<_> = (0..10)
-        .map(|n| rig.submit(Request::write(file, n * 64, 64).from(pool, 0)))
+        .map(|n| rig.submit(Request::write(file, n * 64, 64).from_buffer(pool, 0)))
         .collect();
     let sync = rig.submit(Request::sync(file));
     loop {
@@ -147,7 +150,7 @@ fn bench() -> Bench {
     let (file, pool) = (tables.file, tables.pool);
     let (desk, clerk) = Desk::new(64);
     let mut rig = tables.on(desk, 64);
-    let _write = rig.submit(Request::write(file, 0, 8).from(pool, 0));
+    let _write = rig.submit(Request::write(file, 0, 8).from_buffer(pool, 0));
     let _ = rig.engine.step();
     Bench { rig, clerk, file }
 }
@@ -245,7 +248,7 @@ fn a_sync_that_times_out_leaves_the_others_that_share_its_flush() {
         let mut syncs: Vec<_> = (0..3)
             .map(|n| {
                 let deadline = if n == timed { 100 } else { 0 };
-                let sync = Request::sync(bench.file).deadline(deadline);
+                let sync = Request::sync(bench.file).with_deadline(deadline);
                 bench.rig.submit(sync)
             })
             .collect();

@@ -33,11 +33,11 @@ fn entries_added_while_the_loop_runs_can_be_used_at_once() {
     let low = io.insert_buffer(memory.clone(), 0..2048, both).unwrap();
     let high = io.insert_buffer(memory.clone(), 2048..4096, both).unwrap();
     assert_eq!(
-        run(&device, Request::read(file, 0, 800).into(low, 0)),
+        run(&device, Request::read(file, 0, 800).into_buffer(low, 0)),
         Ok(800)
     );
     assert_eq!(
-        run(&device, Request::read(file, 1, 799).into(high, 8)),
+        run(&device, Request::read(file, 1, 799).into_buffer(high, 8)),
         Ok(799)
     );
     assert_eq!(contents(&memory, 0, 800), bytes[100..900]);
@@ -79,7 +79,7 @@ fn invalid_entries_are_refused_and_leave_no_trace() {
     let second = io.insert_file(file(), 0..3, Rights::READ).unwrap();
     let pool = io.insert_buffer(memory, 0..64, Rights::WRITE).unwrap();
     assert_eq!(
-        run(&device, Request::read(second, 0, 3).into(pool, 0)),
+        run(&device, Request::read(second, 0, 3).into_buffer(pool, 0)),
         Ok(3)
     );
     io.stop().unwrap();
@@ -98,7 +98,7 @@ fn a_revoked_handle_stays_unknown_when_its_index_is_reused() {
         .insert_buffer(old_memory.clone(), 0..64, Rights::WRITE)
         .unwrap();
     assert_eq!(
-        run(&device, Request::read(old, 0, 3).into(old_buffer, 0)),
+        run(&device, Request::read(old, 0, 3).into_buffer(old_buffer, 0)),
         Ok(3)
     );
     io.revoke_file(old).unwrap();
@@ -108,12 +108,12 @@ fn a_revoked_handle_stays_unknown_when_its_index_is_reused() {
     assert_eq!(new.raw() & 0xf_ffff, old.raw() & 0xf_ffff, "the same place");
     assert_ne!(new, old);
     assert_ne!(new_buffer, old_buffer);
-    let read = Request::read(old, 0, 3).into(pool, 0);
+    let read = Request::read(old, 0, 3).into_buffer(pool, 0);
     assert_eq!(run(&device, read), Err(Errno::EBADF));
-    let read = Request::read(file, 0, 3).into(old_buffer, 0);
+    let read = Request::read(file, 0, 3).into_buffer(old_buffer, 0);
     assert_eq!(run(&device, read), Err(Errno::EBADF));
     assert_eq!(
-        run(&device, Request::read(new, 0, 3).into(new_buffer, 0)),
+        run(&device, Request::read(new, 0, 3).into_buffer(new_buffer, 0)),
         Ok(3)
     );
     let twice = io.revoke_file(old).unwrap_err();
@@ -138,9 +138,9 @@ fn a_revocation_waits_only_for_operations_of_its_own_entry() {
         .insert_buffer(memory.clone(), 0..64, Rights::WRITE)
         .unwrap();
     let read = device
-        .submit(Request::read(pipe, 0, 4).into(buffer, 0))
+        .submit(Request::read(pipe, 0, 4).into_buffer(buffer, 0))
         .unwrap();
-    let other = Request::read(other_pipe, 0, 4).into(pool, 0);
+    let other = Request::read(other_pipe, 0, 4).into_buffer(pool, 0);
     let other = device.submit(other).unwrap();
     eventually("the claims", || io.queue_counters(0).unwrap().claimed == 2);
     let revoked = AtomicBool::new(false);
@@ -151,12 +151,15 @@ fn a_revocation_waits_only_for_operations_of_its_own_entry() {
         });
         // From the moment that it is unknown on, and yet served.
         eventually("the revocation", || {
-            let probe = Request::read(file, 0, 1).into(buffer, 60);
+            let probe = Request::read(file, 0, 1).into_buffer(buffer, 60);
             run(&device, probe) == Err(Errno::EBADF)
         });
         std::thread::sleep(std::time::Duration::from_millis(10));
         assert!(!revoked.load(Ordering::Acquire), "the read is in flight");
-        assert_eq!(run(&device, Request::read(file, 0, 8).into(pool, 8)), Ok(8));
+        assert_eq!(
+            run(&device, Request::read(file, 0, 8).into_buffer(pool, 8)),
+            Ok(8)
+        );
         // Another entry goes at once, though there is a read in flight on a third.
         io.revoke_file(file).unwrap();
         writer.write_all(b"data").unwrap();
@@ -187,7 +190,10 @@ fn a_buffer_is_unregistered_with_its_last_handle() {
     let revocation = rig.engine.revoke_buffer(first).unwrap();
     assert!(rig.engine.is_revoked(revocation));
     assert!(rig.engine.transport().is_buffer_registered(slot));
-    assert_eq!(rig.run(Request::read(file, 0, 64).into(second, 0)), Ok(64));
+    assert_eq!(
+        rig.run(Request::read(file, 0, 64).into_buffer(second, 0)),
+        Ok(64)
+    );
     let _ = rig.engine.revoke_buffer(second).unwrap();
     assert!(!rig.engine.transport().is_buffer_registered(slot));
 }
@@ -199,7 +205,7 @@ fn a_revoked_file_is_closed_after_its_last_request() {
     let (pipe, mut writer) = tables.add_pipe();
     let pool = tables.pool;
     let mut rig = tables.on_ring(8, 8);
-    let read = rig.submit(Request::read(pipe, 0, 1).into(pool, 0));
+    let read = rig.submit(Request::read(pipe, 0, 1).into_buffer(pool, 0));
     rig.linger();
     let revocation = rig.engine.revoke_file(pipe).unwrap();
     rig.linger();
@@ -229,7 +235,10 @@ fn files_can_be_inserted_and_revoked_without_end() {
         assert!(rig.engine.is_revoked(revocation));
     }
     let last = rig.engine.insert_file(disk, 0..64, Rights::READ).unwrap();
-    assert_eq!(rig.run(Request::read(last, 0, 64).into(pool, 0)), Ok(64));
+    assert_eq!(
+        rig.run(Request::read(last, 0, 64).into_buffer(pool, 0)),
+        Ok(64)
+    );
 }
 
 #[test]
@@ -241,7 +250,7 @@ fn the_highest_handle_takes_one_place_in_the_transport() {
     let inserted = tables.files.insert_at(highest, disk, 0..64, Rights::READ);
     inserted.unwrap();
     let mut rig = tables.on_sim(SimTransport::builder(1).files(2).build(), 8);
-    let read = Request::read(highest, 0, 64).into(pool, 0);
+    let read = Request::read(highest, 0, 64).into_buffer(pool, 0);
     assert_eq!(rig.run(read), Ok(64));
 }
 
@@ -252,7 +261,7 @@ fn a_revocation_stays_complete_when_its_index_is_reused() {
     let pool = tables.pool;
     let mut rig = tables.on_ring(8, 8);
     let (successor, _silent) = std::io::pipe().unwrap();
-    let read = rig.submit(Request::read(pipe, 0, 1).into(pool, 0));
+    let read = rig.submit(Request::read(pipe, 0, 1).into_buffer(pool, 0));
     rig.linger();
     let first = rig.engine.revoke_file(pipe).unwrap();
     writer.write_all(b"x").unwrap();
@@ -262,7 +271,7 @@ fn a_revocation_stays_complete_when_its_index_is_reused() {
         .insert_file(successor, 0..1, Rights::READ)
         .unwrap();
     assert_eq!(second.raw() & 0xf_ffff, pipe.raw(), "its index");
-    let _for_ever = rig.submit(Request::read(second, 0, 1).into(pool, 0));
+    let _for_ever = rig.submit(Request::read(second, 0, 1).into_buffer(pool, 0));
     rig.linger();
     let second = rig.engine.revoke_file(second).unwrap();
     assert!(rig.engine.is_revoked(first));

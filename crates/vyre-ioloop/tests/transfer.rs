@@ -28,7 +28,7 @@ fn a_read_goes_to_the_destination_that_its_handle_names() {
     let file = tables.file;
     let mut rig = tables.on_ring(8, 8);
     for (n, (handle, offset)) in (0..).zip(places) {
-        let read = Request::read(file, n * 256, 256).into(BufferHandle::from_raw(handle), 0);
+        let read = Request::read(file, n * 256, 256).into_buffer(BufferHandle::from_raw(handle), 0);
         assert_eq!(rig.run(read), Ok(256));
         let bytes = contents(&region, offset as usize, 256);
         let from = n as usize * 256;
@@ -43,7 +43,7 @@ fn a_write_moves_bytes_to_its_file() {
     tables.memory.write_at(0, &pattern(5, 4096)).unwrap();
     let mut rig = tables.on_ring(8, 4);
     assert_eq!(
-        rig.run(Request::write(file, 64, 4096).from(pool, 0)),
+        rig.run(Request::write(file, 64, 4096).from_buffer(pool, 0)),
         Ok(4096)
     );
     let mut bytes = vec![0; 4160];
@@ -61,7 +61,7 @@ fn a_write_extends_an_empty_file() {
     tables.memory.write_at(0, &bytes).unwrap();
     let mut rig = tables.on_ring(8, 4);
     assert_eq!(
-        rig.run(Request::write(file, 7, 4000).from(pool, 96)),
+        rig.run(Request::write(file, 7, 4000).from_buffer(pool, 96)),
         Ok(4000)
     );
     let mut written = vec![0; 4007];
@@ -76,12 +76,15 @@ fn reads_and_writes_of_nothing_succeed() {
     let tables = Tables::new(16, 64);
     let (file, pool) = (tables.file, tables.pool);
     let mut rig = tables.on_ring(8, 4);
-    assert_eq!(rig.run(Request::read(file, 0, 0).into(pool, 64)), Ok(0));
     assert_eq!(
-        rig.run(Request::read(file, 99, 0).into(pool, 0).exact()),
+        rig.run(Request::read(file, 0, 0).into_buffer(pool, 64)),
         Ok(0)
     );
-    let write = Request::write(file, 0, 0).from(pool, 0);
+    assert_eq!(
+        rig.run(Request::read(file, 99, 0).into_buffer(pool, 0).exact()),
+        Ok(0)
+    );
+    let write = Request::write(file, 0, 0).from_buffer(pool, 0);
     assert_eq!(rig.run(write.durable().exact()), Ok(0));
     assert_eq!(rig.run(Request::prefetch(file, 0, 0)), Ok(0));
 }
@@ -93,7 +96,10 @@ fn a_short_read_says_how_many_bytes_it_moved() {
     let (file, pool, memory) = (tables.file, tables.pool, tables.memory.clone());
     memory.write_at(0, &[0xee; 4096]).unwrap();
     let mut rig = tables.on_ring(8, 4);
-    assert_eq!(rig.run(Request::read(file, 40, 4096).into(pool, 0)), Ok(60));
+    assert_eq!(
+        rig.run(Request::read(file, 40, 4096).into_buffer(pool, 0)),
+        Ok(60)
+    );
     assert_eq!(contents(&memory, 0, 60), pattern(1, 100)[40..]);
     assert_eq!(contents(&memory, 60, 100), [0xee; 100], "stays as it was");
 }
@@ -106,7 +112,7 @@ fn a_read_at_the_end_of_the_file_moves_zero_bytes() {
     memory.write_at(0, &[0xee; 64]).unwrap();
     let mut rig = tables.on_ring(8, 4);
     for offset in [100, 101, 1 << 40] {
-        let read = Request::read(file, offset, 64).into(pool, 0);
+        let read = Request::read(file, offset, 64).into_buffer(pool, 0);
         assert_eq!(rig.run(read), Ok(0));
         assert_eq!(rig.run(read.exact()), Err(Errno::ENODATA));
     }
@@ -119,7 +125,7 @@ fn exact_makes_a_short_count_the_error_enodata() {
     let tables = Tables::new(100, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let mut rig = tables.on_ring(8, 4);
-    let read = |offset, count| Request::read(file, offset, count).into(pool, 0);
+    let read = |offset, count| Request::read(file, offset, count).into_buffer(pool, 0);
     assert_eq!(rig.run(read(0, 101)), Ok(100));
     assert_eq!(rig.run(read(0, 101).exact()), Err(Errno::ENODATA));
     assert_eq!(rig.run(read(0, 100).exact()), Ok(100));
@@ -141,7 +147,7 @@ fn short_transfers_are_resumed_until_all_is_moved() {
         .map(|n| {
             rig.submit(
                 Request::read(file, n << 12, 4096)
-                    .into(pool, n << 12)
+                    .into_buffer(pool, n << 12)
                     .exact(),
             )
         })
@@ -153,7 +159,7 @@ fn short_transfers_are_resumed_until_all_is_moved() {
     );
     memory.write_at(0, &pattern(2, 1 << 16)).unwrap();
     let writes: Vec<_> = (0..8)
-        .map(|n| rig.submit(Request::write(file, n << 12, 4096).from(pool, n << 12)))
+        .map(|n| rig.submit(Request::write(file, n << 12, 4096).from_buffer(pool, n << 12)))
         .collect();
     assert!(rig.wait_all(writes).iter().all(|o| o.result == Ok(4096)));
     let mut written = vec![0; 8 << 12];
@@ -172,7 +178,7 @@ fn a_read_of_a_pipe_is_resumed_until_it_is_full_or_the_pipe_ends() {
     let (pipe, mut writer) = tables.add_pipe();
     let (pool, memory) = (tables.pool, tables.memory.clone());
     let mut rig = tables.on_ring(8, 4);
-    let read = rig.submit(Request::read(pipe, 0, 10).into(pool, 0));
+    let read = rig.submit(Request::read(pipe, 0, 10).into_buffer(pool, 0));
     for part in [b"abc".as_slice(), b"def", b"ghij"] {
         rig.linger();
         assert!(rig.pending(&read));
@@ -180,7 +186,7 @@ fn a_read_of_a_pipe_is_resumed_until_it_is_full_or_the_pipe_ends() {
     }
     assert_eq!(rig.wait(read).result, Ok(10));
     assert_eq!(contents(&memory, 0, 10), b"abcdefghij");
-    let read = rig.submit(Request::read(pipe, 0, 10).into(pool, 0));
+    let read = rig.submit(Request::read(pipe, 0, 10).into_buffer(pool, 0));
     writer.write_all(b"end").unwrap();
     drop(writer);
     assert_eq!(rig.wait(read).result, Ok(3));
@@ -196,7 +202,7 @@ fn an_interrupted_operation_is_tried_again() {
     let sim = SimTransport::builder(4).interrupted(0.7).build();
     let mut rig = tables.on_sim(sim, 64);
     let tickets: Vec<_> = (0..64)
-        .map(|n| rig.submit(Request::read(file, n * 64, 64).into(pool, n * 64)))
+        .map(|n| rig.submit(Request::read(file, n * 64, 64).into_buffer(pool, n * 64)))
         .collect();
     assert!(rig.wait_all(tickets).iter().all(|o| o.result == Ok(64)));
     assert_eq!(contents(&memory, 0, 4096), pattern(1, 4096));
@@ -216,11 +222,11 @@ fn the_device_gets_the_errno_of_the_kernel() {
     let pool = tables.pool;
     let mut rig = tables.on_ring(8, 4);
     let errno = |result: Result<u32, Errno>| result.unwrap_err().raw() as i32;
-    let read = Request::read(unmapped, 0, 64).into(pool, 0);
+    let read = Request::read(unmapped, 0, 64).into_buffer(pool, 0);
     assert_eq!(errno(rig.run(read)), libc::EIO);
-    let write = Request::write(full, 0, 64).from(pool, 0);
+    let write = Request::write(full, 0, 64).from_buffer(pool, 0);
     assert_eq!(errno(rig.run(write)), libc::ENOSPC);
-    let write = Request::write(broken, 0, 64).from(pool, 0);
+    let write = Request::write(broken, 0, 64).from_buffer(pool, 0);
     assert_eq!(errno(rig.run(write)), libc::EPIPE);
 }
 
@@ -234,12 +240,14 @@ fn the_flags_of_an_operation_do_not_affect_the_next() {
     let mut rig = tables.on_ring(4, 16);
     for round in 0..20 {
         let requests = [
-            Request::write(file, 0, 512).from(pool, 0).durable(),
-            Request::read(read_only, 512, 512).into(pool, 512),
+            Request::write(file, 0, 512).from_buffer(pool, 0).durable(),
+            Request::read(read_only, 512, 512).into_buffer(pool, 512),
             Request::sync(file),
-            Request::read(read_only, 0, 512).into(pool, 1024).exact(),
+            Request::read(read_only, 0, 512)
+                .into_buffer(pool, 1024)
+                .exact(),
             Request::prefetch(read_only, 0, 4096),
-            Request::write(file, 0, 512).from(pool, 0),
+            Request::write(file, 0, 512).from_buffer(pool, 0),
             Request::fence(),
         ];
         // Of another length than the ring, so that each kind comes to each entry.
@@ -248,7 +256,7 @@ fn the_flags_of_an_operation_do_not_affect_the_next() {
             .map(|&request| rig.submit(request))
             .collect();
         for (ticket, request) in tickets.into_iter().zip(&requests) {
-            let moved = match request.count {
+            let moved = match request.count() {
                 512 => 512,
                 _ => 0,
             };
@@ -276,9 +284,9 @@ fn lanes_and_loop_may_access_the_queue_at_the_same_time() {
                 let base = lane << 14;
                 for round in 0..500_u64 {
                     let offset = (round * 7919 + lane * 31) % (60 << 10);
-                    let request = Request::read(file, offset, 512).into(pool, base);
+                    let request = Request::read(file, offset, 512).into_buffer(pool, base);
                     let tag = (lane << 16 | round) as u32;
-                    let ticket = device.submit(request.tag(tag)).unwrap();
+                    let ticket = device.submit(request.with_tag(tag)).unwrap();
                     let outcome = device.wait_for(ticket, LIMIT).unwrap();
                     assert_eq!((outcome.result, outcome.tag), (Ok(512), tag));
                     let offset = offset as usize;

@@ -74,7 +74,7 @@ struct Witness {
 impl Witness {
     fn is_served(&self) {
         for turn in 0..100 {
-            let read = Request::read(self.file, turn * 512, 512).into(self.pool, 0);
+            let read = Request::read(self.file, turn * 512, 512).into_buffer(self.pool, 0);
             let ticket = self.device.submit(read.exact()).expect("a slot");
             let outcome = self.device.wait_for(ticket, LIMIT).expect("an outcome");
             assert_eq!(outcome.bytes(), Ok(512));

@@ -1,47 +1,46 @@
-//! The device's end: reserves a slot, publishes a request, polls for the outcome, gives it back.
+//! The device end of a queue: it reserves slots, publishes requests, polls for outcomes and gives slots
+//! back.
+
+pub(crate) mod abandon;
+mod doorbell;
+#[cfg(feature = "std")]
+pub(crate) mod wait;
 
 use core::sync::atomic::AtomicUsize as Counter;
 
 use crate::abi::{GROUP_SLOTS, MAX_SLOTS, status, word};
-use crate::attach::{AttachError, Geometry, check_header};
+use crate::attach::check_header;
 use crate::errno::Errno;
-use crate::queue_header::{Features, Header, LoopState};
+use crate::error::AttachError;
+use crate::layout::{Features, Geometry};
+use crate::queue_header::{Header, LoopState};
 use crate::region::Region;
 use crate::request::Request;
 use crate::state::State;
 use crate::sync::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
-mod abandon;
-mod doorbell;
-#[cfg(feature = "std")]
-mod wait;
-
-pub use abandon::OwnedTicket;
-#[cfg(feature = "std")]
-pub use wait::{Patience, Unanswered, WaitError};
-
-// Words of the machine: not every one has 64-bit atomics.
+// Machine words: not every machine has 64-bit atomics.
 const LOCK_WORDS: usize = MAX_SLOTS.div_ceil(usize::BITS) as usize;
 const GROUPS: usize = (MAX_SLOTS / GROUP_SLOTS) as usize;
 
-/// Names every [`DeviceQueue`] of the process, so that a reservation or a ticket fits the one that
-/// gave it out. An address would not do: the next queue may get the same memory.
+/// Identity of the next [`DeviceQueue`] of the process. A reservation or a ticket carries the identity of
+/// its queue. An address would not do, since a later queue may get the same memory.
 static NEXT_IDENTITY: Counter = Counter::new(0);
 
-/// Every slot is in use.
+/// Error of a queue in which every slot is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "all {slots} slots are in use; take or abandon what is out, or create the queue with more slots"
+    "all {slots} slots are in use; take outcomes or abandon requests, or create the queue with more slots"
 )]
 pub struct QueueFull {
-    /// Slots of the queue.
+    /// Number of slots of the queue.
     pub slots: u32,
 }
 
-/// The one right to publish in a slot that is free.
+/// Right to publish one request in a slot that is reserved for it.
 ///
-/// Where it matters which slot a request gets, say because each has a buffer of its own, a lane
-/// reserves first, fills the buffer, and publishes then. [`DeviceQueue::submit`] does both at once.
+/// A lane reserves a slot first if it must know the slot before it publishes, for example because each
+/// slot has a buffer of its own. [`DeviceQueue::submit`] reserves and publishes at once.
 ///
 /// ```
 /// use vyre_ioq::{Queue, QueueLayout, Request};
@@ -54,7 +53,7 @@ pub struct QueueFull {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// It is good for one request; the slot is the host's from then on:
+/// A reservation is good for one request. After that, the slot belongs to the host:
 ///
 /// ```compile_fail,E0382
 /// use vyre_ioq::{Queue, QueueLayout, Request};
@@ -66,8 +65,8 @@ pub struct QueueFull {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A reservation that is dropped takes its slot out of use for the life of the [`DeviceQueue`]; one
-/// that is not needed goes to [`DeviceQueue::unreserve`].
+/// A dropped reservation takes its slot out of use for the life of the [`DeviceQueue`]. Give back an
+/// unused reservation with [`DeviceQueue::unreserve`].
 #[derive(Debug)]
 #[must_use = "a dropped reservation loses its slot"]
 pub struct Reservation {
@@ -76,16 +75,16 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// The slot that a request will be published in.
+    /// Returns the slot that is reserved.
     pub const fn slot(&self) -> u32 {
         self.slot
     }
 }
 
-/// The one right to poll a slot that holds a request, and to give it back.
+/// Right to the outcome of one published request.
 ///
-/// A ticket that is dropped takes its slot out of use for the life of the [`DeviceQueue`]. Give up a
-/// request by [`DeviceQueue::abandon`] instead; an [`OwnedTicket`] does so when it is dropped.
+/// A dropped ticket takes its slot out of use for the life of the [`DeviceQueue`]. To give up a request,
+/// call [`DeviceQueue::abandon`] instead. An [`OwnedTicket`](crate::OwnedTicket) does so when it is dropped.
 #[derive(Debug)]
 #[must_use = "a dropped ticket loses its slot; abandon it, or use an owned one"]
 pub struct Ticket {
@@ -94,36 +93,37 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// The slot that holds the request.
+    /// Returns the slot that holds the request.
     pub const fn slot(&self) -> u32 {
         self.slot
     }
 }
 
-/// What became of a request.
+/// Outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 #[must_use = "an outcome may be an error"]
 pub struct Outcome {
-    /// The request's own tag.
+    /// Tag of the request.
     pub tag: u32,
-    /// Bytes moved, or why it failed.
+    /// Bytes moved, or the errno of the failure.
     pub result: Result<u32, Errno>,
 }
 
 impl Outcome {
-    /// Bytes moved.
+    /// Returns the bytes moved.
     ///
     /// # Errors
-    /// The errno that the host answered with.
+    /// The errno of the outcome if the request failed.
     pub const fn bytes(&self) -> Result<u32, Errno> {
         self.result
     }
 }
 
-/// The device's end of a queue, for threads of a host process: shared by all its lanes.
+/// Device end of a queue for the threads of a host process. All lanes share it.
 ///
-/// Slots are reserved by a bitmap in private memory, since no read-modify-write may cross the
-/// boundary. So a queue has one `DeviceQueue`, however many lanes share it.
+/// A bitmap in private memory says which slots are reserved, since no read-modify-write may cross the
+/// boundary to the host. So a queue has one `DeviceQueue`, however many lanes share it.
 #[derive(Debug)]
 pub struct DeviceQueue {
     region: Region,
@@ -134,11 +134,11 @@ pub struct DeviceQueue {
     id: u64,
     identity: usize,
     locks: [AtomicUsize; LOCK_WORDS],
-    /// Bits of locked slots whose outcomes nobody takes.
+    /// One bit for each locked slot whose request was abandoned.
     abandoned: [AtomicUsize; LOCK_WORDS],
-    /// Groups that the host was told to look at.
+    /// Groups that are marked as in use in the header.
     in_use: [AtomicBool; GROUPS],
-    /// What the doorbell word was given last.
+    /// Value that was stored last in the doorbell word.
     rings: AtomicU32,
 }
 
@@ -146,30 +146,36 @@ impl DeviceQueue {
     /// Attaches to a queue that a host has created at the start of `region`.
     ///
     /// # Errors
-    /// [`AttachError`]: the rule that the header breaks.
+    /// The variant of [`AttachError`] for the rule that the memory or its header breaks, for example
+    /// [`AttachError::BadMagic`] if there is no queue at the start of `region`.
     pub fn attach(region: Region) -> Result<Self, AttachError> {
         let (geometry, features, id) = check_header(&region)?;
         Ok(Self::new(region, geometry, features, id, true))
     }
 
-    /// Attaches to a bare queue (the layout of vyre 0.7) that fills `region`, and whose host writes
-    /// STATUS alone. An [`Outcome`] then says whether the request succeeded, and no more: `Ok` carries
-    /// the bytes asked for, of which fewer were moved at the end of a file or where an error came after
-    /// some bytes, and every error is [`Errno::EIO`].
+    /// Attaches to a bare queue (the layout of vyre 0.7) that fills `region` and whose host writes STATUS
+    /// alone.
+    ///
+    /// An [`Outcome`] then says whether the request succeeded and nothing else. `Ok` carries the bytes
+    /// requested, though fewer may have been moved: at the end of a file, or if an error came after some
+    /// bytes. Every error is [`Errno::EIO`].
     ///
     /// # Errors
-    /// [`AttachError::BareLength`] or [`AttachError::BadSlotCount`].
+    /// [`AttachError::BareLength`] if the length of `region` is not a multiple of
+    /// [`abi::BARE_SLOT_BYTES`](crate::abi::BARE_SLOT_BYTES);
+    /// [`AttachError::BadSlotCount`] if `region` is empty or holds too many slots.
     pub fn attach_bare(region: Region) -> Result<Self, AttachError> {
         let geometry = Geometry::of_bare(&region)?;
         Ok(Self::new(region, geometry, Features::empty(), 0, false))
     }
 
-    /// Attaches to a bare queue whose host stores bytes moved and errnos in COUNT: one attached by
-    /// [`HostQueue::attach_bare_with_counts`](crate::HostQueue::attach_bare_with_counts). With any other
-    /// host, the count of an outcome is that of the request, and an errno means nothing.
+    /// Attaches to a bare queue whose host stores bytes moved and errnos in COUNT, such as one attached by
+    /// [`HostQueue::attach_bare_with_counts`](crate::HostQueue::attach_bare_with_counts).
+    ///
+    /// With any other host, the count of an outcome is that of the request, and an errno means nothing.
     ///
     /// # Errors
-    /// [`AttachError::BareLength`] or [`AttachError::BadSlotCount`].
+    /// As for [`attach_bare`](Self::attach_bare).
     pub fn attach_bare_with_counts(region: Region) -> Result<Self, AttachError> {
         let geometry = Geometry::of_bare(&region)?;
         Ok(Self::new(region, geometry, Features::empty(), 0, true))
@@ -182,7 +188,7 @@ impl DeviceQueue {
         id: u64,
         counts: bool,
     ) -> Self {
-        // A device end that was here before has rung it this often.
+        // An earlier device end of this queue has rung the doorbell this often.
         let rings = Header::of(&region, &geometry).doorbell();
         Self {
             region,
@@ -190,42 +196,42 @@ impl DeviceQueue {
             features,
             counts,
             id,
-            // Relaxed: only that the values differ matters.
+            // Relaxed: it matters only that the values differ.
             identity: NEXT_IDENTITY.fetch_add(1, Ordering::Relaxed),
             locks: core::array::from_fn(|_| AtomicUsize::new(0)),
             abandoned: core::array::from_fn(|_| AtomicUsize::new(0)),
-            // The host looks at the first unasked.
+            // The host sweeps the first group without a mark.
             in_use: core::array::from_fn(|group| AtomicBool::new(group == 0)),
             rings: AtomicU32::new(rings),
         }
     }
 
-    /// Where the slots are.
+    /// Returns the location of the slots.
     pub const fn geometry(&self) -> &Geometry {
         &self.geometry
     }
 
-    /// Features that both sides know.
+    /// Returns the features that both ends know.
     pub const fn features(&self) -> Features {
         self.features
     }
 
-    /// Returns whether outcomes carry the bytes moved or an errno: see [`attach_bare`](Self::attach_bare).
+    /// Returns whether outcomes carry the bytes moved or an errno. See [`attach_bare`](Self::attach_bare).
     pub const fn carries_counts(&self) -> bool {
         self.counts
     }
 
-    /// The name that the creator gave the queue.
+    /// Returns the identifier that the creator gave the queue, or zero for a bare queue.
     pub const fn id(&self) -> u64 {
         self.id
     }
 
-    /// What the host says of itself; nothing for a bare queue.
+    /// Returns the state that the host has published, or `None` for a bare queue.
     pub fn host_state(&self) -> Option<LoopState> {
         Header::of(&self.region, &self.geometry).state()
     }
 
-    /// A counter that moves while the host lives; nothing for a bare queue.
+    /// Returns the heartbeat, a counter that moves while the host is alive, or `None` for a bare queue.
     pub fn host_heartbeat(&self) -> Option<u32> {
         Header::of(&self.region, &self.geometry).heartbeat()
     }
@@ -239,14 +245,14 @@ impl DeviceQueue {
         Ok(self.publish(reservation, &request))
     }
 
-    /// Looks at a request: its outcome, once there is one.
+    /// Returns the outcome of a request, or `None` while there is none.
     ///
-    /// Reads the status with acquire, which pairs with the release of
-    /// [`HostQueue::complete`](crate::HostQueue::complete): once there is an outcome, the bytes
-    /// that a READ moved are visible too.
+    /// The status is loaded with acquire, which pairs with the release of
+    /// [`HostQueue::complete`](crate::HostQueue::complete). When there is an outcome, the bytes that a READ
+    /// moved are visible too.
     ///
     /// # Panics
-    /// If the ticket is another queue's.
+    /// If the ticket comes from another queue.
     #[inline]
     pub fn poll(&self, ticket: &Ticket) -> Option<Outcome> {
         self.assert_ours(ticket.queue);
@@ -262,20 +268,22 @@ impl DeviceQueue {
             result: match (ok, self.counts) {
                 (true, _) => Ok(count),
                 (false, true) => Err(Errno::from_raw(count)),
-                // COUNT is the request's. The cause is not told.
+                // COUNT still holds the count of the request: the cause is unknown.
                 (false, false) => Err(Errno::EIO),
             },
         })
     }
 
-    /// Takes the outcome and gives the slot back for reuse. Nothing is stored in the slot: the next
-    /// publication replaces the outcome, and each store less is a cache line that stays where it is.
+    /// Takes the outcome and gives the slot back for reuse.
+    ///
+    /// Nothing is stored in the slot, since each store moves a cache line. The next publication replaces
+    /// the outcome.
     ///
     /// # Errors
-    /// The ticket, if there is no outcome yet.
+    /// The ticket if there is no outcome yet.
     ///
     /// # Panics
-    /// If the ticket is another queue's.
+    /// If the ticket comes from another queue.
     #[inline]
     pub fn take(&self, ticket: Ticket) -> Result<Outcome, Ticket> {
         let (outcome, Reservation { slot, .. }) = self.take_and_keep(ticket)?;
@@ -283,14 +291,14 @@ impl DeviceQueue {
         Ok(outcome)
     }
 
-    /// As [`take`](Self::take), and the slot stays reserved: for the caller's next request, which
-    /// needs no search, and no atomic operation, to find one.
+    /// Takes the outcome as [`take`](Self::take) does, and keeps the slot reserved for the caller's next
+    /// request. That request then needs no search for a slot and no atomic read-modify-write.
     ///
     /// # Errors
-    /// The ticket, if there is no outcome yet.
+    /// The ticket if there is no outcome yet.
     ///
     /// # Panics
-    /// If the ticket is another queue's.
+    /// If the ticket comes from another queue.
     #[inline]
     pub fn take_and_keep(&self, ticket: Ticket) -> Result<(Outcome, Reservation), Ticket> {
         let Some(outcome) = self.poll(&ticket) else {
@@ -300,62 +308,71 @@ impl DeviceQueue {
         Ok((outcome, Reservation { slot, queue }))
     }
 
-    /// Reserves a slot: the lowest that is free, so that the slots in use lie close together. If there
-    /// is none, takes back an [abandoned](Self::abandon) one whose outcome is there.
+    /// Reserves the lowest free slot, so that the slots in use lie close together. If no slot is free, takes
+    /// back an [abandoned](Self::abandon) one that has an outcome.
     ///
     /// # Errors
-    /// [`QueueFull`] if there is none.
+    /// [`QueueFull`] if every slot is in use and no abandoned request has an outcome.
     pub fn reserve(&self) -> Result<Reservation, QueueFull> {
         let slots = self.geometry.slots();
-        for (group, lock) in (0..slots.div_ceil(usize::BITS)).zip(&self.locks) {
-            let first = group * usize::BITS;
-            let absent = usize::MAX.checked_shl(slots - first).unwrap_or(0);
-            let mut refused = absent;
-            loop {
-                let taken = lock.load(Ordering::Relaxed) | refused;
-                let bit = taken.trailing_ones();
-                if bit == usize::BITS {
-                    break;
-                }
-                // Acquire, paired with the release in `unlock`: the outcome that the last user took
-                // comes before what is published next.
-                if lock.fetch_or(1 << bit, Ordering::Acquire) & 1 << bit != 0 {
-                    continue;
-                }
-                if self.is_free(first + bit) {
-                    self.mark_in_use(first + bit);
-                    return Ok(Reservation {
-                        slot: first + bit,
-                        queue: self.identity,
-                    });
-                }
-                self.unlock(first + bit);
-                refused |= 1 << bit;
+        let firsts = (0..slots).step_by(usize::BITS as usize);
+        for (first, locks) in firsts.zip(&self.locks) {
+            if let Some(slot) = self.lock_free_slot(first, locks) {
+                self.mark_in_use(slot);
+                let queue = self.identity;
+                return Ok(Reservation { slot, queue });
             }
         }
         self.reclaim().ok_or(QueueFull { slots })
     }
 
-    /// Gives back a reserved slot in which nothing is to be published after all.
+    /// Locks the lowest free slot of those that a word of locks covers, of which `first` is the lowest.
+    #[inline]
+    fn lock_free_slot(&self, first: u32, locks: &AtomicUsize) -> Option<u32> {
+        let past_the_end = usize::MAX
+            .checked_shl(self.geometry.slots() - first)
+            .unwrap_or(0);
+        let mut unusable = past_the_end;
+        loop {
+            let bit = (locks.load(Ordering::Relaxed) | unusable).trailing_ones();
+            if bit == usize::BITS {
+                return None;
+            }
+            // Acquire, paired with the release in `unlock`: the last user took its outcome before this
+            // one publishes.
+            if locks.fetch_or(1 << bit, Ordering::Acquire) & 1 << bit != 0 {
+                continue;
+            }
+            let slot = first + bit;
+            if self.is_free(slot) {
+                return Some(slot);
+            }
+            self.unlock(slot);
+            unusable |= 1 << bit;
+        }
+    }
+
+    /// Gives back a reserved slot without publishing in it.
     ///
     /// # Panics
-    /// If the reservation is another queue's.
+    /// If the reservation comes from another queue.
     #[expect(clippy::needless_pass_by_value, reason = "a ticket is used up")]
     pub fn unreserve(&self, reservation: Reservation) {
         self.assert_ours(reservation.queue);
         self.unlock(reservation.slot);
     }
 
-    /// Publishes a request in a reserved slot; the ticket is the right to its outcome. The status
-    /// goes last, with release: it pairs with the acquire of
-    /// [`HostQueue::claim_published`](crate::HostQueue::claim_published), and everything that the
-    /// device wrote before, the bytes for a WRITE included, is the host's to see.
+    /// Publishes a request in a reserved slot. Returns the ticket, which is the right to its outcome.
     ///
-    /// In a bare queue, whose slots have no room for them, the buffer offset, flags and deadline
-    /// are left out.
+    /// The status is stored last, with release. It pairs with the acquire of
+    /// [`HostQueue::claim`](crate::HostQueue::claim): the host sees everything that the device wrote
+    /// before, including the bytes of a WRITE.
+    ///
+    /// A slot of a bare queue has no room for the buffer offset, the flags and the deadline. They are left
+    /// out there.
     ///
     /// # Panics
-    /// If the reservation is another queue's.
+    /// If the reservation comes from another queue.
     #[inline]
     #[expect(clippy::needless_pass_by_value, reason = "a ticket is used up")]
     pub fn publish(&self, reservation: Reservation, request: &Request) -> Ticket {
@@ -379,8 +396,11 @@ impl DeviceQueue {
         Ticket { slot, queue }
     }
 
-    /// Whether a slot that was just locked can be used. Not so, if it still holds a request of an
-    /// earlier device end of the same queue. An outcome is replaced by what is published next.
+    /// Returns whether a slot that was just locked can be used. It cannot while it holds a request of an
+    /// earlier device end of the same queue. The next publication replaces an outcome.
+    ///
+    /// Acquire, paired with the release in `store_outcome` of the host end: the slot and its buffer are used
+    /// after everything that the host did for the earlier request.
     #[inline]
     fn is_free(&self, slot: u32) -> bool {
         let words = self.region.words::<8>(self.geometry.slot_word(slot));
@@ -390,20 +410,20 @@ impl DeviceQueue {
         )
     }
 
-    /// Makes sure that the host looks at the group of a slot, before anything is published there.
+    /// Marks the group of a slot as in use, before anything is published there.
     #[inline]
     fn mark_in_use(&self, slot: u32) {
         let group = slot / GROUP_SLOTS;
-        let told = &self.in_use[group as usize];
-        // Acquire, paired with the release below: the mark of another lane comes before what this
-        // one publishes, so that a host which sees the one sees the other.
-        if !told.load(Ordering::Acquire) {
+        let marked = &self.in_use[group as usize];
+        // Acquire, paired with the release below: the mark of another lane comes before the publication of
+        // this one, so that a host that sees the publication sees the mark.
+        if !marked.load(Ordering::Acquire) {
             Header::of(&self.region, &self.geometry).mark_in_use(group);
-            told.store(true, Ordering::Release);
+            marked.store(true, Ordering::Release);
         }
     }
 
-    /// Release, paired with the acquire in `reserve`.
+    /// Gives a slot back. Release, paired with the acquire in `lock_free_slot`.
     #[inline]
     fn unlock(&self, slot: u32) {
         let bit = 1 << (slot % usize::BITS);

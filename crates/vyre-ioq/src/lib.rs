@@ -12,8 +12,11 @@ pub mod abi;
 mod attach;
 mod device;
 mod errno;
+mod error;
+mod faults;
 pub mod headers;
 mod host;
+mod layout;
 mod queue_header;
 #[cfg(not(loom))]
 mod region;
@@ -35,17 +38,24 @@ pub mod test_utils;
 #[cfg(feature = "alloc")]
 mod queue;
 
-pub use attach::{AttachError, Geometry, QueueLayout};
-pub use device::{DeviceQueue, Outcome, OwnedTicket, QueueFull, Reservation, Ticket};
+pub use device::abandon::OwnedTicket;
 #[cfg(feature = "std")]
-pub use device::{Patience, Unanswered, WaitError};
+pub use device::wait::{Unanswered, WaitError, WaitLimits};
+pub use device::{DeviceQueue, Outcome, QueueFull, Reservation, Ticket};
 pub use errno::Errno;
-pub use host::{Claim, Claimed, Groups, HostFaults, HostQueue, NotOwed};
-pub use queue_header::{Features, LoopState};
+pub use error::AttachError;
+pub use faults::HostFaults;
+pub use host::HostQueue;
+pub use host::claim::{Claim, Claims};
+pub use host::complete::NotOwed;
+pub use host::sweep::SweepCursor;
+pub use layout::{Features, Geometry, QueueLayout};
+pub use queue_header::LoopState;
 pub use region::Region;
 pub use request::{
     BufferHandle, DecodeError, FileHandle, Flags, Op, PartialRead, PartialWrite, Request,
 };
+pub use slot_mask::{SlotMask, SlotMaskIter};
 
 #[cfg(feature = "alloc")]
 pub use queue::Queue;

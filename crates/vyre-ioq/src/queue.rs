@@ -1,9 +1,12 @@
-use crate::attach::{AttachError, QueueLayout};
+//! Creation of both ends of a queue in one process.
+
 use crate::device::DeviceQueue;
+use crate::error::AttachError;
 use crate::host::HostQueue;
+use crate::layout::QueueLayout;
 use crate::region::Region;
 
-/// Makes both ends of a queue at once.
+/// Creates both ends of a queue at once.
 ///
 /// ```
 /// use vyre_ioq::{Queue, QueueLayout};
@@ -17,19 +20,20 @@ use crate::region::Region;
 pub struct Queue;
 
 impl Queue {
-    /// A queue in memory of this process, for lanes that are its threads.
+    /// Creates a queue in memory of this process, for lanes that are its threads.
     ///
     /// # Errors
-    /// [`AttachError`] if the layout is unfit or there is no memory.
+    /// [`AttachError::BadSlotCount`] if the layout has no slots or too many;
+    /// [`AttachError::OutOfMemory`] if the allocator has no memory for it.
     pub fn anonymous(layout: QueueLayout) -> Result<(HostQueue, DeviceQueue), AttachError> {
         layout.check()?;
         Self::in_region(Region::allocate(layout.bytes())?, layout)
     }
 
-    /// A queue in memory that the caller brings.
+    /// Creates a queue in memory of the caller's. What the memory held is lost.
     ///
     /// # Errors
-    /// [`AttachError`] if the layout or the region is unfit.
+    /// As for [`HostQueue::create`].
     pub fn in_region(
         region: Region,
         layout: QueueLayout,

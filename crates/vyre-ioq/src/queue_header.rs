@@ -1,38 +1,32 @@
-//! The live words of the header: what host and device tell each other beside the slots.
+//! The words of the header that change while a queue is in use.
 
 use crate::abi::{self, HeaderImage, header_word};
-use crate::attach::{Geometry, QueueLayout};
+use crate::layout::{Geometry, QueueLayout};
 use crate::region::{Region, Words};
 use crate::sync::Ordering;
 
-bitflags::bitflags! {
-    /// Optional parts of the protocol. The host offers, the device takes what it knows.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-    pub struct Features: u32 {
-        /// The host may sleep until the doorbell word changes: see `ABI.md`.
-        const DOORBELL = 1;
-    }
-}
-
-/// What the host says of itself in the header.
+/// State of the loop that serves a queue, as the host publishes it in the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 #[repr(u32)]
 pub enum LoopState {
-    /// The queue exists and nothing serves it yet.
+    /// The queue exists, and no loop serves it yet.
     Starting = 0,
-    /// Requests are served.
+    /// The loop serves requests.
     Running = 1,
-    /// What was claimed is being finished; new requests are completed with ECANCELED.
+    /// The loop finishes the requests that it has claimed, and completes new ones with ECANCELED.
     Draining = 2,
-    /// Nothing will be served any more: orderly end.
+    /// The loop has ended in order. No request will be served any more.
     Stopped = 3,
-    /// Nothing will be served any more: the host failed.
+    /// The host has failed. No request will be served any more.
     Failed = 4,
 }
 
 impl LoopState {
-    /// The state that a word names. A word that names none means a host that cannot be trusted to
-    /// serve, and reads as [`Failed`](Self::Failed).
+    /// Returns the state that a header word names.
+    ///
+    /// A word that names no state reads as [`Failed`](Self::Failed): a host that stores it cannot be
+    /// trusted to serve.
     pub const fn from_word(word: u32) -> Self {
         match word {
             0 => Self::Starting,
@@ -43,7 +37,12 @@ impl LoopState {
         }
     }
 
-    /// Whether no request will be served any more.
+    /// Returns the header word of this state.
+    pub const fn word(self) -> u32 {
+        self as u32
+    }
+
+    /// Returns whether no request will be served any more.
     pub const fn is_gone(self) -> bool {
         matches!(self, Self::Stopped | Self::Failed)
     }
@@ -52,7 +51,7 @@ impl LoopState {
 const GROUPS: usize = header_word::END - header_word::IN_USE;
 const HEADER_WORDS: usize = abi::HEADER_BYTES / size_of::<u32>();
 
-/// Writes the constants of a new queue and empties its slots.
+/// Zeroes the slots of a new queue and writes its header.
 pub(crate) fn initialise(region: &Region, layout: &QueueLayout) {
     let geometry = layout.geometry();
     for slot in 0..geometry.slots() {
@@ -87,7 +86,7 @@ pub(crate) fn initialise(region: &Region, layout: &QueueLayout) {
     words.store(header_word::MAGIC, image[0], Ordering::Release);
 }
 
-/// The header of a queue, if its layout has one.
+/// Access to the header of a queue. It does nothing in a bare queue, which has none.
 #[derive(Clone, Copy)]
 pub(crate) struct Header<'r>(Option<Words<'r, { header_word::END }>>);
 
@@ -97,15 +96,15 @@ impl<'r> Header<'r> {
         Self((!geometry.is_bare()).then(|| region.words(0)))
     }
 
-    /// Host: says what it is. Release, paired with the acquire in [`state`](Self::state): whoever
-    /// sees STOPPED or FAILED also sees every outcome that was written before it.
+    /// Host end: publishes its state. Release, paired with the acquire in [`state`](Self::state): a
+    /// device that sees STOPPED or FAILED also sees every outcome that was stored before it.
     pub(crate) fn set_state(self, state: LoopState) {
         if let Some(words) = self.0 {
-            words.store(header_word::STATE, state as u32, Ordering::Release);
+            words.store(header_word::STATE, state.word(), Ordering::Release);
         }
     }
 
-    /// Device: what the host is, or nothing for a bare queue.
+    /// Device end: returns the state of the host, or `None` for a bare queue.
     pub(crate) fn state(self) -> Option<LoopState> {
         let words = self.0?;
         // Acquire, paired with the release in `set_state`.
@@ -114,7 +113,7 @@ impl<'r> Header<'r> {
         ))
     }
 
-    /// Host: shows that it lives. Relaxed: the value orders nothing.
+    /// Host end: stores the heartbeat. Relaxed: the value orders nothing.
     #[inline]
     pub(crate) fn set_heartbeat(self, beat: u32) {
         if let Some(words) = self.0 {
@@ -122,56 +121,56 @@ impl<'r> Header<'r> {
         }
     }
 
-    /// Device: tells the host to look at a group of slots, from now on. Relaxed: whoever publishes
-    /// in the group does so after this, with release.
+    /// Device end: makes the host sweep a group of slots from now on. Relaxed: a publication in the
+    /// group comes after this, with release.
     pub(crate) fn mark_in_use(self, group: u32) {
         if let Some(words) = self.0 {
             words.store(header_word::IN_USE + group as usize, 1, Ordering::Relaxed);
         }
     }
 
-    /// Host: which of the groups in `candidates` the device uses, a bit for each. Relaxed: the
-    /// acquire of a status that was published after the mark makes the mark visible.
+    /// Host end: returns those of `candidates` that the device uses, one bit for each group. Relaxed:
+    /// the acquire load of a status that was published after the mark makes the mark visible.
     #[inline]
     pub(crate) fn in_use(self, candidates: u64) -> u64 {
         let Some(words) = self.0 else { return 0 };
         let load = |group: usize| words.load(header_word::IN_USE + group, Ordering::Relaxed);
-        // All of them, without a branch: the loads wait for nothing.
+        // Every word is loaded, without a branch, so that the loads overlap.
         let found = (0..GROUPS).fold(0, |found, group| {
             found | u64::from(load(group) != 0) << group
         });
         found & candidates
     }
 
-    /// Host: says whether it sleeps and wants the doorbell. Relaxed: a fence comes after it.
+    /// Host end: stores whether it sleeps and wants the doorbell. Relaxed: a fence follows.
     pub(crate) fn set_asleep(self, asleep: bool) {
         if let Some(words) = self.0 {
             words.store(header_word::ASLEEP, u32::from(asleep), Ordering::Relaxed);
         }
     }
 
-    /// Device: whether the host wants the doorbell. Relaxed: a fence comes before it.
+    /// Device end: returns whether the host wants the doorbell. Relaxed: a fence precedes this.
     pub(crate) fn is_asleep(self) -> bool {
         self.0
             .is_some_and(|words| words.load(header_word::ASLEEP, Ordering::Relaxed) == 1)
     }
 
-    /// Device: rings. Relaxed: what was published comes before the fence that comes before this.
+    /// Device end: rings the doorbell. Relaxed: a fence between the publication and this orders both.
     pub(crate) fn set_doorbell(self, rings: u32) {
         if let Some(words) = self.0 {
             words.store(header_word::DOORBELL, rings, Ordering::Relaxed);
         }
     }
 
-    /// The doorbell, which is zero for ever in a queue without a header. Relaxed: it is only ever
-    /// compared; what the rings were for is found by a sweep, after a fence.
+    /// Returns the doorbell word, or zero in a queue without a header. Relaxed: the word is only
+    /// compared. A sweep after a fence finds the requests that were rung for.
     pub(crate) fn doorbell(self) -> u32 {
         self.0.map_or(0, |words| {
             words.load(header_word::DOORBELL, Ordering::Relaxed)
         })
     }
 
-    /// Device: the host's heartbeat.
+    /// Device end: returns the heartbeat of the host, or `None` for a bare queue.
     pub(crate) fn heartbeat(self) -> Option<u32> {
         self.0
             .map(|words| words.load(header_word::HEARTBEAT, Ordering::Relaxed))

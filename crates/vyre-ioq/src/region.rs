@@ -15,7 +15,7 @@ use alloc::sync::Arc;
 #[cfg(feature = "alloc")]
 use core::any::Any;
 
-use crate::attach::AttachError;
+use crate::error::AttachError;
 
 const WORD: usize = size_of::<u32>();
 

@@ -1,4 +1,4 @@
-//! Requests: built by the device, decoded and checked by the host.
+//! Requests: the device builds and encodes them, the host decodes and checks them.
 
 use core::fmt;
 
@@ -9,18 +9,18 @@ macro_rules! handle {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         ///
-        /// A number that the host gave out and alone can resolve. It grants nothing by itself:
-        /// the host checks it, its rights and its byte range on every request.
+        /// The host gives handles out, and only the host can resolve them. A handle grants nothing by
+        /// itself: on every request, the host checks the handle, its rights and its byte range.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(u32);
 
         impl $name {
-            /// The handle that a word of a slot holds.
+            /// Returns the handle that a word of a slot holds.
             pub const fn from_raw(raw: u32) -> Self {
                 Self(raw)
             }
 
-            /// The word that goes into a slot.
+            /// Returns the word that goes into a slot.
             pub const fn raw(self) -> u32 {
                 self.0
             }
@@ -35,45 +35,47 @@ macro_rules! handle {
 }
 
 handle! {
-    /// Names a file, and a byte range of it, to the host.
+    /// Handle of a file and of a byte range in it.
     FileHandle
 }
 handle! {
-    /// Names a buffer, and a byte range of it, to the host.
+    /// Handle of a buffer and of a byte range in it.
     BufferHandle
 }
 
 bitflags::bitflags! {
-    /// Flags of a request: word 10. A bit that the operation does not know is EINVAL.
+    /// Flags of a request: word 10. The host answers a flag that the operation does not take with EINVAL.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct Flags: u32 {
         /// WRITE: the bytes are on stable storage when the request completes.
         const DURABLE = 1;
-        /// READ, WRITE: fewer bytes than asked for is the error ENODATA, or the error that cut the
-        /// transfer short.
+        /// READ, WRITE: if fewer bytes are moved than requested, the request fails with the error that cut
+        /// the transfer short, or with ENODATA if there is none.
         const EXACT = 2;
     }
 }
 
-/// What a request asks for.
+/// Operation of a request: word 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 #[repr(u32)]
 pub enum Op {
-    /// File to buffer, as pread(2).
+    /// Reads from a file into a buffer, as pread(2).
     Read = op::READ,
-    /// Buffer to file, as pwrite(2).
+    /// Writes from a buffer to a file, as pwrite(2).
     Write = op::WRITE,
     /// Completes when every request that was published before it has completed, other fences aside.
     Fence = op::FENCE,
-    /// Completes when earlier writes to a file are on stable storage: of its queue, those that are
-    /// completed or fenced; of any other, those that had completed.
+    /// Completes when earlier writes to a file are on stable storage. For writes of the same queue,
+    /// "earlier" means completed or fenced; for writes of any other queue, completed.
     Sync = op::SYNC,
-    /// Starts read-ahead, and completes when all of it has been started: it does not wait for the bytes.
+    /// Starts read-ahead. Completes when all of the read-ahead has been started, without waiting for the
+    /// bytes.
     Prefetch = op::PREFETCH,
 }
 
 impl Op {
-    /// The operation that word 0 names, if it names one.
+    /// Returns the operation that word 0 names, or `None` if it names none.
     #[inline]
     pub const fn from_word(word: u32) -> Option<Self> {
         Some(match word {
@@ -86,7 +88,13 @@ impl Op {
         })
     }
 
-    /// The flags that mean something to this operation.
+    /// Returns the word 0 of this operation.
+    #[inline]
+    pub const fn word(self) -> u32 {
+        self as u32
+    }
+
+    /// Returns the flags that this operation takes.
     #[inline]
     pub const fn flags(self) -> Flags {
         match self {
@@ -96,179 +104,250 @@ impl Op {
         }
     }
 
-    /// Whether other requests of the queue decide when this one completes. The host looks at
-    /// every slot once more before it starts one, so that earlier publications are in.
+    /// Returns whether the operation is a barrier, which waits for earlier requests of its queue. The host
+    /// sweeps every slot once more before it admits a barrier, so that it finds all earlier publications.
     #[inline]
-    pub const fn is_ordered(self) -> bool {
+    pub const fn is_barrier(self) -> bool {
         matches!(self, Self::Fence | Self::Sync)
     }
 }
 
-/// One request for I/O.
+/// Request for I/O.
 ///
 /// ```
 /// use vyre_ioq::{BufferHandle, FileHandle, Request};
 ///
 /// let (weights, pool) = (FileHandle::from_raw(1), BufferHandle::from_raw(1));
-/// let request = Request::read(weights, 1 << 20, 4096).into(pool, 0).exact().tag(7);
-/// assert_eq!(request.count, 4096);
+/// let request = Request::read(weights, 1 << 20, 4096).into_buffer(pool, 0).exact().with_tag(7);
+/// assert_eq!((request.file(), request.count(), request.tag()), (weights, 4096, 7));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Request {
-    /// What to do.
-    pub op: Op,
-    /// Word 1: file of a READ, buffer of a WRITE.
-    pub source: u32,
-    /// Word 2: buffer of a READ, file of every other operation that has one.
-    pub destination: u32,
-    /// Byte offset within the file handle's range.
-    pub file_offset: u64,
-    /// Bytes asked for.
-    pub count: u32,
-    /// The device's own; comes back with the outcome.
-    pub tag: u32,
-    /// Byte offset within the buffer handle's range. Zero in the bare layout.
-    pub buffer_offset: u64,
-    /// See [`Flags`]. None in the bare layout.
-    pub flags: Flags,
-    /// Microseconds from the claim after which the host cancels it; 0 is never, as in the bare
-    /// layout.
-    pub deadline: u32,
+    op: Op,
+    file: FileHandle,
+    buffer: BufferHandle,
+    file_offset: u64,
+    buffer_offset: u64,
+    count: u32,
+    tag: u32,
+    flags: Flags,
+    deadline: u32,
 }
 
-/// A read that lacks its destination.
+/// READ that lacks its buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "call `into` to say where the bytes go"]
+#[must_use = "call `into_buffer` to say where the bytes go"]
 pub struct PartialRead(Request);
 
-/// A write that lacks its source.
+/// WRITE that lacks its buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "call `from` to say where the bytes come from"]
+#[must_use = "call `from_buffer` to say where the bytes come from"]
 pub struct PartialWrite(Request);
 
 impl PartialRead {
-    /// Where the bytes go: `offset` bytes into the range of `buffer`.
-    pub const fn into(mut self, buffer: BufferHandle, offset: u64) -> Request {
-        self.0.destination = buffer.raw();
-        self.0.buffer_offset = offset;
-        self.0
+    /// Sets where the bytes go: `offset` bytes into the range of `buffer`.
+    pub const fn into_buffer(self, buffer: BufferHandle, offset: u64) -> Request {
+        self.0.with_buffer(buffer, offset)
     }
 }
 
 impl PartialWrite {
-    /// Where the bytes come from: `offset` bytes into the range of `buffer`.
-    pub const fn from(mut self, buffer: BufferHandle, offset: u64) -> Request {
-        self.0.source = buffer.raw();
-        self.0.buffer_offset = offset;
-        self.0
+    /// Sets where the bytes come from: `offset` bytes into the range of `buffer`.
+    pub const fn from_buffer(self, buffer: BufferHandle, offset: u64) -> Request {
+        self.0.with_buffer(buffer, offset)
     }
 }
 
+/// Builds requests.
 impl Request {
-    const fn new(op: Op) -> Self {
+    const fn new(op: Op, file: FileHandle, file_offset: u64, count: u32) -> Self {
         Self {
             op,
-            source: 0,
-            destination: 0,
-            file_offset: 0,
-            count: 0,
-            tag: 0,
+            file,
+            buffer: BufferHandle::from_raw(0),
+            file_offset,
             buffer_offset: 0,
+            count,
+            tag: 0,
             flags: Flags::empty(),
             deadline: 0,
         }
     }
 
-    /// Reads `count` bytes at `offset` of a file. A short count is the end of the file, or where an error
-    /// came after some bytes: a read of the rest moves nothing at the end, and meets the error otherwise.
-    /// [`exact`](Self::exact) makes it an error.
+    const fn with_buffer(mut self, buffer: BufferHandle, offset: u64) -> Self {
+        self.buffer = buffer;
+        self.buffer_offset = offset;
+        self
+    }
+
+    /// Reads `count` bytes at `offset` of a file.
+    ///
+    /// A short count means the end of the file, or an error after some bytes. A read of the rest tells
+    /// which: it moves nothing at the end of the file, and fails otherwise. [`exact`](Self::exact) makes
+    /// a short count an error.
     pub const fn read(file: FileHandle, offset: u64, count: u32) -> PartialRead {
-        let mut request = Self::new(Op::Read);
-        request.source = file.raw();
-        request.file_offset = offset;
-        request.count = count;
-        PartialRead(request)
+        PartialRead(Self::new(Op::Read, file, offset, count))
     }
 
     /// Writes `count` bytes at `offset` of a file.
     pub const fn write(file: FileHandle, offset: u64, count: u32) -> PartialWrite {
-        let mut request = Self::new(Op::Write);
-        request.destination = file.raw();
-        request.file_offset = offset;
-        request.count = count;
-        PartialWrite(request)
+        PartialWrite(Self::new(Op::Write, file, offset, count))
     }
 
-    /// Completes when every request published before it, in its queue, has completed, other fences
-    /// aside. It orders; it makes nothing durable, and delays nobody who came later.
+    /// Completes when every request that was published before it in its queue has completed, other fences
+    /// aside. It makes nothing durable and does not delay later requests.
     pub const fn fence() -> Self {
-        Self::new(Op::Fence)
+        Self::new(Op::Fence, FileHandle::from_raw(0), 0, 0)
     }
 
-    /// Completes when every earlier write to the file is on stable storage: of this queue, those that
-    /// are completed or fenced; of any other, those that had completed. It fails for good once a flush
-    /// of the file has failed, until the host opens the file anew.
+    /// Completes when every earlier write to the file is on stable storage. For writes of the same queue,
+    /// "earlier" means completed or fenced; for writes of any other queue, completed.
+    ///
+    /// Once a flush of the file has failed, every SYNC of it fails until the host opens the file anew.
     pub const fn sync(file: FileHandle) -> Self {
-        let mut request = Self::new(Op::Sync);
-        request.destination = file.raw();
-        request
+        Self::new(Op::Sync, file, 0, 0)
     }
 
-    /// Starts read-ahead of `count` bytes at `offset`.
+    /// Starts read-ahead of `count` bytes at `offset` of a file.
     pub const fn prefetch(file: FileHandle, offset: u64, count: u32) -> Self {
-        let mut request = Self::new(Op::Prefetch);
-        request.destination = file.raw();
-        request.file_offset = offset;
-        request.count = count;
-        request
+        Self::new(Op::Prefetch, file, offset, count)
     }
 
     /// Sets the tag that comes back with the outcome.
     #[must_use]
-    pub const fn tag(mut self, tag: u32) -> Self {
+    pub const fn with_tag(mut self, tag: u32) -> Self {
         self.tag = tag;
+        self
+    }
+
+    /// Sets the byte offset in the range of the file handle.
+    #[must_use]
+    pub const fn with_file_offset(mut self, offset: u64) -> Self {
+        self.file_offset = offset;
+        self
+    }
+
+    /// Sets the byte offset in the range of the buffer handle.
+    #[must_use]
+    pub const fn with_buffer_offset(mut self, offset: u64) -> Self {
+        self.buffer_offset = offset;
+        self
+    }
+
+    /// Sets the flags, in place of those set before.
+    #[must_use]
+    pub const fn with_flags(mut self, flags: Flags) -> Self {
+        self.flags = flags;
+        self
+    }
+
+    /// Sets the deadline: the host cancels the request `micros` microseconds after its claim. Zero, the
+    /// default, is no deadline.
+    #[must_use]
+    pub const fn with_deadline(mut self, micros: u32) -> Self {
+        self.deadline = micros;
         self
     }
 
     /// Makes a short count an error. See [`Flags::EXACT`].
     #[must_use]
-    pub const fn exact(mut self) -> Self {
-        self.flags = self.flags.union(Flags::EXACT);
-        self
+    pub const fn exact(self) -> Self {
+        let flags = self.flags.union(Flags::EXACT);
+        self.with_flags(flags)
     }
 
     /// Makes a write durable before it completes. See [`Flags::DURABLE`].
     #[must_use]
-    pub const fn durable(mut self) -> Self {
-        self.flags = self.flags.union(Flags::DURABLE);
-        self
+    pub const fn durable(self) -> Self {
+        let flags = self.flags.union(Flags::DURABLE);
+        self.with_flags(flags)
+    }
+}
+
+/// Reads the parts of a request.
+impl Request {
+    /// Returns the operation.
+    #[inline]
+    pub const fn op(&self) -> Op {
+        self.op
     }
 
-    /// Has the host cancel the request `micros` microseconds after it claimed it; 0 is never.
-    #[must_use]
-    pub const fn deadline(mut self, micros: u32) -> Self {
-        self.deadline = micros;
-        self
+    /// Returns the file. The value means nothing for a FENCE, which has no file.
+    #[inline]
+    pub const fn file(&self) -> FileHandle {
+        self.file
     }
 
-    /// The words of the request, for whoever lays them into a slot by other means than a
-    /// [`DeviceQueue`](crate::DeviceQueue). The status is EMPTY: PUBLISHED is stored last, with
-    /// release.
+    /// Returns the buffer of a READ or WRITE. The value means nothing for other operations, which have
+    /// no buffer.
+    #[inline]
+    pub const fn buffer(&self) -> BufferHandle {
+        self.buffer
+    }
+
+    /// Returns the byte offset in the range of the file handle.
+    #[inline]
+    pub const fn file_offset(&self) -> u64 {
+        self.file_offset
+    }
+
+    /// Returns the byte offset in the range of the buffer handle. It is zero in the bare layout.
+    #[inline]
+    pub const fn buffer_offset(&self) -> u64 {
+        self.buffer_offset
+    }
+
+    /// Returns the number of bytes requested.
+    #[inline]
+    pub const fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Returns the tag, which comes back with the outcome and which the host does not use.
+    #[inline]
+    pub const fn tag(&self) -> u32 {
+        self.tag
+    }
+
+    /// Returns the flags. There are none in the bare layout.
+    #[inline]
+    pub const fn flags(&self) -> Flags {
+        self.flags
+    }
+
+    /// Returns the microseconds from the claim after which the host cancels the request. Zero is no
+    /// deadline, as always in the bare layout.
+    #[inline]
+    pub const fn deadline(&self) -> u32 {
+        self.deadline
+    }
+}
+
+/// Converts requests to the words of a slot and back.
+impl Request {
+    /// Returns the words of the request, for a device that fills a slot by other means than
+    /// [`DeviceQueue`](crate::DeviceQueue). The status is EMPTY: such a device stores PUBLISHED last,
+    /// with release.
     ///
     /// ```
     /// use vyre_ioq::{FileHandle, Request};
     ///
-    /// let request = Request::prefetch(FileHandle::from_raw(3), 1 << 32, 4096).tag(9);
+    /// let request = Request::prefetch(FileHandle::from_raw(3), 1 << 32, 4096).with_tag(9);
     /// let image = request.encode();
     /// assert_eq!((image.op, image.destination, image.file_offset_high), (5, 3, 1));
     /// assert_eq!(Request::decode(&image), Ok(request));
     /// ```
     #[must_use]
     pub const fn encode(&self) -> SlotImage {
+        let (file, buffer) = (self.file.raw(), self.buffer.raw());
+        let (source, destination) = match self.op {
+            Op::Read => (file, buffer),
+            _ => (buffer, file),
+        };
         SlotImage {
-            op: self.op as u32,
-            source: self.source,
-            destination: self.destination,
+            op: self.op.word(),
+            source,
+            destination,
             file_offset_low: self.file_offset as u32,
             file_offset_high: (self.file_offset >> 32) as u32,
             count: self.count,
@@ -282,11 +361,15 @@ impl Request {
         }
     }
 
-    /// Checks a private image of a slot. Handles, ranges and rights are for whoever keeps the
-    /// tables. Words that the operation has no use for may hold anything.
+    /// Decodes and checks the private image of a slot.
+    ///
+    /// Handles, ranges and rights are checked by the host that holds the tables. Words that the operation
+    /// has no use for may hold anything.
     ///
     /// # Errors
-    /// The first rule that the image breaks, in the order of the words.
+    /// The variant of [`DecodeError`] for the first rule that the image breaks, in the order of the words:
+    /// word 0 names no operation; word 10 has an unknown flag, or one that the operation does not take;
+    /// one of words 12 to 15 is not zero.
     #[inline]
     pub const fn decode(image: &SlotImage) -> Result<Self, DecodeError> {
         let Some(op) = Op::from_word(image.op) else {
@@ -302,39 +385,45 @@ impl Request {
         if a | b | c | d != 0 {
             return Err(DecodeError::ReservedNotZero(image.reserved));
         }
+        // Word 1 is the source of the bytes and word 2 their destination.
+        let (file, buffer) = match op {
+            Op::Read => (image.source, image.destination),
+            _ => (image.destination, image.source),
+        };
         Ok(Self {
             op,
-            source: image.source,
-            destination: image.destination,
+            file: FileHandle::from_raw(file),
+            buffer: BufferHandle::from_raw(buffer),
             file_offset: image.file_offset_low as u64 | (image.file_offset_high as u64) << 32,
+            buffer_offset: image.buffer_offset_low as u64 | (image.buffer_offset_high as u64) << 32,
             count: image.count,
             tag: image.tag,
-            buffer_offset: image.buffer_offset_low as u64 | (image.buffer_offset_high as u64) << 32,
             flags,
             deadline: image.deadline,
         })
     }
 }
 
-/// Why a slot's words are no request. All are EINVAL on the device.
+/// Error of words that are no request. The device gets EINVAL for each of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
 pub enum DecodeError {
     /// Word 0 names no operation.
     #[error("operation {0:#x} is unknown; operations are 1 to 5")]
     UnknownOp(u32),
-    /// Word 10 has a bit that no operation knows.
+    /// Word 10 has a bit that is no flag.
     #[error("flags {0:#x} have an unknown bit; clear it")]
     UnknownFlag(u32),
-    /// Word 10 has a bit that this operation does not know.
+    /// Word 10 has a flag that this operation does not take.
     #[error("{0:?} does not take {1:?}; clear the flag")]
     ForeignFlag(Op, Flags),
-    /// One of words 12 to 15 is set.
+    /// One of words 12 to 15 is not zero.
     #[error("reserved words {0:x?} are not zero; clear them")]
     ReservedNotZero([u32; 4]),
 }
 
 impl DecodeError {
-    /// What the device is told.
+    /// Returns the errno that the device gets.
     pub const fn errno(&self) -> Errno {
         Errno::EINVAL
     }

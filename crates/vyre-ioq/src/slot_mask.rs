@@ -1,89 +1,123 @@
-//! Sets of slots as the host walks them.
+//! Sets of slots of one group: a word of bits.
 
-use core::ops::Range;
+use crate::abi::GROUP_SLOTS;
 
-use crate::abi::GROUP_SLOTS as GROUP;
-
-/// Slots that [`HostQueue::claim`](crate::HostQueue::claim) has claimed, in order: a set of slots of one
-/// group. [`none`](Self::none) and [`insert`](Self::insert) make others of the same group.
-#[derive(Clone, Debug)]
-#[must_use = "the slots are owed an outcome"]
-pub struct Claimed {
-    pub(crate) first: u32,
-    /// A bit for each; the lowest is slot `first`.
-    pub(crate) slots: u64,
+/// Set of slots that belong to one group of [`GROUP_SLOTS`] slots.
+///
+/// [`Claims::slots`](crate::Claims::slots) returns the slots of one claim;
+/// [`to_empty`](Self::to_empty) and [`insert`](Self::insert) build other sets of the same group.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotMask {
+    group: u32,
+    /// One bit for each slot; the lowest is the first slot of the group.
+    bits: u64,
 }
 
-impl Claimed {
-    /// No slots, of the same group.
+impl SlotMask {
     #[inline]
-    pub const fn none(&self) -> Self {
-        Self { slots: 0, ..*self }
+    pub(crate) const fn new(group: u32, bits: u64) -> Self {
+        Self { group, bits }
     }
 
-    /// Adds a slot that the set which this one was made of by [`none`](Self::none) had.
+    #[inline]
+    pub(crate) const fn group(self) -> u32 {
+        self.group
+    }
+
+    #[inline]
+    pub(crate) const fn bits(self) -> u64 {
+        self.bits
+    }
+
+    /// Returns the empty set of the same group.
+    #[inline]
+    #[must_use]
+    pub const fn to_empty(self) -> Self {
+        Self { bits: 0, ..self }
+    }
+
+    /// Adds a slot of the group.
     ///
     /// # Panics
-    /// In builds with debug assertions, if it is of another group; in others, it is left out.
+    /// If the slot belongs to another group and debug assertions are on. Without them, the slot is left
+    /// out.
     #[inline]
     pub const fn insert(&mut self, slot: u32) {
-        let place = slot.wrapping_sub(self.first);
-        debug_assert!(place < GROUP, "of another group");
-        if place < GROUP {
-            self.slots |= 1 << place;
+        let in_group = slot / GROUP_SLOTS == self.group;
+        debug_assert!(in_group, "the slot belongs to another group");
+        if in_group {
+            self.bits |= 1 << (slot % GROUP_SLOTS);
         }
+    }
+
+    /// Returns whether the set holds `slot`.
+    #[inline]
+    pub const fn contains(self, slot: u32) -> bool {
+        slot / GROUP_SLOTS == self.group && self.bits >> (slot % GROUP_SLOTS) & 1 != 0
+    }
+
+    /// Returns the number of slots in the set.
+    #[inline]
+    pub const fn len(self) -> u32 {
+        self.bits.count_ones()
+    }
+
+    /// Returns whether the set holds no slot.
+    #[inline]
+    pub const fn is_empty(self) -> bool {
+        self.bits == 0
+    }
+
+    /// Returns the highest slot of the set.
+    #[inline]
+    pub const fn last(self) -> Option<u32> {
+        match self.bits.checked_ilog2() {
+            Some(bit) => Some(self.group * GROUP_SLOTS + bit),
+            None => None,
+        }
+    }
+
+    /// Removes the lowest slot of the set and returns it.
+    #[inline]
+    pub(crate) const fn pop(&mut self) -> Option<u32> {
+        if self.bits == 0 {
+            return None;
+        }
+        let slot = self.group * GROUP_SLOTS + self.bits.trailing_zeros();
+        self.bits &= self.bits - 1;
+        Some(slot)
     }
 }
 
-impl Iterator for Claimed {
+impl IntoIterator for SlotMask {
+    type Item = u32;
+    type IntoIter = SlotMaskIter;
+
+    #[inline]
+    fn into_iter(self) -> SlotMaskIter {
+        SlotMaskIter { left: self }
+    }
+}
+
+/// Iterator over the slots of a [`SlotMask`], in order.
+#[derive(Clone, Debug)]
+pub struct SlotMaskIter {
+    left: SlotMask,
+}
+
+impl Iterator for SlotMaskIter {
     type Item = u32;
 
     #[inline]
     fn next(&mut self) -> Option<u32> {
-        let slot = self.first + (self.slots != 0).then(|| self.slots.trailing_zeros())?;
-        self.slots &= self.slots - 1;
-        Some(slot)
+        self.left.pop()
     }
 
     #[inline]
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.slots.count_ones() as usize;
+        let left = self.left.len() as usize;
         (left, Some(left))
     }
-
-    #[inline]
-    fn last(self) -> Option<u32> {
-        self.slots.checked_ilog2().map(|place| self.first + place)
-    }
 }
 
-impl ExactSizeIterator for Claimed {}
-
-/// Ranges of slots to look at: see [`HostQueue::groups`](crate::HostQueue::groups).
-#[derive(Clone, Debug)]
-pub struct Groups {
-    /// Groups to come, a bit for each.
-    pub(crate) left: u64,
-    /// The group that was given out last, and all before it.
-    pub(crate) gone: u64,
-    pub(crate) slots: Range<u32>,
-}
-
-impl Iterator for Groups {
-    type Item = Range<u32>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Range<u32>> {
-        while self.left != 0 {
-            let group = self.left & self.left.wrapping_neg();
-            self.gone = group | (group - 1);
-            self.left &= !group;
-            let first = group.trailing_zeros() * GROUP;
-            let part = first.max(self.slots.start)..(first + GROUP).min(self.slots.end);
-            if !part.is_empty() {
-                return Some(part);
-            }
-        }
-        None
-    }
-}
+impl ExactSizeIterator for SlotMaskIter {}

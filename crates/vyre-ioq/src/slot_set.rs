@@ -1,13 +1,15 @@
-//! The host's own account of a queue: which slots it serves. Nothing in it comes from the device.
+//! Sets of slots of a whole queue: the private ledger of the host end. Nothing in it comes from the
+//! device.
 
-use crate::abi::{GROUP_SLOTS as GROUP, MAX_SLOTS};
+use crate::abi::{GROUP_SLOTS, MAX_SLOTS};
+use crate::slot_mask::SlotMask;
 
-const GROUPS: usize = (MAX_SLOTS / GROUP) as usize;
+const GROUPS: usize = (MAX_SLOTS / GROUP_SLOTS) as usize;
 
-// A word of the set is a group.
-const _: () = assert!(GROUP <= u64::BITS);
+// One word of the set holds one group.
+const _: () = assert!(GROUP_SLOTS <= u64::BITS);
 
-/// A set of slots of one queue.
+/// Set of slots of one queue.
 #[derive(Clone, Debug)]
 pub(crate) struct SlotSet([u64; GROUPS]);
 
@@ -21,32 +23,32 @@ impl SlotSet {
         self.0[Self::group(slot)] & Self::bit(slot) != 0
     }
 
-    /// One bit for each of a few slots, which lie in one group.
+    /// Returns one bit for each of `slots`, which lie in one group.
     #[inline]
     pub(crate) fn bits(&self, slots: core::ops::Range<u32>) -> u64 {
         let ones = u64::MAX >> (u64::BITS - slots.len() as u32);
-        self.0[Self::group(slots.start)] >> (slots.start % GROUP) & ones
+        self.0[Self::group(slots.start)] >> (slots.start % GROUP_SLOTS) & ones
     }
 
-    /// One bit for each slot of a group.
+    /// Returns the slots of one group.
     #[inline]
-    pub(crate) const fn group_bits(&self, group: u32) -> u64 {
-        self.0[group as usize]
+    pub(crate) const fn mask(&self, group: u32) -> SlotMask {
+        SlotMask::new(group, self.0[group as usize])
     }
 
-    /// Adds slots of one group: those whose bits are set, the lowest bit being slot `first`.
+    /// Adds the slots of `mask`.
     #[inline]
-    pub(crate) fn insert_bits(&mut self, first: u32, slots: u64) {
-        self.0[Self::group(first)] |= slots << (first % GROUP);
+    pub(crate) const fn insert_mask(&mut self, mask: SlotMask) {
+        self.0[mask.group() as usize] |= mask.bits();
     }
 
-    /// Removes slots of one group: those whose bits are set, the lowest bit being slot `first`.
+    /// Removes the slots of `mask`.
     #[inline]
-    pub(crate) fn remove_bits(&mut self, first: u32, slots: u64) {
-        self.0[Self::group(first)] &= !(slots << (first % GROUP));
+    pub(crate) const fn remove_mask(&mut self, mask: SlotMask) {
+        self.0[mask.group() as usize] &= !mask.bits();
     }
 
-    /// Adds a slot; whether it was absent.
+    /// Adds a slot. Returns whether it was absent.
     #[inline]
     pub(crate) fn insert(&mut self, slot: u32) -> bool {
         let group = &mut self.0[Self::group(slot)];
@@ -55,7 +57,7 @@ impl SlotSet {
         absent
     }
 
-    /// Removes a slot; whether it was there.
+    /// Removes a slot. Returns whether it was present.
     #[inline]
     pub(crate) fn remove(&mut self, slot: u32) -> bool {
         let group = &mut self.0[Self::group(slot)];
@@ -70,11 +72,11 @@ impl SlotSet {
 
     #[inline]
     const fn group(slot: u32) -> usize {
-        (slot / GROUP) as usize
+        (slot / GROUP_SLOTS) as usize
     }
 
     #[inline]
     const fn bit(slot: u32) -> u64 {
-        1 << (slot % GROUP)
+        1 << (slot % GROUP_SLOTS)
     }
 }

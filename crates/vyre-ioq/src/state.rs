@@ -112,6 +112,7 @@ pub enum Step {
 
 /// Why a change of state is not one of the protocol's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
 pub enum StepFault {
     /// The word to leave names no state.
     #[error("status word {0:#x} names no state to leave")]
@@ -179,6 +180,7 @@ pub enum Observation {
 
 /// What a device did against the protocol, as far as the host can see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
 pub enum PeerFault {
     /// The status word names no state.
     #[error("the device stored {0:#x}, which names no state")]

@@ -7,11 +7,10 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Memory, WORD, claim};
-use vyre_ioq::abi::{status, word};
+use common::{Memory, claim};
 use vyre_ioq::{
-    DeviceQueue, Errno, LoopState, OwnedTicket, Patience, Queue, QueueFull, QueueLayout, Request,
-    Ticket, Unanswered, WaitError,
+    DeviceQueue, Errno, LoopState, OwnedTicket, Queue, QueueFull, QueueLayout, Request, Ticket,
+    Unanswered, WaitError, WaitLimits,
 };
 
 fn layouts() -> [QueueLayout; 3] {
@@ -23,7 +22,7 @@ fn layouts() -> [QueueLayout; 3] {
 }
 
 fn fence(tag: u32) -> Request {
-    Request::fence().tag(tag)
+    Request::fence().with_tag(tag)
 }
 
 fn fill(device: &DeviceQueue) -> Vec<Ticket> {
@@ -107,11 +106,11 @@ fn owned_tickets_that_are_dropped_lose_no_slot() {
 #[test]
 fn an_owned_ticket_gives_its_outcome_and_its_slot() {
     let (mut host, device) = Queue::anonymous(QueueLayout::with_slots(1)).expect("memory");
-    let patience = Patience::new(Duration::from_secs(60));
+    let patience = WaitLimits::new(Duration::from_secs(60));
     for lap in 0..5 {
         let ticket = device.submit_owned(fence(lap)).expect("free");
         assert_eq!(ticket.slot(), 0);
-        let none = ticket.wait(Patience::new(Duration::ZERO));
+        let none = ticket.wait(WaitLimits::new(Duration::ZERO));
         assert!(matches!(none, Err(Unanswered::TimedOut { .. })), "{none:?}");
         assert_eq!(claim(&mut host), [0]);
         host.complete(0, Ok(0)).expect("owed");
@@ -142,7 +141,7 @@ fn a_ticket_of_another_queue_is_not_abandoned() {
 fn a_standstill_of_zero_is_no_limit() {
     let (_host, device) = common::queue(1);
     let ticket = device.submit_owned(fence(0)).expect("free");
-    let patience = Patience::new(Duration::from_millis(1)).standstill(Duration::ZERO);
+    let patience = WaitLimits::new(Duration::from_millis(1)).with_standstill(Duration::ZERO);
     let none = ticket.wait(patience);
     assert!(matches!(none, Err(Unanswered::TimedOut { .. })), "{none:?}");
 }
@@ -154,7 +153,7 @@ fn a_wait_ends_when_the_heartbeat_stands_still() {
     host.set_state(LoopState::Running);
     host.beat();
     let still = Duration::from_millis(5);
-    let patience = Patience::new(Duration::from_secs(60)).standstill(still);
+    let patience = WaitLimits::new(Duration::from_secs(60)).with_standstill(still);
     let ticket = device.submit(fence(0)).expect("free");
     let gone = device.wait_with(ticket, patience).expect_err("killed");
     let WaitError::HostStill { ticket, standstill } = gone else {
@@ -168,7 +167,7 @@ fn a_wait_ends_when_the_heartbeat_stands_still() {
 
     let (_host, device) = Queue::anonymous(QueueLayout::bare(1)).expect("memory");
     let ticket = device.submit(fence(0)).expect("free");
-    let patience = Patience::new(2 * still).standstill(Duration::from_nanos(1));
+    let patience = WaitLimits::new(2 * still).with_standstill(Duration::from_nanos(1));
     let over = device
         .wait_with(ticket, patience)
         .expect_err("no heartbeat");
@@ -184,17 +183,27 @@ fn a_wait_ends_when_the_heartbeat_stands_still() {
     );
 }
 
-/// The slots of a queue may end before its memory does.
+/// The slots of a queue may end before its memory does. Claims of a longer queue name slots behind it.
 #[test]
 fn an_image_is_of_a_slot_of_the_queue() {
-    for layout in [QueueLayout::with_slots(2), QueueLayout::bare(2)] {
-        let memory = Memory::new(layout.bytes() + 4096);
-        let (host, _device) = Queue::in_region(memory.region(), layout).expect("fit");
-        assert_eq!(host.image(1).op, 0);
-        memory.store(layout.bytes() / WORD + word::STATUS, status::PUBLISHED);
-        for slot in [2, 3, u32::MAX] {
-            let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| host.image(slot)));
-            assert!(read.is_err(), "slot {slot} is behind the queue");
+    for layout in [QueueLayout::with_slots, QueueLayout::bare] {
+        let memory = Memory::new(layout(2).bytes() + 4096);
+        let (host, _device) = Queue::in_region(memory.region(), layout(2)).expect("fit");
+        let (mut longer, others) = Queue::anonymous(layout(4)).expect("memory");
+        let _tickets = [0, 1, 2, 3].map(|tag| others.submit(fence(tag)).expect("free"));
+        let mut claims = longer.claim(0..4);
+        for slot in 0..4 {
+            let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                host.next_claim(&mut claims)
+            }));
+            match (slot, read) {
+                (0..2, Ok(Some(claim))) => assert_eq!((claim.slot, claim.image.op), (slot, 0)),
+                (_, read) => assert!(
+                    slot >= 2 && read.is_err(),
+                    "slot {slot} is behind the queue"
+                ),
+            }
         }
+        assert_eq!(host.next_claim(&mut claims), None);
     }
 }

@@ -60,16 +60,19 @@ fn requests() -> [(Request, &'static [u8; 64]); 5] {
         (read(), &READ),
         (
             Request::write(FILE, FILE_OFFSET, COUNT)
-                .from(BUFFER, BUFFER_OFFSET)
+                .from_buffer(BUFFER, BUFFER_OFFSET)
                 .durable()
-                .deadline(DEADLINE)
-                .tag(TAG),
+                .with_deadline(DEADLINE)
+                .with_tag(TAG),
             &WRITE,
         ),
-        (Request::fence().tag(TAG), &FENCE),
-        (Request::sync(FILE).tag(TAG).deadline(DEADLINE), &SYNC),
+        (Request::fence().with_tag(TAG), &FENCE),
         (
-            Request::prefetch(FILE, FILE_OFFSET, COUNT).tag(TAG),
+            Request::sync(FILE).with_tag(TAG).with_deadline(DEADLINE),
+            &SYNC,
+        ),
+        (
+            Request::prefetch(FILE, FILE_OFFSET, COUNT).with_tag(TAG),
             &PREFETCH,
         ),
     ]
@@ -77,10 +80,10 @@ fn requests() -> [(Request, &'static [u8; 64]); 5] {
 
 fn read() -> Request {
     Request::read(FILE, FILE_OFFSET, COUNT)
-        .into(BUFFER, BUFFER_OFFSET)
+        .into_buffer(BUFFER, BUFFER_OFFSET)
         .exact()
-        .deadline(DEADLINE)
-        .tag(TAG)
+        .with_deadline(DEADLINE)
+        .with_tag(TAG)
 }
 
 /// A queue of two slots in memory to look at; slot 1 must stay as it is throughout.

@@ -300,6 +300,7 @@ fn the_verdicts_are_those_of_the_text() {
             Observation::Fault(PeerFault::ForgedClaim) => "fault: forged claim",
             Observation::Fault(PeerFault::UnknownStatus(_)) => "fault: unknown status",
             Observation::Fault(PeerFault::Overwritten(_)) => "fault: overwritten",
+            Observation::Fault(_) => "fault: not in the table",
         };
         let told = &row.expect("a row for every word")[2];
         assert_eq!(

@@ -202,7 +202,7 @@ fn a_bare_queue_may_begin_at_any_word() {
         let memory = Memory::starting_at(start, 2 * 32);
         let mut host = HostQueue::attach_bare_with_counts(memory.region()).expect("fit");
         let device = DeviceQueue::attach_bare_with_counts(memory.region()).expect("fit");
-        let ticket = device.submit(Request::fence().tag(9)).expect("free");
+        let ticket = device.submit(Request::fence().with_tag(9)).expect("free");
         assert_eq!(memory.load(abi::word::STATUS), 1);
         assert_eq!(host.claim_published(0..2, drop), 1);
         host.complete(0, Ok(3)).expect("owed");

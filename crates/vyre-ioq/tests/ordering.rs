@@ -23,8 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn write(tag: u32) -> Request {
     Request::write(FileHandle::from_raw(1), 0, 4)
-        .from(BufferHandle::from_raw(1), 0)
-        .tag(tag)
+        .from_buffer(BufferHandle::from_raw(1), 0)
+        .with_tag(tag)
 }
 
 /// One buffer for each slot. A lane fills that of the slot it reserved; the host checks it and

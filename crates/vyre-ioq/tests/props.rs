@@ -242,11 +242,12 @@ proptest! {
             Err(DecodeError::UnknownOp(op)) => op == words[0] && known == u32::MAX,
             Err(DecodeError::UnknownFlag(flags)) => flags == words[10] && flags > 3,
             Err(DecodeError::ForeignFlag(op, flags)) => {
-                op as u32 == words[0] && flags.bits() == words[10] && words[10] & !known != 0
+                op.word() == words[0] && flags.bits() == words[10] && words[10] & !known != 0
             }
             Err(DecodeError::ReservedNotZero(reserved)) => {
                 reserved == words[12..] && reserved != [0; 4]
             }
+            Err(_) => false,
             Ok(request) => {
                 words[6] = PUBLISHED;
                 known != u32::MAX && words[10] & !known == 0 && model::words_of(&request) == words

@@ -167,27 +167,29 @@ fn a_set_of_slots_is_completed_at_once() {
     let tickets: Vec<_> = (0..70)
         .map(|tag| device.submit(read(tag)).expect("free"))
         .collect();
-    let groups: Vec<_> = host.groups(0..70).collect();
+    let groups: Vec<_> = host.sweep(0..70).collect();
     assert_eq!(groups, [0..64, 64..70]);
-    let [first, second] = [0, 1].map(|group: usize| host.claim(groups[group].clone()));
-    let mut odd = first.none();
-    assert_eq!((odd.len(), odd.clone().last()), (0, None));
+    let [first, second] = [0, 1].map(|group: usize| host.claim(groups[group].clone()).slots());
+    let mut odd = first.to_empty();
+    assert_eq!((odd.len(), odd.last()), (0, None));
     first
-        .clone()
+        .into_iter()
         .filter(|slot| slot % 2 == 1)
         .for_each(|slot| odd.insert(slot));
-    assert_eq!((odd.len(), odd.clone().last()), (32, Some(63)));
-    host.complete_all(&odd, Ok(5)).expect("owed");
+    assert_eq!((odd.len(), odd.last()), (32, Some(63)));
+    assert!([1, 63].iter().all(|&slot| odd.contains(slot)));
+    assert!([0, 62, 65].iter().all(|&slot| !odd.contains(slot)));
+    host.complete_all(odd, Ok(5)).expect("owed");
     assert_eq!(host.in_flight(), 38);
     let not_owed = host
-        .complete_all(&first, Err(Errno::EIO))
+        .complete_all(first, Err(Errno::EIO))
         .expect_err("half of them");
     assert_eq!(not_owed.slot, 1, "the first");
     assert_eq!(host.in_flight(), 6, "all others are completed");
-    host.complete_all(&second, Ok(7)).expect("owed");
-    assert_eq!(host.complete_all(&second.none(), Ok(7)), Ok(()));
-    let nowhere = host.claim(u32::MAX - 1..u32::MAX);
-    assert_eq!(host.complete_all(&nowhere, Ok(7)), Ok(()));
+    host.complete_all(second, Ok(7)).expect("owed");
+    assert_eq!(host.complete_all(second.to_empty(), Ok(7)), Ok(()));
+    let nowhere = host.claim(u32::MAX - 1..u32::MAX).slots();
+    assert_eq!(host.complete_all(nowhere, Ok(7)), Ok(()));
     for (slot, ticket) in (0..).zip(tickets) {
         let expected = match slot {
             64.. => Ok(7),
@@ -207,10 +209,10 @@ fn a_set_of_slots_of_another_queue_is_owed_nothing() {
     let _tickets: Vec<_> = (0..130)
         .map(|tag| others.submit(read(tag)).expect("free"))
         .collect();
-    for group in other.groups(0..130) {
-        let slots = other.claim(group.clone());
+    for group in other.sweep(0..130) {
+        let slots = other.claim(group.clone()).slots();
         assert_eq!(
-            host.complete_all(&slots, Ok(0)).expect_err("none").slot,
+            host.complete_all(slots, Ok(0)).expect_err("none").slot,
             group.start
         );
     }
@@ -222,10 +224,10 @@ fn a_store_into_a_claimed_slot_is_counted_when_its_set_is_completed() {
     let memory = Memory::new(layout.bytes());
     let (mut host, device) = Queue::in_region(memory.region(), layout).expect("fit");
     let _tickets = [0, 1, 2].map(|tag| device.submit(read(tag)).expect("free"));
-    let slots = host.claim(0..3);
+    let slots = host.claim(0..3).slots();
     let status = host.geometry().slots_offset() / WORD + 16 + word::STATUS;
     memory.store(status, status::OK);
-    host.complete_all(&slots, Ok(0)).expect("owed");
+    host.complete_all(slots, Ok(0)).expect("owed");
     assert_eq!(host.faults().overwritten, 1);
 }
 

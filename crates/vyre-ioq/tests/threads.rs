@@ -24,17 +24,18 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The request with number `id`: every word from a mix, and a checksum over all in word 2.
 fn numbered(id: u32, bare: bool) -> Request {
     let [a, b, c] = [0, 1, 2].map(|part| mix(u64::from(id) << 2 | part));
-    let mut request = Request::read(FileHandle::from_raw(a as u32), b, c as u32)
-        .into(BufferHandle::from_raw(0), if bare { 0 } else { a })
-        .tag(id);
-    if !bare {
-        request = request.deadline((c >> 32) as u32);
-        if b & 1 == 1 {
-            request = request.exact();
+    let at = if bare { 0 } else { a };
+    let read = Request::read(FileHandle::from_raw(a as u32), b, c as u32);
+    let into = |buffer: u32| {
+        let buffer = BufferHandle::from_raw(buffer);
+        let request = read.into_buffer(buffer, at).with_tag(id);
+        match (bare, b & 1) {
+            (true, _) => request,
+            (false, 0) => request.with_deadline((c >> 32) as u32),
+            (false, _) => request.with_deadline((c >> 32) as u32).exact(),
         }
-    }
-    request.destination = checksum(&request);
-    request
+    };
+    into(checksum(&into(0)))
 }
 
 fn answer(id: u32) -> Result<u32, Errno> {
@@ -94,10 +95,10 @@ fn consume(host: &mut HostQueue, running: &AtomicUsize, total: u32, bare: bool) 
         let last = running.load(Ordering::Acquire) == 0;
         let many = host.claim_published(0..u32::MAX, |claim| {
             let request = Request::decode(&claim.image).expect("a good request");
-            assert_eq!(request.destination, checksum(&request), "torn request");
-            assert_eq!(request, numbered(request.tag, bare), "not what was asked");
-            seen[request.tag as usize] += 1;
-            claimed.push_back((claim.slot, request.tag));
+            assert_eq!(request.buffer().raw(), checksum(&request), "torn request");
+            assert_eq!(request, numbered(request.tag(), bare), "not what was asked");
+            seen[request.tag() as usize] += 1;
+            claimed.push_back((claim.slot, request.tag()));
         });
         // Some are kept for the next pass, and the order is not that of the claims.
         // Some requests are told of, and some are not.

@@ -73,7 +73,7 @@ impl Two {
         let (other, healthy, pool) = (&self.other, self.healthy, self.pool);
         assert_eq!(ask(other, Request::sync(healthy)), Ok(0));
         assert_eq!(ask(other, Request::prefetch(healthy, 0, 8192)), Ok(0));
-        let write = Request::write(healthy, 0, 8192).from(pool, OTHERS);
+        let write = Request::write(healthy, 0, 8192).from_buffer(pool, OTHERS);
         assert_eq!(ask(other, write), Ok(8192));
         assert_eq!(ask(other, write.durable()), Ok(8192));
     }
@@ -82,13 +82,13 @@ impl Two {
     pub(crate) fn other_reads_are_served(&self) {
         let (other, pool) = (&self.other, self.pool);
         beats(other);
-        let read = Request::read(self.healthy, 0, 8192).into(pool, OTHERS);
+        let read = Request::read(self.healthy, 0, 8192).into_buffer(pool, OTHERS);
         assert_eq!(ask(other, read), Ok(8192));
         assert_holds(&self.memory, OTHERS as usize, &pattern(0, 8192));
         assert_eq!(ask(other, Request::fence()), Ok(0));
         let late = Request::read(self.pipe, 0, 4)
-            .into(pool, OTHERS)
-            .deadline(1_000);
+            .into_buffer(pool, OTHERS)
+            .with_deadline(1_000);
         assert_eq!(ask(other, late), Err(Errno::ETIMEDOUT));
         beats(other);
     }
@@ -117,7 +117,7 @@ fn hung_reads_hold_up_no_other_queue(scene: &Scene, words: &str) {
         let files = files(&fuse, &mut parts, words, count);
         let two = Two::new(scene, parts);
         let read = |(&file, at): (&FileHandle, u64)| {
-            Request::read(file, 0, 4096).into(two.pool, at * 4096)
+            Request::read(file, 0, 4096).into_buffer(two.pool, at * 4096)
         };
         let reads = files.iter().zip(0..).map(read);
         let tickets: Vec<_> = reads.map(|read| submit(&two.hung, read)).collect();
@@ -141,7 +141,12 @@ fn hung_writes_past_the_cache_hold_up_no_other_queue(scene: &Scene) {
         let mut parts = Parts::new(1 << 20);
         let files = files(&fuse, &mut parts, "hang-write.dio", count);
         let two = Two::new(scene, parts);
-        let write = |&file| submit(&two.hung, Request::write(file, 0, 4096).from(two.pool, 0));
+        let write = |&file| {
+            submit(
+                &two.hung,
+                Request::write(file, 0, 4096).from_buffer(two.pool, 0),
+            )
+        };
         let tickets: Vec<_> = files.iter().map(write).collect();
         fuse.wait_for_hanging(1);
 
@@ -164,7 +169,12 @@ fn hung_reads_past_the_cache_hold_up_no_end(scene: &Scene) {
         let mut parts = Parts::new(1 << 20);
         let files = files(&fuse, &mut parts, "hang-read.dio", count);
         let two = Two::new(scene, parts);
-        let read = |&file| submit(&two.hung, Request::read(file, 0, 4096).into(two.pool, 0));
+        let read = |&file| {
+            submit(
+                &two.hung,
+                Request::read(file, 0, 4096).into_buffer(two.pool, 0),
+            )
+        };
         let tickets: Vec<_> = files.iter().map(read).collect();
         fuse.wait_for_hanging(count.min(BACKGROUND));
         let io = two.io;
@@ -187,7 +197,7 @@ fn an_insertion_that_hangs_holds_up_its_caller_alone(scene: &Scene) {
         assert!(!inserted.is_finished());
         fuse.release();
         let handle = inserted.join().unwrap().unwrap();
-        let read = Request::read(handle, 0, 4096).into(two.pool, 0);
+        let read = Request::read(handle, 0, 4096).into_buffer(two.pool, 0);
         assert_eq!(ask(&two.hung, read), Ok(4096));
     });
     two.io.stop().unwrap();

@@ -33,8 +33,8 @@ fn what_the_kernel_does_not_keep_is_cancelled(scene: &Scene) {
     let io = builder.drain_timeout(SOON).abort_timeout(SOON);
     let io = io.spawn().unwrap();
     let thread_id = io.thread_id();
-    let hung = submit(&device, Request::read(file, 0, 4096).into(pool, 0));
-    let cancelled = submit(&device, Request::read(pipe, 0, 64).into(pool, 4096));
+    let hung = submit(&device, Request::read(file, 0, 4096).into_buffer(pool, 0));
+    let cancelled = submit(&device, Request::read(pipe, 0, 64).into_buffer(pool, 4096));
     fuse.wait_for_hanging(1);
 
     let stuck = StopError::Stuck { operations: 1 };
@@ -62,7 +62,7 @@ fn a_hung_read_holds_up_no_end_of_an_engine(scene: &Scene) {
     let (host, device) = queue(4);
     let ring = Ring::builder().files(64).buffers(64).build().unwrap();
     let mut engine = Engine::new(ring, parts.files, parts.buffers, vec![host]).unwrap();
-    let hung = submit(&device, Request::read(file, 0, 4096).into(pool, 0));
+    let hung = submit(&device, Request::read(file, 0, 4096).into_buffer(pool, 0));
     while fuse.hanging() == 0 {
         let _ = engine.step();
     }

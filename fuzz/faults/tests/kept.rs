@@ -99,7 +99,7 @@ fn ends<L: Send + 'static>(
     end: impl FnOnce(L) + Send + 'static,
 ) -> Kept {
     let fuse = scene.fuse();
-    let read = |file, pool| Request::read(file, 0, LEN as u32).into(pool, 0);
+    let read = |file, pool| Request::read(file, 0, LEN as u32).into_buffer(pool, 0);
     let (io, kept) = Kept::begin(fuse.open("hang-read"), read, start);
     fuse.wait_for_hanging(1);
     returns("the end", move || end(io));
@@ -137,7 +137,7 @@ fn frozen_write(scene: &Scene) -> (Kept, vyre_faults::Frozen) {
     let file = scene.create("ext4", "file");
     // The write begins after this.
     let frozen = scene.freeze("ext4");
-    let write = |file, pool| Request::write(file, 0, LEN as u32).from(pool, 0);
+    let write = |file, pool| Request::write(file, 0, LEN as u32).from_buffer(pool, 0);
     let (io, kept) = Kept::begin(file, write, single);
     frozen.wait_for_writes(1);
     eventually("the claims", || io.queue_counters(0).unwrap().claimed == 2);

@@ -78,7 +78,7 @@ fn a_ring_that_cannot_be_entered_is_said(scene: &Scene) {
             );
         }
         Ok(io) => {
-            let outcome = ask(&device, Request::read(file, 0, 64).into(pool, 0));
+            let outcome = ask(&device, Request::read(file, 0, 64).into_buffer(pool, 0));
             assert_eq!(outcome, Err(Errno::from_raw(libc::EPERM as u32)));
             assert!(io.stop().is_err());
         }
@@ -94,17 +94,20 @@ fn is_served(scene: &Scene, mut parts: Parts) -> vyre_uring::SetupReport {
     let (host, device) = queue(4);
     let io = parts.builder().queue(host).spawn().unwrap();
     assert_eq!(
-        ask(&device, Request::read(file, 0, 8192).into(pool, 0)),
+        ask(&device, Request::read(file, 0, 8192).into_buffer(pool, 0)),
         Ok(8192)
     );
     assert_holds(&memory, 0, &pattern(0, 8192));
     assert_eq!(
-        ask(&device, Request::write(file, 0, 4096).from(pool, 4096)),
+        ask(
+            &device,
+            Request::write(file, 0, 4096).from_buffer(pool, 4096)
+        ),
         Ok(4096)
     );
     assert_eq!(ask(&device, Request::sync(file)), Ok(0));
     assert_eq!(
-        ask(&device, Request::read(file, 0, 4096).into(pool, 0)),
+        ask(&device, Request::read(file, 0, 4096).into_buffer(pool, 0)),
         Ok(4096)
     );
     assert_holds(&memory, 0, &pattern(4096, 4096));
@@ -154,7 +157,7 @@ fn with_few_descriptors_a_loop_serves_or_says_why(scene: &Scene) {
         match spawned {
             Ok(io) => {
                 assert_eq!(
-                    ask(&device, Request::read(file, 0, 64).into(pool, 0)),
+                    ask(&device, Request::read(file, 0, 64).into_buffer(pool, 0)),
                     Ok(64)
                 );
                 io.stop().unwrap();
@@ -180,7 +183,7 @@ fn a_full_file_system_is_enospc_and_poisons_nothing(scene: &Scene) {
     let pool = parts.pool;
     let (host, device) = queue(4);
     let io = parts.builder().queue(host).spawn().unwrap();
-    let write = Request::write(file, 0, 8192).from(pool, 0);
+    let write = Request::write(file, 0, 8192).from_buffer(pool, 0);
     scene.fill("tmpfs");
     assert_eq!(ask(&device, write), Err(Errno::ENOSPC));
     assert_eq!(ask(&device, write.durable()), Err(Errno::ENOSPC));

@@ -32,7 +32,7 @@ fn parts() -> Parts {
 }
 
 fn write(file: FileHandle, pool: vyre_ioq::BufferHandle, at: u64) -> Request {
-    Request::write(file, at, LEN).from(pool, 0)
+    Request::write(file, at, LEN).from_buffer(pool, 0)
 }
 
 /// Asserts that every SYNC and DURABLE write fails, however often it is asked.
@@ -40,7 +40,7 @@ fn is_poisoned(device: &DeviceQueue, file: FileHandle, pool: vyre_ioq::BufferHan
     for _ in 0..3 {
         let sync = ask(device, Request::sync(file));
         assert!(sync.is_err(), "a SYNC: {sync:?}");
-        let write = Request::write(file, 0, 4096).from(pool, 0).durable();
+        let write = Request::write(file, 0, 4096).from_buffer(pool, 0).durable();
         let durable = ask(device, write);
         assert!(durable.is_err(), "a DURABLE write: {durable:?}");
     }
@@ -159,7 +159,7 @@ fn a_failed_sync_of_a_fuse_file_fails_every_later_one(scene: &Scene) {
     let ((host0, one), (host1, two)) = (queue(8), queue(8));
     let io = parts.builder().queue(host0).queue(host1).spawn().unwrap();
     assert_eq!(
-        ask(&one, Request::write(file, 0, 4096).from(pool, 0)),
+        ask(&one, Request::write(file, 0, 4096).from_buffer(pool, 0)),
         Ok(4096)
     );
     assert_eq!(ask(&one, Request::sync(file)), Err(Errno::EIO));
@@ -181,7 +181,7 @@ fn a_failed_sync_of_one_file_fails_none_of_another(scene: &Scene) {
         ask(&device, Request::sync(lost)).is_err(),
         "the drive took it all"
     );
-    let small = Request::write(safe, 0, 4096).from(pool, 0);
+    let small = Request::write(safe, 0, 4096).from_buffer(pool, 0);
     assert_eq!(ask(&device, small.durable()), Ok(4096));
     assert_eq!(ask(&device, Request::sync(safe)), Ok(0));
     io.stop().unwrap();
@@ -194,7 +194,11 @@ fn a_write_that_moved_nothing_poisons_nothing(scene: &Scene) {
         let (file, pool) = (parts.file(scene.fuse().open(name)), parts.pool);
         let (host, device) = queue(8);
         let io = parts.builder().queue(host).spawn().unwrap();
-        let write = |at| Request::write(file, at, 4096).from(pool, 0).durable();
+        let write = |at| {
+            Request::write(file, at, 4096)
+                .from_buffer(pool, 0)
+                .durable()
+        };
         let refused = ask(&device, write(MIDDLE));
         assert!(refused.is_err(), "{name}: {refused:?}");
         assert_eq!(ask(&device, Request::sync(file)), Ok(0), "{name}");

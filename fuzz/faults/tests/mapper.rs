@@ -32,7 +32,7 @@ fn a_bad_sector_is_no_end_of_the_file(scene: &Scene) {
         let (file, pool) = (parts.file(drive(scene, flags)), parts.pool);
         let (host, device) = queue(4);
         let io = parts.builder().queue(host).spawn().unwrap();
-        let read = |at| Request::read(file, at, LEN).into(pool, 0);
+        let read = |at| Request::read(file, at, LEN).into_buffer(pool, 0);
         assert_eq!(ask(&device, read(0).exact()), Ok(LEN));
         assert_eq!(ask(&device, read(BAD)), Err(Errno::EIO));
         assert_eq!(ask(&device, read(BAD).exact()), Err(Errno::EIO));
@@ -55,13 +55,16 @@ fn a_lost_write_stays_lost(scene: &Scene, at: u64) {
     let ((host0, one), (host1, two)) = (queue(4), queue(4));
     let io = parts.builder().queue(host0).queue(host1).spawn().unwrap();
     assert_eq!(
-        ask(&one, Request::write(file, at, LEN).from(pool, 0)),
+        ask(&one, Request::write(file, at, LEN).from_buffer(pool, 0)),
         Ok(LEN)
     );
     for device in [&one, &two, &one, &two] {
         let sync = ask(device, Request::sync(file));
         assert!(sync.is_err(), "{sync:?}");
-        let durable = ask(device, Request::write(file, 0, LEN).from(pool, 0).durable());
+        let durable = ask(
+            device,
+            Request::write(file, 0, LEN).from_buffer(pool, 0).durable(),
+        );
         assert!(durable.is_err(), "{durable:?}");
     }
     io.stop().unwrap();
@@ -76,12 +79,12 @@ fn writes_that_a_drive_refuses_stay_lost(scene: &Scene) {
     let (file, pool) = (parts.file(drive(scene, libc::O_DIRECT)), parts.pool);
     let (host, device) = queue(4);
     let io = parts.builder().queue(host).spawn().unwrap();
-    let write = Request::write(file, 0, LEN).from(pool, 0);
+    let write = Request::write(file, 0, LEN).from_buffer(pool, 0);
     for write in [write, write.durable(), write.exact()] {
         assert_eq!(ask(&device, write), Err(Errno::EIO));
     }
     assert_eq!(
-        ask(&device, Request::read(file, 0, LEN).into(pool, 0)),
+        ask(&device, Request::read(file, 0, LEN).into_buffer(pool, 0)),
         Ok(LEN)
     );
     io.stop().unwrap();
@@ -93,7 +96,7 @@ fn a_slow_drive_holds_up_no_other_queue(scene: &Scene) {
     let mut parts = Parts::new(1 << 20);
     let slow = parts.file(drive(scene, libc::O_DIRECT));
     let two = Two::new(scene, parts);
-    let read = |at: u64| Request::read(slow, at * 4096, 4096).into(two.pool, at * 4096);
+    let read = |at: u64| Request::read(slow, at * 4096, 4096).into_buffer(two.pool, at * 4096);
     let reads: Vec<_> = (0..READS).map(|at| submit(&two.hung, read(at))).collect();
     two.others_are_served();
     for ticket in reads {

@@ -60,9 +60,19 @@ fn frozen_writes_and_empty_pipes_hold_up_no_other_queue(scene: &Scene) {
         .collect();
     let two = Two::new(scene, parts);
     let guard = scene.freeze("ext4");
-    let write = |&file| submit(&two.hung, Request::write(file, 0, 4096).from(two.pool, 0));
+    let write = |&file| {
+        submit(
+            &two.hung,
+            Request::write(file, 0, 4096).from_buffer(two.pool, 0),
+        )
+    };
     let writes: Vec<_> = frozen.iter().map(write).collect();
-    let read = || submit(&two.hung, Request::read(empty, 0, 4).into(two.pool, 4096));
+    let read = || {
+        submit(
+            &two.hung,
+            Request::read(empty, 0, 4).into_buffer(two.pool, 4096),
+        )
+    };
     let reads: Vec<_> = (0..300).map(|_| read()).collect();
     eventually("the claims", || {
         let counters = two.io.queue_counters(0).unwrap();
@@ -78,7 +88,7 @@ fn frozen_writes_and_empty_pipes_hold_up_no_other_queue(scene: &Scene) {
     );
     let (mut waiting, mut asked) = (Vec::new(), 0);
     for &probe in &probes {
-        let write = Request::write(probe, 0, 512).from(two.pool, OTHERS);
+        let write = Request::write(probe, 0, 512).from_buffer(two.pool, OTHERS);
         let ticket = submit(&two.other, write);
         asked += 1;
         match two.other.wait_for(ticket, COLLISION) {
@@ -93,7 +103,7 @@ fn frozen_writes_and_empty_pipes_hold_up_no_other_queue(scene: &Scene) {
         "beside {WRITES} frozen writes {} of {asked} writes waited",
         waiting.len()
     );
-    let read = Request::read(two.healthy, 0, 4096).into(two.pool, OTHERS);
+    let read = Request::read(two.healthy, 0, 4096).into_buffer(two.pool, OTHERS);
     assert_eq!(ask(&two.other, read), Ok(4096));
     beats(&two.other);
     assert!(writes.iter().all(|ticket| two.hung.poll(ticket).is_none()));
@@ -115,7 +125,12 @@ fn reads_of_empty_pipes_hold_up_no_other_queue(scene: &Scene) {
     let mut parts = Parts::new(1 << 20);
     let (empty, writer) = parts.pipe();
     let two = Two::new(scene, parts);
-    let read = || submit(&two.hung, Request::read(empty, 0, 4).into(two.pool, 0));
+    let read = || {
+        submit(
+            &two.hung,
+            Request::read(empty, 0, 4).into_buffer(two.pool, 0),
+        )
+    };
     let reads: Vec<_> = (0..300).map(|_| read()).collect();
     eventually("the claims", || {
         two.io.queue_counters(0).unwrap().claimed == 300
@@ -142,7 +157,12 @@ fn large_cached_reads_hold_up_no_other_queue(scene: &Scene) {
     let sink = Buffer::anonymous(LEN).unwrap();
     let sink = parts.buffers.insert(sink).unwrap();
     let two = Two::new(scene, parts);
-    let read = |_| submit(&two.hung, Request::read(large, 0, LEN as u32).into(sink, 0));
+    let read = |_| {
+        submit(
+            &two.hung,
+            Request::read(large, 0, LEN as u32).into_buffer(sink, 0),
+        )
+    };
     let reads: Vec<_> = (0..64).map(read).collect();
     two.other_reads_are_served();
     let left = reads

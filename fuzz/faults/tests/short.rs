@@ -39,17 +39,23 @@ fn a_fuse_file_in_order_is_read_and_written(scene: &Scene) {
         let (host, device) = queue(4);
         let io = parts.builder().queue(host).spawn().unwrap();
         let len = Fuse::LEN as u32;
-        let read = Request::read(file, 0, 2 << 20).into(pool, 0);
+        let read = Request::read(file, 0, 2 << 20).into_buffer(pool, 0);
         assert_eq!(ask(&device, read), Ok(len));
         assert_holds(&memory, 0, &pattern(0, Fuse::LEN));
         assert_eq!(ask(&device, read.exact()), Err(Errno::ENODATA));
         assert_eq!(
-            ask(&device, Request::write(file, 100, 9000).from(pool, 0)),
+            ask(
+                &device,
+                Request::write(file, 100, 9000).from_buffer(pool, 0)
+            ),
             Ok(9000)
         );
         assert_eq!(ask(&device, Request::sync(file)), Ok(0));
         assert_eq!(
-            ask(&device, Request::read(file, 100, 9000).into(pool, 2 << 20)),
+            ask(
+                &device,
+                Request::read(file, 100, 9000).into_buffer(pool, 2 << 20)
+            ),
             Ok(9000)
         );
         assert_holds(&memory, 2 << 20, &pattern(0, 9000));
@@ -66,7 +72,7 @@ fn an_error_in_mid_file_is_an_error(scene: &Scene) {
         let pool = parts.pool;
         let (host, device) = queue(4);
         let io = parts.builder().queue(host).spawn().unwrap();
-        let read = |at, count| Request::read(file, at, count).into(pool, 0);
+        let read = |at, count| Request::read(file, at, count).into_buffer(pool, 0);
         assert_eq!(ask(&device, read(0, 4096)), Ok(4096), "{name}");
         assert_eq!(ask(&device, read(MIDDLE, 4096)), Err(Errno::EIO), "{name}");
         assert_eq!(
@@ -98,7 +104,7 @@ fn short_direct_reads_go_on(scene: &Scene) {
         let (pool, memory) = (parts.pool, parts.memory.clone());
         let (host, device) = queue(4);
         let io = parts.builder().queue(host).spawn().unwrap();
-        let read = |at: usize| Request::read(file, at as u64, BLOCK as u32).into(pool, 0);
+        let read = |at: usize| Request::read(file, at as u64, BLOCK as u32).into_buffer(pool, 0);
         for at in [0, BLOCK, 64 * BLOCK] {
             for read in [read(at), read(at).exact()] {
                 memory.write_at(0, &[0; BLOCK]).unwrap();
@@ -152,14 +158,14 @@ fn writes(
     for (at, exact) in [(0, false), (64 * BLOCK, true)] {
         let bytes = pattern(at + 3, BLOCK);
         memory.write_at(0, &bytes).unwrap();
-        let write = Request::write(file, at as u64, BLOCK as u32).from(pool, 0);
+        let write = Request::write(file, at as u64, BLOCK as u32).from_buffer(pool, 0);
         let write = if exact { write.exact() } else { write };
         let Some(wrote) = judged(ask(&device, write)) else {
             whole = false;
             continue;
         };
         assert_eq!(wrote, Ok(BLOCK as u32), "{name}");
-        let read = Request::read(file, at as u64, BLOCK as u32).into(pool, BLOCK as u64);
+        let read = Request::read(file, at as u64, BLOCK as u32).into_buffer(pool, BLOCK as u64);
         assert_eq!(ask(&device, read), Ok(BLOCK as u32), "{name}");
         assert_holds(&memory, BLOCK, &bytes);
     }
@@ -187,10 +193,10 @@ fn direct_transfers_across_a_gibibyte_of_a_buffer_are_aligned(scene: &Scene) {
         let at = GIB - before;
         let bytes = pattern(before as usize, LEN);
         memory.write_at(at as usize, &bytes).unwrap();
-        let write = Request::write(file, 0, LEN as u32).from(pool, at);
+        let write = Request::write(file, 0, LEN as u32).from_buffer(pool, at);
         assert_eq!(ask(&device, write), Ok(LEN as u32), "{before} bytes before");
         memory.write_at(at as usize, &[0; LEN]).unwrap();
-        let read = Request::read(file, 0, LEN as u32).into(pool, at);
+        let read = Request::read(file, 0, LEN as u32).into_buffer(pool, at);
         for read in [read, read.exact()] {
             assert_eq!(ask(&device, read), Ok(LEN as u32), "{before} bytes before");
         }

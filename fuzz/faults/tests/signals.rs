@@ -55,7 +55,7 @@ fn writes_past_the_limit_are_efbig(dir: &std::path::Path) {
         let pool = parts.pool;
         let (host, device) = queue(8);
         let io = parts.builder().queue(host).spawn().unwrap();
-        let write = |at, count| Request::write(file, at, count).from(pool, 0);
+        let write = |at, count| Request::write(file, at, count).from_buffer(pool, 0);
         assert_eq!(ask(&device, write(LIMIT, 4096)), Err(EFBIG));
         assert_eq!(ask(&device, write(LIMIT, 4096).durable()), Err(EFBIG));
         assert_eq!(
@@ -88,11 +88,11 @@ fn a_write_to_nobody_is_epipe(scene: &Scene, writer: impl Into<std::os::fd::Owne
     let (host, device) = queue(8);
     let io = parts.builder().queue(host).spawn().unwrap();
     assert_eq!(
-        ask(&device, Request::write(writer, 0, 64).from(pool, 0)),
+        ask(&device, Request::write(writer, 0, 64).from_buffer(pool, 0)),
         Err(EPIPE)
     );
     assert_eq!(
-        ask(&device, Request::read(file, 0, 64).into(pool, 0)),
+        ask(&device, Request::read(file, 0, 64).into_buffer(pool, 0)),
         Ok(64)
     );
     io.stop().unwrap();
@@ -188,9 +188,9 @@ fn a_storm_of_signals_disturbs_no_request(scene: &Scene) {
             });
             for round in 0..ROUNDS {
                 let at = round * 2048;
-                let read = Request::read(file, at, 2048).into(pool, at).exact();
+                let read = Request::read(file, at, 2048).into_buffer(pool, at).exact();
                 assert_eq!(ask(&device, read), Ok(2048));
-                let write = Request::write(file, at, 2048).from(pool, at).exact();
+                let write = Request::write(file, at, 2048).from_buffer(pool, at).exact();
                 assert_eq!(ask(&device, write), Ok(2048));
                 assert_eq!(ask(&device, Request::sync(file)), Ok(0));
             }

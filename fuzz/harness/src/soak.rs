@@ -31,27 +31,32 @@ pub struct Report {
     pub full: u64,
 }
 
-/// The request with this number: words from a mix, and a checksum over all of them in word 2.
+/// Returns the request with this number: its words come from a mix, and its buffer handle is a checksum over
+/// all others.
 fn numbered(producer: u32, id: u64) -> Request {
     let (a, b) = (mix(id << 8 | u64::from(producer)), mix(!id));
-    let mut request = Request::read(FileHandle::from_raw(producer), id, b as u32)
-        .into(BufferHandle::from_raw(0), a)
-        .deadline((b >> 32) as u32)
-        .tag(a as u32);
-    if a >> 32 & 1 == 1 {
-        request = request.exact();
-    }
-    request.destination = checksum(&request);
-    request
+    let read = Request::read(FileHandle::from_raw(producer), id, b as u32);
+    let into = |buffer: u32| {
+        let request = read
+            .into_buffer(BufferHandle::from_raw(buffer), a)
+            .with_deadline((b >> 32) as u32)
+            .with_tag(a as u32);
+        if a >> 32 & 1 == 1 {
+            request.exact()
+        } else {
+            request
+        }
+    };
+    into(checksum(&into(0)))
 }
 
 fn checksum(request: &Request) -> u32 {
     let words = [
-        u64::from(request.op as u32) << 32 | u64::from(request.source),
-        request.file_offset,
-        u64::from(request.count) << 32 | u64::from(request.tag),
-        request.buffer_offset,
-        u64::from(request.flags.bits()) << 32 | u64::from(request.deadline),
+        u64::from(request.op().word()) << 32 | u64::from(request.file().raw()),
+        request.file_offset(),
+        u64::from(request.count()) << 32 | u64::from(request.tag()),
+        request.buffer_offset(),
+        u64::from(request.flags().bits()) << 32 | u64::from(request.deadline()),
     ];
     words.iter().fold(1, |sum, &word| mix(sum ^ word)) as u32
 }
@@ -160,7 +165,7 @@ fn produce(device: &DeviceQueue, producer: u32, requests: u64) -> (u64, u64) {
         for (ticket, id, request) in std::mem::take(&mut held) {
             match device.take(ticket) {
                 Ok(outcome) => {
-                    let expected = (request.tag, answer(request.destination));
+                    let expected = (request.tag(), answer(request.buffer().raw()));
                     assert_eq!((outcome.tag, outcome.result), expected, "torn: {id}");
                     taken += 1;
                 }
@@ -185,9 +190,9 @@ fn consume(host: &mut HostQueue, running: &AtomicU32, producers: u32) -> Vec<See
         let last = running.load(Ordering::Acquire) == 0;
         let many = host.claim_published(0..SLOTS, |claim| {
             let request = Request::decode(&claim.image).expect("a good request");
-            assert_eq!(request.destination, checksum(&request), "torn request");
-            seen[request.source as usize].note(request.file_offset);
-            claimed.push((claim.slot, request.destination));
+            assert_eq!(request.buffer().raw(), checksum(&request), "torn request");
+            seen[request.file().raw() as usize].note(request.file_offset());
+            claimed.push((claim.slot, request.buffer().raw()));
         });
         // Some are told of before they have their outcome.
         if many == 1 {
@@ -237,9 +242,8 @@ mod tests {
     #[test]
     fn a_torn_request_is_noticed() {
         let good = numbered(1, 77);
-        assert_eq!(good.destination, checksum(&good));
-        let mut torn = good;
-        torn.buffer_offset = numbered(1, 78).buffer_offset;
-        assert_ne!(torn.destination, checksum(&torn));
+        assert_eq!(good.buffer().raw(), checksum(&good));
+        let torn = good.with_buffer_offset(numbered(1, 78).buffer_offset());
+        assert_ne!(torn.buffer().raw(), checksum(&torn));
     }
 }

@@ -137,16 +137,21 @@ pub fn decode(bytes: &[u8]) {
     assert_eq!(verdict.is_ok(), fit, "{verdict:?} of {image:x?}");
     let Ok(request) = verdict else { return };
     let wide = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-    assert_eq!(Op::from_word(words[0]), Some(request.op));
-    assert_eq!(request.flags.bits(), words[10]);
-    assert_eq!(request.file_offset, wide(words[3], words[4]));
-    assert_eq!(request.buffer_offset, wide(words[8], words[9]));
+    assert_eq!(Op::from_word(words[0]), Some(request.op()));
+    assert_eq!(request.flags().bits(), words[10]);
+    assert_eq!(request.file_offset(), wide(words[3], words[4]));
+    assert_eq!(request.buffer_offset(), wide(words[8], words[9]));
+    let (file, buffer) = (request.file().raw(), request.buffer().raw());
+    let (source, destination) = match request.op() {
+        Op::Read => (file, buffer),
+        _ => (buffer, file),
+    };
     let rest = [
-        request.source,
-        request.destination,
-        request.count,
-        request.tag,
-        request.deadline,
+        source,
+        destination,
+        request.count(),
+        request.tag(),
+        request.deadline(),
     ];
     assert_eq!(rest, [words[1], words[2], words[5], words[7], words[11]]);
 }
@@ -168,7 +173,7 @@ pub fn ends(bytes: &[u8]) {
         match action % 10 {
             0 => {
                 let tag = bytes.half();
-                ends.submit(Request::sync(FileHandle::from_raw(tag)).tag(tag));
+                ends.submit(Request::sync(FileHandle::from_raw(tag)).with_tag(tag));
             }
             1 => ends.submit(Request::fence()),
             2 => ends.take(bytes.byte().into()),

@@ -65,7 +65,7 @@ fn against_the_host(random: &mut Random, words: u64, report: &mut Report) {
             ends.adversary().step();
         }
         match random.below(9) {
-            0 => ends.submit(Request::sync(handle).tag(random.bits() as u32)),
+            0 => ends.submit(Request::sync(handle).with_tag(random.bits() as u32)),
             1 => ends.take(random.below(64)),
             2 => ends.complete_owed(Errno::EIO),
             3 => {

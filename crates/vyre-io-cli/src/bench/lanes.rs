@@ -373,8 +373,8 @@ impl<'a> Lane<'a> {
     fn transfer(&self, file: FileHandle, offset: u64, place: u64) -> Request {
         let (size, pool) = (self.lanes.plan.block_size, self.handles.pool);
         match self.lanes.plan.op {
-            BenchOp::Write => Request::write(file, offset, size).from(pool, place),
-            _ => Request::read(file, offset, size).into(pool, place),
+            BenchOp::Write => Request::write(file, offset, size).from_buffer(pool, place),
+            _ => Request::read(file, offset, size).into_buffer(pool, place),
         }
         .exact()
     }

@@ -32,7 +32,7 @@ impl Untimed<'_> {
             blocks,
             |offset, place| {
                 Request::read(self.file, offset, self.size)
-                    .into(self.pool, place)
+                    .into_buffer(self.pool, place)
                     .exact()
             },
             |offset, place, result| match result {

@@ -185,7 +185,9 @@ impl After {
                 stamp::write(offset, &mut bytes);
                 let written = self.buffer.write_at(place as usize, &bytes);
                 debug_assert!(written.is_ok(), "every place is inside the buffer");
-                Request::write(file, offset, size).from(pool, place).exact()
+                Request::write(file, offset, size)
+                    .from_buffer(pool, place)
+                    .exact()
             },
             |_, _, result| {
                 if let Err(errno) = result {

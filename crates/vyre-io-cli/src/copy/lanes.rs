@@ -204,7 +204,7 @@ impl Lane<'_> {
         let mut bytes = vec![0; self.job.blocks.size() as usize];
         loop {
             let read = Request::read(self.job.from, offset, self.job.blocks.size() as u32)
-                .into(self.job.pool, self.place);
+                .into_buffer(self.job.pool, self.place);
             let found = self
                 .ask(read)?
                 .bytes()
@@ -280,7 +280,7 @@ impl Lane<'_> {
         loop {
             let from = found - found % self.job.blocks.granularity() as u32;
             let read = Request::read(file, block.offset + u64::from(from), block.ask - from)
-                .into(self.job.pool, self.place + u64::from(from));
+                .into_buffer(self.job.pool, self.place + u64::from(from));
             let more = self
                 .ask(read)?
                 .bytes()
@@ -302,7 +302,7 @@ impl Lane<'_> {
 
     fn write(&self, offset: u64, len: u32, path: &Path) -> Result<(), Failure> {
         let write = Request::write(self.job.to, offset, len)
-            .from(self.job.pool, self.place)
+            .from_buffer(self.job.pool, self.place)
             .exact();
         self.ask(write)?
             .bytes()

@@ -153,7 +153,7 @@ mod tests {
         let (host, device) = Queue::anonymous(QueueLayout::with_slots(8)).expect("a queue");
         let sim = SimTransport::builder(1).hung(1.0).build();
         let mut engine = Engine::new(sim, files, buffers, vec![host]).expect("an engine");
-        let read = Request::read(file, 0, 1).into(pool, 0);
+        let read = Request::read(file, 0, 1).into_buffer(pool, 0);
         let ticket = device.submit(read).expect("a slot");
         let _ = engine.step();
         let mut list = RevokingList::new();

@@ -57,7 +57,7 @@ impl<T: Transport> Engine<T> {
         if expires != 0 {
             self.books.deadlines.insert(place, expires);
         }
-        let exact = request.flags.contains(Flags::EXACT);
+        let exact = request.flags().contains(Flags::EXACT);
         let served = &mut self.books.queues[place.queue as usize];
         let may_start = self.books.waiting == 0
             && self.books.shares.has_room(&served.share)

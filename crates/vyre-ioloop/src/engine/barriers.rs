@@ -41,7 +41,7 @@ impl<T: Transport> Engine<T> {
         served.list_writes(|file| files.at(file).map(|entry| entry.identity));
         let mut syncs = std::mem::take(&mut served.claimed_syncs);
         // Those of one file after one another: they share a flush. Among themselves they have no order.
-        syncs.sort_unstable_by_key(|sync| (sync.request.destination, sync.slot));
+        syncs.sort_unstable_by_key(|sync| (sync.request.file(), sync.slot));
         served.leader = None;
         for sync in syncs.drain(..) {
             self.take_in(queue, sync.slot, &sync.request, |_| sync.expires);

@@ -1,7 +1,7 @@
 //! From a decoded request to what the transport is to do: every handle, right and range is
 //! checked here, and nowhere else.
 
-use vyre_ioq::{Errno, Flags, Op, Request};
+use vyre_ioq::{Errno, FileHandle, Flags, Op, Request};
 use vyre_uring::{BufferSlot, FileSlot};
 
 use crate::buffer_table::{BufferEntry, BufferTable};
@@ -67,31 +67,32 @@ pub(crate) fn resolve(
     buffers: &BufferTable,
     request: &Request,
 ) -> Result<Plan, Errno> {
-    match request.op {
-        Op::Read => {
-            transfer(files, buffers, request, request.source, request.destination).map(Plan::Read)
-        }
-        Op::Write => {
-            transfer(files, buffers, request, request.destination, request.source).map(Plan::Write)
-        }
-        // It names nothing, and is taken in without a plan.
-        Op::Fence => Err(Errno::EINVAL),
+    match request.op() {
+        Op::Read => transfer(files, buffers, request).map(Plan::Read),
+        Op::Write => transfer(files, buffers, request).map(Plan::Write),
         Op::Sync => {
-            let (file, entry) = permitted_file(files, request.destination, Rights::SYNC)?;
+            let (file, entry) = permitted_file(files, request.file(), Rights::SYNC)?;
             let slot = entry.slot;
             Ok(Plan::Sync { file, slot })
         }
         Op::Prefetch => {
-            let (file, entry) = permitted_file(files, request.destination, Rights::READ)?;
-            let offset = within(request.file_offset, request.count, entry.base, entry.len)?;
+            let (file, entry) = permitted_file(files, request.file(), Rights::READ)?;
+            let offset = within(
+                request.file_offset(),
+                request.count(),
+                entry.base,
+                entry.len,
+            )?;
             Ok(Plan::Prefetch(ReadAhead {
                 file,
                 slot: entry.slot,
                 offset,
-                len: request.count,
+                len: request.count(),
                 piece: entry.traits.read_ahead,
             }))
         }
+        // A FENCE names nothing, and is taken in without a plan. There are no other operations yet.
+        _ => Err(Errno::EINVAL),
     }
 }
 
@@ -100,19 +101,20 @@ fn transfer(
     files: &FileTable,
     buffers: &BufferTable,
     request: &Request,
-    file: u32,
-    buffer: u32,
 ) -> Result<Transfer, Errno> {
     // What is read from the file is written to the buffer, and the other way round.
-    let (mut of_file, of_buffer) = match request.op {
+    let (mut of_file, of_buffer) = match request.op() {
         Op::Read => (Rights::READ, Rights::WRITE),
         _ => (Rights::WRITE, Rights::READ),
     };
-    if request.flags.contains(Flags::DURABLE) {
+    if request.flags().contains(Flags::DURABLE) {
         of_file |= Rights::SYNC;
     }
-    let (file, from) = permitted_file(files, file, of_file)?;
-    let (buffer, to) = buffers.entries.get(buffer).ok_or(Errno::EBADF)?;
+    let (file, from) = permitted_file(files, request.file(), of_file)?;
+    let (buffer, to) = buffers
+        .entries
+        .get(request.buffer().raw())
+        .ok_or(Errno::EBADF)?;
     if !to.rights.contains(of_buffer) {
         return Err(Errno::EACCES);
     }
@@ -121,10 +123,10 @@ fn transfer(
         file_slot: from.slot,
         buffer,
         slot: to.slot,
-        file_offset: within(request.file_offset, request.count, from.base, from.len)?,
-        buffer_offset: within(request.buffer_offset, request.count, to.base, to.len)?,
-        len: request.count,
-        durable: from.flushes.always | request.flags.contains(Flags::DURABLE),
+        file_offset: within(request.file_offset(), request.count(), from.base, from.len)?,
+        buffer_offset: within(request.buffer_offset(), request.count(), to.base, to.len)?,
+        len: request.count(),
+        durable: from.flushes.always | request.flags().contains(Flags::DURABLE),
         unbounded: !from.traits.has_offsets,
     };
     check_alignment(from, to, &transfer)?;
@@ -134,10 +136,10 @@ fn transfer(
 #[inline(always)]
 fn permitted_file(
     files: &FileTable,
-    handle: u32,
+    handle: FileHandle,
     rights: Rights,
 ) -> Result<(u32, &FileEntry), Errno> {
-    let (index, entry) = files.entries.get(handle).ok_or(Errno::EBADF)?;
+    let (index, entry) = files.entries.get(handle.raw()).ok_or(Errno::EBADF)?;
     if entry.rights.contains(rights) {
         Ok((index, entry))
     } else {

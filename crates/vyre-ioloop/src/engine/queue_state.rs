@@ -1,6 +1,6 @@
 //! One queue and what the host knows of it.
 
-use vyre_ioq::{Claimed, Errno, HostQueue, Request};
+use vyre_ioq::{Errno, HostQueue, Request, SlotMask};
 
 use super::backlog::{Line, Lines};
 use super::epochs::Order;
@@ -56,7 +56,7 @@ pub(crate) struct Served {
     pub(crate) claimed_syncs: Vec<ClaimedSync>,
     /// Fences, before which the SYNCs have to be, too: a set for each group of slots that a look found
     /// some in.
-    pub(crate) claimed_fences: Vec<Claimed>,
+    pub(crate) claimed_fences: Vec<SlotMask>,
     /// Times at which these expire, by slot.
     pub(crate) fence_expires: Box<[u64]>,
     /// Lines in which its requests wait, and its use of the transport.
@@ -260,8 +260,8 @@ impl Served {
     pub(crate) fn answer_fences(&mut self, count: usize) {
         self.deliver();
         for fences in self.claimed_fences.drain(..count) {
-            self.counters.succeeded += fences.len() as u64;
-            let delivered = self.host.complete_all(&fences, Ok(0));
+            self.counters.succeeded += u64::from(fences.len());
+            let delivered = self.host.complete_all(fences, Ok(0));
             debug_assert!(delivered.is_ok(), "{delivered:?}");
         }
     }
@@ -276,7 +276,7 @@ impl Served {
             return;
         }
         // Each look puts them by in the order of the slots.
-        let below = |fences: &&Claimed| (*fences).clone().last().is_some_and(|slot| slot < end);
+        let below = |fences: &&SlotMask| fences.last().is_some_and(|slot| slot < end);
         let kept = &self.claimed_fences[..before.fences];
         let due = kept.iter().take_while(below).count();
         if due > 0 {

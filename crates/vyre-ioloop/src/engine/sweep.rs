@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use vyre_ioq::{Errno, Op, Request};
+use vyre_ioq::{Claim, Errno, Op, Request};
 use vyre_uring::Transport;
 
 use super::Engine;
@@ -50,24 +50,24 @@ impl<T: Transport> Engine<T> {
     #[inline]
     fn look(&mut self, queue: usize, slots: Range<u32>, before: &mut PutBy) -> (u32, Option<u32>) {
         let (mut claimed, mut last_ordered) = (0, None);
-        let mut groups = self.books.queues[queue].host.groups(slots);
+        let mut groups = self.books.queues[queue].host.sweep(slots);
         while let Some(group) = groups.next() {
             let through = group.end;
-            let slots = self.books.queues[queue].host.claim(group);
-            claimed += slots.len() as u32;
-            let (mut fences, mut last_sync) = (slots.none(), None);
-            for slot in slots {
+            let mut claims = self.books.queues[queue].host.claim(group);
+            claimed += claims.slots().len();
+            let (mut fences, mut last_sync) = (claims.slots().to_empty(), None);
+            while let Some(Claim { slot, image, .. }) =
+                self.books.queues[queue].host.next_claim(&mut claims)
+            {
                 if self.draining {
                     // Here, and not later: what was claimed before the drain is finished.
                     self.refuse(queue, slot, Errno::ECANCELED);
                     continue;
                 }
-                let served = &mut self.books.queues[queue];
-                let image = served.host.image(slot);
                 // Decoded here, where the words are in registers; and for a fence apart, which then
                 // makes no request of them.
                 if Op::from_word(image.op) == Some(Op::Fence) {
-                    match Request::decode(&image).map(|fence| fence.deadline) {
+                    match Request::decode(&image).map(|fence| fence.deadline()) {
                         Ok(deadline) => {
                             let expires = self.expiry(deadline);
                             let served = &mut self.books.queues[queue];
@@ -86,22 +86,22 @@ impl<T: Transport> Engine<T> {
                         continue;
                     }
                 };
-                if request.op.is_ordered() {
+                if request.op().is_barrier() {
                     self.keep_sync(queue, slot, request);
                     last_sync = Some(slot);
                     continue;
                 }
-                let deadline = request.deadline;
+                let deadline = request.deadline();
                 self.take_in(queue, slot, &request, move |engine| engine.expiry(deadline));
             }
-            let last = fences.clone().last().max(last_sync);
+            let last = fences.last().max(last_sync);
             if last.is_some() {
                 last_ordered = last;
                 let served = &mut self.books.queues[queue];
-                if fences.len() > 0 {
+                if !fences.is_empty() {
                     served.claimed_fences.push(fences);
                 }
-                served.host.renew(&mut groups);
+                served.host.refresh(&mut groups);
             }
             if before.fences > 0 {
                 self.books.queues[queue].answer_fences_before(through, before);
@@ -113,7 +113,7 @@ impl<T: Transport> Engine<T> {
     /// Keeps a claimed SYNC until the requests before it are admitted.
     #[cold]
     fn keep_sync(&mut self, queue: usize, slot: u32, request: Request) {
-        let expires = self.expiry(request.deadline);
+        let expires = self.expiry(request.deadline());
         self.books.queues[queue].claimed_syncs.push(ClaimedSync {
             slot,
             request,

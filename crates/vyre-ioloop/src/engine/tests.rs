@@ -30,7 +30,7 @@ fn the_syncs_of_a_pass_walk_the_records_once_and_share_flushes() {
     let mut engine = Engine::new(sim, files, buffers, vec![host]).expect("accepted");
     // The second file is written twice.
     for file in [written[0], written[1], written[1]] {
-        let write = Request::write(file, 0, 8).from(pool, 0);
+        let write = Request::write(file, 0, 8).from_buffer(pool, 0);
         let _ = device.submit(write).expect("a free slot");
     }
     for turn in 0..SYNCS as usize {

@@ -94,14 +94,14 @@ fn rig(fate: Fate) -> Rig {
 impl Rig {
     fn read(&self, index: usize, file: FileHandle, pool: BufferHandle) -> Result<u32, Errno> {
         let device = &self.devices[index];
-        let ticket = device.submit(Request::read(file, 0, 7).into(pool, 0));
+        let ticket = device.submit(Request::read(file, 0, 7).into_buffer(pool, 0));
         let outcome = device.wait_for(ticket.expect("a free slot"), LIMIT);
         outcome.expect("an outcome").result
     }
 
     /// Publishes a read in loop 1 that does not end.
     fn begin_read(&self, file: FileHandle, pool: BufferHandle) {
-        let read = Request::read(file, 0, 7).into(pool, 0);
+        let read = Request::read(file, 0, 7).into_buffer(pool, 0);
         let _ = self.devices[1].submit(read).expect("a free slot");
         eventually("the claim", || {
             self.group.queue_counters(1).expect("a queue").claimed == 1
@@ -399,7 +399,7 @@ fn loops_that_do_not_answer_are_waited_for_together() {
 fn what_one_loop_still_has_in_flight_is_named_and_keeps_its_index() {
     let rig = rig(Fate::Stuck);
     rig.orders[1].refuse_cancel.store(true, Ordering::Relaxed);
-    let read = Request::read(rig.file, 0, 7).into(rig.pool, 0);
+    let read = Request::read(rig.file, 0, 7).into_buffer(rig.pool, 0);
     let ticket = rig.devices[1].submit(read).expect("a free slot");
     eventually("the claim", || {
         rig.group.queue_counters(1).expect("a queue").claimed == 1

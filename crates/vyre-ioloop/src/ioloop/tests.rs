@@ -57,7 +57,7 @@ fn hasty() -> Settings {
 
 impl Rig {
     fn begin_read(&self) -> Ticket {
-        let read = Request::read(self.file, 0, 7).into(self.pool, 0);
+        let read = Request::read(self.file, 0, 7).into_buffer(self.pool, 0);
         self.device.submit(read).expect("a free slot")
     }
 
@@ -287,7 +287,7 @@ fn a_revocation_says_what_the_kernel_keeps() {
     };
     assert_eq!((handle, requests), (file.raw(), 1));
     // Unknown all the same, to the device and to the host.
-    let read = Request::read(file, 0, 7).into(rig.pool, 0);
+    let read = Request::read(file, 0, 7).into_buffer(rig.pool, 0);
     let ticket = rig.device.submit(read).expect("a free slot");
     eventually("the refusal", || {
         let outcome = rig.device.poll(&ticket);
@@ -300,7 +300,7 @@ fn a_revocation_says_what_the_kernel_keeps() {
 
 /// Returns whether requests on the rig's file are refused by now.
 fn is_unknown(rig: &Rig) -> bool {
-    let nothing = Request::read(rig.file, 0, 0).into(rig.pool, 0);
+    let nothing = Request::read(rig.file, 0, 0).into_buffer(rig.pool, 0);
     let ticket = rig.device.submit(nothing).expect("a free slot");
     let mut ticket = Some(ticket);
     let mut result = Ok(0);

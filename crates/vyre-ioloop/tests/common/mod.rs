@@ -170,19 +170,24 @@ impl Slots {
 
 /// The words of a request, in the order of the wire.
 pub(crate) fn words_of(request: &Request) -> [u32; 16] {
+    let (file, buffer) = (request.file().raw(), request.buffer().raw());
+    let (source, destination) = match request.op() {
+        vyre_ioq::Op::Read => (file, buffer),
+        _ => (buffer, file),
+    };
     let image = SlotImage {
-        op: request.op as u32,
-        source: request.source,
-        destination: request.destination,
-        file_offset_low: request.file_offset as u32,
-        file_offset_high: (request.file_offset >> 32) as u32,
-        count: request.count,
+        op: request.op().word(),
+        source,
+        destination,
+        file_offset_low: request.file_offset() as u32,
+        file_offset_high: (request.file_offset() >> 32) as u32,
+        count: request.count(),
         status: status::PUBLISHED,
-        tag: request.tag,
-        buffer_offset_low: request.buffer_offset as u32,
-        buffer_offset_high: (request.buffer_offset >> 32) as u32,
-        flags: request.flags.bits(),
-        deadline: request.deadline,
+        tag: request.tag(),
+        buffer_offset_low: request.buffer_offset() as u32,
+        buffer_offset_high: (request.buffer_offset() >> 32) as u32,
+        flags: request.flags().bits(),
+        deadline: request.deadline(),
         reserved: [0; 4],
     };
     [

@@ -180,7 +180,7 @@ impl Loop {
 
     pub(crate) fn durable(&self) -> Request {
         Request::write(self.file, 0, 16)
-            .from(self.pool, 0)
+            .from_buffer(self.pool, 0)
             .durable()
     }
 }

@@ -122,8 +122,8 @@ impl World {
             } => {
                 let which = file.index(3);
                 let mut read = Request::read(self.readable[which], offset.into(), count.into())
-                    .into(self.pool, 0)
-                    .deadline(deadline(timed));
+                    .into_buffer(self.pool, 0)
+                    .with_deadline(deadline(timed));
                 if exact {
                     read = read.exact();
                 }
@@ -135,18 +135,21 @@ impl World {
                 timed,
             } => {
                 let mut write = Request::write(self.writable, 0, count.into())
-                    .from(self.pool, 0)
-                    .deadline(deadline(timed));
+                    .from_buffer(self.pool, 0)
+                    .with_deadline(deadline(timed));
                 if durable {
                     write = write.durable();
                 }
                 self.publish(write, None);
             }
             Action::Fence { timed } => {
-                self.publish(Request::fence().deadline(deadline(timed)), None);
+                self.publish(Request::fence().with_deadline(deadline(timed)), None);
             }
             Action::Sync { timed } => {
-                self.publish(Request::sync(self.writable).deadline(deadline(timed)), None);
+                self.publish(
+                    Request::sync(self.writable).with_deadline(deadline(timed)),
+                    None,
+                );
             }
             Action::Prefetch { file } => {
                 let which = file.index(3);
@@ -206,23 +209,23 @@ impl World {
         self.next += 1;
         let base = reservation.slot() as usize * PIECE;
         let place = u64::from(id) * PIECE as u64;
-        request.tag = id;
-        match request.op {
+        request = request.with_tag(id);
+        match request.op() {
             Op::Read => {
-                request.buffer_offset = base as u64;
+                request = request.with_buffer_offset(base as u64);
                 self.memory.write_at(base, &[FILL; PIECE]).expect("inside");
             }
             Op::Write => {
-                request.buffer_offset = base as u64;
-                request.file_offset = place;
+                request = request.with_buffer_offset(base as u64);
+                request = request.with_file_offset(place);
                 let bytes = pattern(id.into(), PIECE);
                 self.memory.write_at(base, &bytes).expect("inside");
             }
             _ => {}
         }
-        let precedes = |other: &&Published| match request.op {
+        let precedes = |other: &&Published| match request.op() {
             Op::Fence => true,
-            Op::Sync => other.request.op == Op::Write,
+            Op::Sync => other.request.op() == Op::Write,
             _ => false,
         };
         let before = self
@@ -310,20 +313,20 @@ impl World {
 
     fn check(&self, of: &Published, result: Result<u32, Errno>) {
         let request = &of.request;
-        let exact = request.flags.contains(vyre_ioq::Flags::EXACT);
-        let count = request.count as usize;
+        let exact = request.flags().contains(vyre_ioq::Flags::EXACT);
+        let count = request.count() as usize;
         match result {
             Ok(moved) => {
                 assert!(!of.too_late, "{request:?} on a revoked handle");
                 assert!(
-                    !exact || moved == request.count,
+                    !exact || moved == request.count(),
                     "{request:?}: {moved} bytes"
                 );
             }
             Err(errno) => {
                 let fits = match errno {
                     Errno::EIO => self.may_fail,
-                    Errno::ETIMEDOUT => request.deadline > 0,
+                    Errno::ETIMEDOUT => request.deadline() > 0,
                     Errno::ECANCELED => self.draining,
                     Errno::EBADF => of.file.is_some_and(|which| self.revoked[which].is_some()),
                     Errno::ENODATA => exact,
@@ -332,11 +335,11 @@ impl World {
                 assert!(fits, "{request:?}: {errno}");
             }
         }
-        let (there, expected, blank) = match request.op {
+        let (there, expected, blank) = match request.op() {
             Op::Read => {
                 let there = contents(&self.memory, of.slot as usize * PIECE, PIECE);
                 let mut expected = pattern(1, FILE);
-                expected.drain(..FILE.min(request.file_offset as usize));
+                expected.drain(..FILE.min(request.file_offset() as usize));
                 (there, expected, FILL)
             }
             Op::Write => {
@@ -369,7 +372,7 @@ impl World {
             there[end..].iter().all(|&byte| byte == blank),
             "{request:?}"
         );
-        let undisturbed = request.deadline == 0 && !self.draining && !self.may_fail;
+        let undisturbed = request.deadline() == 0 && !self.draining && !self.may_fail;
         assert!(
             !undisturbed || result.is_err() || moved == most,
             "{request:?}: {moved}"

@@ -146,15 +146,17 @@ impl Stress {
     fn request(&mut self, file: FileHandle) -> Request {
         let len = *self.dice.choose(&[0, 1, 4096, 1 << 20, 3 << 20, 40 << 20]);
         let request = match self.dice.below(10) {
-            0..=2 => Request::read(file, 0, len).into(self.pool, 0),
-            3..=4 => Request::write(file, 0, len).from(self.pool, 0),
-            5 => Request::write(file, 0, len).from(self.pool, 0).durable(),
+            0..=2 => Request::read(file, 0, len).into_buffer(self.pool, 0),
+            3..=4 => Request::write(file, 0, len).from_buffer(self.pool, 0),
+            5 => Request::write(file, 0, len)
+                .from_buffer(self.pool, 0)
+                .durable(),
             6 => Request::fence(),
             7..=8 => Request::sync(file),
             _ => Request::prefetch(file, 0, len),
         };
         if self.dice.one_in(3) {
-            return request.deadline(1 + self.dice.below(200));
+            return request.with_deadline(1 + self.dice.below(200));
         }
         request
     }
@@ -166,12 +168,12 @@ impl Stress {
             "queue {queue}, slot {slot}: answered once more"
         );
         let published = Published {
-            op: request.op,
+            op: request.op(),
             number: self.count,
             pushed: self.clerk.state().pushed.len(),
             file,
-            len: request.count,
-            has_deadline: request.deadline != 0,
+            len: request.count(),
+            has_deadline: request.deadline() != 0,
         };
         self.count += 1;
         self.published[queue].insert(slot, published);

@@ -19,7 +19,7 @@ impl Stress {
         };
         let (file, pipe) = (self.files[0], *self.files.last().expect("remains"));
         let ahead = Request::prefetch(file.handle, 0, 1);
-        let read = Request::read(pipe.handle, 0, 1).into(self.pool, 0);
+        let read = Request::read(pipe.handle, 0, 1).into_buffer(self.pool, 0);
         for queue in 0..self.memory.len() {
             self.fill(queue, &ahead, file, share);
             // As many on unbounded files as half of its reserve, and one at least.

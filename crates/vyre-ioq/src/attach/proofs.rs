@@ -1,7 +1,9 @@
 //! Proofs about every header and every piece of memory. `cargo kani` runs them, nothing else does.
 
-use super::{AttachError, Geometry, check_image};
+use super::check_image;
 use crate::abi::{HeaderImage, MAGIC};
+use crate::error::AttachError;
+use crate::layout::Geometry;
 
 fn any_header() -> HeaderImage {
     bytemuck::cast(kani::any::<[u32; 16]>())

@@ -1,4 +1,4 @@
-//! Abandonment of requests whose outcomes nobody takes.
+//! Abandoned requests, whose outcomes nobody takes.
 
 use core::ops::Deref;
 
@@ -7,12 +7,12 @@ use crate::request::Request;
 use crate::sync::Ordering;
 
 impl DeviceQueue {
-    /// Gives up a request: nobody takes its outcome. The request is still served. Once it has an outcome,
-    /// [`reserve`](Self::reserve) takes the slot back when it finds no free one.
+    /// Gives up a request: nobody takes its outcome. The host still serves it. When the request has an
+    /// outcome, [`reserve`](Self::reserve) takes the slot back if it finds no free one.
     ///
-    /// Until then the request's buffer must not be used: a READ may still fill it, and nobody is told
-    /// when it has. Abandon a request only where its buffer is not needed again, or where something
-    /// else, such as a later FENCE, says that the request is over.
+    /// Until then the request's buffer must not be used, since a READ may still fill it. Abandon a request
+    /// only if its buffer is not needed again, or if something else, such as a later FENCE, shows that the
+    /// request has completed.
     ///
     /// ```
     /// use vyre_ioq::{Queue, QueueLayout, Request};
@@ -27,13 +27,13 @@ impl DeviceQueue {
     /// ```
     ///
     /// # Panics
-    /// If the ticket is another queue's.
+    /// If the ticket comes from another queue.
     #[expect(clippy::needless_pass_by_value, reason = "a ticket is used up")]
     pub fn abandon(&self, ticket: Ticket) {
         self.assert_ours(ticket.queue);
-        let (word, bit) = place(ticket.slot);
-        // Release, paired with the acquire in `reclaim`: the publication comes before the look that
-        // finds its outcome, and not that of the request before.
+        let (word, bit) = bit_of(ticket.slot);
+        // Release, paired with the acquire in `reclaim`: the publication comes before the load that looks
+        // for its outcome, which therefore cannot find that of an earlier request.
         self.abandoned[word].fetch_or(bit, Ordering::Release);
     }
 
@@ -47,7 +47,7 @@ impl DeviceQueue {
         Ok(OwnedTicket::new(self, ticket))
     }
 
-    /// Takes back an abandoned slot that has an outcome.
+    /// Reserves an abandoned slot that has an outcome.
     #[cold]
     pub(super) fn reclaim(&self) -> Option<Reservation> {
         for (first, abandoned) in (0..self.geometry.slots())
@@ -58,7 +58,7 @@ impl DeviceQueue {
             while left != 0 {
                 let bit = left & left.wrapping_neg();
                 left &= !bit;
-                // Whoever clears the bit has the slot. Acquire, paired with the release in `abandon`.
+                // The lane that clears the bit owns the slot. Acquire, paired with the release in `abandon`.
                 if abandoned.fetch_and(!bit, Ordering::Acquire) & bit == 0 {
                     continue;
                 }
@@ -67,7 +67,7 @@ impl DeviceQueue {
                     let queue = self.identity;
                     return Some(Reservation { slot, queue });
                 }
-                // Relaxed: a read-modify-write hands on the release of `abandon`.
+                // Relaxed: a read-modify-write continues the release sequence of `abandon`.
                 abandoned.fetch_or(bit, Ordering::Relaxed);
             }
         }
@@ -75,22 +75,23 @@ impl DeviceQueue {
     }
 }
 
-const fn place(slot: u32) -> (usize, usize) {
+const fn bit_of(slot: u32) -> (usize, usize) {
     ((slot / usize::BITS) as usize, 1 << (slot % usize::BITS))
 }
 
-/// [`Ticket`] that [abandons](DeviceQueue::abandon) its request when it is dropped, so that no slot is lost
-/// when a future is cancelled or a function returns early. The request's buffer must not be used
-/// after such a drop: see [`DeviceQueue::abandon`].
+/// [`Ticket`] that [abandons](DeviceQueue::abandon) its request when it is dropped.
 ///
-/// `Q` is whatever leads to the queue: a reference, as from
-/// [`submit_owned`](DeviceQueue::submit_owned), or an `Arc` for a ticket that outlives the scope.
+/// No slot is lost when a future is cancelled or a function returns early. The request's buffer must not
+/// be used after such a drop: see [`DeviceQueue::abandon`].
+///
+/// `Q` is a pointer to the queue: a reference, as from [`submit_owned`](DeviceQueue::submit_owned), or an
+/// `Arc` for a ticket that outlives the scope.
 ///
 /// ```
 /// use vyre_ioq::{Queue, QueueLayout, Request};
 ///
 /// let (mut host, device) = Queue::anonymous(QueueLayout::with_slots(2))?;
-/// let ticket = device.submit_owned(Request::fence().tag(3))?;
+/// let ticket = device.submit_owned(Request::fence().with_tag(3))?;
 /// drop(device.submit_owned(Request::fence())?);
 /// host.claim_published(0..2, drop);
 /// host.complete_batch(&[(0, Ok(0)), (1, Ok(0))])?;
@@ -105,7 +106,7 @@ const fn place(slot: u32) -> (usize, usize) {
 pub struct OwnedTicket<Q: Deref<Target = DeviceQueue>> {
     queue: Q,
     slot: u32,
-    /// Set while the slot is this ticket's.
+    /// Set while this ticket owns the slot.
     held: bool,
 }
 
@@ -113,7 +114,7 @@ impl<Q: Deref<Target = DeviceQueue>> OwnedTicket<Q> {
     /// Takes ownership of a ticket of `queue`.
     ///
     /// # Panics
-    /// If the ticket is another queue's.
+    /// If the ticket comes from another queue.
     #[expect(clippy::needless_pass_by_value, reason = "a ticket is used up")]
     pub fn new(queue: Q, ticket: Ticket) -> Self {
         queue.assert_ours(ticket.queue);
@@ -129,7 +130,7 @@ impl<Q: Deref<Target = DeviceQueue>> OwnedTicket<Q> {
         self.slot
     }
 
-    /// Looks for the outcome, as [`DeviceQueue::poll`] does.
+    /// Returns the outcome, or `None` while there is none, as [`DeviceQueue::poll`] does.
     pub fn poll(&self) -> Option<Outcome> {
         self.queue.poll(&self.plain())
     }
@@ -137,7 +138,7 @@ impl<Q: Deref<Target = DeviceQueue>> OwnedTicket<Q> {
     /// Takes the outcome, as [`DeviceQueue::take`] does.
     ///
     /// # Errors
-    /// The ticket, if there is no outcome yet.
+    /// The ticket if there is no outcome yet.
     pub fn take(mut self) -> Result<Outcome, Self> {
         match self.queue.take(self.plain()) {
             Ok(outcome) => {
@@ -148,17 +149,22 @@ impl<Q: Deref<Target = DeviceQueue>> OwnedTicket<Q> {
         }
     }
 
-    /// Waits for the outcome. The slot is given back when the ticket is dropped; until then the outcome
-    /// may be looked at again. After an error, the request may be waited for again.
+    /// Waits for the outcome within `limits`.
+    ///
+    /// The slot is given back when the ticket is dropped. Until then the outcome can be polled again, and
+    /// after an error the request can be waited for again.
     ///
     /// # Errors
-    /// [`Unanswered`](super::Unanswered).
+    /// The variant of [`Unanswered`](super::wait::Unanswered) for the reason that ended the wait.
     #[cfg(feature = "std")]
-    pub fn wait(&self, patience: super::Patience) -> Result<Outcome, super::Unanswered> {
-        self.queue.watch(&self.plain(), patience)
+    pub fn wait(
+        &self,
+        limits: super::wait::WaitLimits,
+    ) -> Result<Outcome, super::wait::Unanswered> {
+        self.queue.poll_within(&self.plain(), limits)
     }
 
-    /// Returns the plain ticket, which is not abandoned when it is dropped.
+    /// Returns the plain ticket, whose request is not abandoned when it is dropped.
     pub fn into_ticket(mut self) -> Ticket {
         self.held = false;
         self.plain()

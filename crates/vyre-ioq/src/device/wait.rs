@@ -1,4 +1,4 @@
-//! Waiting with a clock: bounded, and over when the host is gone.
+//! Waits that a clock bounds and that end when the host is gone.
 
 use core::time::Duration;
 
@@ -6,52 +6,55 @@ use super::{DeviceQueue, Outcome, Ticket};
 use crate::queue_header::LoopState;
 use crate::sync::{Instant, sleep, spin_loop, yield_now};
 
-/// How long [`DeviceQueue::wait`] waits at most.
+/// Time limit of [`DeviceQueue::wait`].
 const DEFAULT_LIMIT: Duration = Duration::from_secs(30);
-/// Polls between two looks at the clock and at the header.
+/// Polls between two checks of the clock and of the header.
 const POLLS: u32 = if cfg!(loom) { 1 } else { 64 };
-/// How long a wait only spins: longer than a cached read takes.
+/// Time for which a wait only spins: longer than a cached read takes.
 const SPIN: Duration = Duration::from_micros(20);
-/// How long it yields before it begins to sleep: longer than a fast drive takes. A lane that goes on
-/// keeps a core from those who do its work.
+/// Time after which a wait sleeps instead of yielding: longer than a fast drive takes. A lane that goes on
+/// would keep a core from the threads that do its work.
 const YIELD: Duration = Duration::from_micros(100);
-/// How long it sleeps at once, at most.
+/// Longest single sleep.
 const NAP: Duration = Duration::from_millis(1);
 
-/// Limits of a wait.
+/// Limits of a wait for an outcome.
 ///
 /// ```
 /// use std::time::Duration;
-/// use vyre_ioq::{Patience, Queue, QueueLayout, Request, WaitError};
+/// use vyre_ioq::{Queue, QueueLayout, Request, WaitError, WaitLimits};
 ///
 /// let (_host, device) = Queue::anonymous(QueueLayout::with_slots(1))?;
 /// let ticket = device.submit(Request::fence())?;
-/// // The host does not beat: it was killed, say.
-/// let patience = Patience::new(Duration::from_secs(60)).standstill(Duration::from_millis(20));
-/// let gone = device.wait_with(ticket, patience).expect_err("nobody serves");
+/// // This host has no heartbeat, as if it had been killed.
+/// let limits =
+///     WaitLimits::new(Duration::from_secs(60)).with_standstill(Duration::from_millis(20));
+/// let gone = device.wait_with(ticket, limits).expect_err("nobody serves");
 /// assert!(matches!(gone, WaitError::HostStill { .. }));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub struct Patience {
-    limit: Duration,
+pub struct WaitLimits {
+    time: Duration,
     standstill: Option<Duration>,
 }
 
-impl Patience {
-    /// Returns the patience to wait for an outcome for at most `limit`.
-    pub const fn new(limit: Duration) -> Self {
+impl WaitLimits {
+    /// Returns limits that end a wait after `time`.
+    pub const fn new(time: Duration) -> Self {
         Self {
-            limit,
+            time,
             standstill: None,
         }
     }
 
-    /// Ends the wait as well when the host's heartbeat has not moved for `standstill`: the host was
-    /// killed, or is late. A host that sleeps beats late, too: allow it a second. Zero is no limit, as without
-    /// this call. A bare queue has no heartbeat, and its waits end by the limit alone.
-    pub const fn standstill(mut self, standstill: Duration) -> Self {
+    /// Also ends the wait when the host's heartbeat has not moved for `standstill`, because the host was
+    /// killed or is late.
+    ///
+    /// A host that sleeps moves its heartbeat late too, so allow at least a second. Zero is no limit, which
+    /// is the default. A bare queue has no heartbeat, so a wait there ends by time alone.
+    pub const fn with_standstill(mut self, standstill: Duration) -> Self {
         self.standstill = if standstill.is_zero() {
             None
         } else {
@@ -61,43 +64,46 @@ impl Patience {
     }
 }
 
-/// Reason for which a wait ended without an outcome. The request may still be served, and its buffer must
-/// be left alone until it is answered.
+/// Reason why a wait ended without an outcome.
+///
+/// The host may still serve the request. Its buffer must not be used until there is an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unanswered {
-    /// End of the host, which stopped or failed and did not answer this request.
+    /// The host has stopped or failed and left this request without an outcome.
     #[error("the host is gone and left the request unanswered")]
     HostGone,
-    /// Standstill of the heartbeat.
+    /// The heartbeat has not moved for as long as the limits allow.
     #[error("the host's heartbeat has not moved for {standstill:?}: it is dead, or late")]
     HostStill {
-        /// Time that it has stood still, at least.
+        /// Time for which it has not moved, at least.
         standstill: Duration,
     },
-    /// Timeout: the limit passed without an outcome.
+    /// The time limit has passed.
     #[error(
         "no outcome in {limit:?}; the host's heartbeat {}",
         if *.host_moved { "moved: wait on" } else { "has not moved in that time" }
     )]
     TimedOut {
-        /// Time that was waited.
+        /// Time limit of the wait.
         limit: Duration,
-        /// Set if the host's heartbeat moved meanwhile. A host that lives beats a few times a second:
-        /// in a shorter wait, `false` says nothing. Always `false` for a bare queue, which has none.
+        /// Set if the host's heartbeat moved during the wait. A live host moves it a few times a second, so
+        /// `false` says nothing about a shorter wait. It is always `false` for a bare queue, which has no
+        /// heartbeat.
         host_moved: bool,
     },
 }
 
-/// Reason for which a wait ended without an outcome, with the ticket. The request may still
-/// be served: its buffer must be left alone until the outcome is taken.
+/// Reason why a wait ended without an outcome, with the ticket of the request.
+///
+/// The host may still serve the request. Its buffer must not be used until the outcome is taken.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitError {
-    /// End of the host, which stopped or failed and did not answer this request.
+    /// The host has stopped or failed and left this request without an outcome.
     #[error("the host is gone and left slot {} unanswered", .0.slot())]
     HostGone(Ticket),
-    /// Standstill of the heartbeat, by the limit of [`Patience::standstill`].
+    /// The heartbeat has not moved for as long as [`WaitLimits::with_standstill`] allows.
     #[error(
         "no outcome for slot {}; the host's heartbeat has not moved for {standstill:?}: it is dead, or \
          late",
@@ -106,10 +112,10 @@ pub enum WaitError {
     HostStill {
         /// Ticket of the request.
         ticket: Ticket,
-        /// Time that it has stood still, at least.
+        /// Time for which it has not moved, at least.
         standstill: Duration,
     },
-    /// Timeout: the limit passed without an outcome.
+    /// The time limit has passed.
     #[error(
         "no outcome for slot {} in {limit:?}; the host's heartbeat {}",
         .ticket.slot(),
@@ -118,16 +124,17 @@ pub enum WaitError {
     TimedOut {
         /// Ticket of the request.
         ticket: Ticket,
-        /// Time that was waited.
+        /// Time limit of the wait.
         limit: Duration,
-        /// Set if the host's heartbeat moved meanwhile. A host that lives beats a few times a second:
-        /// in a shorter wait, `false` says nothing. Always `false` for a bare queue, which has none.
+        /// Set if the host's heartbeat moved during the wait. A live host moves it a few times a second, so
+        /// `false` says nothing about a shorter wait. It is always `false` for a bare queue, which has no
+        /// heartbeat.
         host_moved: bool,
     },
 }
 
 impl WaitError {
-    /// The ticket, to wait on or to poll later.
+    /// Returns the ticket, to wait again or to poll later.
     pub fn into_ticket(self) -> Ticket {
         match self {
             Self::HostGone(ticket)
@@ -149,12 +156,12 @@ impl WaitError {
     }
 }
 
-/// Heartbeat as the looks of one wait find it.
+/// The host's heartbeat during one wait.
 struct Watch {
     first: Option<u32>,
     beat: Option<u32>,
-    /// Time from the beginning of the wait to the first look that found the present beat. None before the
-    /// first look: a late look is no evidence of how long the beat has stood still.
+    /// Time from the beginning of the wait to the first check that found the current beat. `None` before the
+    /// first check: a late check is no evidence of how long the beat has stood still.
     since: Option<Duration>,
 }
 
@@ -167,7 +174,7 @@ impl Watch {
         }
     }
 
-    /// Records a look and returns how long the heartbeat is known to have stood still.
+    /// Records a check and returns for how long the heartbeat is known to have stood still.
     fn still(&mut self, heard: Option<u32>, waited: Duration) -> Duration {
         if heard != self.beat {
             self.since = None;
@@ -182,40 +189,45 @@ impl Watch {
 }
 
 impl DeviceQueue {
-    /// Waits for an outcome and gives the slot back: [`wait_for`](Self::wait_for) with a limit of
-    /// 30 seconds.
+    /// Waits for an outcome for at most 30 seconds and gives the slot back.
     ///
     /// # Errors
-    /// [`WaitError`].
+    /// As for [`wait_with`](Self::wait_with).
     ///
     /// # Panics
-    /// If the ticket is another queue's.
+    /// If the ticket comes from another queue.
     pub fn wait(&self, ticket: Ticket) -> Result<Outcome, WaitError> {
         self.wait_for(ticket, DEFAULT_LIMIT)
     }
 
-    /// Waits for an outcome, at most for `limit`, and gives the slot back. A host that was killed costs
-    /// the whole limit: [`wait_with`](Self::wait_with) can end sooner.
+    /// Waits for an outcome for at most `limit` and gives the slot back.
+    ///
+    /// If the host was killed, this waits for the whole limit; [`wait_with`](Self::wait_with) can end
+    /// sooner.
     ///
     /// # Errors
-    /// [`WaitError`], with the ticket.
+    /// As for [`wait_with`](Self::wait_with).
     ///
     /// # Panics
-    /// If the ticket is another queue's.
+    /// If the ticket comes from another queue.
     pub fn wait_for(&self, ticket: Ticket, limit: Duration) -> Result<Outcome, WaitError> {
-        self.wait_with(ticket, Patience::new(limit))
+        self.wait_with(ticket, WaitLimits::new(limit))
     }
 
-    /// Waits for an outcome as long as `patience` says, and gives the slot back. Spins at first, then
-    /// yields, then sleeps for a sixteenth of the time it has waited, at most a millisecond.
+    /// Waits for an outcome within `limits` and gives the slot back.
+    ///
+    /// The wait spins at first, then yields, then sleeps for a sixteenth of the time it has waited, but at
+    /// most a millisecond at once.
     ///
     /// # Errors
-    /// [`WaitError`], with the ticket.
+    /// [`WaitError::HostGone`] if the host has ended without an outcome for this request;
+    /// [`WaitError::HostStill`] if the heartbeat has not moved for the standstill limit;
+    /// [`WaitError::TimedOut`] if the time limit has passed. Each returns the ticket.
     ///
     /// # Panics
-    /// If the ticket is another queue's.
-    pub fn wait_with(&self, ticket: Ticket, patience: Patience) -> Result<Outcome, WaitError> {
-        match self.watch(&ticket, patience) {
+    /// If the ticket comes from another queue.
+    pub fn wait_with(&self, ticket: Ticket, limits: WaitLimits) -> Result<Outcome, WaitError> {
+        match self.poll_within(&ticket, limits) {
             Ok(outcome) => {
                 self.unlock(ticket.slot);
                 Ok(outcome)
@@ -224,9 +236,16 @@ impl DeviceQueue {
         }
     }
 
-    /// Polls until there is an outcome or patience ends.
-    pub(super) fn watch(&self, ticket: &Ticket, patience: Patience) -> Result<Outcome, Unanswered> {
-        let Patience { limit, standstill } = patience;
+    /// Polls until there is an outcome or a limit is reached.
+    pub(super) fn poll_within(
+        &self,
+        ticket: &Ticket,
+        limits: WaitLimits,
+    ) -> Result<Outcome, Unanswered> {
+        let WaitLimits {
+            time: limit,
+            standstill,
+        } = limits;
         let mut started = None;
         let mut watch = Watch::new(self.host_heartbeat());
         loop {
@@ -237,7 +256,7 @@ impl DeviceQueue {
                 spin_loop();
             }
             if self.host_state().is_some_and(LoopState::is_gone) {
-                // The state's acquire came first: an outcome that the host wrote is visible now.
+                // The acquire load of the state came first: an outcome that the host stored is visible.
                 return self.poll(ticket).ok_or(Unanswered::HostGone);
             }
             let waited = started.get_or_insert_with(Instant::now).elapsed();
@@ -271,13 +290,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_late_look_is_no_evidence_of_a_standstill() {
+    fn one_late_check_is_no_evidence_of_a_standstill() {
         let second = Duration::from_secs(1);
         let mut watch = Watch::new(Some(7));
         assert_eq!(watch.still(Some(7), 10 * second), Duration::ZERO);
         assert_eq!(watch.still(Some(7), 12 * second), 2 * second);
         assert!(!watch.moved());
-        // Whoever waits was stopped for an hour. The host was not.
+        // The waiting thread was stopped for an hour. The host was not.
         assert_eq!(watch.still(Some(9), 3600 * second), Duration::ZERO);
         assert_eq!(watch.still(Some(9), 3601 * second), second);
         assert!(watch.moved());

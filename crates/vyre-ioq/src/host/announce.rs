@@ -1,56 +1,66 @@
-//! Announcing what is being served: CLAIMED. In a bare queue this is part of the claim, since devices
-//! of vyre 0.7 may wait for it; with a header, no device waits for it.
+//! Announcements of claims: CLAIMED is stored in slots that are being served.
+//!
+//! In a bare queue this is part of the claim, because a device of vyre 0.7 may wait for CLAIMED. In a
+//! queue with a header no device waits for it.
 
-use super::{Claimed, HostQueue};
+use super::HostQueue;
 use crate::abi::status::{self, PUBLISHED};
-use crate::abi::{GROUP_SLOTS as GROUP, word};
+use crate::abi::{GROUP_SLOTS, word};
+use crate::slot_mask::SlotMask;
 use crate::sync::Ordering;
 
 impl HostQueue {
-    /// Stores CLAIMED in every slot that is owed an outcome and still says PUBLISHED, and returns how
-    /// many slots it stored to.
+    /// Stores CLAIMED in every slot that is owed an outcome and still holds PUBLISHED. Returns the number
+    /// of slots stored to.
     ///
-    /// A bare queue has nothing left to announce: each claim stores CLAIMED at once. With a header, no
-    /// device waits for CLAIMED, so this is optional. Each store takes a cache line away from the device;
-    /// [`announce_lasting_claims`](Self::announce_lasting_claims) stores for long requests alone. The
-    /// stores are relaxed: they order nothing.
+    /// A bare queue has nothing left to announce, since each claim stores CLAIMED at once. In a queue with
+    /// a header this is optional: no device waits for CLAIMED. Each store takes a cache line away from the
+    /// device. [`announce_lasting_claims`](Self::announce_lasting_claims) stores for long requests alone.
+    /// The stores are relaxed: they order nothing.
     pub fn announce_claims(&mut self) -> u32 {
-        (0..self.geometry.slots().div_ceil(GROUP))
-            .map(|group| self.announce(group, u64::MAX))
+        (0..self.group_count())
+            .map(|group| self.announce(self.owed.mask(group)))
             .sum()
     }
 
-    /// As [`announce_claims`](Self::announce_claims), for requests that were owed an outcome when
-    /// this was called last and still are. To be called at long intervals: a request that lasts for
-    /// two of them is told of, and one that ends within one is not.
+    /// Announces, as [`announce_claims`](Self::announce_claims) does, the requests that were in flight at
+    /// the last call and still are.
+    ///
+    /// Call this at long intervals. A request in flight across two calls is announced; one that ends
+    /// between two calls is not.
     pub fn announce_lasting_claims(&mut self) -> u32 {
-        (0..self.geometry.slots().div_ceil(GROUP))
+        (0..self.group_count())
             .map(|group| {
-                let announced = self.announce(group, self.lasting.group_bits(group));
-                let owed = self.owed.group_bits(group);
-                self.lasting.insert_bits(group * GROUP, owed);
+                let announced = self.announce(self.lasting.mask(group));
+                self.lasting.insert_mask(self.owed.mask(group));
                 announced
             })
             .sum()
     }
 
-    /// Tells of slots of a group that are owed an outcome, once each.
-    pub(super) fn announce(&mut self, group: u32, of: u64) -> u32 {
-        let first = group * GROUP;
-        let slots = of & self.owed.group_bits(group) & !self.told.group_bits(group);
-        self.told.insert_bits(first, slots);
-        let mut announced = 0;
-        for slot in (Claimed { first, slots }) {
-            // What the device has stored over a request is for the completion to find.
+    /// Announces those of `slots` that are owed an outcome, each once for each claim.
+    pub(super) fn announce(&mut self, slots: SlotMask) -> u32 {
+        let group = slots.group();
+        let owed = self.owed.mask(group).bits();
+        let silent = !self.announced.mask(group).bits();
+        let slots = SlotMask::new(group, slots.bits() & owed & silent);
+        self.announced.insert_mask(slots);
+        let mut stored = 0;
+        for slot in slots {
+            // A word that the device has stored over a request is left for the completion to find.
             if self.status(slot, Ordering::Relaxed) == PUBLISHED {
                 self.region.words::<8>(self.geometry.slot_word(slot)).store(
                     word::STATUS,
                     status::CLAIMED,
                     Ordering::Relaxed,
                 );
-                announced += 1;
+                stored += 1;
             }
         }
-        announced
+        stored
+    }
+
+    const fn group_count(&self) -> u32 {
+        self.geometry.slots().div_ceil(GROUP_SLOTS)
     }
 }

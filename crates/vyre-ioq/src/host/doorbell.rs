@@ -1,25 +1,27 @@
-//! Sleeping until the device rings. Each side stores what the other loads, with a fence between:
-//! at least one of them sees what the other did.
+//! Sleep of the host end until the device rings the doorbell.
+//!
+//! Each end stores what the other loads, with a fence between its store and its load. So at least one of
+//! the two sees what the other stored.
 
 use super::HostQueue;
-use crate::queue_header::Features;
+use crate::layout::Features;
 use crate::sync::{Ordering, fence};
 
 impl HostQueue {
-    /// Announces that the host is about to sleep, and returns the doorbell as it was before. Nothing
-    /// for a queue without [`Features::DOORBELL`]: nobody rings there, and a sleep needs a bound.
+    /// Announces that the host is about to sleep, and returns the doorbell as it was before. Returns `None`
+    /// for a queue without [`Features::DOORBELL`]: nobody rings there, and a sleep needs a time limit.
     ///
-    /// After this, call [`claim_published`](Self::claim_published) for every slot once more. Only if
-    /// that finds nothing, sleep, for as long as [`doorbell`](Self::doorbell) gives what this
-    /// returned. Either way, call [`wake`](Self::wake) then, and look at every slot.
+    /// After this, call [`claim_published`](Self::claim_published) for every slot once more. If that
+    /// claims nothing, sleep while [`doorbell`](Self::doorbell) returns what this returned. In either
+    /// case, call [`wake`](Self::wake) afterwards and sweep every slot.
     ///
-    /// A sleep without a bound loses requests if a device end does not
-    /// [`ring`](crate::DeviceQueue::ring): one that does not know the feature may attach.
+    /// Give the sleep a time limit if a device end may attach that does not know the feature. Such a device
+    /// does not [`ring`](crate::DeviceQueue::ring), and a host without a limit would miss its requests.
     ///
-    /// Ends with a sequentially consistent fence, paired with the one in
-    /// [`DeviceQueue::ring`](crate::DeviceQueue::ring). Whichever comes first: a request that was
-    /// published before the device's fence is visible after this one, or the announcement before
-    /// this one is visible after the device's, which then rings.
+    /// The call ends with a sequentially consistent fence, paired with the one in
+    /// [`DeviceQueue::ring`](crate::DeviceQueue::ring). If the device's fence comes first, the request that
+    /// was published before it is visible after this fence. Otherwise the announcement is visible after the
+    /// device's fence, and the device rings.
     ///
     /// ```
     /// use vyre_ioq::{Features, Queue, QueueLayout, Request};
@@ -29,11 +31,11 @@ impl HostQueue {
     ///
     /// let before = host.announce_sleep();
     /// assert_eq!(host.claim_published(0..64, drop), 0);
-    /// // Nothing there: the host sleeps while this holds.
+    /// // No request: the host sleeps while this holds.
     /// assert_eq!(host.doorbell(), before);
     ///
     /// let _ticket = device.submit(Request::fence())?;
-    /// assert!(device.ring(), "the host is to be woken");
+    /// assert!(device.ring(), "the host must be woken");
     /// assert_ne!(host.doorbell(), before);
     /// host.wake();
     /// assert_eq!(host.claim_published(0..64, drop), 1);
@@ -47,21 +49,21 @@ impl HostQueue {
         Some(before)
     }
 
-    /// The doorbell: a word that changes when the device rings. Only change means anything. Nothing
-    /// for a queue without [`Features::DOORBELL`].
+    /// Returns the doorbell, a word that changes when the device rings, or `None` for a queue without
+    /// [`Features::DOORBELL`]. Only a change has a meaning, not the value.
     ///
-    /// A relaxed load. It orders nothing: look at the slots after [`wake`](Self::wake), and again
-    /// after the next [`announce_sleep`](Self::announce_sleep), which finds what this look missed.
+    /// The load is relaxed and orders nothing. Sweep the slots after [`wake`](Self::wake), and again after
+    /// the next [`announce_sleep`](Self::announce_sleep), which finds what the first sweep missed.
     pub fn doorbell(&self) -> Option<u32> {
         self.features
             .contains(Features::DOORBELL)
             .then(|| self.header().doorbell())
     }
 
-    /// Says that the host is awake: the device need not ring. Nothing happens in a queue without
+    /// Publishes that the host is awake, so that the device need not ring. Does nothing in a queue without
     /// [`Features::DOORBELL`].
     ///
-    /// A relaxed store: a device that sees it late rings once too often.
+    /// The store is relaxed. A device that sees it late rings once too often.
     pub fn wake(&mut self) {
         if self.features.contains(Features::DOORBELL) {
             self.header().set_asleep(false);

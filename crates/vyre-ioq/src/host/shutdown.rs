@@ -1,25 +1,26 @@
-//! The end of a host: it answers what is safe to answer, and publishes that it is gone.
+//! Shutdown of a host end: it completes the requests that are safe to complete and publishes that it has
+//! ended.
 
 use super::HostQueue;
 use crate::errno::Errno;
 use crate::queue_header::LoopState;
 
 impl HostQueue {
-    /// Completes every slot that is still owed an outcome with `errno`, and returns how many.
+    /// Completes every slot that is still owed an outcome with `errno`. Returns their number.
     ///
-    /// An outcome hands the request's buffer back to the device. Call this only once nothing on the
-    /// host's side can touch the buffer of any claimed request; otherwise use
+    /// An outcome hands the request's buffer back to the device. Call this only when nothing on the
+    /// host's side can touch the buffer of any claimed request. Otherwise use
     /// [`complete_owed_where`](Self::complete_owed_where).
     pub fn complete_owed(&mut self, errno: Errno) -> u32 {
         self.complete_owed_where(errno, |_| true)
     }
 
-    /// Completes with `errno` the owed slots for which `is_safe` returns `true`, and returns how many.
+    /// Completes with `errno` the owed slots for which `is_safe` returns `true`. Returns their number.
     ///
     /// `is_safe` must return `true` only for a slot whose buffer nothing on the host's side can touch
-    /// any more. The other slots stay owed and unanswered: their devices must leave the buffers alone.
+    /// any more. The other slots stay owed an outcome, and their devices must leave the buffers alone.
     /// Publish [`LoopState::Failed`] or [`LoopState::Stopped`] after this, so that devices stop waiting
-    /// for them. A bare queue has no such word; there, the slots that stay are CLAIMED since their
+    /// for them. A bare queue has no word for that. There, the slots that stay hold CLAIMED since their
     /// claim, so that neither the device nor a new host uses them.
     ///
     /// ```
@@ -49,7 +50,7 @@ impl HostQueue {
 
 impl Drop for HostQueue {
     /// Publishes [`LoopState::Failed`], unless the host has published an end before, so that no device
-    /// waits for this host. Owed slots stay unanswered: only the owner of the transfers knows whether
+    /// waits for this host. Owed slots get no outcome: only the owner of the transfers knows whether
     /// something can still touch their buffers. See
     /// [`complete_owed_where`](HostQueue::complete_owed_where).
     fn drop(&mut self) {

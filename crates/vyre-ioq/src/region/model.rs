@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering;
 use loom::sync::atomic::AtomicU32;
 
 use crate::abi;
-use crate::attach::AttachError;
+use crate::error::AttachError;
 
 const WORD: usize = size_of::<u32>();
 

@@ -71,8 +71,8 @@ fn every_request_that_can_be_built_is_a_good_one() {
     );
     let (offset, count) = (kani::any(), kani::any());
     let (read, write) = (
-        Request::read(file, offset, count).into(buffer, kani::any()),
-        Request::write(file, offset, count).from(buffer, kani::any()),
+        Request::read(file, offset, count).into_buffer(buffer, kani::any()),
+        Request::write(file, offset, count).from_buffer(buffer, kani::any()),
     );
     let request = match kani::any::<u8>() {
         0 => read,
@@ -85,7 +85,7 @@ fn every_request_that_can_be_built_is_a_good_one() {
         7 => Request::sync(file),
         _ => Request::prefetch(file, offset, count),
     };
-    let request = request.tag(kani::any()).deadline(kani::any());
+    let request = request.with_tag(kani::any()).with_deadline(kani::any());
     assert!(Request::decode(&request.encode()) == Ok(request));
 }
 

@@ -6,7 +6,8 @@ use std::vec::Vec;
 
 use super::{Attack, HostileThread, Random, Weights};
 use crate::abi::{GROUP_SLOTS, header_word, op, status, word};
-use crate::attach::{AttachError, Geometry, QueueLayout};
+use crate::error::AttachError;
+use crate::layout::{Geometry, QueueLayout};
 use crate::region::Region;
 
 /// Requests of the past that are kept to be replayed.

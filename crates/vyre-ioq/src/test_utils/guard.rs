@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use crate::attach::AttachError;
+use crate::error::AttachError;
 use crate::region::Region;
 
 const WORD: usize = size_of::<u32>();

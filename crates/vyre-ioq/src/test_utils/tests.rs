@@ -136,7 +136,7 @@ fn requests_are_of_every_kind_and_wrong_in_every_way() {
         host.claim_published(0..64, |claim| {
             let verdict = Request::decode(&claim.image);
             let kind = match verdict {
-                Ok(request) => std::format!("{:?}", request.op),
+                Ok(request) => std::format!("{:?}", request.op()),
                 Err(error) => {
                     let text = std::format!("{error:?}");
                     text.split('(').next().expect("a name").into()

@@ -99,8 +99,8 @@ pub(crate) fn queue(slots: u32) -> (HostQueue, DeviceQueue) {
 /// Returns a READ of no file in particular.
 pub(crate) fn read(tag: u32) -> Request {
     Request::read(FileHandle::from_raw(1), 0, 512)
-        .into(BufferHandle::from_raw(1), 0)
-        .tag(tag)
+        .into_buffer(BufferHandle::from_raw(1), 0)
+        .with_tag(tag)
 }
 
 /// Claims all requests that are published, and returns their slots.
@@ -128,21 +128,21 @@ pub(crate) fn mix(seed: u64) -> u64 {
     x ^ (x >> 32)
 }
 
-/// A number over every word of a request that a layout carries, but for the one in `destination`.
+/// Returns a checksum over every word of a READ that a layout carries, except its buffer handle.
 pub(crate) fn checksum(request: &Request) -> u32 {
     let words = [
-        u64::from(request.op as u32) << 32 | u64::from(request.source),
-        request.file_offset,
-        u64::from(request.count) << 32 | u64::from(request.tag),
-        request.buffer_offset,
-        u64::from(request.flags.bits()) << 32 | u64::from(request.deadline),
+        u64::from(request.op().word()) << 32 | u64::from(request.file().raw()),
+        request.file_offset(),
+        u64::from(request.count()) << 32 | u64::from(request.tag()),
+        request.buffer_offset(),
+        u64::from(request.flags().bits()) << 32 | u64::from(request.deadline()),
     ];
     words.iter().fold(1, |sum, &word| mix(sum ^ word)) as u32
 }
 
 /// Names of the variants of `AttachError`, as its source has them.
 pub(crate) fn attach_error_variants() -> Vec<String> {
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/attach.rs");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/error.rs");
     let text = std::fs::read_to_string(source).expect("the crate's own source");
     let (_, body) = text.split_once("pub enum AttachError {\n").expect("enum");
     let (body, _) = body.split_once("\n}\n").expect("end of enum");

@@ -67,11 +67,10 @@ impl Numbered {
         let offset = long(word::FILE_OFFSET_LOW);
         let read = Request::read(FileHandle::from_raw(file), offset, words[word::COUNT]);
         let at = long(word::BUFFER_OFFSET_LOW);
-        let mut request = read.into(BufferHandle::from_raw(buffer), at);
-        request.flags = Flags::from_bits_retain(words[word::FLAGS]);
-        request
-            .deadline(words[word::DEADLINE])
-            .tag(words[word::TAG])
+        read.into_buffer(BufferHandle::from_raw(buffer), at)
+            .with_flags(Flags::from_bits_retain(words[word::FLAGS]))
+            .with_deadline(words[word::DEADLINE])
+            .with_tag(words[word::TAG])
     }
 
     /// Whether a claimed image is this request, word for word.

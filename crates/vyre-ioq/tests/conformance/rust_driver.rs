@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use vyre_ioq::{
-    BufferHandle, DeviceQueue, FileHandle, Flags, Op, Outcome, Patience, Request, Reservation,
-    Ticket, WaitError,
+    BufferHandle, DeviceQueue, FileHandle, Flags, Op, Outcome, Request, Reservation, Ticket,
+    WaitError, WaitLimits,
 };
 
 use crate::memory::Shared;
@@ -46,15 +46,20 @@ fn request(words: &[&str]) -> Option<Request> {
     let file = FileHandle::from_raw(number(words, 1)?);
     let (offset, count) = (number(words, 2)?, number(words, 3)?);
     let (buffer, at) = (BufferHandle::from_raw(number(words, 4)?), number(words, 5)?);
-    let mut request = match Op::from_word(number(words, 0)?)? {
-        Op::Read => Request::read(file, offset, count).into(buffer, at),
-        Op::Write => Request::write(file, offset, count).from(buffer, at),
+    let request = match Op::from_word(number(words, 0)?)? {
+        Op::Read => Request::read(file, offset, count).into_buffer(buffer, at),
+        Op::Write => Request::write(file, offset, count).from_buffer(buffer, at),
         Op::Fence => Request::fence(),
         Op::Sync => Request::sync(file),
         Op::Prefetch => Request::prefetch(file, offset, count),
+        _ => return None,
     };
-    request.flags = Flags::from_bits(number(words, 6)?)?;
-    Some(request.deadline(number(words, 7)?).tag(number(words, 8)?))
+    let request = request.with_flags(Flags::from_bits(number(words, 6)?)?);
+    Some(
+        request
+            .with_deadline(number(words, 7)?)
+            .with_tag(number(words, 8)?),
+    )
 }
 
 fn outcome(outcome: Option<Outcome>) -> String {
@@ -63,10 +68,12 @@ fn outcome(outcome: Option<Outcome>) -> String {
         Some(Outcome {
             tag,
             result: Ok(bytes),
+            ..
         }) => format!("ok {tag} OK {bytes}"),
         Some(Outcome {
             tag,
             result: Err(errno),
+            ..
         }) => format!("ok {tag} ERROR {}", errno.raw()),
     }
 }
@@ -165,8 +172,8 @@ impl End {
 
     fn wait(&mut self, words: &[&str]) -> Option<String> {
         let ticket = self.tickets.remove(&number(words, 1)?)?;
-        let patience = Patience::new(Duration::from_micros(number(words, 2)?))
-            .standstill(Duration::from_micros(number(words, 3)?));
+        let patience = WaitLimits::new(Duration::from_micros(number(words, 2)?))
+            .with_standstill(Duration::from_micros(number(words, 3)?));
         Some(match self.device.as_ref()?.wait_with(ticket, patience) {
             Ok(taken) => outcome(Some(taken)),
             Err(error) => {
@@ -215,7 +222,8 @@ fn run_lane(device: &DeviceQueue, mut tags: std::ops::Range<u32>) -> Result<u32,
         }
         for (ticket, tag) in std::mem::take(&mut held) {
             match device.take(ticket) {
-                Ok(Outcome { tag: found, result }) => {
+                Ok(outcome) => {
+                    let (found, result) = (outcome.tag, outcome.result);
                     if (found, result) != (tag, numbered::answer(tag)) {
                         return Err(format!("tag {tag}: outcome {result:?} of tag {found}"));
                     }

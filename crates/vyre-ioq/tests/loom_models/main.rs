@@ -53,8 +53,8 @@ fn explore(name: &str, preemptions: usize, model: impl Fn() + Sync + Send + 'sta
 
 fn write(tag: u32) -> Request {
     Request::write(FileHandle::from_raw(1), 0, 4)
-        .from(BufferHandle::from_raw(1), 0)
-        .tag(tag)
+        .from_buffer(BufferHandle::from_raw(1), 0)
+        .with_tag(tag)
 }
 
 fn reserve(device: &DeviceQueue) -> Reservation {

@@ -196,28 +196,34 @@ impl Model {
 
 /// The words of a published request, from the table of the ABI.
 pub(crate) fn words_of(request: &Request) -> [u32; 16] {
-    let op = match request.op {
+    let op = match request.op() {
         Op::Read => 1,
         Op::Write => 2,
         Op::Fence => 3,
         Op::Sync => 4,
         Op::Prefetch => 5,
+        other => panic!("{other:?} is not in the table"),
+    };
+    let (file, buffer) = (request.file().raw(), request.buffer().raw());
+    let (source, destination) = match request.op() {
+        Op::Read => (file, buffer),
+        _ => (buffer, file),
     };
     let low = |wide: u64| (wide & 0xffff_ffff) as u32;
     let high = |wide: u64| (wide >> 32) as u32;
     [
         op,
-        request.source,
-        request.destination,
-        low(request.file_offset),
-        high(request.file_offset),
-        request.count,
+        source,
+        destination,
+        low(request.file_offset()),
+        high(request.file_offset()),
+        request.count(),
         PUBLISHED,
-        request.tag,
-        low(request.buffer_offset),
-        high(request.buffer_offset),
-        request.flags.bits(),
-        request.deadline,
+        request.tag(),
+        low(request.buffer_offset()),
+        high(request.buffer_offset()),
+        request.flags().bits(),
+        request.deadline(),
         0,
         0,
         0,

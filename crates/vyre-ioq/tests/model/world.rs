@@ -157,7 +157,7 @@ impl World {
             assert_eq!(held.claims, 1, "{request:?} was claimed once");
             let answer = held.answer.expect("answered");
             let outcome = self.device.take(held.ticket).expect("an outcome");
-            assert_eq!(said(&outcome), (request.tag, answer));
+            assert_eq!(said(&outcome), (request.tag(), answer));
         }
     }
 
@@ -240,7 +240,7 @@ impl World {
         };
         let reservation = self.reserved.swap_remove(pick);
         let slot = reservation.slot();
-        let request = some_request(seed, self.model.bare).tag(self.serial);
+        let request = some_request(seed, self.model.bare).with_tag(self.serial);
         let ticket = self.device.publish(reservation, &request);
         assert_eq!(ticket.slot(), slot);
         self.model.publish(slot, &request);
@@ -277,7 +277,7 @@ impl World {
                 if !held.disturbed {
                     let request = held.request;
                     assert_eq!(held.claims, 1, "{request:?} was claimed once");
-                    assert_eq!(expected, (request.tag, held.answer.expect("answered")));
+                    assert_eq!(expected, (request.tag(), held.answer.expect("answered")));
                 }
             }
             (Err(ticket), None) => {
@@ -364,7 +364,7 @@ impl World {
             // What the device is told of it.
             let count = match (self.model.counts, answer.status) {
                 (true, _) => answer.count,
-                (false, OK) => held.request.count,
+                (false, OK) => held.request.count(),
                 (false, _) => EIO,
             };
             held.answer = Some(Answer { count, ..answer });
@@ -440,15 +440,15 @@ pub(crate) fn some_request(seed: u64, bare: bool) -> Request {
     );
     let (count, buffer_offset) = ((b >> 32) as u32, if bare { 0 } else { a });
     let request = match seed % 5 {
-        0 => Request::read(file, c, count).into(buffer, buffer_offset),
-        1 => Request::write(file, c, count).from(buffer, buffer_offset),
+        0 => Request::read(file, c, count).into_buffer(buffer, buffer_offset),
+        1 => Request::write(file, c, count).from_buffer(buffer, buffer_offset),
         2 => Request::fence(),
         3 => Request::sync(file),
         _ => Request::prefetch(file, c, count),
     };
     match (bare, seed % 5) {
-        (false, 0) => request.exact().deadline(c as u32),
-        (false, 1) => request.durable().deadline(c as u32),
+        (false, 0) => request.exact().with_deadline(c as u32),
+        (false, 1) => request.durable().with_deadline(c as u32),
         _ => request,
     }
 }

@@ -81,12 +81,12 @@ impl Honest {
 
     pub(super) fn read(&mut self, offset: u32, count: u32) {
         let (offset, count) = (u64::from(offset % (FILE + 50)), count % (PIECE + 1));
-        self.publish(Request::read(self.readable, offset, count).into(self.pool, 0));
+        self.publish(Request::read(self.readable, offset, count).into_buffer(self.pool, 0));
     }
 
     pub(super) fn write(&mut self, count: u32) {
         let count = count % (PIECE + 1);
-        self.publish(Request::write(self.writable, 0, count).from(self.pool, 0));
+        self.publish(Request::write(self.writable, 0, count).from_buffer(self.pool, 0));
     }
 
     /// Publishes a request, if a lane is free: READ and WRITE on the piece of the buffer, and of
@@ -98,13 +98,12 @@ impl Honest {
         let reservation = self.device.reserve().expect("one of the honest");
         assert!(reservation.slot() < self.slots, "the lowest that is free");
         let place = u64::from(reservation.slot() * PIECE);
-        request = request.tag(self.next);
+        request = request.with_tag(self.next).with_buffer_offset(place);
         self.next = self.next.wrapping_add(1);
-        request.buffer_offset = place;
-        let bytes = match request.op {
+        let bytes = match request.op() {
             Op::Write => {
-                request.file_offset = place;
-                pattern(request.tag.wrapping_add(1), PIECE)
+                request = request.with_file_offset(place);
+                pattern(request.tag().wrapping_add(1), PIECE)
             }
             _ => vec![FILL; PIECE as usize],
         };
@@ -121,7 +120,7 @@ impl Honest {
             match self.device.take(lane.ticket) {
                 Ok(outcome) => {
                     let request = &lane.request;
-                    assert_eq!(outcome.tag, request.tag, "{request:?}");
+                    assert_eq!(outcome.tag, request.tag(), "{request:?}");
                     let moved = outcome.result.unwrap_or_else(|errno| {
                         panic!("{request:?}: {errno}");
                     });
@@ -136,22 +135,24 @@ impl Honest {
     fn check(&self, slot: u32, request: &Request, moved: u32) {
         let place = (slot * PIECE) as usize;
         let mut there = vec![0; PIECE as usize];
-        match request.op {
+        match request.op() {
             Op::Read => {
-                let rest = FILE.saturating_sub(request.file_offset as u32);
-                assert_eq!(moved, request.count.min(rest), "{request:?}");
+                let rest = FILE.saturating_sub(request.file_offset() as u32);
+                assert_eq!(moved, request.count().min(rest), "{request:?}");
                 self.memory.read_at(place, &mut there).expect("inside");
-                let from = request.file_offset.min(FILE.into()) as usize;
+                let from = request.file_offset().min(FILE.into()) as usize;
                 let (read, blank) = there.split_at(moved as usize);
                 assert_eq!(read, &pattern(0, FILE)[from..][..read.len()], "{request:?}");
                 assert!(blank.iter().all(|&byte| byte == FILL), "{request:?}");
             }
             Op::Write => {
-                assert_eq!(moved, request.count, "{request:?}");
+                assert_eq!(moved, request.count(), "{request:?}");
                 there.truncate(moved as usize);
-                let read = self.written.read_exact_at(&mut there, request.file_offset);
+                let read = self
+                    .written
+                    .read_exact_at(&mut there, request.file_offset());
                 read.expect("what was written");
-                let written = pattern(request.tag.wrapping_add(1), moved);
+                let written = pattern(request.tag().wrapping_add(1), moved);
                 assert_eq!(there, written, "{request:?}");
             }
             _ => assert_eq!(moved, 0, "{request:?}"),

@@ -403,7 +403,7 @@ fn served() -> Served {
     let (queue, device) = Queue::anonymous(QueueLayout::with_slots(4)).expect("memory");
     let transport = LandingTransport::new(plain_sim(), hand);
     let mut engine = Engine::new(transport, files, buffers, vec![queue]).expect("accepted");
-    let read = Request::read(file, 0, 100).into(pool, 0);
+    let read = Request::read(file, 0, 100).into_buffer(pool, 0);
     let ticket = device.submit(read).expect("a slot");
     while moves.borrow().starts == 0 {
         let _ = engine.step();
