@@ -1,7 +1,7 @@
 //! Where the bytes of a READ are when a kernel hears of them: in mapped memory of the host, or in
 //! memory of the GPU. The kernel brings them there itself, or the loop does.
 
-mod engine;
+mod copy_engine;
 mod transport;
 
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::driver::DeviceMemory;
 use crate::error::CudaError;
 use crate::gpu::Gpu;
 
-pub use engine::CopyEngine;
+pub use copy_engine::CopyEngine;
 pub use transport::{LandingTransport, MoveError, Mover};
 
 /// Blocks from this size on are brought to the GPU by the loop, smaller ones by the kernel.
