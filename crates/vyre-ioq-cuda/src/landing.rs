@@ -1,42 +1,41 @@
-//! Where the bytes of a READ are when a kernel hears of them: in mapped memory of the host, or in
-//! memory of the GPU. The kernel brings them there itself, or the loop does.
+//! Where the bytes of a READ are when a kernel learns of its outcome: in mapped memory of the host, or
+//! in memory of the GPU. The kernel moves them there itself, or the loop does.
 
+mod buffer;
 mod copy_engine;
+mod mover;
+mod moves;
 mod transport;
 
 use std::fmt;
-use std::sync::Arc;
 
-use vyre_uring::Buffer;
-
-use crate::driver::DeviceMemory;
-use crate::error::CudaError;
-use crate::gpu::Gpu;
-
+pub use buffer::LandingBuffer;
 pub use copy_engine::CopyEngine;
-pub use transport::{LandingTransport, MoveError, Mover};
+pub use mover::{MoveError, Mover};
+pub use transport::LandingTransport;
 
-/// Blocks from this size on are brought to the GPU by the loop, smaller ones by the kernel.
+/// The size in bytes from which the loop moves a block to the GPU. The kernel moves smaller ones.
 ///
-/// A move by the loop takes time of the loop's thread whatever its size, and a warp alone moves a
-/// large block slowly. On an H200, one warp had blocks of 1 MiB 1.6 times as fast by the loop, and of 64 KiB none did;
-/// with a hundred warps and more, the kernel is ahead at 1 MiB as well, by a fifth (BENCHMARKS.md).
+/// A move by the loop takes time of the loop's thread whatever its size, and a single warp moves a
+/// large block slowly. On an H200, moves by the loop were 1.6 times as fast for one warp and blocks of
+/// 1 MiB, and not faster for blocks of 64 KiB. With a hundred warps or more, moves by the kernel are a
+/// fifth faster even at 1 MiB (BENCHMARKS.md).
 pub const LOOP_FROM: u32 = 1 << 20;
 
-/// How the bytes of a READ get into memory of the GPU.
+/// How the bytes of a READ reach memory of the GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Landing {
-    /// Not at all: kernels read them from mapped memory.
+    /// They do not: kernels read them from mapped memory.
     #[default]
     None,
-    /// The warp that asked for a block copies it from mapped memory, once it has the outcome.
+    /// The warp that requested a block copies it from mapped memory once it has the outcome.
     Kernel,
-    /// The loop moves the block before it publishes the outcome: see [`LandingTransport`].
+    /// The loop moves the block before it publishes the outcome, by a [`LandingTransport`].
     Loop,
 }
 
 impl Landing {
-    /// The faster way for blocks of that many bytes, of which a kernel reads each byte more than once.
+    /// Returns the faster way for blocks of so many bytes that a kernel reads more than once.
     pub const fn for_size(bytes: u32) -> Self {
         if bytes < LOOP_FROM {
             Self::Kernel
@@ -53,41 +52,6 @@ impl fmt::Display for Landing {
             Self::Kernel => "kernel",
             Self::Loop => "loop",
         })
-    }
-}
-
-/// Memory of the GPU that lies behind a buffer: what is read into the buffer lands at the same offset
-/// of it.
-///
-/// A clone names the same memory. Kernels that use it must have ended when the last one goes.
-#[derive(Clone, Debug)]
-pub struct LandingBuffer {
-    host: Buffer,
-    device: Arc<DeviceMemory>,
-}
-
-impl LandingBuffer {
-    /// Zeroed memory of the GPU, as long as `host`, which should be
-    /// [`MappedMemory`](crate::MappedMemory): what is not pinned is moved at a tenth of the speed.
-    ///
-    /// # Errors
-    /// [`CudaError::OutOfMemory`], or what else the driver says.
-    pub fn behind(gpu: &Gpu, host: Buffer) -> Result<Self, CudaError> {
-        let device = DeviceMemory::zeroed(gpu.context(), host.len())?;
-        Ok(Self {
-            host,
-            device: Arc::new(device),
-        })
-    }
-
-    /// The buffer that it lies behind, for the loop's buffer table.
-    pub const fn host(&self) -> &Buffer {
-        &self.host
-    }
-
-    /// The address of the first byte on the GPU, for kernels.
-    pub fn device_ptr(&self) -> u64 {
-        self.device.address()
     }
 }
 

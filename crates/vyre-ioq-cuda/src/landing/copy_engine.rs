@@ -4,65 +4,67 @@ use std::collections::VecDeque;
 
 use vyre_uring::Buffer;
 
-use super::transport::{MoveError, Mover};
-use super::{CudaError, Gpu, LandingBuffer};
+use super::buffer::LandingBuffer;
+use super::mover::{MoveError, Mover};
 use crate::driver::{CopyStream, Event};
+use crate::error::CudaError;
+use crate::gpu::Gpu;
 
-/// Batches that may be under way at once. With more, moves wait to be marked together.
+/// The largest number of batches under way. Moves beyond it form the next batch together.
 const BATCHES: usize = 16;
 
-/// Moves what was read into buffers to the memory that lies behind them, by copies on one stream, with
-/// an event for each batch. It never waits for a copy, nor when it is dropped: what the copies read and
-/// write is kept until they have ended.
+/// Moves bytes from buffers to the memory behind them by copies on one stream, with an event for each
+/// batch. It never waits for a copy, not even when dropped: the memory that the copies access is kept
+/// until they have ended.
 #[derive(Debug)]
 pub struct CopyEngine {
     stream: CopyStream,
     idle: Vec<Event>,
-    marked: VecDeque<Event>,
+    recorded: VecDeque<Event>,
 }
 
 impl CopyEngine {
-    /// One that moves to these buffers, for one loop.
+    /// Creates a mover to these buffers, for one loop.
     ///
     /// # Errors
-    /// [`CudaError::Driver`] if the driver makes no stream or no event.
+    /// [`CudaError::Driver`] if the driver creates no stream or no event.
     pub fn new(gpu: &Gpu, landings: Vec<LandingBuffer>) -> Result<Self, CudaError> {
         let pairs = landings.into_iter().map(|it| (it.host, it.device));
         let events = (0..BATCHES).map(|_| Event::new(gpu.context()));
         Ok(Self {
             stream: CopyStream::new(gpu.context(), pairs.collect())?,
             idle: events.collect::<Result<_, _>>()?,
-            marked: VecDeque::with_capacity(BATCHES),
+            recorded: VecDeque::with_capacity(BATCHES),
         })
     }
 }
 
 impl Mover for CopyEngine {
-    fn lands(&self, buffer: &Buffer) -> Option<u32> {
+    fn destination(&self, buffer: &Buffer) -> Option<u32> {
         let mut pairs = self.stream.pairs().iter();
-        let place = pairs.position(|(host, _)| host.same_memory(buffer));
-        place.map(|place| place as u32)
+        let index = pairs.position(|(host, _)| host.same_memory(buffer));
+        index.map(|index| index as u32)
     }
 
-    fn start(&mut self, place: u32, offset: u64, len: u32) -> Result<(), MoveError> {
+    fn start(&mut self, destination: u32, offset: u64, len: u32) -> Result<(), MoveError> {
         self.stream
-            .copy(place as usize, offset, len)
+            .copy(destination as usize, offset, len)
             .map_err(|_| MoveError)
     }
 
-    fn mark(&mut self) -> Result<bool, MoveError> {
+    fn close_batch(&mut self) -> Result<bool, MoveError> {
         let Some(event) = self.idle.pop() else {
             return Ok(false);
         };
         match self.stream.record(&event) {
             Ok(()) => {
-                self.marked.push_back(event);
+                self.recorded.push_back(event);
                 Ok(true)
             }
             Err(_) => {
                 self.idle.push(event);
-                // Copies that nothing tells the end of may still run: they are as good as unmarked, and
-                // nobody hears of them before they have ended.
+                // Without an event, the end of these copies is unknown. While they run they count as
+                // part of the next batch, so their reads are not completed early.
                 match self.stream.is_done() {
                     Ok(false) => Ok(false),
                     _ => Err(MoveError),
@@ -72,12 +74,12 @@ impl Mover for CopyEngine {
     }
 
     fn has_ended(&mut self) -> Result<bool, MoveError> {
-        let Some(event) = self.marked.front() else {
+        let Some(event) = self.recorded.front() else {
             return Ok(true);
         };
         let ended = event.has_ended().map_err(|_| MoveError);
         if ended != Ok(false) {
-            self.idle.extend(self.marked.pop_front());
+            self.idle.extend(self.recorded.pop_front());
         }
         ended
     }

@@ -107,9 +107,9 @@ fn landing(gpu: &Gpu) {
     let host = unchanged(|| host.into_buffer()).expect("bytes");
     let landing = made(|| LandingBuffer::behind(gpu, host.clone()));
     let mut engine = made(|| CopyEngine::new(gpu, vec![landing.clone()]));
-    let place = engine.lands(&host).expect("it does");
+    let place = engine.destination(&host).expect("it does");
     unchanged(|| engine.start(place, 0, 4096)).expect("inside");
-    assert_eq!(unchanged(|| engine.mark()), Ok(true));
+    assert_eq!(unchanged(|| engine.close_batch()), Ok(true));
     assert_eq!(unchanged(|| engine.has_ended()), Ok(true));
     gone(landing);
     gone(engine);

@@ -50,7 +50,7 @@ pub(crate) fn copies_that_do_not_end() {
     let (mut engine, host) = engine(&gpu);
     super::get_stuck();
     engine.start(0, 0, 4096).expect("inside");
-    assert_eq!(engine.mark(), Ok(true));
+    assert_eq!(engine.close_batch(), Ok(true));
     assert_eq!(engine.has_ended(), Ok(false));
     // The stand-in ends this process if the drop waits.
     drop((engine, host, gpu));
@@ -76,10 +76,10 @@ pub(crate) fn copies_without_an_event() {
     let (mut engine, _host) = engine(&gpu);
     super::get_stuck();
     engine.start(0, 0, 4096).expect("inside");
-    assert_eq!(engine.mark(), Ok(false), "it may still be under way");
+    assert_eq!(engine.close_batch(), Ok(false), "it may still be under way");
     super::get_on();
     assert_eq!(
-        engine.mark(),
+        engine.close_batch(),
         Err(MoveError),
         "it has ended, and nothing says how"
     );

@@ -1,39 +1,41 @@
 //! Against the simulated transport, with moves that happen when the test says so.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
 use std::rc::Rc;
 
 use vyre_ioloop::{BufferTable, Engine, FileTable, Rights};
 use vyre_ioq::{DeviceQueue, LoopState, Queue, QueueLayout, Request, Ticket};
-use vyre_uring::SimTransport;
+use vyre_uring::{Errno, SimTransport};
 
+use super::super::mover::MoveError;
 use super::*;
 
 const SLOT: BufferSlot = BufferSlot::new(0);
-/// A buffer that nothing lies behind.
+/// A buffer without a destination.
 const PLAIN: BufferSlot = BufferSlot::new(1);
 const FILE: FileSlot = FileSlot::new(0);
 const LEN: usize = 64 << 10;
 
-/// What the mover is told and has done.
+/// What the mover was asked to do and has done.
 #[derive(Default)]
 struct Moves {
-    /// Started, and in no batch: offset and length.
+    /// The moves in no batch: offset and length.
     started: Vec<(u64, u32)>,
-    /// Started so far.
+    /// The number of moves started so far.
     starts: u32,
-    /// Marked, the oldest first.
+    /// The batches, the oldest first.
     batches: VecDeque<Vec<(u64, u32)>>,
-    /// Batches that may end now.
+    /// The number of batches that may end now.
     may_end: u32,
-    /// Batches that may be under way.
+    /// The largest number of batches under way.
     room: usize,
     refuse_start: bool,
-    refuse_mark: bool,
+    refuse_batch: bool,
     fail_batch: bool,
-    /// What lies behind the buffer.
+    /// The destination behind the buffer.
     landed: Vec<u8>,
 }
 
@@ -45,12 +47,12 @@ struct Hand {
 }
 
 impl Mover for Hand {
-    fn lands(&self, buffer: &Buffer) -> Option<u32> {
+    fn destination(&self, buffer: &Buffer) -> Option<u32> {
         self.host.same_memory(buffer).then_some(7)
     }
 
-    fn start(&mut self, place: u32, offset: u64, len: u32) -> Result<(), MoveError> {
-        assert_eq!(place, 7);
+    fn start(&mut self, destination: u32, offset: u64, len: u32) -> Result<(), MoveError> {
+        assert_eq!(destination, 7);
         let mut moves = self.moves.borrow_mut();
         if moves.refuse_start {
             return Err(MoveError);
@@ -60,10 +62,10 @@ impl Mover for Hand {
         Ok(())
     }
 
-    fn mark(&mut self) -> Result<bool, MoveError> {
+    fn close_batch(&mut self) -> Result<bool, MoveError> {
         let mut moves = self.moves.borrow_mut();
         assert!(!moves.started.is_empty(), "a batch of nothing");
-        if moves.refuse_mark {
+        if moves.refuse_batch {
             return Err(MoveError);
         }
         if moves.batches.len() == moves.room {
@@ -134,7 +136,7 @@ fn set_file(transport: &mut impl Transport, file: File) {
     transport.set_file(FILE, Some(file)).expect("a slot");
 }
 
-/// A read of so many bytes at `at`, into the same place of the buffer.
+/// Returns a read of so many bytes at `at`, to the same offset of the buffer.
 fn read(buffer: BufferSlot, at: u64, len: u32) -> Operation {
     Operation::Read {
         file: FILE,
@@ -150,7 +152,7 @@ impl Rig {
         self.transport.push(op, user).expect("room")
     }
 
-    /// Submits and reaps once: each user's word, and what became of it.
+    /// Submits and reaps once. Returns each user's word and result.
     fn reap(&mut self) -> Vec<(u64, Result<u32, Errno>)> {
         self.transport.submit().expect("no fault");
         let mut found = Vec::new();
@@ -169,7 +171,7 @@ fn plain_sim() -> SimTransport {
 }
 
 #[test]
-fn a_read_is_answered_once_its_bytes_have_landed() {
+fn a_read_completes_once_its_bytes_have_landed() {
     let mut rig = rig(plain_sim());
     rig.push(read(SLOT, 4096, 100), 50);
     assert_eq!(rig.reap(), []);
@@ -188,7 +190,7 @@ fn a_read_is_answered_once_its_bytes_have_landed() {
 }
 
 #[test]
-fn one_pass_makes_one_batch_and_answers_it_whole() {
+fn one_reap_makes_one_batch_and_completes_it_whole() {
     let mut rig = rig(plain_sim());
     for user in 0..3 {
         rig.push(read(SLOT, user * 4096, 4096), user);
@@ -205,7 +207,7 @@ fn one_pass_makes_one_batch_and_answers_it_whole() {
 }
 
 #[test]
-fn what_does_not_land_is_answered_at_once() {
+fn operations_that_do_not_land_complete_at_once() {
     let mut rig = rig(plain_sim());
     let write = Operation::Write {
         file: FILE,
@@ -224,7 +226,7 @@ fn what_does_not_land_is_answered_at_once() {
     };
     rig.push(sync, 4);
     assert_eq!(rig.reap(), [(1, Ok(10)), (3, Ok(10)), (4, Ok(0))]);
-    // Nothing was read at the end of the file, so that nothing is to land.
+    // Nothing was read at the end of the file, so nothing has to land.
     let end = Operation::Read {
         file: FILE,
         offset: 1 << 30,
@@ -239,7 +241,7 @@ fn what_does_not_land_is_answered_at_once() {
 }
 
 #[test]
-fn with_all_batches_under_way_moves_wait_and_go_together() {
+fn with_all_batches_under_way_moves_wait_and_form_one_batch() {
     let mut rig = rig(plain_sim());
     for user in 0..4 {
         rig.push(read(SLOT, user * 4096, 4096), user);
@@ -268,10 +270,10 @@ fn a_move_that_fails_is_an_error_of_its_read() {
     rig.push(read(SLOT, 0, 10), 2);
     assert_eq!(rig.reap(), []);
     // The one before is under way and is not lost.
-    rig.moves.borrow_mut().refuse_mark = true;
+    rig.moves.borrow_mut().refuse_batch = true;
     rig.push(read(SLOT, 0, 10), 3);
     assert_eq!(rig.reap(), [(3, Err(Errno::IO))]);
-    rig.moves.borrow_mut().refuse_mark = false;
+    rig.moves.borrow_mut().refuse_batch = false;
     rig.moves.borrow_mut().started.clear();
 
     rig.moves.borrow_mut().fail_batch = true;
@@ -285,7 +287,7 @@ fn a_move_that_fails_is_an_error_of_its_read() {
 }
 
 #[test]
-fn errors_of_the_transport_pass() {
+fn errors_of_the_inner_transport_are_passed_on() {
     let mut sim = plain_sim();
     sim.fail_next(Errno::NOSPC);
     let mut rig = rig(sim);
@@ -316,7 +318,7 @@ fn a_wait_ends_soon_while_something_lands() {
 }
 
 #[test]
-fn quiet_is_when_nothing_reads_the_buffer_either() {
+fn quiesce_waits_for_moves_too() {
     let mut rig = rig(SimTransport::builder(5).capacity(4).build());
     rig.push(read(SLOT, 0, 10), 1);
     assert_eq!(rig.reap(), []);
@@ -337,9 +339,9 @@ fn quiet_is_when_nothing_reads_the_buffer_either() {
     assert_eq!(found.len(), 4, "each is answered: {found:?}");
 }
 
-/// Many reads, short, failed, delayed and reordered, each answered once, and only with its bytes.
+/// Many reads are shortened, failed, delayed and reordered. Each completes once, with its own bytes.
 #[test]
-fn whatever_the_transport_does_each_read_is_answered_once() {
+fn whatever_the_inner_transport_does_each_read_completes_once() {
     for seed in 0..20 {
         let sim = SimTransport::builder(seed)
             .capacity(8)
@@ -381,7 +383,7 @@ fn whatever_the_transport_does_each_read_is_answered_once() {
     }
 }
 
-/// Read through an engine, with its move in flight.
+/// A READ through an engine whose move is under way.
 struct Served {
     engine: Engine<LandingTransport<SimTransport, Hand>>,
     moves: Rc<RefCell<Moves>>,
@@ -417,7 +419,7 @@ fn served() -> Served {
 }
 
 #[test]
-fn a_read_whose_move_does_not_end_is_never_answered() {
+fn a_read_whose_move_does_not_end_gets_no_outcome() {
     let Served {
         mut engine,
         moves,
@@ -429,7 +431,7 @@ fn a_read_whose_move_does_not_end_is_never_answered() {
     assert_eq!(device.host_state(), Some(LoopState::Failed));
     assert_eq!(engine.in_flight(), 1);
     assert_eq!(device.poll(&ticket), None);
-    // The move may still write to its place, and so long the device may not use the block.
+    // The move may still write to its destination, so the device may not use the block.
     moves.borrow_mut().may_end = 1;
     assert_eq!(engine.stop(Duration::from_secs(60)), Ok(()));
     assert_eq!(
@@ -440,7 +442,7 @@ fn a_read_whose_move_does_not_end_is_never_answered() {
 }
 
 #[test]
-fn a_read_whose_move_ends_before_the_loop_is_answered() {
+fn a_read_whose_move_ends_before_the_loop_gets_its_outcome() {
     let Served {
         mut engine,
         moves,
@@ -458,7 +460,7 @@ fn a_read_whose_move_ends_before_the_loop_is_answered() {
 }
 
 #[test]
-fn what_is_held_is_counted_until_it_is_reaped() {
+fn held_reads_are_in_flight_until_they_are_reaped() {
     let mut rig = rig(plain_sim());
     rig.push(read(SLOT, 0, 10), 1);
     assert_eq!(rig.reap(), []);

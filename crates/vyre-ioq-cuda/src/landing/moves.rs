@@ -1,0 +1,192 @@
+//! The reads of a transport from their completion to the end of their moves.
+
+use std::collections::VecDeque;
+
+use vyre_uring::{Buffer, BufferSlot, Completion, Errno, Operation};
+
+use super::mover::{MoveError, Mover};
+
+/// What is known of an operation while the inner transport has it.
+#[derive(Clone, Copy, Debug)]
+struct Pushed {
+    user: u64,
+    /// For a read into a buffer with a destination: the slot, and the offset in the buffer.
+    into: Option<(BufferSlot, u64)>,
+}
+
+/// A read whose bytes are being moved.
+#[derive(Clone, Copy, Debug)]
+struct Moving {
+    completion: Completion,
+    slot: BufferSlot,
+}
+
+/// The reads that are moved, in the order in which their moves were started, and the completions that
+/// are ready.
+#[derive(Debug)]
+pub(super) struct Moves<M> {
+    mover: M,
+    /// The destination behind the buffer in each slot.
+    destinations: Vec<Option<u32>>,
+    /// The operations of the inner transport, by the number that it has instead of the user's word.
+    pushed: Vec<Pushed>,
+    free: Vec<u32>,
+    /// The oldest first.
+    moving: VecDeque<Moving>,
+    /// The number of moves in each batch, the oldest batch first.
+    batches: VecDeque<u32>,
+    /// The number of moves in no batch yet: the last ones of `moving`.
+    unbatched: u32,
+    /// To be reaped.
+    ready: VecDeque<Completion>,
+}
+
+impl<M: Mover> Moves<M> {
+    pub(super) fn new(mover: M, capacity: u32) -> Self {
+        let none = Pushed {
+            user: 0,
+            into: None,
+        };
+        let room = capacity as usize;
+        Self {
+            mover,
+            destinations: Vec::new(),
+            pushed: vec![none; room],
+            free: (0..capacity).rev().collect(),
+            moving: VecDeque::with_capacity(room),
+            batches: VecDeque::with_capacity(room),
+            unbatched: 0,
+            ready: VecDeque::with_capacity(room),
+        }
+    }
+
+    /// Returns the number of operations that the inner transport has given back and that were not
+    /// reaped here.
+    pub(super) fn held(&self) -> u32 {
+        (self.moving.len() + self.ready.len()) as u32
+    }
+
+    pub(super) fn is_moving(&self) -> bool {
+        !self.moving.is_empty()
+    }
+
+    pub(super) fn moving(&self) -> u32 {
+        self.moving.len() as u32
+    }
+
+    pub(super) fn moving_from(&self, slot: BufferSlot) -> u32 {
+        let moving = self.moving.iter().filter(|moving| moving.slot == slot);
+        moving.count() as u32
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    pub(super) fn take_ready(&mut self) -> impl ExactSizeIterator<Item = Completion> + '_ {
+        self.ready.drain(..)
+    }
+
+    pub(super) fn destination_of(&self, buffer: &Buffer) -> Option<u32> {
+        self.mover.destination(buffer)
+    }
+
+    pub(super) fn set_destination(&mut self, slot: BufferSlot, destination: Option<u32>) {
+        let index = slot.index() as usize;
+        if self.destinations.len() <= index {
+            self.destinations.resize(index + 1, None);
+        }
+        self.destinations[index] = destination;
+    }
+
+    fn destination(&self, slot: BufferSlot) -> Option<u32> {
+        let destination = self.destinations.get(slot.index() as usize);
+        destination.copied().flatten()
+    }
+
+    /// Returns the number by which the inner transport is to know the next operation. Returns `None`
+    /// if all numbers are in use.
+    pub(super) fn next_number(&self) -> Option<u32> {
+        self.free.last().copied()
+    }
+
+    /// Records that the inner transport has taken the operation under [`next_number`](Self::next_number).
+    pub(super) fn record(&mut self, operation: Operation, user: u64) {
+        let Some(number) = self.free.pop() else {
+            return;
+        };
+        let into = match operation {
+            Operation::Read {
+                buffer,
+                buffer_offset,
+                ..
+            } => self.destination(buffer).map(|_| (buffer, buffer_offset)),
+            _ => None,
+        };
+        self.pushed[number as usize] = Pushed { user, into };
+    }
+
+    /// Takes a completion of the inner transport: starts the move of a read, and makes every other
+    /// completion ready.
+    pub(super) fn completed(&mut self, found: Completion) {
+        let Some(&Pushed { user, into }) = self.pushed.get(found.user as usize) else {
+            return;
+        };
+        self.free.push(found.user as u32);
+        let completion = Completion::new(user, found.token, found.result);
+        let (Some((slot, offset)), Ok(len @ 1..)) = (into, completion.result) else {
+            self.ready.push_back(completion);
+            return;
+        };
+        let started = match self.destination(slot) {
+            Some(destination) => self.mover.start(destination, offset, len),
+            None => Err(MoveError),
+        };
+        match started {
+            Ok(()) => {
+                self.moving.push_back(Moving { completion, slot });
+                self.unbatched += 1;
+            }
+            Err(MoveError) => self.ready.push_back(failed(completion)),
+        }
+    }
+
+    /// Makes the reads ready whose batches have ended.
+    pub(super) fn finish_batches(&mut self) {
+        while let Some(&count) = self.batches.front() {
+            let ended = self.mover.has_ended();
+            if ended == Ok(false) {
+                return;
+            }
+            self.batches.pop_front();
+            let moved = self.moving.drain(..count as usize);
+            self.ready.extend(moved.map(|moved| match ended {
+                Ok(_) => moved.completion,
+                Err(MoveError) => failed(moved.completion),
+            }));
+        }
+    }
+
+    /// Makes a batch of the moves that were started since the last one.
+    pub(super) fn close_batch(&mut self) {
+        if self.unbatched == 0 {
+            return;
+        }
+        match self.mover.close_batch() {
+            Ok(true) => self.batches.push_back(self.unbatched),
+            Ok(false) => return,
+            Err(MoveError) => {
+                let first = self.moving.len() - self.unbatched as usize;
+                let lost = self.moving.drain(first..);
+                self.ready
+                    .extend(lost.map(|moving| failed(moving.completion)));
+            }
+        }
+        self.unbatched = 0;
+    }
+}
+
+/// Returns the completion of a read whose bytes did not land.
+fn failed(completion: Completion) -> Completion {
+    Completion::new(completion.user, completion.token, Err(Errno::IO))
+}
