@@ -63,7 +63,7 @@ pub(crate) struct CopyArgs {
     /// Who plays the device: threads, cuda or cuda:N (the GPU of that number)
     #[arg(long, value_name = "DEVICE", default_value = "threads")]
     pub(crate) device: DeviceArg,
-    /// Threads that play the device, or warps of the GPU, each with one block in flight
+    /// Blocks in flight; with --device cuda, each has a warp of the GPU
     #[arg(long, value_name = "N", default_value = "6", value_parser = count)]
     pub(crate) lanes: NonZeroU32,
     /// Slots of the queue, 1 to 4096 [default: 64, or as many as there are lanes]

@@ -1,8 +1,10 @@
 //! `vyre-io copy`: every byte goes through the queue.
 
+mod blocks;
 mod cuda;
 mod destination;
 mod directory;
+mod driver;
 mod interrupt;
 mod lanes;
 mod leftovers;
@@ -12,15 +14,17 @@ mod replaced;
 mod source;
 
 use std::io::{self, Write};
+use std::num::NonZero;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::HumanBytes;
 use rustix::fs::Advice;
 use vyre_io::{
-    Buffer, BufferTable, DeviceQueue, FileTable, IoLoop, Queue, QueueLayout, Request, Rights,
+    Buffer, BufferTable, DeviceQueue, FileTable, IoLoop, Policy, Queue, QueueLayout, Request,
+    Rights,
 };
 use vyre_ioq_cuda::copy::Copier;
 
@@ -28,17 +32,27 @@ use crate::args::{CopyArgs, DeviceArg};
 use crate::failure::Failure;
 use crate::name::Shown;
 use crate::signals::say;
+use blocks::Blocks;
 use cuda::GpuLanes;
 use destination::{Destination, Durable};
-use lanes::{Blocks, Job, Paths};
+use driver::Driver;
+use lanes::{Job, Lane, Paths};
 use pieces::Pieces;
 use progress::Phase;
 use source::{Source, Watched};
 
 /// Slots of the queue, unless there are more lanes.
 const SLOTS: u32 = 64;
-/// Most threads that verify what a GPU copied: its lanes may be more than a CPU has room for.
+/// Maximum number of lanes that verify what a GPU copied, which may have more than a CPU has room for.
 const VERIFIERS: u32 = 6;
+/// Maximum number of threads that compare hashes.
+const HASHERS: u32 = 4;
+/// The loop sleeps early: completions wake it, and on few cores it keeps the kernel's workers and the
+/// driver from theirs while it polls.
+const POLICY: Policy = Policy::Adaptive {
+    spins: 100,
+    cap: Duration::from_micros(100),
+};
 
 pub(crate) fn run(args: &CopyArgs) -> Result<(), Failure> {
     let started = Instant::now();
@@ -126,7 +140,7 @@ impl Stack {
         let lanes = args.lanes.get();
         let slots = args.slots.map_or_else(
             || lanes.clamp(SLOTS, vyre_io::ioq::abi::MAX_SLOTS),
-            std::num::NonZero::get,
+            NonZero::get,
         );
         let (host, device) = Queue::anonymous(QueueLayout::with_slots(slots))?;
 
@@ -151,7 +165,11 @@ impl Stack {
             destination.duplicate()?,
             Rights::READ | Rights::WRITE | Rights::SYNC,
         )?;
-        let io = builder.files(files).buffers(buffers).spawn()?;
+        let io = builder
+            .policy(POLICY)
+            .files(files)
+            .buffers(buffers)
+            .spawn()?;
         let job = Job {
             from,
             to,
@@ -186,7 +204,7 @@ impl Stack {
             (self.job.blocks.len(), None)
         } else {
             let phase = Phase::new("copy", None);
-            let (len, hash) = self.one_lane(&phase, |lane| lane.copy_to_the_end(paths))?;
+            let (len, hash) = self.alone(&phase, async |lane| lane.copy_to_the_end(paths).await)?;
             (len, Some(hash))
         };
         destination.trim(len)?;
@@ -204,12 +222,18 @@ impl Stack {
             match hash {
                 None => {
                     let pieces = self.pieces(Some(destination))?;
+                    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+                    let threads = HASHERS.min(cores as u32).min(self.job.lanes);
                     self.job
-                        .run(&self.device, &phase, &pieces, |lane| lane.verify(paths))?;
+                        .run(&self.device, threads, &phase, &pieces, async |lane| {
+                            lane.verify(paths).await
+                        })?;
                 }
                 // Another read of such a source may give other bytes.
                 Some(hash) => {
-                    self.one_lane(&phase, |lane| lane.verify_copy(len, hash, paths))?;
+                    self.alone(&phase, async |lane| {
+                        lane.verify_copy(len, hash, paths).await
+                    })?;
                 }
             }
         }
@@ -228,11 +252,12 @@ impl Stack {
                 }
                 Ok(())
             }
-            None => {
-                self.job
-                    .run(&self.device, &phase, &pieces, |lane| lane.copy(paths))?;
-                self.ask(Request::fence(), "order the writes to", paths.to)
-            }
+            // One thread is enough: the kernel moves the bytes.
+            None => self
+                .job
+                .run(&self.device, 1, &phase, &pieces, async |lane| {
+                    lane.copy(paths).await
+                }),
         }
     }
 
@@ -250,14 +275,12 @@ impl Stack {
     }
 
     /// Runs `work` in one lane.
-    fn one_lane<T>(
+    fn alone<T>(
         &self,
         phase: &Phase,
-        work: impl Fn(&lanes::Lane<'_>) -> Result<T, Failure>,
+        work: impl AsyncFnOnce(&Lane<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let pieces = Pieces::new(self.job.blocks, Vec::new());
-        let failed = AtomicBool::new(false);
-        work(&self.job.lane(&self.device, phase, &pieces, &failed))
+        self.job.run_alone(&self.device, phase, work)
     }
 
     /// Replaces the error of a source that ended early by a more precise one, where the cause can
@@ -274,8 +297,8 @@ impl Stack {
                     found,
                 },
             ) => self
-                .one_lane(&Phase::hidden(), |lane| {
-                    lane.read_again(offset, expected, &path)
+                .alone(&Phase::hidden(), async |lane| {
+                    lane.read_again(offset, expected, &path).await
                 })
                 .err()
                 .unwrap_or(Failure::SourceChanged {
@@ -290,8 +313,8 @@ impl Stack {
     }
 
     fn ask(&self, request: Request, what: &'static str, path: &Path) -> Result<(), Failure> {
-        let ticket = self.device.submit(request)?;
-        let outcome = lanes::wait(&self.device, ticket)?;
+        let driver = Driver::new(&self.device);
+        let outcome = driver.run(driver.ask(request))?;
         outcome
             .bytes()
             .map_err(|errno| Failure::request(what, path, errno))?;

@@ -90,6 +90,24 @@ fn holes_are_not_filled() {
 }
 
 #[test]
+fn a_file_without_data_is_copied_as_one_hole() {
+    const LEN: u64 = 64 << 20;
+    for dir in places() {
+        let (src, dst) = (dir.path().join("src"), dir.path().join("dst"));
+        File::create(&src)
+            .expect("room")
+            .set_len(LEN)
+            .expect("room");
+        for more in [&[][..], &["--verify"]] {
+            let output = copy(&src, &dst, more);
+            assert!(output.status.success(), "{more:?}: {}", stderr(&output));
+            let about = fs::metadata(&dst).expect("dst");
+            assert_eq!((about.len(), about.blocks()), (LEN, 0), "{more:?}");
+        }
+    }
+}
+
+#[test]
 fn a_file_system_that_sets_no_lengths_takes_copies_of_every_length() {
     for dir in places() {
         for len in [0, 1, 4097, 3_000_001] {

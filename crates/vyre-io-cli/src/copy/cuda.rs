@@ -8,7 +8,8 @@ use vyre_io::{HostQueue, QueueLayout};
 use vyre_ioq_cuda::Gpu;
 use vyre_ioq_cuda::copy::{Copier, CopyError, Room, Step, Task};
 
-use super::lanes::{Blocks, Job, Paths};
+use super::blocks::Blocks;
+use super::lanes::{Job, Paths};
 use super::progress::Phase;
 use crate::failure::Failure;
 

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
-use super::lanes::{Block, Blocks};
+use super::blocks::{Block, Blocks};
 
 /// Source of the blocks that hold data. Lanes take blocks from it.
 pub(super) struct Pieces {
