@@ -8,14 +8,14 @@ use vyre_ioloop::SpawnError;
 use vyre_ioq::{Errno, LoopState, Request};
 
 pub(crate) const TESTS: &[Test] = tests![
-    io_uring_denied_by_eperm_is_said: [],
-    io_uring_denied_by_enosys_is_said: [],
-    io_uring_denied_by_eacces_is_said: [],
-    a_ring_that_cannot_be_entered_is_said: [],
+    io_uring_denied_by_eperm_is_reported: [],
+    io_uring_denied_by_enosys_is_reported: [],
+    io_uring_denied_by_eacces_is_reported: [],
+    a_ring_that_cannot_be_entered_is_reported: [],
     without_registration_the_plain_path_serves: [],
     without_locked_memory_the_plain_path_serves: [],
-    with_few_descriptors_a_loop_serves_or_says_why: [],
-    a_full_file_system_is_enospc_and_poisons_nothing: [Need::Tmpfs { at: "tmpfs", mib: 4 }],
+    with_few_descriptors_a_loop_serves_or_reports_why: [],
+    a_full_file_system_is_enospc_and_not_a_failed_flush: [Need::Tmpfs { at: "tmpfs", mib: 4 }],
 ];
 
 /// Makes system calls of this process fail with an errno.
@@ -30,7 +30,7 @@ fn deny(calls: &[i64], errno: i32) {
     seccompiler::apply_filter_all_threads(&program).unwrap();
 }
 
-fn denied_set_up_is_said(errno: i32, name: &str) {
+fn check_denied_set_up(errno: i32, name: &str) {
     deny(&[libc::SYS_io_uring_setup], errno);
     let (host, device) = queue(4);
     let spawned = Parts::new(4096).builder().queue(host).spawn();
@@ -50,19 +50,19 @@ fn chain(error: &dyn std::error::Error) -> String {
     format!("{error}{}", next.unwrap_or_default())
 }
 
-fn io_uring_denied_by_eperm_is_said(_: &Scene) {
-    denied_set_up_is_said(libc::EPERM, "EPERM");
+fn io_uring_denied_by_eperm_is_reported(_: &Scene) {
+    check_denied_set_up(libc::EPERM, "EPERM");
 }
 
-fn io_uring_denied_by_enosys_is_said(_: &Scene) {
-    denied_set_up_is_said(libc::ENOSYS, "ENOSYS");
+fn io_uring_denied_by_enosys_is_reported(_: &Scene) {
+    check_denied_set_up(libc::ENOSYS, "ENOSYS");
 }
 
-fn io_uring_denied_by_eacces_is_said(_: &Scene) {
-    denied_set_up_is_said(libc::EACCES, "EACCES");
+fn io_uring_denied_by_eacces_is_reported(_: &Scene) {
+    check_denied_set_up(libc::EACCES, "EACCES");
 }
 
-fn a_ring_that_cannot_be_entered_is_said(scene: &Scene) {
+fn a_ring_that_cannot_be_entered_is_reported(scene: &Scene) {
     deny(&[libc::SYS_io_uring_enter], libc::EPERM);
     let (host, device) = queue(4);
     let mut parts = Parts::new(4096);
@@ -88,7 +88,7 @@ fn a_ring_that_cannot_be_entered_is_said(scene: &Scene) {
 
 /// Asserts that reads and writes are served, whatever features the ring got. Returns the report of
 /// its set-up.
-fn is_served(scene: &Scene, mut parts: Parts) -> vyre_uring::SetupReport {
+fn check_served(scene: &Scene, mut parts: Parts) -> vyre_uring::SetupReport {
     let file = parts.file(scene.healthy(8192));
     let (pool, memory) = (parts.pool, parts.memory.clone());
     let (host, device) = queue(4);
@@ -118,7 +118,7 @@ fn is_served(scene: &Scene, mut parts: Parts) -> vyre_uring::SetupReport {
 
 fn without_registration_the_plain_path_serves(scene: &Scene) {
     deny(&[libc::SYS_io_uring_register], libc::EPERM);
-    let report = is_served(scene, Parts::new(1 << 20));
+    let report = check_served(scene, Parts::new(1 << 20));
     assert!(
         !report.files().in_use() && !report.buffers().in_use(),
         "{report}"
@@ -137,11 +137,11 @@ fn without_locked_memory_the_plain_path_serves(scene: &Scene) {
     };
     setrlimit(Resource::Memlock, limit).unwrap();
     let _ = nix::unistd::setuid(65_534.into());
-    let report = is_served(scene, parts);
+    let report = check_served(scene, parts);
     assert_eq!(report.plain_buffers().0, 1, "{report}");
 }
 
-fn with_few_descriptors_a_loop_serves_or_says_why(scene: &Scene) {
+fn with_few_descriptors_a_loop_serves_or_reports_why(scene: &Scene) {
     let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64 - 1;
     let whole = getrlimit(Resource::Nofile);
     let (mut refused, mut served) = (0, 0);
@@ -176,7 +176,8 @@ fn with_few_descriptors_a_loop_serves_or_says_why(scene: &Scene) {
     assert!(served > 0);
 }
 
-fn a_full_file_system_is_enospc_and_poisons_nothing(scene: &Scene) {
+/// Rule: ABI-6.15.
+fn a_full_file_system_is_enospc_and_not_a_failed_flush(scene: &Scene) {
     let file = scene.create("tmpfs", "file");
     let mut parts = Parts::new(1 << 20);
     let file = parts.file(file);

@@ -1,29 +1,27 @@
 //! Tests on files, limits and signals of the real kernel. See CONTRIBUTING.md, "Faults".
 
-mod beside;
-mod ends;
-mod kept;
+mod drives;
+mod durability;
+mod fairness;
+mod hung_requests;
 mod limits;
-mod lost;
-mod mapper;
 mod raw;
-mod shares;
-mod short;
+mod shutdown_stuck;
 mod signals;
+mod transfer;
 
 fn main() -> std::process::ExitCode {
     vyre_faults::run(
         env!("CARGO_TARGET_TMPDIR"),
         &[
-            beside::TESTS,
-            ends::TESTS,
-            kept::TESTS,
+            drives::TESTS,
+            durability::TESTS,
+            fairness::TESTS,
+            hung_requests::TESTS,
             limits::TESTS,
-            lost::TESTS,
-            mapper::TESTS,
-            shares::TESTS,
-            short::TESTS,
+            shutdown_stuck::TESTS,
             signals::TESTS,
+            transfer::TESTS,
         ],
     )
 }

@@ -22,8 +22,8 @@ pub(crate) const TESTS: &[Test] = tests![
     a_write_to_a_pipe_without_a_reader_is_epipe: [],
     a_write_to_a_socket_without_a_peer_is_epipe: [],
     a_memfd_past_the_file_size_limit_is_refused: [],
-    the_threads_of_loops_block_the_signals_of_others: [],
-    a_storm_of_signals_disturbs_no_request: [],
+    the_threads_of_loops_block_signals_from_others: [],
+    many_signals_disturb_no_request: [],
 ];
 
 const LIMIT: u64 = 1 << 20;
@@ -69,17 +69,19 @@ fn writes_past_the_limit_are_efbig(dir: &std::path::Path) {
     }
 }
 
+/// Rule: SEC-6.
 fn a_write_past_the_file_size_limit_is_efbig(scene: &Scene) {
     limit_files();
     writes_past_the_limit_are_efbig(&scene.path(""));
 }
 
+/// Rule: SEC-6.
 fn a_write_past_the_file_size_limit_of_a_tmpfs_is_efbig(scene: &Scene) {
     limit_files();
     writes_past_the_limit_are_efbig(&scene.path("tmpfs"));
 }
 
-fn a_write_to_nobody_is_epipe(scene: &Scene, writer: impl Into<std::os::fd::OwnedFd>) {
+fn check_epipe(scene: &Scene, writer: impl Into<std::os::fd::OwnedFd>) {
     raw::die_by_sigpipe();
     let mut parts = Parts::new(4096);
     let writer = parts.files.insert(writer, Rights::WRITE).unwrap();
@@ -98,16 +100,18 @@ fn a_write_to_nobody_is_epipe(scene: &Scene, writer: impl Into<std::os::fd::Owne
     io.stop().unwrap();
 }
 
+/// Rule: SEC-6.
 fn a_write_to_a_pipe_without_a_reader_is_epipe(scene: &Scene) {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    a_write_to_nobody_is_epipe(scene, writer);
+    check_epipe(scene, writer);
 }
 
+/// Rule: SEC-6.
 fn a_write_to_a_socket_without_a_peer_is_epipe(scene: &Scene) {
     let (peer, writer) = UnixStream::pair().unwrap();
     drop(peer);
-    a_write_to_nobody_is_epipe(scene, writer);
+    check_epipe(scene, writer);
 }
 
 fn a_memfd_past_the_file_size_limit_is_refused(_: &Scene) {
@@ -127,7 +131,8 @@ fn blocked(thread: u32) -> u64 {
     u64::from_str_radix(line.unwrap().trim(), 16).unwrap()
 }
 
-fn the_threads_of_loops_block_the_signals_of_others(_: &Scene) {
+/// Rule: SEC-6.
+fn the_threads_of_loops_block_signals_from_others(_: &Scene) {
     use Signal::*;
     let blocked_by = |thread: u32, of: &[Signal]| -> Vec<Signal> {
         let mask = blocked(thread);
@@ -164,7 +169,7 @@ fn the_threads_of_loops_block_the_signals_of_others(_: &Scene) {
     group.stop().unwrap();
 }
 
-fn a_storm_of_signals_disturbs_no_request(scene: &Scene) {
+fn many_signals_disturb_no_request(scene: &Scene) {
     const SIGNALS: u32 = 20_000;
     const ROUNDS: u64 = 500;
     raw::interrupt_by(Signal::SIGPROF);

@@ -8,13 +8,13 @@ use vyre_faults::{Ext4, Need, Scene, Test, eventually, tests};
 use vyre_ioq::Request;
 use vyre_uring::Buffer;
 
-use crate::beside::{COUNTS, OTHERS, Two, files};
+use crate::hung_requests::{COUNTS, OTHERS, Two, files};
 
 pub(crate) const TESTS: &[Test] = tests![
-    hung_syncs_hold_up_no_other_queue: [Need::Fuse],
-    frozen_writes_and_empty_pipes_hold_up_no_other_queue: [Need::Ext4(Ext4::at("ext4"))],
-    reads_of_empty_pipes_hold_up_no_other_queue: [],
-    large_cached_reads_hold_up_no_other_queue: [],
+    hung_syncs_delay_no_other_queue: [Need::Fuse],
+    frozen_writes_and_empty_pipes_delay_no_other_queue: [Need::Ext4(Ext4::at("ext4"))],
+    reads_of_empty_pipes_delay_no_other_queue: [],
+    large_cached_reads_delay_no_other_queue: [],
 ];
 
 /// Time after which a write counts as one that waits for another.
@@ -22,7 +22,8 @@ const COLLISION: Duration = Duration::from_secs(1);
 /// Minimum number of requests of one queue that the kernel has at once.
 const IN_FLIGHT: usize = 32;
 
-fn hung_syncs_hold_up_no_other_queue(scene: &Scene) {
+/// Rule: SEC-12.
+fn hung_syncs_delay_no_other_queue(scene: &Scene) {
     for count in COUNTS {
         let fuse = scene.fuse();
         fuse.hold();
@@ -45,7 +46,9 @@ fn hung_syncs_hold_up_no_other_queue(scene: &Scene) {
 
 /// The kernel serialises buffered writes for which it chooses the same worker, by a hash of the
 /// file, so a write to another file may wait. How often is printed, not asserted.
-fn frozen_writes_and_empty_pipes_hold_up_no_other_queue(scene: &Scene) {
+///
+/// Rules: SEC-12, SEC-13.
+fn frozen_writes_and_empty_pipes_delay_no_other_queue(scene: &Scene) {
     const WRITES: usize = 64;
     const PROBES: usize = 16;
     // The other device's queue keeps room for more.
@@ -121,7 +124,8 @@ fn frozen_writes_and_empty_pipes_hold_up_no_other_queue(scene: &Scene) {
     two.io.stop().unwrap();
 }
 
-fn reads_of_empty_pipes_hold_up_no_other_queue(scene: &Scene) {
+/// Rule: SEC-13.
+fn reads_of_empty_pipes_delay_no_other_queue(scene: &Scene) {
     let mut parts = Parts::new(1 << 20);
     let (empty, writer) = parts.pipe();
     let two = Two::new(scene, parts);
@@ -146,7 +150,9 @@ fn reads_of_empty_pipes_hold_up_no_other_queue(scene: &Scene) {
 
 /// Reads from the page cache are copied when they are submitted. The test asserts an order: the
 /// other device has its outcomes while most of the large reads are still pending.
-fn large_cached_reads_hold_up_no_other_queue(scene: &Scene) {
+///
+/// Rule: SEC-12.
+fn large_cached_reads_delay_no_other_queue(scene: &Scene) {
     const LEN: usize = 128 << 20;
     let mut parts = Parts::new(1 << 20);
     let mut large = scene.healthy(0);

@@ -15,11 +15,11 @@ const SOON: Duration = Duration::from_millis(300);
 const BACKGROUND: usize = 12;
 
 pub(crate) const TESTS: &[Test] = tests![
-    hung_cached_reads_hold_up_no_other_queue: [Need::Fuse],
-    hung_reads_past_the_cache_hold_up_no_other_queue: [Need::Fuse],
-    hung_writes_past_the_cache_hold_up_no_other_queue: [Need::Fuse],
-    hung_reads_past_the_cache_hold_up_no_end: [Need::Fuse],
-    an_insertion_that_hangs_holds_up_its_caller_alone: [Need::Fuse],
+    hung_cached_reads_delay_no_other_queue: [Need::Fuse],
+    hung_direct_reads_delay_no_other_queue: [Need::Fuse],
+    hung_direct_writes_delay_no_other_queue: [Need::Fuse],
+    hung_direct_reads_do_not_delay_shutdown: [Need::Fuse],
+    an_insertion_that_hangs_delays_only_its_caller: [Need::Fuse],
 ];
 
 /// Numbers of requests that hang: below and above what the kernel's workers (4 a core) and a FUSE
@@ -101,15 +101,17 @@ pub(crate) fn files(fuse: &Fuse, parts: &mut Parts, words: &str, count: usize) -
         .collect()
 }
 
-fn hung_cached_reads_hold_up_no_other_queue(scene: &Scene) {
-    hung_reads_hold_up_no_other_queue(scene, "hang-read");
+/// Rule: SEC-12.
+fn hung_cached_reads_delay_no_other_queue(scene: &Scene) {
+    check_hung_reads(scene, "hang-read");
 }
 
-fn hung_reads_past_the_cache_hold_up_no_other_queue(scene: &Scene) {
-    hung_reads_hold_up_no_other_queue(scene, "hang-read.dio");
+/// Rule: SEC-12.
+fn hung_direct_reads_delay_no_other_queue(scene: &Scene) {
+    check_hung_reads(scene, "hang-read.dio");
 }
 
-fn hung_reads_hold_up_no_other_queue(scene: &Scene, words: &str) {
+fn check_hung_reads(scene: &Scene, words: &str) {
     for count in COUNTS {
         let fuse = scene.fuse();
         fuse.hold();
@@ -134,7 +136,8 @@ fn hung_reads_hold_up_no_other_queue(scene: &Scene, words: &str) {
     }
 }
 
-fn hung_writes_past_the_cache_hold_up_no_other_queue(scene: &Scene) {
+/// Rule: SEC-12.
+fn hung_direct_writes_delay_no_other_queue(scene: &Scene) {
     for count in COUNTS {
         let fuse = scene.fuse();
         fuse.hold();
@@ -162,7 +165,8 @@ fn hung_writes_past_the_cache_hold_up_no_other_queue(scene: &Scene) {
     }
 }
 
-fn hung_reads_past_the_cache_hold_up_no_end(scene: &Scene) {
+/// Rule: SEC-14.
+fn hung_direct_reads_do_not_delay_shutdown(scene: &Scene) {
     for count in COUNTS {
         let fuse = scene.fuse();
         fuse.hold();
@@ -185,7 +189,7 @@ fn hung_reads_past_the_cache_hold_up_no_end(scene: &Scene) {
     }
 }
 
-fn an_insertion_that_hangs_holds_up_its_caller_alone(scene: &Scene) {
+fn an_insertion_that_hangs_delays_only_its_caller(scene: &Scene) {
     let fuse = scene.fuse();
     fuse.hold();
     let two = Two::new(scene, Parts::new(1 << 20));

@@ -12,17 +12,17 @@ use vyre_uring::Buffer;
 use crate::raw;
 
 pub(crate) const TESTS: &[Test] = tests![
-    a_fuse_file_in_order_is_read_and_written: [Need::Fuse],
-    an_error_in_mid_file_is_an_error: [Need::Fuse],
-    short_direct_reads_go_on: [Need::Fuse],
-    short_direct_writes_go_on: [Need::Fuse, Need::SyncFuse],
+    a_fuse_file_without_faults_is_read_and_written: [Need::Fuse],
+    an_error_inside_a_file_is_not_its_end: [Need::Fuse],
+    short_direct_reads_are_resumed: [Need::Fuse],
+    short_direct_writes_are_resumed: [Need::Fuse, Need::SyncFuse],
     direct_transfers_across_a_gibibyte_of_a_buffer_are_aligned: [Need::Ext4(Ext4 {
         at: "4k",
         mib: 64,
         store_mib: 80,
         sector: 4096,
     })],
-    a_prefetch_reads_ahead_all_of_it: [Need::Ext4(Ext4 {
+    a_prefetch_reads_ahead_its_whole_range: [Need::Ext4(Ext4 {
         at: "ext4",
         mib: 128,
         store_mib: 144,
@@ -30,7 +30,7 @@ pub(crate) const TESTS: &[Test] = tests![
     })],
 ];
 
-fn a_fuse_file_in_order_is_read_and_written(scene: &Scene) {
+fn a_fuse_file_without_faults_is_read_and_written(scene: &Scene) {
     let fuse = scene.fuse();
     for name in ["plain", "plain.dio"] {
         let mut parts = Parts::new(4 << 20);
@@ -63,7 +63,8 @@ fn a_fuse_file_in_order_is_read_and_written(scene: &Scene) {
     }
 }
 
-fn an_error_in_mid_file_is_an_error(scene: &Scene) {
+/// Rules: ABI-6.2, ABI-6.5.
+fn an_error_inside_a_file_is_not_its_end(scene: &Scene) {
     const MIDDLE: u64 = 512 << 10;
     let fuse = scene.fuse();
     for name in ["eio-read", "eio-read.dio"] {
@@ -95,7 +96,8 @@ fn kinds(words: [&str; 2]) -> [(String, i32); 4] {
     ]
 }
 
-fn short_direct_reads_go_on(scene: &Scene) {
+/// Rules: ABI-6.4, ABI-6.5.
+fn short_direct_reads_are_resumed(scene: &Scene) {
     const BLOCK: usize = 8192;
     let fuse = scene.fuse();
     for (name, flags) in kinds(["short-read", "half-read"]) {
@@ -129,7 +131,9 @@ fn short_direct_reads_go_on(scene: &Scene) {
 /// Writes in parts, and reads back. On a file system without FUSE_ASYNC_DIO and with O_DIRECT,
 /// Linux 6.18 writes all parts of a short write at the first offset and reports success, which
 /// cannot be tested here.
-fn short_direct_writes_go_on(scene: &Scene) {
+///
+/// Rule: ABI-6.4.
+fn short_direct_writes_are_resumed(scene: &Scene) {
     for name in ["short-write.dio", "half-write.dio"] {
         assert!(writes(scene.sync_fuse().open(name), name, Some));
     }
@@ -205,7 +209,8 @@ fn direct_transfers_across_a_gibibyte_of_a_buffer_are_aligned(scene: &Scene) {
     io.stop().unwrap();
 }
 
-fn a_prefetch_reads_ahead_all_of_it(scene: &Scene) {
+/// Rule: ABI-6.6.
+fn a_prefetch_reads_ahead_its_whole_range(scene: &Scene) {
     const LEN: usize = 96 << 20;
     let mut disk = scene.create("ext4", "file");
     for at in (0..LEN).step_by(1 << 20) {

@@ -7,13 +7,13 @@ use vyre_faults::rig::{Parts, answer, ask, queue, submit};
 use vyre_faults::{Mapper, Need, Scene, Test, tests};
 use vyre_ioq::{Errno, Request};
 
-use crate::beside::Two;
+use crate::hung_requests::Two;
 
 pub(crate) const TESTS: &[Test] = tests![
-    a_bad_sector_is_no_end_of_the_file: [Need::Mapper(Mapper::Error)],
-    writes_that_a_drive_lost_stay_lost: [Need::Mapper(Mapper::Error)],
-    writes_that_a_drive_refuses_stay_lost: [Need::Mapper(Mapper::Flakey)],
-    a_slow_drive_holds_up_no_other_queue: [Need::Mapper(Mapper::Delay)],
+    a_bad_sector_is_not_the_end_of_the_file: [Need::Mapper(Mapper::Error)],
+    a_write_that_a_drive_lost_fails_every_later_sync: [Need::Mapper(Mapper::Error)],
+    a_write_that_a_drive_refused_fails_every_later_sync: [Need::Mapper(Mapper::Flakey)],
+    a_slow_drive_delays_no_other_queue: [Need::Mapper(Mapper::Delay)],
 ];
 
 /// Offset from which the drive fails.
@@ -26,7 +26,8 @@ fn drive(scene: &Scene, flags: i32) -> File {
     options.open(scene.path("mapper")).unwrap()
 }
 
-fn a_bad_sector_is_no_end_of_the_file(scene: &Scene) {
+/// Rule: ABI-6.5.
+fn a_bad_sector_is_not_the_end_of_the_file(scene: &Scene) {
     for flags in [0, libc::O_DIRECT] {
         let mut parts = Parts::new(LEN as usize);
         let (file, pool) = (parts.file(drive(scene, flags)), parts.pool);
@@ -49,7 +50,7 @@ fn a_bad_sector_is_no_end_of_the_file(scene: &Scene) {
 }
 
 /// Asserts that a write to the page cache succeeds, and that no SYNC after its loss does.
-fn a_lost_write_stays_lost(scene: &Scene, at: u64) {
+fn check_lost_write(scene: &Scene, at: u64) {
     let mut parts = Parts::new(LEN as usize);
     let (file, pool) = (parts.file(drive(scene, 0)), parts.pool);
     let ((host0, one), (host1, two)) = (queue(4), queue(4));
@@ -70,11 +71,13 @@ fn a_lost_write_stays_lost(scene: &Scene, at: u64) {
     io.stop().unwrap();
 }
 
-fn writes_that_a_drive_lost_stay_lost(scene: &Scene) {
-    a_lost_write_stays_lost(scene, BAD);
+/// Rule: ABI-6.12.
+fn a_write_that_a_drive_lost_fails_every_later_sync(scene: &Scene) {
+    check_lost_write(scene, BAD);
 }
 
-fn writes_that_a_drive_refuses_stay_lost(scene: &Scene) {
+/// Rule: ABI-6.12.
+fn a_write_that_a_drive_refused_fails_every_later_sync(scene: &Scene) {
     let mut parts = Parts::new(LEN as usize);
     let (file, pool) = (parts.file(drive(scene, libc::O_DIRECT)), parts.pool);
     let (host, device) = queue(4);
@@ -88,10 +91,11 @@ fn writes_that_a_drive_refuses_stay_lost(scene: &Scene) {
         Ok(LEN)
     );
     io.stop().unwrap();
-    a_lost_write_stays_lost(scene, 0);
+    check_lost_write(scene, 0);
 }
 
-fn a_slow_drive_holds_up_no_other_queue(scene: &Scene) {
+/// Rule: SEC-12.
+fn a_slow_drive_delays_no_other_queue(scene: &Scene) {
     const READS: u64 = 64;
     let mut parts = Parts::new(1 << 20);
     let slow = parts.file(drive(scene, libc::O_DIRECT));

@@ -18,11 +18,11 @@ const THIN: Need = Need::Ext4(Ext4 {
 pub(crate) const TESTS: &[Test] = tests![
     a_failed_sync_fails_every_later_one_of_every_queue: [THIN],
     a_failed_durable_write_fails_every_later_sync: [THIN],
-    a_failed_sync_fails_those_of_other_loops_and_groups: [THIN],
-    a_file_opened_after_a_failed_sync_is_clean: [THIN],
+    a_failed_sync_fails_syncs_of_other_loops_and_groups: [THIN],
+    a_file_opened_anew_after_a_failed_sync_has_no_failure: [THIN],
     a_failed_sync_of_a_fuse_file_fails_every_later_one: [Need::Fuse],
     a_failed_sync_of_one_file_fails_none_of_another: [THIN],
-    a_write_that_moved_nothing_poisons_nothing: [Need::Fuse],
+    a_write_that_moved_nothing_is_not_a_failed_flush: [Need::Fuse],
 ];
 
 const LEN: u32 = 4 << 20;
@@ -36,7 +36,7 @@ fn write(file: FileHandle, pool: vyre_ioq::BufferHandle, at: u64) -> Request {
 }
 
 /// Asserts that every SYNC and DURABLE write fails, however often it is asked.
-fn is_poisoned(device: &DeviceQueue, file: FileHandle, pool: vyre_ioq::BufferHandle) {
+fn check_failed(device: &DeviceQueue, file: FileHandle, pool: vyre_ioq::BufferHandle) {
     for _ in 0..3 {
         let sync = ask(device, Request::sync(file));
         assert!(sync.is_err(), "a SYNC: {sync:?}");
@@ -46,6 +46,7 @@ fn is_poisoned(device: &DeviceQueue, file: FileHandle, pool: vyre_ioq::BufferHan
     }
 }
 
+/// Rule: ABI-6.12.
 fn a_failed_sync_fails_every_later_one_of_every_queue(scene: &Scene) {
     let mut parts = parts();
     let file = scene.create("thin", "file");
@@ -62,17 +63,18 @@ fn a_failed_sync_fails_every_later_one_of_every_queue(scene: &Scene) {
     assert!(sync.is_err(), "the drive took it all: {sync:?}");
     for device in [&one, &two] {
         for file in [file, same, again] {
-            is_poisoned(device, file, pool);
+            check_failed(device, file, pool);
         }
     }
     // Room on the drive brings no bytes back.
     scene.drain("thin.store");
     for device in [&two, &one] {
-        is_poisoned(device, file, pool);
+        check_failed(device, file, pool);
     }
     io.stop().unwrap();
 }
 
+/// Rule: ABI-6.12.
 fn a_failed_durable_write_fails_every_later_sync(scene: &Scene) {
     let mut parts = parts();
     let (file, pool) = (parts.file(scene.create("thin", "file")), parts.pool);
@@ -82,12 +84,13 @@ fn a_failed_durable_write_fails_every_later_sync(scene: &Scene) {
     scene.fill("thin.store");
     let durable = ask(&two, write(file, pool, 16 << 20).durable());
     assert!(durable.is_err(), "the drive took it all: {durable:?}");
-    is_poisoned(&one, file, pool);
-    is_poisoned(&two, file, pool);
+    check_failed(&one, file, pool);
+    check_failed(&two, file, pool);
     io.stop().unwrap();
 }
 
-fn a_failed_sync_fails_those_of_other_loops_and_groups(scene: &Scene) {
+/// Rule: ABI-6.12.
+fn a_failed_sync_fails_syncs_of_other_loops_and_groups(scene: &Scene) {
     let file = scene.create("thin", "file");
     let new = |file: &File| {
         let mut parts = parts();
@@ -113,20 +116,21 @@ fn a_failed_sync_fails_those_of_other_loops_and_groups(scene: &Scene) {
     scene.fill("thin.store");
     let sync = ask(&two, Request::sync(other));
     assert!(sync.is_err(), "the drive took it all: {sync:?}");
-    is_poisoned(&two, other, other_pool);
-    is_poisoned(&three, other, other_pool);
-    is_poisoned(&one, first, pool);
+    check_failed(&two, other, other_pool);
+    check_failed(&three, other, other_pool);
+    check_failed(&one, first, pool);
     // Nor does a loop forget that begins later.
     let (parts, last, pool) = new(&file);
     let (host, four) = queue(8);
     let late = parts.builder().queue(host).spawn().unwrap();
-    is_poisoned(&four, last, pool);
+    check_failed(&four, last, pool);
     io.stop().unwrap();
     group.stop().unwrap();
     late.stop().unwrap();
 }
 
-fn a_file_opened_after_a_failed_sync_is_clean(scene: &Scene) {
+/// Rule: ABI-6.13.
+fn a_file_opened_anew_after_a_failed_sync_has_no_failure(scene: &Scene) {
     let mut parts = parts();
     let old = scene.create("thin", "file");
     let older = open(scene, "file");
@@ -143,16 +147,17 @@ fn a_file_opened_after_a_failed_sync_is_clean(scene: &Scene) {
     let insert =
         |file: File| -> FileHandle { io.insert_file(file, 0..1 << 40, Rights::all()).unwrap() };
     // The old descriptions are what they were, under whatever handle.
-    is_poisoned(&device, insert(old), pool);
-    is_poisoned(&device, insert(older), pool);
+    check_failed(&device, insert(old), pool);
+    check_failed(&device, insert(older), pool);
     let new = insert(open(scene, "file"));
     assert_eq!(ask(&device, write(new, pool, 0)), Ok(LEN));
     assert_eq!(ask(&device, Request::sync(new)), Ok(0));
     assert_eq!(ask(&device, write(new, pool, 0).durable()), Ok(LEN));
-    is_poisoned(&device, file, pool);
+    check_failed(&device, file, pool);
     io.stop().unwrap();
 }
 
+/// Rule: ABI-6.12.
 fn a_failed_sync_of_a_fuse_file_fails_every_later_one(scene: &Scene) {
     let mut parts = Parts::new(4096);
     let (file, pool) = (parts.file(scene.fuse().open("fail-fsync-once")), parts.pool);
@@ -163,11 +168,12 @@ fn a_failed_sync_of_a_fuse_file_fails_every_later_one(scene: &Scene) {
         Ok(4096)
     );
     assert_eq!(ask(&one, Request::sync(file)), Err(Errno::EIO));
-    is_poisoned(&one, file, pool);
-    is_poisoned(&two, file, pool);
+    check_failed(&one, file, pool);
+    check_failed(&two, file, pool);
     io.stop().unwrap();
 }
 
+/// Rule: ABI-6.12.
 fn a_failed_sync_of_one_file_fails_none_of_another(scene: &Scene) {
     let mut parts = parts();
     let lost = parts.file(scene.create("thin", "lost"));
@@ -187,7 +193,8 @@ fn a_failed_sync_of_one_file_fails_none_of_another(scene: &Scene) {
     io.stop().unwrap();
 }
 
-fn a_write_that_moved_nothing_poisons_nothing(scene: &Scene) {
+/// Rule: ABI-6.15.
+fn a_write_that_moved_nothing_is_not_a_failed_flush(scene: &Scene) {
     const MIDDLE: u64 = 512 << 10;
     for name in ["eio-write.dio", "full.dio", "eio-write", "full"] {
         let mut parts = Parts::new(4096);
