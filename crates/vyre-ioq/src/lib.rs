@@ -1,4 +1,17 @@
 #![doc = include_str!("../README.md")]
+//!
+//! # Module map
+//!
+//! | to | use |
+//! | --- | --- |
+//! | make a queue | `Queue`, [`QueueLayout`], [`Region`]; [`Features`] to offer |
+//! | be the host | [`HostQueue`]: [`Claim`], [`SweepCursor`], [`SlotMask`]; [`HostFaults`] counts a device's faults |
+//! | be the device | [`DeviceQueue`]: [`Reservation`], [`Ticket`], [`OwnedTicket`], [`Outcome`], `WaitLimits` |
+//! | make or decode requests | [`Request`], [`Op`], [`Flags`], [`FileHandle`], [`BufferHandle`], [`Errno`] |
+//! | work on raw memory | [`abi`] (constants, images), [`state`] (the state machine), [`headers`] (texts for C and CUDA) |
+//! | check the memory model | `orderings`: each ordering with its partner and its test |
+//! | test against a hostile device | `test_utils` (feature `test-utils`) |
+
 #![no_std]
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
