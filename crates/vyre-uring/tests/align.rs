@@ -1,4 +1,4 @@
-//! Alignment of direct I/O.
+//! The alignment that direct I/O requires.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -8,7 +8,7 @@ use rustix::fs::OFlags;
 use vyre_uring::{alignment_of, alignment_of_path, direct_alignment};
 
 #[test]
-fn only_direct_descriptors_have_demands() {
+fn only_direct_descriptors_require_an_alignment() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let path = dir.path().join("file");
     std::fs::write(&path, [0; 8192]).unwrap();

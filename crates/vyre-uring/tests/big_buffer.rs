@@ -1,4 +1,4 @@
-//! A buffer that one place of the kernel's table cannot hold.
+//! A buffer that is too long for one entry of the kernel's table.
 
 mod common;
 
@@ -39,13 +39,13 @@ fn a_transfer_across_the_boundary_is_one() {
         return;
     }
     let start = GIB - (16 << 10);
-    // Cut where a place of the kernel's table ends, what is left could be off its alignment.
+    // Cut at the end of a table entry, the rest of the transfer could lose its alignment.
     let across = run(&mut ring, read(0, start as u64, 64 << 10));
     assert_eq!(across.result, Ok(64 << 10));
     assert_eq!(contents(&buffer, start, 64 << 10), data);
     assert_eq!(contents(&buffer, start - 1, 1), [0]);
 
-    // The places come back with the slot.
+    // An emptied slot frees the table entries of its buffer.
     for _ in 0..3 {
         ring.set_buffer(BUFFER, None).unwrap();
         ring.set_buffer(BUFFER, Some(buffer.clone())).unwrap();

@@ -1,4 +1,4 @@
-//! Waiting, cancelling, failing and ending.
+//! Wait, cancel, failure and drop.
 #![expect(
     unsafe_code,
     reason = "a test takes a ring to a thread that must not use it"
@@ -61,7 +61,7 @@ fn every_operation_of_a_full_ring_can_be_cancelled() {
 }
 
 #[test]
-fn a_stale_token_does_not_cancel_the_next_tenant() {
+fn a_stale_token_does_not_cancel_a_newer_operation() {
     let (mut ring, buffer, writer) = ring_on_pipe(Ring::builder().entries(1));
     let old = ring.push(read(0, 0, 1), 1).unwrap();
     ring.submit().unwrap();
@@ -136,19 +136,19 @@ fn dropping_a_ring_with_a_read_pending_returns_soon() {
 }
 
 #[test]
-fn nothing_lands_after_drop() {
+fn nothing_is_written_after_drop() {
     let (mut ring, buffer, writer) = ring_on_pipe(Ring::builder());
     ring.push(read(0, 0, 16), 0).unwrap();
     ring.submit().unwrap();
     drop(ring);
-    // Whoever reads the pipe would get these bytes. The reading end went with the ring.
+    // A pending read of the pipe would receive these bytes. The ring held the only reading end.
     assert_eq!(write_fd(&writer, b"late"), Err(Errno::PIPE));
     assert_eq!(contents(&buffer, 0, 4), [0; 4]);
 }
 
 #[test]
-fn many_rings_come_and_go() {
-    // A thread can register 16 ring descriptors: a ring that kept its own would show here.
+fn a_dropped_ring_unregisters_its_descriptor() {
+    // A thread can register 16 ring descriptors: descriptors that stay registered exhaust them.
     for _ in 0..40 {
         let ring = Ring::builder().entries(4).build().unwrap();
         assert_eq!(ring.setup_report().ring_fd(), SetupStep::InUse);
@@ -156,7 +156,7 @@ fn many_rings_come_and_go() {
 }
 
 #[test]
-fn quiesce_leaves_the_completions_and_a_ring_that_works() {
+fn after_quiesce_completions_can_be_reaped_and_the_ring_works() {
     for builder in modes() {
         let (mut ring, _, writer) = ring_on_pipe(builder);
         for user in 0..8 {
@@ -221,7 +221,7 @@ fn slots_beyond_the_tables_are_refused() {
 }
 
 #[test]
-fn set_up_refuses_what_no_kernel_takes() {
+fn set_up_refuses_numbers_that_no_kernel_takes() {
     let build = |builder: vyre_uring::RingBuilder| builder.build().map(drop).unwrap_err();
     assert_eq!(build(Ring::builder().entries(0)), SetupError::Entries(0));
     assert_eq!(
@@ -259,10 +259,10 @@ fn empty_tables_and_the_report() {
     assert_eq!(ring.setup_report().cq_entries(), 2 * ring.capacity());
 }
 
-/// The kernel knows one thread as the issuer, and its registered ring descriptor is that thread's:
-/// entering from another is a fatal error, the one kind that a test can provoke.
+/// The kernel knows one thread as the issuer, and the registered ring descriptor belongs to that
+/// thread. Entering from another thread is a fatal error, the only kind that a test can provoke.
 #[test]
-fn a_fatal_error_answers_for_what_the_kernel_did_not_take() {
+fn a_fatal_error_completes_what_the_kernel_did_not_take() {
     struct Smuggled(Ring);
     // SAFETY: the ring is used by one thread at a time, and dropped by its own; that the kernel
     // refuses the other is what the test is about.
@@ -307,7 +307,7 @@ fn a_fatal_error_answers_for_what_the_kernel_did_not_take() {
 }
 
 #[test]
-fn a_slot_whose_change_was_refused_is_as_it_was() {
+fn a_refused_change_leaves_the_slot_unchanged() {
     let file = tempfile::tempfile().unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, b"weights", 0).unwrap();
     let (mut ring, _) = ring_with(Ring::builder(), &file, 4096);
@@ -316,7 +316,7 @@ fn a_slot_whose_change_was_refused_is_as_it_was() {
         let _ = std::io::stderr().write_all(line.as_bytes());
         return;
     }
-    // A ring's table takes no ring.
+    // The kernel refuses a ring as a file of a ring's table.
     let other = io_uring::IoUring::new(1).unwrap();
     let other = std::os::fd::AsFd::as_fd(&other)
         .try_clone_to_owned()

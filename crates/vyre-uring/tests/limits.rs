@@ -1,5 +1,4 @@
-//! Limits of the process and what they forbid. Each test runs in a process of its own, whose limits
-//! it may lower.
+//! Resource limits. Each test runs in a process of its own, and may lower the limits of that process.
 
 mod common;
 
@@ -10,7 +9,7 @@ use common::*;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use vyre_uring::{Buffer, BufferError, Errno, Ring, SetupStep};
 
-/// Runs `body` in a child that runs this one test.
+/// Runs `body` in a child process that runs this test alone.
 fn alone(name: &str, body: impl FnOnce()) {
     const CHILD: &str = "VYRE_URING_LIMITS_CHILD";
     if std::env::var_os(CHILD).is_some() {
@@ -95,7 +94,7 @@ fn workers_are_bounded_by_the_ring_and_by_the_process() {
         assert_eq!(at_first, SetupStep::Off);
         let raised = |to| (SetupStep::InUse, Some([to, others]));
         assert_eq!(report(Ring::builder().entries(64)), raised(files.max(64)));
-        // The rings of a thread share their workers: a small one takes none from the others.
+        // The rings of a thread share their workers: a small ring does not lower the limit of others.
         assert_eq!(report(Ring::builder().entries(2)), raised(files.max(64)));
         assert_eq!(
             report(Ring::builder().entries(4096)),

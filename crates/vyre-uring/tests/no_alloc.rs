@@ -1,4 +1,4 @@
-//! The hot calls allocate nothing, nor do the ones on the way to an end.
+//! The calls of the hot path do not allocate, nor do cancellations.
 #![expect(unsafe_code, reason = "`GlobalAlloc` is an unsafe trait")]
 
 mod common;
@@ -16,8 +16,8 @@ thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
 }
 
-// SAFETY: every call is the system allocator's; counting touches no allocation, since the counter
-// is a constant-initialized thread-local without a destructor.
+// SAFETY: every call is forwarded to the system's allocator. Counting does not allocate, since the
+// counter is a constant-initialized thread-local without a destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.with(|count| count.set(count.get() + 1));

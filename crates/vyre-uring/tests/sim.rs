@@ -1,4 +1,4 @@
-//! The simulated transport keeps the transport's contract, whatever its script.
+//! The simulated transport keeps the contract of a transport under every script.
 #![cfg(feature = "sim")]
 
 mod common;
@@ -39,7 +39,7 @@ fn mixed(number: u64) -> Operation {
     }
 }
 
-/// Drives 1,000 operations with random cancels; returns the completions in order.
+/// Drives 1,000 operations with random cancellations. Returns the completions in order.
 fn drive(seed: u64) -> Vec<Completion> {
     let script = SimTransport::builder(seed)
         .capacity(32)
@@ -65,7 +65,7 @@ fn drive(seed: u64) -> Vec<Completion> {
         sim.wait(None).unwrap();
         sim.reap(|completion| all.push(completion));
         if all.len() == before {
-            // All the rest is stuck: only cancelling ends it.
+            // The remaining operations are stuck: only a cancellation ends them.
             tokens.retain(|&token| sim.cancel(token));
         }
     }
@@ -103,7 +103,7 @@ fn equal_seeds_behave_equally_and_others_do_not() {
 }
 
 #[test]
-fn bytes_are_real() {
+fn transfers_copy_bytes_of_the_file() {
     let (mut sim, buffer, file) = sim_on(SimTransport::builder(1));
     assert_eq!(run(&mut sim, read(10, 20, 100)).result, Ok(100));
     assert_eq!(contents(&buffer, 20, 100), pattern(110)[10..]);
@@ -116,7 +116,7 @@ fn bytes_are_real() {
 }
 
 #[test]
-fn short_transfers_move_what_they_say() {
+fn short_transfers_copy_as_many_bytes_as_they_report() {
     let (mut sim, buffer, _) = sim_on(SimTransport::builder(3).short(1.0));
     let moved = run(&mut sim, read(0, 0, 4096)).result.unwrap() as usize;
     assert!((1..4096).contains(&moved));
@@ -151,7 +151,7 @@ fn a_scripted_fatal_submit_poisons() {
 }
 
 #[test]
-fn fail_next_fails_one() {
+fn fail_next_fails_one_operation() {
     let (mut sim, _, _) = sim_on(SimTransport::builder(1));
     sim.fail_next(Errno::NOSPC);
     assert_eq!(run(&mut sim, write(0, 0, 1)).result, Err(Errno::NOSPC));
@@ -159,7 +159,7 @@ fn fail_next_fails_one() {
 }
 
 #[test]
-fn what_hangs_keeps_its_slots() {
+fn a_hung_operation_keeps_its_slots_busy() {
     let (mut sim, _, _) = sim_on(SimTransport::builder(1).hung(1.0));
     let token = sim.push(read(0, 0, 1), 1).unwrap();
     assert!(sim.cancel(token));
@@ -172,7 +172,7 @@ fn what_hangs_keeps_its_slots() {
 }
 
 #[test]
-fn at_most_so_many_bytes_move_at_a_time() {
+fn a_transfer_copies_at_most_the_configured_bytes() {
     let (mut sim, buffer, _) = sim_on(SimTransport::builder(1).at_most(1000));
     assert_eq!(run(&mut sim, read(0, 0, 4096)).result, Ok(1000));
     assert_eq!(run(&mut sim, read(1000, 1000, 100)).result, Ok(100));
@@ -190,7 +190,7 @@ fn the_first_operation_on_a_file_can_be_refused() {
 }
 
 #[test]
-fn requests_to_cancel_can_miss() {
+fn cancel_requests_can_miss() {
     let script = SimTransport::builder(1).stuck(1.0).missed_cancels(1);
     let (mut sim, _, _) = sim_on(script);
     let token = sim.push(read(0, 0, 1), 1).unwrap();

@@ -1,4 +1,4 @@
-//! Bytes go where they should, in every mode.
+//! Transfers in every combination of registered and plain files and buffers.
 
 mod common;
 
@@ -9,7 +9,7 @@ use common::*;
 use vyre_uring::{BufferSlot, Errno, FileSlot, Operation, PushError};
 
 #[test]
-fn writes_land_and_reads_return_them() {
+fn reads_return_what_was_written() {
     for builder in modes() {
         let file = tempfile::tempfile().unwrap();
         let (mut ring, buffer) = ring_with(builder, &file, 16 << 10);
@@ -80,7 +80,7 @@ fn durable_writes_syncs_and_prefetches_complete() {
 }
 
 #[test]
-fn the_end_of_the_file_shortens_then_ends() {
+fn a_read_at_the_end_of_the_file_is_short_then_empty() {
     for builder in modes() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&pattern(100)).unwrap();
@@ -98,7 +98,7 @@ fn the_end_of_the_file_shortens_then_ends() {
 }
 
 #[test]
-fn the_kernels_errno_comes_through() {
+fn the_kernels_errno_is_passed_on() {
     for builder in modes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("read-only");
@@ -159,7 +159,7 @@ fn bad_operands_are_refused_and_leave_nothing_in_flight() {
 }
 
 #[test]
-fn ten_times_the_capacity_goes_through() {
+fn ten_times_the_capacity_completes() {
     for builder in modes() {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&pattern(64 << 10), 0).unwrap();
@@ -197,7 +197,7 @@ fn ten_times_the_capacity_goes_through() {
 }
 
 #[test]
-fn slots_can_change_tenants() {
+fn slots_can_be_refilled() {
     for builder in modes() {
         let (one, two) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
         one.write_all_at(b"one", 0).unwrap();

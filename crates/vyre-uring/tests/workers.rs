@@ -1,4 +1,4 @@
-//! Cores of the kernel's workers.
+//! The cores of the kernel's worker threads.
 
 use std::fs;
 use std::io::Write;
@@ -52,7 +52,7 @@ fn workers_of_a_bound_thread_run_on_the_cores_named() {
     let slot = FileSlot::new(0);
     ring.set_file(slot, Some(Arc::new(file.into())))
         .expect("room");
-    // The kernel has a worker do every fsync. It lingers for some seconds afterwards.
+    // A worker performs every fsync, and exists for some seconds afterwards.
     let sync = Operation::Sync {
         file: slot,
         data_only: false,

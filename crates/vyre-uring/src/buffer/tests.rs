@@ -4,13 +4,13 @@ use std::os::unix::fs::FileExt;
 
 use super::*;
 
-/// A buffer over plain memory whose base is `shift` bytes past a word boundary.
+/// Returns a buffer over plain memory whose base is `shift` bytes past a word boundary.
 fn shifted(shift: usize, len: usize) -> Buffer {
     let words = (shift + len).div_ceil(WORD) + 1;
     let owner: Arc<[AtomicU64]> = (0..words).map(|_| AtomicU64::new(0)).collect();
     let base = owner.as_ptr().cast_mut().cast::<u8>().wrapping_add(shift);
     let base = NonNull::new(base).unwrap();
-    // SAFETY: the bytes are inside `owner`, whose atomics allow shared writes, and are reached
+    // SAFETY: the bytes are inside `owner`, whose atomics allow shared writes, and are accessed
     // through the buffer alone.
     unsafe { Buffer::from_raw_parts(base, len, Box::new(owner)) }
 }
@@ -72,7 +72,7 @@ fn anonymous_memory_is_zero_and_page_aligned() {
 }
 
 #[test]
-fn a_memfd_is_the_same_memory_for_whoever_maps_it() {
+fn all_mappings_of_a_memfd_are_the_same_memory() {
     let (buffer, memfd) = Buffer::memfd(page_size() + 1).unwrap();
     assert_eq!(buffer.len(), page_size() + 1);
     assert_eq!(buffer.as_ptr().addr() % page_size(), 0);
@@ -92,7 +92,7 @@ fn a_memfd_is_the_same_memory_for_whoever_maps_it() {
 }
 
 #[test]
-fn memory_of_another_is_mapped_if_it_cannot_shrink() {
+fn a_foreign_memfd_is_mapped_if_it_cannot_shrink() {
     let (buffer, memfd) = Buffer::memfd(page_size() + 1).unwrap();
     let other = Buffer::from_memfd(&memfd).unwrap();
     assert_eq!(other.len(), 2 * page_size(), "the whole of it");
@@ -135,7 +135,7 @@ fn a_memfd_cannot_change_its_length_or_its_seals() {
         fcntl_add_seals(&memfd, SealFlags::FUTURE_WRITE).err(),
         refused
     );
-    // The memory goes with the last of mapping and descriptor, whichever that is.
+    // The memory is freed with the last mapping or descriptor.
     drop(memfd);
     buffer.write_at(2 * page_size() - 1, b"!").unwrap();
     assert!(
@@ -174,7 +174,7 @@ fn buffers_cross_threads() {
 }
 
 #[test]
-fn clones_share_and_others_do_not() {
+fn clones_share_memory_and_other_buffers_do_not() {
     let one = Buffer::anonymous(8).unwrap();
     let same = one.clone();
     let other = Buffer::anonymous(8).unwrap();
@@ -188,7 +188,7 @@ fn clones_share_and_others_do_not() {
 }
 
 #[test]
-fn the_owner_goes_with_the_last_clone() {
+fn the_owner_is_dropped_with_the_last_clone() {
     let witness = Arc::new(());
     let owner = (shifted(0, 8), Arc::clone(&witness));
     let base = NonNull::new(owner.0.as_ptr()).unwrap();

@@ -30,7 +30,7 @@ const READ: Operation = Operation::Read {
 };
 
 #[test]
-fn a_late_completion_is_a_stray_and_spares_the_next_operation() {
+fn a_late_completion_is_a_stray_and_leaves_newer_operations_alone() {
     let mut ring = ring();
     let old = ring.push(READ, 1).unwrap();
     ring.wait(None).unwrap();
@@ -49,7 +49,7 @@ fn a_late_completion_is_a_stray_and_spares_the_next_operation() {
 }
 
 #[test]
-fn one_outcome_stashed_twice_is_reaped_once() {
+fn one_result_stashed_twice_is_reaped_once() {
     let mut ring = ring();
     let token = ring.push(READ, 1).unwrap();
     ring.wait(None).unwrap();
@@ -62,7 +62,7 @@ fn one_outcome_stashed_twice_is_reaped_once() {
 }
 
 #[test]
-fn a_fatal_error_answers_for_cancels_too() {
+fn a_fatal_error_counts_the_cancel_requests_as_answered() {
     let mut ring = ring();
     let token = ring.push(READ, 1).unwrap();
     assert!(ring.cancel(token));
@@ -91,7 +91,7 @@ fn operations_are_cancelled_one_by_one_where_the_kernel_has_no_other_way() {
         ring.wait(None).unwrap();
         left -= ring.reap(|completion| assert_eq!(completion.result, Err(Errno::CANCELED)));
     }
-    // The answers to the requests themselves may come a little later.
+    // The completions of the requests themselves may come a little later.
     while ring.cancels > 0 {
         ring.wait(Some(Duration::from_millis(1))).unwrap();
         ring.reap(|_| panic!("a completion too many"));
@@ -102,7 +102,7 @@ fn operations_are_cancelled_one_by_one_where_the_kernel_has_no_other_way() {
 #[test]
 fn the_kernels_limit_clamps_a_transfer() {
     let mut ring = ring();
-    // Never touched, so never there.
+    // Never accessed, so the kernel provides no pages.
     ring.set_buffer(
         BufferSlot::new(0),
         Some(Buffer::anonymous(5 << 30).unwrap()),
@@ -116,7 +116,7 @@ fn the_kernels_limit_clamps_a_transfer() {
     }
 }
 
-/// Time longer than anything takes: what is woken never sleeps for so long.
+/// Longer than any test takes.
 const HANG: Duration = Duration::from_secs(3600);
 
 #[test]
@@ -157,21 +157,21 @@ fn a_wake_up_is_seen_while_operations_wait_and_after_they_were_cancelled() {
     };
     let waker = ring.waker().expect("an eventfd");
     for _ in 0..2 {
-        // As many as the ring takes: the poll of the eventfd needs no place among them.
+        // As many as the ring takes: the poll of the eventfd is not one of them.
         while ring.push(waiting, 0).is_ok() {}
         assert_eq!(ring.in_flight(), ring.capacity());
         waker.wake_by_ref();
         ring.wait(Some(HANG)).unwrap();
         assert_eq!(ring.reap(|_| ()), 0);
-        // It takes the poll with it.
+        // This cancels the poll, too.
         ring.quiesce(HANG).unwrap();
         assert_eq!(ring.reap(|_| ()), ring.capacity());
     }
     assert_eq!(ring.stray_completions(), 0);
 }
 
-/// Returns the number of the thread's workers, which the kernel makes with the first operation that
-/// it hands over.
+/// Returns the number of the thread's workers. The kernel starts one for the first operation that it
+/// hands over.
 fn workers() -> usize {
     let this = std::fs::read_link("/proc/thread-self").unwrap();
     let name = format!("iou-wrk-{}\n", this.file_name().unwrap().to_str().unwrap());
@@ -190,7 +190,7 @@ fn read_once(ring: &mut Ring) {
 #[test]
 fn a_file_that_needs_workers_is_served_by_them_from_the_start() {
     for register in [true, false] {
-        // On a thread of its own: what others have is not counted.
+        // On a thread of its own: the workers of other threads are not counted.
         let checked = std::thread::spawn(move || {
             let mut ring = Ring::builder().register_files(register).build().unwrap();
             let zero = Arc::new(OwnedFd::from(File::open("/dev/zero").unwrap()));
@@ -205,7 +205,7 @@ fn a_file_that_needs_workers_is_served_by_them_from_the_start() {
             ring.set_file_with(slot, zero.clone(), traits).unwrap();
             read_once(&mut ring);
             assert_eq!(workers(), 1, "handed over");
-            // The next file in the slot is itself.
+            // The next file in the slot is examined again.
             ring.set_file(slot, Some(zero)).unwrap();
             assert!(ring.files[0].flags.is_empty());
         });
@@ -214,7 +214,7 @@ fn a_file_that_needs_workers_is_served_by_them_from_the_start() {
 }
 
 #[test]
-fn a_file_that_answers_again_is_served_by_workers_from_then_on() {
+fn after_eagain_a_file_is_served_by_workers() {
     let mut ring = ring();
     let file = tempfile::tempfile().unwrap();
     let (pipe, _writer) = rustix::pipe::pipe().unwrap();
@@ -255,7 +255,7 @@ fn a_cancel_request_that_missed_can_be_sent_again() {
         .unwrap();
     let token = ring.push(READ, 1).unwrap();
     ring.submit().unwrap();
-    // As if sent, and answered with "not found".
+    // As if a request was sent, which the kernel then answers with ENOENT.
     ring.tokens.get_mut(token).unwrap().cancelling = true;
     ring.cancels = 1;
     assert!(ring.cancel(token));
@@ -272,13 +272,13 @@ fn a_cancel_request_that_missed_can_be_sent_again() {
     assert_eq!(results, [Err(Errno::CANCELED)]);
 }
 
-/// Makes the ring believe in an operation that the kernel never gives back.
+/// Records an operation that the kernel never gives back.
 fn keep_one(ring: &mut Ring) {
     ring.tokens.insert(1, 0, NO_BUFFER).unwrap();
 }
 
 #[test]
-fn what_was_waited_for_in_vain_is_not_waited_for_again() {
+fn drop_does_not_wait_again_after_a_quiesce_in_vain() {
     let (done, is_done) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || {
         let mut ring = Ring::builder().drop_deadline(HANG).build().unwrap();
@@ -296,7 +296,7 @@ fn what_was_waited_for_in_vain_is_not_waited_for_again() {
 }
 
 #[test]
-fn a_dropped_ring_waits_for_what_came_after_the_quiesce() {
+fn drop_waits_for_operations_pushed_after_a_quiesce() {
     for quiesced in [false, true] {
         let limit = Duration::from_millis(50);
         let mut ring = Ring::builder().drop_deadline(limit).build().unwrap();

@@ -1,4 +1,4 @@
-//! What the tests share.
+//! Helpers that the tests share.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::fs::File;
@@ -14,7 +14,7 @@ use vyre_uring::{
 pub(crate) const FILE: FileSlot = FileSlot::new(0);
 pub(crate) const BUFFER: BufferSlot = BufferSlot::new(0);
 
-/// Every combination of registered and plain files and buffers.
+/// Returns every combination of registered and plain files and buffers.
 pub(crate) fn modes() -> impl Iterator<Item = RingBuilder> {
     [(true, true), (true, false), (false, true), (false, false)]
         .into_iter()
@@ -30,7 +30,7 @@ pub(crate) fn owned(file: &File) -> Arc<OwnedFd> {
     Arc::new(file.try_clone().unwrap().into())
 }
 
-/// A ring with a file and a buffer in the first slots.
+/// Builds a ring with a file and a buffer in the first slots.
 pub(crate) fn ring_with(builder: RingBuilder, file: &File, len: usize) -> (Ring, Buffer) {
     let mut ring = builder.build().unwrap();
     let buffer = Buffer::anonymous(len).unwrap();
@@ -39,7 +39,7 @@ pub(crate) fn ring_with(builder: RingBuilder, file: &File, len: usize) -> (Ring,
     (ring, buffer)
 }
 
-/// A ring whose first file is the reading end of an empty pipe; also returns the other end.
+/// Builds a ring whose first file is the reading end of an empty pipe. Also returns the other end.
 pub(crate) fn ring_on_pipe(builder: RingBuilder) -> (Ring, Buffer, OwnedFd) {
     let (reader, writer) = pipe().unwrap();
     let (ring, buffer) = ring_with(builder, &File::from(reader), 4096);
@@ -67,7 +67,7 @@ pub(crate) fn write(offset: u64, buffer_offset: u64, len: u32) -> Operation {
     }
 }
 
-/// Reaps until so many completions have come; fails after a generous while.
+/// Reaps until so many completions have come. Fails after a long time.
 pub(crate) fn reap_n<T: Transport>(transport: &mut T, count: usize) -> Vec<Completion> {
     let mut all = Vec::new();
     let started = Instant::now();
@@ -98,7 +98,7 @@ pub(crate) fn contents(buffer: &Buffer, offset: usize, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Bytes that differ from place to place.
+/// Returns bytes of which neighbours differ.
 pub(crate) fn pattern(len: usize) -> Vec<u8> {
     (0..len)
         .map(|index| (index * 7 + index / 251) as u8)
