@@ -63,7 +63,7 @@ pub(crate) const ALL: &[Step] = &[
     },
     Step {
         name: "header",
-        about: "the C headers are those of the Rust constants, and compile",
+        about: "the headers and the tables of ABI.md are those of the Rust constants",
         run: header::step,
     },
     Step {

@@ -7,7 +7,7 @@
 #ifndef VYRE_IOQ_ABI_CUH
 #define VYRE_IOQ_ABI_CUH
 
-/* The version of these headers: the crate vyre-ioq 0.1.0. */
+/* The version of the headers, which is that of the crate vyre-ioq. */
 #define VYRE_IOQ_VERSION_MAJOR 0
 #define VYRE_IOQ_VERSION_MINOR 1
 #define VYRE_IOQ_VERSION_PATCH 0
@@ -35,107 +35,187 @@ using u32 = unsigned int;
 using u64 = unsigned long long;
 
 enum : u32 {
-    // Sizes in bytes and slots, and versions.
+    /* Sizes in bytes and slots, and versions. */
+    /** Bytes of a slot in a queue with a header: one cache line. */
     SLOT_BYTES = 64u,
+    /** Bytes of a slot in the bare layout. */
     BARE_SLOT_BYTES = 32u,
+    /** Bytes of the header, which precede slot 0: one page. */
     HEADER_BYTES = 4096u,
+    /** Alignment of a queue with a header. */
     HEADER_ALIGN = 4096u,
+    /** Most slots of a queue with a header. */
     MAX_SLOTS = 4096u,
+    /** Most slots of a bare queue. */
     MAX_BARE_SLOTS = 64u,
+    /** Slots of a group. The host always sweeps group 0, and the others once they are in use. */
     GROUP_SLOTS = 64u,
+    /** Version of everything that both sides must agree on: attaching requires an exact match. */
     ABI_MAJOR = 1u,
+    /** Version of what one side may ignore. */
     ABI_MINOR = 0u,
 
-    // Words of a slot, by number.
+    /* Words of a slot, by number. */
+    /** Operation. */
     WORD_OP = 0u,
+    /** READ: file handle. WRITE: buffer handle. */
     WORD_SOURCE = 1u,
+    /** READ: buffer handle. WRITE, SYNC, PREFETCH: file handle. */
     WORD_DESTINATION = 2u,
+    /** Offset in the file handle's range in bytes, bits 0 to 31. */
     WORD_FILE_OFFSET_LOW = 3u,
+    /** Offset in the file handle's range in bytes, bits 32 to 63. */
     WORD_FILE_OFFSET_HIGH = 4u,
+    /** Published: bytes to transfer. OK: bytes transferred. ERROR: errno. The host of a bare
+        queue without counts does not store it. */
     WORD_COUNT = 5u,
+    /** State of the slot. */
     WORD_STATUS = 6u,
+    /** The device's own; the host never stores it. */
     WORD_TAG = 7u,
+    /** Offset in the buffer handle's range in bytes, bits 0 to 31. */
     WORD_BUFFER_OFFSET_LOW = 8u,
+    /** Offset in the buffer handle's range in bytes, bits 32 to 63. */
     WORD_BUFFER_OFFSET_HIGH = 9u,
+    /** Flags. */
     WORD_FLAGS = 10u,
+    /** Microseconds from the claim after which the request is cancelled; 0: never. */
     WORD_DEADLINE = 11u,
+    /** Zero. */
     WORD_RESERVED = 12u,
 
-    // Words of the header, by number.
+    /* Words of the header, by number. Each line of 16 words has one permanent writer. */
+    /** The bytes `VYREIOQ` and a zero byte. */
     HEADER_WORD_MAGIC = 0u,
+    /** ABI_MAJOR. */
     HEADER_WORD_MAJOR = 2u,
+    /** ABI_MINOR. */
     HEADER_WORD_MINOR = 3u,
+    /** Bytes from one slot to the next: SLOT_BYTES. */
     HEADER_WORD_STRIDE = 4u,
+    /** Number of slots. */
     HEADER_WORD_SLOTS = 5u,
+    /** Bytes from the first byte of the header to that of slot 0. */
     HEADER_WORD_SLOTS_OFFSET = 6u,
+    /** Features that the host offers. */
     HEADER_WORD_FEATURES = 7u,
+    /** The creator's name for the queue, low word first. */
     HEADER_WORD_QUEUE_ID = 8u,
+    /** State of the loop that serves the queue. */
     HEADER_WORD_STATE = 16u,
+    /** A counter that changes while the host lives. */
     HEADER_WORD_HEARTBEAT = 17u,
+    /** 1 while the host sleeps and wants its doorbell rung. */
     HEADER_WORD_ASLEEP = 18u,
+    /** The doorbell: a counter of rings. */
     HEADER_WORD_DOORBELL = 32u,
+    /** One word for each group of slots: 1 once a slot of the group was published. That of group
+        0 is never read. */
     HEADER_WORD_IN_USE = 64u,
+    /** The first word after the lines in use; the rest of the header is zero. */
     HEADER_WORD_END = 128u,
 
-    // Operations: WORD_OP.
+    /* Operations: word OP of a slot. */
+    /** Reads from a file into a buffer, as pread(2). */
     OP_READ = 1u,
+    /** Writes from a buffer into a file, as pwrite(2). */
     OP_WRITE = 2u,
+    /** Completes when every request of this queue that was published before it, other than a
+        FENCE, has completed. */
     OP_FENCE = 3u,
+    /** Completes when every earlier WRITE to the file is on stable storage: of this queue, those
+        that have completed or are fenced; of any other, those that had completed. */
     OP_SYNC = 4u,
+    /** Starts read-ahead of COUNT bytes, and completes when all of it has been started. */
     OP_PREFETCH = 5u,
 
-    // States of a slot: WORD_STATUS.
-    STATUS_EMPTY = 0x0u,
-    STATUS_PUBLISHED = 0x1u,
-    STATUS_CLAIMED = 0x2u,
+    /* States of a slot: word STATUS of a slot. */
+    /** Free. Zero, so that zeroed memory is an empty queue. */
+    STATUS_EMPTY = 0u,
+    /** Holds a request. */
+    STATUS_PUBLISHED = 1u,
+    /** Holds a request that the host has announced it serves. */
+    STATUS_CLAIMED = 2u,
+    /** Succeeded; COUNT holds the bytes transferred, except in a bare queue without counts. */
     STATUS_OK = 0x10u,
+    /** Failed; COUNT holds the errno, except in a bare queue without counts. */
     STATUS_ERROR = 0x11u,
 
-    // Flags: WORD_FLAGS.
+    /* Flags: word FLAGS of a slot. */
+    /** The bytes are on stable storage when the request completes. Needs the SYNC right to the
+        file, too. */
     FLAG_DURABLE = 1u,
+    /** A transfer of fewer bytes than requested is the error ENODATA, or the error that cut it
+        short. */
     FLAG_EXACT = 2u,
 
-    // Features: HEADER_WORD_FEATURES.
+    /* Features: word FEATURES of the header. */
+    /** The host may sleep until the device rings. */
     FEATURE_DOORBELL = 1u,
 
-    // What the host says of itself: HEADER_WORD_STATE.
+    /* States of the loop that serves a queue: word STATE of the header. */
+    /** The queue exists; nothing serves it yet. */
     STATE_STARTING = 0u,
+    /** Requests are served. */
     STATE_RUNNING = 1u,
+    /** Claimed requests are being finished; new requests complete with ECANCELED. */
     STATE_DRAINING = 2u,
+    /** Nothing will be served any more: the host ended in order. */
     STATE_STOPPED = 3u,
+    /** Nothing will be served any more: the host failed. */
     STATE_FAILED = 4u,
 
-    // What the host itself answers with in WORD_COUNT; other errnos are the kernel's.
+    /* Errnos that the host itself stores in COUNT; any other comes from the kernel. */
+    /** Input/output error. */
     ERRNO_EIO = 5u,
+    /** Unknown or revoked handle. */
     ERRNO_EBADF = 9u,
+    /** The handle lacks a right that the operation or a flag needs. */
     ERRNO_EACCES = 13u,
+    /** Unknown operation, unknown flag, a flag that the operation does not take, a reserved word
+        that is not zero, or misaligned for a direct-I/O file. */
     ERRNO_EINVAL = 22u,
+    /** No space left on the file's device. */
     ERRNO_ENOSPC = 28u,
+    /** Outside the byte range of a handle. */
     ERRNO_ERANGE = 34u,
+    /** Fewer bytes than requested, with EXACT. */
     ERRNO_ENODATA = 61u,
+    /** The deadline passed. */
     ERRNO_ETIMEDOUT = 110u,
+    /** The host was stopped, or it failed. */
     ERRNO_ECANCELED = 125u,
 
-    // The magic, as two words.
+    /* The magic, as two words. */
     MAGIC_0 = 0x45525956u,
     MAGIC_1 = 0x514f49u,
 };
 
-/// Why memory is no queue: the rules of ABI.md, section 3.
+/** Why memory is no queue: the rules of ABI.md, section 3. */
 enum class AttachError : u32 {
+    /** There is a queue. */
     NONE,
+    /** The first byte is aligned to HEADER_ALIGN; in the bare layout, to 4. */
     MISALIGNED,
+    /** The memory holds HEADER_BYTES, and reaches to the end of the last slot. */
     TOO_SHORT,
+    /** Words 0 and 1 are the magic. */
     BAD_MAGIC,
+    /** MAJOR is the version of the side that attaches. */
     MAJOR_VERSION,
+    /** STRIDE is SLOT_BYTES. */
     BAD_STRIDE,
+    /** SLOTS_OFFSET is a multiple of SLOT_BYTES, and at least HEADER_BYTES. */
     BAD_SLOTS_OFFSET,
+    /** Words 10 to 15 are zero. */
     RESERVED_NOT_ZERO,
+    /** There is at least one slot, and no more than the layout allows. */
     BAD_SLOT_COUNT,
+    /** The length of the memory is a multiple of BARE_SLOT_BYTES. */
     BARE_LENGTH,
 };
 
-/// Returns the name of an operation; "unknown" for any other number.
+/** Returns the name of an operation; "unknown" for any other number. */
 VYRE_IOQ_HOST_DEVICE inline const char *op_name(u32 value) {
     switch (value) {
     case OP_READ:
@@ -153,7 +233,7 @@ VYRE_IOQ_HOST_DEVICE inline const char *op_name(u32 value) {
     }
 }
 
-/// Returns the name of a status word; "unknown" for any other number.
+/** Returns the name of a status word; "unknown" for any other number. */
 VYRE_IOQ_HOST_DEVICE inline const char *status_name(u32 value) {
     switch (value) {
     case STATUS_EMPTY:
@@ -171,7 +251,7 @@ VYRE_IOQ_HOST_DEVICE inline const char *status_name(u32 value) {
     }
 }
 
-/// Returns the name of a host's state; "unknown" for any other number.
+/** Returns the name of a host's state; "unknown" for any other number. */
 VYRE_IOQ_HOST_DEVICE inline const char *state_name(u32 value) {
     switch (value) {
     case STATE_STARTING:
@@ -189,7 +269,7 @@ VYRE_IOQ_HOST_DEVICE inline const char *state_name(u32 value) {
     }
 }
 
-/// Returns the name of an errno that the host itself stores; "unknown" for any other number.
+/** Returns the name of an errno that the host itself stores; "unknown" for any other number. */
 VYRE_IOQ_HOST_DEVICE inline const char *errno_name(u32 value) {
     switch (value) {
     case ERRNO_EIO:
@@ -215,7 +295,7 @@ VYRE_IOQ_HOST_DEVICE inline const char *errno_name(u32 value) {
     }
 }
 
-/// Returns the name of an attach error, such as "BAD_MAGIC".
+/** Returns the name of an attach error, such as "BAD_MAGIC". */
 VYRE_IOQ_HOST_DEVICE inline const char *name(AttachError value) {
     switch (value) {
     case AttachError::NONE:

@@ -1,137 +1,263 @@
-//! The bytes: word numbers, constants and Pod images of the header and of a slot.
+//! The ABI as numbers: the layout of a queue, and Pod images of its header and slots.
 //!
 //! All words are 32-bit and little-endian, accessed whole, 4-byte aligned. `ABI.md` at the root
-//! of the repository is the normative text; the assertions in this file tie it to the sources.
+//! of the repository is the normative text.
+//!
+//! The tables in this file are the only list of the numbers. The C header, the CUDA header and the tables
+//! of `ABI.md` are generated from them by `cargo xtask header`.
 //!
 //! An image is a private snapshot: it is filled word by word from shared memory and never aliases
-//! it. The shared words themselves are only ever touched as atomics.
+//! it. The shared words themselves are only ever accessed as atomics.
 
 use bytemuck::{Pod, Zeroable};
 
 #[cfg(loom)]
 mod small;
+#[macro_use]
+mod table;
+
+pub use size::*;
 #[cfg(loom)]
 pub use small::{GROUP_SLOTS, HEADER_BYTES, MAX_BARE_SLOTS, MAX_SLOTS};
-
-/// Bytes of a slot in a queue that has a header: one cache line.
-pub const SLOT_BYTES: usize = 64;
-/// Bytes of a slot in the bare layout of the vyre 0.7 queue.
-pub const BARE_SLOT_BYTES: usize = 32;
-/// Bytes before the first slot of a queue that has a header: one page.
-#[cfg(not(loom))]
-pub const HEADER_BYTES: usize = 4096;
-/// Alignment that a queue with a header requires of its memory.
-pub const HEADER_ALIGN: usize = 4096;
-/// Most slots of a queue that has a header.
-#[cfg(not(loom))]
-pub const MAX_SLOTS: u32 = 4096;
-/// Most slots of a bare queue.
-#[cfg(not(loom))]
-pub const MAX_BARE_SLOTS: u32 = 64;
-
-/// Slots of a group. The host looks at group 0 always, and at the others once they are in use.
-#[cfg(not(loom))]
-pub const GROUP_SLOTS: u32 = 64;
+#[doc(hidden)]
+pub use table::{Row, Table};
 
 /// First eight bytes of a queue that has a header: `VYREIOQ` and a NUL.
 pub const MAGIC: [u32; 2] = [u32::from_le_bytes(*b"VYRE"), u32::from_le_bytes(*b"IOQ\0")];
-/// Version of everything that both sides must agree on. Attach requires an exact match.
-pub const ABI_MAJOR: u32 = 1;
-/// Version of what one side may ignore.
-pub const ABI_MINOR: u32 = 0;
 
-/// Words of a slot, by number.
-pub mod word {
-    /// Operation: see [`op`](super::op).
-    pub const OP: usize = 0;
-    /// READ: file handle. WRITE: buffer handle.
-    pub const SOURCE: usize = 1;
-    /// READ: buffer handle. WRITE, SYNC, PREFETCH: file handle.
-    pub const DESTINATION: usize = 2;
-    /// File offset in bytes, bits 0 to 31.
-    pub const FILE_OFFSET_LOW: usize = 3;
-    /// File offset in bytes, bits 32 to 63.
-    pub const FILE_OFFSET_HIGH: usize = 4;
-    /// Device: bytes asked for. Host: bytes moved (OK) or errno (ERROR).
-    pub const COUNT: usize = 5;
-    /// State of the slot: see [`status`](super::status).
-    pub const STATUS: usize = 6;
-    /// The device's own; the host never writes it.
-    pub const TAG: usize = 7;
-    /// Buffer offset in bytes, bits 0 to 31.
-    pub const BUFFER_OFFSET_LOW: usize = 8;
-    /// Buffer offset in bytes, bits 32 to 63.
-    pub const BUFFER_OFFSET_HIGH: usize = 9;
-    /// See [`Flags`](crate::Flags).
-    pub const FLAGS: usize = 10;
-    /// Microseconds from the claim after which the request is cancelled; 0 is never.
-    pub const DEADLINE: usize = 11;
-    /// First of four words that must be zero.
-    pub const RESERVED: usize = 12;
+/// All tables, in the order of the headers.
+#[doc(hidden)]
+pub const TABLES: &[Table] = &[
+    size::TABLE,
+    word::TABLE,
+    header_word::TABLE,
+    op::TABLE,
+    status::TABLE,
+    flag::TABLE,
+    feature::TABLE,
+    loop_state::TABLE,
+    errno::TABLE,
+];
+
+/// The rules of attaching: the name of the error, the layouts that it applies to, and the rule.
+///
+/// A rule of neither layout is one that the headers do not have.
+#[doc(hidden)]
+#[rustfmt::skip]
+pub const ATTACH_RULES: &[[&str; 3]] = &[
+    ["Misaligned", "both", "The first byte is aligned to HEADER_ALIGN; in the bare layout, to 4."],
+    ["TooShort", "header", "The memory holds HEADER_BYTES, and reaches to the end of the last slot."],
+    ["BadMagic", "header", "Words 0 and 1 are the magic."],
+    ["MajorVersion", "header", "MAJOR is the version of the side that attaches."],
+    ["BadStride", "header", "STRIDE is SLOT_BYTES."],
+    ["BadSlotsOffset", "header", "SLOTS_OFFSET is a multiple of SLOT_BYTES, and at least HEADER_BYTES."],
+    ["ReservedNotZero", "header", "Words 10 to 15 are zero."],
+    ["BadSlotCount", "both", "There is at least one slot, and no more than the layout allows."],
+    ["BareLength", "bare", "The length of the memory is a multiple of BARE_SLOT_BYTES."],
+    ["OutOfMemory", "neither", "Local: memory for a new queue could not be allocated."],
+];
+
+table! {
+    /// Sizes in bytes and slots, and versions.
+    "Sizes", "", "value | name | meaning";
+    mod size {
+        /// Bytes of a slot in a queue with a header: one cache line.
+        SLOT_BYTES: usize = 64;
+        /// Bytes of a slot in the bare layout.
+        BARE_SLOT_BYTES: usize = 32;
+        /// Bytes of the header, which precede slot 0: one page.
+        #[cfg(not(loom))]
+        HEADER_BYTES: usize = 4096;
+        /// Alignment of a queue with a header.
+        HEADER_ALIGN: usize = 4096;
+        /// Most slots of a queue with a header.
+        #[cfg(not(loom))]
+        MAX_SLOTS: u32 = 4096;
+        /// Most slots of a bare queue.
+        #[cfg(not(loom))]
+        MAX_BARE_SLOTS: u32 = 64;
+        /// Slots of a group. The host always sweeps group 0, and the others once they are in use.
+        #[cfg(not(loom))]
+        GROUP_SLOTS: u32 = 64;
+        /// Version of everything that both sides must agree on: attaching requires an exact match.
+        ABI_MAJOR: u32 = 1;
+        /// Version of what one side may ignore.
+        ABI_MINOR: u32 = 0;
+    }
 }
 
-/// Words of the header, by number. Each line of 16 words has one writer for ever.
-pub mod header_word {
-    /// Line 0, host, constant once shared: [`MAGIC`](super::MAGIC), two words.
-    pub const MAGIC: usize = 0;
-    /// Line 0: [`ABI_MAJOR`](super::ABI_MAJOR).
-    pub const MAJOR: usize = 2;
-    /// Line 0: [`ABI_MINOR`](super::ABI_MINOR).
-    pub const MINOR: usize = 3;
-    /// Line 0: bytes from one slot to the next.
-    pub const STRIDE: usize = 4;
-    /// Line 0: number of slots.
-    pub const SLOTS: usize = 5;
-    /// Line 0: bytes from the start of the header to slot 0.
-    pub const SLOTS_OFFSET: usize = 6;
-    /// Line 0: feature bits that the host offers.
-    pub const FEATURES: usize = 7;
-    /// Line 0: the creator's own name for the queue, two words.
-    pub const QUEUE_ID: usize = 8;
-    /// Line 1, host: [`LoopState`](crate::LoopState).
-    pub const STATE: usize = 16;
-    /// Line 1, host: a counter that moves while the host lives.
-    pub const HEARTBEAT: usize = 17;
-    /// Line 1, host: 1 while the host sleeps and wants its doorbell rung.
-    pub const ASLEEP: usize = 18;
-    /// Line 2, device: the doorbell, a counter of rings.
-    pub const DOORBELL: usize = 32;
-    /// Lines 4 to 7, device: a word for each group of [`GROUP_SLOTS`](super::GROUP_SLOTS) slots, 1
-    /// once a slot of the group was ever published. That of group 0 is never looked at.
-    pub const IN_USE: usize = 64;
-    /// Words in use; the rest of the header page is zero.
-    #[cfg(not(loom))]
-    pub const END: usize = 128;
+table! {
+    /// Words of a slot, by number.
+    "Slot words", "WORD_", "word | name | bare | meaning";
+    pub mod word {
+        /// Operation.
+        OP: usize = 0, "yes";
+        /// READ: file handle. WRITE: buffer handle.
+        SOURCE: usize = 1, "yes";
+        /// READ: buffer handle. WRITE, SYNC, PREFETCH: file handle.
+        DESTINATION: usize = 2, "yes";
+        /// Offset in the file handle's range in bytes, bits 0 to 31.
+        FILE_OFFSET_LOW: usize = 3, "yes";
+        /// Offset in the file handle's range in bytes, bits 32 to 63.
+        FILE_OFFSET_HIGH: usize = 4, "yes";
+        /// Published: bytes to transfer. OK: bytes transferred. ERROR: errno. The host of a bare queue
+        /// without counts does not store it.
+        COUNT: usize = 5, "yes";
+        /// State of the slot.
+        STATUS: usize = 6, "yes";
+        /// The device's own; the host never stores it.
+        TAG: usize = 7, "yes";
+        /// Offset in the buffer handle's range in bytes, bits 0 to 31.
+        BUFFER_OFFSET_LOW: usize = 8, "no";
+        /// Offset in the buffer handle's range in bytes, bits 32 to 63.
+        BUFFER_OFFSET_HIGH: usize = 9, "no";
+        /// Flags.
+        FLAGS: usize = 10, "no";
+        /// Microseconds from the claim after which the request is cancelled; 0: never.
+        DEADLINE: usize = 11, "no";
+        /// Zero.
+        RESERVED: usize = 12 to 15, "no";
+    }
+}
+
+table! {
+    /// Words of the header, by number. Each line of 16 words has one permanent writer.
+    "Header words", "HEADER_WORD_", "word | name | line | writer | meaning";
+    pub mod header_word {
+        /// The bytes `VYREIOQ` and a zero byte.
+        MAGIC: usize = 0 to 1, "0 | host, once";
+        /// ABI_MAJOR.
+        MAJOR: usize = 2, "0 | host, once";
+        /// ABI_MINOR.
+        MINOR: usize = 3, "0 | host, once";
+        /// Bytes from one slot to the next: SLOT_BYTES.
+        STRIDE: usize = 4, "0 | host, once";
+        /// Number of slots.
+        SLOTS: usize = 5, "0 | host, once";
+        /// Bytes from the first byte of the header to that of slot 0.
+        SLOTS_OFFSET: usize = 6, "0 | host, once";
+        /// Features that the host offers.
+        FEATURES: usize = 7, "0 | host, once";
+        /// The creator's name for the queue, low word first.
+        QUEUE_ID: usize = 8 to 9, "0 | host, once";
+        /// State of the loop that serves the queue.
+        STATE: usize = 16, "1 | host";
+        /// A counter that changes while the host lives.
+        HEARTBEAT: usize = 17, "1 | host";
+        /// 1 while the host sleeps and wants its doorbell rung.
+        ASLEEP: usize = 18, "1 | host";
+        /// The doorbell: a counter of rings.
+        DOORBELL: usize = 32, "2 | device";
+        /// One word for each group of slots: 1 once a slot of the group was published. That of group 0 is
+        /// never read.
+        IN_USE: usize = 64 to 127, "4 to 7 | device";
+        /// The first word after the lines in use; the rest of the header is zero.
+        #[cfg(not(loom))]
+        END: usize = 128, " | ";
+    }
+    use
     #[cfg(loom)]
     pub use super::small::END;
 }
 
-/// Operation codes: word 0 of a slot.
-pub mod op {
-    /// File to buffer.
-    pub const READ: u32 = 1;
-    /// Buffer to file.
-    pub const WRITE: u32 = 2;
-    /// Completes after everything that was published before it, other fences aside.
-    pub const FENCE: u32 = 3;
-    /// Makes earlier writes to a file durable.
-    pub const SYNC: u32 = 4;
-    /// Starts read-ahead.
-    pub const PREFETCH: u32 = 5;
+table! {
+    /// Operations: word OP of a slot.
+    "Operations", "OP_", "value | name | right to the file | right to the buffer | meaning";
+    pub mod op {
+        /// Reads from a file into a buffer, as pread(2).
+        READ: u32 = 1, "READ | WRITE";
+        /// Writes from a buffer into a file, as pwrite(2).
+        WRITE: u32 = 2, "WRITE | READ";
+        /// Completes when every request of this queue that was published before it, other than a FENCE,
+        /// has completed.
+        FENCE: u32 = 3, " | ";
+        /// Completes when every earlier WRITE to the file is on stable storage: of this queue, those that
+        /// have completed or are fenced; of any other, those that had completed.
+        SYNC: u32 = 4, "SYNC | ";
+        /// Starts read-ahead of COUNT bytes, and completes when all of it has been started.
+        PREFETCH: u32 = 5, "READ | ";
+    }
 }
 
-/// Status codes: word 6 of a slot.
-pub mod status {
-    /// Free; the device's to publish. Zero, so that zeroed memory is an empty queue.
-    pub const EMPTY: u32 = 0;
-    /// A request; the host's to claim.
-    pub const PUBLISHED: u32 = 1;
-    /// Being served; the host's to complete.
-    pub const CLAIMED: u32 = 2;
-    /// Served: word 5 holds the bytes moved. The device's to publish over, or to recycle.
-    pub const OK: u32 = 0x10;
-    /// Failed: word 5 holds the errno. The device's to publish over, or to recycle.
-    pub const ERROR: u32 = 0x11;
+table! {
+    /// States of a slot: word STATUS of a slot.
+    "Status words", "STATUS_", "value | name | left by | meaning";
+    pub mod status {
+        /// Free. Zero, so that zeroed memory is an empty queue.
+        EMPTY: u32 = 0, "device";
+        /// Holds a request.
+        PUBLISHED: u32 = 1, "host";
+        /// Holds a request that the host has announced it serves.
+        CLAIMED: u32 = 2, "host";
+        /// Succeeded; COUNT holds the bytes transferred, except in a bare queue without counts.
+        OK: u32 = 0x10, "device";
+        /// Failed; COUNT holds the errno, except in a bare queue without counts.
+        ERROR: u32 = 0x11, "device";
+    }
+}
+
+table! {
+    /// Flags: word FLAGS of a slot.
+    "Flags", "FLAG_", "value | name | operations | meaning";
+    pub mod flag {
+        /// The bytes are on stable storage when the request completes. Needs the SYNC right to the file,
+        /// too.
+        DURABLE: u32 = 1, "WRITE";
+        /// A transfer of fewer bytes than requested is the error ENODATA, or the error that cut it short.
+        EXACT: u32 = 2, "READ, WRITE";
+    }
+}
+
+table! {
+    /// Features: word FEATURES of the header.
+    "Features", "FEATURE_", "value | name | meaning";
+    pub mod feature {
+        /// The host may sleep until the device rings.
+        DOORBELL: u32 = 1;
+    }
+}
+
+table! {
+    /// States of the loop that serves a queue: word STATE of the header.
+    "Loop states", "STATE_", "value | name | meaning";
+    pub mod loop_state {
+        /// The queue exists; nothing serves it yet.
+        STARTING: u32 = 0;
+        /// Requests are served.
+        RUNNING: u32 = 1;
+        /// Claimed requests are being finished; new requests complete with ECANCELED.
+        DRAINING: u32 = 2;
+        /// Nothing will be served any more: the host ended in order.
+        STOPPED: u32 = 3;
+        /// Nothing will be served any more: the host failed.
+        FAILED: u32 = 4;
+    }
+}
+
+table! {
+    /// Errnos that the host itself stores in COUNT; any other comes from the kernel.
+    "Errno", "ERRNO_", "value | name | meaning";
+    pub mod errno {
+        /// Input/output error.
+        EIO: u32 = 5;
+        /// Unknown or revoked handle.
+        EBADF: u32 = 9;
+        /// The handle lacks a right that the operation or a flag needs.
+        EACCES: u32 = 13;
+        /// Unknown operation, unknown flag, a flag that the operation does not take, a reserved word that
+        /// is not zero, or misaligned for a direct-I/O file.
+        EINVAL: u32 = 22;
+        /// No space left on the file's device.
+        ENOSPC: u32 = 28;
+        /// Outside the byte range of a handle.
+        ERANGE: u32 = 34;
+        /// Fewer bytes than requested, with EXACT.
+        ENODATA: u32 = 61;
+        /// The deadline passed.
+        ETIMEDOUT: u32 = 110;
+        /// The host was stopped, or it failed.
+        ECANCELED: u32 = 125;
+    }
 }
 
 /// A private copy of one 64-byte slot.

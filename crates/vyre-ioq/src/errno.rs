@@ -1,5 +1,7 @@
 use core::fmt;
 
+use crate::abi::errno;
+
 /// A Linux errno value, as the count word of a failed slot carries it.
 ///
 /// The constants are those that the host itself answers with; any other value is the kernel's. The text of
@@ -17,14 +19,14 @@ use core::fmt;
 pub struct Errno(u32);
 
 macro_rules! errnos {
-    ($($(#[$doc:meta])* $name:ident = $value:literal),+ $(,)?) => {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
         impl Errno {
-            $($(#[$doc])* pub const $name: Self = Self($value);)+
+            $($(#[$doc])* pub const $name: Self = Self(errno::$name);)+
 
             /// The symbolic name, for the values that have a constant here.
             pub const fn name(self) -> Option<&'static str> {
                 match self.0 {
-                    $($value => Some(stringify!($name)),)+
+                    $(errno::$name => Some(stringify!($name)),)+
                     _ => None,
                 }
             }
@@ -34,23 +36,23 @@ macro_rules! errnos {
 
 errnos! {
     /// Input/output error.
-    EIO = 5,
+    EIO,
     /// Unknown or revoked handle.
-    EBADF = 9,
+    EBADF,
     /// The handle lacks that right.
-    EACCES = 13,
+    EACCES,
     /// Unknown operation or flag, reserved word set, or misaligned for a direct-I/O file.
-    EINVAL = 22,
+    EINVAL,
     /// No space left on the file's device.
-    ENOSPC = 28,
+    ENOSPC,
     /// Outside the byte range of a handle.
-    ERANGE = 34,
+    ERANGE,
     /// A short count on a request that asked for an exact one.
-    ENODATA = 61,
+    ENODATA,
     /// The deadline passed.
-    ETIMEDOUT = 110,
+    ETIMEDOUT,
     /// The loop was stopped, or it failed.
-    ECANCELED = 125,
+    ECANCELED,
 }
 
 impl Errno {

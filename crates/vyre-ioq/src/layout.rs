@@ -9,7 +9,7 @@ bitflags::bitflags! {
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct Features: u32 {
         /// Lets the host sleep until the doorbell word changes. See `ABI.md`, section 7.
-        const DOORBELL = 1;
+        const DOORBELL = abi::feature::DOORBELL;
     }
 }
 

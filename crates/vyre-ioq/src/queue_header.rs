@@ -1,6 +1,6 @@
 //! The words of the header that change while a queue is in use.
 
-use crate::abi::{self, HeaderImage, header_word};
+use crate::abi::{self, HeaderImage, header_word, loop_state};
 use crate::layout::{Geometry, QueueLayout};
 use crate::region::{Region, Words};
 use crate::sync::Ordering;
@@ -11,15 +11,15 @@ use crate::sync::Ordering;
 #[repr(u32)]
 pub enum LoopState {
     /// The queue exists, and no loop serves it yet.
-    Starting = 0,
+    Starting = loop_state::STARTING,
     /// The loop serves requests.
-    Running = 1,
+    Running = loop_state::RUNNING,
     /// The loop finishes the requests that it has claimed, and completes new ones with ECANCELED.
-    Draining = 2,
+    Draining = loop_state::DRAINING,
     /// The loop has ended in order. No request will be served any more.
-    Stopped = 3,
+    Stopped = loop_state::STOPPED,
     /// The host has failed. No request will be served any more.
-    Failed = 4,
+    Failed = loop_state::FAILED,
 }
 
 impl LoopState {
@@ -29,10 +29,10 @@ impl LoopState {
     /// trusted to serve.
     pub const fn from_word(word: u32) -> Self {
         match word {
-            0 => Self::Starting,
-            1 => Self::Running,
-            2 => Self::Draining,
-            3 => Self::Stopped,
+            loop_state::STARTING => Self::Starting,
+            loop_state::RUNNING => Self::Running,
+            loop_state::DRAINING => Self::Draining,
+            loop_state::STOPPED => Self::Stopped,
             _ => Self::Failed,
         }
     }

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::abi::{SlotImage, op};
+use crate::abi::{SlotImage, flag, op};
 use crate::errno::Errno;
 
 macro_rules! handle {
@@ -48,10 +48,10 @@ bitflags::bitflags! {
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct Flags: u32 {
         /// WRITE: the bytes are on stable storage when the request completes.
-        const DURABLE = 1;
+        const DURABLE = flag::DURABLE;
         /// READ, WRITE: if fewer bytes are moved than requested, the request fails with the error that cut
         /// the transfer short, or with ENODATA if there is none.
-        const EXACT = 2;
+        const EXACT = flag::EXACT;
     }
 }
 

@@ -4,11 +4,14 @@
 #![cfg(feature = "std")]
 
 mod common;
+mod golden;
 
 use common::{Memory, WORD};
-use vyre_ioq::abi::{self, header_word, word};
+use golden::Numbers;
+use vyre_ioq::abi;
 use vyre_ioq::{
-    BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, QueueLayout, Request,
+    BufferHandle, DeviceQueue, Errno, Features, FileHandle, Flags, HostQueue, LoopState,
+    QueueLayout, Request,
 };
 
 const FILE: FileHandle = FileHandle::from_raw(0x0403_0201);
@@ -252,35 +255,80 @@ fn a_state_word_that_names_nothing_reads_as_failed() {
     }
 }
 
+/// Integer constants of a module, listed by name.
+macro_rules! constants {
+    ($path:path, [$($name:ident),+ $(,)?]) => {{
+        use $path as the;
+        let constants: Numbers =
+            [$((stringify!($name).to_owned(), u32::try_from(the::$name).expect("small"))),+]
+                .into_iter()
+                .collect();
+        constants
+    }};
+}
+
 #[test]
-fn word_numbers_and_sizes_are_those_of_the_wire() {
-    assert_eq!(&abi::MAGIC, &[0x4552_5956, 0x0051_4f49]);
-    assert_eq!((abi::ABI_MAJOR, abi::ABI_MINOR), (1, 0));
-    assert_eq!((abi::SLOT_BYTES, abi::BARE_SLOT_BYTES), (64, 32));
-    assert_eq!((abi::HEADER_BYTES, abi::HEADER_ALIGN), (4096, 4096));
-    assert_eq!(
-        (abi::MAX_SLOTS, abi::MAX_BARE_SLOTS, abi::GROUP_SLOTS),
-        (4096, 64, 64)
-    );
-    assert_eq!(
-        [
-            word::COUNT,
-            word::STATUS,
-            word::TAG,
-            word::FLAGS,
-            word::DEADLINE
-        ],
-        [5, 6, 7, 10, 11]
-    );
-    assert_eq!(
-        [
-            header_word::STATE,
-            header_word::HEARTBEAT,
-            header_word::ASLEEP,
-            header_word::DOORBELL,
-            header_word::IN_USE,
-            header_word::END,
-        ],
-        [16, 17, 18, 32, 64, 128]
-    );
+#[rustfmt::skip]
+fn the_constants_have_the_golden_numbers() {
+    assert_eq!(abi::MAGIC, golden::MAGIC);
+    let sizes = constants!(vyre_ioq::abi, [
+        SLOT_BYTES, BARE_SLOT_BYTES, HEADER_BYTES, HEADER_ALIGN, MAX_SLOTS, MAX_BARE_SLOTS,
+        GROUP_SLOTS, ABI_MAJOR, ABI_MINOR,
+    ]);
+    assert_eq!(sizes, golden::section(""));
+    let words = constants!(vyre_ioq::abi::word, [
+        OP, SOURCE, DESTINATION, FILE_OFFSET_LOW, FILE_OFFSET_HIGH, COUNT, STATUS, TAG,
+        BUFFER_OFFSET_LOW, BUFFER_OFFSET_HIGH, FLAGS, DEADLINE, RESERVED,
+    ]);
+    assert_eq!(words, golden::section("WORD_"));
+    let header_words = constants!(vyre_ioq::abi::header_word, [
+        MAGIC, MAJOR, MINOR, STRIDE, SLOTS, SLOTS_OFFSET, FEATURES, QUEUE_ID, STATE, HEARTBEAT,
+        ASLEEP, DOORBELL, IN_USE, END,
+    ]);
+    assert_eq!(header_words, golden::section("HEADER_WORD_"));
+    let ops = constants!(vyre_ioq::abi::op, [READ, WRITE, FENCE, SYNC, PREFETCH]);
+    assert_eq!(ops, golden::section("OP_"));
+    let statuses =
+        constants!(vyre_ioq::abi::status, [EMPTY, PUBLISHED, CLAIMED, OK, ERROR]);
+    assert_eq!(statuses, golden::section("STATUS_"));
+}
+
+#[test]
+fn the_types_have_the_golden_numbers() {
+    let flags = Flags::all();
+    let flags = flags.iter_names().map(|(name, flag)| (name, flag.bits()));
+    assert_eq!(named(flags), golden::section("FLAG_"));
+    let features = Features::all();
+    let features = features.iter_names().map(|(name, bit)| (name, bit.bits()));
+    assert_eq!(named(features), golden::section("FEATURE_"));
+    let states = (0..=LoopState::Failed as u32).map(|word| {
+        let state = LoopState::from_word(word);
+        (format!("{state:?}").to_uppercase(), state as u32)
+    });
+    assert_eq!(named(states), golden::section("STATE_"));
+    let errnos = (0..4096).map(Errno::from_raw);
+    let errnos = errnos.filter_map(|errno| Some((errno.name()?, errno.raw())));
+    assert_eq!(named(errnos), golden::section("ERRNO_"));
+}
+
+fn named<N: Into<String>>(pairs: impl IntoIterator<Item = (N, u32)>) -> Numbers {
+    let pairs = pairs.into_iter();
+    pairs.map(|(name, number)| (name.into(), number)).collect()
+}
+
+/// The list from which headers and documents come has each number of the golden one, and no other.
+#[test]
+fn the_tables_are_complete() {
+    let mut listed = Numbers::new();
+    for table in abi::TABLES {
+        for row in table.rows {
+            let name = format!("{}{}", table.prefix, row.name);
+            assert!(listed.insert(name, row.value).is_none(), "{row:?} twice");
+            assert!(!row.meaning.trim().is_empty(), "{row:?}");
+        }
+    }
+    let [low, high] = golden::MAGIC;
+    listed.insert("MAGIC_0".to_owned(), low);
+    listed.insert("MAGIC_1".to_owned(), high);
+    assert_eq!(listed, golden::all());
 }
