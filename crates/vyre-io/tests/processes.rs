@@ -173,8 +173,9 @@ impl Hosted {
     }
 }
 
+/// Rules: SEC-2, SEC-15.
 #[test]
-fn a_reader_without_rights_reads_what_it_may_and_nothing_else() {
+fn a_sandboxed_reader_reads_its_ranges_and_nothing_else() {
     let directory = tempfile::tempdir().expect("room");
     let mut hosted = Hosted::new(directory.path());
     for _ in 0..2 {
@@ -184,6 +185,7 @@ fn a_reader_without_rights_reads_what_it_may_and_nothing_else() {
     hosted.io.stop().expect("an orderly end");
 }
 
+/// Rules: ABI-7.14, ABI-7.16.
 #[test]
 fn a_reader_that_is_killed_in_any_state_harms_nobody() {
     let directory = tempfile::tempdir().expect("room");
@@ -211,6 +213,7 @@ fn a_reader_that_is_killed_in_any_state_harms_nobody() {
     hosted.io.stop().expect("an orderly end");
 }
 
+/// Rule: ABI-7.14.
 #[test]
 fn a_reader_that_is_killed_at_any_moment_harms_nobody() {
     let directory = tempfile::tempdir().expect("room");
@@ -236,6 +239,7 @@ fn be_the_host(directory: &str) {
     let _ = reader.wait();
 }
 
+/// Rule: ABI-7.11.
 #[test]
 fn a_host_that_is_killed_ends_the_waits_of_its_device() {
     if let Ok(directory) = std::env::var(HOST_IN) {

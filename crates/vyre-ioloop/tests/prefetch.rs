@@ -2,8 +2,13 @@
 
 mod common;
 
+use common::desk::Desk;
 use common::*;
-use vyre_ioq::Request;
+use vyre_ioq::{Errno, Request};
+use vyre_uring::{Errno as OsErrno, Operation};
+
+/// Bytes of a range that no kernel reads ahead by one call.
+const LARGE: u32 = 1 << 30;
 
 /// Rule: ABI-6.16.
 #[test]
@@ -15,4 +20,49 @@ fn a_prefetch_completes_and_moves_no_bytes() {
         assert_eq!(rig.run(Request::prefetch(file, offset, count)), Ok(0));
     }
     assert_eq!(contents(&memory, 0, 4096), [0; 4096]);
+}
+
+/// A kernel limits what one call reads ahead, so the host starts a large range in pieces.
+///
+/// Rule: ABI-6.6.
+#[test]
+fn a_large_prefetch_completes_after_its_last_piece_has_started() {
+    let tables = Tables::new(4096, 4096);
+    let file = tables.file;
+    let (desk, clerk) = Desk::new(8);
+    let mut rig = tables.on(desk, 4);
+    let prefetch = rig.submit(Request::prefetch(file, 77, LARGE));
+    let (mut next, mut pieces) = (77, 0);
+    while next < 77 + u64::from(LARGE) {
+        let _ = rig.engine.step();
+        assert!(rig.pending(&prefetch), "{next} is not started");
+        let mut state = clerk.state();
+        let Operation::Prefetch { offset, len, .. } = state.flights[0].op else {
+            panic!("{:?}", state.flights[0]);
+        };
+        assert_eq!(offset, next);
+        assert!(len > 0);
+        next += u64::from(len);
+        pieces += 1;
+        state.complete(|_| true);
+    }
+    assert_eq!(rig.wait(prefetch).result, Ok(0));
+    assert_eq!(next, 77 + u64::from(LARGE), "not past the range");
+    assert!(pieces > 1);
+    assert_eq!(rig.engine.in_flight(), 0);
+}
+
+#[test]
+fn a_prefetch_fails_with_the_errno_of_its_piece() {
+    let tables = Tables::new(4096, 4096);
+    let file = tables.file;
+    let (desk, clerk) = Desk::new(8);
+    let mut rig = tables.on(desk, 4);
+    let prefetch = rig.submit(Request::prefetch(file, 0, LARGE));
+    let _ = rig.engine.step();
+    clerk.state().complete(|_| true);
+    let _ = rig.engine.step();
+    clerk.state().fail(OsErrno::IO, |_| true);
+    assert_eq!(rig.wait(prefetch).result, Err(Errno::EIO));
+    assert_eq!(clerk.state().pushed.len(), 2, "nothing after the failure");
 }

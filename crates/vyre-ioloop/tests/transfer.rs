@@ -5,10 +5,11 @@ mod common;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+use common::desk::Desk;
 use common::*;
 use vyre_ioloop::Rights;
 use vyre_ioq::{BufferHandle, Errno, Queue, QueueLayout, Request};
-use vyre_uring::{BufferSlot, SimTransport};
+use vyre_uring::{BufferSlot, Errno as OsErrno, SimTransport};
 
 /// Rule: ABI-6.1.
 #[test]
@@ -307,4 +308,29 @@ fn buffers_are_registered_with_the_kernel() {
     let ring = rig.engine.transport();
     assert!(ring.setup_report().buffers().in_use() && ring.setup_report().files().in_use());
     assert!(ring.is_buffer_registered(BufferSlot::new(0)));
+}
+
+/// A device would take such an errno of a drive for an outcome that only the host decides.
+///
+/// Rule: ABI-6.22.
+#[test]
+fn enodata_etimedout_and_ecanceled_of_a_drive_are_eio() {
+    let tables = Tables::new(4096, 4096);
+    let (file, pool) = (tables.file, tables.pool);
+    let (desk, clerk) = Desk::new(8);
+    let mut rig = tables.on(desk, 4);
+    for request in [
+        Request::read(file, 0, 64).into_buffer(pool, 0),
+        Request::read(file, 0, 64).into_buffer(pool, 0).exact(),
+        Request::write(file, 0, 64).from_buffer(pool, 0),
+        Request::prefetch(file, 0, 64),
+    ] {
+        for errno in [OsErrno::NODATA, OsErrno::TIMEDOUT, OsErrno::CANCELED] {
+            let ticket = rig.submit(request);
+            let _ = rig.engine.step();
+            clerk.state().fail(errno, |_| true);
+            let outcome = rig.wait(ticket);
+            assert_eq!(outcome.result, Err(Errno::EIO), "{errno}: {request:?}");
+        }
+    }
 }

@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_that_comes_twice_is_noticed() {
+    fn a_doubled_request_is_detected() {
         for twice in [0, 1, 5] {
             let mut seen = Seen::default();
             for id in [0, 2, 1, 5, 3] {
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_never_comes_is_noticed() {
+    fn a_lost_request_is_detected() {
         let mut seen = Seen::default();
         for id in 1..WINDOW {
             seen.note(id);
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_request_is_noticed() {
+    fn a_torn_request_is_detected() {
         let good = numbered(1, 77);
         assert_eq!(good.buffer().raw(), checksum(&good));
         let torn = good.with_buffer_offset(numbered(1, 78).buffer_offset());

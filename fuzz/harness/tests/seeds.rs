@@ -67,21 +67,25 @@ fn replay(name: &str) {
     println!("{name}: {} seeds and {MUTANTS} mutants", seeds.len());
 }
 
+/// Rule: ABI-3.2.
 #[test]
 fn attach() {
     replay("attach");
 }
 
+/// Rule: ABI-6.21.
 #[test]
 fn decode() {
     replay("decode");
 }
 
+/// Rules: ABI-4.15, SEC-4.
 #[test]
 fn ends() {
     replay("ends");
 }
 
+/// Rules: SEC-4, SEC-5.
 #[test]
 fn hostile() {
     replay("hostile");

@@ -2,8 +2,9 @@
 
 use vyre_fuzz_harness::{soak, volume};
 
+/// Rules: SEC-4, SEC-5.
 #[test]
-fn hostile_words_spoil_nothing() {
+fn hostile_words_do_no_harm() {
     let report = volume::run(2_000_000, 7);
     assert!(report.words.iter().sum::<u64>() >= 2_000_000);
     assert!(
@@ -14,6 +15,7 @@ fn hostile_words_spoil_nothing() {
     assert!(report.honest > 1000, "{report:?}");
 }
 
+/// Rule: ABI-4.11.
 #[test]
 fn producers_lose_nothing() {
     let report = soak::run(100_000, 3);

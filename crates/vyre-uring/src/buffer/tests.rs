@@ -91,6 +91,7 @@ fn all_mappings_of_a_memfd_are_the_same_memory() {
     assert_eq!(&seen[..4], b"ours");
 }
 
+/// Rule: SEC-16.
 #[test]
 fn a_foreign_memfd_is_mapped_if_it_cannot_shrink() {
     let (buffer, memfd) = Buffer::memfd(page_size() + 1).unwrap();
@@ -123,6 +124,7 @@ fn a_foreign_memfd_is_mapped_if_it_cannot_shrink() {
     assert_eq!(Buffer::from_memfd(&empty).err(), Some(BufferError::Empty));
 }
 
+/// Rule: SEC-16.
 #[test]
 fn a_memfd_cannot_change_its_length_or_its_seals() {
     let (buffer, memfd) = Buffer::memfd(2 * page_size()).unwrap();
