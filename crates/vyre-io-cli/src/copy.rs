@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 use indicatif::HumanBytes;
 use rustix::fs::Advice;
 use vyre_io::{
-    Buffer, BufferTable, DeviceQueue, FileTable, IoLoop, Policy, Queue, QueueLayout, Request,
-    Rights,
+    Buffer, BufferTable, DeviceQueue, FileTable, IoLoop, LoopOptions, Queue, QueueLayout, Request,
+    Rights, WaitPolicy,
 };
 use vyre_ioq_cuda::copy::Copier;
 
@@ -49,10 +49,7 @@ const VERIFIERS: u32 = 6;
 const HASHERS: u32 = 4;
 /// The loop sleeps early: completions wake it, and on few cores it keeps the kernel's workers and the
 /// driver from theirs while it polls.
-const POLICY: Policy = Policy::Adaptive {
-    spins: 100,
-    cap: Duration::from_micros(100),
-};
+const WAIT_POLICY: WaitPolicy = WaitPolicy::adaptive(100, Duration::from_micros(100));
 
 pub(crate) fn run(args: &CopyArgs) -> Result<(), Failure> {
     let started = Instant::now();
@@ -166,7 +163,7 @@ impl Stack {
             Rights::READ | Rights::WRITE | Rights::SYNC,
         )?;
         let io = builder
-            .policy(POLICY)
+            .options(LoopOptions::new().wait_policy(WAIT_POLICY))
             .files(files)
             .buffers(buffers)
             .spawn()?;

@@ -6,7 +6,7 @@
 //!
 //! | to | use |
 //! | --- | --- |
-//! | run a loop | [`IoLoop`], [`IoLoopBuilder`], [`Policy`]; [`LoopGroup`] for loops that share their tables |
+//! | run a loop | [`IoLoop`], [`IoLoopBuilder`], [`WaitPolicy`]; [`LoopGroup`] for loops that share their tables |
 //! | give files and buffers to devices | [`FileTable`], [`BufferTable`], [`Rights`], [`Buffer`] |
 //! | make a queue | [`Queue`], [`QueueLayout`]; [`shared_queue`] for another process |
 //! | be the device | [`DeviceQueue`], [`Request`], [`Ticket`], [`Outcome`] |
@@ -28,10 +28,10 @@ pub use vyre_uring as uring;
 pub use vyre_ioq_cuda as cuda;
 
 pub use vyre_ioloop::{
-    BufferTable, ChangeError, Engine, FileTable, GroupChangeError, GroupSpawnError, GroupStopError,
-    IoLoop, IoLoopBuilder, LiveError, LoopCounters, LoopGroup, LoopGroupBuilder, Policy, Progress,
-    QueueCounters, Revocation, Rights, SharedQueueError, SpawnError, StopError, TableError,
-    block_signals, shared_queue,
+    BufferTable, Engine, FileTable, GroupSpawnError, GroupStopError, IoLoop, IoLoopBuilder,
+    LoopCounters, LoopGroup, LoopGroupBuilder, LoopOptions, Progress, QueueCounters, Revocation,
+    Rights, SharedQueueError, SpawnError, StopError, TableError, WaitPolicy, block_signals,
+    shared_queue,
 };
 pub use vyre_ioq::{
     AttachError, BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Outcome,

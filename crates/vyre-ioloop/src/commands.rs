@@ -13,15 +13,15 @@ use vyre_uring::{Buffer, Transport};
 
 use crate::engine::Engine;
 use crate::engine::table_changes::replica::{Named, NewEntry};
-use crate::error::ChangeError;
+use crate::error::TableError;
 use crate::file_table::FileEntry;
 use crate::rights::Rights;
 
-pub(crate) use revocations::Patience;
+pub(crate) use revocations::RevocationLimits;
 use revocations::RevokingList;
 
 /// Where the answer to a command goes.
-pub(crate) type Reply<A> = mpsc::SyncSender<Result<A, ChangeError>>;
+pub(crate) type Reply<A> = mpsc::SyncSender<Result<A, TableError>>;
 
 /// A change to the tables, and where its answer goes. Nobody may be waiting for it any more.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(crate) enum Command {
     /// allowed is over. In that case it is answered once more when nothing is in flight.
     Revoke {
         named: Named,
-        patience: Patience,
+        limits: RevocationLimits,
         reply: Reply<()>,
     },
     Stage {
@@ -61,7 +61,7 @@ pub(crate) enum Command {
 /// How a loop is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub(crate) enum Ending {
+pub(crate) enum Shutdown {
     None = 0,
     Drain = 1,
     Abort = 2,
@@ -69,18 +69,18 @@ pub(crate) enum Ending {
 
 /// Words that the loop's thread looks at on every pass: loads alone, no lock.
 #[derive(Debug)]
-pub(crate) struct Signals {
-    ending: AtomicU8,
+pub(crate) struct ControlFlags {
+    shutdown: AtomicU8,
     commands: AtomicBool,
     /// Waker that ends the thread's sleep. Set once the thread serves, if its transport can be
     /// woken.
     waker: OnceLock<Waker>,
 }
 
-impl Signals {
+impl ControlFlags {
     pub(crate) const fn new() -> Self {
         Self {
-            ending: AtomicU8::new(Ending::None as u8),
+            shutdown: AtomicU8::new(Shutdown::None as u8),
             commands: AtomicBool::new(false),
             waker: OnceLock::new(),
         }
@@ -88,8 +88,8 @@ impl Signals {
 
     /// Asks the loop to end, and wakes it. A stronger ending replaces a weaker one. Relaxed: it
     /// orders nothing, and the wake-up makes the loop look once more.
-    pub(crate) fn end(&self, ending: Ending) {
-        self.ending.fetch_max(ending as u8, Ordering::Relaxed);
+    pub(crate) fn request_shutdown(&self, shutdown: Shutdown) {
+        self.shutdown.fetch_max(shutdown as u8, Ordering::Relaxed);
         self.wake();
     }
 
@@ -108,11 +108,11 @@ impl Signals {
     }
 
     #[inline]
-    pub(crate) fn ending(&self) -> Ending {
-        match self.ending.load(Ordering::Relaxed) {
-            0 => Ending::None,
-            1 => Ending::Drain,
-            _ => Ending::Abort,
+    pub(crate) fn shutdown(&self) -> Shutdown {
+        match self.shutdown.load(Ordering::Relaxed) {
+            0 => Shutdown::None,
+            1 => Shutdown::Drain,
+            _ => Shutdown::Abort,
         }
     }
 
@@ -162,12 +162,11 @@ impl Inbox {
                 } => drop(reply.try_send(engine.insert_buffer(buffer, range, rights))),
                 Command::Revoke {
                     named,
-                    patience,
+                    limits,
                     reply,
                 } => match engine.revoke(named) {
                     Ok(revocation) => {
-                        self.revoking
-                            .begin(named.handle, revocation, patience, reply);
+                        self.revoking.begin(named.handle, revocation, limits, reply);
                     }
                     Err(error) => drop(reply.try_send(Err(error))),
                 },

@@ -14,10 +14,10 @@ use vyre_ioq::{BufferHandle, FileHandle};
 use vyre_uring::{Buffer, SetupReport};
 
 use crate::buffer_table::BufferTable;
-use crate::commands::{Command, Ending, Reply};
+use crate::commands::{Command, Reply, Shutdown};
 use crate::counters::{LoopCounters, QueueCounters};
 use crate::engine::table_changes::replica::{Named, NewEntry};
-use crate::error::{ChangeError, GroupChangeError, GroupStopError};
+use crate::error::{GroupStopError, TableError};
 use crate::file_table::FileEntry;
 use crate::ioloop::{Deadline, IoLoop};
 use crate::ranges::{buffer_range, file_range};
@@ -103,7 +103,7 @@ pub struct LoopGroup {
 #[derive(Debug, Default)]
 struct Answers {
     done: Vec<usize>,
-    refused: Vec<(usize, ChangeError)>,
+    refused: Vec<(usize, TableError)>,
 }
 
 impl LoopGroup {
@@ -118,13 +118,13 @@ impl LoopGroup {
     /// It takes two answers of each loop, so up to two of its sleeps.
     ///
     /// # Errors
-    /// [`GroupChangeError`]. Then no request, in whichever loop, has found the entry or ever will.
+    /// [`TableError`]. Then no request, in whichever loop, has found the entry or ever will.
     pub fn insert_file(
         &self,
         file: impl Into<OwnedFd>,
         range: impl RangeBounds<u64>,
         rights: Rights,
-    ) -> Result<FileHandle, GroupChangeError> {
+    ) -> Result<FileHandle, TableError> {
         let entry = FileEntry::new(file.into(), file_range(range), rights)?;
         self.insert(&NewEntry::File(entry))
             .map(FileHandle::from_raw)
@@ -134,13 +134,13 @@ impl LoopGroup {
     /// pages of the buffer are provided first, by the calling thread.
     ///
     /// # Errors
-    /// [`GroupChangeError`]. Then no request, in whichever loop, has found the entry or ever will.
+    /// [`TableError`]. Then no request, in whichever loop, has found the entry or ever will.
     pub fn insert_buffer(
         &self,
         buffer: Buffer,
         range: impl RangeBounds<u64>,
         rights: Rights,
-    ) -> Result<BufferHandle, GroupChangeError> {
+    ) -> Result<BufferHandle, TableError> {
         let range = buffer_range(range, &buffer);
         BufferTable::check(&buffer, &range)?;
         // Here, since to register it would else stop the loops for seconds.
@@ -160,7 +160,7 @@ impl LoopGroup {
     /// # Errors
     /// [`GroupStopError`], which names every loop that did not end as it should.
     pub fn stop(mut self) -> Result<(), GroupStopError> {
-        self.end(Ending::Drain)
+        self.end(Shutdown::Drain)
     }
 
     /// Ends all loops at the same time, each as [`IoLoop::abort`] does: everything is cancelled and
@@ -170,7 +170,7 @@ impl LoopGroup {
     /// # Errors
     /// [`GroupStopError`], which names every loop that did not end as it should.
     pub fn abort(mut self) -> Result<(), GroupStopError> {
-        self.end(Ending::Abort)
+        self.end(Shutdown::Abort)
     }
 
     /// How many loops there are, those that have ended included.
@@ -216,7 +216,7 @@ impl LoopGroup {
     }
 
     /// Two rounds: no request may find the entry in one loop while another may yet refuse it.
-    fn insert(&self, entry: &NewEntry) -> Result<u32, GroupChangeError> {
+    fn insert(&self, entry: &NewEntry) -> Result<u32, TableError> {
         let kind = entry.kind();
         self.authority.release_ended();
         let handle = self.authority.reserve(kind)?;
@@ -236,13 +236,13 @@ impl LoopGroup {
         if let Some((index, reason)) = staged.refused.into_iter().next() {
             self.ask(&staged.done, |_, reply| Command::Withdraw { named, reply });
             self.authority.free(named);
-            return Err(GroupChangeError::Refused { index, reason });
+            return Err(reason.in_loop(index));
         }
         let revealed = self.ask(&staged.done, |_, reply| Command::Reveal { named, reply });
         debug_assert!(revealed.refused.is_empty(), "{revealed:?}");
         if revealed.done.is_empty() {
             self.authority.free(named);
-            return Err(GroupChangeError::Ended);
+            return Err(TableError::Ended);
         }
         self.authority.publish(named, revealed.done);
         Ok(handle)
@@ -266,14 +266,14 @@ impl LoopGroup {
         answers
     }
 
-    fn end(&mut self, ending: Ending) -> Result<(), GroupStopError> {
-        end_all(&mut self.loops, ending)
+    fn end(&mut self, shutdown: Shutdown) -> Result<(), GroupStopError> {
+        end_all(&mut self.loops, shutdown)
     }
 }
 
 /// Ends loops at the same time, within one deadline for all.
-fn end_all(loops: &mut [IoLoop], ending: Ending) -> Result<(), GroupStopError> {
-    let limits = loops.iter().map(|io| io.begin_end(ending));
+fn end_all(loops: &mut [IoLoop], shutdown: Shutdown) -> Result<(), GroupStopError> {
+    let limits = loops.iter().map(|io| io.begin_end(shutdown));
     let deadline = Deadline::after(limits.max().unwrap_or_default());
     let ended = loops
         .iter_mut()
@@ -287,6 +287,6 @@ fn end_all(loops: &mut [IoLoop], ending: Ending) -> Result<(), GroupStopError> {
 
 impl Drop for LoopGroup {
     fn drop(&mut self) {
-        let _ = self.end(Ending::by_drop());
+        let _ = self.end(Shutdown::by_drop());
     }
 }

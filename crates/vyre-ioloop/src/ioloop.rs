@@ -1,7 +1,7 @@
 //! The thread around an engine.
 
 mod builder;
-mod options;
+mod limits;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -17,17 +17,17 @@ use vyre_ioq::{BufferHandle, FileHandle};
 use vyre_uring::{Buffer, SetupReport};
 
 use crate::buffer_table::BufferTable;
-use crate::commands::{Command, Ending, Patience, Reply, Signals};
+use crate::commands::{Command, ControlFlags, Reply, RevocationLimits, Shutdown};
 use crate::counters::{LoopCounters, QueueCounters, SharedCounters};
 use crate::engine::table_changes::replica::Named;
-use crate::error::{ChangeError, LiveError, StopError};
+use crate::error::{StopError, TableError};
 use crate::file_table::FileEntry;
+use crate::options::LoopOptions;
 use crate::ranges::{buffer_range, file_range};
 use crate::rights::Rights;
 
 pub use builder::IoLoopBuilder;
 pub(crate) use builder::Starting;
-pub(crate) use options::{Settings, setters};
 pub(crate) use thread::{Deadline, Thread};
 
 /// A thread that serves queues by io_uring.
@@ -66,13 +66,13 @@ pub(crate) use thread::{Deadline, Thread};
 #[derive(Debug)]
 #[must_use = "dropping it stops the loop"]
 pub struct IoLoop {
-    signals: Arc<Signals>,
+    flags: Arc<ControlFlags>,
     commands: mpsc::Sender<Command>,
     counters: Arc<SharedCounters>,
     report: SetupReport,
     thread_id: u32,
     thread: Thread,
-    settings: Settings,
+    options: LoopOptions,
 }
 
 impl IoLoop {
@@ -94,7 +94,7 @@ impl IoLoop {
     /// # Errors
     /// [`StopError`].
     pub fn stop(mut self) -> Result<(), StopError> {
-        self.end(Ending::Drain)
+        self.end(Shutdown::Drain)
     }
 
     /// Cancels everything, answers it with ECANCELED, and ends. After success, the kernel can touch no
@@ -107,7 +107,7 @@ impl IoLoop {
     /// # Errors
     /// [`StopError`].
     pub fn abort(mut self) -> Result<(), StopError> {
-        self.end(Ending::Abort)
+        self.end(Shutdown::Abort)
     }
 
     /// Returns whether the loop serves. It ends by itself only when the ring fails, or by a panic;
@@ -140,16 +140,15 @@ impl IoLoop {
     /// `u64::MAX`, is all the rest of the file.
     ///
     /// # Errors
-    /// [`LiveError`].
+    /// [`TableError`].
     pub fn insert_file(
         &self,
         file: impl Into<OwnedFd>,
         range: impl RangeBounds<u64>,
         rights: Rights,
-    ) -> Result<FileHandle, LiveError> {
+    ) -> Result<FileHandle, TableError> {
         // Here, since a file system that does not answer is not to stop the loop.
-        let entry =
-            FileEntry::new(file.into(), file_range(range), rights).map_err(ChangeError::from)?;
+        let entry = FileEntry::new(file.into(), file_range(range), rights)?;
         self.ask(|reply| Command::InsertFile { entry, reply })
     }
 
@@ -157,15 +156,15 @@ impl IoLoop {
     /// the calling thread, which takes seconds for gigabytes that nobody has touched.
     ///
     /// # Errors
-    /// [`LiveError`].
+    /// [`TableError`].
     pub fn insert_buffer(
         &self,
         buffer: Buffer,
         range: impl RangeBounds<u64>,
         rights: Rights,
-    ) -> Result<BufferHandle, LiveError> {
+    ) -> Result<BufferHandle, TableError> {
         let range = buffer_range(range, &buffer);
-        BufferTable::check(&buffer, &range).map_err(ChangeError::from)?;
+        BufferTable::check(&buffer, &range)?;
         // Here, since to register it would else stop the loop for seconds.
         buffer.populate();
         self.ask(|reply| Command::InsertBuffer {
@@ -180,9 +179,9 @@ impl IoLoop {
     /// the builder's [`drain_timeout`](IoLoopBuilder::drain_timeout).
     ///
     /// # Errors
-    /// [`LiveError`].
-    pub fn revoke_file(&self, handle: FileHandle) -> Result<(), LiveError> {
-        self.revoke(handle.into(), self.settings.patience())
+    /// [`TableError`].
+    pub fn revoke_file(&self, handle: FileHandle) -> Result<(), TableError> {
+        self.revoke(handle.into(), self.options.revocation_limits(None))
     }
 
     /// Revokes a file handle: requests claimed from now on get EBADF. Returns when nothing is in
@@ -193,23 +192,23 @@ impl IoLoop {
     /// [`abort_timeout`](IoLoopBuilder::abort_timeout) and 5 seconds, whatever the kernel does.
     ///
     /// # Errors
-    /// [`LiveError`]. [`ChangeError::InFlight`] says that the handle is revoked, and that the kernel has
+    /// [`TableError`]. [`TableError::InFlight`] says that the handle is revoked, and that the kernel has
     /// not given all cancelled requests back.
     pub fn revoke_file_within(
         &self,
         handle: FileHandle,
         timeout: Duration,
-    ) -> Result<(), LiveError> {
-        self.revoke(handle.into(), self.settings.patience_of(timeout))
+    ) -> Result<(), TableError> {
+        self.revoke(handle.into(), self.options.revocation_limits(Some(timeout)))
     }
 
     /// Revokes a buffer handle. Does what [`revoke_buffer_within`](Self::revoke_buffer_within)
     /// does, with the builder's [`drain_timeout`](IoLoopBuilder::drain_timeout).
     ///
     /// # Errors
-    /// [`LiveError`].
-    pub fn revoke_buffer(&self, handle: BufferHandle) -> Result<(), LiveError> {
-        self.revoke(handle.into(), self.settings.patience())
+    /// [`TableError`].
+    pub fn revoke_buffer(&self, handle: BufferHandle) -> Result<(), TableError> {
+        self.revoke(handle.into(), self.options.revocation_limits(None))
     }
 
     /// Revokes a buffer handle: requests claimed from now on get EBADF. Returns when nothing is in
@@ -218,42 +217,42 @@ impl IoLoop {
     /// The timeout is as for [`revoke_file_within`](Self::revoke_file_within).
     ///
     /// # Errors
-    /// [`LiveError`]. After any but [`ChangeError::Unknown`] and [`LiveError::Ended`], the kernel may
+    /// [`TableError`]. After any but [`TableError::Unknown`] and [`TableError::Ended`], the kernel may
     /// still write to the bytes.
     pub fn revoke_buffer_within(
         &self,
         handle: BufferHandle,
         timeout: Duration,
-    ) -> Result<(), LiveError> {
-        self.revoke(handle.into(), self.settings.patience_of(timeout))
+    ) -> Result<(), TableError> {
+        self.revoke(handle.into(), self.options.revocation_limits(Some(timeout)))
     }
 
-    fn revoke(&self, named: Named, patience: Patience) -> Result<(), LiveError> {
+    fn revoke(&self, named: Named, limits: RevocationLimits) -> Result<(), TableError> {
         let answer = self.send(|reply| Command::Revoke {
             named,
-            patience,
+            limits,
             reply,
         });
-        let limit = self.settings.longest_revocation(patience);
+        let limit = self.options.longest_revocation(limits);
         match answer.recv_timeout(limit) {
             Ok(revoked) => Ok(revoked?),
-            Err(RecvTimeoutError::Timeout) => Err(LiveError::Unresponsive { waited: limit }),
+            Err(RecvTimeoutError::Timeout) => Err(TableError::Unresponsive { waited: limit }),
             Err(RecvTimeoutError::Disconnected) => Err(self
                 .kept()
-                .map_or(LiveError::Ended, |operations| LiveError::Held {
+                .map_or(TableError::Ended, |operations| TableError::Held {
                     operations,
                 })),
         }
     }
 
-    /// Returns the settings of the loop, which bound revocations without a timeout of their own.
-    pub(crate) const fn settings(&self) -> &Settings {
-        &self.settings
+    /// Returns the options of the loop, which bound revocations without a timeout of their own.
+    pub(crate) const fn options(&self) -> &LoopOptions {
+        &self.options
     }
 
-    fn ask<A>(&self, command: impl FnOnce(Reply<A>) -> Command) -> Result<A, LiveError> {
+    fn ask<A>(&self, command: impl FnOnce(Reply<A>) -> Command) -> Result<A, TableError> {
         let answer = self.send(command);
-        Ok(answer.recv().map_err(|_| LiveError::Ended)??)
+        answer.recv().map_err(|_| TableError::Ended)?
     }
 
     /// Gives the loop a command. Its answer comes through the channel, which closes without one if
@@ -261,13 +260,13 @@ impl IoLoop {
     pub(crate) fn send<A>(
         &self,
         command: impl FnOnce(Reply<A>) -> Command,
-    ) -> mpsc::Receiver<Result<A, ChangeError>> {
+    ) -> mpsc::Receiver<Result<A, TableError>> {
         let (reply, answer) = mpsc::sync_channel(2);
         // What a loop that is gone does not take is dropped, and the reply with it. So is what a
         // forked child asks: nobody would ever take it.
         if !self.thread.is_elsewhere() {
             let _ = self.commands.send(command(reply));
-            self.signals.announce();
+            self.flags.announce();
         }
         answer
     }
@@ -283,11 +282,11 @@ impl IoLoop {
     }
 
     /// Tells the loop to end, and does not wait for it. Returns the time that this may take.
-    pub(crate) fn begin_end(&self, ending: Ending) -> Duration {
+    pub(crate) fn begin_end(&self, shutdown: Shutdown) -> Duration {
         if !self.thread.is_elsewhere() {
-            self.signals.end(ending);
+            self.flags.request_shutdown(shutdown);
         }
-        self.settings.longest_end(ending)
+        self.options.longest_shutdown(shutdown)
     }
 
     /// Waits for the end of a loop that was told to end.
@@ -295,18 +294,18 @@ impl IoLoop {
         let how = self.thread.join(deadline);
         if matches!(how, Err(StopError::Unresponsive { .. })) {
             // Once it wakes, it is to lose no more time.
-            self.signals.end(Ending::Abort);
+            self.flags.request_shutdown(Shutdown::Abort);
         }
         how
     }
 
-    fn end(&mut self, ending: Ending) -> Result<(), StopError> {
-        let limit = self.begin_end(ending);
+    fn end(&mut self, shutdown: Shutdown) -> Result<(), StopError> {
+        let limit = self.begin_end(shutdown);
         self.finish_end(Deadline::after(limit))
     }
 }
 
-impl Ending {
+impl Shutdown {
     /// Returns how a dropped loop ends. Unwinding does not wait for devices.
     pub(crate) fn by_drop() -> Self {
         match std::thread::panicking() {
@@ -318,6 +317,6 @@ impl Ending {
 
 impl Drop for IoLoop {
     fn drop(&mut self) {
-        let _ = self.end(Ending::by_drop());
+        let _ = self.end(Shutdown::by_drop());
     }
 }

@@ -16,6 +16,7 @@ mod group;
 mod handle_table;
 mod ioloop;
 mod lost_writes;
+mod options;
 mod os_errno;
 mod ranges;
 mod rights;
@@ -31,13 +32,13 @@ pub use engine::clock::TestClock;
 pub use engine::progress::Progress;
 pub use engine::table_changes::Revocation;
 pub use error::{
-    ChangeError, GroupChangeError, GroupSpawnError, GroupStopError, LiveError, SharedQueueError,
-    SpawnError, StopError, TableError,
+    GroupSpawnError, GroupStopError, SharedQueueError, SpawnError, StopError, TableError,
 };
 pub use file_table::FileTable;
 pub use group::{LoopGroup, LoopGroupBuilder};
 pub use ioloop::{IoLoop, IoLoopBuilder};
+pub use options::LoopOptions;
 pub use rights::Rights;
 pub use shared_queue::shared_queue;
 pub use signals::block_signals;
-pub use wait_policy::Policy;
+pub use wait_policy::WaitPolicy;

@@ -5,13 +5,14 @@ use std::time::Duration;
 /// How a loop's thread waits for work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Policy {
+pub enum WaitPolicy {
     /// Never sleeps: the lowest latency, for one whole core.
     Spin,
     /// Polls `spins` times, then sleeps: 10 µs at first, twice as long each time, `cap` at most.
     /// Any work starts it over. A sleep ends early for a completion of the loop's own ring, for a
     /// claimed request's deadline, and for a stop or a change of the tables. A new request waits until
     /// the sleep is over.
+    #[non_exhaustive]
     Adaptive {
         /// Passes without work before the first sleep.
         spins: u32,
@@ -20,16 +21,18 @@ pub enum Policy {
     },
 }
 
-impl Policy {
+impl WaitPolicy {
     /// The default of [`Adaptive`](Self::Adaptive): about 100 µs of polling, then sleeps of up to
     /// 100 µs.
-    pub const ADAPTIVE: Self = Self::Adaptive {
-        spins: 2_000,
-        cap: Duration::from_micros(100),
-    };
+    pub const ADAPTIVE: Self = Self::adaptive(2_000, Duration::from_micros(100));
+
+    /// Returns the policy that polls for `spins` passes without work, then sleeps for `cap` at most.
+    pub const fn adaptive(spins: u32, cap: Duration) -> Self {
+        Self::Adaptive { spins, cap }
+    }
 }
 
-impl Default for Policy {
+impl Default for WaitPolicy {
     fn default() -> Self {
         Self::ADAPTIVE
     }
@@ -48,13 +51,13 @@ pub(crate) enum Pause {
 /// A policy at work: a pure function of the passes so far.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backoff {
-    policy: Policy,
+    policy: WaitPolicy,
     spun: u32,
     sleep: Duration,
 }
 
 impl Backoff {
-    pub(crate) const fn new(policy: Policy) -> Self {
+    pub(crate) const fn new(policy: WaitPolicy) -> Self {
         Self {
             policy,
             spun: 0,
@@ -72,7 +75,7 @@ impl Backoff {
     /// There was none.
     #[inline]
     pub(crate) fn idle(&mut self) -> Pause {
-        let Policy::Adaptive { spins, cap } = self.policy else {
+        let WaitPolicy::Adaptive { spins, cap } = self.policy else {
             return Pause::Spin;
         };
         if self.spun < spins {
@@ -91,7 +94,7 @@ mod tests {
 
     #[test]
     fn sleeps_double_up_to_the_cap_and_work_starts_over() {
-        let mut backoff = Backoff::new(Policy::Adaptive {
+        let mut backoff = Backoff::new(WaitPolicy::Adaptive {
             spins: 3,
             cap: Duration::from_micros(65),
         });
@@ -109,7 +112,7 @@ mod tests {
 
     #[test]
     fn spin_never_sleeps() {
-        let mut backoff = Backoff::new(Policy::Spin);
+        let mut backoff = Backoff::new(WaitPolicy::Spin);
         assert!((0..100_000).all(|_| backoff.idle() == Pause::Spin));
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use common::*;
 use vyre_ioloop::{
-    GroupChangeError, GroupSpawnError, LoopGroup, LoopGroupBuilder, QueueCounters, Rights,
-    SpawnError,
+    GroupSpawnError, LoopGroup, LoopGroupBuilder, LoopOptions, QueueCounters, Rights, SpawnError,
+    TableError,
 };
 use vyre_ioq::{
     BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Queue, QueueLayout, Request,
@@ -188,7 +188,7 @@ fn a_revocation_waits_for_the_one_loop_that_has_something_in_flight() {
         }
         let twice = rig.group.revoke_buffer(buffer).unwrap_err();
         let unknown = |handle| handle == buffer.raw();
-        assert!(matches!(twice, GroupChangeError::Unknown { handle } if unknown(handle)));
+        assert!(matches!(twice, TableError::Unknown { handle } if unknown(handle)));
         std::thread::sleep(Duration::from_millis(10));
         assert!(!revoked.load(Ordering::Acquire), "the read is in flight");
         writer.write_all(b"data").unwrap();
@@ -235,12 +235,12 @@ fn a_revoked_handle_stays_unknown_in_every_loop() {
 fn entries_beyond_the_capacity_of_the_rings_are_refused_until_one_is_free() {
     let tables = Tables::new(16, 64);
     let pool = tables.pool;
-    let rig = Rig::of(builder(tables).live_entries(1));
+    let rig = Rig::of(builder(tables).options(LoopOptions::new().live_entries(1)));
     let insert = || rig.group.insert_file(file_of(b"abc"), 0..3, Rights::READ);
     let first = insert().unwrap();
     let full = insert().unwrap_err();
     assert!(
-        matches!(full, GroupChangeError::Refused { index: 0, .. }),
+        matches!(full, TableError::Loop { index: 0, ref reason } if matches!(**reason, TableError::NoRoom { what: "file" })),
         "{full}"
     );
     rig.group.revoke_file(first).unwrap();
@@ -361,7 +361,7 @@ fn waiting(drain: Duration) -> (Rig, Vec<vyre_ioq::Ticket>, std::io::PipeWriter)
     let mut tables = Tables::new(4096, 4096);
     let (pipe, writer) = tables.add_pipe();
     let pool = tables.pool;
-    let rig = Rig::of(builder(tables).drain_timeout(drain));
+    let rig = Rig::of(builder(tables).options(LoopOptions::new().drain_timeout(drain)));
     let read = Request::read(pipe, 0, 8).into_buffer(pool, 0);
     let submit = |device: &DeviceQueue| device.submit(read).unwrap();
     let reads = rig.devices.iter().map(submit).collect();

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::*;
 use proptest::prelude::*;
-use vyre_ioloop::{GroupChangeError, LoopGroup, Rights};
+use vyre_ioloop::{LoopGroup, Rights, TableError};
 use vyre_ioq::{BufferHandle, DeviceQueue, Errno, FileHandle, Queue, QueueLayout, Request};
 use vyre_uring::Buffer;
 
@@ -180,10 +180,10 @@ fn pick<T>(from: &mut [T], which: usize) -> Option<&mut T> {
 }
 
 /// Whether the handle was known.
-fn revoked(result: Result<(), GroupChangeError>) -> bool {
+fn revoked(result: Result<(), TableError>) -> bool {
     match result {
         Ok(()) => true,
-        Err(GroupChangeError::Unknown { .. }) => false,
+        Err(TableError::Unknown { .. }) => false,
         Err(error) => panic!("{error}"),
     }
 }

@@ -10,6 +10,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::*;
+use vyre_ioloop::LoopOptions;
 use vyre_ioq::{DeviceQueue, Errno, FileHandle, Queue, QueueLayout, Request, Ticket};
 
 struct Counting;
@@ -82,7 +83,7 @@ fn requests_of_every_kind_are_served_without_an_allocation() {
     let io = tables
         .builder()
         .queue(host)
-        .ring_entries(32)
+        .options(LoopOptions::new().ring_entries(32))
         .spawn()
         .unwrap();
     let mut lane = Lane {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::desk::Desk;
 use common::faulty::Faulty;
 use common::*;
-use vyre_ioloop::{IoLoop, LiveError, Policy, StopError};
+use vyre_ioloop::{IoLoop, LoopOptions, StopError, TableError, WaitPolicy};
 use vyre_ioq::{
     BufferHandle, DeviceQueue, Errno, FileHandle, LoopState, Queue, QueueLayout, Request, Ticket,
     WaitError,
@@ -20,10 +20,7 @@ use vyre_uring::{Busy, SimTransport};
 const SOON: Duration = Duration::from_millis(20);
 
 /// Sleeps whenever there is nothing to do.
-const SLEEPY: Policy = Policy::Adaptive {
-    spins: 0,
-    cap: Duration::from_millis(1),
-};
+const SLEEPY: WaitPolicy = WaitPolicy::adaptive(0, Duration::from_millis(1));
 
 /// A loop with a read of an empty pipe in flight.
 struct Waiting {
@@ -48,7 +45,7 @@ fn waiting(drain: Duration) -> Waiting {
     let io = tables
         .builder()
         .queue(host)
-        .drain_timeout(drain)
+        .options(LoopOptions::new().drain_timeout(drain))
         .spawn()
         .unwrap();
     let read = device
@@ -261,12 +258,12 @@ fn the_heartbeat_advances_while_shutdown_waits_for_the_kernel() {
 
 #[test]
 fn a_stop_ends_a_sleeping_loop() {
-    let policy = Policy::Adaptive {
-        spins: 0,
-        cap: Duration::from_millis(5),
-    };
+    let policy = WaitPolicy::adaptive(0, Duration::from_millis(5));
     let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
-    let builder = Tables::new(16, 64).builder().queue(host).policy(policy);
+    let builder = Tables::new(16, 64)
+        .builder()
+        .queue(host)
+        .options(LoopOptions::new().wait_policy(policy));
     let io = builder.spawn().unwrap();
     eventually("some sleeps", || io.counters().sleeps > 20);
     assert!(io.is_running());
@@ -282,7 +279,7 @@ fn a_forked_child_does_not_affect_the_loop() {
         let io = std::cell::Cell::new(Some(w.io));
         let alone = in_fork(|| {
             let io = io.take().unwrap();
-            let ended = matches!(io.revoke_file(w.file), Err(LiveError::Ended));
+            let ended = matches!(io.revoke_file(w.file), Err(TableError::Ended));
             let running = io.is_running();
             let stopped = !stops || io.stop() == Err(StopError::Forked);
             ended && !running && stopped
@@ -303,9 +300,10 @@ fn a_stop_ends_a_read_that_would_never_end() {
     let (pipe, _writer) = tables.add_pipe();
     let pool = tables.pool;
     let (host, device) = Queue::anonymous(QueueLayout::with_slots(64)).unwrap();
-    let builder = tables.builder().queue(host).policy(SLEEPY);
+    let builder = tables.builder().queue(host);
+    let options = LoopOptions::new().wait_policy(SLEEPY);
     let io = builder
-        .drain_timeout(Duration::from_millis(20))
+        .options(options.drain_timeout(Duration::from_millis(20)))
         .spawn()
         .unwrap();
     let waiting = device

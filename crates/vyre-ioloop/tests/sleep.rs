@@ -10,7 +10,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use common::*;
-use vyre_ioloop::{Engine, IoLoop, LoopGroup, Policy, Rights};
+use vyre_ioloop::{Engine, IoLoop, LoopGroup, LoopOptions, Rights, WaitPolicy};
 use vyre_ioq::{Errno, Queue, QueueLayout, Request};
 use vyre_uring::{
     Buffer, BufferSlot, Busy, Completion, EnterError, FileSlot, Operation, PushError,
@@ -95,14 +95,14 @@ fn drowsy(wakes: bool) -> impl Fn(Ring) -> Drowsy<Ring> + Send + Sync + 'static 
     }
 }
 
-const HOURLY: Policy = Policy::Adaptive {
-    spins: 0,
-    cap: HOUR,
-};
+const HOURLY: WaitPolicy = WaitPolicy::adaptive(0, HOUR);
 
 fn spawn(wakes: bool) -> (IoLoop, vyre_ioq::DeviceQueue) {
     let (host, device) = Queue::anonymous(QueueLayout::with_slots(64)).unwrap();
-    let builder = Tables::new(16, 64).builder().queue(host).policy(HOURLY);
+    let builder = Tables::new(16, 64)
+        .builder()
+        .queue(host)
+        .options(LoopOptions::new().wait_policy(HOURLY));
     (builder.spawn_with(drowsy(wakes)).unwrap(), device)
 }
 
@@ -132,7 +132,7 @@ fn table_changes_and_stops_end_the_sleep_of_every_loop_of_a_group() {
         let tables = Tables::new(16, 64);
         let mut group = LoopGroup::builder()
             .loops(2)
-            .policy(HOURLY)
+            .options(LoopOptions::new().wait_policy(HOURLY))
             .files(tables.files)
             .buffers(tables.buffers);
         let mut devices = Vec::new();
@@ -206,11 +206,13 @@ fn a_sleep_ends_at_the_next_deadline() {
 fn an_idle_loop_sleeps_and_still_finds_work() {
     let tables = Tables::new(16, 64);
     let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
-    let policy = Policy::Adaptive {
-        spins: 64,
-        cap: Duration::from_millis(2),
-    };
-    let io = tables.builder().queue(host).policy(policy).spawn().unwrap();
+    let policy = WaitPolicy::adaptive(64, Duration::from_millis(2));
+    let io = tables
+        .builder()
+        .queue(host)
+        .options(LoopOptions::new().wait_policy(policy))
+        .spawn()
+        .unwrap();
     for _ in 0..3 {
         let before = io.counters().sleeps;
         let beat = device.host_heartbeat();
@@ -230,7 +232,10 @@ fn an_idle_loop_sleeps_and_still_finds_work() {
 fn a_spinning_loop_never_sleeps() {
     let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
     let builder = Tables::new(16, 64).builder().queue(host);
-    let io = builder.policy(Policy::Spin).spawn().unwrap();
+    let io = builder
+        .options(LoopOptions::new().wait_policy(WaitPolicy::Spin))
+        .spawn()
+        .unwrap();
     let fence = device.submit(Request::fence()).unwrap();
     assert_eq!(answer(&device, fence), Ok(0));
     std::thread::sleep(Duration::from_millis(5));
@@ -239,30 +244,30 @@ fn a_spinning_loop_never_sleeps() {
 }
 
 /// Sleeps whenever there is nothing to do.
-const SLEEPY: Policy = Policy::Adaptive {
-    spins: 0,
-    cap: Duration::from_millis(1),
-};
+const SLEEPY: WaitPolicy = WaitPolicy::adaptive(0, Duration::from_millis(1));
 
 /// The loop may sleep, but not until an operation ends: a request that is published while another one
 /// waits for the kernel is served.
 #[test]
 fn a_request_is_served_while_an_older_one_waits_for_the_kernel() {
-    for policy in [SLEEPY, Policy::ADAPTIVE, Policy::Spin] {
+    for policy in [SLEEPY, WaitPolicy::ADAPTIVE, WaitPolicy::Spin] {
         let mut tables = Tables::new(4096, 4096);
         let (pipe, mut writer) = tables.add_pipe();
         let (file, pool) = (tables.file, tables.pool);
         let (host, device) = Queue::anonymous(QueueLayout::with_slots(64)).unwrap();
         let (other_host, other_device) = Queue::anonymous(QueueLayout::with_slots(64)).unwrap();
         let builder = tables.builder().queue(host).queue(other_host);
-        let io = builder.policy(policy).spawn().unwrap();
+        let io = builder
+            .options(LoopOptions::new().wait_policy(policy))
+            .spawn()
+            .unwrap();
         let waiting = device
             .submit(Request::read(pipe, 0, 4).into_buffer(pool, 0))
             .unwrap();
         for _ in 0..5 {
             let sleeps = io.counters().sleeps;
             eventually("sleep", || {
-                policy == Policy::Spin || io.counters().sleeps > sleeps + 1
+                policy == WaitPolicy::Spin || io.counters().sleeps > sleeps + 1
             });
             let read = device
                 .submit(Request::read(file, 0, 8).into_buffer(pool, 64))

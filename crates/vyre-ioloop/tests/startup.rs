@@ -4,7 +4,7 @@ mod common;
 
 use common::faulty::Faulty;
 use common::*;
-use vyre_ioloop::{IoLoop, SpawnError};
+use vyre_ioloop::{IoLoop, LoopOptions, SpawnError};
 use vyre_ioq::{AttachError, Errno, HostQueue, LoopState, Queue, QueueLayout, Region, Request};
 use vyre_uring::SimTransport;
 
@@ -67,7 +67,7 @@ fn a_small_ring_has_entries_for_every_queue() {
             .expect("memory")
             .0
     };
-    let builder = IoLoop::builder().ring_entries(1);
+    let builder = IoLoop::builder().options(LoopOptions::new().ring_entries(1));
     let builder = (0..5).fold(builder, |builder, _| builder.queue(queue()));
     let io = builder.spawn().expect("started");
     assert!(io.report().sq_entries() >= 10, "{}", io.report());
@@ -95,7 +95,10 @@ fn an_invalid_queue_is_refused_before_a_loop_starts() {
 fn a_loop_that_cannot_start_reports_why_and_its_devices_see_failed() {
     let queue = || Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
     let (host, device) = queue();
-    let refused = IoLoop::builder().queue(host).ring_entries(0).spawn();
+    let refused = IoLoop::builder()
+        .queue(host)
+        .options(LoopOptions::new().ring_entries(0))
+        .spawn();
     assert!(matches!(refused, Err(SpawnError::Setup(_))), "{refused:?}");
     assert_eq!(device.host_state(), Some(LoopState::Failed));
 
@@ -107,7 +110,10 @@ fn a_loop_that_cannot_start_reports_why_and_its_devices_see_failed() {
     assert_eq!(device.host_state(), Some(LoopState::Failed));
 
     let (host, device) = queue();
-    let refused = IoLoop::builder().queue(host).live_entries(u32::MAX).spawn();
+    let refused = IoLoop::builder()
+        .queue(host)
+        .options(LoopOptions::new().live_entries(u32::MAX))
+        .spawn();
     assert!(matches!(refused, Err(SpawnError::Setup(_))), "{refused:?}");
     assert_eq!(device.host_state(), Some(LoopState::Failed));
 

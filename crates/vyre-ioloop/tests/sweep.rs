@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use common::*;
 use vyre_ioloop::Engine;
+use vyre_ioloop::LoopOptions;
 use vyre_ioq::abi::{MAX_SLOTS, op, status, word};
 use vyre_ioq::{Queue, QueueLayout, Request};
 use vyre_uring::SimTransport;
@@ -114,7 +115,7 @@ fn more_requests_than_the_ring_has_entries_are_all_served() {
     let io = tables
         .builder()
         .queue(host)
-        .ring_entries(8)
+        .options(LoopOptions::new().ring_entries(8))
         .spawn()
         .unwrap();
     let tickets: Vec<_> = (0..64_u64)
@@ -137,7 +138,7 @@ fn the_largest_queue_is_served_through_a_small_ring() {
     let io = tables
         .builder()
         .queue(host)
-        .ring_entries(8)
+        .options(LoopOptions::new().ring_entries(8))
         .spawn()
         .unwrap();
     let tickets: Vec<_> = (0..4096_u64)

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::faulty::Faulty;
 use common::*;
-use vyre_ioloop::{ChangeError, LiveError, Rights};
+use vyre_ioloop::{LoopOptions, Rights, TableError};
 use vyre_ioq::{DeviceQueue, Errno, FileHandle, Queue, QueueLayout, Request};
 use vyre_uring::{Buffer, BufferSlot, SimTransport};
 
@@ -52,28 +52,20 @@ fn invalid_entries_are_refused_and_leave_no_trace() {
     let io = tables
         .builder()
         .queue(host)
-        .live_entries(1)
+        .options(LoopOptions::new().live_entries(1))
         .spawn()
         .unwrap();
     let memory = memory(64);
     let refused = io
         .insert_buffer(memory.clone(), 0..65, Rights::READ)
         .unwrap_err();
-    assert!(
-        matches!(refused, LiveError::Change(ChangeError::Table(_))),
-        "{refused}"
-    );
+    assert!(matches!(refused, TableError::BadRange { .. }), "{refused}");
     let file = || file_of(b"abc");
     let first = io.insert_file(file(), 0..3, Rights::READ).unwrap();
     let refused = io.insert_file(file(), 0..3, Rights::READ).unwrap_err();
-    let full = |error: &LiveError| {
-        matches!(
-            error,
-            LiveError::Change(ChangeError::NoPlace { what: "file" })
-        )
-    };
+    let full = |error: &TableError| matches!(error, TableError::NoRoom { what: "file" });
     assert!(full(&refused), "{refused}");
-    assert!(refused.to_string().contains(".live_entries()"), "{refused}");
+    assert!(refused.to_string().contains("live_entries()"), "{refused}");
     // The place of the first is free again once it is revoked.
     io.revoke_file(first).unwrap();
     let second = io.insert_file(file(), 0..3, Rights::READ).unwrap();
@@ -119,7 +111,7 @@ fn a_revoked_handle_stays_unknown_when_its_index_is_reused() {
     let twice = io.revoke_file(old).unwrap_err();
     assert!(matches!(
         twice,
-        LiveError::Change(ChangeError::Unknown { handle }) if handle == old.raw()
+        TableError::Unknown { handle } if handle == old.raw()
     ));
     io.stop().unwrap();
 }

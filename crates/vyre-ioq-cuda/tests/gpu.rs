@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::gpu;
-use vyre_ioloop::{BufferTable, FileTable, IoLoop, Policy, Rights};
+use vyre_ioloop::{BufferTable, FileTable, IoLoop, LoopOptions, Rights, WaitPolicy};
 use vyre_ioq::{BufferHandle, Errno, FileHandle, HostQueue, QueueLayout};
 use vyre_ioq_cuda::bench::{Bench, Op, Work};
 use vyre_ioq_cuda::copy::{Copier, CopyError, Step, Task};
@@ -48,7 +48,10 @@ fn serve(
         .expect("room");
     let pool = buffers.insert(buffer).expect("room");
     let builder = IoLoop::builder().files(files).buffers(buffers).queue(host);
-    let io = builder.policy(Policy::Spin).spawn().expect("a loop");
+    let io = builder
+        .options(LoopOptions::new().wait_policy(WaitPolicy::Spin))
+        .spawn()
+        .expect("a loop");
     (io, file, pool)
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::gpu;
 use peer::{BLOCK, BLOCKS, Peer, open, path_of, say, task, wait_for_the_end};
-use vyre_ioloop::{BufferTable, FileTable, IoLoop, Rights, shared_queue};
+use vyre_ioloop::{BufferTable, FileTable, IoLoop, LoopOptions, Rights, shared_queue};
 use vyre_ioq::{BufferHandle, DeviceQueue, FileHandle, Queue, QueueLayout, Request};
 use vyre_ioq_cuda::bench::{Bench, Op, Run, Work};
 use vyre_ioq_cuda::landing::Landing;
@@ -118,7 +118,10 @@ fn a_loop_goes_on_when_the_process_of_the_kernel_is_killed() {
         pool: own.expect("room"),
     };
     let builder = IoLoop::builder().files(files).buffers(buffers);
-    let builder = builder.queue(host).queue(other).drain_timeout(LIMIT / 6);
+    let builder = builder
+        .queue(host)
+        .queue(other)
+        .options(LoopOptions::new().drain_timeout(LIMIT / 6));
     let io = builder.spawn().expect("a loop");
 
     let (memory, data) = (path_of(&memory), path_of(&data));

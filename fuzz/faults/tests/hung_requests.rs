@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use vyre_faults::rig::{Parts, answer, ask, assert_holds, beats, queue, returns, submit};
 use vyre_faults::{Fuse, Need, Scene, Test, pattern, tests};
-use vyre_ioloop::{IoLoop, Rights};
+use vyre_ioloop::{IoLoop, LoopOptions, Rights};
 use vyre_ioq::{BufferHandle, DeviceQueue, Errno, FileHandle, LoopState, Request};
 use vyre_uring::Buffer;
 
@@ -49,8 +49,7 @@ impl Two {
         let ((host0, hung), (host1, other)) = (queue(512), queue(8));
         let io = parts
             .builder()
-            .drain_timeout(SOON)
-            .abort_timeout(SOON)
+            .options(LoopOptions::new().drain_timeout(SOON).abort_timeout(SOON))
             .queue(host0)
             .queue(host1)
             .spawn()

@@ -4,6 +4,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use vyre_faults::rig::{Parts, ask, assert_holds, queue};
 use vyre_faults::{Need, Scene, Test, pattern, tests};
+use vyre_ioloop::LoopOptions;
 use vyre_ioloop::SpawnError;
 use vyre_ioq::{Errno, LoopState, Request};
 
@@ -153,7 +154,11 @@ fn with_few_descriptors_a_loop_serves_or_reports_why(scene: &Scene) {
         let (host, device) = queue(4);
         let current = Some(open + 1 + room);
         setrlimit(Resource::Nofile, Rlimit { current, ..whole }).unwrap();
-        let spawned = parts.builder().live_entries(0).queue(host).spawn();
+        let spawned = parts
+            .builder()
+            .options(LoopOptions::new().live_entries(0))
+            .queue(host)
+            .spawn();
         match spawned {
             Ok(io) => {
                 assert_eq!(

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use vyre_faults::rig::{Parts, answer, contents, holds, queue, returns, submit};
 use vyre_faults::{Ext4, Need, Scene, Test, eventually, pattern, tests};
-use vyre_ioloop::{Engine, IoLoop, LoopGroup, StopError};
+use vyre_ioloop::{Engine, IoLoop, LoopGroup, LoopOptions, StopError};
 use vyre_ioq::{
     BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Request, Ticket,
 };
@@ -74,7 +74,9 @@ impl Kept {
 }
 
 fn single(parts: Parts, host: HostQueue) -> IoLoop {
-    let builder = parts.builder().drain_timeout(SOON).abort_timeout(SOON);
+    let builder = parts
+        .builder()
+        .options(LoopOptions::new().drain_timeout(SOON).abort_timeout(SOON));
     builder.queue(host).spawn().unwrap()
 }
 
@@ -83,8 +85,7 @@ fn group(parts: Parts, host: HostQueue) -> LoopGroup {
         .loops(2)
         .files(parts.files)
         .buffers(parts.buffers)
-        .drain_timeout(SOON)
-        .abort_timeout(SOON)
+        .options(LoopOptions::new().drain_timeout(SOON).abort_timeout(SOON))
         .queue(host)
         .queue(queue(4).0)
         .spawn()
@@ -206,7 +207,7 @@ fn requests_that_the_kernel_does_not_hold_are_cancelled(scene: &Scene) {
     let (pool, memory) = (parts.pool, parts.memory.clone());
     let (host, device) = queue(4);
     let builder = parts.builder().queue(host);
-    let io = builder.drain_timeout(SOON).abort_timeout(SOON);
+    let io = builder.options(LoopOptions::new().drain_timeout(SOON).abort_timeout(SOON));
     let io = io.spawn().unwrap();
     let thread_id = io.thread_id();
     let hung = submit(&device, Request::read(file, 0, 4096).into_buffer(pool, 0));

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use vyre_faults::rig::{Parts, ask, queue};
 use vyre_faults::{Need, Scene, Test, eventually, tests};
-use vyre_ioloop::{IoLoop, LoopGroup, Policy, Rights};
+use vyre_ioloop::{IoLoop, LoopGroup, LoopOptions, Rights, WaitPolicy};
 use vyre_ioq::{Errno, Request};
 use vyre_uring::{Buffer, BufferError};
 
@@ -174,12 +174,17 @@ fn many_signals_disturb_no_request(scene: &Scene) {
     const ROUNDS: u64 = 500;
     raw::interrupt_by(Signal::SIGPROF);
     raw::interrupt_by(Signal::SIGUSR1);
-    for policy in [Policy::Spin, Policy::default()] {
+    for policy in [WaitPolicy::Spin, WaitPolicy::default()] {
         let mut parts = Parts::new(1 << 20);
         let file = parts.file(scene.healthy(1 << 20));
         let pool = parts.pool;
         let (host, device) = queue(8);
-        let io = parts.builder().policy(policy).queue(host).spawn().unwrap();
+        let io = parts
+            .builder()
+            .options(LoopOptions::new().wait_policy(policy))
+            .queue(host)
+            .spawn()
+            .unwrap();
         let thread = io.thread_id();
         let calm = AtomicBool::new(false);
         std::thread::scope(|scope| {

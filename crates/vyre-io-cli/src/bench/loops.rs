@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use vyre_io::{
     Buffer, BufferHandle, BufferTable, FileHandle, FileTable, HostQueue, LoopGroup,
-    LoopGroupBuilder, Policy, Rights,
+    LoopGroupBuilder, LoopOptions, Rights, WaitPolicy,
 };
 
 use vyre_ioq_cuda::Gpu;
@@ -55,14 +55,14 @@ impl Loops {
             None => None,
         };
         let pool = buffers.insert(buffer.clone())?;
-        let builder = LoopGroup::builder()
-            .files(files)
-            .buffers(buffers)
-            .ring_entries(plan.ring_entries())
-            .policy(match args.policy {
-                PolicyArg::Spin => Policy::Spin,
-                PolicyArg::Adaptive => Policy::ADAPTIVE,
-            });
+        let builder = LoopGroup::builder().files(files).buffers(buffers).options(
+            LoopOptions::new()
+                .ring_entries(plan.ring_entries())
+                .wait_policy(match args.policy {
+                    PolicyArg::Spin => WaitPolicy::Spin,
+                    PolicyArg::Adaptive => WaitPolicy::ADAPTIVE,
+                }),
+        );
         let builder = match plan.loop_cores() {
             Some(cores) => builder.pin_to(cores.iter().copied()),
             None => builder.loops(plan.loops() as usize),

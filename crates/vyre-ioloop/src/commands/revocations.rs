@@ -8,18 +8,18 @@ use vyre_uring::Transport;
 use super::Reply;
 use crate::engine::Engine;
 use crate::engine::table_changes::Revocation;
-use crate::error::ChangeError;
+use crate::error::TableError;
 
 /// Time that a revocation waits.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
+pub(crate) struct RevocationLimits {
     /// Time for requests to end by themselves.
     pub(crate) wait: Duration,
     /// Time for the kernel to give them back once they are cancelled.
     pub(crate) grace: Duration,
 }
 
-impl Patience {
+impl RevocationLimits {
     /// Returns the longest that both may take.
     pub(crate) const fn total(self) -> Duration {
         self.wait.saturating_add(self.grace)
@@ -69,7 +69,7 @@ impl Revoking {
             self.stage = Stage::Cancelled;
             self.until = now.checked_add(self.grace);
         } else if !engine.is_revoked(self.revocation) {
-            let error = ChangeError::InFlight {
+            let error = TableError::InFlight {
                 handle: self.handle,
                 requests: engine.requests_on(self.revocation),
             };
@@ -98,15 +98,15 @@ impl RevokingList {
         &mut self,
         handle: u32,
         revocation: Revocation,
-        patience: Patience,
+        limits: RevocationLimits,
         reply: Reply<()>,
     ) {
         self.0.push(Revoking {
             revocation,
             handle,
-            grace: patience.grace,
+            grace: limits.grace,
             stage: Stage::Waiting,
-            until: Instant::now().checked_add(patience.wait),
+            until: Instant::now().checked_add(limits.wait),
             reply,
         });
     }
@@ -160,11 +160,11 @@ mod tests {
         assert_eq!(list.longest_sleep(HOUR), HOUR);
         let revocation = engine.revoke_file(file).expect("known");
         let (reply, answer) = mpsc::sync_channel(2);
-        let patience = Patience {
+        let limits = RevocationLimits {
             wait: HOUR / 2,
             grace: HOUR / 4,
         };
-        list.begin(file.raw(), revocation, patience, reply);
+        list.begin(file.raw(), revocation, limits, reply);
         list.advance(&mut engine);
         assert!(list.longest_sleep(HOUR) <= HOUR / 2);
         list.0[0].until = Some(Instant::now());
@@ -175,10 +175,10 @@ mod tests {
         assert!(answer.try_recv().is_err());
         list.0[0].until = Some(Instant::now());
         list.advance(&mut engine);
-        let told = answer.try_recv().expect("patience is at its end");
+        let told = answer.try_recv().expect("the time is over");
         let handle = file.raw();
         let expected =
-            matches!(told, Err(ChangeError::InFlight { handle: it, requests: 1 }) if it == handle);
+            matches!(told, Err(TableError::InFlight { handle: it, requests: 1 }) if it == handle);
         assert!(expected, "{told:?}");
         assert_eq!(list.longest_sleep(HOUR), HOUR, "nothing more is due");
         assert!(!list.is_empty());

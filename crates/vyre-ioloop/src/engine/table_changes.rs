@@ -13,7 +13,7 @@ use super::engine_state::Books;
 use super::reclaim::Closing;
 use super::request_state::Record;
 use super::slot_id::Place;
-use crate::error::ChangeError;
+use crate::error::TableError;
 use crate::file_table::FileEntry;
 use crate::ranges::file_range;
 use crate::rights::Rights;
@@ -32,18 +32,18 @@ impl<T: Transport> Engine<T> {
     /// Adds a byte range of a file to the running engine's table.
     ///
     /// # Errors
-    /// [`ChangeError`]; the table is as it was.
+    /// [`TableError`]; the table is as it was.
     pub fn insert_file(
         &mut self,
         file: impl Into<OwnedFd>,
         range: impl RangeBounds<u64>,
         rights: Rights,
-    ) -> Result<FileHandle, ChangeError> {
+    ) -> Result<FileHandle, TableError> {
         self.insert_entry(FileEntry::new(file.into(), file_range(range), rights)?)
     }
 
     /// Adds a file that was examined before: to examine it here could wait for its file system.
-    pub(crate) fn insert_entry(&mut self, entry: FileEntry) -> Result<FileHandle, ChangeError> {
+    pub(crate) fn insert_entry(&mut self, entry: FileEntry) -> Result<FileHandle, TableError> {
         self.tidy();
         let handle = self.books.files.insert_entry(entry)?;
         self.register_file(handle.raw())?;
@@ -51,12 +51,12 @@ impl<T: Transport> Engine<T> {
     }
 
     /// Gives the file of a new entry to the transport. If that refuses, the entry goes again.
-    pub(super) fn register_file(&mut self, handle: u32) -> Result<(), ChangeError> {
+    pub(super) fn register_file(&mut self, handle: u32) -> Result<(), TableError> {
         let files = &mut self.books.files;
         let (index, entry) = files
             .entries
             .get(handle)
-            .ok_or(ChangeError::Unknown { handle })?;
+            .ok_or(TableError::Unknown { handle })?;
         let (slot, file, traits) = (entry.slot, entry.file.clone(), entry.traits);
         if let Err(error) = self.transport.set_file_with(slot, file, traits) {
             if let Some(entry) = files.remove(index) {
@@ -70,13 +70,13 @@ impl<T: Transport> Engine<T> {
     /// Adds a byte range of a buffer to the running engine's table.
     ///
     /// # Errors
-    /// [`ChangeError`]; the table is as it was.
+    /// [`TableError`]; the table is as it was.
     pub fn insert_buffer(
         &mut self,
         buffer: Buffer,
         range: impl RangeBounds<u64>,
         rights: Rights,
-    ) -> Result<BufferHandle, ChangeError> {
+    ) -> Result<BufferHandle, TableError> {
         self.tidy();
         let handle = self
             .books
@@ -92,12 +92,12 @@ impl<T: Transport> Engine<T> {
         &mut self,
         handle: u32,
         buffer: Buffer,
-    ) -> Result<(), ChangeError> {
+    ) -> Result<(), TableError> {
         let buffers = &mut self.books.buffers;
         let (index, &entry) = buffers
             .entries
             .get(handle)
-            .ok_or(ChangeError::Unknown { handle })?;
+            .ok_or(TableError::Unknown { handle })?;
         let is_first = buffers.users(entry.slot) == 1;
         if is_first && let Err(error) = self.transport.set_buffer(entry.slot, Some(buffer)) {
             buffers.entries.remove(index);
@@ -115,8 +115,8 @@ impl<T: Transport> Engine<T> {
     /// by a thread that is started for it.
     ///
     /// # Errors
-    /// [`ChangeError::Unknown`].
-    pub fn revoke_file(&mut self, handle: FileHandle) -> Result<Revocation, ChangeError> {
+    /// [`TableError::Unknown`].
+    pub fn revoke_file(&mut self, handle: FileHandle) -> Result<Revocation, TableError> {
         let handle = handle.raw();
         let queues = &self.books.queues;
         let users = |index| Books::users(queues, |record| record.file() == Some(index));
@@ -125,7 +125,7 @@ impl<T: Transport> Engine<T> {
             .files
             .entries
             .revoke(handle, users)
-            .ok_or(ChangeError::Unknown { handle })?;
+            .ok_or(TableError::Unknown { handle })?;
         if idle {
             self.books.live.files.push(index);
         }
@@ -139,8 +139,8 @@ impl<T: Transport> Engine<T> {
     /// 16 MiB or more is dropped by a thread that is started for it.
     ///
     /// # Errors
-    /// [`ChangeError::Unknown`].
-    pub fn revoke_buffer(&mut self, handle: BufferHandle) -> Result<Revocation, ChangeError> {
+    /// [`TableError::Unknown`].
+    pub fn revoke_buffer(&mut self, handle: BufferHandle) -> Result<Revocation, TableError> {
         let handle = handle.raw();
         let queues = &self.books.queues;
         let users = |index| Books::users(queues, |record| record.buffer() == Some(index));
@@ -149,7 +149,7 @@ impl<T: Transport> Engine<T> {
             .buffers
             .entries
             .revoke(handle, users)
-            .ok_or(ChangeError::Unknown { handle })?;
+            .ok_or(TableError::Unknown { handle })?;
         if idle {
             self.books.live.buffers.push(index);
         }

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::buffer_table::BufferTable;
 use crate::engine::table_changes::replica::{Kind, Named};
-use crate::error::{GroupChangeError, TableError};
+use crate::error::TableError;
 use crate::file_table::FileTable;
 use crate::handle_table::HandleTable;
 
@@ -72,12 +72,12 @@ impl Authority {
     }
 
     /// Makes a handle unknown, and keeps its index until it is released. The loops that have it.
-    pub(super) fn revoke(&self, named: Named) -> Result<Holders, GroupChangeError> {
+    pub(super) fn revoke(&self, named: Named) -> Result<Holders, TableError> {
         let mut table = self.table(named.kind);
         let handle = named.handle;
         let revoked = table.revoke(handle, |_| 1);
         let holders = revoked.and_then(|(index, _)| table.at(index).cloned());
-        holders.ok_or(GroupChangeError::Unknown { handle })
+        holders.ok_or(TableError::Unknown { handle })
     }
 
     /// Lets a revoked handle's index be used again once these loops have no request in flight on

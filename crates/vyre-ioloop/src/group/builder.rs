@@ -4,10 +4,11 @@ use vyre_uring::{Ring, Transport};
 use super::authority::Authority;
 use super::{LoopGroup, end_all, reopen};
 use crate::buffer_table::BufferTable;
-use crate::commands::Ending;
+use crate::commands::Shutdown;
 use crate::error::{GroupSpawnError, SpawnError};
 use crate::file_table::FileTable;
-use crate::ioloop::{IoLoopBuilder, Settings, Starting, setters};
+use crate::ioloop::{IoLoopBuilder, Starting};
+use crate::options::LoopOptions;
 
 /// Makes a [`LoopGroup`].
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub struct LoopGroupBuilder {
     cores: Vec<Option<usize>>,
     /// Each with the loop that was chosen for it, if one was.
     queues: Vec<(Option<usize>, HostQueue)>,
-    settings: Settings,
+    options: LoopOptions,
     name: String,
 }
 
@@ -30,7 +31,7 @@ impl LoopGroupBuilder {
             buffers: BufferTable::new(),
             cores: vec![None],
             queues: Vec::new(),
-            settings: Settings::default(),
+            options: LoopOptions::default(),
             name: "vyre-io".into(),
         }
     }
@@ -74,11 +75,9 @@ impl LoopGroupBuilder {
         self
     }
 
-    setters!(settings);
-
-    #[cfg(test)]
-    pub(super) fn settings(mut self, settings: Settings) -> Self {
-        self.settings = settings;
+    /// Sets how each loop waits, how it shuts down, and how large its ring is.
+    pub const fn options(mut self, options: LoopOptions) -> Self {
+        self.options = options;
         self
     }
 
@@ -134,7 +133,7 @@ impl LoopGroupBuilder {
             let builder = IoLoopBuilder::new()
                 .files(files)
                 .buffers(self.buffers.clone())
-                .settings(self.settings)
+                .options(self.options)
                 .cores(core, pinned.clone())
                 .name(format!("{}-{index}", self.name));
             let builder = share.into_iter().fold(builder, IoLoopBuilder::queue);
@@ -151,7 +150,7 @@ impl LoopGroupBuilder {
             }
         }
         if let Some(error) = failure {
-            let _ = end_all(&mut loops, Ending::Abort);
+            let _ = end_all(&mut loops, Shutdown::Abort);
             return Err(error);
         }
         Ok(LoopGroup {

@@ -6,21 +6,20 @@ use std::time::Duration;
 use vyre_ioq::{BufferHandle, FileHandle};
 
 use super::LoopGroup;
-use crate::commands::{Command, Patience};
+use crate::commands::{Command, RevocationLimits};
 use crate::engine::table_changes::replica::Named;
-use crate::error::ChangeError;
-use crate::error::GroupChangeError;
+use crate::error::TableError;
 use crate::ioloop::Deadline;
 
 /// Channel by which a loop answers a revocation: once when it is over; or, when the time allowed
 /// ends before that, then and once more when it is over. It closes when the loop ends.
-pub(super) type Answer = Receiver<Result<(), ChangeError>>;
+pub(super) type Answer = Receiver<Result<(), TableError>>;
 
 /// Returns whether a loop may still have requests in flight on the revoked entry.
 pub(super) fn is_in_flight(answer: &Answer) -> bool {
     loop {
         match answer.try_recv() {
-            Ok(Err(ChangeError::InFlight { .. })) => {}
+            Ok(Err(TableError::InFlight { .. })) => {}
             Ok(_) | Err(TryRecvError::Disconnected) => return false,
             Err(TryRecvError::Empty) => return true,
         }
@@ -34,8 +33,8 @@ impl LoopGroup {
     ///
     /// # Errors
     /// As for [`revoke_file_within`](Self::revoke_file_within).
-    pub fn revoke_file(&self, handle: FileHandle) -> Result<(), GroupChangeError> {
-        self.revoke(handle.into(), self.patience(None))
+    pub fn revoke_file(&self, handle: FileHandle) -> Result<(), TableError> {
+        self.revoke(handle.into(), self.limits(None))
     }
 
     /// Revokes a file handle in all loops: requests claimed from now on get EBADF. Returns when
@@ -46,15 +45,15 @@ impl LoopGroup {
     /// for all loops.
     ///
     /// # Errors
-    /// [`GroupChangeError::Unknown`], also while another thread revokes the same handle. All others
-    /// mean that the handle is revoked: [`GroupChangeError::InFlight`], [`GroupChangeError::Held`],
-    /// [`GroupChangeError::Unresponsive`].
+    /// [`TableError::Unknown`], also while another thread revokes the same handle. All others
+    /// mean that the handle is revoked: [`TableError::InFlight`], [`TableError::Held`],
+    /// [`TableError::Unresponsive`].
     pub fn revoke_file_within(
         &self,
         handle: FileHandle,
         timeout: Duration,
-    ) -> Result<(), GroupChangeError> {
-        self.revoke(handle.into(), self.patience(Some(timeout)))
+    ) -> Result<(), TableError> {
+        self.revoke(handle.into(), self.limits(Some(timeout)))
     }
 
     /// Revokes a buffer handle in all loops. Does what
@@ -63,8 +62,8 @@ impl LoopGroup {
     ///
     /// # Errors
     /// As for [`revoke_buffer_within`](Self::revoke_buffer_within).
-    pub fn revoke_buffer(&self, handle: BufferHandle) -> Result<(), GroupChangeError> {
-        self.revoke(handle.into(), self.patience(None))
+    pub fn revoke_buffer(&self, handle: BufferHandle) -> Result<(), TableError> {
+        self.revoke(handle.into(), self.limits(None))
     }
 
     /// Revokes a buffer handle in all loops: requests claimed from now on get EBADF. Returns when
@@ -76,30 +75,29 @@ impl LoopGroup {
     ///
     /// # Errors
     /// As for [`revoke_file_within`](Self::revoke_file_within). After any but
-    /// [`GroupChangeError::Unknown`] the kernel may still write to the bytes.
+    /// [`TableError::Unknown`] the kernel may still write to the bytes.
     pub fn revoke_buffer_within(
         &self,
         handle: BufferHandle,
         timeout: Duration,
-    ) -> Result<(), GroupChangeError> {
-        self.revoke(handle.into(), self.patience(Some(timeout)))
+    ) -> Result<(), TableError> {
+        self.revoke(handle.into(), self.limits(Some(timeout)))
     }
 
-    /// Returns how long a revocation waits. All loops have the same settings.
-    fn patience(&self, timeout: Option<Duration>) -> Patience {
-        let settings = self.loops[0].settings();
-        timeout.map_or_else(|| settings.patience(), |it| settings.patience_of(it))
+    /// Returns how long a revocation waits. All loops have the same options.
+    fn limits(&self, timeout: Option<Duration>) -> RevocationLimits {
+        self.loops[0].options().revocation_limits(timeout)
     }
 
-    fn revoke(&self, named: Named, patience: Patience) -> Result<(), GroupChangeError> {
+    fn revoke(&self, named: Named, limits: RevocationLimits) -> Result<(), TableError> {
         self.authority.release_ended();
         let holders = self.authority.revoke(named)?;
-        let limit = self.loops[0].settings().longest_revocation(patience);
+        let limit = self.loops[0].options().longest_revocation(limits);
         let deadline = Deadline::after(limit);
         let send = |index: usize| {
             let answer = self.loops[index].send(|reply| Command::Revoke {
                 named,
-                patience,
+                limits,
                 reply,
             });
             (index, answer)
@@ -127,30 +125,21 @@ impl LoopGroup {
         &self,
         index: usize,
         limit: Duration,
-        answer: Result<Result<(), ChangeError>, RecvTimeoutError>,
-    ) -> Option<(GroupChangeError, bool)> {
-        match answer {
-            Ok(Ok(())) => None,
-            Ok(Err(ChangeError::InFlight { handle, requests })) => {
-                let error = GroupChangeError::InFlight {
-                    index,
-                    handle,
-                    requests,
-                };
-                Some((error, true))
+        answer: Result<Result<(), TableError>, RecvTimeoutError>,
+    ) -> Option<(TableError, bool)> {
+        let (error, may_end) = match answer {
+            Ok(Ok(())) => return None,
+            Ok(Err(error)) => {
+                let in_flight = matches!(error, TableError::InFlight { .. });
+                debug_assert!(in_flight, "{error}");
+                (error, in_flight)
             }
-            Ok(Err(refusal)) => {
-                debug_assert!(false, "{refusal}");
-                None
-            }
-            Err(RecvTimeoutError::Timeout) => {
-                let waited = limit;
-                Some((GroupChangeError::Unresponsive { index, waited }, true))
-            }
+            Err(RecvTimeoutError::Timeout) => (TableError::Unresponsive { waited: limit }, true),
             Err(RecvTimeoutError::Disconnected) => {
                 let operations = self.loops[index].kept()?;
-                Some((GroupChangeError::Held { index, operations }, false))
+                (TableError::Held { operations }, false)
             }
-        }
+        };
+        Some((error.in_loop(index), may_end))
     }
 }

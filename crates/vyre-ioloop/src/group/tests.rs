@@ -11,10 +11,10 @@ use vyre_ioq::{DeviceQueue, Errno, LoopState, Queue, QueueLayout, Request};
 use vyre_uring::{RegisterError, SimTransport};
 
 use super::*;
-use crate::error::{GroupChangeError, GroupSpawnError, SpawnError, StopError, TableError};
+use crate::error::{GroupSpawnError, SpawnError, StopError, TableError};
 use crate::faulty::{Faulty, Orders};
 use crate::file_table::FileTable;
-use crate::ioloop::Settings;
+use crate::options::LoopOptions;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -52,7 +52,7 @@ fn builder() -> (LoopGroupBuilder, Vec<DeviceQueue>, FileHandle, BufferHandle) {
         .loops(2)
         .files(files)
         .buffers(buffers)
-        .abort_timeout(Duration::ZERO);
+        .options(LoopOptions::new().abort_timeout(Duration::ZERO));
     let mut devices = Vec::new();
     for _ in 0..2 {
         let (host, device) = Queue::anonymous(QueueLayout::with_slots(8)).expect("a queue");
@@ -108,11 +108,11 @@ impl Rig {
         });
     }
 
-    fn insert_file(&self) -> Result<FileHandle, GroupChangeError> {
+    fn insert_file(&self) -> Result<FileHandle, TableError> {
         self.group.insert_file(disk(), 0..7, Rights::READ)
     }
 
-    fn insert_buffer(&self) -> Result<BufferHandle, GroupChangeError> {
+    fn insert_buffer(&self) -> Result<BufferHandle, TableError> {
         let memory = Buffer::anonymous(64).expect("memory");
         self.group.insert_buffer(memory, 0..64, Rights::WRITE)
     }
@@ -133,12 +133,12 @@ fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-fn refused(error: &GroupChangeError) -> bool {
+fn refused(error: &TableError) -> bool {
     let kernel = RegisterError::Kernel(vyre_uring::Errno::NOMEM);
     matches!(
         error,
-        GroupChangeError::Refused { index: 1, reason: ChangeError::Register(why) }
-            if why.to_string() == kernel.to_string()
+        TableError::Loop { index: 1, reason }
+            if matches!(&**reason, TableError::Register(why) if why.to_string() == kernel.to_string())
     )
 }
 
@@ -193,7 +193,7 @@ fn no_loop_shows_an_entry_that_another_may_yet_refuse() {
         assert_eq!(rig.read(0, next, rig.pool), Err(Errno::EBADF));
         // Nor can anybody revoke it.
         let unknown = rig.group.revoke_file(next);
-        assert!(matches!(unknown, Err(GroupChangeError::Unknown { .. })));
+        assert!(matches!(unknown, Err(TableError::Unknown { .. })));
         drop(held);
         let handle = insert.join().expect("no panic").expect("fit");
         assert_eq!(handle, next);
@@ -251,10 +251,8 @@ fn memory_that_the_kernel_may_write_to_is_not_called_free() {
     let held = rig.group.revoke_buffer(pool).expect_err("not free");
     let expected = matches!(
         held,
-        GroupChangeError::Held {
-            index: 1,
-            operations: 1
-        }
+        TableError::Loop { index: 1, ref reason }
+            if matches!(**reason, TableError::Held { operations: 1 })
     );
     assert!(expected, "{held}");
     assert_eq!(rig.read(0, rig.file, pool), Err(Errno::EBADF), "revoked");
@@ -278,7 +276,7 @@ fn a_group_without_a_living_loop_says_so() {
         rig.group.is_running(0) == Some(false)
     });
     let ended = rig.insert_file().expect_err("nobody is there");
-    assert!(matches!(ended, GroupChangeError::Ended), "{ended}");
+    assert!(matches!(ended, TableError::Ended), "{ended}");
     rig.group.revoke_file(rig.file).expect("in nobody's hands");
     let failures = rig.group.stop().expect_err("both rings failed");
     let (errno, kept) = (Errno::EBADF, 0);
@@ -313,12 +311,7 @@ fn what_is_unfit_reaches_no_loop() {
     let rig = rig(Fate::Done);
     let memory = Buffer::anonymous(64).expect("memory");
     let error = rig.group.insert_buffer(memory, 0..65, Rights::READ);
-    let bad = |error| {
-        matches!(
-            error,
-            Err(GroupChangeError::Table(TableError::BadRange { .. }))
-        )
-    };
+    let bad = |error| matches!(error, Err(TableError::BadRange { .. }));
     assert!(bad(error.map(BufferHandle::raw)));
     let error = rig.group.insert_file(disk(), 0..1 << 63, Rights::READ);
     assert!(bad(error.map(FileHandle::raw)));
@@ -351,14 +344,12 @@ fn a_panic_of_the_caller_leaves_no_loop_behind() {
 #[test]
 fn loops_that_do_not_answer_are_waited_for_together() {
     const LOOPS: u32 = 20;
-    let mut settings = Settings {
+    let mut options = LoopOptions {
         abort_timeout: Duration::ZERO,
-        ..Settings::default()
+        ..LoopOptions::default()
     };
-    settings.margin = Duration::from_secs(1);
-    let mut builder = LoopGroup::builder()
-        .loops(LOOPS as usize)
-        .settings(settings);
+    options.margin = Duration::from_secs(1);
+    let mut builder = LoopGroup::builder().loops(LOOPS as usize).options(options);
     let mut devices = Vec::new();
     for _ in 0..LOOPS {
         let (host, device) = Queue::anonymous(QueueLayout::with_slots(8)).expect("a queue");
@@ -380,7 +371,7 @@ fn loops_that_do_not_answer_are_waited_for_together() {
     let begun = Instant::now();
     let ended = group.abort().expect_err("nobody answers");
     // One after the other, it would be more.
-    assert!(begun.elapsed() < LOOPS * settings.margin);
+    assert!(begun.elapsed() < LOOPS * options.margin);
     assert_eq!(ended.failures().len(), LOOPS as usize);
     for (_, error) in ended.failures() {
         let expected = matches!(error, StopError::Unresponsive { .. });
@@ -406,17 +397,15 @@ fn what_one_loop_still_has_in_flight_is_named_and_keeps_its_index() {
     });
     let told = rig.group.revoke_file_within(rig.file, Duration::ZERO);
     let told = told.expect_err("loop 1 has it");
-    let GroupChangeError::InFlight {
-        index,
-        handle,
-        requests,
-    } = told
-    else {
+    let TableError::Loop { index, reason } = told else {
         panic!("{told}")
+    };
+    let TableError::InFlight { handle, requests } = *reason else {
+        panic!("{reason}")
     };
     assert_eq!((index, handle, requests), (1, rig.file.raw(), 1));
     let twice = rig.group.revoke_file(rig.file).expect_err("unknown");
-    assert!(matches!(twice, GroupChangeError::Unknown { .. }), "{twice}");
+    assert!(matches!(twice, TableError::Unknown { .. }), "{twice}");
     let index_of = |handle: FileHandle| handle.raw() & 0xf_ffff;
     let insert = || {
         let file = rig.group.insert_file(disk(), .., Rights::READ);

@@ -7,12 +7,13 @@ use vyre_uring::{Ring, Transport};
 
 use super::run::{self, Setup, Started};
 use super::thread::End;
-use super::{IoLoop, Settings, Thread, setters};
+use super::{IoLoop, Thread};
 use crate::buffer_table::BufferTable;
-use crate::commands::{Command, Signals};
+use crate::commands::{Command, ControlFlags};
 use crate::error::message_of;
 use crate::error::{SpawnError, StopError};
 use crate::file_table::FileTable;
+use crate::options::LoopOptions;
 
 /// Makes an [`IoLoop`].
 #[derive(Debug)]
@@ -31,7 +32,7 @@ impl IoLoopBuilder {
                 queues: Vec::new(),
                 core: None,
                 others: Vec::new(),
-                settings: Settings::default(),
+                options: LoopOptions::default(),
             },
             name: "vyre-io".into(),
         }
@@ -55,7 +56,11 @@ impl IoLoopBuilder {
         self
     }
 
-    setters!(setup.settings);
+    /// Sets how the loop waits, how it shuts down, and how large its ring is.
+    pub const fn options(mut self, options: LoopOptions) -> Self {
+        self.setup.options = options;
+        self
+    }
 
     /// Binds the loop's thread to a core. The kernel's workers for its ring, which carry out
     /// operations that would block, run on the other cores of this process, if there are any.
@@ -97,11 +102,6 @@ impl IoLoopBuilder {
         self.begin(wrap)?.finish()
     }
 
-    pub(crate) fn settings(mut self, settings: Settings) -> Self {
-        self.setup.settings = settings;
-        self
-    }
-
     /// Sets the loop's core, and those of the group's loops, which the kernel's workers stay off.
     pub(crate) fn cores(mut self, core: Option<usize>, others: Vec<usize>) -> Self {
         self.setup.core = core;
@@ -121,13 +121,13 @@ impl IoLoopBuilder {
         if self.name.contains('\0') {
             return Err(SpawnError::Name { name: self.name });
         }
-        let signals = Arc::new(Signals::new());
+        let flags = Arc::new(ControlFlags::new());
         let (commands, inbox) = mpsc::channel();
         let (ready, started) = mpsc::sync_channel(1);
         let setup = self.setup;
         let end = Arc::new(End::default());
-        let settings = setup.settings;
-        let (seen, ended) = (signals.clone(), end.clone());
+        let options = setup.options;
+        let (seen, ended) = (flags.clone(), end.clone());
         let thread = move || {
             let thread = || run::thread(setup, wrap, &seen, &ended, inbox, &ready);
             if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(thread)) {
@@ -146,11 +146,11 @@ impl IoLoopBuilder {
             .map(|handle| Thread::new(handle, end))
             .map_err(SpawnError::Thread)?;
         Ok(Starting {
-            signals,
+            flags,
             commands,
             started,
             thread,
-            settings,
+            options,
         })
     }
 }
@@ -158,11 +158,11 @@ impl IoLoopBuilder {
 /// A loop whose thread sets up.
 #[must_use = "nothing ends the thread unless `finish` is called"]
 pub(crate) struct Starting {
-    signals: Arc<Signals>,
+    flags: Arc<ControlFlags>,
     commands: mpsc::Sender<Command>,
     started: mpsc::Receiver<Result<Started, SpawnError>>,
     thread: Thread,
-    settings: Settings,
+    options: LoopOptions,
 }
 
 impl Starting {
@@ -173,13 +173,13 @@ impl Starting {
         };
         let start = self.started.recv().unwrap_or_else(|_| Err(died()))?;
         Ok(IoLoop {
-            signals: self.signals,
+            flags: self.flags,
             commands: self.commands,
             counters: start.counters,
             report: start.report,
             thread_id: start.thread_id,
             thread: self.thread,
-            settings: self.settings,
+            options: self.options,
         })
     }
 }

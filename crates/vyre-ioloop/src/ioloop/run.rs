@@ -10,18 +10,18 @@ use rustix::thread::CpuSet;
 use vyre_ioq::HostQueue;
 use vyre_uring::{Ring, SetupReport, Transport};
 
-use super::Settings;
 use super::thread::End;
 use crate::buffer_table::BufferTable;
-use crate::commands::{Command, Ending, Inbox, Signals};
+use crate::commands::{Command, ControlFlags, Inbox, Shutdown};
 use crate::counters::SharedCounters;
 use crate::engine::Engine;
 use crate::error::message_of;
 use crate::error::{SpawnError, StopError};
 use crate::file_table::FileTable;
+use crate::options::LoopOptions;
 use crate::os_errno::from_os;
 use crate::signals::block_signals;
-use crate::wait_policy::{Backoff, Pause, Policy};
+use crate::wait_policy::{Backoff, Pause, WaitPolicy};
 
 /// Longest sleep on a transport that cannot be woken: stops and changes wait for its end.
 const UNWOKEN: Duration = Duration::from_millis(10);
@@ -35,18 +35,18 @@ pub(crate) struct Setup {
     pub(super) core: Option<usize>,
     /// Cores of the group's other loops.
     pub(super) others: Vec<usize>,
-    pub(super) settings: Settings,
+    pub(super) options: LoopOptions,
 }
 
 impl Setup {
     /// Makes a ring with room for the tables and what comes later.
     fn ring(&self, worker_cores: Vec<usize>) -> Result<Ring, SpawnError> {
-        let room = |entries: u32| entries.saturating_add(self.settings.live_entries);
+        let room = |entries: u32| entries.saturating_add(self.options.live_entries);
         Ok(Ring::builder()
             .entries(self.entries())
             .files(room(self.files.slots.bound()))
             .buffers(room(self.buffers.held.len() as u32))
-            .drop_deadline(self.settings.abort_timeout)
+            .drop_deadline(self.options.abort_timeout)
             .worker_cores(worker_cores)
             .build()?)
     }
@@ -55,7 +55,7 @@ impl Setup {
     /// requests of one queue could leave another none. Zero is passed on, and the ring refuses it.
     fn entries(&self) -> u32 {
         let queues = u32::try_from(self.queues.len()).unwrap_or(u32::MAX);
-        match self.settings.entries {
+        match self.options.ring_entries {
             0 => 0,
             entries => entries.max(queues.saturating_mul(2)),
         }
@@ -93,12 +93,12 @@ pub(super) struct Started {
 pub(super) fn thread<T: Transport>(
     setup: Setup,
     wrap: impl FnOnce(Ring) -> T,
-    signals: &Signals,
+    flags: &ControlFlags,
     end: &End,
     inbox: mpsc::Receiver<Command>,
     ready: &mpsc::SyncSender<Result<Started, SpawnError>>,
 ) {
-    let settings = setup.settings;
+    let options = setup.options;
     let (mut engine, report) = match prepare(setup, wrap) {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -108,7 +108,7 @@ pub(super) fn thread<T: Transport>(
     };
     let longest = match engine.waker() {
         Some(waker) => {
-            signals.set_waker(waker);
+            flags.set_waker(waker);
             Duration::MAX
         }
         None => UNWOKEN,
@@ -123,12 +123,12 @@ pub(super) fn thread<T: Transport>(
     }));
     let mut inbox = Inbox::new(inbox);
     let served = panic::catch_unwind(AssertUnwindSafe(|| {
-        serve(&mut engine, settings, signals, &mut inbox, longest)
+        serve(&mut engine, options, flags, &mut inbox, longest)
     }));
     // Before anything is dropped: that takes as long as the kernel likes if it holds operations.
     end.set(served.unwrap_or_else(|payload| {
         let message = message_of(&*payload);
-        let kept = fail(&mut engine, settings);
+        let kept = fail(&mut engine, options);
         Err(StopError::Panicked { message, kept })
     }));
 }
@@ -162,25 +162,25 @@ fn pin(core: usize) -> Result<(), SpawnError> {
 
 fn serve<T: Transport>(
     engine: &mut Engine<T>,
-    settings: Settings,
-    signals: &Signals,
+    options: LoopOptions,
+    flags: &ControlFlags,
     inbox: &mut Inbox,
     longest: Duration,
 ) -> Result<(), StopError> {
-    let mut backoff = Backoff::new(settings.policy);
+    let mut backoff = Backoff::new(options.wait_policy);
     loop {
         let progress = engine.step();
-        if signals.take_commands() {
+        if flags.take_commands() {
             inbox.serve(engine);
         }
         inbox.settle(engine);
         if let Some(errno) = engine.failure() {
-            return failed(engine, settings, errno);
+            return failed(engine, options, errno);
         }
-        match signals.ending() {
-            Ending::None => {}
-            Ending::Drain => return drain(engine, settings, signals),
-            Ending::Abort => return engine.stop(settings.abort_timeout).map_err(stuck),
+        match flags.shutdown() {
+            Shutdown::None => {}
+            Shutdown::Drain => return drain(engine, options, flags),
+            Shutdown::Abort => return engine.stop(options.abort_timeout).map_err(stuck),
         }
         if !progress.is_idle() {
             backoff.reset();
@@ -196,18 +196,18 @@ fn serve<T: Transport>(
 /// Finishes what is claimed; past the time, cancels it.
 fn drain<T: Transport>(
     engine: &mut Engine<T>,
-    settings: Settings,
-    signals: &Signals,
+    options: LoopOptions,
+    flags: &ControlFlags,
 ) -> Result<(), StopError> {
     // A time too far away to be named is no limit.
-    let end = Instant::now().checked_add(settings.drain_timeout);
-    let mut backoff = Backoff::new(Policy::ADAPTIVE);
+    let end = Instant::now().checked_add(options.drain_timeout);
+    let mut backoff = Backoff::new(WaitPolicy::ADAPTIVE);
     engine.drain();
     while engine.in_flight() > 0 {
         if let Some(errno) = engine.failure() {
-            return failed(engine, settings, errno);
+            return failed(engine, options, errno);
         }
-        if end.is_some_and(|end| Instant::now() >= end) || signals.ending() == Ending::Abort {
+        if end.is_some_and(|end| Instant::now() >= end) || flags.shutdown() == Shutdown::Abort {
             break;
         }
         if !engine.step().is_idle() {
@@ -216,26 +216,26 @@ fn drain<T: Transport>(
             engine.wait(time);
         }
     }
-    engine.stop(settings.abort_timeout).map_err(stuck)
+    engine.stop(options.abort_timeout).map_err(stuck)
 }
 
 /// Ends service because the ring is of no use any more.
 #[cold]
 fn failed<T: Transport>(
     engine: &mut Engine<T>,
-    settings: Settings,
+    options: LoopOptions,
     errno: OsErrno,
 ) -> Result<(), StopError> {
     Err(StopError::Ring {
         errno: from_os(errno),
-        kept: fail(engine, settings),
+        kept: fail(engine, options),
     })
 }
 
 /// Tells devices that the host failed. Returns how many operations the kernel keeps.
 #[cold]
-fn fail<T: Transport>(engine: &mut Engine<T>, settings: Settings) -> u32 {
-    let failed = panic::catch_unwind(AssertUnwindSafe(|| engine.fail(settings.abort_timeout)));
+fn fail<T: Transport>(engine: &mut Engine<T>, options: LoopOptions) -> u32 {
+    let failed = panic::catch_unwind(AssertUnwindSafe(|| engine.fail(options.abort_timeout)));
     match failed {
         Ok(Ok(())) => 0,
         Ok(Err(busy)) => busy.in_flight,

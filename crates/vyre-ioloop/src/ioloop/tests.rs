@@ -25,7 +25,7 @@ struct Rig {
     pool: BufferHandle,
 }
 
-fn rig(sim: SimBuilder, settings: Settings) -> Rig {
+fn rig(sim: SimBuilder, options: LoopOptions) -> Rig {
     let (mut files, mut buffers) = (FileTable::new(), BufferTable::new());
     let mut disk = tempfile::tempfile().expect("a temporary file");
     disk.write_all(b"weights").expect("room on the disk");
@@ -35,7 +35,7 @@ fn rig(sim: SimBuilder, settings: Settings) -> Rig {
     let (host, device) = Queue::anonymous(QueueLayout::with_slots(8)).expect("a queue");
     let (faulty, orders) = Faulty::new(sim.build());
     let builder = IoLoop::builder().files(files).buffers(buffers).queue(host);
-    let io = builder.settings(settings).spawn_with(|_| faulty);
+    let io = builder.options(options).spawn_with(|_| faulty);
     Rig {
         io: io.expect("it starts"),
         device,
@@ -45,13 +45,13 @@ fn rig(sim: SimBuilder, settings: Settings) -> Rig {
     }
 }
 
-/// Settings by which an end takes no longer than it must.
-fn hasty() -> Settings {
-    Settings {
+/// LoopOptions by which an end takes no longer than it must.
+fn hasty() -> LoopOptions {
+    LoopOptions {
         drain_timeout: Duration::ZERO,
         abort_timeout: Duration::ZERO,
         margin: Duration::from_millis(50),
-        ..Settings::default()
+        ..LoopOptions::default()
     }
 }
 
@@ -83,14 +83,14 @@ fn bounded<A: Send + 'static>(what: impl FnOnce() -> A + Send + 'static) -> A {
 
 #[test]
 fn a_thread_that_does_not_answer_is_left_to_itself() {
-    for ending in [Ending::Drain, Ending::Abort] {
+    for shutdown in [Shutdown::Drain, Shutdown::Abort] {
         let rig = rig(SimTransport::builder(1), hasty());
         let (orders, device) = (rig.orders.clone(), &rig.device);
         let held = orders.hold_submit.lock().expect("nobody panicked");
         let ticket = rig.begin_read();
         eventually("the hang", || orders.held.load(Ordering::Acquire) > 0);
         let mut io = rig.io;
-        let how = bounded(move || io.end(ending));
+        let how = bounded(move || io.end(shutdown));
         assert!(
             matches!(how, Err(StopError::Unresponsive { .. })),
             "{how:?}"
@@ -109,11 +109,11 @@ fn a_thread_that_does_not_answer_is_left_to_itself() {
 /// The kernel keeps a thread at its exit for as long as it keeps operations of it.
 #[test]
 fn a_stuck_loop_s_exit_is_not_waited_for() {
-    let settings = Settings {
+    let options = LoopOptions {
         margin: LIMIT * 10,
         ..hasty()
     };
-    let rig = rig(SimTransport::builder(1).hung(1.0), settings);
+    let rig = rig(SimTransport::builder(1).hung(1.0), options);
     let held = rig.orders.hold_drop.lock().expect("nobody panicked");
     let ticket = rig.begin_read();
     eventually("the claim", || rig.claimed() == 1);
@@ -130,7 +130,7 @@ fn an_exit_that_hangs_is_waited_for_in_bounds() {
     let rig = rig(SimTransport::builder(1), hasty());
     let held = rig.orders.hold_drop.lock().expect("nobody panicked");
     let io = rig.io;
-    io.begin_end(Ending::Drain);
+    io.begin_end(Shutdown::Drain);
     eventually("the end of service", || io.thread.end().get().is_some());
     assert_eq!(bounded(|| io.stop()), Ok(()), "service has ended well");
     assert_eq!(rig.device.host_state(), Some(LoopState::Stopped));
@@ -145,7 +145,7 @@ fn a_ring_that_fails_and_is_stuck_says_both() {
     rig.orders.fail_wait.store(true, Ordering::Relaxed);
     eventually("the end", || !rig.io.is_running());
     let revoked = rig.io.revoke_buffer(rig.pool).expect_err("not free");
-    let held = matches!(revoked, LiveError::Held { operations: 1 });
+    let held = matches!(revoked, TableError::Held { operations: 1 });
     assert!(held, "{revoked}");
     let how = rig.io.stop().expect_err("it failed");
     let (errno, kept) = (Errno::EBADF, 1);
@@ -169,7 +169,7 @@ fn a_panic_is_reported_with_its_message_and_what_the_kernel_keeps() {
         rig.orders.panic_in_submit.store(true, Ordering::Relaxed);
         eventually("the end", || !rig.io.is_running());
         let ended = rig.io.revoke_buffer(rig.pool).expect_err("it has ended");
-        let held = matches!(ended, LiveError::Held { operations: 1 });
+        let held = matches!(ended, TableError::Held { operations: 1 });
         assert_eq!(held, kept == 1, "{ended}");
         let message = "ordered to".to_owned();
         assert_eq!(rig.io.stop(), Err(StopError::Panicked { message, kept }));
@@ -178,11 +178,11 @@ fn a_panic_is_reported_with_its_message_and_what_the_kernel_keeps() {
 
 #[test]
 fn an_unwinding_thread_aborts_the_loop_that_it_drops() {
-    let settings = Settings {
+    let options = LoopOptions {
         drain_timeout: Duration::MAX,
-        ..Settings::default()
+        ..LoopOptions::default()
     };
-    let rig = rig(SimTransport::builder(1).stuck(1.0), settings);
+    let rig = rig(SimTransport::builder(1).stuck(1.0), options);
     let ticket = rig.begin_read();
     eventually("the claim", || rig.claimed() == 1);
     let io = rig.io;
@@ -222,17 +222,14 @@ fn no_error_says_twice_what_its_source_says() {
         index: 1,
         reason: pin,
     };
-    let change = crate::GroupChangeError::Refused {
-        index: 1,
-        reason: ChangeError::Register(refused()),
-    };
+    let change = TableError::Register(refused()).in_loop(1);
     let errors: Vec<Box<dyn std::error::Error>> = vec![
         Box::new(SpawnError::Thread(os())),
         Box::new(SpawnError::Signals(os())),
         Box::new(SpawnError::Register(refused())),
         Box::new(group),
         Box::new(change),
-        Box::new(LiveError::Change(ChangeError::Register(refused()))),
+        Box::new(TableError::Register(refused())),
         Box::new(crate::TableError::from(os())),
         Box::new(crate::SharedQueueError::from(
             vyre_uring::BufferError::Empty,
@@ -252,7 +249,7 @@ fn no_error_says_twice_what_its_source_says() {
 #[test]
 fn a_revocation_cancels_what_does_not_end_by_itself() {
     for timeout in [Duration::ZERO, Duration::from_millis(1)] {
-        let rig = rig(SimTransport::builder(1).stuck(1.0), Settings::default());
+        let rig = rig(SimTransport::builder(1).stuck(1.0), LoopOptions::default());
         let [first, second] = [(); 2].map(|()| rig.begin_read());
         eventually("the claims", || rig.claimed() == 2);
         let (file, pool, io) = (rig.file, rig.pool, rig.io);
@@ -270,11 +267,11 @@ fn a_revocation_cancels_what_does_not_end_by_itself() {
 
 #[test]
 fn a_revocation_says_what_the_kernel_keeps() {
-    let settings = Settings {
+    let options = LoopOptions {
         margin: LIMIT,
         ..hasty()
     };
-    let rig = rig(SimTransport::builder(1).hung(1.0), settings);
+    let rig = rig(SimTransport::builder(1).hung(1.0), options);
     let _ticket = rig.begin_read();
     eventually("the claim", || rig.claimed() == 1);
     let (file, io) = (rig.file, rig.io);
@@ -282,7 +279,7 @@ fn a_revocation_says_what_the_kernel_keeps() {
         let told = io.revoke_file_within(file, Duration::ZERO);
         (io, told.expect_err("the kernel has it"))
     });
-    let LiveError::Change(ChangeError::InFlight { handle, requests }) = told else {
+    let TableError::InFlight { handle, requests } = told else {
         panic!("{told}")
     };
     assert_eq!((handle, requests), (file.raw(), 1));
@@ -294,7 +291,7 @@ fn a_revocation_says_what_the_kernel_keeps() {
         outcome.is_some_and(|it| it.result == Err(Errno::EBADF))
     });
     let twice = bounded(move || io.revoke_file(file)).expect_err("unknown");
-    let unknown = matches!(twice, LiveError::Change(ChangeError::Unknown { .. }));
+    let unknown = matches!(twice, TableError::Unknown { .. });
     assert!(unknown, "{twice}");
 }
 
@@ -317,11 +314,11 @@ fn is_unknown(rig: &Rig) -> bool {
 
 #[test]
 fn a_revocation_asks_again_where_there_was_no_room_to_cancel() {
-    let settings = Settings {
+    let options = LoopOptions {
         abort_timeout: LIMIT,
-        ..Settings::default()
+        ..LoopOptions::default()
     };
-    let rig = rig(SimTransport::builder(1).stuck(1.0), settings);
+    let rig = rig(SimTransport::builder(1).stuck(1.0), options);
     rig.orders.refuse_cancel.store(true, Ordering::Relaxed);
     let first = rig.begin_read();
     eventually("the claim", || rig.claimed() == 1);
@@ -343,7 +340,7 @@ fn a_revocation_by_a_thread_that_does_not_answer_is_bounded() {
     eventually("the hang", || rig.orders.held.load(Ordering::Acquire) > 0);
     let other = rig.clone();
     let told = bounded(move || other.io.revoke_file(other.file)).expect_err("nobody answers");
-    assert!(matches!(told, LiveError::Unresponsive { .. }), "{told}");
+    assert!(matches!(told, TableError::Unresponsive { .. }), "{told}");
     drop(held);
     // It is carried out all the same.
     eventually("the revocation", || is_unknown(&rig));

@@ -8,7 +8,7 @@ use vyre_uring::{Buffer, Transport};
 
 use super::Revocation;
 use crate::engine::Engine;
-use crate::error::ChangeError;
+use crate::error::TableError;
 use crate::file_table::FileEntry;
 use crate::rights::Rights;
 
@@ -68,7 +68,7 @@ impl NewEntry {
 impl<T: Transport> Engine<T> {
     /// Adds an entry under a handle, hidden: no request finds it before it is revealed. If the
     /// table or the transport refuses, the entry leaves no trace.
-    pub(crate) fn stage(&mut self, handle: u32, entry: NewEntry) -> Result<(), ChangeError> {
+    pub(crate) fn stage(&mut self, handle: u32, entry: NewEntry) -> Result<(), TableError> {
         match entry {
             NewEntry::File(entry) => {
                 self.books.files.insert_entry_at(handle, entry)?;
@@ -91,21 +91,19 @@ impl<T: Transport> Engine<T> {
     }
 
     /// Lets requests find a staged entry, from the next claim on.
-    pub(crate) fn reveal(&mut self, named: Named) -> Result<(), ChangeError> {
+    pub(crate) fn reveal(&mut self, named: Named) -> Result<(), TableError> {
         let handle = named.handle;
         let revealed = match named.kind {
             Kind::File => self.books.files.entries.reveal(handle).is_some(),
             Kind::Buffer => self.books.buffers.entries.reveal(handle).is_some(),
         };
-        revealed
-            .then_some(())
-            .ok_or(ChangeError::Unknown { handle })
+        revealed.then_some(()).ok_or(TableError::Unknown { handle })
     }
 
     /// Takes a staged entry out again. Nothing was ever in flight on it.
-    pub(crate) fn withdraw(&mut self, named: Named) -> Result<(), ChangeError> {
+    pub(crate) fn withdraw(&mut self, named: Named) -> Result<(), TableError> {
         let handle = named.handle;
-        let unknown = ChangeError::Unknown { handle };
+        let unknown = TableError::Unknown { handle };
         match named.kind {
             Kind::File => {
                 let index = self.books.files.entries.hidden(handle).ok_or(unknown)?;
@@ -121,7 +119,7 @@ impl<T: Transport> Engine<T> {
     }
 
     /// Revokes a handle of either table.
-    pub(crate) fn revoke(&mut self, named: Named) -> Result<Revocation, ChangeError> {
+    pub(crate) fn revoke(&mut self, named: Named) -> Result<Revocation, TableError> {
         match named.kind {
             Kind::File => self.revoke_file(FileHandle::from_raw(named.handle)),
             Kind::Buffer => self.revoke_buffer(BufferHandle::from_raw(named.handle)),

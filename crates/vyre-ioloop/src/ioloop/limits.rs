@@ -1,0 +1,30 @@
+//! How long a shutdown and a revocation may take, by the options of the loop.
+
+use std::time::Duration;
+
+use crate::commands::{RevocationLimits, Shutdown};
+use crate::options::LoopOptions;
+
+impl LoopOptions {
+    /// Returns the longest time that a shutdown may take.
+    pub(crate) const fn longest_shutdown(&self, shutdown: Shutdown) -> Duration {
+        let aborted = self.abort_timeout.saturating_add(self.margin);
+        match shutdown {
+            Shutdown::None | Shutdown::Drain => self.drain_timeout.saturating_add(aborted),
+            Shutdown::Abort => aborted,
+        }
+    }
+
+    /// Returns the limits of a revocation. `wait` replaces the drain timeout, if it is given.
+    pub(crate) fn revocation_limits(&self, wait: Option<Duration>) -> RevocationLimits {
+        RevocationLimits {
+            wait: wait.unwrap_or(self.drain_timeout),
+            grace: self.abort_timeout,
+        }
+    }
+
+    /// Returns the longest time that the answer to a revocation may take.
+    pub(crate) const fn longest_revocation(&self, limits: RevocationLimits) -> Duration {
+        limits.total().saturating_add(self.margin)
+    }
+}

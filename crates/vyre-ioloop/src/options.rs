@@ -1,0 +1,83 @@
+//! Settings that a loop and a group of loops share.
+
+use std::time::Duration;
+
+use crate::wait_policy::WaitPolicy;
+
+/// How a loop waits, how it shuts down, and how large its ring is.
+///
+/// ```
+/// use std::time::Duration;
+/// use vyre_ioloop::{LoopOptions, WaitPolicy};
+///
+/// let options = LoopOptions::new()
+///     .wait_policy(WaitPolicy::Spin)
+///     .ring_entries(1024)
+///     .drain_timeout(Duration::from_secs(2));
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[must_use = "give it to a builder's `options`"]
+pub struct LoopOptions {
+    pub(crate) wait_policy: WaitPolicy,
+    pub(crate) ring_entries: u32,
+    pub(crate) live_entries: u32,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) abort_timeout: Duration,
+    /// Time that the thread may take beyond the other two, to notice the request and to exit.
+    pub(crate) margin: Duration,
+}
+
+impl LoopOptions {
+    /// Returns the defaults, which each method states.
+    pub const fn new() -> Self {
+        Self {
+            wait_policy: WaitPolicy::ADAPTIVE,
+            ring_entries: 256,
+            live_entries: 64,
+            drain_timeout: Duration::from_secs(30),
+            abort_timeout: Duration::from_secs(5),
+            margin: Duration::from_secs(5),
+        }
+    }
+
+    /// Sets how the loop waits for work. The default is [`WaitPolicy::ADAPTIVE`].
+    pub const fn wait_policy(mut self, policy: WaitPolicy) -> Self {
+        self.wait_policy = policy;
+        self
+    }
+
+    /// Sets the entries of a ring's submission queue. The default is 256. The number is rounded up
+    /// to a power of two, and to at least two for each queue. Requests beyond what the ring takes
+    /// wait in the host; none is rejected.
+    pub const fn ring_entries(mut self, entries: u32) -> Self {
+        self.ring_entries = entries;
+        self
+    }
+
+    /// Sets how many files, and how many buffers, can be added while the loop runs, beyond those
+    /// given to the builder. The default is 64 of each.
+    pub const fn live_entries(mut self, entries: u32) -> Self {
+        self.live_entries = entries;
+        self
+    }
+
+    /// Sets how long a stop lets claimed requests run before it cancels them. The default is
+    /// 30 seconds.
+    pub const fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
+        self
+    }
+
+    /// Sets how long the loop waits for the kernel to give cancelled requests back before it leaks
+    /// their buffers. The default is 5 seconds. The time counts once for a whole shutdown.
+    pub const fn abort_timeout(mut self, timeout: Duration) -> Self {
+        self.abort_timeout = timeout;
+        self
+    }
+}
+
+impl Default for LoopOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
