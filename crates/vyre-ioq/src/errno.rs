@@ -1,11 +1,13 @@
+//! Errno values, as the count word of a failed slot carries them.
+
 use core::fmt;
 
 use crate::abi::errno;
 
-/// A Linux errno value, as the count word of a failed slot carries it.
+/// Linux errno value.
 ///
-/// The constants are those that the host itself answers with; any other value is the kernel's. The text of
-/// an errno also names the kernel's EAGAIN, EFBIG and EPIPE.
+/// The constants are the values that the host itself stores. Any other value comes from the kernel. `Display`
+/// also names EAGAIN, EFBIG and EPIPE.
 ///
 /// ```
 /// use vyre_ioq::Errno;
@@ -23,7 +25,7 @@ macro_rules! errnos {
         impl Errno {
             $($(#[$doc])* pub const $name: Self = Self(errno::$name);)+
 
-            /// The symbolic name, for the values that have a constant here.
+            /// Returns the symbolic name of a value that has a constant here.
             pub const fn name(self) -> Option<&'static str> {
                 match self.0 {
                     $(errno::$name => Some(stringify!($name)),)+
@@ -39,34 +41,35 @@ errnos! {
     EIO,
     /// Unknown or revoked handle.
     EBADF,
-    /// The handle lacks that right.
+    /// The handle lacks the right for the request.
     EACCES,
-    /// Unknown operation or flag, reserved word set, or misaligned for a direct-I/O file.
+    /// Unknown operation or flag, a reserved word that is not zero, or a misaligned request on a direct-I/O
+    /// file.
     EINVAL,
     /// No space left on the file's device.
     ENOSPC,
-    /// Outside the byte range of a handle.
+    /// The request is outside the byte range of a handle.
     ERANGE,
-    /// A short count on a request that asked for an exact one.
+    /// The count of a request with [`Flags::EXACT`](crate::Flags::EXACT) is short.
     ENODATA,
-    /// The deadline passed.
+    /// The deadline of the request has passed.
     ETIMEDOUT,
-    /// The loop was stopped, or it failed.
+    /// The loop has stopped or failed.
     ECANCELED,
 }
 
 impl Errno {
-    /// An errno from its number.
+    /// Returns the errno with this number.
     pub const fn from_raw(raw: u32) -> Self {
         Self(raw)
     }
 
-    /// The number.
+    /// Returns the number.
     pub const fn raw(self) -> u32 {
         self.0
     }
 
-    /// Returns the name for a text: also that of an errno which the host only passes on from the kernel.
+    /// Returns the name for `Display`, which also covers some errnos that only the kernel gives.
     const fn known_name(self) -> Option<&'static str> {
         match self.0 {
             11 => Some("EAGAIN"),

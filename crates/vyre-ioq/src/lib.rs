@@ -5,7 +5,7 @@
 //! | to | use |
 //! | --- | --- |
 //! | make a queue | `Queue`, [`QueueLayout`], [`Region`]; [`Features`] to offer |
-//! | be the host | [`HostQueue`]: [`Claim`], [`SweepCursor`], [`SlotMask`]; [`HostFaults`] counts a device's faults |
+//! | be the host | [`HostQueue`]: [`SweepCursor`], [`Claims`], [`Claim`], [`SlotMask`]; [`HostFaults`] counts a device's faults |
 //! | be the device | [`DeviceQueue`]: [`Reservation`], [`Ticket`], [`OwnedTicket`], [`Outcome`], `WaitLimits` |
 //! | make or decode requests | [`Request`], [`Op`], [`Flags`], [`FileHandle`], [`BufferHandle`], [`Errno`] |
 //! | work on raw memory | [`abi`] (constants, images), [`state`] (the state machine), [`headers`] (texts for C and CUDA) |
@@ -15,6 +15,15 @@
 #![no_std]
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+//
+// The files, in the order of their dependencies:
+//   abi, errno, error, sync           numbers, errors and atomics
+//   region, layout, queue_header      shared memory, and where its words are
+//   state, request, attach            the pure rules: states, requests, headers
+//   slot_mask, slot_set, faults       the private ledger of the host end
+//   host                              the host end: sweep, claim, complete, announce, doorbell, shutdown
+//   device                            the device end: wait, abandon, doorbell
+//   queue, test_utils                 both ends at once; test tools
 
 #[cfg(feature = "alloc")]
 extern crate alloc;

@@ -1,7 +1,7 @@
-//! Shared memory, as words: the only file of the queue itself with unsafe code.
+//! Access to shared memory by words. No other file of the queue itself has unsafe code.
 //!
-//! No reference to shared bytes ever leaves this file, and none outlives one expression. What
-//! leaves it are `u32` values.
+//! A reference to shared bytes never outlives one expression and never leaves this file. Only `u32` values
+//! leave it.
 
 #![expect(unsafe_code, reason = "all access to shared memory is here")]
 
@@ -19,28 +19,28 @@ use crate::error::AttachError;
 
 const WORD: usize = size_of::<u32>();
 
-/// Memory that a queue lives in, shared with a device or another process.
+/// Memory of a queue, shared with a device or another process.
 ///
-/// Cloning it names the same memory again. Whoever holds a region can do no more with it than
-/// hand it to [`HostQueue`](crate::HostQueue) or [`DeviceQueue`](crate::DeviceQueue).
+/// A clone refers to the same memory. A region can only be passed to [`HostQueue`](crate::HostQueue) or
+/// [`DeviceQueue`](crate::DeviceQueue).
 #[derive(Clone)]
 pub struct Region {
     base: NonNull<AtomicU32>,
     len: usize,
-    /// Whole words.
+    /// Number of whole words.
     words: usize,
     #[cfg(feature = "alloc")]
     owner: Option<Arc<dyn Any + Send + Sync>>,
 }
 
-// SAFETY: a region is an address and a length. What is behind the address is only ever accessed
-// as atomic words, from whichever thread, and outlives the region by the constructors' contracts.
+// SAFETY: a region is an address and a length. The memory at the address is accessed only as atomic
+// words, from any thread, and outlives the region by the contracts of the constructors.
 unsafe impl Send for Region {}
 // SAFETY: as for `Send`; `&Region` offers nothing but atomic access.
 unsafe impl Sync for Region {}
 
 impl Region {
-    /// Names `len` bytes at `base`. Bytes past the last whole word are never touched.
+    /// Returns the region of `len` bytes at `base`. Bytes past the last whole word are never accessed.
     ///
     /// # Errors
     /// [`AttachError::Misaligned`] if `base` is not aligned to four bytes.
@@ -48,8 +48,8 @@ impl Region {
     /// # Safety
     /// For as long as the region, a clone of it, or a queue made from either exists:
     /// - the bytes are mapped, readable and writable;
-    /// - this process accesses them only through this crate, or else by aligned 32-bit atomics.
-    ///   Other processes and devices may store what they like, when they like.
+    /// - this process accesses them only through this crate or by aligned 32-bit atomics. Other processes and
+    ///   devices may store anything at any time.
     pub unsafe fn from_raw_parts(base: NonNull<u8>, len: usize) -> Result<Self, AttachError> {
         if !base.cast::<AtomicU32>().is_aligned() {
             return Err(AttachError::Misaligned {
@@ -66,8 +66,8 @@ impl Region {
         })
     }
 
-    /// As [`from_raw_parts`](Self::from_raw_parts), and keeps `owner` until the last clone goes:
-    /// a mapping, say, which unmaps itself when dropped.
+    /// Returns the region of `len` bytes at `base`, and keeps `owner` until the last clone is dropped. The owner
+    /// may be a mapping, for example, that unmaps itself when it is dropped.
     ///
     /// # Errors
     /// [`AttachError::Misaligned`] if `base` is not aligned to four bytes.
@@ -87,38 +87,38 @@ impl Region {
         Ok(region)
     }
 
-    /// Zeroed memory of `len` bytes from the global allocator, aligned to a page: for a queue
-    /// between threads of one process.
+    /// Allocates `len` zeroed bytes from the global allocator, aligned to a page, for a queue between threads of
+    /// one process.
     ///
     /// # Errors
-    /// [`AttachError::OutOfMemory`] if the allocator has none.
+    /// [`AttachError::OutOfMemory`] if the allocator has no memory.
     #[cfg(feature = "alloc")]
     pub fn allocate(len: usize) -> Result<Self, AttachError> {
         let pages = Pages::zeroed(len)?;
-        // SAFETY: `pages` owns at least `len` bytes, is their only name besides the region, and
+        // SAFETY: `pages` owns at least `len` bytes, nothing but it and the region refers to them, and it
         // frees them when the last clone of the region drops it.
         unsafe { Self::from_owner(pages.base, len, pages) }
     }
 
-    /// Length in bytes.
+    /// Returns the length in bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether the region holds no word at all.
+    /// Returns whether the region holds no whole word.
     pub fn is_empty(&self) -> bool {
         self.words == 0
     }
 
-    /// Address of the first byte.
+    /// Returns the address of the first byte.
     pub fn as_ptr(&self) -> *mut u8 {
         self.base.as_ptr().cast()
     }
 
-    /// `N` words from `first` on: one bounds check for many accesses.
+    /// Returns `N` words from `first` on: one bounds check for many accesses.
     ///
     /// # Panics
-    /// If they are not all inside the region. Callers pass geometry that attach has checked.
+    /// If a word is outside the region. Callers pass geometry that was checked when they attached.
     #[inline]
     pub(crate) fn words<const N: usize>(&self, first: usize) -> Words<'_, N> {
         if self.words < N || first > self.words - N {
@@ -134,7 +134,7 @@ impl Region {
     }
 }
 
-/// Kept out of the way: a message built in place would cost the hot path its registers.
+/// Panics. It is a function of its own so that the message takes no registers of the hot path.
 #[cold]
 #[inline(never)]
 fn outside(first: usize, words: usize) -> ! {
@@ -147,7 +147,7 @@ impl fmt::Debug for Region {
     }
 }
 
-/// `N` shared words, each accessed whole.
+/// `N` shared words. Each access is to one whole word.
 #[derive(Clone, Copy)]
 pub(crate) struct Words<'r, const N: usize> {
     base: NonNull<AtomicU32>,
@@ -155,7 +155,7 @@ pub(crate) struct Words<'r, const N: usize> {
 }
 
 impl<const N: usize> Words<'_, N> {
-    /// Reads a word. Words are little-endian in memory, whatever the machine.
+    /// Loads a word. Words are little-endian in memory on every machine.
     #[inline]
     pub(crate) fn load(self, word: usize, order: Ordering) -> u32 {
         // SAFETY: `word_ptr` is valid, aligned and only accessed atomically (`Region`'s contract);
@@ -164,7 +164,7 @@ impl<const N: usize> Words<'_, N> {
         u32::from_le(shared.load(order))
     }
 
-    /// Writes a word.
+    /// Stores a word.
     #[inline]
     pub(crate) fn store(self, word: usize, value: u32, order: Ordering) {
         // SAFETY: as in `load`.
@@ -180,7 +180,7 @@ impl<const N: usize> Words<'_, N> {
     }
 }
 
-/// Page-aligned zeroed memory of the global allocator.
+/// Page-aligned zeroed memory from the global allocator.
 #[cfg(feature = "alloc")]
 struct Pages {
     base: NonNull<u8>,
@@ -209,7 +209,7 @@ impl Drop for Pages {
     }
 }
 
-// SAFETY: an allocation that nothing else names; freeing it from another thread is fine.
+// SAFETY: nothing else refers to the allocation, and it may be freed from another thread.
 #[cfg(feature = "alloc")]
 unsafe impl Send for Pages {}
 // SAFETY: `&Pages` offers nothing.

@@ -12,17 +12,17 @@
 //!                               recycle, device
 //! ```
 //!
-//! A request takes two steps, publish and complete: each store to a slot takes its line away from the
-//! other side. Two more steps are there for those who look. The host claims in its own ledger, and no
-//! word of the slot says so; it may announce the claim of a request that takes long, later, by
-//! CLAIMED. The device may set a slot whose outcome it has taken to EMPTY, or leave that to the next
-//! publication.
+//! A request takes two steps, publish and complete, because each store to a slot takes its cache line away
+//! from the other side. The other two steps are optional. The host claims a request in its own ledger, which
+//! no word of the slot shows; later it may announce the claim of a long request by CLAIMED. The device may
+//! set a slot to EMPTY after it has taken the outcome, or leave the outcome for the next publication to
+//! replace.
 //!
-//! Each state names the one side that may leave it, so that no word ever has two writers and no
-//! read-modify-write has to cross the boundary. [`observe`] judges what the host finds, given what
-//! its ledger says it owes: the host end calls it on each completion and on each fault. The claim
-//! judges eight words at once, by shorter forms that are proved equal to it. [`step`] judges a change
-//! by either side: tests, models and mock peers hold both ends to it.
+//! Exactly one side may leave each state. So no word ever has two writers, and no read-modify-write crosses
+//! the boundary. [`observe`] judges the status that the host finds, given what its ledger says: the host end
+//! calls it at each completion and at each fault. The claim judges eight words at once, by shorter forms that
+//! are proved equal to it. [`step`] judges a change by either side: tests, models and mock peers check both
+//! ends with it.
 
 use crate::abi::status;
 
@@ -35,7 +35,7 @@ pub enum Side {
     Host,
 }
 
-/// State of a slot.
+/// State of a slot: word 6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum State {
@@ -43,11 +43,11 @@ pub enum State {
     Empty = status::EMPTY,
     /// Holds a request, which the host may be serving.
     Published = status::PUBLISHED,
-    /// Is being served, and says so.
+    /// Holds a request that the host is serving and has announced.
     Claimed = status::CLAIMED,
-    /// Served; the count word holds the bytes moved.
+    /// Holds the outcome of a request that succeeded. The count word holds the bytes moved.
     Ok = status::OK,
-    /// Failed; the count word holds the errno.
+    /// Holds the outcome of a request that failed. The count word holds the errno.
     Error = status::ERROR,
 }
 
@@ -61,7 +61,7 @@ impl State {
         Self::Error,
     ];
 
-    /// The state that a status word names, if it names one.
+    /// Returns the state that a status word names, or `None` if it names none.
     #[inline]
     pub const fn from_word(word: u32) -> Option<Self> {
         Some(match word {
@@ -74,13 +74,13 @@ impl State {
         })
     }
 
-    /// The status word of this state.
+    /// Returns the status word of this state.
     #[inline]
     pub const fn word(self) -> u32 {
         self as u32
     }
 
-    /// The side that may leave this state.
+    /// Returns the side that may leave this state.
     pub const fn mover(self) -> Side {
         match self {
             Self::Empty | Self::Ok | Self::Error => Side::Device,
@@ -88,29 +88,29 @@ impl State {
         }
     }
 
-    /// Whether the host has answered.
+    /// Returns whether the slot holds an outcome.
     #[inline]
     pub const fn is_outcome(self) -> bool {
         matches!(self, Self::Ok | Self::Error)
     }
 }
 
-/// A legal change of state.
+/// Legal change of a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     /// EMPTY, OK or ERROR to PUBLISHED, by the device.
     Publish,
-    /// PUBLISHED to CLAIMED, by the host, which may leave it out: it tells of a claim.
+    /// PUBLISHED to CLAIMED, by the host. It announces a claim and is optional.
     Announce,
     /// PUBLISHED or CLAIMED to OK, by the host.
     CompleteOk,
     /// PUBLISHED or CLAIMED to ERROR, by the host.
     CompleteError,
-    /// OK or ERROR to EMPTY, by the device, which may leave it out.
+    /// OK or ERROR to EMPTY, by the device. It is optional.
     Recycle,
 }
 
-/// Why a change of state is not one of the protocol's.
+/// Rule of the protocol that a change of state breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum StepFault {
@@ -120,10 +120,10 @@ pub enum StepFault {
     /// The word to enter names no state.
     #[error("status word {0:#x} names no state to enter")]
     UnknownTo(u32),
-    /// The other side alone may leave that state.
+    /// Only the other side may leave that state.
     #[error("a slot in state {0:?} is the other side's to move")]
     NotYours(State),
-    /// No step leads from the one state to the other.
+    /// No step leads from the first state to the second.
     #[error("no step leads from {0:?} to {1:?}")]
     NoStep(State, State),
 }
@@ -141,7 +141,9 @@ pub enum StepFault {
 /// ```
 ///
 /// # Errors
-/// The rule of the protocol that the change breaks.
+/// [`StepFault::UnknownFrom`] or [`StepFault::UnknownTo`] if a word names no state;
+/// [`StepFault::NotYours`] if only the other side may leave the first state;
+/// [`StepFault::NoStep`] if no step leads from the first state to the second.
 pub const fn step(side: Side, from: u32, to: u32) -> Result<Step, StepFault> {
     let Some(from_state) = State::from_word(from) else {
         return Err(StepFault::UnknownFrom(from));
@@ -165,36 +167,36 @@ pub const fn step(side: Side, from: u32, to: u32) -> Result<Step, StepFault> {
     }
 }
 
-/// What a status word means to the host.
+/// Meaning of a status word to the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Observation {
-    /// Nothing for the host to do: the slot is the device's.
+    /// The slot belongs to the device. The host has nothing to do.
     Idle,
-    /// A request that the host may claim.
+    /// The slot holds a request that the host may claim.
     Request,
-    /// Being served, as the ledger says.
+    /// The slot is being served, as the ledger says.
     Owed,
-    /// The device broke the protocol. The host counts it and follows nothing.
+    /// The device broke the protocol. The host counts the fault and ignores the word.
     Fault(PeerFault),
 }
 
-/// What a device did against the protocol, as far as the host can see.
+/// Violation of the protocol by a device, as far as the host can see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum PeerFault {
     /// The status word names no state.
     #[error("the device stored {0:#x}, which names no state")]
     UnknownStatus(u32),
-    /// CLAIMED on a slot that the host has not claimed.
+    /// The device stored CLAIMED in a slot that the host has not claimed.
     #[error("the device stored CLAIMED, which the host alone may store")]
     ForgedClaim,
-    /// Another word over the PUBLISHED or CLAIMED of a slot that the host is serving.
+    /// The device stored another word over PUBLISHED or CLAIMED in a slot that the host is serving.
     #[error("the device stored {0:#x} over a slot that the host is serving")]
     Overwritten(u32),
 }
 
-/// Judges what the host finds in a status word. `owed` is the ledger's answer to whether the host
-/// is serving the slot; the word itself is never evidence of that.
+/// Judges a status word that the host finds. `owed` says whether the host is serving the slot according to its
+/// ledger; the word itself is never evidence of that.
 #[inline]
 pub const fn observe(owed: bool, word: u32) -> Observation {
     match (owed, State::from_word(word)) {
@@ -207,24 +209,24 @@ pub const fn observe(owed: bool, word: u32) -> Observation {
     }
 }
 
-/// Whether [`observe`] finds no fault in the status of a slot that the host does not serve, in a
-/// form without branches: the sweep asks it of every slot.
+/// Returns whether [`observe`] finds no fault in the status of a slot that the host does not serve. It has no
+/// branches, because the sweep calls it for every slot.
 #[inline]
 pub(crate) const fn is_in_order(word: u32) -> bool {
     const STATES: u32 = status::EMPTY | status::PUBLISHED | status::OK | status::ERROR;
-    // EMPTY, PUBLISHED, OK and ERROR are every combination of their bits.
+    // EMPTY, PUBLISHED, OK and ERROR are all combinations of their bits.
     word & !STATES == 0
 }
 
-/// Which of eight statuses are PUBLISHED, a bit for each: statuses [in order](is_in_order), a byte for
-/// each, the first one lowest. Without branches, and without a step for each of them.
+/// Returns which of eight statuses are PUBLISHED, one bit for each. The statuses must be
+/// [in order](is_in_order); each takes one byte, and the first is the lowest. It has no branches and no
+/// loop.
 #[inline]
 pub(crate) const fn published_in(statuses: u64) -> u64 {
     const LOW: u64 = 0x0101_0101_0101_0101;
-    // Of the bits of a status in order, PUBLISHED has the lowest, and not the fifth, which marks an
-    // outcome.
+    // PUBLISHED has the lowest bit set but not the fifth, which marks an outcome.
     let published = statuses & !(statuses >> 4) & LOW;
-    // Moves bit 8n to bit 56 + n; no two products meet in one bit.
+    // Moves bit 8n to bit 56 + n. No two partial products share a bit.
     published.wrapping_mul(0x0102_0408_1020_4080) >> 56
 }
 
@@ -235,7 +237,7 @@ mod proofs;
 mod tests {
     use super::*;
 
-    /// Miri interprets, and there is no unsafe code here: every so many words are enough for it.
+    /// Miri is slow, and there is no unsafe code here: under Miri every 509th word is enough.
     const STRIDE: usize = if cfg!(miri) { 509 } else { 1 };
 
     #[test]

@@ -1,5 +1,7 @@
-//! Atomics, and how to wait: the machine's, or those of loom, which runs a test in every order of
-//! its threads and with every value that the memory model lets a load return.
+//! Atomics and the primitives of a wait.
+//!
+//! They are those of the machine, or those of loom, which runs a test in every order of its threads and
+//! with every value that the memory model lets a load return.
 
 pub(crate) use core::sync::atomic::Ordering;
 
@@ -20,8 +22,8 @@ pub(crate) use loom::{
     thread::yield_now,
 };
 
-/// Time under loom: a wait has always been long enough to yield, and never to sleep or to give up, so
-/// that a run depends on nothing but the order of its steps.
+/// Time under loom. Every wait has lasted long enough to yield but never long enough to sleep or to time out,
+/// so that a run depends on nothing but the order of its steps.
 #[cfg(loom)]
 mod model {
     use core::time::Duration;
@@ -42,7 +44,7 @@ mod model {
         loom::thread::yield_now();
     }
 
-    /// Not a yield, as loom's own is: after one, loom has a thread see what it has not seen before,
-    /// and no model would miss the acquire of a state that is loaded between two polls.
+    /// Does not yield, as loom's own version does. After a yield, loom shows a thread all recent stores, and
+    /// no model would notice a missing acquire of a state that is loaded between two polls.
     pub(crate) fn spin_loop() {}
 }

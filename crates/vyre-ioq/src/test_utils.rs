@@ -1,11 +1,11 @@
-//! A peer to test against: the hostile device of the threat model, and memory that faults where a
-//! queue ends. Feature `test-utils`.
+//! Test tools: the hostile device of the threat model, and memory between guard pages. Feature
+//! `test-utils`.
 //!
-//! [`Adversary`] stores into a queue what no device should, by seed: any word at any time, in the
-//! host's own lines too. Drive it step by step where a failure has to be repeated, or let it
-//! [loose](Adversary::spawn) on a loop that runs. [`GuardedMemory`] lies between two pages that
-//! cannot be accessed. Both work on a [`Region`](crate::Region), so that they serve to test any
-//! end of a queue: this crate's, or one of your own.
+//! [`Adversary`] is a seeded device that breaks every rule: it stores any word at any time, even in the
+//! host's own cache lines. Call it step by step if a failure must be repeated, or
+//! [spawn](Adversary::spawn) it beside a running loop. [`GuardedMemory`] lies between two pages that cannot
+//! be accessed. Both work on a [`Region`](crate::Region), so they can test any end of a queue: this crate's
+//! or your own.
 //!
 //! ```
 //! use vyre_ioq::test_utils::{Adversary, Attack, GuardedMemory};
@@ -36,6 +36,7 @@
 mod adversary;
 mod attack;
 mod guard;
+mod random;
 #[cfg(test)]
 mod tests;
 mod thread;
@@ -44,30 +45,3 @@ pub use adversary::Adversary;
 pub use attack::{Attack, Weights};
 pub use guard::GuardedMemory;
 pub use thread::HostileThread;
-
-/// The generator known as splitmix64: small, fast, and the same on every machine.
-#[derive(Clone, Debug)]
-struct Random(u64);
-
-impl Random {
-    #[inline]
-    const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `bound`, or zero.
-    #[inline]
-    const fn below(&mut self, bound: u32) -> u32 {
-        (((self.next() >> 32) * bound as u64) >> 32) as u32
-    }
-
-    /// True once in so many times.
-    #[inline]
-    const fn one_in(&mut self, times: u32) -> bool {
-        self.below(times) == 0
-    }
-}

@@ -4,9 +4,9 @@
 pub const HEADER_BYTES: usize = 320;
 /// Two groups.
 pub const MAX_SLOTS: u32 = 2 * GROUP_SLOTS;
-/// One group, as ever.
+/// One group, as in every build.
 pub const MAX_BARE_SLOTS: u32 = GROUP_SLOTS;
-/// Enough for a slot to have a neighbour.
+/// Two, so that each slot has a neighbour.
 pub const GROUP_SLOTS: u32 = 2;
-/// After the words of two groups.
-pub const END: usize = super::header_word::IN_USE + 2;
+/// After the IN_USE words of two groups, which begin at word 64.
+pub const END: usize = 64 + 2;

@@ -1,4 +1,4 @@
-//! Proofs about every header and every piece of memory. `cargo kani` runs them, nothing else does.
+//! Proofs about every header and every piece of memory. Only `cargo kani` runs them.
 
 use super::check_image;
 use crate::abi::{HeaderImage, MAGIC};
@@ -9,12 +9,12 @@ fn any_header() -> HeaderImage {
     bytemuck::cast(kani::any::<[u32; 16]>())
 }
 
-/// The end of the last slot, in numbers that cannot overflow.
+/// Returns the end of the last slot, in numbers that cannot overflow.
 fn end_of(image: &HeaderImage) -> u128 {
     u128::from(image.slots_offset) + u128::from(image.slots) * 64
 }
 
-/// The rules of the ABI, in its order.
+/// Returns whether a header keeps the rules of the ABI, in its order.
 fn keeps_the_rules(image: &HeaderImage, address: usize, len: usize) -> bool {
     address % 4096 == 0
         && image.magic == MAGIC
@@ -67,7 +67,7 @@ fn a_header_that_is_refused_breaks_the_rule_it_is_refused_for() {
     assert!(named);
 }
 
-/// What every access to a slot relies on.
+/// Every access to a slot relies on this.
 #[kani::proof]
 #[kani::unwind(7)]
 fn every_slot_of_a_queue_is_inside_its_memory_and_behind_the_header() {

@@ -1,6 +1,6 @@
-//! Shared memory under loom: words as cells of their own, since loom's are larger than a word.
+//! Shared memory under loom: each word is a cell of its own, since loom's atomics are larger than a word.
 //!
-//! As the real one in all that the two ends use; there are no bytes, and no address means anything.
+//! It has everything that the two ends use. There are no bytes, and addresses have no meaning.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -13,17 +13,17 @@ use crate::error::AttachError;
 
 const WORD: usize = size_of::<u32>();
 
-/// Memory that a queue lives in.
+/// Memory of a queue.
 #[derive(Clone, Debug)]
 pub struct Region {
     cells: Arc<[AtomicU32]>,
 }
 
 impl Region {
-    /// Zeroed memory of `len` bytes.
+    /// Allocates `len` zeroed bytes.
     ///
     /// # Errors
-    /// None: the result is that of the real one.
+    /// None. The result has the type of the real function.
     pub fn allocate(len: usize) -> Result<Self, AttachError> {
         let cells: Vec<_> = (0..len / WORD).map(|_| AtomicU32::new(0)).collect();
         Ok(Self {
@@ -31,31 +31,31 @@ impl Region {
         })
     }
 
-    /// Length in bytes.
+    /// Returns the length in bytes.
     pub fn len(&self) -> usize {
         self.cells.len() * WORD
     }
 
-    /// Whether the region holds no word at all.
+    /// Returns whether the region holds no word.
     pub fn is_empty(&self) -> bool {
         self.cells.is_empty()
     }
 
-    /// An address that is aligned as a queue needs it, and is nobody's.
+    /// Returns an address that is aligned as a queue needs it and that nothing uses.
     pub fn as_ptr(&self) -> *mut u8 {
         core::ptr::without_provenance_mut(abi::HEADER_ALIGN)
     }
 
-    /// `N` words from `first` on.
+    /// Returns `N` words from `first` on.
     ///
     /// # Panics
-    /// If they are not all inside the region.
+    /// If a word is outside the region.
     pub(crate) fn words<const N: usize>(&self, first: usize) -> Words<'_, N> {
         Words(&self.cells[first..first + N])
     }
 }
 
-/// `N` shared words, each accessed whole.
+/// `N` shared words. Each access is to one whole word.
 #[derive(Clone, Copy)]
 pub(crate) struct Words<'r, const N: usize>(&'r [AtomicU32]);
 

@@ -1,4 +1,4 @@
-//! Proofs about every image of a slot. `cargo kani` runs them, nothing else does.
+//! Proofs about every image of a slot. Only `cargo kani` runs them.
 
 use super::{BufferHandle, DecodeError, FileHandle, Flags, Op, Request};
 use crate::abi::SlotImage;
@@ -7,7 +7,7 @@ fn any_image() -> SlotImage {
     bytemuck::cast(kani::any::<[u32; 16]>())
 }
 
-/// The flags that an operation takes, from the table of the ABI; nothing for no operation.
+/// Returns the flags that an operation takes by the table of the ABI, or `None` for no operation.
 fn flags_of(op: u32) -> Option<u32> {
     match op {
         1 => Some(2),

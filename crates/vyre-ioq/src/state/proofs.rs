@@ -1,4 +1,4 @@
-//! Proofs about every status word. `cargo kani` runs them, nothing else does.
+//! Proofs about every status word. Only `cargo kani` runs them.
 
 use super::{
     Observation, PeerFault, Side, State, Step, StepFault, is_in_order, observe, published_in, step,
@@ -18,7 +18,7 @@ fn any_side() -> Side {
     }
 }
 
-/// The steps of the ABI's table.
+/// Returns the step that the table of the ABI has.
 fn step_of(side: Side, from: u32, to: u32) -> Option<Step> {
     match (side, from, to) {
         (Side::Device, EMPTY | OK | ERROR, PUBLISHED) => Some(Step::Publish),
@@ -57,7 +57,7 @@ fn a_step_that_is_refused_breaks_the_rule_it_is_refused_for() {
     assert!(named);
 }
 
-/// What makes one writer a word: no state that both sides may leave.
+/// A word has one writer at a time: no state may be left by both sides.
 #[kani::proof]
 fn no_state_is_left_by_both_sides() {
     let from = kani::any();
@@ -90,7 +90,7 @@ fn what_is_observed_is_what_the_table_says() {
     assert!(observe(owed, word) == expected);
 }
 
-/// The two judges agree: what the host takes for a request, it may claim.
+/// `observe` and `step` agree: the host may claim what it takes for a request.
 #[kani::proof]
 fn a_request_is_what_the_host_may_claim() {
     let word = kani::any();
@@ -98,7 +98,7 @@ fn a_request_is_what_the_host_may_claim() {
     assert!(request == (step(Side::Host, word, CLAIMED) == Ok(Step::Announce)));
 }
 
-/// And it may complete a slot exactly where it finds it as it should be.
+/// The host may complete an owed slot if and only if it finds no fault in it.
 #[kani::proof]
 fn what_is_owed_is_what_the_host_may_complete() {
     let word = kani::any();
@@ -114,8 +114,8 @@ fn what_is_in_order_has_no_fault() {
     assert!(is_in_order(word) == !fault);
 }
 
-/// Eight statuses at once are judged as each alone, if all of them are in order. That is asked of all
-/// of them in one word.
+/// Eight statuses are judged at once as each would be alone, if all of them are in order. Whether they are is
+/// tested on the bits of all of them.
 #[kani::proof]
 fn eight_statuses_at_once_are_judged_as_each_alone() {
     let statuses: [u32; 8] = kani::any();

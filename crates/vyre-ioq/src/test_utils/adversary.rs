@@ -1,20 +1,21 @@
-//! The hostile device, step by step.
+//! The hostile device, one step at a time.
 
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 use std::vec::Vec;
 
-use super::{Attack, HostileThread, Random, Weights};
+use super::attack::{Attack, Weights};
+use super::random::Random;
 use crate::abi::{GROUP_SLOTS, header_word, op, status, word};
 use crate::error::AttachError;
 use crate::layout::{Geometry, QueueLayout};
 use crate::region::Region;
 
-/// Requests of the past that are kept to be replayed.
+/// Number of past requests that are kept for replays.
 const HISTORY: usize = 16;
-/// Slots that are looked at for one in the right state.
-const LOOKS: u32 = 8;
-/// Numbers at which something may wrap, or change its sign.
+/// Number of slots that are searched for one in the right state.
+const SEARCHED: u32 = 8;
+/// Numbers near which a computation may wrap or change its sign.
 const EDGES: [u32; 8] = [
     0x0fff,
     0x1000,
@@ -33,14 +34,14 @@ const STATUSES: [u32; 5] = [
     status::ERROR,
 ];
 
-/// A device that keeps to no rule, by seed: equal seeds, settings and calls against an equal host
-/// store the same words.
+/// Seeded device that keeps no rule of the protocol.
 ///
-/// It knows where the words of the queue are and nothing that a device could not know. The host's
-/// memory is safe from it as long as the [`Region`] was honest.
+/// Equal seeds, settings and calls against an equal host store the same words. The adversary knows where the
+/// words of the queue are and nothing that a device could not know. It accesses no memory outside its
+/// [`Region`].
 ///
-/// Make one with [`new`](Self::new), set it up, then call [`step`](Self::step), or
-/// [`attack`](Self::attack) for an attack of one's own choice, or [`spawn`](Self::spawn).
+/// Create one with [`new`](Self::new) and set it up. Then call [`step`](Self::step),
+/// [`attack`](Self::attack) for a chosen attack, or [`spawn`](Self::spawn).
 #[derive(Debug)]
 pub struct Adversary {
     region: Region,
@@ -48,7 +49,7 @@ pub struct Adversary {
     random: Random,
     weights: Weights,
     slots: Range<u32>,
-    /// Whether the slots are all that it may touch.
+    /// Whether it may store in `slots` only.
     confined: bool,
     handles: Vec<u32>,
     spared: Vec<u32>,
@@ -60,11 +61,12 @@ pub struct Adversary {
 }
 
 impl Adversary {
-    /// A device of the queue that begins with `region` and looks as `layout` says. Whether there is
-    /// a queue yet does not matter to it.
+    /// Returns a device of the queue at the start of `region` that has this layout. The queue need not exist
+    /// yet.
     ///
     /// # Errors
-    /// [`AttachError`] if the layout or the region is unfit.
+    /// [`AttachError::BadSlotCount`] if the layout has no slots or too many;
+    /// [`AttachError::Misaligned`] or [`AttachError::TooShort`] if `region` cannot hold the queue.
     pub fn new(region: Region, layout: &QueueLayout, seed: u64) -> Result<Self, AttachError> {
         let geometry = layout.check()?.check_region(&region)?;
         Ok(Self {
@@ -84,18 +86,18 @@ impl Adversary {
         })
     }
 
-    /// What it does how often: [`Weights::all`] unless said otherwise.
+    /// Sets how often it makes each attack. The default is [`Weights::all`].
     #[must_use]
     pub const fn weights(mut self, weights: Weights) -> Self {
         self.weights = weights;
         self
     }
 
-    /// Confines it to some slots, so that others of the same queue can be put to good use. It then
-    /// leaves the header alone, but for the marks that its own publications need.
+    /// Confines it to some slots, so that an honest device can use the others. It then does not store in the
+    /// header, except for the IN_USE marks that its own publications need.
     ///
     /// # Panics
-    /// If there is no such slot.
+    /// If `slots` is empty or past the end of the queue.
     #[must_use]
     pub fn slots(mut self, slots: Range<u32>) -> Self {
         let end = self.geometry.slots();
@@ -108,38 +110,38 @@ impl Adversary {
         self
     }
 
-    /// Handles, of files or buffers, that the host gave out: requests then name these, or forgeries
-    /// of them, and some get through to the transport. Without any, all are made up.
+    /// Sets handles of files or buffers that the host has given out. Its requests then name these or forgeries
+    /// of them, so that some reach the transport. By default, all handles are made up.
     #[must_use]
     pub fn handles(mut self, handles: impl IntoIterator<Item = u32>) -> Self {
         self.handles = handles.into_iter().collect();
         self
     }
 
-    /// Values that it never stores anywhere: handles of others on the same loop, say, which it
-    /// could guess, and whose files and buffers it could then use by right.
+    /// Sets values that it never stores, for example handles of other devices on the same loop. It could guess
+    /// such a handle and would then be allowed to use it.
     #[must_use]
     pub fn sparing(mut self, values: impl IntoIterator<Item = u32>) -> Self {
         self.spared = values.into_iter().collect();
         self
     }
 
-    /// Steps so far, silent ones too.
+    /// Returns the number of steps so far, silent ones included.
     pub const fn steps(&self) -> u64 {
         self.steps
     }
 
-    /// Words stored so far.
+    /// Returns the number of words stored so far.
     pub const fn words(&self) -> u64 {
         self.words
     }
 
-    /// How often it did one thing. A silence counts once.
+    /// Returns how often it made one kind of attack. A silence counts once.
     pub const fn count(&self, attack: Attack) -> u64 {
         self.counts[attack.number()]
     }
 
-    /// Does something, and says what.
+    /// Makes one attack, chosen at random, and returns its kind.
     pub fn step(&mut self) -> Attack {
         if self.silent > 0 {
             self.steps += 1;
@@ -151,8 +153,8 @@ impl Adversary {
         attack
     }
 
-    /// Does this now, whatever the weights, and ends a silence. Where it cannot be done (no slot is
-    /// being served, there is no header), nothing is stored.
+    /// Makes one attack now, whatever the weights, and ends a silence. Stores nothing if the attack is not
+    /// possible, for example because no slot is being served or there is no header.
     pub fn attack(&mut self, attack: Attack) {
         self.steps += 1;
         self.counts[attack.number()] += 1;
@@ -171,15 +173,7 @@ impl Adversary {
         }
     }
 
-    /// Steps on a thread of its own until it is [stopped](HostileThread::stop).
-    ///
-    /// # Errors
-    /// The operating system's, if it gives no thread.
-    pub fn spawn(self) -> std::io::Result<HostileThread> {
-        HostileThread::new(self)
-    }
-
-    /// Words of a slot that the layout has.
+    /// Returns the number of words of a slot in this layout.
     fn slot_words(&self) -> usize {
         self.geometry.stride() / size_of::<u32>()
     }
@@ -188,17 +182,17 @@ impl Adversary {
         self.slots.start + self.random.below(self.slots.len() as u32)
     }
 
-    /// A slot in a state that fits, if one turns up.
+    /// Returns a slot whose status fits, if it finds one.
     fn slot_where(&mut self, fits: impl Fn(u32) -> bool) -> Option<u32> {
         let (start, len) = (self.slots.start, self.slots.len() as u32);
         let first = self.random.below(len);
-        (0..LOOKS.min(len))
+        (0..SEARCHED.min(len))
             .map(|next| start + (first + next) % len)
             .find(|&slot| fits(self.load(slot, word::STATUS)))
     }
 
-    /// Acquire, where it is a status: pairs with the release in `HostQueue::complete`, as a
-    /// device's must that is to reuse the slot.
+    /// Loads a word. Acquire: the load of a status pairs with the release in `HostQueue::complete`, as that of
+    /// any device must that reuses the slot.
     fn load(&self, slot: u32, word: usize) -> u32 {
         self.region
             .words::<1>(self.geometry.slot_word(slot) + word)
@@ -209,8 +203,8 @@ impl Adversary {
         self.put(self.geometry.slot_word(slot) + word, value);
     }
 
-    /// Release, whatever the word: where it publishes, it pairs with the acquire in
-    /// `HostQueue::claim_published`, and elsewhere it does no harm.
+    /// Stores a word. Release: the store of a status pairs with the acquire in `HostQueue::claim`. It does no
+    /// harm to other words.
     fn put(&mut self, word: usize, mut value: u32) {
         while self.spared.contains(&value) {
             value = value.wrapping_add(EDGES[0]);
@@ -239,7 +233,7 @@ impl Adversary {
         }
         let known = self.handles[self.random.below(self.handles.len() as u32) as usize];
         match self.random.below(8) {
-            // Another generation of the same entry; an entry beside it; one bit.
+            // Another generation of the same entry, a neighbouring entry, or one bit that differs.
             0 => known.wrapping_add(1 << 20),
             1 => known.wrapping_add(1),
             2 => known ^ 1 << self.random.below(u32::BITS),
@@ -247,7 +241,7 @@ impl Adversary {
         }
     }
 
-    /// Mostly `usual`, else any value.
+    /// Returns `usual` most of the time, and any value otherwise.
     fn mostly(&mut self, usual: u32) -> u32 {
         if self.random.one_in(8) {
             self.value()
@@ -256,7 +250,7 @@ impl Adversary {
         }
     }
 
-    /// The words of a request, most of which could be right.
+    /// Returns the words of a request, most of which are plausible.
     fn request(&mut self) -> [u32; 16] {
         let small = |random: &mut Random| {
             let bound = 1 << random.below(13);
@@ -299,7 +293,7 @@ impl Adversary {
         }
     }
 
-    /// Stores a request, the status last, as a device should, but for the state of the slot.
+    /// Stores a request with its status last, as a device should, whatever the state of the slot.
     fn publish(&mut self, slot: u32, words: &[u32; 16]) {
         for (number, &value) in words.iter().enumerate().take(self.slot_words()) {
             if number != word::STATUS {
@@ -322,7 +316,7 @@ impl Adversary {
         let Some(slot) = self.slot_where(free) else {
             return;
         };
-        // A device may recycle a slot first, or publish over the outcome.
+        // A device may recycle a slot first or publish over the outcome.
         if self.load(slot, word::STATUS) != status::EMPTY && self.random.one_in(2) {
             self.store(slot, word::STATUS, status::EMPTY);
         }
@@ -352,7 +346,7 @@ impl Adversary {
     }
 
     fn overwrite(&mut self) {
-        // A slot that is served may say either.
+        // A slot that is being served may hold either.
         let served = |found| matches!(found, status::PUBLISHED | status::CLAIMED);
         let Some(slot) = self.slot_where(served) else {
             return;

@@ -1,37 +1,36 @@
-//! What a hostile device does, and how often.
+//! Attacks of a hostile device, and their frequency.
 
-use super::Random;
+use super::random::Random;
 
-/// One kind of hostile act.
+/// Kind of attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Attack {
-    /// Publishes a request as the protocol has it, in a slot that is the device's. The request is
-    /// wrong in one word or several: operation, handle, range, flag, reserved word. Now and then
-    /// it is right.
+    /// Publishes a request by the protocol, in a slot that belongs to the device. One or more words of the
+    /// request are wrong: operation, handle, range, flag or reserved word. Sometimes all are right.
     BadRequest,
-    /// Publishes first and writes a part of the request after: the rest is what the slot held.
+    /// Publishes first and writes a part of the request afterwards. The rest is what the slot held.
     HalfWritten,
-    /// Publishes a request of the past once more, in any slot, whatever its state.
+    /// Publishes an earlier request once more, in any slot, whatever its state.
     Replay,
     /// Stores over a slot that the host is serving.
     Overwrite,
-    /// Stores an outcome that no host gave, in any slot.
+    /// Stores a forged outcome in any slot.
     Forge,
-    /// Stores a status in any slot: one of the protocol's, or none.
+    /// Stores a status word in any slot. The word may or may not name a state.
     Status,
     /// Stores any value in any word of the queue.
     Word,
-    /// Stores in the lines of the header that are in use, those of the host among them.
+    /// Stores in the lines of the header that are in use, including the host's.
     Header,
-    /// Takes a group's IN_USE mark back, or makes one up.
+    /// Clears the IN_USE mark of a group or sets a wrong one.
     InUse,
-    /// Does nothing, for a few dozen steps.
+    /// Does nothing for a few dozen steps.
     Silence,
 }
 
 impl Attack {
-    /// All kinds.
+    /// All kinds of attack.
     pub const ALL: &[Self] = &[
         Self::BadRequest,
         Self::HalfWritten,
@@ -52,7 +51,7 @@ impl Attack {
     }
 }
 
-/// How often each [`Attack`] comes, in proportion to the others.
+/// Relative frequencies of the attacks.
 ///
 /// ```
 /// use vyre_ioq::test_utils::{Attack, Weights};
@@ -64,19 +63,19 @@ impl Attack {
 pub struct Weights([u16; Attack::KINDS]);
 
 impl Weights {
-    /// None at all: to be built up by [`with`](Self::with). A device without any is silent.
+    /// Returns weights of zero, for [`with`](Self::with) to add to. A device with these is silent.
     pub const fn none() -> Self {
         Self([0; Attack::KINDS])
     }
 
-    /// All of them, publications more often than the rest.
+    /// Returns weights for all attacks, with more publications than anything else.
     pub const fn all() -> Self {
         Self([2; Attack::KINDS])
             .with(Attack::BadRequest, 8)
             .with(Attack::Silence, 1)
     }
 
-    /// Nothing against the protocol: bad requests, published as they should be.
+    /// Returns weights for attacks that keep the protocol: bad requests, correctly published.
     pub const fn well_formed() -> Self {
         Self::none().with(Attack::BadRequest, 1)
     }
@@ -88,7 +87,7 @@ impl Weights {
         self
     }
 
-    /// The weight of one kind.
+    /// Returns the weight of one kind.
     pub const fn of(&self, attack: Attack) -> u16 {
         self.0[attack.number()]
     }
@@ -108,7 +107,7 @@ impl Weights {
 }
 
 impl Default for Weights {
-    /// [`all`](Self::all).
+    /// Returns [`all`](Self::all).
     fn default() -> Self {
         Self::all()
     }

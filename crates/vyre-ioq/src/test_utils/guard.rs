@@ -1,4 +1,4 @@
-//! Memory between two pages that cannot be accessed.
+//! Memory between two guard pages.
 
 #![expect(
     unsafe_code,
@@ -13,19 +13,18 @@ use crate::error::AttachError;
 use crate::region::Region;
 
 const WORD: usize = size_of::<u32>();
-/// What the bytes of a page that are not lent out hold.
+/// Value of the words of the pages that are not lent out.
 const SLACK: u32 = 0xa5a5_a5a5;
 
-/// Zeroed memory for a queue, with an inaccessible page directly before its page and directly
-/// after: a load or a store out there ends the process by SIGSEGV.
+/// Zeroed memory for a queue, between two pages that cannot be accessed: a load or a store there ends the
+/// process by SIGSEGV.
 ///
-/// The memory is lent out in whole bytes, the pages are not: what is left of the last page (or of
-/// the first, see [`at_end`](Self::at_end)) can be accessed, and
-/// [`is_intact`](Self::is_intact) tells whether anything was stored there. A queue of 64 slots, or
-/// a multiple of that, fills its pages.
+/// If the memory does not fill its pages, the rest of the last page (or of the first, see
+/// [`at_end`](Self::at_end)) can be accessed. [`is_intact`](Self::is_intact) returns whether anything was
+/// stored there. A queue of 64 slots, or a multiple of that, fills its pages.
 ///
-/// Cloning it names the same memory again. Miri finds accesses outside by itself; under it, the
-/// memory is plain.
+/// A clone refers to the same memory. Under Miri, which finds accesses outside by itself, there are no guard
+/// pages.
 ///
 /// ```
 /// use vyre_ioq::test_utils::GuardedMemory;
@@ -41,13 +40,13 @@ pub struct GuardedMemory {
     mapping: Arc<Mapping>,
     /// All accessible words.
     pages: Region,
-    /// The first that are lent out, in bytes.
+    /// Offset of the first byte that is lent out.
     start: usize,
     len: usize,
 }
 
 impl GuardedMemory {
-    /// `len` bytes that begin on a page, directly after the guard.
+    /// Maps `len` bytes that begin directly after the first guard page.
     ///
     /// # Errors
     /// [`AttachError::OutOfMemory`] if they cannot be mapped.
@@ -55,8 +54,8 @@ impl GuardedMemory {
         Self::starting_at(0, len)
     }
 
-    /// `len` bytes that end directly before the guard. They begin on a page only if `len` is a
-    /// multiple of the page's: a bare queue does not mind, one with a header does.
+    /// Maps `len` bytes that end directly before the second guard page. They are aligned to a page only if `len`
+    /// is a multiple of the page size, as a queue with a header needs it.
     ///
     /// # Errors
     /// [`AttachError::Misaligned`] if `len` is not a multiple of four;
@@ -66,7 +65,7 @@ impl GuardedMemory {
         Self::starting_at(len.next_multiple_of(page) - len, len)
     }
 
-    /// `len` bytes that begin `start` bytes after the guard: for what alignment is about.
+    /// Maps `len` bytes that begin `start` bytes after the first guard page, for tests of alignment.
     ///
     /// # Errors
     /// [`AttachError::Misaligned`] if `start` is not a multiple of four;
@@ -93,27 +92,27 @@ impl GuardedMemory {
         Ok(memory)
     }
 
-    /// Bytes lent out.
+    /// Returns the length in bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether that is none.
+    /// Returns whether the length is zero.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// All of the memory.
+    /// Returns the region of all of the memory.
     pub fn region(&self) -> Region {
         self.try_region(0, self.len)
             .expect("checked when the memory was made")
     }
 
-    /// `len` bytes of it from byte `skip` on.
+    /// Returns the region of `len` bytes from byte `skip` on.
     ///
     /// # Errors
-    /// [`AttachError::Misaligned`] if they do not begin with a word;
-    /// [`AttachError::TooShort`] if they are not all inside.
+    /// [`AttachError::Misaligned`] if the first byte is not aligned to a word;
+    /// [`AttachError::TooShort`] if the bytes are not all inside the memory.
     pub fn try_region(&self, skip: usize, len: usize) -> Result<Region, AttachError> {
         let need = skip.saturating_add(len);
         if need > self.len {
@@ -123,7 +122,7 @@ impl GuardedMemory {
         self.mapping.region(self.start + skip, len)
     }
 
-    /// Reads a word, as a device may. Words are little-endian in memory, whatever the machine.
+    /// Loads a word, as a device may. Words are little-endian in memory on every machine.
     ///
     /// # Panics
     /// If the word is outside, or `order` is no order of a load.
@@ -143,27 +142,27 @@ impl GuardedMemory {
             .store(0, value, order);
     }
 
-    /// Whether the bytes between the memory and the guard pages are as they were.
+    /// Returns whether the bytes between the memory and the guard pages are unchanged.
     pub fn is_intact(&self) -> bool {
         self.slack()
             .all(|word| self.pages.words::<1>(word).load(0, Ordering::Relaxed) == SLACK)
     }
 
-    /// A word of the pages, counted from their first.
+    /// Converts the number of a word of the memory to that of a word of the pages.
     #[inline]
     fn place(&self, word: usize) -> usize {
         assert!(word < self.len / WORD, "word {word} is outside the memory");
         self.start / WORD + word
     }
 
-    /// Words of the pages that are not lent out, not even in part.
+    /// Returns the words of the pages of which no byte is lent out.
     fn slack(&self) -> impl Iterator<Item = usize> {
         let end = (self.start + self.len).div_ceil(WORD);
         (0..self.start / WORD).chain(end..self.mapping.len / WORD)
     }
 }
 
-/// Whole pages; between guards, but for Miri.
+/// Whole pages, between guard pages except under Miri.
 #[derive(Debug)]
 struct Mapping {
     base: NonNull<u8>,
@@ -172,20 +171,20 @@ struct Mapping {
     _pages: Region,
 }
 
-// SAFETY: an address and a length; what is behind it is accessed through regions alone, which are
-// sound to use from any thread.
+// SAFETY: an address and a length. The memory is accessed through regions alone, which are sound to use
+// from any thread.
 unsafe impl Send for Mapping {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// A part of the pages. Its end is not checked: callers do.
+    /// Returns the region of a part of the pages. Callers check its end.
     fn region(self: &Arc<Self>, skip: usize, len: usize) -> Result<Region, AttachError> {
         debug_assert!(skip + len <= self.len);
-        // SAFETY: `skip` bytes on is inside the pages, or their end.
+        // SAFETY: `skip` bytes from `base` is inside the pages or their end.
         let base = unsafe { self.base.add(skip) };
-        // SAFETY: the bytes are mapped for as long as the mapping lives, of which the region gets
-        // a share, and are accessed through regions alone.
+        // SAFETY: the bytes are mapped while the mapping lives, which the region keeps alive, and they are
+        // accessed through regions alone.
         unsafe { Region::from_owner(base, len, Arc::clone(self)) }
     }
 }
@@ -216,8 +215,7 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         let page = page_size();
         let first = self.base.as_ptr().wrapping_sub(page);
-        // SAFETY: exactly what `new` mapped; regions in it hold a share of this, so that none is
-        // left.
+        // SAFETY: exactly what `new` mapped. Regions in it keep the mapping alive, so that none is left.
         let unmapped = unsafe { rustix::mm::munmap(first.cast(), self.len + 2 * page) };
         debug_assert!(unmapped.is_ok());
     }

@@ -1,16 +1,17 @@
-//! A hostile device on a thread of its own.
+//! A hostile device that runs on its own thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use super::{Adversary, Attack};
+use super::adversary::Adversary;
+use super::attack::Attack;
 
-/// Steps between two looks at whether to end. Then the core is given up: where there are few, the
-/// host has to run for there to be anything to disturb.
+/// Steps between two checks of whether to stop. After each burst the thread yields, so that the host can run on
+/// a machine with few cores.
 const BURST: u32 = 256;
 
-/// An [`Adversary`] that steps until it is stopped, as fast as it can.
+/// [`Adversary`] that steps as fast as it can until it is stopped.
 #[derive(Debug)]
 #[must_use = "dropping it stops the adversary"]
 pub struct HostileThread {
@@ -18,13 +19,23 @@ pub struct HostileThread {
     thread: Option<JoinHandle<Adversary>>,
 }
 
+impl Adversary {
+    /// Starts a thread that steps until it is [stopped](HostileThread::stop).
+    ///
+    /// # Errors
+    /// The error of the operating system if it cannot start a thread.
+    pub fn spawn(self) -> std::io::Result<HostileThread> {
+        HostileThread::new(self)
+    }
+}
+
 impl HostileThread {
-    pub(super) fn new(mut adversary: Adversary) -> std::io::Result<Self> {
+    fn new(mut adversary: Adversary) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&stop);
         let name = thread::Builder::new().name("adversary".into());
         let thread = name.spawn(move || {
-            // Relaxed, here and in `end`: joining orders all else.
+            // Relaxed, here and in `end`: the join orders everything else.
             while !seen.load(Ordering::Relaxed) {
                 for _ in 0..BURST {
                     if adversary.step() == Attack::Silence {
@@ -41,10 +52,10 @@ impl HostileThread {
         })
     }
 
-    /// Ends the thread and gives the adversary back, with its counts.
+    /// Stops the thread and returns the adversary with its counts.
     ///
     /// # Panics
-    /// If the thread panicked: a bug in this crate.
+    /// If the thread has panicked, which would be a bug in this crate.
     pub fn stop(mut self) -> Adversary {
         self.end()
             .expect("ended once")
