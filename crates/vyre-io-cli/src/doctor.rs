@@ -1,7 +1,8 @@
-//! `vyre-io doctor`: what this machine offers, what it costs, and how to mend it.
+//! `vyre-io doctor`: reports what this machine offers, what makes it slow, and how to fix that.
 //!
-//! It builds the ring that the loop would build and reads from each path through it, rather than
-//! guess from versions. It changes nothing: in a directory it makes a file without a name.
+//! It builds the ring that the loop would build and reads from each path through it, instead of
+//! guessing from versions. It changes nothing, except that it makes a nameless file in a directory that
+//! it tries.
 
 mod file_system;
 mod gpu;
@@ -33,7 +34,7 @@ pub(crate) struct DoctorArgs {
     pub(crate) format: Format,
 }
 
-/// Prints the report. Fails, once it is printed, if I/O would not work here or on one of the paths.
+/// Prints the report. Afterwards, fails if I/O would not work here or on one of the paths.
 pub(crate) fn run(args: &DoctorArgs) -> Result<(), Failure> {
     let report = examine(&args.paths);
     let text = match args.format {
@@ -101,7 +102,7 @@ fn examine(paths: &[PathBuf]) -> Report {
     }
 }
 
-/// Takes down why there is no ring.
+/// Records why there is no ring.
 fn explain(gate: &Gate, error: SetupError, io_uring: &mut IoUring) -> Finding {
     let words = error.to_string();
     // The set-up's errors say what happened, a colon, and what to do.

@@ -1,4 +1,4 @@
-//! Why a command failed, in words for whoever typed it.
+//! The reasons for which a command fails, with messages for its user.
 
 use std::fs::FileType;
 use std::io;
@@ -119,7 +119,7 @@ pub(crate) enum Failure {
     LanesGaveUp(u32),
     #[error("the raw io_uring loop failed: {0}")]
     Baseline(#[source] io::Error),
-    /// What was wrong is printed already.
+    /// The problem has already been printed.
     #[error("there are problems, listed above")]
     Reported,
 }
@@ -134,7 +134,7 @@ impl Failure {
         }
     }
 
-    /// What could not be done to which file.
+    /// Returns the failure of an operation on a file.
     pub(crate) fn file(what: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
         Self::File {
             what,
@@ -143,12 +143,12 @@ impl Failure {
         }
     }
 
-    /// As [`file`](Self::file), for an errno that a request came back with.
+    /// As [`file`](Self::file), for the errno of a request.
     pub(crate) fn request(what: &'static str, path: &Path, errno: Errno) -> Self {
         Self::file(what, path, errno)
     }
 
-    /// Exit status of the process.
+    /// Returns the exit status of the process.
     pub(crate) const fn status(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Path in a message. A name that a terminal would not show as it is, such as one with a newline or
+/// A path in a message. A name that a terminal would not show literally, such as one with a newline or
 /// an escape sequence, is quoted as `$'…'`, which shells read back as the same name.
 pub(crate) struct Shown<'a>(pub(crate) &'a Path);
 
@@ -18,7 +18,7 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// Returns whether a terminal acts on the character, or shows nothing for it.
+/// Returns whether a terminal interprets the character or does not show it.
 fn is_odd(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')

@@ -12,14 +12,14 @@ use crate::failure::Failure;
 use crate::name::Shown;
 use crate::signals::say;
 
-/// A descriptor, and how its I/O has to be aligned if it goes past the page cache.
+/// A descriptor, and the alignment of its I/O if that bypasses the page cache.
 pub(crate) struct Opened {
     pub(crate) fd: OwnedFd,
     pub(crate) align: Option<DirectAlign>,
 }
 
 impl Opened {
-    /// Bytes that offsets, lengths and addresses have to be a multiple of.
+    /// Offsets, lengths and addresses must be multiples of this number of bytes.
     pub(crate) fn granularity(&self) -> u64 {
         self.align
             .as_ref()
@@ -54,8 +54,8 @@ impl Opened {
     }
 }
 
-/// Opens a file, past the page cache if `direct`. Where the file system cannot do that, the file is
-/// opened for buffered I/O, and standard error says so.
+/// Opens a file, with direct I/O if `direct`. If the file system does not support that, opens it for
+/// buffered I/O and says so on standard error.
 pub(crate) fn open(path: &Path, flags: OFlags, direct: bool) -> Result<Opened, Failure> {
     with_direct(
         path,
@@ -65,7 +65,7 @@ pub(crate) fn open(path: &Path, flags: OFlags, direct: bool) -> Result<Opened, F
     )
 }
 
-/// Runs `open` with O_DIRECT if `direct`, and without it where it is refused. `failed` names any
+/// Runs `open` with O_DIRECT if `direct`, and without it if O_DIRECT is refused. `failed` wraps any
 /// other failure.
 pub(crate) fn with_direct(
     path: &Path,

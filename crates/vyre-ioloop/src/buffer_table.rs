@@ -1,4 +1,4 @@
-//! The table of buffers. A buffer is held once, under however many handles.
+//! The table of buffers. A buffer is held once, whatever the number of its handles.
 
 use std::ops::{Range, RangeBounds};
 
@@ -10,25 +10,25 @@ use crate::handle_table::HandleTable;
 use crate::ranges::buffer_range;
 use crate::rights::Rights;
 
-/// A byte range of a buffer, and what it may be used for.
+/// A byte range of a buffer, with rights.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BufferEntry {
     pub(crate) slot: BufferSlot,
-    /// Address of the buffer's first byte, for alignment checks alone.
+    /// The address of the buffer's first byte, for alignment checks only.
     pub(crate) address: usize,
     pub(crate) base: u64,
     pub(crate) len: u64,
     pub(crate) rights: Rights,
 }
 
-/// One buffer, under however many handles.
+/// A buffer, with the number of its handles.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
     pub(crate) buffer: Buffer,
     pub(crate) entries: u32,
 }
 
-/// The memory that a device may name, each with a byte range and rights.
+/// The buffers that a device may name, each with a byte range and rights.
 #[derive(Clone, Debug)]
 pub struct BufferTable {
     pub(crate) entries: HandleTable<BufferEntry>,
@@ -36,7 +36,7 @@ pub struct BufferTable {
 }
 
 impl BufferTable {
-    /// An empty table.
+    /// Creates an empty table.
     pub fn new() -> Self {
         Self {
             entries: HandleTable::new(),
@@ -44,10 +44,10 @@ impl BufferTable {
         }
     }
 
-    /// Adds a whole buffer, for both directions. Keep a clone to look at the bytes.
+    /// Adds a whole buffer, for both directions. Keep a clone of the buffer to access its bytes.
     ///
     /// # Errors
-    /// [`TableError::Full`].
+    /// [`TableError::Full`] if the table has no free index.
     pub fn insert(&mut self, buffer: Buffer) -> Result<BufferHandle, TableError> {
         let range = 0..buffer.len() as u64;
         self.insert_range(buffer, range, Rights::READ | Rights::WRITE)
@@ -56,7 +56,8 @@ impl BufferTable {
     /// Adds a byte range of a buffer. A range without an end ends with the buffer.
     ///
     /// # Errors
-    /// [`TableError::BadRange`] or [`TableError::Full`].
+    /// - [`TableError::BadRange`] if the range is reversed or ends past the buffer.
+    /// - [`TableError::Full`] if the table has no free index.
     pub fn insert_range(
         &mut self,
         buffer: Buffer,
@@ -71,10 +72,11 @@ impl BufferTable {
     }
 
     /// Adds a byte range of a buffer under a handle of the caller's choice. The low 20 bits of the
-    /// handle are an index: keep them small.
+    /// handle are an index: keep them small to save memory.
     ///
     /// # Errors
-    /// [`TableError`].
+    /// As for [`insert_range`](Self::insert_range), and [`TableError::Taken`] if an entry has
+    /// the handle's index.
     pub fn insert_at(
         &mut self,
         handle: BufferHandle,
@@ -89,11 +91,13 @@ impl BufferTable {
         inserted
     }
 
-    /// Adds a buffer as equal pages, each under a handle of its own, in order: for devices that
-    /// can say no buffer offset, as in the bare layout. What does not fill a page is left out.
+    /// Adds a buffer as pages of equal size, each under its own handle, in order. This is for devices
+    /// that cannot give a buffer offset, as in the bare layout. A last part that does not fill a page
+    /// is left out.
     ///
     /// # Errors
-    /// [`TableError::BadPage`] or [`TableError::Full`]; the table then has none of the pages.
+    /// - [`TableError::BadPage`] if the page size is zero or larger than the buffer.
+    /// - [`TableError::Full`] if the table has too few free indices. It then has none of the pages.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "the table keeps the buffer, as its siblings do"
@@ -125,7 +129,7 @@ impl BufferTable {
         Ok(pages)
     }
 
-    /// Takes out again an entry that no request can have used.
+    /// Removes an entry that no request can have used.
     fn remove_unused(&mut self, handle: BufferHandle) {
         let index = self.entries.get(handle.raw()).map(|(index, _)| index);
         if let Some(entry) = index.and_then(|index| self.entries.remove(index)) {
@@ -133,7 +137,7 @@ impl BufferTable {
         }
     }
 
-    /// Whether a range is one of a buffer's.
+    /// Returns whether a range lies within a buffer.
     pub(crate) fn check(buffer: &Buffer, range: &Range<u64>) -> Result<(), TableError> {
         let end = buffer.len() as u64;
         if range.start > range.end || range.end > end {
@@ -160,7 +164,7 @@ impl BufferTable {
         })
     }
 
-    /// The slot of a buffer; a new one unless it is held already.
+    /// Returns the slot of a buffer, or a new slot if the buffer is not held yet.
     fn hold(&mut self, buffer: Buffer) -> BufferSlot {
         let known = self
             .held
@@ -182,7 +186,7 @@ impl BufferTable {
         BufferSlot::new(index as u32)
     }
 
-    /// Counts an entry in, or lets go of a buffer that no entry came to name.
+    /// Counts a new entry, or releases a buffer that no entry names.
     fn settle(&mut self, entry: BufferEntry, inserted: bool) {
         let place = &mut self.held[entry.slot.index() as usize];
         if let Some(held) = place {
@@ -193,7 +197,7 @@ impl BufferTable {
         }
     }
 
-    /// How many handles name a buffer.
+    /// Returns the number of handles that name a buffer.
     pub(crate) fn users(&self, slot: BufferSlot) -> u32 {
         match self.held.get(slot.index() as usize) {
             Some(Some(held)) => held.entries,
@@ -201,7 +205,7 @@ impl BufferTable {
         }
     }
 
-    /// Counts a removed entry out. Returns its buffer, if no handle of that is left.
+    /// Counts a removed entry. Returns its buffer if no handle is left.
     pub(crate) fn let_go(&mut self, slot: BufferSlot) -> Option<Buffer> {
         let place = &mut self.held[slot.index() as usize];
         let held = place.as_mut()?;

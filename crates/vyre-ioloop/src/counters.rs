@@ -24,14 +24,14 @@ macro_rules! counters {
             }
         }
 
-        /// The same, shared: written by the loop's thread alone, so plain stores suffice.
+        /// The same counters, shared. Only the loop's thread writes them, so plain stores suffice.
         #[derive(Debug, Default)]
         pub(crate) struct $shared {
             $($field: AtomicU64,)+
         }
 
         impl $shared {
-            /// Relaxed: each counter stands alone.
+            /// Relaxed: the counters are independent of each other.
             pub(crate) fn publish(&self, now: &$snapshot) {
                 $(self.$field.store(now.$field, Ordering::Relaxed);)+
             }
@@ -44,7 +44,7 @@ macro_rules! counters {
 }
 
 counters! {
-    /// What happened in one queue since its loop started.
+    /// Counts of one queue since its loop started.
     QueueCounters, SharedQueueCounters {
         /// Requests claimed.
         claimed,
@@ -52,40 +52,41 @@ counters! {
         succeeded,
         /// Requests completed with ERROR, whatever the errno.
         failed,
-        /// Bytes that READ requests moved.
+        /// Bytes moved by READ requests.
         bytes_read,
-        /// Bytes that WRITE requests moved.
+        /// Bytes moved by WRITE requests.
         bytes_written,
-        /// What the device did against the protocol: see [`HostFaults`](vyre_ioq::HostFaults).
+        /// Protocol violations by the device: see [`HostFaults`](vyre_ioq::HostFaults).
         device_faults,
     }
 }
 
 counters! {
-    /// What happened in one loop since it started.
+    /// Counts of one loop since it started.
     LoopCounters, SharedLoopCounters {
-        /// Passes that found something to do.
+        /// Passes that did some work.
         busy_passes,
-        /// Times the thread went to sleep.
+        /// Sleeps of the thread.
         sleeps,
-        /// Operations given to the transport: a request may take several, or none.
+        /// Operations given to the transport. A request may take several or none.
         operations,
-        /// Operations that did not move all of a request's bytes, so that another one followed: short
+        /// Operations that moved only a part of a request's bytes and were followed by another: short
         /// transfers, and pieces of large requests.
         resumed,
         /// Operations that were retried after EINTR or EAGAIN.
         retried,
-        /// Requests that had to wait in the host: for their queue's share of the ring or of the pass,
-        /// behind others that wait, of whichever queue, or for others on pipes and the like.
+        /// Requests that waited in the host: for their queue's share of the ring or of the pass, behind
+        /// other waiting requests, or behind other requests to pipes and similar files.
         deferred,
         /// Requests whose deadline passed.
         timed_out,
-        /// Completions that belong to no operation in flight: a bug in this crate or below.
+        /// Completions that match no operation in flight. Any at all indicates a bug in this crate or
+        /// in a lower one.
         stray,
     }
 }
 
-/// Where a loop publishes its counters.
+/// The counters as a loop publishes them.
 #[derive(Debug)]
 pub(crate) struct SharedCounters {
     pub(crate) whole: CachePadded<SharedLoopCounters>,

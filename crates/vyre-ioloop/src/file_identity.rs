@@ -1,8 +1,8 @@
-//! What tells files apart: device and inode.
+//! The identity of a file: device and inode.
 
 use rustix::fs::FileType;
 
-/// What a file is, however many descriptors name it.
+/// The identity of a file, the same for all its descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FileIdentity {
     device: u64,
@@ -14,8 +14,8 @@ impl FileIdentity {
         self.inode == 0
     }
 
-    /// Returns the identity of a file. A drive is one file, whichever of its nodes was opened. No
-    /// inode has the number 0.
+    /// Returns the identity of a file. A drive is one file, whichever of its nodes was opened. No inode
+    /// has the number 0.
     pub(crate) fn of(stat: &rustix::fs::Stat) -> Self {
         let (device, inode) = match FileType::from_raw_mode(stat.st_mode) {
             FileType::BlockDevice => (stat.st_rdev, 0),

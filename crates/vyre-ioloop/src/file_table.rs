@@ -15,20 +15,20 @@ use crate::lost_writes::Flushes;
 use crate::ranges::{MAX_FILE, file_range};
 use crate::rights::Rights;
 
-/// A byte range of a file, and what it may be used for.
+/// A byte range of a file, with rights.
 #[derive(Clone, Debug)]
 pub(crate) struct FileEntry {
     pub(crate) file: Arc<OwnedFd>,
-    /// Slot of the file in a table's transport. The table picks it.
+    /// The slot of the file in the transport's table. This table chooses it.
     pub(crate) slot: FileSlot,
     pub(crate) identity: FileIdentity,
     pub(crate) flushes: Flushes,
     pub(crate) base: u64,
     pub(crate) len: u64,
     pub(crate) rights: Rights,
-    /// Set for an O_DIRECT descriptor.
+    /// Whether the descriptor is open with O_DIRECT.
     pub(crate) align: Option<DirectAlign>,
-    /// Traits that decide how it is served.
+    /// The traits that determine how the file is served.
     pub(crate) traits: FileTraits,
 }
 
@@ -86,7 +86,7 @@ impl FileEntry {
 }
 
 impl FileEntry {
-    /// Returns whether closing it can take longer than a local file system does.
+    /// Returns whether closing the file can take longer than on a local file system.
     pub(crate) const fn may_linger(&self) -> bool {
         self.traits.needs_workers || !self.traits.has_offsets || self.identity.is_drive()
     }
@@ -94,11 +94,11 @@ impl FileEntry {
 
 /// The files that a device may name, each with a byte range and rights.
 ///
-/// A file of which a flush has failed is to be opened anew and inserted again before a SYNC can succeed:
-/// revoke the old handle, and write once more what may be lost.
+/// A device can name only the handles of the table, never a descriptor. Offsets in requests count from
+/// the start of the range.
 ///
-/// Offsets in requests count from the start of the range. A device can name nothing but the
-/// handles of the table, and no descriptor.
+/// After a failed flush, a SYNC of the file fails until the file is opened and inserted anew: revoke
+/// the old handle, and repeat the writes that may be lost.
 ///
 /// ```no_run
 /// use std::fs::File;
@@ -112,15 +112,15 @@ impl FileEntry {
 #[derive(Clone, Debug)]
 pub struct FileTable {
     pub(crate) entries: HandleTable<FileEntry>,
-    /// Slots of the transport, apart from the handles' indices: as many as there are files at once,
-    /// however many handles came and went.
+    /// The slots of the transport. They are independent of the handles' indices: there are only as many
+    /// as there are files at one time.
     pub(crate) slots: FileSlots,
 }
 
-/// Slot of an entry that is in no table.
+/// The slot of an entry that is in no table.
 const NOWHERE: FileSlot = FileSlot::new(u32::MAX);
 
-/// Set of the slots of the transport's file table that are taken.
+/// The set of taken slots in the transport's file table.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FileSlots {
     free: Vec<u32>,
@@ -147,7 +147,7 @@ impl FileSlots {
 }
 
 impl FileTable {
-    /// An empty table.
+    /// Creates an empty table.
     pub fn new() -> Self {
         Self {
             entries: HandleTable::new(),
@@ -155,10 +155,11 @@ impl FileTable {
         }
     }
 
-    /// Adds a whole file, however long it grows.
+    /// Adds a whole file, even if it grows.
     ///
     /// # Errors
-    /// [`TableError`], in particular if the rights exceed what the file is open for.
+    /// [`TableError`] if the table is full, if the file cannot be served, or if the rights exceed the
+    /// mode in which the file is open.
     pub fn insert(
         &mut self,
         file: impl Into<OwnedFd>,
@@ -167,11 +168,12 @@ impl FileTable {
         self.insert_range(file, .., rights)
     }
 
-    /// Adds a byte range of a file. A range without an end, or one that ends at `u64::MAX`, is all the
-    /// rest of the file, however long it grows.
+    /// Adds a byte range of a file. A range without an end, or with the end `u64::MAX`, covers the rest
+    /// of the file, even if the file grows.
     ///
     /// # Errors
-    /// [`TableError`].
+    /// As for [`insert`](Self::insert), and [`TableError::BadRange`] if the range is
+    /// reversed or ends past the largest file offset.
     pub fn insert_range(
         &mut self,
         file: impl Into<OwnedFd>,
@@ -181,7 +183,7 @@ impl FileTable {
         self.insert_entry(FileEntry::new(file.into(), file_range(range), rights)?)
     }
 
-    /// Adds a file that was examined before.
+    /// Adds a file that was examined already.
     pub(crate) fn insert_entry(&mut self, mut entry: FileEntry) -> Result<FileHandle, TableError> {
         entry.slot = self.slots.take();
         let slot = entry.slot;
@@ -192,12 +194,13 @@ impl FileTable {
         handle.map(FileHandle::from_raw)
     }
 
-    /// Adds a byte range of a file under a handle of the caller's choice, for devices that have
-    /// their handles compiled in. The low 20 bits of the handle are an index, and the table has a
-    /// place for each index up to the highest: keep them small to save memory.
+    /// Adds a byte range of a file under a handle of the caller's choice, for devices with handles that
+    /// are compiled in. The low 20 bits of the handle are an index, and the table has a place for each
+    /// index up to the highest: keep them small to save memory.
     ///
     /// # Errors
-    /// [`TableError`].
+    /// As for [`insert_range`](Self::insert_range), and [`TableError::Taken`] if an entry has
+    /// the handle's index.
     pub fn insert_at(
         &mut self,
         handle: FileHandle,

@@ -1,10 +1,11 @@
-//! A table of capabilities: handle → entry, with generations so that a revoked handle stays dead.
+//! A table of capabilities, from handle to entry. Generations ensure that a revoked handle stays
+//! unknown.
 
 use std::collections::VecDeque;
 
 use crate::error::TableError;
 
-/// Bits of a handle that are the entry's index; the rest count how often it was reused.
+/// The bits of a handle that hold the entry's index. The others count its reuses.
 const INDEX_BITS: u32 = 20;
 const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
 const GENERATIONS: u32 = 1 << (u32::BITS - INDEX_BITS);
@@ -12,14 +13,14 @@ const INDICES: usize = 1 << INDEX_BITS;
 
 #[derive(Clone, Debug)]
 struct Place<E> {
-    /// The handle that names the entry, or would name the next one.
+    /// The handle of the entry, or of the next entry at this index.
     handle: u32,
     entry: Option<E>,
-    /// No request finds it. It was revoked, and goes when nothing is in flight on it; or it was not
-    /// revealed yet.
+    /// Whether requests cannot find the entry: it was revoked and waits for requests in flight, or it
+    /// is not revealed yet.
     hidden: bool,
-    /// Requests in flight on it. Counted when it is revoked, for there are no more from then on:
-    /// a request on an entry that stays need not be counted in and out.
+    /// The requests in flight on the entry, counted when it is revoked. No request can use it after
+    /// that, so a request on an entry that stays need not be counted.
     users: u32,
 }
 
@@ -28,22 +29,22 @@ struct Place<E> {
 pub(crate) struct HandleTable<E> {
     places: Vec<Place<E>>,
     free: Vec<u32>,
-    /// Free indices that have had every generation, longest retired first. They are used again only
-    /// when there is no other, since their handles then repeat.
+    /// Free indices that have used every generation, longest retired first. They are used again only if
+    /// there is no other, because their handles then repeat.
     retired: VecDeque<u32>,
-    /// Entries that are revoked and still used.
+    /// The number of revoked entries that are still in use.
     lingering: u32,
-    /// Largest number of indices.
+    /// The largest number of indices.
     limit: usize,
 }
 
 impl<E> HandleTable<E> {
-    /// Index 0 is never given out: a zeroed request names nothing.
+    /// Index 0 is not given out, so that a zeroed request names nothing.
     pub(crate) fn new() -> Self {
         Self::with_limit(INDICES)
     }
 
-    /// Makes a table of at most `limit` indices.
+    /// Creates a table of at most `limit` indices.
     pub(crate) fn with_limit(limit: usize) -> Self {
         let mut table = Self {
             places: Vec::new(),
@@ -99,7 +100,7 @@ impl<E> HandleTable<E> {
         }));
     }
 
-    /// The entry that a handle names, and its index.
+    /// Returns the entry that a handle names, and its index.
     #[inline]
     pub(crate) fn get(&self, handle: u32) -> Option<(u32, &E)> {
         let index = handle & INDEX_MASK;
@@ -110,13 +111,14 @@ impl<E> HandleTable<E> {
         }
     }
 
-    /// The entry at an index that `get` returned, revoked since or not.
+    /// Returns the entry at an index from `get`, even if it was revoked since.
     #[inline]
     pub(crate) fn at(&self, index: u32) -> Option<&E> {
         self.places.get(index as usize)?.entry.as_ref()
     }
 
-    /// Counts a request out of an entry. Whether the entry was revoked and may go now.
+    /// Counts the end of a request on an entry. Returns whether the entry was revoked and can now be
+    /// removed.
     #[inline]
     pub(crate) fn release(&mut self, index: u32) -> bool {
         self.lingering > 0 && self.release_lingering(index)
@@ -134,7 +136,7 @@ impl<E> HandleTable<E> {
         }
     }
 
-    /// Counts all requests out of an entry, for the end of service.
+    /// Counts the end of all requests on an entry, at shutdown.
     pub(crate) fn release_all(&mut self, index: u32) {
         if let Some(place) = self.places.get_mut(index as usize) {
             self.lingering -= u32::from(place.users > 0);
@@ -142,8 +144,8 @@ impl<E> HandleTable<E> {
         }
     }
 
-    /// Makes a handle unknown. `users` counts the requests in flight on the entry at an index. The
-    /// index, if the handle was known, and whether the entry may go at once.
+    /// Makes a handle unknown. `users` counts the requests in flight on the entry at an index. If the
+    /// handle was known, returns its index and whether the entry can be removed at once.
     pub(crate) fn revoke(
         &mut self,
         handle: u32,
@@ -157,13 +159,13 @@ impl<E> HandleTable<E> {
         Some((index, place.users == 0))
     }
 
-    /// Hides an entry that no request has seen yet, until it is revealed or removed.
+    /// Hides an entry that no request has used, until it is revealed or removed.
     pub(crate) fn hide(&mut self, handle: u32) {
         let hidden = self.revoke(handle, |_| 0);
         debug_assert!(hidden.is_some(), "{handle:#x} names nothing to hide");
     }
 
-    /// The index of an entry that is hidden and not revoked.
+    /// Returns the index of an entry that is hidden and not revoked.
     pub(crate) fn hidden(&self, handle: u32) -> Option<u32> {
         let index = handle & INDEX_MASK;
         let place = self.places.get(index as usize)?;
@@ -171,14 +173,14 @@ impl<E> HandleTable<E> {
         (place.handle == handle && is_hidden).then_some(index)
     }
 
-    /// The index of an entry that is revoked and still used.
+    /// Returns the index of an entry that is revoked and still in use.
     pub(crate) fn revoked(&self, handle: u32) -> Option<u32> {
         let index = handle & INDEX_MASK;
         let place = self.places.get(index as usize)?;
         (place.handle == handle && place.users > 0).then_some(index)
     }
 
-    /// Lets requests find an entry that was hidden. The entry, if there is one.
+    /// Reveals a hidden entry to requests, and returns it.
     pub(crate) fn reveal(&mut self, handle: u32) -> Option<&mut E> {
         let index = self.hidden(handle)?;
         let place = &mut self.places[index as usize];
@@ -186,7 +188,7 @@ impl<E> HandleTable<E> {
         place.entry.as_mut()
     }
 
-    /// A table of the same handles, used and free, with something else under each.
+    /// Returns a table with the same used and free handles, and with other entries.
     pub(crate) fn map<F>(&self, entry: impl Fn(&E) -> F) -> HandleTable<F> {
         let places = self.places.iter().map(|place| Place {
             handle: place.handle,
@@ -203,8 +205,8 @@ impl<E> HandleTable<E> {
         }
     }
 
-    /// Removes an entry that nothing is in flight on. Its place is reused under another handle. A
-    /// place that has had every handle is retired until no other place is left.
+    /// Removes an entry on which nothing is in flight. Its index is reused under another handle. An
+    /// index that has used every handle is retired until no other index is left.
     pub(crate) fn remove(&mut self, index: u32) -> Option<E> {
         let place = self.places.get_mut(index as usize)?;
         debug_assert_eq!(place.users, 0, "removed while in use");
@@ -223,7 +225,7 @@ impl<E> HandleTable<E> {
         Some(entry)
     }
 
-    /// Every entry that has not been removed, with its index.
+    /// Returns every entry that has not been removed, with its index.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &E)> {
         self.places
             .iter()

@@ -1,22 +1,22 @@
-//! Lost writes stay known: what every loop of this process has learnt about the flushes of a file.
+//! Lost writes stay known: the flush failures of each file, for every loop of this process.
 //!
-//! The kernel reports a failed write-back once to each open file description, and a failed cache flush
-//! of the drive once to whoever asked for it. Several queues and loops flush through one description,
-//! or write to one file through several. So a failure is remembered here, by the identity of the file:
-//! from then on no flush of it succeeds through a description that was inserted before.
+//! The kernel reports a failed write-back once to each open file description, and a failed flush of the
+//! drive's cache once to whoever asked for it. Several queues and loops flush through one description,
+//! or write to one file through several. A failure is therefore recorded here by the identity of the
+//! file. From then on, no flush of the file succeeds through a description that was inserted before.
 //!
-//! One that was opened later is clean when it is inserted: the bytes written through it are not those
-//! that were lost. The descriptions from before the failure are kept, since a duplicate of one may come
-//! back under a new handle and must be told from a new one.
+//! A description that was opened later is clean when it is inserted: the bytes written through it are
+//! not the lost ones. The older descriptions are kept open, because a duplicate of one may be inserted
+//! under a new handle and must not count as new.
 //!
-//! # Flushes that overlap
+//! # Overlapping flushes
 //!
-//! Of two flushes through one description that overlap, the kernel tells one of the failure and
-//! answers the other that all is well. Which of the completions a loop sees first says nothing. So a
-//! success is believed only when every flush of the file that had begun before it was seen has ended
-//! as well, in whichever loop, and none of them has failed. [`FlushLog::rounds`] counts them by round:
-//! a flush joins the current one, and the next begins when somebody waits and the last but one is
-//! empty. So nobody waits for flushes that begin later, however many there are.
+//! Of two overlapping flushes through one description, the kernel may report the failure to one and
+//! success to the other. The order in which a loop sees the completions means nothing. A success is
+//! therefore believed only after every flush of the file that had started when the success was seen has
+//! ended, in whichever loop, and none of them has failed. [`FlushLog::rounds`] counts flushes by round:
+//! a flush joins the current round, and the next round starts when somebody waits and the previous
+//! round is empty. So nobody waits for flushes that start later.
 
 mod same;
 
@@ -30,11 +30,11 @@ use rustix::io::Errno;
 use crate::file_identity::FileIdentity;
 use same::is_same_description;
 
-/// Largest number of descriptions from before failures that the process keeps open.
+/// The largest number of descriptions from before a failure that the process keeps open.
 const MAX_KEPT: usize = 256;
 
-/// Returns whether a flush that ends with this errno may have lost bytes. That holds for all errnos
-/// but those by which the kernel says that it did nothing.
+/// Returns whether a flush that ends with this errno may have lost bytes: every errno except those that
+/// say that the kernel did nothing.
 pub(crate) const fn may_lose(errno: Errno) -> bool {
     !matches!(
         errno,
@@ -49,21 +49,20 @@ pub(crate) const fn may_lose(errno: Errno) -> bool {
     )
 }
 
-/// Round that a flush has joined, or whose end somebody waits for.
+/// A round of flushes, which a flush joins and whose end a waiter awaits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Round(u16);
 
-/// Flushes of one file, in all loops of the process.
+/// The flushes of one file in all loops of the process.
 #[derive(Debug)]
 struct FlushLog {
     identity: FileIdentity,
-    /// Number of failures so far. Stored under the registry's lock.
+    /// The number of failures so far. It is stored under the registry's lock.
     failures: AtomicU32,
-    /// Errno of the last failure.
+    /// The errno of the last failure.
     errno: AtomicU32,
-    /// Flushes that have begun and not ended: the number of the current round in the upper 16 bits,
-    /// and 24 bits each for the flushes of even and of odd rounds, of which only the current one
-    /// and the one before it can have any.
+    /// The flushes in flight. The upper 16 bits are the number of the current round. 24 bits each count
+    /// the flushes of even and of odd rounds; only the current round and the previous one can have any.
     rounds: AtomicU64,
 }
 
@@ -92,8 +91,8 @@ impl FlushLog {
         }
     }
 
-    /// Counts a flush into the current round. Acquire, paired with the release in `end`: whoever
-    /// joins after a failed flush has ended sees the failure.
+    /// Adds a flush to the current round. Acquire, paired with the release in `end`: a flush that joins
+    /// after a failed flush has ended sees the failure.
     fn begin(&self) -> Round {
         let join = |rounds| Some(rounds + (1 << shift_of(round_of(rounds))));
         let joined = self
@@ -102,11 +101,11 @@ impl FlushLog {
         round_of(joined.unwrap_or_else(|rounds| rounds))
     }
 
-    /// Counts a flush out of its round. Returns the round to wait for before a success is believed,
-    /// if other flushes are in flight.
+    /// Removes a flush from its round. If other flushes are in flight, returns the round to wait for
+    /// before a success is believed.
     ///
-    /// Release, so that a failure noted before is seen by whoever sees the count; acquire, so that
-    /// those noted by flushes that have ended are seen here.
+    /// Release, so that whoever sees the count also sees a failure recorded before. Acquire, so that
+    /// the failures of ended flushes are visible here.
     fn end(&self, round: Round) -> Option<Round> {
         let one = 1 << shift_of(round);
         let left = self.rounds.fetch_sub(one, Ordering::AcqRel) - one;
@@ -114,11 +113,11 @@ impl FlushLog {
         (left != u64::from(current.0) << ROUND_SHIFT).then_some(current)
     }
 
-    /// Returns whether every flush of a round, and of those before it, has ended. Begins the next
-    /// round if it can. Acquire, as in `end`.
+    /// Returns whether every flush of a round and of earlier rounds has ended. Starts the next round if
+    /// possible. Acquire, as in `end`.
     ///
-    /// Round numbers wrap. A waiter that slept through that many is told to wait longer, and never
-    /// that all have ended while they have not.
+    /// Round numbers wrap. A waiter that slept through a whole cycle is told to wait longer, never that
+    /// running flushes have ended.
     fn has_ended(&self, round: Round) -> bool {
         let rounds = self.rounds.load(Ordering::Acquire);
         let current = round_of(rounds);
@@ -140,25 +139,24 @@ impl FlushLog {
     }
 }
 
-/// Flushes of a file as one table entry sees them.
+/// The flushes of a file as one table entry sees them.
 #[derive(Clone, Debug)]
 pub(crate) struct Flushes {
     log: Arc<FlushLog>,
-    /// Number of failures when the description was inserted, if it is a new one.
+    /// The number of failures when the description was inserted, if it was new.
     clean_since: u32,
-    /// Set if writes may be repeated: each says where its bytes go.
+    /// Whether writes may be repeated: each states its offset.
     pub(crate) repeats: bool,
-    /// Set if every write is flushed, whether it asks for it or not: the file is open with O_DSYNC
-    /// or O_SYNC.
+    /// Whether every write is flushed even without DURABLE: the file is open with O_DSYNC or O_SYNC.
     pub(crate) always: bool,
 }
 
-/// Value of `clean_since` for a description from before a failure. There are never so many
+/// The value of `clean_since` for a description from before a failure. There are never that many
 /// failures.
 const NEVER: u32 = u32::MAX;
 
 impl Flushes {
-    /// Notes a description that is inserted into a table.
+    /// Registers a description that is inserted into a table.
     pub(crate) fn of(identity: FileIdentity, file: &Arc<OwnedFd>, repeats: bool) -> Self {
         registry().insert(identity, file, repeats)
     }
@@ -169,7 +167,8 @@ impl Flushes {
         self
     }
 
-    /// Returns why no flush of the file can succeed through this entry, if none can.
+    /// Returns the errno with which every flush of the file through this entry fails, if bytes were
+    /// lost.
     #[inline]
     pub(crate) fn lost(&self) -> Option<Errno> {
         // Acquire, paired with the release in `note`: the errno is that of this failure or a later one.
@@ -180,25 +179,25 @@ impl Flushes {
         })
     }
 
-    /// Counts in a flush that is about to be given to the kernel. Each flush that was begun must be
+    /// Records the start of a flush, before it is given to the kernel. Each started flush must be
     /// ended.
     pub(crate) fn begin(&self) -> Round {
         self.log.begin()
     }
 
-    /// Counts out a flush that has ended and whose failure, if any, was noted. Returns the round to
-    /// wait for before its success is believed.
+    /// Records the end of a flush, after its failure, if any, was recorded. Returns the round to wait
+    /// for before its success is believed.
     pub(crate) fn end(&self, round: Round) -> Option<Round> {
         self.log.end(round)
     }
 
-    /// Returns whether a success that waits for a round may be believed, unless something is
+    /// Returns whether the round has ended, so that a success may be believed unless something is
     /// [lost](Self::lost).
     pub(crate) fn has_ended(&self, round: Round) -> bool {
         self.log.has_ended(round)
     }
 
-    /// Notes a failure, for all loops and for good.
+    /// Records a failure permanently, for all loops.
     #[cold]
     pub(crate) fn note(&self, errno: Errno) {
         let spared = registry().note(&self.log, errno);
@@ -207,31 +206,31 @@ impl Flushes {
     }
 }
 
-/// Knowledge of one file.
+/// What is known of one file.
 #[derive(Debug)]
 struct Known {
     log: Weak<FlushLog>,
-    /// Descriptions that are clean.
+    /// The clean descriptions.
     clean: Vec<Weak<OwnedFd>>,
     lost: Option<Lost>,
 }
 
-/// Knowledge that is kept of a file that lost writes.
+/// What is kept of a file that lost writes.
 #[derive(Debug)]
 struct Lost {
-    /// Flushes, kept with their count though no entry may name the file for a while.
+    /// The flushes of the file. They are kept even while no entry names the file.
     log: Arc<FlushLog>,
-    /// Descriptions from before the last failure.
+    /// The descriptions from before the last failure.
     before: Vec<Arc<OwnedFd>>,
-    /// Set if there were more than could be kept, so that no description is known to be new.
+    /// Whether there were more than could be kept, so that no description counts as new.
     more: bool,
 }
 
-/// Files of every table in the process.
+/// The files of every table in the process.
 #[derive(Debug)]
 struct Registry {
     files: BTreeMap<FileIdentity, Known>,
-    /// Number of files at which those that nobody names are dropped.
+    /// The number of files at which files that no entry names are dropped.
     tidy_at: usize,
     kept: usize,
 }
@@ -308,7 +307,7 @@ impl Registry {
         spared
     }
 
-    /// Forgets files that no entry names and that have lost nothing, once there are many.
+    /// Forgets the files that no entry names and that have lost nothing, once there are many.
     fn tidy(&mut self) {
         if self.files.len() < self.tidy_at {
             return;
@@ -338,8 +337,8 @@ impl Known {
 }
 
 impl Lost {
-    /// Returns whether a description is none of those from before the failure. Where the kernel
-    /// does not tell descriptions apart, it may be one.
+    /// Returns whether the description is new: not one from before the failure. If the kernel cannot
+    /// compare descriptions, it counts as old.
     fn is_new(&self, file: &Arc<OwnedFd>) -> bool {
         let differs = |old: &Arc<OwnedFd>| {
             !Arc::ptr_eq(old, file) && is_same_description(old, file) == Some(false)

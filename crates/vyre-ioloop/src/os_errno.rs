@@ -1,9 +1,9 @@
-//! The operating system's errnos as devices see them.
+//! Conversion of the operating system's errnos to those that devices see.
 
 use rustix::io::Errno as OsErrno;
 use vyre_ioq::Errno;
 
-/// Returns a failed operation's errno as the device is told of it.
+/// Returns the errno that the device gets for a failed operation.
 pub(crate) fn told(errno: OsErrno) -> Errno {
     match errno {
         // Drives answer the first for a bad sector and the second for a command that took too long.
@@ -14,7 +14,7 @@ pub(crate) fn told(errno: OsErrno) -> Errno {
     }
 }
 
-/// Converts an errno as it is. Negative values do not occur.
+/// Converts an errno unchanged. Negative values do not occur.
 pub(crate) fn from_os(errno: OsErrno) -> Errno {
     Errno::from_raw(errno.raw_os_error().unsigned_abs())
 }

@@ -1,21 +1,21 @@
-//! Conversion of a caller's ranges to the bytes that they name.
+//! Conversion of a caller's ranges to byte positions.
 
 use std::ops::{Bound, Range, RangeBounds};
 
 use vyre_uring::Buffer;
 
-/// One past the last byte of the largest file: offsets are signed in the kernel.
+/// One past the last byte of the largest file: kernel offsets are signed.
 pub(crate) const MAX_FILE: u64 = i64::MAX as u64;
 
-/// Returns the bytes that a range of a file names. One that has no end, or ends at `u64::MAX`, is
-/// all the rest of the file.
+/// Returns the bytes of a range of a file. A range without an end, or with the end `u64::MAX`, covers
+/// the rest of the file.
 pub(crate) fn file_range(range: impl RangeBounds<u64>) -> Range<u64> {
     let Range { start, end } = bytes(range, u64::MAX);
     let end = if end == u64::MAX { MAX_FILE } else { end };
     start..end
 }
 
-/// Returns the bytes that a range of a buffer names. One that has no end ends with the buffer.
+/// Returns the bytes of a range of a buffer. A range without an end ends with the buffer.
 pub(crate) fn buffer_range(range: impl RangeBounds<u64>, buffer: &Buffer) -> Range<u64> {
     bytes(range, buffer.len() as u64)
 }

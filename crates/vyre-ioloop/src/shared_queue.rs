@@ -14,15 +14,15 @@ use vyre_uring::{Buffer, BufferError};
 
 use crate::error::SharedQueueError;
 
-/// What the largest queue takes.
+/// The bytes of the largest queue.
 const MOST_BYTES: usize = QueueLayout::with_slots(MAX_SLOTS).bytes();
 
-/// Makes an empty queue in memory that another process can map: the host's end of it, and the
+/// Creates an empty queue in memory that another process can map. Returns its host end, and the
 /// descriptor to send to that process.
 ///
-/// The queue takes the first [`QueueLayout::bytes`] bytes of the memory. Whoever has the descriptor
-/// is the device; it may store anything, and can take no page away (see [`Buffer::memfd`]). The
-/// buffers that its requests name are shared the same way.
+/// The queue takes the first [`QueueLayout::bytes`] bytes of the memory. Whoever has the descriptor is
+/// the device. It may store anything, but cannot take a page away (see [`Buffer::memfd`]). The buffers
+/// that its requests name are shared in the same way.
 ///
 /// ```
 /// use vyre_ioloop::shared_queue;
@@ -36,7 +36,7 @@ const MOST_BYTES: usize = QueueLayout::with_slots(MAX_SLOTS).bytes();
 /// ```
 ///
 /// # Errors
-/// [`SharedQueueError`].
+/// [`SharedQueueError`] if the layout is invalid, or if the memory cannot be allocated.
 pub fn shared_queue(layout: QueueLayout) -> Result<(HostQueue, OwnedFd), SharedQueueError> {
     // A layout that nobody can have is refused below, not for want of memory.
     let (buffer, memfd) = Buffer::memfd(layout.bytes().clamp(1, MOST_BYTES))?;

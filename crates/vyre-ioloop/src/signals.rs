@@ -1,11 +1,10 @@
-//! Signals that a loop's thread takes.
+//! The signal mask of a loop's thread.
 
 use nix::sys::signal::{SigSet, Signal};
 
-/// Signals that stay unblocked: they report a fault of the thread itself, or end the process on
-/// purpose. The others are for whichever thread takes them, or a device could raise them: SIGXFSZ
-/// by a WRITE past RLIMIT_FSIZE, SIGPIPE by one to a pipe without a reader, SIGTTIN and SIGTTOU at
-/// a terminal.
+/// The signals that stay unblocked, because they report a fault of the thread itself or end the process
+/// on purpose. The others belong to other threads, or a device could raise them: SIGXFSZ by a WRITE
+/// past RLIMIT_FSIZE, SIGPIPE by a WRITE to a pipe without a reader, SIGTTIN and SIGTTOU at a terminal.
 const KEPT: [Signal; 7] = [
     Signal::SIGABRT,
     Signal::SIGBUS,
@@ -16,16 +15,16 @@ const KEPT: [Signal; 7] = [
     Signal::SIGTRAP,
 ];
 
-/// Blocks signals in the calling thread, as every loop does in its own: all but SIGABRT, SIGBUS,
-/// SIGFPE, SIGILL, SIGSEGV, SIGSYS and SIGTRAP.
+/// Blocks signals in the calling thread, as every loop does in its own thread: all except SIGABRT,
+/// SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS and SIGTRAP.
 ///
-/// For threads that drive an [`Engine`](crate::Engine). The kernel sends some signals to the thread
-/// that makes a transfer, and by default they end the process: SIGXFSZ if a write passes the
-/// process's limit on file sizes, SIGPIPE if a pipe or socket has no reader. Where they are
-/// blocked, the device gets the errno instead: EFBIG or EPIPE.
+/// Call it in threads that drive an [`Engine`](crate::Engine). The kernel sends some signals to the
+/// thread that makes a transfer, and by default they end the process: SIGXFSZ if a write passes the
+/// process's limit on file sizes, SIGPIPE if a pipe or socket has no reader. If they are blocked, the
+/// device gets the errno instead: EFBIG or EPIPE.
 ///
-/// Threads that the caller spawns afterwards inherit the mask. Signals sent to the process are
-/// delivered to its other threads.
+/// Threads that the caller spawns afterwards inherit the mask. Signals to the process are delivered to
+/// its other threads.
 ///
 /// # Errors
 /// The kernel's errno, if a seccomp filter forbids `rt_sigprocmask`.

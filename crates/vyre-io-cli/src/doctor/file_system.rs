@@ -1,4 +1,4 @@
-//! File systems by the magic number that `statfs` answers, and what to know about each.
+//! File systems by the magic number that `statfs` returns, and their peculiarities.
 
 /// Magic numbers and names. ext2 and ext3 share ext4's, and mostly its driver.
 const NAMES: &[(u32, &str)] = &[
@@ -42,7 +42,7 @@ const NAMES: &[(u32, &str)] = &[
     (0xff53_4d42, "cifs"),
 ];
 
-/// The name of a file system, or its magic number if it is not a known one.
+/// Returns the name of a file system, or its magic number if it is unknown.
 pub(super) fn name(magic: u32) -> String {
     match NAMES.iter().find(|(known, _)| *known == magic) {
         Some((_, name)) => (*name).to_owned(),
@@ -50,7 +50,7 @@ pub(super) fn name(magic: u32) -> String {
     }
 }
 
-/// Whether its files are memory, so that `O_DIRECT` means nothing even where it is accepted.
+/// Returns whether the files are memory, so that `O_DIRECT` has no effect even where it is accepted.
 pub(super) fn is_memory(name: &str) -> bool {
     matches!(name, "tmpfs" | "ramfs" | "hugetlbfs")
 }
@@ -60,7 +60,7 @@ pub(super) fn is_generated(name: &str) -> bool {
     matches!(name, "proc" | "sysfs" | "configfs")
 }
 
-/// Where direct I/O is not what it seems, and what to do about it.
+/// Returns a caution about direct I/O on the file system, with a remedy.
 pub(super) fn caveat(name: &str) -> Option<(&'static str, &'static str)> {
     match name {
         "btrfs" => Some((

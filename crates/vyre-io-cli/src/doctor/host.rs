@@ -1,5 +1,4 @@
-//! The machine and this process: what decides whether io_uring may be used, and how much memory may
-//! be pinned.
+//! The machine and this process: whether io_uring may be used, and how much memory may be pinned.
 
 use std::fs;
 use std::path::Path;
@@ -14,14 +13,14 @@ use vyre_io::uring::SetupError;
 use super::report::{Finding, Memlock, Seccomp};
 use super::text::bytes;
 
-/// The inode of the first user namespace (`PROC_USER_INIT_INO`). The kernel asks for capabilities
-/// there: those of a container's own namespace open neither io_uring nor the limit.
+/// The inode of the first user namespace (`PROC_USER_INIT_INO`). The kernel checks capabilities there:
+/// those of a container's own namespace permit neither io_uring nor more locked memory.
 const FIRST_USER_NAMESPACE: &str = "user:[4026531837]";
 
-/// A limit under which a pool of ordinary size does not fit.
+/// The limit below which a pool of usual size does not fit.
 const SMALL_MEMLOCK: u64 = 64 << 20;
 
-/// What has a say in whether io_uring may be used.
+/// The settings that determine whether io_uring may be used.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Gate {
     /// `kernel.io_uring_disabled`.
@@ -33,7 +32,7 @@ pub(super) struct Gate {
     admin: bool,
 }
 
-/// Who forbids a ring, and how to change that.
+/// The setting that forbids a ring, and how to change it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Forbidden {
     pub(super) by: String,
@@ -60,7 +59,7 @@ impl Gate {
         }
     }
 
-    /// Who stands behind an error of the set-up; `None` if nobody forbade anything.
+    /// Returns the setting that caused an error of the set-up; `None` if nothing forbids a ring.
     pub(super) fn forbidden_by(&self, error: SetupError) -> Option<Forbidden> {
         let filter = self.seccomp == Seccomp::Filter;
         let (by, advice) = match error {
@@ -114,7 +113,7 @@ impl Gate {
         }
     }
 
-    /// A finding for a machine where this process may and others may not.
+    /// Returns a finding if this process may use io_uring but others may not.
     pub(super) fn finding(&self) -> Option<Finding> {
         (self.disabled == Some(1)).then(|| {
             let (by, advice) = self.closed_to_us();
@@ -178,7 +177,7 @@ pub(super) fn memlock() -> Memlock {
 }
 
 impl Memlock {
-    /// The limit in words, as in "soft 8 MiB, hard unlimited".
+    /// Returns the limit in words, such as "soft 8 MiB, hard unlimited".
     pub(super) fn describe(&self) -> String {
         let word = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), bytes);
         let exempt = if self.exempt {
@@ -189,7 +188,7 @@ impl Memlock {
         format!("soft {}, hard {}{exempt}", word(self.soft), word(self.hard))
     }
 
-    /// How to have more.
+    /// Returns how to raise the limit.
     pub(super) fn advice(&self) -> String {
         let more = match self.hard {
             _ if self.soft == self.hard => None,
@@ -204,7 +203,7 @@ impl Memlock {
         )
     }
 
-    /// What the limit costs, if it applies.
+    /// Returns a finding about the limit, if it applies.
     pub(super) fn finding(&self) -> Option<Finding> {
         let soft = self.soft.filter(|_| !self.exempt)?;
         let what = format!(

@@ -1,4 +1,4 @@
-//! What I/O on a path would be like: its file system, direct I/O, and a read on trial.
+//! I/O on a path: its file system, direct I/O, and a trial read.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -15,20 +15,20 @@ use super::report::{Alignment, AlignmentSource, Finding, PathReport};
 use super::ring::{ReadError, Trial};
 use super::text::{bytes, words};
 
-/// What a trial read asks for at least, and the alignment that needs no remark.
+/// The least bytes of a trial read, and the alignment that needs no remark.
 const PAGE: u32 = 4096;
 
-/// A path being looked at, and the findings so far.
+/// A path under examination, with the findings so far.
 struct Probe<'a> {
     path: &'a Path,
     report: PathReport,
     findings: Vec<Finding>,
 }
 
-/// Opens the file with these flags on top of its own.
+/// Opens the file with these flags in addition to its own.
 type Open<'a> = &'a dyn Fn(OFlags) -> Result<OwnedFd, Errno>;
 
-/// Looks at a path. Without a ring, only what needs none is found.
+/// Examines a path. Without a ring, reports only what needs none.
 pub(super) fn probe(path: &Path, trial: Option<&mut Trial>) -> (PathReport, Vec<Finding>) {
     let mut probe = Probe::new(path);
     if let Err(errno) = probe.look(trial) {
@@ -76,7 +76,7 @@ impl<'a> Probe<'a> {
         }
     }
 
-    /// Opened in name only, which neither blocks nor acts on a device.
+    /// Opened with O_PATH, which neither blocks nor affects a device.
     fn identify(&mut self) -> Result<FileType, Errno> {
         let named = open(self.path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let stat = fstat(&named)?;
@@ -93,8 +93,8 @@ impl<'a> Probe<'a> {
         Ok(kind)
     }
 
-    /// Examines a directory by a file made in it: one without a name, or one that is unlinked at
-    /// once. Closing deletes either.
+    /// Examines a directory through a file made in it, which is nameless or unlinked at once. Closing
+    /// deletes it.
     fn directory(&mut self, trial: Option<&mut Trial>) -> Result<(), Errno> {
         let path = self.path;
         let nameless = |more| {
@@ -182,7 +182,7 @@ impl<'a> Probe<'a> {
         Ok(())
     }
 
-    /// The file open for direct I/O, or why there is none to speak of.
+    /// Returns the file opened for direct I/O, or why that is not possible or has no effect.
     fn direct(
         &mut self,
         buffered: &OwnedFd,
@@ -331,7 +331,7 @@ impl<'a> Probe<'a> {
     }
 }
 
-/// Extends an empty file by a hole, so that there is something to read.
+/// Extends an empty file by a hole, so that it can be read.
 fn with_a_hole(file: OwnedFd) -> Result<OwnedFd, Errno> {
     ftruncate(&file, u64::from(Trial::MOST))?;
     Ok(file)
@@ -347,8 +347,8 @@ impl ReadError {
     }
 }
 
-/// The alignment of direct I/O and who states it; `None` if the file system states that the file
-/// takes none.
+/// Returns the alignment of direct I/O and its source; `None` if the file system states that the file
+/// does not support it.
 fn alignment(file: &OwnedFd, kind: FileType) -> Option<Alignment> {
     let align = alignment_of(file.as_fd()).ok()?;
     let stated = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN)
@@ -387,7 +387,7 @@ mod tests {
 
     use crate::doctor::report::Level;
 
-    /// A pipe that nobody writes to stands for a file on a server that is gone.
+    /// A pipe without a writer stands in for a file on a server that is gone.
     #[test]
     fn a_file_that_never_answers_is_broken_and_holds_nobody_up() {
         let (reader, _writer) = std::io::pipe().unwrap();

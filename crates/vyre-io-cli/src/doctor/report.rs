@@ -1,4 +1,4 @@
-//! What was found, in the shape that `--format json` prints.
+//! The findings, in the structure that `--format json` prints.
 
 use std::fmt::Display;
 
@@ -7,15 +7,15 @@ use serde::Serialize;
 
 use super::text::words;
 
-/// How much a finding matters. Later ones are worse.
+/// The level of a finding. Later ones are worse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Level {
-    /// As good as it gets.
+    /// Nothing to improve.
     Ok,
     /// Worth knowing.
     Note,
-    /// Works, but slower or with less than it could.
+    /// Works, but slower than it could.
     Cost,
     /// I/O does not work.
     Broken,
@@ -32,12 +32,12 @@ impl Level {
     }
 }
 
-/// One statement about the machine or a path, and how to mend what is wrong.
+/// One statement about the machine or a path, with a remedy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
     pub(super) level: Level,
     pub(super) what: String,
-    /// Always there when the level is `cost` or `broken`.
+    /// Always present if the level is `cost` or `broken`.
     pub(super) advice: Option<String>,
 }
 
@@ -76,7 +76,7 @@ impl Finding {
 pub(super) struct Report {
     pub(super) kernel: String,
     pub(super) io_uring: IoUring,
-    /// None if no ring could be made.
+    /// Null if no ring could be made.
     pub(super) ring: Option<Ring>,
     pub(super) memlock: Memlock,
     pub(super) gpu: Gpu,
@@ -86,7 +86,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Whether I/O would not work, here or on a path.
+    /// Whether I/O would fail, here or on a path.
     pub(super) fn is_broken(&self) -> bool {
         self.findings
             .iter()
@@ -94,22 +94,22 @@ impl Report {
     }
 }
 
-/// Whether io_uring may be used, and what has a say in it.
+/// Whether io_uring may be used, and the settings that determine it.
 #[derive(Debug, Serialize)]
 pub(super) struct IoUring {
     pub(super) allowed: bool,
-    /// What forbids it.
+    /// The setting that forbids it.
     pub(super) by: Option<String>,
-    /// Why no ring could be made.
+    /// The reason why no ring could be made.
     pub(super) error: Option<String>,
-    /// `kernel.io_uring_disabled`; none before Linux 6.6, or where it cannot be read.
+    /// `kernel.io_uring_disabled`; null before Linux 6.6, or if it cannot be read.
     pub(super) io_uring_disabled: Option<u32>,
-    /// `kernel.io_uring_group`; none, or -1, if no group is exempt.
+    /// `kernel.io_uring_group`; null or -1 if no group is exempt.
     pub(super) io_uring_group: Option<i64>,
     pub(super) seccomp: Seccomp,
 }
 
-/// The mode of seccomp that this process runs under.
+/// The seccomp mode of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Seccomp {
@@ -119,7 +119,7 @@ pub(super) enum Seccomp {
     Unknown,
 }
 
-/// What the ring could be built with.
+/// The set-up that the ring reached.
 #[derive(Debug, Serialize)]
 pub(super) struct Ring {
     pub(super) flags: Vec<&'static str>,
@@ -130,24 +130,24 @@ pub(super) struct Ring {
     pub(super) registered_files: Step,
     pub(super) registered_buffers: Step,
     pub(super) missing_operations: Vec<&'static str>,
-    /// How requests are served: `registered` or `plain`, by what became of the buffers.
+    /// How requests are served: `registered` if buffers could be registered, else `plain`.
     pub(super) data_path: &'static str,
 }
 
-/// A better set of set-up flags that the kernel refused.
+/// A better set of flags that the kernel refused.
 #[derive(Debug, Serialize)]
 pub(super) struct Rung {
     pub(super) flags: Vec<&'static str>,
     pub(super) why: String,
 }
 
-/// A step that speeds the ring up.
+/// A step that makes the ring faster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Step {
     pub(super) in_use: bool,
-    /// Why not.
+    /// The reason if the step was not taken.
     pub(super) why: Option<String>,
-    /// What the kernel answered, if it was the kernel that refused it.
+    /// The kernel's error, if the kernel refused it.
     #[serde(skip)]
     pub(super) errno: Option<Errno>,
 }
@@ -177,12 +177,12 @@ impl Step {
     }
 }
 
-/// `RLIMIT_MEMLOCK`, in bytes; none is unlimited.
+/// `RLIMIT_MEMLOCK` in bytes; null is unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(super) struct Memlock {
     pub(super) soft: Option<u64>,
     pub(super) hard: Option<u64>,
-    /// Whether `CAP_IPC_LOCK` lifts the limit from this process.
+    /// Whether `CAP_IPC_LOCK` exempts this process from the limit.
     pub(super) exempt: bool,
 }
 
@@ -190,31 +190,31 @@ pub(super) struct Memlock {
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Gpu {
     pub(super) usable: bool,
-    /// Why not. The rest is then unknown.
+    /// The reason if it cannot be used. The rest is then unknown.
     pub(super) why: Option<String>,
     pub(super) name: Option<String>,
     pub(super) compute_capability: Option<String>,
-    /// The version of CUDA that the driver was made for.
+    /// The CUDA version of the driver.
     pub(super) driver: Option<String>,
     /// `hostNativeAtomicSupported`.
     pub(super) host_native_atomics: Option<bool>,
-    /// How bytes get from a file to a kernel, and why.
+    /// How bytes get from a file to a kernel, and the reason.
     pub(super) data_path: Option<String>,
 }
 
-/// What was found about one path.
+/// The findings about one path.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct PathReport {
     pub(super) path: String,
-    /// Why it could not be opened. The rest is then unknown.
+    /// The reason if it could not be opened. The rest is then unknown.
     pub(super) error: Option<String>,
     pub(super) file_system: Option<String>,
     pub(super) kind: Option<&'static str>,
-    /// Of a regular file, in bytes.
+    /// The size of a regular file in bytes.
     pub(super) size: Option<u64>,
-    /// Whether it opens with `O_DIRECT`; none if that was not tried.
+    /// Whether it opens with `O_DIRECT`; null if that was not tried.
     pub(super) direct_opens: Option<bool>,
-    /// What direct I/O would need.
+    /// The alignment that direct I/O would need.
     pub(super) alignment: Option<Alignment>,
     pub(super) data_path: Option<&'static str>,
     pub(super) reason: String,
@@ -223,14 +223,14 @@ pub(super) struct PathReport {
 /// The alignment of direct I/O, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(super) struct Alignment {
-    /// Of the memory address.
+    /// The alignment of the memory address.
     pub(super) memory: u32,
-    /// Of the file offset and the length.
+    /// The alignment of the file offset and the length.
     pub(super) offset: u32,
     pub(super) from: AlignmentSource,
 }
 
-/// Who stated an alignment.
+/// The source of an alignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum AlignmentSource {
@@ -238,7 +238,7 @@ pub(super) enum AlignmentSource {
     Statx,
     /// A block device: its logical block size.
     BlockSize,
-    /// Nobody: a multiple of every common block size.
+    /// An assumption: a multiple of every common block size.
     Fallback,
 }
 

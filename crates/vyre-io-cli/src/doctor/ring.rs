@@ -1,4 +1,4 @@
-//! A ring, built as the loop builds its own, and what it turned out to be.
+//! A ring, built as the loop builds its own, and the set-up that it reached.
 
 use std::fmt::Display;
 use std::os::fd::OwnedFd;
@@ -13,21 +13,21 @@ use super::host::seccomp_advice;
 use super::report::{Finding, Memlock, Ring, Rung, Step};
 use super::text::words;
 
-/// The memory that is registered on trial: well under the least limit that distributions set.
+/// The memory that is registered as a trial: well below the lowest limit that distributions set.
 const TRIAL_BUFFER: usize = 1 << 20;
 
-/// How long a trial read may take. A file system that answers later is not one to wait for here.
+/// The time limit for a trial read. A slower file system is reported as not answering.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 const BUFFER: BufferSlot = BufferSlot::new(0);
 
-/// Maximum number of files to try in one run. A file whose read is late keeps its slot.
+/// The maximum number of files to try in one run. A file whose read is late keeps its slot.
 const FILES: u32 = 256;
 
-/// Time that the ring waits at its end for late reads.
+/// The time that the ring waits for late reads when it is dropped.
 const LATE: Duration = Duration::from_millis(100);
 
-/// The Linux that first took each set-up flag, latest first.
+/// The first Linux version with each set-up flag, latest first.
 const SINCE: [(&str, &str); 6] = [
     ("NO_SQARRAY", "6.6"),
     ("DEFER_TASKRUN", "6.1"),
@@ -37,28 +37,28 @@ const SINCE: [(&str, &str); 6] = [
     ("SUBMIT_ALL", "5.18"),
 ];
 
-/// A ring on which to try things.
+/// A ring for trials.
 pub(super) struct Trial {
     ring: uring::Ring,
-    /// Whether buffers can be registered, by what became of the trial one.
+    /// Whether the trial buffer could be registered.
     buffers: Step,
-    /// How long a read may take.
+    /// The time limit for a read.
     pub(super) patience: Duration,
-    /// Slot of the next file.
+    /// The slot of the next file.
     next: u32,
 }
 
-/// How a trial read ended, if not well.
+/// The failure of a trial read.
 pub(super) enum ReadError {
     Failed(Errno),
-    /// No answer in time; the ring still waits for it.
+    /// No answer in time. The ring still waits for it.
     Late,
-    /// It could not be tried, for this reason, which says nothing about the file.
+    /// The read could not be tried, for this reason, which is not a fault of the file.
     Untried(String),
 }
 
 impl Trial {
-    /// The most bytes that a trial read can ask for.
+    /// The largest number of bytes in a trial read.
     pub(super) const MOST: u32 = TRIAL_BUFFER as u32;
 
     pub(super) fn start() -> Result<Self, SetupError> {
@@ -85,12 +85,12 @@ impl Trial {
         })
     }
 
-    /// Whether buffers can be registered.
+    /// Returns whether buffers can be registered.
     pub(super) fn is_registered(&self) -> bool {
         self.buffers.in_use
     }
 
-    /// Reads from the file's start.
+    /// Reads from the start of the file.
     pub(super) fn read(&mut self, file: OwnedFd, len: u32) -> Result<u32, ReadError> {
         let place = FileSlot::new(self.next);
         self.ring
@@ -173,8 +173,7 @@ impl From<uring::SetupStep> for Step {
     }
 }
 
-/// How to have a step that was refused. `scarce` is what to do where that was for want of
-/// something.
+/// Returns the remedy for a refused step. `scarce` is the remedy if a resource was exhausted.
 fn remedy(step: &Step, since: &str, scarce: &str) -> String {
     match step.errno {
         Some(Errno::PERM | Errno::ACCESS | Errno::NOSYS) => seccomp_advice(),
@@ -228,7 +227,7 @@ impl Ring {
         findings
     }
 
-    /// What the rungs above this one would have had more. `NO_SQARRAY` alone is not felt.
+    /// Returns what the better flag sets would add. `NO_SQARRAY` alone makes no measurable difference.
     fn lost_flags(&self) -> Option<Finding> {
         let best = &self.refused.first()?.flags;
         let lost: Vec<_> = SINCE

@@ -6,10 +6,10 @@ use rustix::io::Errno;
 
 use super::report::{Alignment, Gpu, IoUring, PathReport, Report, Ring, Seccomp, Step};
 
-/// Where values begin.
+/// The column at which values start.
 const COLUMN: usize = 18;
 
-/// A number of bytes in the largest unit that holds it in few digits.
+/// Formats a number of bytes in the largest unit that needs few digits.
 pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     let mut scaled = count as f64;
@@ -28,7 +28,7 @@ pub(super) fn bytes(count: u64) -> String {
     }
 }
 
-/// An errno in words, without its number.
+/// Returns an errno in words, without its number.
 pub(super) fn words(errno: Errno) -> String {
     let text = std::io::Error::from(errno).to_string();
     match text.split_once(" (os error") {

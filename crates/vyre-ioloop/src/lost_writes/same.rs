@@ -1,4 +1,4 @@
-//! Comparison of two descriptors: whether they are of one open file description.
+//! Comparison of descriptors: whether two name one open file description.
 #![expect(
     unsafe_code,
     reason = "no safe crate has kcmp(2), which compares two descriptors"
@@ -12,8 +12,8 @@ const DUPFD_QUERY: libc::c_int = 1027;
 /// `KCMP_FILE`, of `kcmp(2)`.
 const KCMP_FILE: libc::c_int = 0;
 
-/// Returns whether two descriptors are duplicates of one another, so that what the kernel notes on
-/// the open file it notes for both. `None` where it does not say.
+/// Returns whether two descriptors are duplicates, so that the kernel reports errors to both as one.
+/// `None` if the kernel does not say.
 pub(super) fn is_same_description(one: &OwnedFd, other: &OwnedFd) -> Option<bool> {
     let (one, other) = (one.as_raw_fd(), other.as_raw_fd());
     by_query(one, other).or_else(|| by_comparison(one, other))
@@ -29,7 +29,7 @@ fn by_query(one: RawFd, other: RawFd) -> Option<bool> {
     }
 }
 
-/// Compares by kcmp(2), which needs CONFIG_KCMP and which a sandbox may forbid.
+/// Compares by kcmp(2), which needs CONFIG_KCMP and may be forbidden in a sandbox.
 fn by_comparison(one: RawFd, other: RawFd) -> Option<bool> {
     let process = rustix::process::getpid().as_raw_nonzero().get();
     // SAFETY: this type of comparison takes two descriptors and reads no memory of the process.
