@@ -5,11 +5,14 @@ mod common;
 
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use common::{Slots, contents, eventually, file_of, memory, pattern, ring, *};
+use common::*;
 use vyre_ioloop::{BufferTable, Engine, FileTable, IoLoop, Rights};
 use vyre_ioq::abi::{status, word};
-use vyre_ioq::{BufferHandle, DeviceQueue, FileHandle, HostQueue, Region, Request, Ticket};
+use vyre_ioq::{
+    BufferHandle, DeviceQueue, FileHandle, HostQueue, Region, Request, Ticket, WaitError,
+};
 use vyre_uring::{Buffer, Ring};
 
 const FILE: FileHandle = FileHandle::from_raw(0x07);
@@ -344,4 +347,20 @@ fn requests_published_before_the_loop_started_are_served() {
     io.stop().unwrap();
     let unfit = HostQueue::attach_bare(Region::allocate(33).unwrap()).unwrap_err();
     assert!(unfit.to_string().contains("multiple of 32"), "{unfit}");
+}
+
+/// Nobody serves the queue, and it has no state that could say so.
+///
+/// Rule: ABI-7.6.
+#[test]
+fn a_wait_on_a_bare_queue_without_a_host_ends_at_its_limit() {
+    let (_slots, host, device) = Slots::bare(4);
+    drop(host);
+    assert_eq!((device.host_state(), device.host_heartbeat()), (None, None));
+    let ticket = device.submit(Request::fence()).expect("a free slot");
+    let waited = device.wait_for(ticket, Duration::from_millis(20));
+    assert!(
+        matches!(waited, Err(WaitError::TimedOut { .. })),
+        "{waited:?}"
+    );
 }

@@ -32,6 +32,7 @@ fn fill(device: &DeviceQueue) -> Vec<Ticket> {
         .collect()
 }
 
+/// Rule: ABI-4.14.
 #[test]
 fn an_abandoned_slot_is_free_once_its_outcome_is_there() {
     for layout in layouts() {
@@ -68,6 +69,8 @@ fn an_abandoned_slot_is_free_once_its_outcome_is_there() {
 }
 
 /// A future that is cancelled drops its ticket.
+///
+/// Rule: ABI-4.14.
 #[test]
 fn owned_tickets_that_are_dropped_lose_no_slot() {
     for layout in layouts() {
@@ -147,6 +150,8 @@ fn a_standstill_of_zero_is_no_limit() {
 }
 
 /// A killed host leaves its state as it was. A wait with a limit on the standstill ends all the same.
+///
+/// Rule: ABI-7.11.
 #[test]
 fn a_wait_ends_when_the_heartbeat_stands_still() {
     let (mut host, device) = Queue::anonymous(QueueLayout::with_slots(1)).expect("memory");

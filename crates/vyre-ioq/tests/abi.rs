@@ -105,6 +105,7 @@ fn bare() -> (Memory, HostQueue, DeviceQueue) {
     (memory, host, device)
 }
 
+/// Rules: ABI-1.1, ABI-2.1.
 #[test]
 fn each_operation_has_its_bytes_with_a_header() {
     for (request, golden) in requests() {
@@ -115,6 +116,7 @@ fn each_operation_has_its_bytes_with_a_header() {
     }
 }
 
+/// Rules: ABI-1.1, ABI-2.2.
 #[test]
 fn each_operation_has_its_bytes_in_the_bare_layout() {
     for (request, golden) in requests() {
@@ -162,6 +164,7 @@ fn each_state(host: &mut HostQueue, device: &DeviceQueue, check: impl Fn(&str, [
     check("PUBLISHED over ERROR", read_with(0x01, count));
 }
 
+/// Rule: ABI-2.4.
 #[test]
 fn each_state_has_its_bytes_with_a_header() {
     let (memory, mut host, device) = headed();
@@ -173,6 +176,8 @@ fn each_state_has_its_bytes_with_a_header() {
 
 /// In the queue of vyre 0.7 the host changes STATUS and no other byte, at the claim too. A device may
 /// publish the same request again by STATUS alone.
+///
+/// Rule: ABI-2.5.
 #[test]
 fn each_state_has_its_bytes_in_the_bare_layout() {
     let (memory, mut host, device) = bare();
@@ -203,6 +208,7 @@ fn each_state_has_its_bytes_in_the_bare_layout() {
     assert_eq!(outcome.bytes(), Err(Errno::EIO));
 }
 
+/// Rule: ABI-2.6.
 #[test]
 fn each_state_has_its_bytes_in_the_bare_layout_with_counts() {
     let memory = Memory::new(QueueLayout::bare(2).bytes());
@@ -215,6 +221,7 @@ fn each_state_has_its_bytes_in_the_bare_layout_with_counts() {
     });
 }
 
+/// Rule: ABI-2.8.
 #[test]
 #[rustfmt::skip]
 fn the_header_has_its_bytes() {
@@ -248,6 +255,7 @@ fn the_header_has_its_bytes() {
     assert_eq!(memory.bytes::<64>(128), [0; 64], "line 2 is the device's");
 }
 
+/// Rule: ABI-7.2.
 #[test]
 fn a_state_word_that_names_nothing_reads_as_failed() {
     for word in [5, 6, 0x100, u32::MAX] {

@@ -128,6 +128,7 @@ fn bare_words_and_lines_of_the_header_are_where_the_text_says() {
     assert!(text.contains("`VYREIOQ`"));
 }
 
+/// Rules: ABI-1.4, ABI-4.1.
 #[test]
 #[cfg_attr(miri, ignore = "reads files")]
 fn each_state_is_left_by_the_side_in_the_text() {
@@ -154,6 +155,7 @@ fn named_states(cell: &str) -> Vec<u32> {
         .collect()
 }
 
+/// Rule: ABI-4.1.
 #[test]
 #[cfg_attr(miri, ignore = "reads files")]
 fn the_steps_are_those_of_the_text() {
@@ -188,6 +190,7 @@ fn the_steps_are_those_of_the_text() {
     assert_eq!(told, legal);
 }
 
+/// Rule: ABI-4.15.
 #[test]
 #[cfg_attr(miri, ignore = "reads files")]
 fn the_verdicts_are_those_of_the_text() {
@@ -220,6 +223,7 @@ fn the_verdicts_are_those_of_the_text() {
     }
 }
 
+/// Rule: ABI-3.2.
 #[test]
 #[cfg_attr(miri, ignore = "reads files")]
 fn there_is_one_attach_rule_for_each_attach_error() {

@@ -31,6 +31,7 @@ fn refused<T>(result: Result<T, AttachError>) -> AttachError {
     result.err().expect("refused")
 }
 
+/// Rules: ABI-2.1, ABI-3.2.
 #[test]
 fn misaligned_memory_is_refused() {
     let memory = Memory::new(4096 * 3);
@@ -56,6 +57,7 @@ fn misaligned_memory_is_refused() {
     }
 }
 
+/// Rule: ABI-3.2.
 #[test]
 fn a_region_that_ends_before_the_queue_is_refused() {
     let layout = QueueLayout::with_slots(3);
@@ -82,6 +84,7 @@ fn a_region_that_ends_before_the_queue_is_refused() {
     assert_eq!(error, AttachError::TooShort { need: 96, have: 95 });
 }
 
+/// Rule: ABI-3.2.
 #[test]
 fn memory_without_the_magic_is_refused() {
     let empty = Memory::new(4096 + 64);
@@ -93,6 +96,7 @@ fn memory_without_the_magic_is_refused() {
     }
 }
 
+/// Rules: ABI-3.2, ABI-3.3.
 #[test]
 fn another_major_version_is_refused_and_another_minor_is_not() {
     for theirs in [0, 2, u32::MAX] {
@@ -104,6 +108,7 @@ fn another_major_version_is_refused_and_another_minor_is_not() {
     }
 }
 
+/// Rules: ABI-2.1, ABI-3.2.
 #[test]
 fn another_stride_is_refused() {
     for stride in [0, 32, 63, 128, u32::MAX] {
@@ -112,6 +117,7 @@ fn another_stride_is_refused() {
     }
 }
 
+/// Rules: ABI-2.1, ABI-3.2.
 #[test]
 fn a_slot_count_outside_the_limits_is_refused() {
     for slots in [0, 4097, u32::MAX] {
@@ -135,6 +141,7 @@ fn a_slot_count_outside_the_limits_is_refused() {
     }
 }
 
+/// Rule: ABI-3.2.
 #[test]
 fn slots_inside_the_header_or_between_lines_are_refused() {
     for offset in [0, 64, 4032, 4095, 4097, 4128, u32::MAX] {
@@ -145,6 +152,7 @@ fn slots_inside_the_header_or_between_lines_are_refused() {
     assert!(matches!(far, AttachError::TooShort { .. }), "{far}");
 }
 
+/// Rule: ABI-2.1.
 #[test]
 fn slots_further_on_are_found_where_the_header_says() {
     let memory = Memory::new(4096 + 3 * 64);
@@ -157,6 +165,7 @@ fn slots_further_on_are_found_where_the_header_says() {
     assert_eq!(memory.load((4096 + 64) / WORD + abi::word::STATUS), 1);
 }
 
+/// Rules: ABI-2.8, ABI-3.2.
 #[test]
 fn a_reserved_header_word_that_is_set_is_refused() {
     for word in 10..16 {
@@ -165,6 +174,7 @@ fn a_reserved_header_word_that_is_set_is_refused() {
     }
 }
 
+/// Rules: ABI-2.2, ABI-3.2.
 #[test]
 fn a_bare_queue_is_a_whole_number_of_slots() {
     for len in [1, 4, 31, 33, 36, 63, 2047, 2049, 2052] {
@@ -175,6 +185,7 @@ fn a_bare_queue_is_a_whole_number_of_slots() {
     }
 }
 
+/// Rules: ABI-2.2, ABI-3.2.
 #[test]
 fn a_bare_queue_has_1_to_64_slots() {
     for slots in [0, 65, 128] {
@@ -196,6 +207,7 @@ fn a_bare_queue_has_1_to_64_slots() {
     }
 }
 
+/// Rule: ABI-2.2.
 #[test]
 fn a_bare_queue_may_begin_at_any_word() {
     for start in 0..16 {
@@ -229,6 +241,7 @@ fn memory_that_cannot_be_had_is_an_error() {
     }
 }
 
+/// Rule: ABI-3.3.
 #[test]
 fn attach_takes_the_features_that_both_know_and_the_id() {
     for (offered, taken) in [
@@ -243,6 +256,7 @@ fn attach_takes_the_features_that_both_know_and_the_id() {
     }
 }
 
+/// Rule: ABI-3.1.
 #[test]
 fn what_is_stored_over_the_header_later_moves_no_slot() {
     let layout = QueueLayout::with_slots(2);

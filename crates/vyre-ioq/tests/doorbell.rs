@@ -37,6 +37,7 @@ fn both_ends_know_what_is_offered() {
     assert_eq!(device.features(), Features::DOORBELL);
 }
 
+/// Rule: ABI-7.8.
 #[test]
 fn a_device_rings_while_the_host_sleeps_and_at_no_other_time() {
     let (memory, mut host, device) = queue();
@@ -63,6 +64,8 @@ fn nothing_but_one_in_the_word_asks_for_the_doorbell() {
 }
 
 /// Whatever it held, and also past the end of the numbers.
+///
+/// Rule: ABI-7.10.
 #[test]
 fn a_device_end_counts_on_from_where_the_last_one_stopped() {
     let (memory, mut host, _gone) = queue();
@@ -75,6 +78,7 @@ fn a_device_end_counts_on_from_where_the_last_one_stopped() {
     }
 }
 
+/// Rule: ABI-7.10.
 #[test]
 fn no_two_rings_store_the_same_whatever_the_word_holds() {
     let (memory, mut host, device) = queue();
@@ -87,6 +91,7 @@ fn no_two_rings_store_the_same_whatever_the_word_holds() {
     }
 }
 
+/// Rule: ABI-7.9.
 #[test]
 fn nobody_sleeps_and_nobody_rings_where_it_was_not_offered() {
     let plain = QueueLayout::with_slots(1);
@@ -111,6 +116,8 @@ fn nobody_sleeps_and_nobody_rings_where_it_was_not_offered() {
 }
 
 /// Without a bound: the host sleeps until the doorbell changes, however long that takes.
+///
+/// Rules: ABI-7.7, ABI-7.8.
 #[test]
 fn requests_are_served_by_a_host_that_sleeps_whenever_it_can() {
     let each = if cfg!(miri) { 20 } else { 2_000 };

@@ -12,6 +12,8 @@ use vyre_ioq::{Errno, HostQueue, LoopState, Queue, QueueLayout, WaitError};
 
 /// The host end knows nothing of transfers. An outcome here would hand back a buffer that the kernel
 /// may still write to.
+///
+/// Rule: SEC-10.
 #[test]
 fn a_dropped_host_fails_the_queue_and_answers_nothing() {
     let (mut host, device) = queue(3);
@@ -28,6 +30,7 @@ fn a_dropped_host_fails_the_queue_and_answers_nothing() {
     }
 }
 
+/// Rule: SEC-10.
 #[test]
 fn an_owner_that_unwinds_leaves_what_is_in_flight_unanswered() {
     let (mut host, device) = queue(2);
@@ -41,6 +44,7 @@ fn an_owner_that_unwinds_leaves_what_is_in_flight_unanswered() {
     assert_eq!(device.host_state(), Some(LoopState::Failed));
 }
 
+/// Rule: ABI-4.12.
 #[test]
 fn owed_slots_that_are_not_safe_stay_owed_and_unanswered() {
     for layout in [
@@ -88,6 +92,7 @@ fn a_host_that_stopped_in_order_does_not_fail_when_dropped() {
     }
 }
 
+/// Rule: ABI-7.12.
 #[test]
 fn a_bare_host_that_is_dropped_leaves_claimed_what_it_owed() {
     let layout = QueueLayout::bare(2);

@@ -35,6 +35,7 @@ fn marks(memory: &Memory) -> Vec<u32> {
         .collect()
 }
 
+/// Rule: ABI-4.18.
 #[test]
 fn a_group_is_marked_before_its_first_slot_is_handed_out() {
     let (memory, _host) = memory(4 * GROUP_SLOTS);
@@ -47,6 +48,7 @@ fn a_group_is_marked_before_its_first_slot_is_handed_out() {
     }
 }
 
+/// Rules: ABI-4.17, ABI-4.20.
 #[test]
 fn a_group_without_a_mark_is_left_alone_and_one_with_any_mark_is_served() {
     let (memory, mut host) = memory(MANY);
@@ -67,6 +69,7 @@ fn a_group_without_a_mark_is_left_alone_and_one_with_any_mark_is_served() {
     }
 }
 
+/// Rule: ABI-4.20.
 #[test]
 fn a_mark_cannot_be_taken_back() {
     let (memory, mut host) = memory(2 * GROUP_SLOTS);
@@ -87,6 +90,7 @@ fn marks_of_groups_that_the_queue_does_not_have_mean_nothing() {
     assert_eq!(claim(&mut host), [GROUP_SLOTS]);
 }
 
+/// Rule: ABI-4.17.
 #[test]
 fn the_first_group_needs_no_mark() {
     let (memory, mut host) = memory(MANY);
@@ -94,6 +98,7 @@ fn the_first_group_needs_no_mark() {
     assert_eq!(claim(&mut host), [GROUP_SLOTS - 1]);
 }
 
+/// Rules: ABI-4.18, ABI-7.17.
 #[test]
 fn a_second_device_end_marks_anew_and_a_new_queue_has_no_marks() {
     let (memory, _host) = memory(2 * GROUP_SLOTS);
@@ -112,6 +117,8 @@ fn a_second_device_end_marks_anew_and_a_new_queue_has_no_marks() {
 }
 
 /// A sink that stores where the host has looked already: as if it had been stored just before.
+///
+/// Rule: ABI-4.21.
 #[test]
 fn a_fence_brings_what_came_before_it_in_a_group_whose_mark_came_late() {
     for op in [op::FENCE, op::SYNC] {

@@ -91,16 +91,19 @@ fn one_lane(device: &DeviceQueue, buffers: &[Plain], gone: &AtomicBool, tags: Ra
     }
 }
 
+/// Rules: ABI-4.2, ABI-4.3, ABI-4.13.
 #[test]
 fn a_buffer_changes_hands_with_its_slot_in_a_queue_with_a_header() {
     a_buffer_changes_hands_with_its_slot(QueueLayout::with_slots(SLOTS));
 }
 
+/// Rules: ABI-4.2, ABI-4.13.
 #[test]
 fn a_buffer_changes_hands_with_its_slot_in_a_bare_queue() {
     a_buffer_changes_hands_with_its_slot(QueueLayout::bare(SLOTS));
 }
 
+/// Rule: ABI-7.1.
 #[test]
 fn who_sees_that_the_host_stopped_sees_what_it_did_before() {
     for state in [LoopState::Stopped, LoopState::Failed] {
@@ -119,6 +122,7 @@ fn who_sees_that_the_host_stopped_sees_what_it_did_before() {
     }
 }
 
+/// Rule: ABI-2.9.
 #[test]
 fn who_finds_the_magic_sees_the_queue_behind_it() {
     for _ in 0..if cfg!(miri) { 6 } else { 200 } {
@@ -143,6 +147,7 @@ fn who_finds_the_magic_sees_the_queue_behind_it() {
     }
 }
 
+/// Rule: ABI-7.16.
 #[test]
 fn a_new_device_end_uses_a_slot_after_what_its_host_did() {
     for _ in 0..if cfg!(miri) { 4 } else { 200 } {

@@ -97,6 +97,7 @@ fn every_small_word_and_every_single_bit_is_judged_as_the_table_says() {
     }
 }
 
+/// Rule: ABI-4.1.
 #[test]
 fn each_state_is_left_by_its_mover_alone() {
     for state in State::ALL {
@@ -183,16 +184,19 @@ fn geometry() -> impl Strategy<Value = (u32, bool)> {
 proptest! {
     #![proptest_config(config())]
 
+    /// Rule: ABI-4.1.
     #[test]
     fn step_is_total_and_agrees_with_the_table(side in side(), from in status_word(), to in status_word()) {
         check_step(side, from, to);
     }
 
+    /// Rule: ABI-4.15.
     #[test]
     fn observe_is_total_and_agrees_with_the_table(owed: bool, word in status_word()) {
         check_observe(owed, word);
     }
 
+    /// Rules: ABI-1.6, SEC-4.
     #[test]
     fn whatever_a_device_does_the_host_keeps_to_the_model(
         (slots, bare) in geometry(),
@@ -205,6 +209,7 @@ proptest! {
         world.finish();
     }
 
+    /// Rule: ABI-4.11.
     #[test]
     fn an_honest_device_loses_nothing_and_is_blamed_for_nothing(
         (slots, bare) in geometry(),
@@ -221,6 +226,7 @@ proptest! {
         world.finish();
     }
 
+    /// Rules: ABI-2.7, ABI-6.21.
     #[test]
     fn every_image_is_judged_and_a_good_one_says_the_same_again(
         mut words: [u32; 16],
@@ -260,6 +266,7 @@ proptest! {
     }
 }
 
+/// Rule: ABI-6.21.
 #[test]
 fn flags_belong_to_operations() {
     assert_eq!(Op::Read.flags(), Flags::EXACT);

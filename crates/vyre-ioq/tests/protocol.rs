@@ -123,6 +123,7 @@ fn a_request_without_an_outcome_stays_with_its_ticket() {
     assert_eq!(device.take(ticket).expect("served"), outcome);
 }
 
+/// Rule: ABI-4.11.
 #[test]
 fn a_slot_that_is_owed_nothing_is_not_completed() {
     let (mut host, device) = queue(2);
@@ -296,6 +297,7 @@ fn a_claim_whose_sink_panics_is_still_owed() {
     );
 }
 
+/// Rule: ABI-7.3.
 #[test]
 fn a_wait_ends_when_the_host_stops_or_fails() {
     for state in [LoopState::Stopped, LoopState::Failed] {
@@ -326,6 +328,7 @@ fn a_wait_goes_on_while_the_host_starts_runs_or_drains() {
     }
 }
 
+/// Rule: ABI-7.11.
 #[test]
 fn a_wait_that_times_out_says_whether_the_host_lives() {
     for layout in [QueueLayout::with_slots(1), QueueLayout::bare(1)] {
@@ -383,6 +386,7 @@ fn a_wait_that_timed_out_can_be_taken_up_again() {
     assert_eq!(device.wait(over.into_ticket()).expect("served").tag, 3);
 }
 
+/// Rule: ABI-7.3.
 #[test]
 fn an_outcome_is_seen_although_the_host_stopped_before_the_wait_began() {
     let (mut host, device) = queue(1);
@@ -393,6 +397,8 @@ fn an_outcome_is_seen_although_the_host_stopped_before_the_wait_began() {
 }
 
 /// Slots as a dead device end left them: what the next one may use, and what not yet.
+///
+/// Rule: ABI-7.16.
 #[test]
 fn leftovers_of_a_dead_device_end_are_reused_once_they_are_served() {
     for bare in [false, true] {

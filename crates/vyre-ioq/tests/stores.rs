@@ -67,6 +67,8 @@ const OUTCOMES: [Result<u32, Errno>; 2] = [Ok(9), Err(Errno::EIO)];
 const LAYOUTS: [bool; 2] = [false, true];
 
 /// A performance property: see above.
+///
+/// Rules: ABI-4.4, ABI-4.5.
 #[test]
 fn a_claim_stores_nothing() {
     let mut rig = Rig::new(20, false);
@@ -79,6 +81,8 @@ fn a_claim_stores_nothing() {
 }
 
 /// Devices of vyre 0.7 may wait for CLAIMED.
+///
+/// Rule: ABI-4.7.
 #[test]
 fn a_claim_in_a_bare_queue_is_told_at_once() {
     let mut rig = Rig::new(20, true);
@@ -110,6 +114,8 @@ fn a_claim_in_a_bare_queue_is_told_at_once() {
 }
 
 /// A performance property: see above.
+///
+/// Rules: ABI-1.3, ABI-4.4.
 #[test]
 fn a_take_and_a_reservation_store_nothing() {
     for bare in LAYOUTS {
@@ -156,6 +162,8 @@ fn a_take_and_a_reservation_store_nothing() {
 
 /// A device may recycle a slot by EMPTY, as that of vyre 0.7 does, or publish over the outcome. What
 /// it finds is the outcome of its own request.
+///
+/// Rule: ABI-4.8.
 #[test]
 fn a_publication_over_anything_that_is_free_is_served() {
     for bare in LAYOUTS {
@@ -183,6 +191,7 @@ fn a_publication_over_anything_that_is_free_is_served() {
     }
 }
 
+/// Rule: ABI-4.6.
 #[test]
 fn each_claim_is_told_once() {
     for slots in [64, 130] {
@@ -227,6 +236,8 @@ fn each_claim_is_told_once() {
 }
 
 /// A performance property: a store takes the slot's line away from the device.
+///
+/// Rule: ABI-4.6.
 #[test]
 fn a_claim_that_ends_soon_is_not_told() {
     for slots in [2, 65] {
@@ -261,6 +272,8 @@ fn a_claim_that_ends_soon_is_not_told() {
 }
 
 /// What is there is not the host's: it shows, and is counted, when the slot is completed.
+///
+/// Rule: ABI-4.16.
 #[test]
 fn what_a_device_stored_over_its_request_is_not_told_over() {
     for bare in LAYOUTS {
@@ -285,6 +298,8 @@ fn what_a_device_stored_over_its_request_is_not_told_over() {
 
 /// A killed host leaves the slots that it served CLAIMED. The next host leaves those alone and serves the
 /// rest.
+///
+/// Rule: ABI-7.18.
 #[test]
 fn a_new_host_of_a_bare_queue_serves_what_was_not_claimed() {
     let memory = Memory::new(QueueLayout::bare(4).bytes());
@@ -316,6 +331,8 @@ fn a_new_host_of_a_bare_queue_serves_what_was_not_claimed() {
 }
 
 /// Eight slots are judged at once, a byte of each word. No other bit may be lost there.
+///
+/// Rule: ABI-4.15.
 #[test]
 fn a_word_that_is_no_status_is_counted_wherever_it_lies() {
     for bare in LAYOUTS {

@@ -140,12 +140,14 @@ fn none_lost_doubled_or_torn(layout: QueueLayout, total: u32) {
     println!("{total} requests by {PRODUCERS} producers: 0 lost, 0 doubled, 0 torn");
 }
 
+/// Rules: ABI-1.2, ABI-4.11.
 #[test]
 fn none_of_many_requests_is_lost_doubled_or_torn() {
     let total = if cfg!(miri) { 80 } else { 200_000 };
     none_lost_doubled_or_torn(QueueLayout::with_slots(24), total);
 }
 
+/// Rules: ABI-1.2, ABI-4.11.
 #[test]
 fn none_of_many_requests_is_lost_doubled_or_torn_in_the_bare_layout() {
     let total = if cfg!(miri) { 80 } else { 100_000 };
@@ -153,6 +155,8 @@ fn none_of_many_requests_is_lost_doubled_or_torn_in_the_bare_layout() {
 }
 
 /// The host answers and stops at once, while the device is about to look at one or the other.
+///
+/// Rule: ABI-7.1.
 #[test]
 fn outcomes_written_before_stopped_are_seen() {
     let laps = if cfg!(miri) { 40 } else { 40_000 };
@@ -224,6 +228,7 @@ fn against_a_rewriter(at: usize, values: [u32; 2], mut claim: impl FnMut(&mut Ho
     println!("{claims} claims while word {at} changed");
 }
 
+/// Rules: ABI-1.5, SEC-3.
 #[test]
 fn the_status_in_an_image_is_the_one_that_was_judged() {
     against_a_rewriter(word::STATUS, [0x77, 2], |host| {

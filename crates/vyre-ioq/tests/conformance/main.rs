@@ -164,6 +164,8 @@ fn the_cuda_header_conforms_on_threads() {
 }
 
 /// ThreadSanitizer wants its addresses where they are without randomisation, on some kernels.
+///
+/// Rules: ABI-4.2, ABI-4.10.
 #[test]
 fn the_orderings_of_the_c_headers_hold_under_thread_sanitizer() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR"));

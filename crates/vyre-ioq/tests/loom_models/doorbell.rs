@@ -37,6 +37,7 @@ fn publish_and_ring(device: &DeviceQueue, reserved: Vec<Reservation>) {
     }
 }
 
+/// Rules: ABI-7.7, ABI-7.8.
 #[test]
 fn a_host_does_not_sleep_on_a_request() {
     let sleeps = Times::default();
@@ -52,6 +53,8 @@ fn a_host_does_not_sleep_on_a_request() {
 }
 
 /// The slower of two lanes rings for a sleep that has ended, while the faster one rings for the next.
+///
+/// Rule: ABI-7.10.
 #[test]
 fn a_late_ring_does_not_undo_another() {
     let sleeps = Times::default();

@@ -67,31 +67,37 @@ fn one_lane(name: &str, slots: u32, before: &'static [u32], fence: u32) {
     assert!(apart.get() > 0, "never claimed by more than one sweep");
 }
 
+/// Rule: ABI-6.9.
 #[test]
 fn a_request_in_a_slot_before_that_of_the_fence() {
     one_lane("before, fence", 2, &[0], 1);
 }
 
+/// Rule: ABI-6.7.
 #[test]
 fn a_request_in_a_slot_after_that_of_the_fence() {
     one_lane("fence, before", 2, &[1], 0);
 }
 
+/// Rule: ABI-4.21.
 #[test]
 fn a_request_in_a_group_after_that_of_the_fence() {
     one_lane("fence, other group", 3, &[2], 0);
 }
 
+/// Rule: ABI-4.21.
 #[test]
 fn a_request_in_a_group_before_that_of_the_fence() {
     one_lane("other group, fence", 3, &[0], 2);
 }
 
+/// Rule: ABI-6.9.
 #[test]
 fn requests_on_both_sides_of_the_fence() {
     one_lane("both sides", 3, &[2, 0], 1);
 }
 
+/// Rule: ABI-4.19.
 #[test]
 fn a_lane_relies_on_the_mark_of_another() {
     explore("one marks, another publishes", 2, || {

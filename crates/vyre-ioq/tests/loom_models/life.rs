@@ -29,6 +29,7 @@ fn a_wait_ends_with_the_outcome(name: &str, go: fn(HostQueue, u32)) {
     assert!(answered.get() + gone.get() > 0, "no wait ended");
 }
 
+/// Rule: ABI-7.1.
 #[test]
 fn outcomes_before_stopped_are_seen() {
     a_wait_ends_with_the_outcome("complete, stop", |mut host, slot| {
@@ -65,6 +66,7 @@ fn who_sees_that_the_host_stopped_sees_what_it_did_before() {
     });
 }
 
+/// Rule: ABI-2.9.
 #[test]
 fn who_finds_the_magic_sees_the_queue_behind_it() {
     let early = Times::default();

@@ -51,6 +51,8 @@ fn queue(layout: QueueLayout) -> (HostQueue, Arc<DeviceQueue>, Arc<Vec<Plain>>) 
 }
 
 /// One has asked; while it is served, the other waits for the slot, and then fills its buffer.
+///
+/// Rule: ABI-4.10.
 #[test]
 fn a_slot_is_used_by_two_lanes_in_turn() {
     explore("one slot, two lanes", 2, || {
@@ -72,6 +74,8 @@ fn a_slot_is_used_by_two_lanes_in_turn() {
 
 /// One publishes over an old outcome and gives its request up; the other takes the slot back when the
 /// request is over, and not before: neither the old outcome nor the buffer misleads it.
+///
+/// Rule: ABI-4.14.
 #[test]
 fn a_slot_is_taken_back_when_its_abandoned_request_is_over() {
     let taken_back = Times::default();
@@ -99,6 +103,8 @@ fn a_slot_is_taken_back_when_its_abandoned_request_is_over() {
 
 /// One publishes over the outcome that the other took: that is served as well, and nobody takes the
 /// outcome of the other. The host may tell of its claims in between.
+///
+/// Rule: ABI-4.9.
 #[test]
 fn a_request_over_the_outcome_of_another_lane() {
     let second_went_first = Times::default();
@@ -146,6 +152,8 @@ fn a_request_over_the_outcome_of_another_lane() {
 }
 
 /// A slot of which the host has told has the slots beside it looked at once more.
+///
+/// Rule: ABI-4.6.
 #[test]
 fn a_request_beside_a_claim_that_was_told() {
     explore("one told, one new", 3, || {
@@ -223,6 +231,7 @@ fn two_lanes_use_two_slots_at_once() {
     });
 }
 
+/// Rule: ABI-7.16.
 #[test]
 fn a_new_device_end_throws_away_an_outcome_and_uses_the_slot() {
     let reused = Times::default();

@@ -225,6 +225,8 @@ fn thread_sanitizer_finds_nothing() {
 }
 
 /// The above means something only if a missing ordering would be found.
+///
+/// Rules: ABI-4.10, ABI-5.6.
 #[test]
 fn thread_sanitizer_finds_each_ordering_that_is_taken_away() {
     for (name, file, ordering, none) in ORDERINGS {
