@@ -192,8 +192,7 @@ fn misuse_and_lateness_cost_no_request() {
     }
 }
 
-/// The three headers include each other: whichever comes first, all of them are there, and macros of
-/// system headers are theirs again.
+/// Whichever header comes first, all of them are there, and macros of system headers stay as they are.
 #[test]
 fn any_of_the_headers_may_come_first() {
     for first in HEADERS {

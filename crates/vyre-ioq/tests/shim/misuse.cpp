@@ -1,24 +1,20 @@
-// One lane, no host and a clock of its own: what a device end does at the end of its patience, with
-// tickets that are none or spent, and when its `DeviceState` is zeroed. Ends with 0, or with 1 and a line on
-// what failed.
+// One lane, no host and a clock of its own: what a device end does when a wait reaches its limits, with
+// tickets that name no slot or are spent, and when its `DeviceState` is zeroed. Exits with 0, or prints what
+// failed and exits with 1.
 
-// Names that system headers define as macros.
+// Macros of system headers. They stay defined: no name of the headers clashes with them.
 #include <utmp.h>
 #define OK (0)
 #define ERROR 7
 
 #ifdef FIRST
 #include FIRST
-static_assert(EMPTY == 0 && OK == 0 && ERROR == 7, "the macros are theirs again");
 #endif
 #include "vyre_ioq.cuh"
 
 #include <string.h>
 
-static_assert(EMPTY == 0 && OK == 0 && ERROR == 7, "the macros are theirs again");
-#undef EMPTY
-#undef OK
-#undef ERROR
+static_assert(EMPTY == 0 && OK == 0 && ERROR == 7, "the headers leave macros as they are");
 
 using namespace vyre_ioq;
 
