@@ -1,9 +1,9 @@
-// A kernel for each device call, with nothing else in it: what a call costs in registers.
+// One kernel for each device call, with nothing else in it, to measure the registers of each call.
 
 struct Args {
     vyre_ioq::Queue queue;
     unsigned file, pool;
-    unsigned *found;  // so that no outcome is left out
+    unsigned *found;  // so that no result is optimized away
 };
 
 using namespace vyre_ioq;

@@ -40,6 +40,9 @@ pub const CUDA_FILES: [(&str, &str); 5] = [
 /// `vyre_ioq_abi.h`: the numbers of the ABI, for C and C++.
 pub const C_ABI: &str = include_str!("../include/vyre_ioq_abi.h");
 
+/// `vyre_ioq_types.h`: requests, outcomes and results, for C and C++.
+pub const C_TYPES: &str = include_str!("../include/vyre_ioq_types.h");
+
 /// `vyre_ioq.h`: the device end for C and C++.
 pub const C: &str = include_str!("../include/vyre_ioq.h");
 

@@ -1,23 +1,23 @@
-// What the kernels of the examples share: queues, boundaries that the warps of a grid meet at, and what
-// went wrong. Comes after vyre_ioq.cuh. common/mod.rs has `Port` and `Grid` byte for byte.
+// Shared by the kernels of the examples: queues, a barrier for all warps of a grid, and error reporting.
+// Include it after vyre_ioq.cuh. common/mod.rs has `Port` and `Grid` with the same layout.
 
 namespace examples {
 using namespace vyre_ioq;
 using simt::lane_id;
 
-// A queue, and the handles that its host gave out. Warp W uses port W % args.port_count.
+// A queue, and the handles that its host assigned. Warp W uses port W % args.port_count.
 struct Port {
     Queue queue;
     u32 file, pool;
 };
 
-// In memory of the device, zeroed: what all warps of the grid look at.
+// State that all warps of the grid share. In GPU memory, zeroed.
 struct Grid {
-    u32 arrived;  // at boundaries so far: a count of all warps together
-    u32 failed;   // 1: a warp gave up, and all are to end
+    u32 arrived;  // arrivals at barriers so far, of all warps
+    u32 failed;   // 1: a warp gave up, and all end
     u32 end;      // WaitStatus of the wait that failed
-    u32 error;    // the errno of its outcome, if there is one
-    u64 item;     // the block or the row that it was about
+    u32 error;    // errno of its outcome, if there is one
+    u64 item;     // the block or row that it concerned
     u64 warp;
 };
 
@@ -66,7 +66,7 @@ VYRE_IOQ_DEVICE inline u64 shuffle64(u64 value, u32 from) {
     return high << 32 | simt::shuffle(FULL_WARP, (u32)value, from);
 }
 
-// A warp of a kernel whose `Args` have ports, port_count, grid, warps and timeout_ns. All 32 lanes call its
+// A warp of a kernel. `Args` has ports, port_count, grid, warps and timeout_ns. All 32 lanes call the
 // functions together.
 template <class Args> struct Worker {
     const Args &args;
@@ -79,7 +79,7 @@ template <class Args> struct Worker {
         limits.timeout_ns = args.timeout_ns;
     }
 
-    // The first warp that fails says why; every other sees it at its next boundary.
+    // Reports a failure. The first report is kept; every other warp sees it at its next barrier.
     VYRE_IOQ_DEVICE void give_up(u64 item, WaitStatus end, u32 error) const {
         Grid *grid = args.grid;
         if (mem::fetch_or_device_acquire(&grid->failed, 1) != 0) return;
@@ -89,7 +89,7 @@ template <class Args> struct Worker {
         grid->warp = warp;
     }
 
-    // Whether every lane that asked for something has it. If not, the warp gives up.
+    // Returns whether the requests of all lanes that submitted one succeeded. If not, the warp gives up.
     VYRE_IOQ_DEVICE bool all_well(u64 item, bool asked, const WaitResult &result) const {
         u32 unwell = simt::ballot(FULL_WARP, asked && !result.ok());
         if (unwell == 0) return true;
@@ -97,30 +97,30 @@ template <class Args> struct Worker {
         return false;
     }
 
-    // The leader submits for all lanes. What they did with the buffer before is over.
+    // The leader submits for all lanes, after all of them have finished with the buffer.
     VYRE_IOQ_DEVICE Ticket submit(const Request &request, u32 hint) const {
         simt::sync(FULL_WARP);
         return lane_id() == 0 ? port.queue.submit(request, hint) : Ticket{NO_SLOT};
     }
 
-    // The leader waits, and every lane has what came.
+    // The leader waits. Then every lane sees the bytes.
     VYRE_IOQ_DEVICE bool wait(Ticket ticket, u64 item) const {
         WaitResult result = {};
         if (lane_id() == 0) result = port.queue.wait(ticket, limits);
         bool well = all_well(item, lane_id() == 0, result);
-        simt::sync(FULL_WARP);  // the leader's acquire, before what the lanes read
+        simt::sync(FULL_WARP);  // the leader's acquire, before the other lanes read the bytes
         return well;
     }
 
-    // Ends when all warps of the grid have come for the `nth` time, from 1 on: what each did before
-    // happened before what any does next. False if one gave up, or does not come. The warps must be
-    // resident at once: a cooperative launch sees to that.
-    VYRE_IOQ_DEVICE bool boundary(u32 nth) const {
+    // Waits until all warps of the grid have arrived for the `nth` time, counted from 1. What each warp did
+    // before happens before what any does next. Returns false if a warp gave up or does not arrive. All
+    // warps must be resident at once, which a cooperative launch guarantees.
+    VYRE_IOQ_DEVICE bool barrier(u32 nth) const {
         bool met = true;
-        simt::sync(FULL_WARP);  // what the lanes did, before the leader's release
+        simt::sync(FULL_WARP);  // every lane's stores, before the leader's release
         if (lane_id() == 0) {
-            // Release, paired with the acquire below: of the last to arrive, and through its
-            // read-modify-write of all before.
+            // Release, paired with the acquire below. The read-modify-writes of later arrivals continue
+            // the release sequence of earlier ones.
             arrive(&args.grid->arrived);
             u64 began = simt::now_ns();
             // A difference, so that the count may wrap.
@@ -134,7 +134,7 @@ template <class Args> struct Worker {
             }
         }
         met = simt::ballot(FULL_WARP, !met) == 0;
-        simt::sync(FULL_WARP);  // the leader's acquire, before what the lanes do next
+        simt::sync(FULL_WARP);  // the leader's acquire, before every lane goes on
         return met;
     }
 };

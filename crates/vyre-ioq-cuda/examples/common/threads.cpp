@@ -1,10 +1,10 @@
-// A kernel on threads: a warp is 32 of them. threads.rs compiles this with the kernel's text in
-// kernel.cuh and its name in VYRE_KERNEL, and runs it:
+// Runs a kernel on CPU threads, 32 for each warp. threads.rs compiles it with the text of the kernel in
+// kernel.cuh and its name in VYRE_KERNEL, and runs:
 //
 //     kernel ARGS VIEWS BLOCKS THREADS [ADDRESS MEMORY]...
 //
-// ARGS holds the kernel's parameter, VIEWS the queues' views, both as Rust lays them out. Each MEMORY
-// is mapped at its ADDRESS, so that addresses in ARGS and VIEWS mean the same here.
+// ARGS is a file with the kernel's parameter, VIEWS one with the views of the queues, both as Rust lays them
+// out. Each MEMORY is mapped at its ADDRESS, so that the addresses in ARGS and VIEWS are valid here.
 
 #define __global__
 
@@ -66,7 +66,7 @@ std::string contents(const char *path) {
     return std::string((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
 }
 
-// What Rust made of a queue, against what the header makes of it.
+// Compares the view of a queue that Rust made with the one that the header makes.
 void check_view(const Queue &view, const std::vector<Mapped> &memories) {
     for (const Mapped &memory : memories) {
         if (memory.base != (u64)view.base) continue;

@@ -1,29 +1,29 @@
-// Out-of-core gather, as in learning on graphs: for each node of a mini-batch, the features of some
-// random neighbours are read from a table that is far larger than the buffer, and averaged. Each lane
-// of a warp asks for the row of one neighbour. While a warp averages the rows of one node, those of the
-// next are on their way, also over the end of a mini-batch.
+// Out-of-core gather, as in graph learning: for each node of a mini-batch, reads the features of some random
+// neighbours from a table that is far larger than the buffer, and averages them. Each lane of a warp requests
+// the row of one neighbour. While a warp averages the rows of one node, those of the next are in flight, even
+// across the end of a mini-batch.
 //
-// Comes after vyre_ioq.cuh and grid.cuh. rows.rs has the same structures, byte for byte, and the same
-// arithmetic in the same order.
+// Include it after vyre_ioq.cuh and grid.cuh. rows.rs has the same structures with the same layout, and the
+// same arithmetic in the same order.
 
 namespace gather {
 using namespace examples;
 
 struct Args {
     const Port *ports;
-    const unsigned char *data;  // mapped memory: places for 64 rows for each warp
+    const unsigned char *data;  // mapped memory: 64 rows for each warp
     float *means;               // `columns` for each node
-    u64 *ended;                 // when each mini-batch did, by the clock of the device; then the begin
+    u64 *ended;                 // end of each mini-batch by the device's clock; then the start
     Grid *grid;
     u64 rows, seed;
-    u64 timeout_ns;              // nanoseconds for an outcome, or for the other warps
+    u64 timeout_ns;              // for an outcome, or for the other warps
     u32 port_count, warps;
-    u32 columns;                // of f32, of a row
+    u32 columns;                // f32 values of a row
     u32 fanout;                 // neighbours of a node: 1 to 32
-    u32 batch_size, batches;    // nodes of a mini-batch, and how many of these
+    u32 batch_size, batches;    // nodes of a mini-batch, and mini-batches
 };
 
-// The row of a node's neighbour.
+// Returns the row of a node's neighbour.
 VYRE_IOQ_DEVICE inline u64 neighbour(const Args &args, u64 node, u32 number) {
     return mix(args.seed + (node * 32 + number) * 0x9e3779b97f4a7c15ull) % args.rows;
 }
@@ -35,15 +35,15 @@ struct Gather : Worker<Args> {
     VYRE_IOQ_DEVICE bool asks() const { return lane_id() < args.fanout; }
     VYRE_IOQ_DEVICE u32 mask() const { return FULL_WARP >> (32 - args.fanout); }
 
-    // Where the row of a lane is, in one of the warp's two halves.
+    // Returns the offset of a lane's row in one of the warp's two halves.
     VYRE_IOQ_DEVICE u64 place(u32 half, u32 lane) const {
         return ((u64)(2 * warp + half) * 32 + lane) * args.columns * sizeof(float);
     }
 
-    // Each lane asks for a row.
+    // Each lane requests a row.
     VYRE_IOQ_DEVICE Ticket ask(u64 node, u32 half) const {
         Ticket ticket{NO_SLOT};
-        simt::sync(FULL_WARP);  // what the lanes read there before is read
+        simt::sync(FULL_WARP);  // every lane has read the rows that were here
         if (node < node_count() && asks()) {
             u32 bytes = args.columns * (u32)sizeof(float);
             u64 offset = neighbour(args, node, lane_id()) * bytes;
@@ -83,7 +83,7 @@ struct Gather : Worker<Args> {
                 ticket = early;
                 half ^= 1;
             }
-            if (!boundary(batch + 1)) return;
+            if (!barrier(batch + 1)) return;
             if (warp == 0 && lane_id() == 0) args.ended[batch] = simt::now_ns();
         }
     }

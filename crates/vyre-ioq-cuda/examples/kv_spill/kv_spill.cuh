@@ -1,9 +1,9 @@
-// Spills blocks of a KV cache to a file and restores them. Each warp makes blocks and writes them, two
-// at a time. When all are published, one warp for each queue fences and syncs. Then the buffer is
-// overwritten, and the blocks are read back in another order, by other warps, and compared.
+// Spills blocks of a KV cache to a file and restores them. Each warp generates blocks and writes them, two in
+// flight at a time. When all are published, one warp for each queue issues a FENCE and a SYNC. Then the buffer
+// is overwritten, and other warps read the blocks back in another order and compare them.
 //
-// Comes after vyre_ioq.cuh and grid.cuh. blocks.rs has the same structure, byte for byte, and makes the
-// same blocks.
+// Include it after vyre_ioq.cuh and grid.cuh. blocks.rs has the same structures with the same layout, and
+// generates the same blocks.
 
 namespace kv_spill {
 using namespace examples;
@@ -12,35 +12,35 @@ enum : u32 { SPILL = 1, RESTORE = 2 };
 
 struct Counts {
     u64 written, compared, bad;
-    u64 bad_block;    // one of the bad, where there are any
-    u64 early;        // writes without an outcome after the fence: there must be none
+    u64 bad_block;    // one of the bad blocks, if there are any
+    u64 early;        // writes without an outcome after the fence; must be 0
     u64 synced;       // queues whose writes are on stable storage
 };
 
 struct Args {
     const Port *ports;
-    unsigned char *data;  // mapped memory: two places for each warp
+    unsigned char *data;  // mapped memory: two blocks for each warp
     Counts *counts;
     Grid *grid;
     u64 blocks, seed;
-    u64 stride;           // of the order of reading: without a common factor with `blocks`
-    u64 timeout_ns;        // nanoseconds for an outcome, or for the other warps
+    u64 stride;           // of the reading order: coprime to `blocks`
+    u64 timeout_ns;        // for an outcome, or for the other warps
     u32 port_count, warps;
     u32 block_size;       // a multiple of 16
     u32 phases;           // SPILL, RESTORE, or both
 };
 
-// What a block holds: 8 bytes of it.
+// Returns 8 bytes of a block.
 VYRE_IOQ_DEVICE inline u64 value_of(u64 seed, u64 block, u64 at) {
     return mix(seed + mix(block + 1) + at * 0x9e3779b97f4a7c15ull);
 }
 
-// The `i`th block to be restored.
+// Returns the `i`th block in reading order.
 VYRE_IOQ_DEVICE inline u64 in_other_order(const Args &args, u64 i) {
     return (i * args.stride + args.stride / 2) % args.blocks;
 }
 
-// A request of a warp: the ticket is its leader's alone.
+// A request of a warp. Only the leader has the ticket.
 struct Sent {
     Ticket ticket;
     u64 block;
@@ -66,11 +66,11 @@ struct Spill : Worker<Args> {
         if (lane_id() == 0) add(counter, many);
     }
 
-    // Writes the warp's share. What is still on its way at the end is in `last`.
+    // Writes the warp's share. `last` receives the requests that are still in flight at the end.
     VYRE_IOQ_DEVICE bool spill(Sent last[2]) const {
         u32 half = 0;
         for (u64 block = warp; block < args.blocks; block += args.warps, half ^= 1) {
-            // The place is free when what was written from it before has its outcome.
+            // The buffer is free once its last write has its outcome.
             if (!is_none(last[half]) && !taken(last[half])) return false;
             for (u32 unit = lane_id(); unit < args.block_size / 16; unit += 32) {
                 units(half)[unit] = made(block, unit);
@@ -83,8 +83,8 @@ struct Spill : Worker<Args> {
         return true;
     }
 
-    // One warp for each queue: all that was published there before completes; then it is durable.
-    VYRE_IOQ_DEVICE bool settle() const {
+    // One warp for each queue waits until every earlier write has completed, and then until it is durable.
+    VYRE_IOQ_DEVICE bool make_durable() const {
         if (warp >= args.port_count) return true;
         if (!taken(send(Request::fence(), args.blocks, 0))) return false;
         if (!taken(send(Request::sync(port.file), args.blocks, 0))) return false;
@@ -92,7 +92,7 @@ struct Spill : Worker<Args> {
         return true;
     }
 
-    // Takes the outcomes of the last writes, which the fence has made sure are there.
+    // Takes the outcomes of the last writes. After the fence they must be there.
     VYRE_IOQ_DEVICE bool collect(const Sent last[2]) const {
         for (u32 half = 0; half < 2; ++half) {
             if (is_none(last[half])) continue;
@@ -105,7 +105,7 @@ struct Spill : Worker<Args> {
         return true;
     }
 
-    // No byte of a block is left in the buffer.
+    // Overwrites the buffer, so that no byte of a block is left.
     VYRE_IOQ_DEVICE void overwrite() const {
         for (u32 half = 0; half < 2; ++half) {
             for (u32 unit = lane_id(); unit < args.block_size / 16; unit += 32) {
@@ -131,7 +131,7 @@ struct Spill : Worker<Args> {
         return simt::ballot(FULL_WARP, wrong != 0) == 0;
     }
 
-    // Reads the warp's share of the other order, the next block while it looks at one.
+    // Reads the warp's share in reading order. The next block is in flight while the warp compares one.
     VYRE_IOQ_DEVICE bool restore() const {
         u32 half = 0;
         Sent now = ask(warp, half);
@@ -151,7 +151,7 @@ struct Spill : Worker<Args> {
     VYRE_IOQ_DEVICE void run() const {
         if (args.phases & SPILL) {
             Sent last[2] = {{Ticket{NO_SLOT}, args.blocks}, {Ticket{NO_SLOT}, args.blocks}};
-            if (!spill(last) || !boundary(1) || !settle() || !boundary(2) || !collect(last)) return;
+            if (!spill(last) || !barrier(1) || !make_durable() || !barrier(2) || !collect(last)) return;
         }
         overwrite();
         if (args.phases & RESTORE) restore();

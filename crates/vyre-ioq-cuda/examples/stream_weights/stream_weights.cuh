@@ -1,58 +1,57 @@
-// One kernel streams the weights of a model, layer by layer, and reduces them. A warp takes every so
-// many blocks of a layer; while it works on one, the next is on its way, also over the end of a layer.
-// The layers are chained, as those of a model are: what is made of a layer needs the result of the one
-// before, so that all warps meet at its end.
+// Streams the weights of a model, layer by layer, and reduces them. The warps share the blocks of a layer;
+// while a warp works on one block, its next is in flight, even across the end of a layer. As in a model, each
+// layer needs the result of the layer before, so all warps meet at the end of each layer.
 //
-// Comes after vyre_ioq.cuh and grid.cuh. weights.rs has the same structures, byte for byte, and the same
-// arithmetic in the same order.
+// Include it after vyre_ioq.cuh and grid.cuh. weights.rs has the same structures with the same layout, and
+// the same arithmetic in the same order.
 
 namespace stream_weights {
 using namespace examples;
 
-// How the values of a tensor are read. OTHER: for the digest alone.
+// Type of the values of a tensor. OTHER: only the digest is computed.
 enum : u32 { OTHER = 0, F32 = 1, F16 = 2, BF16 = 3 };
 
-// Tensors stand layer by layer. The blocks of all are numbered through.
+// Tensors are ordered by layer. Blocks are numbered across all tensors.
 struct Tensor {
     u64 offset, bytes;  // in the file; at least one byte
     u64 first_block;
     u32 dtype, spare;
 };
 
-// Each has a block at least.
+// Each layer has at least one block.
 struct Layer {
     u64 first_block, end_block;
     u32 first_tensor, spare;
 };
 
-// What is found out about a block.
+// The result of reducing a block.
 struct Found {
     double sum;   // of its finite values
-    u64 digest;   // of its bits, with the chain of the layers before
+    u64 digest;   // of its bits, chained to the layers before
     u32 largest;  // bits of the greatest magnitude, as f32
-    u32 odd;      // values that are infinite or not a number
+    u32 odd;      // number of infinities and NaNs
 };
 
 struct Args {
     const Port *ports;
-    const unsigned char *data;  // mapped memory: two places for each warp
+    const unsigned char *data;  // mapped memory: two blocks for each warp
     const Tensor *tensors;
     const Layer *layers;
     Found *found;               // for each block
-    u64 *digests;               // for each layer, zeroed, then the chain's end
+    u64 *digests;               // for each layer, zeroed; then the end of the chain
     Grid *grid;
-    u64 timeout_ns;              // nanoseconds for an outcome, or for the other warps
+    u64 timeout_ns;              // for an outcome, or for the other warps
     u32 port_count, layer_count, warps, block_size;
 };
 
-// The block that a warp has to do with. Past the last: layer == layer_count.
+// The block that a warp works on. Past the last block, layer == layer_count.
 struct Cursor {
     u64 block;
     u32 layer, tensor;
 };
 
-// From where `cursor` is to the first block at or after it that there is.
-VYRE_IOQ_DEVICE inline Cursor settled(const Args &args, u32 warp, Cursor cursor) {
+// Moves a cursor to the first existing block at or after it.
+VYRE_IOQ_DEVICE inline Cursor first_block_from(const Args &args, u32 warp, Cursor cursor) {
     while (cursor.block >= args.layers[cursor.layer].end_block) {
         cursor.layer += 1;
         if (cursor.layer == args.layer_count) return cursor;
@@ -68,10 +67,10 @@ VYRE_IOQ_DEVICE inline Cursor settled(const Args &args, u32 warp, Cursor cursor)
 
 VYRE_IOQ_DEVICE inline Cursor after(const Args &args, u32 warp, Cursor cursor) {
     cursor.block += args.warps;
-    return settled(args, warp, cursor);
+    return first_block_from(args, warp, cursor);
 }
 
-// Where a block begins in its tensor, and its bytes.
+// Offset of a block in its tensor, and its length.
 struct Extent {
     u64 offset;
     u32 bytes;
@@ -94,11 +93,11 @@ VYRE_IOQ_DEVICE inline void count_value(Found *found, u32 bits) {
     if (magnitude > found->largest) found->largest = magnitude;
 }
 
-// f16 to f32, by bits: exact, subnormal numbers included.
+// Converts f16 to f32 by bits. Exact, including subnormal numbers.
 VYRE_IOQ_DEVICE inline u32 widened(u32 half) {
     u32 magnitude = (half & 0x7fff) << 13, sign = (half & 0x8000) << 16;
     if (magnitude >= 0x7c00u << 13) return sign | 0x7f800000 | magnitude;
-    // Its exponent has another bias: times two to the power of 112.
+    // The exponents have different biases: multiply by 2 to the power of 112.
     return sign | float_bits(float_of(magnitude) * float_of((127 + 112) << 23));
 }
 
@@ -111,7 +110,7 @@ VYRE_IOQ_DEVICE inline void count_word(Found *found, u32 dtype, u32 word) {
     }
 }
 
-// The unit of 16 bytes at `at`. Bytes past the end of the block are zero, and so count for nothing.
+// Loads the 16 bytes at `at`. Bytes past the end of the block are zero, and do not affect the result.
 VYRE_IOQ_DEVICE inline Words unit_at(const unsigned char *block, u32 at, u32 bytes) {
     if (bytes - at >= 16) return *(const Words *)(block + at);
     Words words = {};
@@ -132,11 +131,11 @@ VYRE_IOQ_DEVICE inline void count_unit(Found *found, u32 dtype, const Words &wor
 
 enum : u32 {
     STEP = 32 * 16,  // bytes between two units of a lane
-    AHEAD = 4,       // units that a lane has on their way over the bus at once
+    AHEAD = 4,       // loads that each lane has in flight
 };
 
-// The warp reduces a block. Lane L has every 32nd unit from L on; the sums of the lanes are added in
-// their order, so that the sum is the same to the last bit wherever it is made.
+// Reduces a block by the whole warp. Lane L processes every 32nd unit from L on. The sums of the lanes are
+// added in order, so the result is the same to the last bit on any machine.
 VYRE_IOQ_DEVICE inline Found reduce(const unsigned char *block, u32 dtype, Extent extent, u64 chain) {
     Found own = {};
     u32 at = lane_id() * 16;
@@ -167,7 +166,7 @@ struct Stream : Worker<Args> {
 
     VYRE_IOQ_DEVICE u64 place(u32 half) const { return (u64)(2 * warp + half) * args.block_size; }
 
-    // Asks for a block, into one of the warp's two places.
+    // Requests a block, into one of the warp's two buffers.
     VYRE_IOQ_DEVICE Ticket ask(Cursor cursor, u32 half) const {
         if (cursor.layer == args.layer_count) return Ticket{NO_SLOT};
         Extent part = extent(args, cursor);
@@ -190,7 +189,7 @@ struct Stream : Worker<Args> {
     }
 
     VYRE_IOQ_DEVICE void run() const {
-        Cursor now = settled(args, warp, Cursor{args.layers[0].first_block + warp, 0, 0});
+        Cursor now = first_block_from(args, warp, Cursor{args.layers[0].first_block + warp, 0, 0});
         u32 half = 0;
         Ticket ticket = ask(now, half);
         u64 chain = 0;
@@ -203,7 +202,7 @@ struct Stream : Worker<Args> {
                 ticket = early;
                 half ^= 1;
             }
-            if (!boundary(layer + 1)) return;
+            if (!barrier(layer + 1)) return;
             chain = mix(chain ^ args.digests[layer]);
         }
         if (warp == 0 && lane_id() == 0) args.digests[args.layer_count] = chain;

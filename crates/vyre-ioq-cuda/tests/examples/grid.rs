@@ -6,7 +6,7 @@ use vyre_uring::Buffer;
 use crate::common::GRID;
 use crate::common::threads::{Program, Threads};
 
-/// Each warp adds to the count of a round, and after the boundary looks whether all have.
+/// Each warp increments the count of a round, and checks after the barrier that all warps have.
 const KERNEL: &str = r#"
 namespace rounds {
 using namespace examples;
@@ -26,7 +26,7 @@ struct Rounds : Worker<Args> {
                 simt::sleep(10000000 * warp);  // some warps are late
                 add(&args.counts[round], 1);
             }
-            if (!boundary(round + 1)) return;
+            if (!barrier(round + 1)) return;
             if (lane_id() == 31 && args.counts[round] != args.warps) add(&args.counts[ROUNDS], 1);
         }
     }
@@ -78,7 +78,7 @@ fn run(running: u32, warps: u32, timeout_ns: u64) -> ([u64; 4], [u64; 5]) {
 }
 
 #[test]
-fn no_warp_passes_a_boundary_before_all_have_come() {
+fn no_warp_passes_a_barrier_before_all_have_arrived() {
     let (grid, counts) = run(4, 4, 60_000_000_000);
     assert_eq!(grid, [4 * 4, 0, 0, 0], "arrivals, and nobody gave up");
     assert_eq!(counts, [4, 4, 4, 4, 0]);
@@ -91,6 +91,6 @@ fn a_warp_that_never_comes_ends_the_wait_of_all() {
     let (grid, counts) = run(2, 3, 100_000_000);
     assert_eq!(grid[0], 1 << 32 | 2, "two arrivals, and one gave up");
     assert_eq!(grid[1], TIMED_OUT);
-    assert_eq!(grid[2], 1, "at the first boundary");
+    assert_eq!(grid[2], 1, "at the first barrier");
     assert_eq!(counts, [2, 0, 0, 0, 0], "nobody went on");
 }
