@@ -13,11 +13,13 @@ use bytemuck::{Pod, Zeroable};
 use vyre_ioq::{BufferHandle, Errno, FileHandle, HostQueue, QueueLayout, abi};
 use vyre_uring::Buffer;
 
+use crate::code::Ptx;
 use crate::driver::DeviceMemory;
 use crate::error::CudaError;
 use crate::gpu::Gpu;
-use crate::kernel::{Launch, LaunchConfig, Ptx, WARP};
+use crate::kernel::Launch;
 use crate::landing::{Landing, LandingBuffer};
+use crate::launch_config::{LaunchConfig, WARP};
 use crate::memory::MappedMemory;
 use crate::program::{Loaded, Program};
 use crate::queue::{GpuQueue, QueueView};

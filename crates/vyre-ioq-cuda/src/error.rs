@@ -1,3 +1,5 @@
+//! The error of every operation on a GPU.
+
 use vyre_ioq::AttachError;
 use vyre_uring::BufferError;
 

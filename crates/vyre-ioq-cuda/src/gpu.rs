@@ -1,3 +1,5 @@
+//! GPUs and their properties.
+
 use std::fmt;
 use std::sync::Arc;
 

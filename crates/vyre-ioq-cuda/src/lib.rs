@@ -14,12 +14,14 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod bench;
+mod code;
 pub mod copy;
 mod driver;
 mod error;
 mod gpu;
 mod kernel;
 pub mod landing;
+mod launch_config;
 mod memory;
 mod nvrtc;
 mod program;
@@ -32,8 +34,10 @@ mod threads;
 #[cfg(test)]
 extern crate self as vyre_ioq_cuda;
 
+pub use code::{Cubin, Ptx};
 pub use error::CudaError;
 pub use gpu::{Capabilities, DataPath, Gpu};
-pub use kernel::{Cubin, Kernel, Launch, LaunchConfig, Ptx};
+pub use kernel::{Kernel, Launch};
+pub use launch_config::LaunchConfig;
 pub use memory::{GpuMemory, MappedMemory};
 pub use queue::{GpuQueue, QueueView};

@@ -5,9 +5,10 @@ use std::path::Path;
 use vyre_ioq::headers;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::code::Ptx;
 use crate::error::CudaError;
 use crate::gpu::Gpu;
-use crate::kernel::{Kernel, Ptx};
+use crate::kernel::Kernel;
 
 /// The compute capability of prebuilt PTX: the oldest that the queue supports.
 const PORTABLE: (u32, u32) = crate::gpu::OLDEST;

@@ -1,3 +1,5 @@
+//! Queues whose device is a kernel.
+
 use bytemuck::{Pod, Zeroable};
 use vyre_ioq::abi::{GROUP_SLOTS, MAX_SLOTS};
 use vyre_ioq::{DeviceQueue, Geometry, HostQueue, QueueLayout};
@@ -7,46 +9,47 @@ use crate::error::CudaError;
 use crate::gpu::Gpu;
 use crate::memory::MappedMemory;
 
-/// `vyre_ioq::Queue` of `vyre_ioq.cuh`, byte for byte: what kernels take by value.
+/// View of a queue for kernels, which take it by value. It has the layout of `vyre_ioq::Queue` in
+/// `vyre_ioq.cuh`.
 ///
-/// It holds addresses of the GPU. It is of use as long as its [`GpuQueue`], or whatever else holds the
-/// memory, lives.
+/// A view holds GPU addresses. It is valid while its [`GpuQueue`], or whatever else owns the memory, lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct QueueView {
-    /// First byte of the queue.
+    /// Address of the first byte of the queue.
     pub base: u64,
-    /// First byte of slot 0.
+    /// Address of the first byte of slot 0.
     pub first: u64,
-    /// `vyre_ioq::DeviceState`: the locks and marks, in GPU memory.
+    /// Address of the `vyre_ioq::DeviceState` in GPU memory: locks, marks and counters of the lanes.
     pub device_state: u64,
-    /// The creator's name for the queue.
+    /// Identifier that the creator gave the queue.
     pub id: u64,
-    /// How many slots there are.
+    /// Number of slots.
     pub slots: u32,
-    /// The bits of the features that both sides know.
+    /// Bits of the features that both ends know.
     pub features: u32,
-    /// 1 for the bare layout, else 0.
+    /// 1 for the bare layout, otherwise 0.
     pub bare: u8,
-    /// 1 if slots are aligned to 16 bytes, else 0.
+    /// 1 if slots are accessed in units of 16 bytes, otherwise 0.
     pub units: u8,
-    /// 1 if outcomes carry bytes moved and errnos, else 0: see
-    /// [`HostQueue::carries_counts`].
+    /// 1 if outcomes carry bytes moved and errnos, otherwise 0. See [`HostQueue::carries_counts`].
     pub counts: u8,
-    /// Zero.
+    /// Padding: zero.
     pub padding: [u8; 5],
 }
 
 impl QueueView {
-    /// Size of a `vyre_ioq::DeviceState` in bytes: three bits for each slot, a word for each group, and two
-    /// counters.
+    /// Size of a `vyre_ioq::DeviceState` in bytes: three bits for each slot, one word for each group, and
+    /// two counters.
     pub const DEVICE_STATE_BYTES: usize =
         (3 * MAX_SLOTS / 8 + 4 * (MAX_SLOTS / GROUP_SLOTS) + 8) as usize;
 
-    /// The view of a queue that was made without this crate, in memory that another library maps:
-    /// `base` is its first byte as kernels see it, `device_state` a `vyre_ioq::DeviceState` in memory of the GPU:
-    /// [`DEVICE_STATE_BYTES`](Self::DEVICE_STATE_BYTES) zeros, aligned to 4 bytes, for this queue alone and kept as
-    /// long as kernels use it. An earlier device end of the queue must be gone.
+    /// Returns the view of a queue that was made without this crate, in memory that another library maps.
+    ///
+    /// `base` is the address of its first byte for kernels. `device_state` is the address of
+    /// [`DEVICE_STATE_BYTES`](Self::DEVICE_STATE_BYTES) zeros in GPU memory, aligned to 4 bytes. They are for
+    /// this queue alone and must stay valid while kernels use it. No earlier device end of the queue may be in
+    /// use.
     pub fn at(base: u64, device_state: u64, host: &HostQueue) -> Self {
         Self {
             id: host.id(),
@@ -56,7 +59,7 @@ impl QueueView {
         }
     }
 
-    /// As [`at`](Self::at), of a queue that another process made.
+    /// Returns the view of a queue that another process created, as [`at`](Self::at) does.
     fn attached(base: u64, device_state: u64, device: &DeviceQueue) -> Self {
         Self {
             id: device.id(),
@@ -96,10 +99,10 @@ const _: () = assert!(std::mem::offset_of!(QueueView, slots) == 32);
 const _: () = assert!(std::mem::offset_of!(QueueView, units) == 41);
 const _: () = assert!(std::mem::offset_of!(QueueView, counts) == 42);
 
-/// The device's end of a queue, for kernels: the queue is in mapped memory, the locks by which lanes
-/// share it are in memory of the GPU.
+/// Device end of a queue for kernels. The queue is in mapped memory; the state that its lanes share is in GPU
+/// memory.
 ///
-/// Dropping it frees the locks. The queue's memory stays while the host end has it.
+/// A drop frees that state. The memory of the queue stays while the host end has it.
 #[derive(Debug)]
 pub struct GpuQueue {
     view: QueueView,
@@ -108,23 +111,23 @@ pub struct GpuQueue {
 }
 
 impl GpuQueue {
-    /// Makes an empty queue with a header: the host's end for a loop, and the kernels'.
+    /// Creates an empty queue with a header. Returns the host end, for a loop, and the device end, for kernels.
     ///
     /// # Errors
-    /// [`CudaError::BareQueue`], [`CudaError::Layout`] if the layout is unfit, or another
-    /// [`CudaError`] if there is no memory for it.
+    /// [`CudaError::BareQueue`] if the layout is bare; [`CudaError::Layout`] if it has no slots or too many;
+    /// another [`CudaError`] if there is no memory for the queue.
     pub fn new(gpu: &Gpu, layout: QueueLayout) -> Result<(HostQueue, Self), CudaError> {
-        // A layout that nobody can have is refused by the host's end, not for want of memory.
+        // A layout with too many slots is refused by the host end, not for lack of memory.
         let most = QueueLayout::with_slots(MAX_SLOTS).bytes();
         let memory = MappedMemory::anonymous(gpu, layout.bytes().clamp(1, most))?;
         Self::in_memory(gpu, memory, layout)
     }
 
-    /// Makes an empty queue as [`new`](Self::new) does, in memory that the caller brings. What the memory
-    /// held is lost.
+    /// Creates an empty queue as [`new`](Self::new) does, in memory of the caller's. What the memory held is
+    /// lost.
     ///
     /// # Errors
-    /// As for [`new`](Self::new). If the layout is unfit, nothing is stored in the memory.
+    /// As for [`new`](Self::new). If the layout is refused, nothing is stored in the memory.
     pub fn in_memory(
         gpu: &Gpu,
         memory: MappedMemory,
@@ -145,12 +148,13 @@ impl GpuQueue {
         Ok((host, device))
     }
 
-    /// The device's end of a queue whose host is another process, in memory that it made. An earlier
-    /// device end of the queue must be gone; slots that it left requests in are not used.
+    /// Attaches to a queue that another process created and serves.
+    ///
+    /// No earlier device end of the queue may be in use. Slots in which it left requests are not used.
     ///
     /// # Errors
-    /// [`CudaError::Layout`] if the memory holds no queue with a header; another [`CudaError`] if there is
-    /// no memory for the locks.
+    /// [`CudaError::Layout`] if the memory holds no queue with a header; another [`CudaError`] if there is no
+    /// GPU memory for the state of the lanes.
     pub fn attach(gpu: &Gpu, memory: MappedMemory) -> Result<Self, CudaError> {
         let base = memory.device_ptr();
         let region = memory.into_region()?;
@@ -163,7 +167,7 @@ impl GpuQueue {
         })
     }
 
-    /// What kernels take.
+    /// Returns the view that kernels take.
     pub const fn view(&self) -> QueueView {
         self.view
     }

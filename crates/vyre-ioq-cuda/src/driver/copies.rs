@@ -1,4 +1,4 @@
-//! Copies from the host to the GPU that nobody waits for.
+//! Copies from host memory to the GPU, which run while the thread does other work.
 #![expect(unsafe_code, reason = "the CUDA driver is a C library")]
 
 use std::mem;
@@ -10,17 +10,20 @@ use std::time::Duration;
 use cudarc::driver::sys;
 use vyre_uring::Buffer;
 
-use super::{Context, DeviceMemory, Stream, check};
+use super::context::Context;
+use super::memory::DeviceMemory;
+use super::status::check;
+use super::stream::Stream;
 use crate::error::CudaError;
 
-/// Interval between looks at copies that outlived their `CopyStream`.
-const LOOK: Duration = Duration::from_millis(10);
+/// Interval between queries of copies that outlived their `CopyStream`.
+const INTERVAL: Duration = Duration::from_millis(10);
 
 /// Stream that copies from buffers to the memory that belongs to each, and keeps both until the copies
 /// have ended. Dropping it does not wait: copies still in flight are waited for on a thread of their own.
 #[derive(Debug)]
 pub(crate) struct CopyStream {
-    /// None only while it is dropped.
+    /// `None` only while it is being dropped.
     copies: Option<Copies>,
 }
 
@@ -50,42 +53,42 @@ impl CopyStream {
         self.copies.as_ref().map_or(&[], |it| &it.pairs)
     }
 
-    /// Returns whether all copies have ended. After an error they have, too: a context that has failed runs
-    /// nothing any more.
+    /// Returns whether all copies have ended. They have also ended if this fails: a failed context runs nothing
+    /// any more.
     pub(crate) fn is_done(&self) -> Result<bool, CudaError> {
         self.stream()?.is_done()
     }
 
-    /// Starts to copy `len` bytes of the buffer of that number, from `offset` on.
+    /// Starts a copy of `len` bytes of a pair's buffer, from `offset` on, to the same offset of its memory.
     pub(crate) fn copy(&self, pair: usize, offset: u64, len: u32) -> Result<(), CudaError> {
         let stream = self.stream()?;
         let (host, device) = self.pairs().get(pair).ok_or_else(no_such_range)?;
         let end = offset.checked_add(len.into()).ok_or_else(no_such_range)?;
-        if end > host.len().min(device.len) as u64 {
+        if end > host.len().min(device.len()) as u64 {
             return Err(no_such_range());
         }
-        let _current = stream.context.enter()?;
+        let _current = stream.enter()?;
         let from = host.as_ptr().wrapping_add(offset as usize);
         // SAFETY: both ranges are inside memory that `copies` keeps, which is dropped once the stream
         // has ended. Others may write the host's bytes meanwhile, as to any buffer: the copy is
         // the device's access, not this process's.
         check("cuMemcpyHtoDAsync", unsafe {
             sys::cuMemcpyHtoDAsync_v2(
-                device.address + offset,
+                device.address() + offset,
                 from.cast(),
                 len as usize,
-                stream.stream,
+                stream.raw(),
             )
         })
     }
 
-    /// Has the event happen once what was started so far has ended.
+    /// Records the event: it happens when everything started so far has ended.
     pub(crate) fn record(&self, event: &Event) -> Result<(), CudaError> {
         let stream = self.stream()?;
-        let _current = stream.context.enter()?;
+        let _current = stream.enter()?;
         // SAFETY: both handles are there until `event` and `self` are dropped.
         check("cuEventRecord", unsafe {
-            sys::cuEventRecord(event.event, stream.stream)
+            sys::cuEventRecord(event.event, stream.raw())
         })
     }
 }
@@ -98,14 +101,14 @@ impl Drop for CopyStream {
         if !matches!(copies.stream.is_done(), Ok(false)) {
             return;
         }
-        // Who drops this has waited as long as it wanted to. What the copies use is freed by a thread
-        // that has the time, or never, if they never end or there is no thread to be had.
+        // The owner has waited as long as it wanted to. A thread waits for the copies and frees the memory.
+        // If they never end, or no thread can be started, the memory is never freed.
         let (give, take) = mpsc::channel::<Copies>();
         let reaper = thread::Builder::new().name("vyre-copies-end".to_owned());
         let spawned = reaper.spawn(move || {
             if let Ok(copies) = take.recv() {
                 while matches!(copies.stream.is_done(), Ok(false)) {
-                    thread::sleep(LOOK);
+                    thread::sleep(INTERVAL);
                 }
             }
         });
@@ -123,7 +126,7 @@ fn no_such_range() -> CudaError {
     }
 }
 
-/// Something that happens on a stream.
+/// Event on a stream.
 #[derive(Debug)]
 pub(crate) struct Event {
     context: Arc<Context>,
@@ -148,7 +151,7 @@ impl Event {
         Ok(made)
     }
 
-    /// Whether it has happened since it was recorded.
+    /// Returns whether it has happened since it was recorded.
     pub(crate) fn has_ended(&self) -> Result<bool, CudaError> {
         let _current = self.context.enter()?;
         // SAFETY: the event is there until `self` is dropped.
@@ -165,7 +168,7 @@ impl Drop for Event {
             return;
         }
         if let Ok(_current) = self.context.enter() {
-            // SAFETY: made by `new` and destroyed once. The driver waits for what it was recorded for.
+            // SAFETY: made by `new` and destroyed once. The driver keeps a recorded event until it has happened.
             let _ = unsafe { sys::cuEventDestroy_v2(self.event) };
         }
     }

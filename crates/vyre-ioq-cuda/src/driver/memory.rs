@@ -1,0 +1,156 @@
+//! Memory: host memory that is mapped into every context, and memory of the GPU.
+#![expect(unsafe_code, reason = "the CUDA driver is a C library")]
+
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::Arc;
+
+use cudarc::driver::sys;
+use vyre_uring::Buffer;
+
+use super::context::{Context, Current};
+use super::status::{check, name_of};
+use crate::error::CudaError;
+
+/// Host memory that is pinned and mapped into every context until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    context: Arc<Context>,
+    device: u64,
+    // Dropped after the memory was given up.
+    buffer: Buffer,
+}
+
+impl Registration {
+    pub(crate) fn new(context: &Arc<Context>, buffer: Buffer) -> Result<Self, CudaError> {
+        let _current = context.enter()?;
+        let (base, len) = (buffer.as_ptr().cast::<c_void>(), buffer.len());
+        let flags = sys::CU_MEMHOSTREGISTER_DEVICEMAP | sys::CU_MEMHOSTREGISTER_PORTABLE;
+        // SAFETY: the range is that of a buffer which `self` keeps until it is unregistered.
+        let answer = unsafe { sys::cuMemHostRegister_v2(base, len, flags) };
+        if answer != sys::CUresult::CUDA_SUCCESS {
+            return Err(CudaError::Register {
+                bytes: len,
+                error: name_of(answer),
+            });
+        }
+        let mut made = Self {
+            context: Arc::clone(context),
+            device: 0,
+            buffer,
+        };
+        // SAFETY: the pointer is to an integer that outlives the call; the range is registered.
+        check("cuMemHostGetDevicePointer", unsafe {
+            sys::cuMemHostGetDevicePointer_v2(&raw mut made.device, base, 0)
+        })?;
+        Ok(made)
+    }
+
+    /// Returns the address of the first byte for kernels.
+    pub(crate) const fn device(&self) -> u64 {
+        self.device
+    }
+
+    pub(crate) fn buffer(&self) -> &Buffer {
+        &self.buffer
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if let Ok(_current) = self.context.enter() {
+            // SAFETY: registered by `new`, once, at this address.
+            let _ = unsafe { sys::cuMemHostUnregister(self.buffer.as_ptr().cast()) };
+        }
+    }
+}
+
+/// GPU memory that is freed on drop.
+#[derive(Debug)]
+pub(crate) struct DeviceMemory {
+    context: Arc<Context>,
+    address: u64,
+    len: usize,
+}
+
+impl DeviceMemory {
+    pub(crate) fn zeroed(context: &Arc<Context>, len: usize) -> Result<Self, CudaError> {
+        let current = context.enter()?;
+        let made = Self::allocate(context, len)?;
+        // SAFETY: the range was just allocated.
+        check("cuMemsetD8", unsafe {
+            sys::cuMemsetD8_v2(made.address, 0, len)
+        })?;
+        settle(&current)?;
+        Ok(made)
+    }
+
+    fn allocate(context: &Arc<Context>, len: usize) -> Result<Self, CudaError> {
+        let _current = context.enter()?;
+        let mut made = Self {
+            context: Arc::clone(context),
+            address: 0,
+            len,
+        };
+        // SAFETY: the pointer is to an integer that outlives the call.
+        match unsafe { sys::cuMemAlloc_v2(&raw mut made.address, len) } {
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => return Err(CudaError::OutOfMemory(len)),
+            answer => check("cuMemAlloc", answer)?,
+        }
+        Ok(made)
+    }
+
+    /// Allocates memory that holds a copy of `bytes`.
+    pub(crate) fn of(context: &Arc<Context>, bytes: &[u8]) -> Result<Self, CudaError> {
+        let current = context.enter()?;
+        let made = Self::allocate(context, bytes.len())?;
+        // SAFETY: both ranges have the length of `bytes`, which the call has read, or copied to a place
+        // of the driver's own, when it returns.
+        check("cuMemcpyHtoD", unsafe {
+            sys::cuMemcpyHtoD_v2(made.address, bytes.as_ptr().cast(), bytes.len())
+        })?;
+        settle(&current)?;
+        Ok(made)
+    }
+
+    /// Copies everything out, after everything launched on the null stream has ended.
+    pub(crate) fn read(&self) -> Result<Vec<u8>, CudaError> {
+        let _current = self.context.enter()?;
+        let mut bytes = vec![0_u8; self.len];
+        // SAFETY: both ranges have the length of `bytes`; the call returns when all is written.
+        check("cuMemcpyDtoH", unsafe {
+            sys::cuMemcpyDtoH_v2(bytes.as_mut_ptr().cast(), self.address, self.len)
+        })?;
+        Ok(bytes)
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) const fn address(&self) -> u64 {
+        self.address
+    }
+}
+
+impl Drop for DeviceMemory {
+    fn drop(&mut self) {
+        if self.address == 0 {
+            return;
+        }
+        if let Ok(_current) = self.context.enter() {
+            // SAFETY: allocated by `allocate` and freed once. Kernels that use it have ended: each keeps
+            // it, by its launch's contract or as a field of its `Launch`.
+            let _ = unsafe { sys::cuMemFree_v2(self.address) };
+        }
+    }
+}
+
+/// Waits for the null stream, which runs fills and copies. The streams of kernels do not wait for it,
+/// so kernels could otherwise overtake them.
+fn settle(_: &Current<'_>) -> Result<(), CudaError> {
+    // SAFETY: the null stream is always there.
+    check("cuStreamSynchronize", unsafe {
+        sys::cuStreamSynchronize(ptr::null_mut())
+    })
+}

@@ -1,0 +1,79 @@
+//! Streams: sequences of kernels or copies.
+#![expect(unsafe_code, reason = "the CUDA driver is a C library")]
+
+use std::ptr;
+use std::sync::Arc;
+
+use cudarc::driver::sys;
+
+use super::context::{Context, Current};
+use super::status::check;
+use crate::error::CudaError;
+
+/// A sequence of kernels or copies that run one after the other. It waits for no other stream.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    context: Arc<Context>,
+    stream: sys::CUstream,
+}
+
+// SAFETY: streams of the driver may be used from any thread.
+unsafe impl Send for Stream {}
+
+impl Stream {
+    pub(super) fn new(context: &Arc<Context>) -> Result<Self, CudaError> {
+        let _current = context.enter()?;
+        let mut made = Self {
+            context: Arc::clone(context),
+            stream: ptr::null_mut(),
+        };
+        let flags = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
+        // SAFETY: the pointer is to a handle that outlives the call.
+        check("cuStreamCreate", unsafe {
+            sys::cuStreamCreate(&raw mut made.stream, flags)
+        })?;
+        Ok(made)
+    }
+
+    /// Makes the context of the stream current until the guard is dropped.
+    pub(super) fn enter(&self) -> Result<Current<'_>, CudaError> {
+        self.context.enter()
+    }
+
+    pub(super) const fn raw(&self) -> sys::CUstream {
+        self.stream
+    }
+
+    /// Returns whether the kernel has ended, or its error.
+    pub(crate) fn is_done(&self) -> Result<bool, CudaError> {
+        let _current = self.context.enter()?;
+        // SAFETY: the stream is there until `self` is dropped.
+        match unsafe { sys::cuStreamQuery(self.stream) } {
+            sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+            answer => check("cuStreamQuery", answer).map(|()| true),
+        }
+    }
+
+    /// Waits until the kernel has ended.
+    pub(crate) fn wait(&self) -> Result<(), CudaError> {
+        let _current = self.context.enter()?;
+        // SAFETY: the stream is there until `self` is dropped.
+        check("cuStreamSynchronize", unsafe {
+            sys::cuStreamSynchronize(self.stream)
+        })
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // What the kernel uses goes next: it must have ended.
+        let _ = self.wait();
+        if self.stream.is_null() {
+            return;
+        }
+        if let Ok(_current) = self.context.enter() {
+            // SAFETY: made by `new` and destroyed once.
+            let _ = unsafe { sys::cuStreamDestroy_v2(self.stream) };
+        }
+    }
+}
