@@ -82,11 +82,11 @@ impl IoLoop {
     }
 
     /// Finishes what is claimed, answers what is not with ECANCELED, and ends. What has not ended by
-    /// the builder's [`drain_timeout`](IoLoopBuilder::drain_timeout) is cancelled, as by
+    /// the [`drain_timeout`](crate::LoopOptions::drain_timeout) is cancelled, as by
     /// [`abort`](Self::abort). After success, the kernel can touch no buffer any more, and the thread
     /// is gone, unless its exit hangs in the kernel beyond the time that is left.
     ///
-    /// Takes at most the drain timeout, the [`abort_timeout`](IoLoopBuilder::abort_timeout) and 5
+    /// Takes at most the drain timeout, the [`abort_timeout`](crate::LoopOptions::abort_timeout) and 5
     /// seconds, whatever the kernel does: 40 seconds by default. A device that waits for bytes of a
     /// pipe or another file without offsets makes it take the whole drain timeout, unless its requests
     /// have deadlines.
@@ -101,7 +101,7 @@ impl IoLoop {
     /// buffer any more, and the thread is gone, unless its exit hangs in the kernel beyond the time that
     /// is left.
     ///
-    /// Takes at most the [`abort_timeout`](IoLoopBuilder::abort_timeout) and 5 seconds, whatever the
+    /// Takes at most the [`abort_timeout`](crate::LoopOptions::abort_timeout) and 5 seconds, whatever the
     /// kernel does: 10 seconds by default.
     ///
     /// # Errors
@@ -176,7 +176,7 @@ impl IoLoop {
     }
 
     /// Revokes a file handle. Does what [`revoke_file_within`](Self::revoke_file_within) does, with
-    /// the builder's [`drain_timeout`](IoLoopBuilder::drain_timeout).
+    /// the [`drain_timeout`](crate::LoopOptions::drain_timeout).
     ///
     /// # Errors
     /// [`TableError`].
@@ -189,7 +189,7 @@ impl IoLoop {
     ///
     /// Requests on it have `timeout` to end by themselves; then they are cancelled, and get ECANCELED.
     /// Give no time at all to cancel them at once. Takes at most the timeout, the builder's
-    /// [`abort_timeout`](IoLoopBuilder::abort_timeout) and 5 seconds, whatever the kernel does.
+    /// [`abort_timeout`](crate::LoopOptions::abort_timeout) and 5 seconds, whatever the kernel does.
     ///
     /// # Errors
     /// [`TableError`]. [`TableError::InFlight`] says that the handle is revoked, and that the kernel has
@@ -203,7 +203,7 @@ impl IoLoop {
     }
 
     /// Revokes a buffer handle. Does what [`revoke_buffer_within`](Self::revoke_buffer_within)
-    /// does, with the builder's [`drain_timeout`](IoLoopBuilder::drain_timeout).
+    /// does, with the [`drain_timeout`](crate::LoopOptions::drain_timeout).
     ///
     /// # Errors
     /// [`TableError`].

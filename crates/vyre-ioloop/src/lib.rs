@@ -1,4 +1,16 @@
 #![doc = include_str!("../README.md")]
+//!
+//! # Module map
+//!
+//! | to | use |
+//! | --- | --- |
+//! | give files and buffers to devices | [`FileTable`], [`BufferTable`], [`Rights`] |
+//! | run one loop | [`IoLoop`], [`IoLoopBuilder`], [`LoopOptions`], [`WaitPolicy`] |
+//! | run several loops with shared tables | [`LoopGroup`], [`LoopGroupBuilder`] |
+//! | drive a loop step by step | [`Engine`], [`Progress`], [`Revocation`]; [`block_signals`] |
+//! | make a queue for another process | [`shared_queue`] |
+//! | watch a loop | [`LoopCounters`], [`QueueCounters`] |
+
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -1,6 +1,6 @@
 //! Report of a pass.
 
-/// What one [`Engine::step`] did.
+/// The work of one [`Engine::step`](super::Engine::step).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
 #[non_exhaustive]

@@ -29,7 +29,7 @@ pub(super) fn is_in_flight(answer: &Answer) -> bool {
 impl LoopGroup {
     /// Revokes a file handle in all loops. Does what
     /// [`revoke_file_within`](Self::revoke_file_within) does, with the builder's
-    /// [`drain_timeout`](crate::LoopGroupBuilder::drain_timeout).
+    /// [`drain_timeout`](crate::LoopOptions::drain_timeout).
     ///
     /// # Errors
     /// As for [`revoke_file_within`](Self::revoke_file_within).
@@ -58,7 +58,7 @@ impl LoopGroup {
 
     /// Revokes a buffer handle in all loops. Does what
     /// [`revoke_buffer_within`](Self::revoke_buffer_within) does, with the builder's
-    /// [`drain_timeout`](crate::LoopGroupBuilder::drain_timeout).
+    /// [`drain_timeout`](crate::LoopOptions::drain_timeout).
     ///
     /// # Errors
     /// As for [`revoke_buffer_within`](Self::revoke_buffer_within).
