@@ -1,4 +1,4 @@
-//! What other threads may ask of a running loop.
+//! The commands of other threads to a running loop.
 
 mod revocations;
 
@@ -20,10 +20,10 @@ use crate::rights::Rights;
 pub(crate) use revocations::RevocationLimits;
 use revocations::RevokingList;
 
-/// Where the answer to a command goes.
+/// The channel for the answer to a command.
 pub(crate) type Reply<A> = mpsc::SyncSender<Result<A, TableError>>;
 
-/// A change to the tables, and where its answer goes. Nobody may be waiting for it any more.
+/// A table change and the channel for its answer. The receiver may be gone.
 #[derive(Debug)]
 pub(crate) enum Command {
     InsertFile {
@@ -36,8 +36,8 @@ pub(crate) enum Command {
         rights: Rights,
         reply: Reply<BufferHandle>,
     },
-    /// Revokes an entry. Answered when nothing is in flight on it any more, or when the time
-    /// allowed is over. In that case it is answered once more when nothing is in flight.
+    /// Revokes an entry. It is answered when nothing is in flight on the entry, or when the time limit
+    /// passes. In the latter case, it is answered once more when nothing is in flight.
     Revoke {
         named: Named,
         limits: RevocationLimits,
@@ -58,7 +58,7 @@ pub(crate) enum Command {
     },
 }
 
-/// How a loop is to end.
+/// The way in which a loop shuts down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Shutdown {
@@ -67,13 +67,13 @@ pub(crate) enum Shutdown {
     Abort = 2,
 }
 
-/// Words that the loop's thread looks at on every pass: loads alone, no lock.
+/// The words that the loop's thread loads on every pass, without a lock.
 #[derive(Debug)]
 pub(crate) struct ControlFlags {
     shutdown: AtomicU8,
     commands: AtomicBool,
-    /// Waker that ends the thread's sleep. Set once the thread serves, if its transport can be
-    /// woken.
+    /// The waker that ends the thread's sleep. It is set once the thread serves, if its transport can
+    /// be woken.
     waker: OnceLock<Waker>,
 }
 
@@ -86,21 +86,21 @@ impl ControlFlags {
         }
     }
 
-    /// Asks the loop to end, and wakes it. A stronger ending replaces a weaker one. Relaxed: it
-    /// orders nothing, and the wake-up makes the loop look once more.
+    /// Tells the loop to end, and wakes it. Abort replaces drain, never the reverse. Relaxed: the store
+    /// orders nothing, and the wake-up makes the loop check again.
     pub(crate) fn request_shutdown(&self, shutdown: Shutdown) {
         self.shutdown.fetch_max(shutdown as u8, Ordering::Relaxed);
         self.wake();
     }
 
-    /// Sets the waker of the loop's thread. Must be called before anybody can ask the loop for
-    /// anything.
+    /// Sets the waker of the loop's thread. It must be called before any other thread can send the loop
+    /// a command.
     pub(crate) fn set_waker(&self, waker: Waker) {
         let _ = self.waker.set(waker);
     }
 
-    /// Ends the thread's sleep, or the next one if it is awake. The pass that follows sees what was
-    /// stored before: the waker orders it (see `vyre_uring`'s alarm).
+    /// Ends the thread's sleep, or the next one if it is awake. The following pass sees everything
+    /// stored before: the waker orders it (see `vyre_uring`'s `ring/wake.rs`).
     fn wake(&self) {
         if let Some(waker) = self.waker.get() {
             waker.wake_by_ref();
@@ -116,25 +116,26 @@ impl ControlFlags {
         }
     }
 
-    /// Announces a command that was sent, and wakes the loop. Release, paired with the acquire in
+    /// Announces a sent command, and wakes the loop. Release, paired with the acquire in
     /// `take_commands`.
     pub(crate) fn announce(&self) {
         self.commands.store(true, Ordering::Release);
         self.wake();
     }
 
-    /// Whether commands were announced since the last call. A plain load in the common case.
+    /// Returns whether commands were announced since the last call. It is a plain load in the common
+    /// case.
     #[inline]
     pub(crate) fn take_commands(&self) -> bool {
         self.commands.load(Ordering::Relaxed) && self.commands.swap(false, Ordering::Acquire)
     }
 }
 
-/// Commands as the loop's thread carries them out.
+/// The commands as the loop's thread executes them.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     commands: mpsc::Receiver<Command>,
-    /// Revocations that wait for what is in flight.
+    /// The revocations that wait for requests in flight.
     revoking: RevokingList,
 }
 
@@ -146,7 +147,7 @@ impl Inbox {
         }
     }
 
-    /// Carries out every command sent so far.
+    /// Executes every command sent so far.
     #[cold]
     pub(crate) fn serve<T: Transport>(&mut self, engine: &mut Engine<T>) {
         while let Ok(command) = self.commands.try_recv() {

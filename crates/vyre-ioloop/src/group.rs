@@ -26,23 +26,22 @@ use authority::Authority;
 
 pub use builder::LoopGroupBuilder;
 
-/// Several threads that serve queues by io_uring, each with a ring and queues of its own. A handle
+/// Several threads that serve queues with io_uring, each with its own ring and queues. A handle
 /// means the same file or buffer in all of them.
 ///
-/// Every loop has a replica of the tables, which its own thread alone reads: a request costs what it
-/// costs in an [`IoLoop`], and no two loops share a line of memory for it. The group picks the
-/// handles and brings every change to all replicas.
+/// Every loop has a replica of the tables, which only its own thread reads. A request costs the same as
+/// in an [`IoLoop`], and loops share no line of memory for it. The group chooses the handles and sends
+/// every change to all replicas.
 ///
-/// So the devices of all queues reach the same files and buffers: handles are numbers, which a device
-/// can guess. One that must not reach another's is served by an [`IoLoop`] of its own, or by another
-/// group.
+/// The devices of all queues can therefore name the same files and buffers: handles are numbers that a
+/// device can guess. Serve a device that must not access another's by an [`IoLoop`] of its own, or by
+/// another group.
 ///
-/// Each loop but the first opens regular files and block devices once more, with the same flags, by
-/// `/proc/self/fd`: loops that read through one open file contend for a line of memory that the kernel
-/// keeps in it. This costs descriptors. What else belongs to the open file, such as the advice of
-/// `posix_fadvise` and its locks, is not carried over. Without `/proc`, a file is shared, and so is one
-/// that cannot be opened again; and all are in a group that would have over a quarter of the process's
-/// descriptors so.
+/// Each loop but the first reopens regular files and block devices through `/proc/self/fd`, with the
+/// same flags, because loops that read through one open file contend for a line of memory in the
+/// kernel. This costs descriptors. Other state of the open file, such as locks and the advice of
+/// `posix_fadvise`, is not carried over. A file is shared if `/proc` is missing or the file cannot be
+/// reopened. All files are shared if the group would need over a quarter of the process's descriptors.
 ///
 /// ```
 /// use std::io::Write;
@@ -69,7 +68,7 @@ pub use builder::LoopGroupBuilder;
 ///     let ticket = device.submit(Request::read(weights, 0, 7).into_buffer(pool, 0))?;
 ///     assert_eq!(device.wait(ticket)?.bytes()?, 7);
 /// }
-/// // From here on nobody can read the file, through whichever queue.
+/// // From here on, nobody can read the file through any queue.
 /// group.revoke_file(weights)?;
 ///
 /// let queues = (0..devices.len()).filter_map(|queue| group.queue_counters(queue));
@@ -78,15 +77,15 @@ pub use builder::LoopGroupBuilder;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// All methods may be called from several threads at once. Changes of different entries do not
-/// wait for one another, and a revocation that waits for a device holds up none.
+/// All methods may be called from several threads at once. Changes of different entries do not wait
+/// for each other, and a revocation that waits for a device delays none.
 ///
 /// Loops and queues are numbered from 0, queues in the order in which they were given to the
 /// builder.
 ///
-/// A loop that ends by itself, because its ring failed or its thread panicked, leaves the others as
-/// they are. Devices of its queues see FAILED, changes go to the loops that are left, and
-/// [`stop`](Self::stop) says what became of it.
+/// A loop that ends by itself, because its ring failed or its thread panicked, does not affect the
+/// others. Devices of its queues see FAILED, changes go to the remaining loops, and
+/// [`stop`](Self::stop) reports the reason.
 ///
 /// Dropping the group drains, as [`stop`](Self::stop) does, and drops the errors. A drop during a
 /// panic's unwinding aborts instead. In a forked child, it does nothing.
@@ -95,11 +94,11 @@ pub use builder::LoopGroupBuilder;
 pub struct LoopGroup {
     loops: Vec<IoLoop>,
     authority: Authority,
-    /// Of each queue: its loop, and its number there.
+    /// The loop of each queue, and its number there.
     queues: Vec<(usize, usize)>,
 }
 
-/// What loops answered to a command. A loop that is in neither has ended without an answer.
+/// The answers of loops to a command. A loop in neither list has ended without an answer.
 #[derive(Debug, Default)]
 struct Answers {
     done: Vec<usize>,
@@ -107,18 +106,19 @@ struct Answers {
 }
 
 impl LoopGroup {
-    /// What a group is made of.
+    /// Returns a builder for a group.
     pub fn builder() -> LoopGroupBuilder {
         LoopGroupBuilder::new()
     }
 
-    /// Adds a byte range of a file to all loops. A range without an end is all the rest of the
-    /// file. When this returns, every loop knows the handle.
+    /// Adds a byte range of a file to all loops. A range without an end covers the rest of the file.
+    /// When it returns, every loop knows the handle.
     ///
-    /// It takes two answers of each loop, so up to two of its sleeps.
+    /// It needs two answers from each loop, and thus up to two sleeps of each.
     ///
     /// # Errors
-    /// [`TableError`]. Then no request, in whichever loop, has found the entry or ever will.
+    /// [`TableError`] if the entry is invalid, or if a loop has no room or refuses it. Then no request
+    /// has found the entry in any loop, or ever will.
     pub fn insert_file(
         &self,
         file: impl Into<OwnedFd>,
@@ -130,11 +130,12 @@ impl LoopGroup {
             .map(FileHandle::from_raw)
     }
 
-    /// Adds a byte range of a buffer to all loops. When this returns, every loop knows the handle. All
-    /// pages of the buffer are provided first, by the calling thread.
+    /// Adds a byte range of a buffer to all loops. When it returns, every loop knows the handle. The
+    /// calling thread first provides all pages of the buffer.
     ///
     /// # Errors
-    /// [`TableError`]. Then no request, in whichever loop, has found the entry or ever will.
+    /// [`TableError`] if the range is invalid, or if a loop has no room or refuses it. Then no request
+    /// has found the entry in any loop, or ever will.
     pub fn insert_buffer(
         &self,
         buffer: Buffer,
@@ -153,32 +154,31 @@ impl LoopGroup {
         self.insert(&entry).map(BufferHandle::from_raw)
     }
 
-    /// Ends all loops at the same time, each as [`IoLoop::stop`] does: what is claimed is finished,
-    /// the rest is answered with ECANCELED. Returns when all have ended, at the latest after the
-    /// time that one loop may take.
+    /// Shuts all loops down at the same time, each as [`IoLoop::stop`] does: claimed requests are
+    /// finished, and unclaimed ones get ECANCELED. It returns when all have ended, within the time
+    /// limit of one loop.
     ///
     /// # Errors
-    /// [`GroupStopError`], which names every loop that did not end as it should.
+    /// [`GroupStopError`] if any loop did not end in order. It names each of them.
     pub fn stop(mut self) -> Result<(), GroupStopError> {
         self.end(Shutdown::Drain)
     }
 
-    /// Ends all loops at the same time, each as [`IoLoop::abort`] does: everything is cancelled and
-    /// answered with ECANCELED. Returns when all have ended, at the latest after the time that one
-    /// loop may take.
+    /// Shuts all loops down at the same time, each as [`IoLoop::abort`] does: every request is
+    /// cancelled and gets ECANCELED. It returns when all have ended, within the time limit of one loop.
     ///
     /// # Errors
-    /// [`GroupStopError`], which names every loop that did not end as it should.
+    /// As for [`stop`](Self::stop).
     pub fn abort(mut self) -> Result<(), GroupStopError> {
         self.end(Shutdown::Abort)
     }
 
-    /// How many loops there are, those that have ended included.
+    /// Returns the number of loops, including those that have ended.
     pub fn loops(&self) -> usize {
         self.loops.len()
     }
 
-    /// The loop that serves a queue.
+    /// Returns the number of the loop that serves a queue.
     pub fn loop_of(&self, queue: usize) -> Option<usize> {
         self.queues.get(queue).map(|&(index, _)| index)
     }
@@ -188,34 +188,34 @@ impl LoopGroup {
         self.loops.get(index).map(IoLoop::is_running)
     }
 
-    /// The counters of all loops together. They lag the loops by at most one pass, and are not of
-    /// one moment.
+    /// Returns the sum of all loops' counters. They lag the loops by at most one pass, and are not from
+    /// a single moment.
     pub fn counters(&self) -> LoopCounters {
         self.loops.iter().map(IoLoop::counters).sum()
     }
 
-    /// A loop's counters. They lag the loop by at most one pass.
+    /// Returns a loop's counters. They lag the loop by at most one pass.
     pub fn loop_counters(&self, index: usize) -> Option<LoopCounters> {
         self.loops.get(index).map(IoLoop::counters)
     }
 
-    /// A queue's counters.
+    /// Returns a queue's counters.
     pub fn queue_counters(&self, queue: usize) -> Option<QueueCounters> {
         let &(index, within) = self.queues.get(queue)?;
         self.loops.get(index)?.queue_counters(within)
     }
 
-    /// What a loop's ring came to use, and why not more.
+    /// Returns the set-up that a loop's ring reached, and why not more.
     pub fn report(&self, index: usize) -> Option<&SetupReport> {
         self.loops.get(index).map(IoLoop::report)
     }
 
-    /// The kernel's number of a loop's thread, to look it up below `/proc/self/task`.
+    /// Returns the kernel's ID of a loop's thread, as in `/proc/self/task`.
     pub fn thread_id(&self, index: usize) -> Option<u32> {
         self.loops.get(index).map(IoLoop::thread_id)
     }
 
-    /// Two rounds: no request may find the entry in one loop while another may yet refuse it.
+    /// Two rounds, so that no request finds the entry in one loop while another may still refuse it.
     fn insert(&self, entry: &NewEntry) -> Result<u32, TableError> {
         let kind = entry.kind();
         self.authority.release_ended();
@@ -248,7 +248,7 @@ impl LoopGroup {
         Ok(handle)
     }
 
-    /// Gives some loops a command each, all at once, and waits for all of their answers.
+    /// Sends a command to each of some loops at once, and waits for all answers.
     fn ask(&self, loops: &[usize], command: impl Fn(usize, Reply<()>) -> Command) -> Answers {
         let send = |&index: &usize| {
             let to = |reply| command(index, reply);
@@ -271,7 +271,7 @@ impl LoopGroup {
     }
 }
 
-/// Ends loops at the same time, within one deadline for all.
+/// Shuts loops down at the same time, within one common deadline.
 fn end_all(loops: &mut [IoLoop], shutdown: Shutdown) -> Result<(), GroupStopError> {
     let limits = loops.iter().map(|io| io.begin_end(shutdown));
     let deadline = Deadline::after(limits.max().unwrap_or_default());

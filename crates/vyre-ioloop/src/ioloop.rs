@@ -30,7 +30,7 @@ pub use builder::IoLoopBuilder;
 pub(crate) use builder::Starting;
 pub(crate) use thread::{Deadline, Thread};
 
-/// A thread that serves queues by io_uring.
+/// A thread that serves queues with io_uring.
 ///
 /// ```
 /// use std::io::Write;
@@ -58,11 +58,11 @@ pub(crate) use thread::{Deadline, Thread};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// # The end
-/// Dropping it drains, as [`stop`](Self::stop) does, and drops the error: by default that takes up to
-/// 40 seconds, for instance if a device waits for bytes of a pipe that nobody writes. A drop during a
-/// panic's unwinding aborts instead, as [`abort`](Self::abort) does, which takes up to 10 seconds. In
-/// a forked child, a drop does nothing, and every method finds the loop ended.
+/// # Shutdown
+/// A drop drains, as [`stop`](Self::stop) does, and discards the error. By default, that takes up to
+/// 40 seconds, for instance if a device waits for bytes of a pipe without a writer. A drop while a
+/// panic unwinds aborts instead, as [`abort`](Self::abort) does, which takes up to 10 seconds. In a
+/// forked child, a drop does nothing, and every method finds that the loop has ended.
 #[derive(Debug)]
 #[must_use = "dropping it stops the loop"]
 pub struct IoLoop {
@@ -76,71 +76,74 @@ pub struct IoLoop {
 }
 
 impl IoLoop {
-    /// What a loop is made of.
+    /// Returns a builder for a loop.
     pub fn builder() -> IoLoopBuilder {
         IoLoopBuilder::new()
     }
 
-    /// Finishes what is claimed, answers what is not with ECANCELED, and ends. What has not ended by
-    /// the [`drain_timeout`](crate::LoopOptions::drain_timeout) is cancelled, as by
-    /// [`abort`](Self::abort). After success, the kernel can touch no buffer any more, and the thread
-    /// is gone, unless its exit hangs in the kernel beyond the time that is left.
+    /// Shuts the loop down in order: claimed requests are finished, and unclaimed ones get ECANCELED.
+    /// Requests that have not ended by the [`drain_timeout`](crate::LoopOptions::drain_timeout) are
+    /// cancelled, as by [`abort`](Self::abort). After success, the kernel can access no buffer any
+    /// more. The thread has ended too, unless its exit hangs in the kernel for longer than the
+    /// remaining time.
     ///
-    /// Takes at most the drain timeout, the [`abort_timeout`](crate::LoopOptions::abort_timeout) and 5
-    /// seconds, whatever the kernel does: 40 seconds by default. A device that waits for bytes of a
-    /// pipe or another file without offsets makes it take the whole drain timeout, unless its requests
-    /// have deadlines.
+    /// Returns after at most the drain timeout, the
+    /// [`abort_timeout`](crate::LoopOptions::abort_timeout) and 5 seconds, whatever the kernel does: 40
+    /// seconds by default. A device that waits for bytes of a pipe, or of another file without offsets,
+    /// makes it take the whole drain timeout, unless its requests have deadlines.
     ///
     /// # Errors
-    /// [`StopError`].
+    /// [`StopError`] if the ring failed, the thread panicked or did not answer, or the kernel still
+    /// holds operations.
     pub fn stop(mut self) -> Result<(), StopError> {
         self.end(Shutdown::Drain)
     }
 
-    /// Cancels everything, answers it with ECANCELED, and ends. After success, the kernel can touch no
-    /// buffer any more, and the thread is gone, unless its exit hangs in the kernel beyond the time that
-    /// is left.
+    /// Shuts the loop down at once: every request is cancelled and gets ECANCELED. After success, the
+    /// kernel can access no buffer any more. The thread has ended too, unless its exit hangs in the
+    /// kernel for longer than the remaining time.
     ///
-    /// Takes at most the [`abort_timeout`](crate::LoopOptions::abort_timeout) and 5 seconds, whatever the
-    /// kernel does: 10 seconds by default.
+    /// Returns after at most the [`abort_timeout`](crate::LoopOptions::abort_timeout) and 5 seconds,
+    /// whatever the kernel does: 10 seconds by default.
     ///
     /// # Errors
-    /// [`StopError`].
+    /// As for [`stop`](Self::stop).
     pub fn abort(mut self) -> Result<(), StopError> {
         self.end(Shutdown::Abort)
     }
 
-    /// Returns whether the loop serves. It ends by itself only when the ring fails, or by a panic;
-    /// [`stop`](Self::stop) then says which.
+    /// Returns whether the loop serves. It ends by itself only if the ring fails or the thread panics;
+    /// [`stop`](Self::stop) then returns the reason.
     pub fn is_running(&self) -> bool {
         self.thread.is_running()
     }
 
-    /// The loop's counters. They lag the loop by at most one pass.
+    /// Returns the loop's counters. They lag the loop by at most one pass.
     pub fn counters(&self) -> LoopCounters {
         self.counters.whole.read()
     }
 
-    /// A queue's counters, in the order in which the queues were given to the builder.
+    /// Returns a queue's counters. Queues are numbered in the order in which the builder got them.
     pub fn queue_counters(&self, queue: usize) -> Option<QueueCounters> {
         self.counters.queues.get(queue).map(|shared| shared.read())
     }
 
-    /// What the ring came to use, and why not more.
+    /// Returns the set-up that the ring reached, and why not more.
     pub const fn report(&self) -> &SetupReport {
         &self.report
     }
 
-    /// The kernel's number of the loop's thread, to look it up below `/proc/self/task`.
+    /// Returns the kernel's ID of the loop's thread, as in `/proc/self/task`.
     pub const fn thread_id(&self) -> u32 {
         self.thread_id
     }
 
-    /// Adds a byte range of a file while the loop runs. A range without an end, or one that ends at
-    /// `u64::MAX`, is all the rest of the file.
+    /// Adds a byte range of a file while the loop runs. A range without an end, or with the end
+    /// `u64::MAX`, covers the rest of the file.
     ///
     /// # Errors
-    /// [`TableError`].
+    /// [`TableError`] if the entry is invalid, if the table or the ring has no room, or if the loop has
+    /// ended.
     pub fn insert_file(
         &self,
         file: impl Into<OwnedFd>,
@@ -152,11 +155,12 @@ impl IoLoop {
         self.ask(|reply| Command::InsertFile { entry, reply })
     }
 
-    /// Adds a byte range of a buffer while the loop runs. All pages of the buffer are provided first, by
-    /// the calling thread, which takes seconds for gigabytes that nobody has touched.
+    /// Adds a byte range of a buffer while the loop runs. The calling thread first provides all pages
+    /// of the buffer, which takes seconds for gigabytes of untouched memory.
     ///
     /// # Errors
-    /// [`TableError`].
+    /// [`TableError`] if the range is invalid, if the table or the ring has no room, or if the loop has
+    /// ended.
     pub fn insert_buffer(
         &self,
         buffer: Buffer,
@@ -175,25 +179,30 @@ impl IoLoop {
         })
     }
 
-    /// Revokes a file handle. Does what [`revoke_file_within`](Self::revoke_file_within) does, with
-    /// the [`drain_timeout`](crate::LoopOptions::drain_timeout).
+    /// Revokes a file handle, as [`revoke_file_within`](Self::revoke_file_within) does with the
+    /// [`drain_timeout`](crate::LoopOptions::drain_timeout).
     ///
     /// # Errors
-    /// [`TableError`].
+    /// As for [`revoke_file_within`](Self::revoke_file_within).
     pub fn revoke_file(&self, handle: FileHandle) -> Result<(), TableError> {
         self.revoke(handle.into(), self.options.revocation_limits(None))
     }
 
-    /// Revokes a file handle: requests claimed from now on get EBADF. Returns when nothing is in
-    /// flight on it any more. Other entries are served meanwhile.
+    /// Revokes a file handle: requests claimed from now on get EBADF. Returns when nothing is in flight
+    /// on it. Other entries are served meanwhile.
     ///
-    /// Requests on it have `timeout` to end by themselves; then they are cancelled, and get ECANCELED.
-    /// Give no time at all to cancel them at once. Takes at most the timeout, the builder's
-    /// [`abort_timeout`](crate::LoopOptions::abort_timeout) and 5 seconds, whatever the kernel does.
+    /// Requests on the handle have `timeout` to end by themselves. Then they are cancelled and get
+    /// ECANCELED. A timeout of zero cancels them at once. The call returns after at most the timeout,
+    /// the [`abort_timeout`](crate::LoopOptions::abort_timeout) and 5 seconds, whatever the kernel
+    /// does.
     ///
     /// # Errors
-    /// [`TableError`]. [`TableError::InFlight`] says that the handle is revoked, and that the kernel has
-    /// not given all cancelled requests back.
+    /// - [`TableError::Unknown`] if the handle names nothing, [`TableError::Ended`] if the loop has
+    ///   ended.
+    /// - [`TableError::InFlight`] if the kernel has not returned all cancelled requests. The handle is
+    ///   revoked even so.
+    /// - [`TableError::Unresponsive`] if the loop's thread does not answer.
+    /// - [`TableError::Held`] if the loop has ended while the kernel held operations.
     pub fn revoke_file_within(
         &self,
         handle: FileHandle,
@@ -202,23 +211,22 @@ impl IoLoop {
         self.revoke(handle.into(), self.options.revocation_limits(Some(timeout)))
     }
 
-    /// Revokes a buffer handle. Does what [`revoke_buffer_within`](Self::revoke_buffer_within)
-    /// does, with the [`drain_timeout`](crate::LoopOptions::drain_timeout).
+    /// Revokes a buffer handle, as [`revoke_buffer_within`](Self::revoke_buffer_within) does with the
+    /// [`drain_timeout`](crate::LoopOptions::drain_timeout).
     ///
     /// # Errors
-    /// [`TableError`].
+    /// As for [`revoke_buffer_within`](Self::revoke_buffer_within).
     pub fn revoke_buffer(&self, handle: BufferHandle) -> Result<(), TableError> {
         self.revoke(handle.into(), self.options.revocation_limits(None))
     }
 
     /// Revokes a buffer handle: requests claimed from now on get EBADF. Returns when nothing is in
-    /// flight on it any more: its bytes are the caller's again. Other entries are served meanwhile.
-    ///
-    /// The timeout is as for [`revoke_file_within`](Self::revoke_file_within).
+    /// flight on it, so that its bytes are the caller's again. Other entries are served meanwhile. The
+    /// timeout is as for [`revoke_file_within`](Self::revoke_file_within).
     ///
     /// # Errors
-    /// [`TableError`]. After any but [`TableError::Unknown`] and [`TableError::Ended`], the kernel may
-    /// still write to the bytes.
+    /// As for [`revoke_file_within`](Self::revoke_file_within). After any error other than
+    /// [`TableError::Unknown`] and [`TableError::Ended`], the kernel may still write to the bytes.
     pub fn revoke_buffer_within(
         &self,
         handle: BufferHandle,
@@ -255,8 +263,8 @@ impl IoLoop {
         answer.recv().map_err(|_| TableError::Ended)?
     }
 
-    /// Gives the loop a command. Its answer comes through the channel, which closes without one if
-    /// the loop has ended, or ends before it comes to the command.
+    /// Sends the loop a command. The answer comes through the channel, which closes without one if the
+    /// loop has ended, or ends before it processes the command.
     pub(crate) fn send<A>(
         &self,
         command: impl FnOnce(Reply<A>) -> Command,
@@ -271,8 +279,8 @@ impl IoLoop {
         answer
     }
 
-    /// Returns the number of operations that the kernel had not given back when service ended, if
-    /// it has ended and there are any.
+    /// Returns the number of operations that the kernel held when service ended, if it has ended and
+    /// there were any.
     pub(crate) fn kept(&self) -> Option<u32> {
         if self.thread.is_elsewhere() {
             return None;
@@ -281,7 +289,7 @@ impl IoLoop {
         (kept > 0).then_some(kept)
     }
 
-    /// Tells the loop to end, and does not wait for it. Returns the time that this may take.
+    /// Tells the loop to end without waiting for it. Returns the time limit of the shutdown.
     pub(crate) fn begin_end(&self, shutdown: Shutdown) -> Duration {
         if !self.thread.is_elsewhere() {
             self.flags.request_shutdown(shutdown);
@@ -289,7 +297,7 @@ impl IoLoop {
         self.options.longest_shutdown(shutdown)
     }
 
-    /// Waits for the end of a loop that was told to end.
+    /// Waits for a loop that was told to end.
     pub(crate) fn finish_end(&mut self, deadline: Deadline) -> Result<(), StopError> {
         let how = self.thread.join(deadline);
         if matches!(how, Err(StopError::Unresponsive { .. })) {
@@ -306,7 +314,7 @@ impl IoLoop {
 }
 
 impl Shutdown {
-    /// Returns how a dropped loop ends. Unwinding does not wait for devices.
+    /// Returns how a dropped loop shuts down. While a panic unwinds, it does not wait for devices.
     pub(crate) fn by_drop() -> Self {
         match std::thread::panicking() {
             true => Self::Abort,

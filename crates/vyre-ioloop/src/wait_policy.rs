@@ -1,17 +1,16 @@
-//! How a loop waits when there is nothing to do.
+//! The waiting policies of a loop.
 
 use std::time::Duration;
 
-/// How a loop's thread waits for work.
+/// The way in which a loop's thread waits for work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitPolicy {
-    /// Never sleeps: the lowest latency, for one whole core.
+    /// Never sleeps. The latency is lowest, and the cost is a whole core.
     Spin,
-    /// Polls `spins` times, then sleeps: 10 µs at first, twice as long each time, `cap` at most.
-    /// Any work starts it over. A sleep ends early for a completion of the loop's own ring, for a
-    /// claimed request's deadline, and for a stop or a change of the tables. A new request waits until
-    /// the sleep is over.
+    /// Polls `spins` times, then sleeps: 10 µs at first, then twice as long each time, up to `cap`. Any
+    /// work restarts the cycle. A completion of the loop's ring, the deadline of a claimed request, a
+    /// stop and a table change end a sleep early. A new request waits until the sleep ends.
     #[non_exhaustive]
     Adaptive {
         /// Passes without work before the first sleep.
@@ -38,17 +37,17 @@ impl Default for WaitPolicy {
     }
 }
 
-/// First sleep of the adaptive policy, and the shortest of any.
+/// The first sleep of the adaptive policy, and the shortest of all.
 pub(crate) const FIRST_SLEEP: Duration = Duration::from_micros(10);
 
-/// What to do after a pass without work.
+/// The action after a pass without work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pause {
     Spin,
     Sleep(Duration),
 }
 
-/// A policy at work: a pure function of the passes so far.
+/// The state of a policy: a pure function of the passes so far.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backoff {
     policy: WaitPolicy,
@@ -65,14 +64,14 @@ impl Backoff {
         }
     }
 
-    /// There was work.
+    /// Records a pass with work.
     #[inline]
     pub(crate) const fn reset(&mut self) {
         self.spun = 0;
         self.sleep = FIRST_SLEEP;
     }
 
-    /// There was none.
+    /// Records a pass without work, and returns what to do next.
     #[inline]
     pub(crate) fn idle(&mut self) -> Pause {
         let WaitPolicy::Adaptive { spins, cap } = self.policy else {

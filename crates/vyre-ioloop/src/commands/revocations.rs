@@ -1,5 +1,5 @@
-//! Revocations that wait for requests in flight: for a time, after which the rest is cancelled;
-//! what the kernel keeps even then is reported.
+//! Revocations that wait for requests in flight. After a time limit, the requests are cancelled. After
+//! another, those that the kernel still holds are reported.
 
 use std::time::{Duration, Instant};
 
@@ -10,17 +10,17 @@ use crate::engine::Engine;
 use crate::engine::table_changes::Revocation;
 use crate::error::TableError;
 
-/// Time that a revocation waits.
+/// The time limits of a revocation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RevocationLimits {
-    /// Time for requests to end by themselves.
+    /// The time for requests to end by themselves.
     pub(crate) wait: Duration,
-    /// Time for the kernel to give them back once they are cancelled.
+    /// The time for the kernel to return them once they are cancelled.
     pub(crate) grace: Duration,
 }
 
 impl RevocationLimits {
-    /// Returns the longest that both may take.
+    /// Returns the sum of both.
     pub(crate) const fn total(self) -> Duration {
         self.wait.saturating_add(self.grace)
     }
@@ -32,7 +32,7 @@ enum Stage {
     Waiting,
     /// They are cancelled.
     Cancelled,
-    /// Somebody was told that they have not ended.
+    /// The caller was told that they have not ended.
     Told,
 }
 
@@ -42,13 +42,13 @@ struct Revoking {
     handle: u32,
     grace: Duration,
     stage: Stage,
-    /// End of the stage. `None` is a time too far away to be represented.
+    /// The end of the stage. `None` is a time too far away to be represented.
     until: Option<Instant>,
     reply: Reply<()>,
 }
 
 impl Revoking {
-    /// Does what is due. Returns whether the revocation is over.
+    /// Performs the actions that are due. Returns whether the revocation is over.
     fn advance<T: Transport>(&mut self, engine: &mut Engine<T>, now: Option<Instant>) -> bool {
         if let (Some(until), Some(now)) = (self.until, now)
             && until <= now
@@ -111,7 +111,7 @@ impl RevokingList {
         });
     }
 
-    /// Does what is due, and answers revocations that are over.
+    /// Performs the actions that are due, and answers revocations that are over.
     #[cold]
     pub(super) fn advance<T: Transport>(&mut self, engine: &mut Engine<T>) {
         // Where the kernel keeps an operation for good, its revocation stays here without a time.

@@ -5,7 +5,7 @@
 #[must_use]
 #[non_exhaustive]
 pub struct Progress {
-    /// Completions of the transport that were taken.
+    /// Completions reaped from the transport.
     pub reaped: u32,
     /// Requests claimed.
     pub claimed: u32,
@@ -16,7 +16,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Whether nothing was to be done.
+    /// Returns whether there was nothing to do.
     #[inline]
     pub const fn is_idle(&self) -> bool {
         self.reaped | self.claimed | self.started | self.expired == 0

@@ -1,4 +1,5 @@
-//! Which handles there are. Loops have replicas of the tables; the handles are picked here alone.
+//! The authority over the handles of a group. Loops have replicas of the tables, but only the authority
+//! chooses handles.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,20 +12,20 @@ use crate::handle_table::HandleTable;
 use super::reopen;
 use super::revocation::{Answer, is_in_flight};
 
-/// The loops that have an entry, by number. A loop that had ended when it came never got it.
+/// The numbers of the loops that have an entry. A loop that had ended before never got it.
 type Holders = Vec<usize>;
 
-/// The two tables of handles. No lock is held while a loop is asked anything.
+/// The two tables of handles. No lock is held while a loop is asked for anything.
 #[derive(Debug)]
 pub(super) struct Authority {
     files: Mutex<HandleTable<Holders>>,
     buffers: Mutex<HandleTable<Holders>>,
-    /// Handles that are revoked and on which loops still have requests in flight.
+    /// The revoked handles on which loops still have requests in flight.
     late: Mutex<Vec<(Named, Vec<Answer>)>>,
 }
 
 impl Authority {
-    /// The handles of tables that so many loops start with.
+    /// Creates the handles of the tables with which the loops start.
     pub(super) fn new(files: &FileTable, buffers: &BufferTable, loops: usize) -> Self {
         let all: Holders = (0..loops).collect();
         Self {
@@ -43,7 +44,7 @@ impl Authority {
         table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Picks a handle that no loop has had yet. It is in nobody's hands before it is published.
+    /// Chooses a handle that no loop has had. Nobody knows it before it is published.
     pub(super) fn reserve(&self, kind: Kind) -> Result<u32, TableError> {
         let mut table = self.table(kind);
         let handle = table.insert(Holders::new())?;
@@ -51,7 +52,7 @@ impl Authority {
         Ok(handle)
     }
 
-    /// Whether each of so many loops may have open files of its own.
+    /// Returns whether each of this many loops may have its own open files.
     pub(super) fn may_reopen(&self, loops: usize) -> bool {
         reopen::is_room_for(self.table(Kind::File).len(), loops)
     }
@@ -63,7 +64,7 @@ impl Authority {
         }
     }
 
-    /// Gives a reserved handle up. Its index will be used again, under another.
+    /// Releases a reserved handle. Its index will be used again under another handle.
     pub(super) fn free(&self, named: Named) {
         let mut table = self.table(named.kind);
         if let Some(index) = table.hidden(named.handle) {
@@ -71,7 +72,8 @@ impl Authority {
         }
     }
 
-    /// Makes a handle unknown, and keeps its index until it is released. The loops that have it.
+    /// Makes a handle unknown, and keeps its index until it is released. Returns the loops that have
+    /// it.
     pub(super) fn revoke(&self, named: Named) -> Result<Holders, TableError> {
         let mut table = self.table(named.kind);
         let handle = named.handle;
@@ -80,8 +82,7 @@ impl Authority {
         holders.ok_or(TableError::Unknown { handle })
     }
 
-    /// Lets a revoked handle's index be used again once these loops have no request in flight on
-    /// it.
+    /// Allows reuse of a revoked handle's index after these loops have no request in flight on it.
     pub(super) fn release_after(&self, named: Named, late: Vec<Answer>) {
         if late.is_empty() {
             self.release(named);
@@ -105,7 +106,7 @@ impl Authority {
         self.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a revoked handle's index be used again: no loop has anything there any more.
+    /// Allows reuse of a revoked handle's index: no loop has anything in flight on it.
     fn release(&self, named: Named) {
         let mut table = self.table(named.kind);
         if let Some(index) = table.revoked(named.handle)

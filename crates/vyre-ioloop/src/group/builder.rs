@@ -10,7 +10,7 @@ use crate::file_table::FileTable;
 use crate::ioloop::{IoLoopBuilder, Starting};
 use crate::options::LoopOptions;
 
-/// Makes a [`LoopGroup`].
+/// Configures and spawns a [`LoopGroup`].
 #[derive(Debug)]
 #[must_use = "call `spawn`"]
 pub struct LoopGroupBuilder {
@@ -18,7 +18,7 @@ pub struct LoopGroupBuilder {
     buffers: BufferTable,
     /// The core of each loop.
     cores: Vec<Option<usize>>,
-    /// Each with the loop that was chosen for it, if one was.
+    /// The queues, each with its chosen loop, if any.
     queues: Vec<(Option<usize>, HostQueue)>,
     options: LoopOptions,
     name: String,
@@ -36,40 +36,40 @@ impl LoopGroupBuilder {
         }
     }
 
-    /// The files that devices of all queues may name.
+    /// Sets the files that the devices of all queues may name.
     pub fn files(mut self, files: FileTable) -> Self {
         self.files = files;
         self
     }
 
-    /// The buffers that devices of all queues may name. Each is registered with every ring.
+    /// Sets the buffers that the devices of all queues may name. Each is registered with every ring.
     pub fn buffers(mut self, buffers: BufferTable) -> Self {
         self.buffers = buffers;
         self
     }
 
-    /// How many loops there are: one unless said otherwise. Of this and [`pin_to`](Self::pin_to)
-    /// the later call decides.
+    /// Sets the number of loops. The default is one. The later call of this and
+    /// [`pin_to`](Self::pin_to) counts.
     pub fn loops(mut self, loops: usize) -> Self {
         self.cores = vec![None; loops];
         self
     }
 
-    /// One loop for each of these cores, its thread bound to that core. Of this and
-    /// [`loops`](Self::loops) the later call decides.
+    /// Sets one loop for each of these cores, with its thread bound to that core. The later call of
+    /// this and [`loops`](Self::loops) counts.
     pub fn pin_to(mut self, cores: impl IntoIterator<Item = usize>) -> Self {
         self.cores = cores.into_iter().map(Some).collect();
         self
     }
 
-    /// Adds a queue. The first that is given so goes to loop 0, the next to loop 1, and so on, and
-    /// round again. Every loop needs at least one.
+    /// Adds a queue and assigns it to a loop: the first goes to loop 0, the next to loop 1, and so on,
+    /// in turn. Every loop needs at least one queue.
     pub fn queue(mut self, queue: HostQueue) -> Self {
         self.queues.push((None, queue));
         self
     }
 
-    /// Adds a queue that a certain loop is to serve. It does not count where others go.
+    /// Adds a queue for a certain loop. It does not affect the assignment of others.
     pub fn queue_on(mut self, index: usize, queue: HostQueue) -> Self {
         self.queues.push((Some(index), queue));
         self
@@ -81,29 +81,30 @@ impl LoopGroupBuilder {
         self
     }
 
-    /// Sets what the names of the threads begin with: `vyre-io` by default. The loop's number
-    /// follows. A name with a NUL byte is an error of [`spawn`](Self::spawn).
+    /// Sets the prefix of the threads' names, which the loop's number follows. The default is
+    /// `vyre-io`. A name with a NUL byte is an error of [`spawn`](Self::spawn).
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// Starts the loops, all at the same time. When this returns, every ring is set up and the
-    /// devices of all queues see RUNNING.
+    /// Starts all loops at the same time. When it returns, every ring is set up and the devices of all
+    /// queues see RUNNING.
     ///
     /// # Errors
-    /// [`GroupSpawnError`]. Then no loop runs.
+    /// [`GroupSpawnError`] if there is no loop, if a queue's loop does not exist, or if a loop does not
+    /// start. Then no loop runs.
     pub fn spawn(self) -> Result<LoopGroup, GroupSpawnError> {
         self.spawn_with(|_| |ring| ring)
     }
 
-    /// As [`spawn`](Self::spawn), with a transport around each ring, as
-    /// [`IoLoopBuilder::spawn_with`] has one: `wrap(index)` is what puts it around the ring of the
-    /// loop of that number. `wrap` runs on this thread, once for each loop, in their order, and
-    /// before any of them begins.
+    /// Starts the loops as [`spawn`](Self::spawn) does, with a transport around each ring, as
+    /// [`IoLoopBuilder::spawn_with`] does. `wrap(index)` returns the function that wraps the ring of
+    /// the loop with that number. It runs on this thread, once for each loop, in order, before any loop
+    /// starts.
     ///
     /// # Errors
-    /// [`GroupSpawnError`]. Then no loop runs.
+    /// As for [`spawn`](Self::spawn).
     pub fn spawn_with<T, W>(
         self,
         wrap: impl FnMut(usize) -> W,
@@ -161,11 +162,11 @@ impl LoopGroupBuilder {
     }
 }
 
-/// Queues, dealt to loops.
+/// The queues, assigned to loops.
 struct Dealt {
     /// The queues of each loop.
     shares: Vec<Vec<HostQueue>>,
-    /// Of each queue: its loop, and its number there.
+    /// The loop of each queue, and its number there.
     places: Vec<(usize, usize)>,
 }
 

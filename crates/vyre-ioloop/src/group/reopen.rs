@@ -1,6 +1,7 @@
-//! Open files of a loop's own. The kernel notes in the open file where the last read of it ended, to
-//! read ahead from there (`f_ra.prev_pos`): loops that share one hand that line of memory to one another
-//! with every read of a cached block, and eight of them do three quarters of what they do with one each.
+//! Separate open files for each loop. The kernel records in the open file where its last read ended, to
+//! read ahead from there (`f_ra.prev_pos`). Loops that share an open file therefore pass that line of
+//! memory around with every read of a cached block: eight of them reach three quarters of the rate that
+//! they reach with one each.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -10,22 +11,22 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::file_table::{FileEntry, FileTable};
 
-/// What of a descriptor's flags decides on its reads and writes.
+/// The flags of a descriptor that affect its reads and writes.
 const KEPT: OFlags = OFlags::RWMODE
     .union(OFlags::DIRECT)
     .union(OFlags::SYNC)
     .union(OFlags::DSYNC)
     .union(OFlags::NOATIME);
 
-/// Whether every other loop may open each of so many files once more: one group adds a quarter of the
-/// descriptors that the process may have, and no more.
+/// Returns whether every other loop may reopen each of this many files: a group adds at most a quarter
+/// of the descriptors that the process may have.
 pub(super) fn is_room_for(files: usize, loops: usize) -> bool {
     let further = (files as u64).saturating_mul(loops.saturating_sub(1) as u64);
     let limit = getrlimit(Resource::Nofile).current;
     limit.is_none_or(|limit| further <= limit / 4)
 }
 
-/// The same table, of open files of its own. Where the kernel does not open a file again, the two
+/// Returns the same table with separate open files. If the kernel does not reopen a file, both tables
 /// share it.
 pub(super) fn table(files: &FileTable) -> FileTable {
     FileTable {
@@ -43,8 +44,8 @@ pub(super) fn entry(entry: &FileEntry) -> FileEntry {
     own
 }
 
-/// Opens what a descriptor names once more, whatever has become of its name: files and drives. To open
-/// a pipe or a device may mean more.
+/// Reopens the regular file or drive of a descriptor, whatever has become of its name. Reopening a pipe
+/// or a device could have other effects.
 fn reopen(file: &OwnedFd) -> Option<OwnedFd> {
     let was = rustix::fs::fstat(file).ok()?;
     match FileType::from_raw_mode(was.st_mode) {

@@ -11,8 +11,8 @@ use crate::engine::table_changes::replica::Named;
 use crate::error::TableError;
 use crate::ioloop::Deadline;
 
-/// Channel by which a loop answers a revocation: once when it is over; or, when the time allowed
-/// ends before that, then and once more when it is over. It closes when the loop ends.
+/// The channel by which a loop answers a revocation: once when the revocation is over; if the time
+/// limit passes first, then and once more when it is over. It closes when the loop ends.
 pub(super) type Answer = Receiver<Result<(), TableError>>;
 
 /// Returns whether a loop may still have requests in flight on the revoked entry.
@@ -27,9 +27,8 @@ pub(super) fn is_in_flight(answer: &Answer) -> bool {
 }
 
 impl LoopGroup {
-    /// Revokes a file handle in all loops. Does what
-    /// [`revoke_file_within`](Self::revoke_file_within) does, with the builder's
-    /// [`drain_timeout`](crate::LoopOptions::drain_timeout).
+    /// Revokes a file handle in all loops, as [`revoke_file_within`](Self::revoke_file_within) does
+    /// with the [`drain_timeout`](crate::LoopOptions::drain_timeout).
     ///
     /// # Errors
     /// As for [`revoke_file_within`](Self::revoke_file_within).
@@ -37,17 +36,16 @@ impl LoopGroup {
         self.revoke(handle.into(), self.limits(None))
     }
 
-    /// Revokes a file handle in all loops: requests claimed from now on get EBADF. Returns when
-    /// nothing is in flight on it in any loop. Other entries are served meanwhile, and may be
-    /// changed.
+    /// Revokes a file handle in all loops: requests claimed from now on get EBADF. Returns when nothing
+    /// is in flight on it in any loop. Other entries are served meanwhile, and may be changed.
     ///
-    /// The timeout is as for [`IoLoop::revoke_file_within`](crate::IoLoop::revoke_file_within), and one
-    /// for all loops.
+    /// The timeout is as for [`IoLoop::revoke_file_within`](crate::IoLoop::revoke_file_within), and
+    /// applies to all loops at once.
     ///
     /// # Errors
-    /// [`TableError::Unknown`], also while another thread revokes the same handle. All others
-    /// mean that the handle is revoked: [`TableError::InFlight`], [`TableError::Held`],
-    /// [`TableError::Unresponsive`].
+    /// - [`TableError::Unknown`] if the handle names nothing, or if another thread is revoking it.
+    /// - [`TableError::InFlight`], [`TableError::Held`] or [`TableError::Unresponsive`] if a loop has
+    ///   not released the entry in time. The handle is revoked even so.
     pub fn revoke_file_within(
         &self,
         handle: FileHandle,
@@ -56,9 +54,8 @@ impl LoopGroup {
         self.revoke(handle.into(), self.limits(Some(timeout)))
     }
 
-    /// Revokes a buffer handle in all loops. Does what
-    /// [`revoke_buffer_within`](Self::revoke_buffer_within) does, with the builder's
-    /// [`drain_timeout`](crate::LoopOptions::drain_timeout).
+    /// Revokes a buffer handle in all loops, as [`revoke_buffer_within`](Self::revoke_buffer_within)
+    /// does with the [`drain_timeout`](crate::LoopOptions::drain_timeout).
     ///
     /// # Errors
     /// As for [`revoke_buffer_within`](Self::revoke_buffer_within).
@@ -67,15 +64,13 @@ impl LoopGroup {
     }
 
     /// Revokes a buffer handle in all loops: requests claimed from now on get EBADF. Returns when
-    /// nothing is in flight on it in any loop: its bytes are the caller's again. Other entries are
-    /// served meanwhile, and may be changed.
-    ///
-    /// The timeout is as for [`IoLoop::revoke_file_within`](crate::IoLoop::revoke_file_within), and one
-    /// for all loops.
+    /// nothing is in flight on it in any loop, so that its bytes are the caller's again. Other entries
+    /// are served meanwhile, and may be changed. The timeout is as for
+    /// [`revoke_file_within`](Self::revoke_file_within).
     ///
     /// # Errors
-    /// As for [`revoke_file_within`](Self::revoke_file_within). After any but
-    /// [`TableError::Unknown`] the kernel may still write to the bytes.
+    /// As for [`revoke_file_within`](Self::revoke_file_within). After any error other than
+    /// [`TableError::Unknown`], the kernel may still write to the bytes.
     pub fn revoke_buffer_within(
         &self,
         handle: BufferHandle,
@@ -84,7 +79,7 @@ impl LoopGroup {
         self.revoke(handle.into(), self.limits(Some(timeout)))
     }
 
-    /// Returns how long a revocation waits. All loops have the same options.
+    /// Returns the time limits of a revocation. All loops have the same options.
     fn limits(&self, timeout: Option<Duration>) -> RevocationLimits {
         self.loops[0].options().revocation_limits(timeout)
     }

@@ -15,7 +15,7 @@ use crate::error::{SpawnError, StopError};
 use crate::file_table::FileTable;
 use crate::options::LoopOptions;
 
-/// Makes an [`IoLoop`].
+/// Configures and spawns an [`IoLoop`].
 #[derive(Debug)]
 #[must_use = "call `spawn`"]
 pub struct IoLoopBuilder {
@@ -38,19 +38,19 @@ impl IoLoopBuilder {
         }
     }
 
-    /// The files that devices may name.
+    /// Sets the files that devices may name.
     pub fn files(mut self, files: FileTable) -> Self {
         self.setup.files = files;
         self
     }
 
-    /// The buffers that devices may name.
+    /// Sets the buffers that devices may name.
     pub fn buffers(mut self, buffers: BufferTable) -> Self {
         self.setup.buffers = buffers;
         self
     }
 
-    /// Adds a queue to serve. Several are served in turn, a whole queue at a time.
+    /// Adds a queue to serve. Several queues are served in turn, one whole queue at a time.
     pub fn queue(mut self, queue: HostQueue) -> Self {
         self.setup.queues.push(queue);
         self
@@ -62,8 +62,8 @@ impl IoLoopBuilder {
         self
     }
 
-    /// Binds the loop's thread to a core. The kernel's workers for its ring, which carry out
-    /// operations that would block, run on the other cores of this process, if there are any.
+    /// Binds the loop's thread to a core. The kernel's workers for its ring, which perform operations
+    /// that would block, run on the other cores of this process, if there are any.
     pub fn pin_to(mut self, core: usize) -> Self {
         self.setup.core = Some(core);
         self
@@ -76,25 +76,26 @@ impl IoLoopBuilder {
         self
     }
 
-    /// Starts the loop. When this returns, the ring is set up and the devices see RUNNING. It takes as
-    /// long as the kernel does to set up the ring and to pin the buffers; there is no time limit.
+    /// Starts the loop. When it returns, the ring is set up and devices see RUNNING. It has no time
+    /// limit: it takes as long as the kernel needs to set up the ring and pin the buffers.
     ///
-    /// The loop's thread blocks signals, as [`block_signals`](crate::block_signals) does: a device can
-    /// make none end the process.
+    /// The loop's thread blocks signals, as [`block_signals`](crate::block_signals) does, so that no
+    /// device can end the process by one.
     ///
     /// # Errors
-    /// [`SpawnError`].
+    /// [`SpawnError`] if there is no queue, if the thread cannot be set up, or if the ring or the
+    /// kernel refuses the tables.
     pub fn spawn(self) -> Result<IoLoop, SpawnError> {
         self.spawn_with(|ring| ring)
     }
 
-    /// Starts the loop as [`spawn`](Self::spawn) does, with a transport around the ring: one that
-    /// counts, or that moves what was read to another place before a device hears of it. `wrap`
-    /// runs once, on the loop's thread, which then owns what it returns; nothing is in the ring's
-    /// tables yet. Threads that it spawns inherit the signals that the loop's thread blocks.
+    /// Starts the loop as [`spawn`](Self::spawn) does, with a transport around the ring, such as one
+    /// that counts, or one that moves bytes elsewhere before a device gets the outcome. `wrap` runs
+    /// once, on the loop's thread, which then owns the result. The ring's tables are still empty.
+    /// Threads that `wrap` spawns inherit the blocked signals.
     ///
     /// # Errors
-    /// [`SpawnError`].
+    /// As for [`spawn`](Self::spawn).
     pub fn spawn_with<T: Transport>(
         self,
         wrap: impl FnOnce(Ring) -> T + Send + 'static,
@@ -102,14 +103,14 @@ impl IoLoopBuilder {
         self.begin(wrap)?.finish()
     }
 
-    /// Sets the loop's core, and those of the group's loops, which the kernel's workers stay off.
+    /// Sets the loop's core, and the cores of the group's loops, which the kernel's workers avoid.
     pub(crate) fn cores(mut self, core: Option<usize>, others: Vec<usize>) -> Self {
         self.setup.core = core;
         self.setup.others = others;
         self
     }
 
-    /// Starts the thread and does not wait for it.
+    /// Starts the thread without waiting for it.
     pub(crate) fn begin<T: Transport>(
         self,
         wrap: impl FnOnce(Ring) -> T + Send + 'static,
@@ -155,7 +156,7 @@ impl IoLoopBuilder {
     }
 }
 
-/// A loop whose thread sets up.
+/// A loop whose thread is still setting up.
 #[must_use = "nothing ends the thread unless `finish` is called"]
 pub(crate) struct Starting {
     flags: Arc<ControlFlags>,
@@ -166,7 +167,7 @@ pub(crate) struct Starting {
 }
 
 impl Starting {
-    /// Waits until it serves.
+    /// Waits until the loop serves.
     pub(crate) fn finish(self) -> Result<IoLoop, SpawnError> {
         let died = || SpawnError::Died {
             message: "no message".into(),

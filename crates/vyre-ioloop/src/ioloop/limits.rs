@@ -1,4 +1,4 @@
-//! How long a shutdown and a revocation may take, by the options of the loop.
+//! The time limits of a shutdown and of a revocation, from the options of the loop.
 
 use std::time::Duration;
 

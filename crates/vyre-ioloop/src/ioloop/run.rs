@@ -1,4 +1,4 @@
-//! The loop's thread: sets up, steps, waits, ends.
+//! The loop's thread: set-up, steps, waits, shutdown.
 
 use std::num::NonZeroU64;
 use std::panic::{self, AssertUnwindSafe};
@@ -23,23 +23,24 @@ use crate::os_errno::from_os;
 use crate::signals::block_signals;
 use crate::wait_policy::{Backoff, Pause, WaitPolicy};
 
-/// Longest sleep on a transport that cannot be woken: stops and changes wait for its end.
+/// The longest sleep on a transport that cannot be woken, where stops and table changes wait for its
+/// end.
 const UNWOKEN: Duration = Duration::from_millis(10);
 
-/// All that the thread needs; see the builder's methods.
+/// Everything that the thread needs: see the builder's methods.
 #[derive(Debug)]
 pub(crate) struct Setup {
     pub(super) files: FileTable,
     pub(super) buffers: BufferTable,
     pub(super) queues: Vec<HostQueue>,
     pub(super) core: Option<usize>,
-    /// Cores of the group's other loops.
+    /// The cores of the group's other loops.
     pub(super) others: Vec<usize>,
     pub(super) options: LoopOptions,
 }
 
 impl Setup {
-    /// Makes a ring with room for the tables and what comes later.
+    /// Builds a ring with room for the tables and for later insertions.
     fn ring(&self, worker_cores: Vec<usize>) -> Result<Ring, SpawnError> {
         let room = |entries: u32| entries.saturating_add(self.options.live_entries);
         Ok(Ring::builder()
@@ -52,7 +53,7 @@ impl Setup {
     }
 
     /// Returns the number of entries of the ring, at least two for each queue: with fewer, endless
-    /// requests of one queue could leave another none. Zero is passed on, and the ring refuses it.
+    /// requests of one queue could leave none for another. Zero is passed on, and the ring refuses it.
     fn entries(&self) -> u32 {
         let queues = u32::try_from(self.queues.len()).unwrap_or(u32::MAX);
         match self.options.ring_entries {
@@ -61,9 +62,9 @@ impl Setup {
         }
     }
 
-    /// Binds the thread to its core, if it has one. Returns the cores for the kernel's workers, which
-    /// would inherit that core and share it with the loop: those that the thread had, without the
-    /// loops' own as far as others are left.
+    /// Binds the thread to its core, if one is set. Returns the cores for the kernel's workers, which
+    /// would otherwise share the loop's core: the thread's previous cores without those of the loops,
+    /// if any others are left.
     fn pin(&self) -> Result<Vec<usize>, SpawnError> {
         let Some(core) = self.core else {
             return Ok(Vec::new());
@@ -80,7 +81,7 @@ impl Setup {
     }
 }
 
-/// What the thread says once it serves.
+/// The thread's report once it serves.
 #[derive(Debug)]
 pub(super) struct Started {
     pub(super) counters: Arc<SharedCounters>,
@@ -88,7 +89,7 @@ pub(super) struct Started {
     pub(super) thread_id: u32,
 }
 
-/// The whole life of the thread. The transport is made, used and dropped here: it
+/// Runs the thread from set-up to shutdown. The transport is made, used and dropped here, because it
 /// belongs to one thread.
 pub(super) fn thread<T: Transport>(
     setup: Setup,
@@ -193,7 +194,7 @@ fn serve<T: Transport>(
     }
 }
 
-/// Finishes what is claimed; past the time, cancels it.
+/// Finishes the claimed requests, and cancels them after the time limit.
 fn drain<T: Transport>(
     engine: &mut Engine<T>,
     options: LoopOptions,
@@ -219,7 +220,7 @@ fn drain<T: Transport>(
     engine.stop(options.abort_timeout).map_err(stuck)
 }
 
-/// Ends service because the ring is of no use any more.
+/// Ends service because the ring has become unusable.
 #[cold]
 fn failed<T: Transport>(
     engine: &mut Engine<T>,
@@ -232,7 +233,7 @@ fn failed<T: Transport>(
     })
 }
 
-/// Tells devices that the host failed. Returns how many operations the kernel keeps.
+/// Tells devices that the host failed. Returns the number of operations that the kernel holds.
 #[cold]
 fn fail<T: Transport>(engine: &mut Engine<T>, options: LoopOptions) -> u32 {
     let failed = panic::catch_unwind(AssertUnwindSafe(|| engine.fail(options.abort_timeout)));

@@ -1,4 +1,5 @@
-//! A loop's thread as its owner sees it: how it ended, and waits that end whatever the kernel does.
+//! A loop's thread as its owner sees it: the result of its service, and waits that end whatever the
+//! kernel does.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{Builder, JoinHandle};
@@ -7,11 +8,11 @@ use std::time::{Duration, Instant};
 use crate::error::StopError;
 use crate::signals::block_signals;
 
-/// End of a wait.
+/// The deadline of a wait.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
     begun: Instant,
-    /// Time of the end. `None` is a time too far away to be represented.
+    /// The time of the deadline. `None` is a time too far away to be represented.
     at: Option<Instant>,
 }
 
@@ -30,7 +31,7 @@ impl Deadline {
     }
 }
 
-/// Slot for how service ended, shared by the loop's thread and its owner.
+/// The result of the service, shared by the loop's thread and its owner.
 #[derive(Debug, Default)]
 pub(crate) struct End {
     how: Mutex<Option<Result<(), StopError>>>,
@@ -38,7 +39,7 @@ pub(crate) struct End {
 }
 
 impl End {
-    /// Stores how service ended. An error stays, whatever is stored later.
+    /// Stores the result. An error stays, whatever is stored later.
     pub(crate) fn set(&self, how: Result<(), StopError>) {
         let mut known = self.lock();
         if !matches!(*known, Some(Err(_))) {
@@ -47,7 +48,7 @@ impl End {
         self.known.notify_all();
     }
 
-    /// Returns how service ended, if it has.
+    /// Returns the result, if service has ended.
     pub(crate) fn get(&self) -> Option<Result<(), StopError>> {
         self.lock().clone()
     }
@@ -71,12 +72,12 @@ impl End {
     }
 }
 
-/// Thread that says how it ended through an [`End`].
+/// A thread that reports its result through an [`End`].
 #[derive(Debug)]
 pub(crate) struct Thread {
     handle: Option<JoinHandle<()>>,
     end: Arc<End>,
-    /// Process that has the thread. A fork of it has none.
+    /// The process that has the thread. A fork of it does not.
     process: u32,
 }
 
@@ -103,9 +104,9 @@ impl Thread {
         self.process != std::process::id()
     }
 
-    /// Waits until service has ended and the thread is gone, or until the deadline. A thread that
-    /// is not gone by then is left to itself. So is one of which the kernel holds operations: at
-    /// its exit, the kernel waits for them without a limit.
+    /// Waits until service has ended and the thread has exited, or until the deadline. A thread that
+    /// has not exited by then is detached. So is one whose operations the kernel holds, because the
+    /// kernel waits for them at its exit without a limit.
     pub(crate) fn join(&mut self, deadline: Deadline) -> Result<(), StopError> {
         let Some(handle) = self.handle.take() else {
             return Ok(());
@@ -128,8 +129,8 @@ impl Thread {
     }
 }
 
-/// Waits until a thread is gone, or until the deadline. If nothing can wait for it, it is left to
-/// itself at once.
+/// Waits until a thread has exited, or until the deadline. If nothing can wait for it, it is detached
+/// at once.
 fn join_until(handle: JoinHandle<()>, deadline: Deadline) {
     // A thread cannot be joined within a time; but another can join it, and be left to itself.
     let (joined, gone) = mpsc::sync_channel(1);
