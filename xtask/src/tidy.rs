@@ -1,6 +1,7 @@
 //! Rules about the text of the repository, over every file that git knows or would add.
 
 mod links;
+mod rules;
 pub(crate) mod source;
 
 use std::collections::BTreeMap;
@@ -56,6 +57,7 @@ pub(crate) fn run(ws: &Workspace, report: &mut Report) -> Result<()> {
     crates(&files, &mut found);
     one_door(&files, &mut found);
     links::check(&files, &paths, &mut found);
+    let rules = rules::check(&files, &mut found);
     found.errors.extend(orderings::check(&files));
 
     for warning in &found.warnings {
@@ -71,7 +73,7 @@ pub(crate) fn run(ws: &Workspace, report: &mut Report) -> Result<()> {
     if rust == 0 {
         return Err("found no Rust file to look at".into());
     }
-    report.note = format!("{rust} Rust files of {} files", paths.len());
+    report.note = format!("{rust} Rust files of {} files, {rules}", paths.len());
     Ok(())
 }
 
