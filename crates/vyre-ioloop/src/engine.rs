@@ -1,14 +1,12 @@
 //! The loop as pure steps: what a thread, a test, a simulation and a fuzz target all drive.
 
 mod admission;
-mod backlog;
 mod barriers;
 mod checks;
 pub(crate) mod clock;
 mod completion;
 mod deadlines;
 mod engine_state;
-mod epochs;
 mod flush;
 mod outcome;
 pub(crate) mod progress;
@@ -19,6 +17,7 @@ mod shares;
 mod shutdown;
 mod sleep;
 mod slot_id;
+mod slot_lists;
 mod submission;
 mod sweep;
 mod sync_groups;
@@ -39,10 +38,10 @@ use crate::counters::{LoopCounters, QueueCounters, SharedCounters};
 use crate::file_table::FileTable;
 use clock::Clock;
 use deadlines::heap::Deadlines;
-use engine_state::Books;
+use engine_state::EngineState;
 use progress::Progress;
-use queue_state::Served;
-use reclaim::{Closing, Live};
+use queue_state::QueueState;
+use reclaim::{Closing, Reclaimable};
 use shares::Shares;
 
 /// Number of passes between two heartbeats while the loop is busy. A pass that gives many bytes to
@@ -70,9 +69,9 @@ const ANNOUNCE_EVERY: u32 = 16;
 #[derive(Debug)]
 pub struct Engine<T: Transport> {
     transport: T,
-    books: Books,
+    state: EngineState,
     shared: Arc<SharedCounters>,
-    /// Clock of `Record::expires`.
+    /// Clock of `RequestState::expires`.
     clock: Clock,
     /// Time at which operations that were cancelled and are still in flight are cancelled again.
     ask_again: u64,
@@ -107,25 +106,25 @@ impl<T: Transport> Engine<T> {
                 transport.set_buffer(slot, Some(held.buffer.clone()))?;
             }
         }
-        let mut queues: Vec<Served> = queues.into_iter().map(Served::new).collect();
+        let mut queues: Vec<QueueState> = queues.into_iter().map(QueueState::new).collect();
         for queue in &mut queues {
             queue.host.set_state(LoopState::Running);
         }
-        let deadlines = Deadlines::new(queues.iter().map(|queue| queue.records.len() as u32));
-        let slots = queues.iter().map(|queue| queue.records.len()).sum();
+        let deadlines = Deadlines::new(queues.iter().map(|queue| queue.requests.len() as u32));
+        let slots = queues.iter().map(|queue| queue.requests.len()).sum();
         Ok(Self {
             shared: Arc::new(SharedCounters::new(queues.len())),
-            books: Books {
+            state: EngineState {
                 shares: Shares::new(transport.capacity(), queues.len()),
                 files,
                 buffers,
                 queues,
-                waiting: 0,
-                unsettled: Vec::with_capacity(slots),
+                backlogged: 0,
+                unconfirmed: Vec::with_capacity(slots),
                 counters: LoopCounters::default(),
                 deadlines,
                 cancelling: 0,
-                live: Live::default(),
+                reclaimable: Reclaimable::default(),
             },
             transport,
             clock: Clock::new(),
@@ -150,14 +149,15 @@ impl<T: Transport> Engine<T> {
         }
         let reaped = self.reap();
         let mut claimed = 0;
-        for queue in 0..self.books.queues.len() {
-            claimed += self.claim(queue);
+        for queue in 0..self.state.queues.len() {
+            claimed += self.sweep_queue(queue);
+            self.state.publish_outcomes(queue);
         }
         let expired = if self.is_timed() { self.expire() } else { 0 };
-        let started = self.start();
-        self.tell();
-        if !self.books.live.is_empty() {
-            self.tidy();
+        let started = self.submit();
+        self.publish();
+        if !self.state.reclaimable.is_empty() {
+            self.reclaim();
         }
         let progress = Progress {
             reaped,
@@ -166,10 +166,10 @@ impl<T: Transport> Engine<T> {
             expired,
         };
         if !progress.is_idle() {
-            self.books.counters.busy_passes += 1;
-            self.shared.whole.publish(&self.books.counters);
+            self.state.counters.busy_passes += 1;
+            self.shared.whole.publish(&self.state.counters);
         }
-        let passes = 1 + self.books.shares.begin_pass() / BYTES_OF_A_PASS;
+        let passes = 1 + self.state.shares.begin_pass() / BYTES_OF_A_PASS;
         if self.until_beat == 0 {
             self.beat();
         }
@@ -181,7 +181,7 @@ impl<T: Transport> Engine<T> {
     /// [`waker`](Self::waker) was used, or `timeout` is over. Devices see a heartbeat first.
     pub fn wait(&mut self, timeout: Duration) {
         let timeout = self.longest_sleep(timeout);
-        self.books.counters.sleeps += 1;
+        self.state.counters.sleeps += 1;
         self.beat();
         if let Err(error) = self.transport.wait(Some(timeout)) {
             self.note_failure(error);
@@ -196,14 +196,14 @@ impl<T: Transport> Engine<T> {
 
     /// Claimed requests that have no outcome yet.
     pub fn in_flight(&self) -> u32 {
-        self.books
+        self.state
             .queues
             .iter()
             .map(|queue| queue.host.in_flight())
             .sum()
     }
 
-    /// The errno that ended the transport's work, if one did. From then on the engine answers
+    /// The errno that ended the transport's admitted, if one did. From then on the engine answers
     /// every request with it; whoever drives the engine should abort it.
     pub const fn failure(&self) -> Option<OsErrno> {
         self.failure
@@ -216,12 +216,12 @@ impl<T: Transport> Engine<T> {
 
     /// The loop's counters, as of now.
     pub const fn counters(&self) -> LoopCounters {
-        self.books.counters
+        self.state.counters
     }
 
     /// A queue's counters, as of now, in the order in which the queues were given.
     pub fn queue_counters(&self, queue: usize) -> Option<QueueCounters> {
-        self.books.queues.get(queue).map(Served::counters)
+        self.state.queues.get(queue).map(QueueState::counters)
     }
 
     pub(crate) fn shared_counters(&self) -> Arc<SharedCounters> {
@@ -245,7 +245,7 @@ impl<T: Transport> Engine<T> {
         if announces {
             self.until_announcement = ANNOUNCE_EVERY;
         }
-        for queue in &mut self.books.queues {
+        for queue in &mut self.state.queues {
             queue.host.beat();
             if announces {
                 queue.host.announce_lasting_claims();
@@ -256,8 +256,8 @@ impl<T: Transport> Engine<T> {
     }
 
     fn publish_counters(&self) {
-        self.shared.whole.publish(&self.books.counters);
-        for (queue, shared) in self.books.queues.iter().zip(&self.shared.queues) {
+        self.shared.whole.publish(&self.state.counters);
+        for (queue, shared) in self.state.queues.iter().zip(&self.shared.queues) {
             shared.publish(&queue.counters());
         }
     }

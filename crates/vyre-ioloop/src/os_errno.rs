@@ -4,7 +4,7 @@ use rustix::io::Errno as OsErrno;
 use vyre_ioq::Errno;
 
 /// Returns the errno that the device gets for a failed operation.
-pub(crate) fn told(errno: OsErrno) -> Errno {
+pub(crate) fn device_errno(errno: OsErrno) -> Errno {
     match errno {
         // Drives answer the first for a bad sector and the second for a command that took too long.
         // To the device they are the host's own words, as is the third: a short count of an EXACT

@@ -2,11 +2,12 @@
 
 use crate::abi::GROUP_SLOTS;
 
-/// Set of slots that belong to one group of [`GROUP_SLOTS`] slots.
+/// Set of slots that belong to one group of [`GROUP_SLOTS`] slots. The default is the empty set of the
+/// first group.
 ///
 /// [`Claims::slots`](crate::Claims::slots) returns the slots of one claim;
 /// [`to_empty`](Self::to_empty) and [`insert`](Self::insert) build other sets of the same group.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct SlotMask {
     group: u32,
     /// One bit for each slot; the lowest is the first slot of the group.
@@ -47,6 +48,14 @@ impl SlotMask {
         debug_assert!(in_group, "the slot belongs to another group");
         if in_group {
             self.bits |= 1 << (slot % GROUP_SLOTS);
+        }
+    }
+
+    /// Removes a slot, if the set holds it.
+    #[inline]
+    pub const fn remove(&mut self, slot: u32) {
+        if slot / GROUP_SLOTS == self.group {
+            self.bits &= !(1 << (slot % GROUP_SLOTS));
         }
     }
 

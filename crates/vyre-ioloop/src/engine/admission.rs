@@ -5,29 +5,29 @@ use vyre_uring::{FileSlot, Transport};
 
 use super::Engine;
 use super::checks::{Plan, resolve};
-use super::request_state::Work;
-use super::slot_id::Place;
+use super::request_state::Admitted;
+use super::slot_id::SlotId;
 
 impl<T: Transport> Engine<T> {
     #[cold]
-    pub(super) fn refuse(&mut self, queue: usize, slot: u32, errno: Errno) {
-        self.books.queues[queue].answer(slot, Err(errno));
+    pub(super) fn reject(&mut self, queue: usize, slot: u32, errno: Errno) {
+        self.state.queues[queue].store_outcome(slot, Err(errno));
     }
 
     #[inline(always)]
-    pub(super) fn take_in(
+    pub(super) fn admit_or_reject(
         &mut self,
         queue: usize,
         slot: u32,
         request: &Request,
         expires: impl FnOnce(&Self) -> u64,
     ) {
-        let place = Place {
+        let id = SlotId {
             queue: queue as u32,
             slot,
         };
-        if let Err(errno) = self.admit(place, request, expires) {
-            self.books.queues[queue].answer(slot, Err(errno));
+        if let Err(errno) = self.admit(id, request, expires) {
+            self.state.queues[queue].store_outcome(slot, Err(errno));
         }
     }
 
@@ -36,52 +36,51 @@ impl<T: Transport> Engine<T> {
     #[inline(always)]
     fn admit(
         &mut self,
-        place: Place,
+        id: SlotId,
         request: &Request,
         expires: impl FnOnce(&Self) -> u64,
     ) -> Result<(), Errno> {
-        let plan = resolve(&self.books.files, &self.books.buffers, request)?;
-        let work = match plan {
-            Plan::Read(transfer) => Work::Read(transfer),
+        let plan = resolve(&self.state.files, &self.state.buffers, request)?;
+        let admitted = match plan {
+            Plan::Read(transfer) => Admitted::Read(transfer),
             Plan::Write(transfer) => {
                 let durable = transfer.durable;
                 if durable {
-                    self.books.check_lost(transfer.file)?;
+                    self.state.check_lost(transfer.file)?;
                 }
-                Work::Write { transfer, durable }
+                Admitted::Write { transfer, durable }
             }
             Plan::Sync { file, slot } => self.plan_sync(file, slot)?,
-            Plan::Prefetch(ahead) => Work::Prefetch(ahead),
+            Plan::Prefetch(ahead) => Admitted::Prefetch(ahead),
         };
         let expires = expires(self);
         if expires != 0 {
-            self.books.deadlines.insert(place, expires);
+            self.state.deadlines.insert(id, expires);
         }
         let exact = request.flags().contains(Flags::EXACT);
-        let served = &mut self.books.queues[place.queue as usize];
-        let may_start = self.books.waiting == 0
-            && self.books.shares.has_room(&served.share)
-            && self.books.shares.has_bytes();
-        let record = served.admit(place.slot, work, exact, expires);
-        // The usual case, with the record at hand.
+        let queue = &mut self.state.queues[id.queue as usize];
+        let may_start = self.state.backlogged == 0
+            && self.state.shares.has_room(&queue.share)
+            && self.state.shares.has_bytes();
+        queue.admit(id.slot, admitted, exact, expires);
+        // The usual case.
         if may_start
-            && work.starts_at_once()
-            && let Some(operation) = work.operation()
-            && let Ok(token) = self.transport.push(operation, place.to_user())
+            && admitted.starts_at_once()
+            && let Some(operation) = admitted.operation()
         {
-            record.token = Some(token);
-            self.books.counters.operations += 1;
-            self.books.shares.take(&mut served.share, work.bytes());
+            if let Err(error) = self.push_operation(id, operation, admitted.bytes()) {
+                self.not_pushed(id, error);
+            }
         } else {
-            self.begin(place, work);
+            self.submit_or_wait(id, admitted);
         }
         Ok(())
     }
 
-    fn plan_sync(&self, file: u32, slot: FileSlot) -> Result<Work, Errno> {
-        self.books.check_lost(file)?;
-        let entry = self.books.files.entries.at(file).ok_or(Errno::EBADF)?;
-        Ok(Work::Sync {
+    fn plan_sync(&self, file: u32, slot: FileSlot) -> Result<Admitted, Errno> {
+        self.state.check_lost(file)?;
+        let entry = self.state.files.entries.at(file).ok_or(Errno::EBADF)?;
+        Ok(Admitted::Sync {
             file,
             slot,
             identity: entry.identity,

@@ -1,69 +1,296 @@
-//! Barriers (FENCE and SYNC): admitted once all that came before them is claimed.
+//! The barriers of one queue, from the claim to the moment when they are due: pure bookkeeping.
+//!
+//! A barrier is a FENCE or a SYNC. It has to wait for requests that were published before it, so the
+//! host must have claimed them first. A sweep loads the slots in order; it can pass a slot before a
+//! request is published there, and then find a barrier, published later, in a higher slot.
+//!
+//! # Rounds
+//! Sweeps form rounds: a round loads every slot once, in order. A barrier that a round finds is
+//! *deferred*. It is *covered* once the next round has passed its slot. By then every slot of the
+//! queue has been loaded after the load that found the barrier: the higher slots by the round that
+//! found it, the lower ones by the next round. Whatever was published before the barrier was visible
+//! to those loads, and is claimed.
+//!
+//! A round may end early if it has covered every deferred barrier and has found none itself.
+//!
+//! # Epochs
+//! Requests are admitted to the open epoch. Fences that are covered while requests are outstanding
+//! close it: later requests belong to the next epoch. A fence is *due* when its epoch and every older
+//! one have nothing outstanding.
+//!
+//! # Invariants
+//! 1. No barrier is admitted, and no fence is due, before it is covered.
+//! 2. No fence goes ahead while a SYNC is deferred, covered or not: the fence may have been published
+//!    after the SYNC, and then has to wait for it. Covered SYNCs are admitted first.
+//! 3. A fence is due only when every request that was admitted before it was covered has completed.
+//!    It does not wait for requests that are admitted later, nor for other fences.
+//! 4. A fence leaves by one of three ways: [`pop_due`](Barriers::pop_due) when it is due,
+//!    [`remove`](Barriers::remove) when its deadline passes, [`clear`](Barriers::clear) at shutdown.
+//! 5. Nothing allocates after [`new`](Barriers::new).
+//!
+//! # Costs
+//! Fences are handled in sets, one for each group of slots in which a sweep found some. To defer, cover
+//! and pop a set takes constant time, as do the admission and the completion of a request and the
+//! removal of a fence. A fence with a deadline costs constant time more.
 
-use vyre_uring::Transport;
+mod epochs;
+mod set_lists;
+#[cfg(test)]
+mod tests;
 
-use super::Engine;
-use super::queue_state::PutBy;
-use super::request_state::Work;
-use super::slot_id::Place;
+use vyre_ioq::{Request, SlotMask};
 
-impl<T: Transport> Engine<T> {
-    /// Takes in the syncs and fences of `before`, now that everything before them is known: the fences
-    /// last, which wait for everything else.
-    ///
-    /// Where a sync was found after them, none goes ahead: a fence may have to wait for that sync, which
-    /// cannot be taken in yet. This comes to an end, since each look that finds one more keeps more slots
-    /// than the one before. Fences do not wait for each other, so one found late holds up nobody.
+use epochs::Epochs;
+use set_lists::SetLists;
+
+/// No set.
+const NONE: u32 = u32::MAX;
+
+/// Fences of one group of slots, in one state.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct FenceSet {
+    pub(super) fences: SlotMask,
+    /// The fences of the set that have a deadline.
+    pub(super) timed: SlotMask,
+}
+
+/// SYNC that is claimed and not yet admitted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DeferredSync {
+    pub(super) slot: u32,
+    pub(super) request: Request,
+    /// Time of its deadline, taken at the claim; 0 if it has none.
+    pub(super) expires: u64,
+}
+
+/// Lists of fence sets. The lists of the epochs follow.
+const FOUND: u32 = 0;
+const EARLIER: u32 = 1;
+const DUE: u32 = 2;
+const FIRST_EPOCH: u32 = 3;
+
+/// Barriers of one queue.
+#[derive(Debug)]
+pub(super) struct Barriers {
+    /// Fences, by the number of their set. A set that is in use holds at least one fence, so there
+    /// are at most as many as slots.
+    sets: Box<[FenceSet]>,
+    /// The sets that the current round has found, those that earlier rounds have found, those that
+    /// are due, and those of each epoch.
+    lists: SetLists,
+    epochs: Epochs,
+    /// Times of the deadlines of fences, by slot.
+    expires: Box<[u64]>,
+    /// Set of each fence that has a deadline and waits in an epoch, by slot.
+    set_of: Box<[u32]>,
+    syncs: Vec<DeferredSync>,
+    /// Number of SYNCs at the front of `syncs` that earlier rounds have found.
+    earlier_syncs: usize,
+}
+
+impl Barriers {
+    /// Returns the barriers of a queue with so many slots: none.
+    pub(super) fn new(slots: u32) -> Self {
+        Self {
+            sets: vec![FenceSet::default(); slots as usize].into(),
+            lists: SetLists::new(slots, FIRST_EPOCH + Epochs::number(slots)),
+            epochs: Epochs::new(slots),
+            expires: vec![0; slots as usize].into(),
+            set_of: vec![NONE; slots as usize].into(),
+            syncs: Vec::with_capacity(slots as usize),
+            earlier_syncs: 0,
+        }
+    }
+
+    /// Returns whether any barrier is deferred.
     #[inline]
-    pub(super) fn admit_ordered(&mut self, queue: usize, before: PutBy) {
-        let served = &mut self.books.queues[queue];
-        if served.claimed_syncs.len() > before.syncs {
+    pub(super) fn has_deferred(&self) -> bool {
+        !(self.syncs.is_empty() && self.lists.is_empty(FOUND) && self.lists.is_empty(EARLIER))
+    }
+
+    /// Begins a round, which covers what the rounds before it have found.
+    #[inline]
+    pub(super) fn begin_round(&mut self) {
+        self.lists.append(FOUND, EARLIER);
+        self.earlier_syncs = self.syncs.len();
+    }
+
+    /// Notes the deadline of a fence that is about to be [deferred](Self::defer_fences).
+    #[cold]
+    pub(super) fn set_deadline(&mut self, slot: u32, expires: u64) {
+        self.expires[slot as usize] = expires;
+    }
+
+    /// Defers fences that the current round has found in one group of slots.
+    #[inline]
+    pub(super) fn defer_fences(&mut self, set: FenceSet) {
+        let number = self.lists.take_free();
+        self.sets[number as usize] = set;
+        self.lists.push(FOUND, number);
+    }
+
+    /// Defers a SYNC that the current round has found.
+    pub(super) fn defer_sync(&mut self, sync: DeferredSync) {
+        self.syncs.push(sync);
+    }
+
+    /// Notes that the current round has passed the slots below `end`. The fences that it has thereby
+    /// covered are due if nothing is outstanding, so that their lanes need not wait for the end of
+    /// the round.
+    #[inline]
+    pub(super) fn pass(&mut self, end: u32) {
+        if !self.lists.is_empty(EARLIER) {
+            self.pass_some(end);
+        }
+    }
+
+    fn pass_some(&mut self, end: u32) {
+        if !self.syncs.is_empty() || !self.epochs.is_clear() {
             return;
         }
-        if before.syncs > 0 {
-            self.admit_syncs(queue);
+        while let Some(number) = self.lists.first(EARLIER)
+            && self.sets[number as usize].fences.last() < Some(end)
+        {
+            self.lists.remove(number);
+            self.lists.push(DUE, number);
         }
-        if before.fences == 0 {
+    }
+
+    /// Returns whether the current round has found a SYNC. Then no barrier goes ahead: a fence may
+    /// have to wait for that SYNC, which is not covered yet. This comes to an end, since each round
+    /// that finds a SYNC adds to the slots that are claimed.
+    #[inline]
+    pub(super) fn has_uncovered_sync(&self) -> bool {
+        self.syncs.len() > self.earlier_syncs
+    }
+
+    /// Takes out the deferred SYNCs, all of which are covered. The caller gives the memory back
+    /// through [`keep_memory`](Self::keep_memory).
+    pub(super) fn take_syncs(&mut self) -> Vec<DeferredSync> {
+        debug_assert!(!self.has_uncovered_sync(), "a SYNC is not covered");
+        self.earlier_syncs = 0;
+        std::mem::take(&mut self.syncs)
+    }
+
+    /// Keeps the memory of the SYNCs that [`take_syncs`](Self::take_syncs) returned.
+    pub(super) fn keep_memory(&mut self, mut syncs: Vec<DeferredSync>) {
+        syncs.clear();
+        self.syncs = syncs;
+    }
+
+    /// Returns whether a SYNC is deferred.
+    #[inline]
+    pub(super) fn has_syncs(&self) -> bool {
+        !self.syncs.is_empty()
+    }
+
+    /// Ends a round: every fence of the rounds before it is covered. These fences are due if nothing
+    /// is outstanding. Otherwise they close the open epoch and wait, and `waits` gets the slot and
+    /// the time of each that has a deadline.
+    #[inline]
+    pub(super) fn end_round(&mut self, waits: impl FnMut(u32, u64)) {
+        debug_assert!(self.syncs.is_empty(), "a fence may have to wait for a SYNC");
+        if self.lists.is_empty(EARLIER) {
             return;
         }
-        let served = &mut self.books.queues[queue];
-        if served.order.is_clear() {
-            served.answer_fences(before.fences);
+        if self.epochs.is_clear() {
+            self.lists.append(EARLIER, DUE);
         } else {
-            self.admit_fences(queue, before.fences);
+            self.close_epoch(waits);
         }
     }
 
     #[cold]
-    fn admit_syncs(&mut self, queue: usize) {
-        let files = &self.books.files.entries;
-        let served = &mut self.books.queues[queue];
-        served.list_writes(|file| files.at(file).map(|entry| entry.identity));
-        let mut syncs = std::mem::take(&mut served.claimed_syncs);
-        // Those of one file after one another: they share a flush. Among themselves they have no order.
-        syncs.sort_unstable_by_key(|sync| (sync.request.file(), sync.slot));
-        served.leader = None;
-        for sync in syncs.drain(..) {
-            self.take_in(queue, sync.slot, &sync.request, |_| sync.expires);
+    fn close_epoch(&mut self, mut waits: impl FnMut(u32, u64)) {
+        let mut next = self.lists.first(EARLIER);
+        while let Some(number) = next {
+            for slot in self.sets[number as usize].timed {
+                self.set_of[slot as usize] = number;
+                waits(slot, self.expires[slot as usize]);
+            }
+            next = self.lists.after(EARLIER, number);
         }
-        self.books.queues[queue].claimed_syncs = syncs;
+        let closed = self.epochs.close();
+        self.lists.append(EARLIER, FIRST_EPOCH + closed);
     }
 
-    /// Takes in the first `count` sets of fences, which have to wait.
-    fn admit_fences(&mut self, queue: usize, count: usize) {
-        let mut fences = std::mem::take(&mut self.books.queues[queue].claimed_fences);
-        for slot in fences.drain(..count).flatten() {
-            let served = &mut self.books.queues[queue];
-            let expires = served.fence_expires[slot as usize];
-            served.admit(slot, Work::Fence, false, expires);
-            if expires != 0 {
-                let queue = queue as u32;
-                self.books.deadlines.insert(Place { queue, slot }, expires);
+    /// Admits a request to the open epoch. Returns the epoch, which
+    /// [`complete`](Self::complete) takes.
+    #[inline]
+    pub(super) fn admit(&mut self) -> u32 {
+        self.epochs.admit()
+    }
+
+    /// Counts a request out of its epoch. Fences for which it was the last one are then due.
+    #[inline]
+    pub(super) fn complete(&mut self, epoch: u32) {
+        if self.epochs.complete(epoch) {
+            self.end_epochs(epoch);
+        }
+    }
+
+    /// Ends a closed epoch that has nothing outstanding, and those after it, as far as all older
+    /// ones have ended; or one that has no fence either, wherever it is.
+    fn end_epochs(&mut self, epoch: u32) {
+        if self.lists.is_empty(FIRST_EPOCH + epoch) {
+            self.epochs.end(epoch);
+        }
+        while let Some(oldest) = self.epochs.oldest_if_done() {
+            self.lists.append(FIRST_EPOCH + oldest, DUE);
+            self.epochs.end(oldest);
+        }
+    }
+
+    /// Removes a set of fences that are due, and returns it.
+    #[inline]
+    pub(super) fn pop_due(&mut self) -> Option<FenceSet> {
+        let number = self.lists.first(DUE)?;
+        let set = self.free(number);
+        for slot in set.timed {
+            self.set_of[slot as usize] = NONE;
+        }
+        Some(set)
+    }
+
+    /// Returns whether any fence is due.
+    #[inline]
+    pub(super) fn has_due(&self) -> bool {
+        !self.lists.is_empty(DUE)
+    }
+
+    /// Removes a fence whose deadline has passed. Returns whether a fence with a deadline waits
+    /// there.
+    pub(super) fn remove(&mut self, slot: u32) -> bool {
+        let number = std::mem::replace(&mut self.set_of[slot as usize], NONE);
+        let Some(set) = self.sets.get_mut(number as usize) else {
+            return false;
+        };
+        set.fences.remove(slot);
+        set.timed.remove(slot);
+        if set.fences.is_empty() {
+            let list = self.lists.list_if_alone(number);
+            self.free(number);
+            let epoch = list.and_then(|list| list.checked_sub(FIRST_EPOCH));
+            if let Some(epoch) = epoch.filter(|&epoch| self.epochs.is_done(epoch)) {
+                self.end_epochs(epoch);
             }
         }
-        let served = &mut self.books.queues[queue];
-        served.claimed_fences = fences;
-        served.order.close();
-        self.books.finish_due_fences(queue as u32);
+        true
+    }
+
+    fn free(&mut self, number: u32) -> FenceSet {
+        self.lists.remove(number);
+        self.lists.give_back(number);
+        std::mem::take(&mut self.sets[number as usize])
+    }
+
+    /// Returns the slots of all fences, in whatever state.
+    pub(super) fn fences(&self) -> impl Iterator<Item = u32> + '_ {
+        self.sets.iter().flat_map(|set| set.fences)
+    }
+
+    /// Removes everything, at the end of service.
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(self.sets.len() as u32);
     }
 }

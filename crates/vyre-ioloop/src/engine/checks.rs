@@ -48,7 +48,7 @@ impl ReadAhead {
     }
 }
 
-/// A request that may be served.
+/// A request that may be queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Plan {
     Read(Transfer),

@@ -3,87 +3,89 @@
 use vyre_uring::{Completion, Transport};
 
 use super::Engine;
-use super::engine_state::Books;
-use super::request_state::{Flush, Next, Record};
-use super::slot_id::Place;
+use super::engine_state::EngineState;
+use super::request_state::{Flush, Next, RequestState};
+use super::slot_id::SlotId;
 
 impl<T: Transport> Engine<T> {
     #[inline]
     pub(super) fn reap(&mut self) -> u32 {
-        let books = &mut self.books;
+        let state = &mut self.state;
         let reaped = self
             .transport
-            .reap(|completion| books.completed(&completion));
-        let settles = !books.unsettled.is_empty();
-        if settles {
-            books.settle_flushes();
+            .reap(|completion| state.completed(&completion));
+        let confirms = !state.unconfirmed.is_empty();
+        if confirms {
+            state.confirm_flushes();
         }
-        if settles || reaped > 0 {
-            books.deliver();
+        if confirms || reaped > 0 {
+            state.publish_all_outcomes();
         }
         reaped
     }
 }
 
-impl Books {
+impl EngineState {
     /// Takes in how an operation ended.
     #[inline]
     pub(super) fn completed(&mut self, completion: &Completion) {
-        let place = Place::from_user(completion.user);
-        let Some(queue) = self.queues.get_mut(place.queue as usize) else {
+        let id = SlotId::from_user(completion.user);
+        let Some(queue) = self.queues.get_mut(id.queue as usize) else {
             self.counters.stray += 1;
             return;
         };
-        let record = queue.records.get_mut(place.slot as usize);
-        let Some(record) = record.filter(|record| record.token == Some(completion.token)) else {
+        let request = queue.requests.get_mut(id.slot as usize);
+        let Some(request) = request.filter(|request| request.token == Some(completion.token))
+        else {
             self.counters.stray += 1;
             return;
         };
-        record.token = None;
+        request.token = None;
         self.shares.give_back(&mut queue.share);
-        if let Some(moved) = record.completes_with(completion.result) {
-            self.finish(place, Ok(moved));
+        if let Some(moved) = request.completes_with(completion.result) {
+            self.finish(id, Ok(moved));
             return;
         }
         let mut result = completion.result;
-        if record.work.is_flush() {
-            match self.flush_ended(place, result) {
+        if request.admitted.is_flush() {
+            match self.flush_ended(id, result) {
                 Some(ended) => result = ended,
                 None => return,
             }
         }
-        let record = &mut self.queues[place.queue as usize].records[place.slot as usize];
-        let align = record
+        let request = &mut self.queues[id.queue as usize].requests[id.slot as usize];
+        let align = request
             .file()
             .and_then(|file| self.files.entries.at(file))
             .and_then(|entry| entry.align.as_ref())
             .map_or(1, |align| align.offset);
-        match record.advance(result, align) {
-            Next::Finish(result) if record.work.is_flush() => self.finish_flush(place, result),
-            Next::Finish(result) => self.finish(place, result),
+        match request.advance(result, align) {
+            Next::Finish(result) if request.admitted.is_flush() => self.finish_flush(id, result),
+            Next::Finish(result) => self.finish(id, result),
             Next::Resume => {
-                record.flush = Flush::None;
+                request.flush = Flush::None;
                 self.counters.resumed += 1;
-                self.enqueue(place);
+                self.enqueue(id);
             }
             Next::Retry => {
-                record.flush = Flush::None;
+                request.flush = Flush::None;
                 self.counters.retried += 1;
-                self.enqueue(place);
+                self.enqueue(id);
             }
         }
     }
 
     /// Releases an operation that ended after the end of service: nothing is answered.
     pub(super) fn let_go(&mut self, completion: &Completion) {
-        let place = Place::from_user(completion.user);
-        let record = self.record_mut(place);
-        let Some(record) = record.filter(|record| record.token == Some(completion.token)) else {
+        let id = SlotId::from_user(completion.user);
+        let request = self.request_mut(id);
+        let Some(request) = request.filter(|request| request.token == Some(completion.token))
+        else {
             self.counters.stray += 1;
             return;
         };
-        let (file, buffer) = (record.file(), record.buffer());
-        *record = Record::IDLE;
+        let (file, buffer) = (request.file(), request.buffer());
+        *request = RequestState::IDLE;
         self.release(file, buffer);
     }
 }

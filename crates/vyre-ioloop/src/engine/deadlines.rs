@@ -8,10 +8,10 @@ use vyre_ioq::Errno;
 use vyre_uring::Transport;
 
 use super::Engine;
-use super::backlog::Line;
 use super::clock::TestClock;
-use super::request_state::Work;
-use super::slot_id::Place;
+use super::request_state::Admitted;
+use super::slot_id::SlotId;
+use super::slot_lists::SlotList;
 
 /// Microseconds between two requests to cancel one operation: the kernel can miss an operation that
 /// moves between two of its threads.
@@ -38,7 +38,7 @@ impl<T: Transport> Engine<T> {
     /// Returns whether a pass must read the clock for anything.
     #[inline]
     pub(super) fn is_timed(&self) -> bool {
-        self.books.cancelling > 0 || !self.books.deadlines.is_empty()
+        self.state.cancelling > 0 || !self.state.deadlines.is_empty()
     }
 
     /// Cancels requests whose deadline has passed, and returns their number. One whose operation is
@@ -47,12 +47,12 @@ impl<T: Transport> Engine<T> {
     pub(super) fn expire(&mut self) -> u32 {
         let now = self.clock.now();
         let mut expired = 0;
-        while let Some(place) = self.books.deadlines.pop_due(now) {
-            self.cancel(place, Errno::ETIMEDOUT);
+        while let Some(id) = self.state.deadlines.pop_due(now) {
+            self.cancel(id, Errno::ETIMEDOUT);
             expired += 1;
         }
-        self.books.counters.timed_out += u64::from(expired);
-        if self.books.cancelling > 0 {
+        self.state.counters.timed_out += u64::from(expired);
+        if self.state.cancelling > 0 {
             self.ask_to_cancel(now);
         }
         expired
@@ -60,33 +60,32 @@ impl<T: Transport> Engine<T> {
 
     /// Returns how long it is until the engine has to act by itself.
     pub(super) fn until_due(&self) -> Option<Duration> {
-        let ask = (self.books.cancelling > 0).then_some(self.ask_again);
-        let next = self.books.deadlines.first().into_iter().chain(ask).min()?;
+        let ask = (self.state.cancelling > 0).then_some(self.ask_again);
+        let next = self.state.deadlines.first().into_iter().chain(ask).min()?;
         Some(Duration::from_micros(next.saturating_sub(self.clock.now())))
     }
 
     /// Ends a request early with `reason`: now, or as soon as the kernel has released its buffer.
-    pub(super) fn cancel(&mut self, place: Place, reason: Errno) {
-        let books = &mut self.books;
-        let served = &mut books.queues[place.queue as usize];
-        let record = &mut served.records[place.slot as usize];
-        if record.token.is_some() {
-            if record.cancelled.replace(reason).is_none() {
-                served.lines.push(Line::Unasked, place.slot);
-                books.cancelling += 1;
+    pub(super) fn cancel(&mut self, id: SlotId, reason: Errno) {
+        let state = &mut self.state;
+        let queue = &mut state.queues[id.queue as usize];
+        let request = &mut queue.requests[id.slot as usize];
+        if request.token.is_some() {
+            if request.cancelled.replace(reason).is_none() {
+                queue.lists.push(SlotList::CancelPending, id.slot);
+                state.cancelling += 1;
             }
             return;
         }
-        match record.work {
-            Work::None => return,
-            Work::Fence => {
-                let epoch = record.epoch;
-                served.order.forget_fence(epoch, place.slot);
+        match request.admitted {
+            Admitted::None => {
+                state.finish_fence(id, reason);
+                return;
             }
-            _ => books.leave_line(place),
+            _ => state.leave_list(id),
         }
-        books.forsake_flush(place);
-        books.finish(place, Err(reason));
+        state.forsake_flush(id);
+        state.finish(id, Err(reason));
     }
 
     /// Asks the transport to cancel operations for which it was not asked yet. Every [`ASK_AGAIN`]
@@ -96,19 +95,19 @@ impl<T: Transport> Engine<T> {
         if again {
             self.ask_again = now + ASK_AGAIN;
         }
-        for queue in 0..self.books.queues.len() {
-            let served = &mut self.books.queues[queue];
-            while again && let Some(slot) = served.lines.pop(Line::Asked) {
-                served.lines.push(Line::Unasked, slot);
+        for queue in 0..self.state.queues.len() {
+            let queue = &mut self.state.queues[queue];
+            while again && let Some(slot) = queue.lists.pop(SlotList::CancelAsked) {
+                queue.lists.push(SlotList::CancelPending, slot);
             }
-            while let Some(slot) = served.lines.pop(Line::Unasked) {
-                let token = served.records[slot as usize].token;
+            while let Some(slot) = queue.lists.pop(SlotList::CancelPending) {
+                let token = queue.requests[slot as usize].token;
                 if token.is_some_and(|token| !self.transport.cancel(token)) {
                     // No room to ask: again in the next pass.
-                    served.lines.push_front(Line::Unasked, slot);
+                    queue.lists.push_front(SlotList::CancelPending, slot);
                     break;
                 }
-                served.lines.push(Line::Asked, slot);
+                queue.lists.push(SlotList::CancelAsked, slot);
             }
         }
     }

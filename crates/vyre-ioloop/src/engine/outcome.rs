@@ -1,20 +1,20 @@
-//! Outcomes: what a request ends with, and what its end lets go on.
+//! Outcomes: what a request ends with, what its end lets go on, and how devices get to see it.
 
 use vyre_ioq::Errno;
 use vyre_uring::Transport;
 
 use super::Engine;
-use super::backlog::Line;
-use super::engine_state::Books;
-use super::request_state::Work;
-use super::slot_id::Place;
+use super::engine_state::EngineState;
+use super::request_state::Admitted;
+use super::slot_id::SlotId;
+use super::slot_lists::SlotList;
 
 impl<T: Transport> Engine<T> {
-    /// Writes outcomes into their slots, and publishes the counters of the queues that changed.
+    /// Publishes outcomes, and the counters of the queues that changed.
     #[inline]
-    pub(super) fn tell(&mut self) {
-        for (queue, shared) in self.books.queues.iter_mut().zip(&self.shared.queues) {
-            queue.deliver();
+    pub(super) fn publish(&mut self) {
+        self.state.publish_all_outcomes();
+        for (queue, shared) in self.state.queues.iter_mut().zip(&self.shared.queues) {
             if std::mem::take(&mut queue.has_counted) {
                 shared.publish(&queue.counters());
             }
@@ -22,82 +22,123 @@ impl<T: Transport> Engine<T> {
     }
 }
 
-impl Books {
-    /// Gives a request its outcome and lets go of everything it held.
+impl EngineState {
+    /// Stores the outcome of a request, and releases everything that the request held.
     #[inline]
-    pub(super) fn finish(&mut self, place: Place, result: Result<u32, Errno>) {
-        let Some(queue) = self.queues.get_mut(place.queue as usize) else {
+    pub(super) fn finish(&mut self, id: SlotId, result: Result<u32, Errno>) {
+        let Some(queue) = self.queues.get_mut(id.queue as usize) else {
             return;
         };
-        let Some(record) = queue.records.get_mut(place.slot as usize) else {
+        let Some(request) = queue.requests.get_mut(id.slot as usize) else {
             return;
         };
         let moved = u64::from(result.unwrap_or(0));
-        let (mut is_fence, mut is_write, mut is_sync) = (false, false, false);
-        let unbounded = record.work.is_unbounded();
-        match record.work {
-            Work::None => return,
-            Work::Fence => is_fence = true,
-            Work::Read(_) => queue.counters.bytes_read += moved,
-            Work::Write { .. } => {
+        let (mut is_write, mut is_sync) = (false, false);
+        let unbounded = request.admitted.is_unbounded();
+        match request.admitted {
+            Admitted::None => return,
+            Admitted::Read(_) => queue.counters.bytes_read += moved,
+            Admitted::Write { .. } => {
                 is_write = true;
                 queue.counters.bytes_written += moved;
             }
-            Work::Sync { .. } => is_sync = true,
-            Work::Prefetch(_) => {}
+            Admitted::Sync { .. } => is_sync = true,
+            Admitted::Prefetch(_) => {}
         }
-        let (file, buffer) = (record.file(), record.buffer());
-        let (epoch, sequence) = (record.epoch, record.sequence);
-        let (timed, cancelled) = (record.expires != 0, record.cancelled.is_some());
+        let (file, buffer) = (request.file(), request.buffer());
+        let (epoch, sequence) = (request.epoch, request.sequence);
+        let (timed, cancelled) = (request.expires != 0, request.cancelled.is_some());
         // Nothing else: the next admission writes it all.
-        record.work = Work::None;
-        record.expires = 0;
-        queue.answer(place.slot, result);
+        request.admitted = Admitted::None;
+        request.expires = 0;
+        queue.store_outcome(id.slot, result);
+        queue.barriers.complete(epoch);
         if timed {
-            self.deadlines.remove(place);
+            self.deadlines.remove(id);
         }
-        if cancelled && queue.lines.remove(place.slot).is_some() {
+        if cancelled && queue.lists.remove(id.slot).is_some() {
             self.cancelling -= 1;
         }
-        if is_fence {
-            // No fence makes another due; and thousands may be, too many to nest in one another.
-            return;
-        }
-        queue.order.complete(epoch);
         if unbounded {
-            self.unbounded_finished(place.queue);
+            self.unbounded_finished(id.queue);
         }
         if is_write {
-            self.write_finished(place, file, sequence);
+            self.write_finished(id, file, sequence);
         }
         self.release(file, buffer);
         if is_sync {
-            self.sync_finished(place, result, cancelled);
+            self.sync_finished(id, result, cancelled);
         }
-        self.finish_due_fences(place.queue);
     }
 
-    /// Tells the devices what was decided.
+    /// Stores the outcome of a fence whose deadline has passed. Returns whether there is one.
+    pub(super) fn finish_fence(&mut self, id: SlotId, reason: Errno) {
+        let queue = &mut self.queues[id.queue as usize];
+        if queue.barriers.remove(id.slot) {
+            queue.store_outcome(id.slot, Err(reason));
+        }
+    }
+
+    /// Ends a round of sweeps: the fences that it has covered are due, or wait in an epoch.
     #[inline]
-    pub(super) fn deliver(&mut self) {
-        for queue in &mut self.queues {
-            queue.deliver();
+    pub(super) fn end_round(&mut self, queue: usize) {
+        let deadlines = &mut self.deadlines;
+        let number = queue as u32;
+        self.queues[queue].barriers.end_round(|slot, expires| {
+            let queue = number;
+            deadlines.insert(SlotId { queue, slot }, expires);
+        });
+    }
+
+    /// Stores all decided outcomes of a queue in its slots, and then those of the fences that are due.
+    /// No other function of the engine does.
+    ///
+    /// A fence comes after the outcomes that it stands for: each is a release store, and a device that
+    /// sees the fence's sees the others. Outcomes come in runs, with nothing between: a store that
+    /// waits for its cache line holds up all others.
+    #[inline]
+    pub(super) fn publish_outcomes(&mut self, queue: usize) {
+        let state = &mut self.queues[queue];
+        if !state.outcomes.is_empty() {
+            state.has_counted = true;
+            let published = state.host.complete_batch(&state.outcomes);
+            state.outcomes.clear();
+            debug_assert!(published.is_ok(), "{published:?}");
+        }
+        while let Some(set) = state.barriers.pop_due() {
+            state.has_counted = true;
+            state.counters.succeeded += u64::from(set.fences.len());
+            for slot in set.timed {
+                let queue = queue as u32;
+                self.deadlines.remove(SlotId { queue, slot });
+            }
+            let published = state.host.complete_all(set.fences, Ok(0));
+            debug_assert!(published.is_ok(), "{published:?}");
+        }
+    }
+
+    /// Publishes the outcomes of every queue.
+    #[inline]
+    pub(super) fn publish_all_outcomes(&mut self) {
+        for queue in 0..self.queues.len() {
+            self.publish_outcomes(queue);
         }
     }
 
     /// Lets SYNCs go on that waited for a write.
     #[inline]
-    fn write_finished(&mut self, place: Place, file: Option<u32>, sequence: u64) {
+    fn write_finished(&mut self, id: SlotId, file: Option<u32>, sequence: u64) {
         let identity = file
             .and_then(|file| self.files.entries.at(file))
             .map(|entry| entry.identity);
-        let waiting = &mut self.waiting;
-        self.queues[place.queue as usize].write_finished(
+        let backlogged = &mut self.backlogged;
+        self.queues[id.queue as usize].write_finished(
+            id.slot,
             sequence,
             |awaited| identity == Some(awaited),
-            |lines, slot| {
-                lines.push(Line::Ready, slot);
-                *waiting += 1;
+            |lists, slot| {
+                lists.push(SlotList::Backlog, slot);
+                *backlogged += 1;
             },
         );
     }
@@ -105,35 +146,28 @@ impl Books {
     /// Lets the next parked request of a queue proceed after one on an unbounded file has ended.
     #[cold]
     fn unbounded_finished(&mut self, queue: u32) {
-        let served = &mut self.queues[queue as usize];
-        served.share.give_back_unbounded();
-        if !served.lines.is_empty(Line::Parked)
-            && self.shares.take_unbounded(&mut served.share)
-            && let Some(slot) = served.lines.pop(Line::Parked)
+        let state = &mut self.queues[queue as usize];
+        state.share.give_back_unbounded();
+        if !state.lists.is_empty(SlotList::Parked)
+            && self.shares.take_unbounded(&mut state.share)
+            && let Some(slot) = state.lists.pop(SlotList::Parked)
         {
-            self.enqueue(Place { queue, slot });
+            self.enqueue(SlotId { queue, slot });
         }
     }
 
-    #[inline]
-    pub(super) fn finish_due_fences(&mut self, queue: u32) {
-        while let Some(slot) = self.queues[queue as usize].order.due() {
-            self.finish(Place { queue, slot }, Ok(0));
-        }
-    }
-
-    /// Counts a request out of the entries that it used.
+    /// Counts a request out of the table entries that it used.
     #[inline]
     pub(super) fn release(&mut self, file: Option<u32>, buffer: Option<u32>) {
         if let Some(file) = file
             && self.files.entries.release(file)
         {
-            self.live.files.push(file);
+            self.reclaimable.files.push(file);
         }
         if let Some(buffer) = buffer
             && self.buffers.entries.release(buffer)
         {
-            self.live.buffers.push(buffer);
+            self.reclaimable.buffers.push(buffer);
         }
     }
 }

@@ -11,12 +11,12 @@ use crate::signals::block_signals;
 
 /// Entries revoked whose last request has completed since.
 #[derive(Debug, Default)]
-pub(super) struct Live {
+pub(super) struct Reclaimable {
     pub(super) files: Vec<u32>,
     pub(super) buffers: Vec<u32>,
 }
 
-impl Live {
+impl Reclaimable {
     #[inline]
     pub(super) const fn is_empty(&self) -> bool {
         self.files.is_empty() && self.buffers.is_empty()

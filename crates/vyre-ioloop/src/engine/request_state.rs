@@ -8,19 +8,19 @@ use super::checks::{ReadAhead, Transfer};
 use super::shares::OPERATION_BYTES;
 use crate::file_identity::FileIdentity;
 use crate::lost_writes::Round;
-use crate::os_errno::told;
+use crate::os_errno::device_errno;
 
 /// Number of times in a row that an operation may end in EINTR before the device is told.
 const MAX_INTERRUPTIONS: u16 = 1_000;
 
 /// Number of times in a row that an operation may end in EAGAIN, or in either. Few: the kernel
 /// itself waits for a file that can be waited for, and after the first EAGAIN the transport has any
-/// other served by threads that may wait.
+/// other queue by threads that may wait.
 const MAX_REFUSALS: u16 = 16;
 
-/// What a claimed slot is being served with.
+/// An admitted request, and what is left of it to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Work {
+pub(crate) enum Admitted {
     /// The slot is not claimed.
     None,
     Read(Transfer),
@@ -28,7 +28,6 @@ pub(crate) enum Work {
         transfer: Transfer,
         durable: bool,
     },
-    Fence,
     /// Waits for `writes` earlier writes, then flushes.
     Sync {
         file: u32,
@@ -39,7 +38,7 @@ pub(crate) enum Work {
     Prefetch(ReadAhead),
 }
 
-impl Work {
+impl Admitted {
     /// Returns whether the request is one operation at once: nothing is to be waited for, and there
     /// is something to do, but not too much.
     #[inline]
@@ -51,9 +50,7 @@ impl Work {
                 durable: false,
             } => 0 < t.len && t.len <= OPERATION_BYTES && !t.unbounded,
             Self::Prefetch(_) => true,
-            Self::Write { durable: true, .. } | Self::None | Self::Fence | Self::Sync { .. } => {
-                false
-            }
+            Self::Write { durable: true, .. } | Self::None | Self::Sync { .. } => false,
         }
     }
 
@@ -112,7 +109,7 @@ impl Work {
                 offset: ahead.offset,
                 len: ahead.next(),
             },
-            Self::None | Self::Fence => return None,
+            Self::None => return None,
         })
     }
 }
@@ -133,8 +130,8 @@ pub(crate) enum Flush {
 
 /// A claimed slot. Everything in it was checked at the claim; the device can change none of it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Record {
-    pub(crate) work: Work,
+pub(crate) struct RequestState {
+    pub(crate) admitted: Admitted,
     /// The operation in flight, while there is one.
     pub(crate) token: Option<Token>,
     /// Epoch of the queue's order.
@@ -163,9 +160,9 @@ pub(crate) enum Next {
     Retry,
 }
 
-impl Record {
+impl RequestState {
     pub(crate) const IDLE: Self = Self {
-        work: Work::None,
+        admitted: Admitted::None,
         token: None,
         epoch: 0,
         sequence: 0,
@@ -180,19 +177,19 @@ impl Record {
     /// Index of the file that the request is on.
     #[inline]
     pub(crate) const fn file(&self) -> Option<u32> {
-        match self.work {
-            Work::Read(t) | Work::Write { transfer: t, .. } => Some(t.file),
-            Work::Sync { file, .. } => Some(file),
-            Work::Prefetch(ahead) => Some(ahead.file),
-            Work::None | Work::Fence => None,
+        match self.admitted {
+            Admitted::Read(t) | Admitted::Write { transfer: t, .. } => Some(t.file),
+            Admitted::Sync { file, .. } => Some(file),
+            Admitted::Prefetch(ahead) => Some(ahead.file),
+            Admitted::None => None,
         }
     }
 
     /// Index of the buffer that the request is on.
     #[inline]
     pub(crate) const fn buffer(&self) -> Option<u32> {
-        match self.work {
-            Work::Read(t) | Work::Write { transfer: t, .. } => Some(t.buffer),
+        match self.admitted {
+            Admitted::Read(t) | Admitted::Write { transfer: t, .. } => Some(t.buffer),
             _ => None,
         }
     }
@@ -201,10 +198,10 @@ impl Record {
     /// nothing is left to do: by far the commonest way.
     #[inline]
     pub(crate) fn completes_with(&self, result: Result<u32, OsErrno>) -> Option<u32> {
-        match (&self.work, result) {
+        match (&self.admitted, result) {
             (
-                Work::Read(t)
-                | Work::Write {
+                Admitted::Read(t)
+                | Admitted::Write {
                     transfer: t,
                     durable: false,
                 },
@@ -224,7 +221,7 @@ impl Record {
                 self.retries += 1;
                 Next::Retry
             }
-            // From a place off its blocks, a file that enforces its alignment cannot be asked for
+            // From a id off its blocks, a file that enforces its alignment cannot be asked for
             // the rest. Such a file stops there at its end alone.
             Err(OsErrno::INVAL) if self.is_off_a_block(align) => {
                 Next::Finish(self.cancelled.map_or_else(|| self.short(), Err))
@@ -245,8 +242,8 @@ impl Record {
     /// Returns whether an earlier operation left the request at an offset where none may begin.
     #[cold]
     fn is_off_a_block(&self, align: u32) -> bool {
-        match self.work {
-            Work::Read(t) | Work::Write { transfer: t, .. } => {
+        match self.admitted {
+            Admitted::Read(t) | Admitted::Write { transfer: t, .. } => {
                 !t.file_offset.is_multiple_of(align.into())
             }
             _ => false,
@@ -255,9 +252,9 @@ impl Record {
 
     #[inline]
     fn advance_by(&mut self, count: u32) -> Next {
-        let transfer = match &mut self.work {
-            Work::Read(transfer) | Work::Write { transfer, .. } => transfer,
-            Work::Prefetch(ahead) => {
+        let transfer = match &mut self.admitted {
+            Admitted::Read(transfer) | Admitted::Write { transfer, .. } => transfer,
+            Admitted::Prefetch(ahead) => {
                 let piece = ahead.next();
                 ahead.offset += u64::from(piece);
                 ahead.len -= piece;
@@ -268,7 +265,7 @@ impl Record {
                     (_, Some(errno)) => Next::Finish(Err(errno)),
                 };
             }
-            Work::None | Work::Fence | Work::Sync { .. } => return Next::Finish(Ok(0)),
+            Admitted::None | Admitted::Sync { .. } => return Next::Finish(Ok(0)),
         };
         let count = count.min(transfer.len);
         self.moved += count;
@@ -294,7 +291,7 @@ impl Record {
             return Err(Errno::ENODATA);
         }
         // A write that moves nothing and names no reason would be tried for ever.
-        if self.moved == 0 && matches!(self.work, Work::Write { .. }) {
+        if self.moved == 0 && matches!(self.admitted, Admitted::Write { .. }) {
             return Err(Errno::EIO);
         }
         Ok(self.moved)
@@ -312,7 +309,7 @@ impl Record {
         if self.moved > 0 && !self.exact {
             return Ok(self.moved);
         }
-        Err(told(errno))
+        Err(device_errno(errno))
     }
 }
 

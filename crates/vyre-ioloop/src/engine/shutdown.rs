@@ -8,9 +8,9 @@ use vyre_uring::{Busy, Transport};
 
 use super::Engine;
 use super::progress::Progress;
-use super::queue_state::Kept;
-use super::request_state::Work;
-use super::slot_id::Place;
+use super::queue_state::StillHeld;
+use super::request_state::Admitted;
+use super::slot_id::SlotId;
 
 impl<T: Transport> Engine<T> {
     /// Begins to drain: what is claimed is finished, what is published from now on is completed
@@ -55,31 +55,32 @@ impl<T: Transport> Engine<T> {
         }
         self.stopped = true;
         self.drain();
-        // What a panic kept from the records may be in the transport: not to be answered yet.
-        if self.kept() == Kept::Named {
+        // What a panic kept from the requests may be in the transport: not to be answered yet.
+        if self.kept() == StillHeld::Named {
             self.cancel_everything();
         }
         let quiet = self.quiesce(deadline);
         self.reap();
         // Also what was decided before a panic.
-        self.books.deliver();
-        self.books.forsake_flushes();
+        self.state.publish_all_outcomes();
+        self.state.forsake_flushes();
         let kept = if quiet.is_ok() {
-            Kept::Nothing
+            StillHeld::Nothing
         } else {
             self.kept()
         };
-        if kept == Kept::Unknown {
-            self.books.waiting = 0;
+        if kept == StillHeld::Unknown {
+            self.state.backlogged = 0;
         } else {
             self.cancel_everything();
         }
-        for queue in 0..self.books.queues.len() {
-            self.books.queues[queue].give_up(Errno::ECANCELED, kept);
-            self.claim(queue);
+        for queue in 0..self.state.queues.len() {
+            self.state.queues[queue].give_up(Errno::ECANCELED, kept);
+            self.sweep_queue(queue);
+            self.state.publish_outcomes(queue);
         }
-        self.books.deadlines.clear();
-        self.books.cancelling = 0;
+        self.state.deadlines.clear();
+        self.state.cancelling = 0;
         self.set_state(if quiet.is_ok() {
             state
         } else {
@@ -92,25 +93,25 @@ impl<T: Transport> Engine<T> {
     /// Ends every request that the transport does not hold, and marks the others.
     fn cancel_everything(&mut self) {
         self.cancel_backlog();
-        for queue in 0..self.books.queues.len() as u32 {
-            for slot in 0..self.books.queues[queue as usize].records.len() as u32 {
-                let record = &mut self.books.queues[queue as usize].records[slot as usize];
-                if record.token.is_some() {
-                    record.cancelled.get_or_insert(Errno::ECANCELED);
-                } else if matches!(record.work, Work::Sync { .. }) {
-                    self.cancel(Place { queue, slot }, Errno::ECANCELED);
+        for queue in 0..self.state.queues.len() as u32 {
+            for slot in 0..self.state.queues[queue as usize].requests.len() as u32 {
+                let request = &mut self.state.queues[queue as usize].requests[slot as usize];
+                if request.token.is_some() {
+                    request.cancelled.get_or_insert(Errno::ECANCELED);
+                } else if matches!(request.admitted, Admitted::Sync { .. }) {
+                    self.cancel(SlotId { queue, slot }, Errno::ECANCELED);
                 }
             }
         }
         // Before anything is answered in another way.
-        self.books.deliver();
+        self.state.publish_all_outcomes();
     }
 
     /// Ends the requests that wait for room in the transport, and what becomes due by their end.
     fn cancel_backlog(&mut self) {
-        for queue in 0..self.books.queues.len() as u32 {
-            while let Some(slot) = self.books.first_in_line(queue) {
-                self.cancel(Place { queue, slot }, Errno::ECANCELED);
+        for queue in 0..self.state.queues.len() as u32 {
+            while let Some(slot) = self.state.first_waiting(queue) {
+                self.cancel(SlotId { queue, slot }, Errno::ECANCELED);
             }
         }
     }
@@ -132,12 +133,12 @@ impl<T: Transport> Engine<T> {
     }
 
     /// Returns what the transport still holds, of which requests.
-    fn kept(&self) -> Kept {
-        let records = self.books.queues.iter().flat_map(|queue| &queue.records);
-        let named = records.filter(|record| record.token.is_some()).count() as u32;
+    fn kept(&self) -> StillHeld {
+        let requests = self.state.queues.iter().flat_map(|queue| &queue.requests);
+        let named = requests.filter(|request| request.token.is_some()).count() as u32;
         match self.transport.in_flight() {
-            in_flight if in_flight > named => Kept::Unknown,
-            _ => Kept::Named,
+            in_flight if in_flight > named => StillHeld::Unknown,
+            _ => StillHeld::Named,
         }
     }
 
@@ -153,17 +154,17 @@ impl<T: Transport> Engine<T> {
     /// Reaps what the transport gives back after the end of service: its entries are released, and
     /// its request stays unanswered.
     fn reap_late(&mut self) -> u32 {
-        let books = &mut self.books;
-        let reaped = self.transport.reap(|completion| books.let_go(&completion));
+        let state = &mut self.state;
+        let reaped = self.transport.reap(|completion| state.let_go(&completion));
         if reaped > 0 {
-            self.tidy();
+            self.reclaim();
             self.publish_counters();
         }
         reaped
     }
 
     fn set_state(&mut self, state: LoopState) {
-        for queue in &mut self.books.queues {
+        for queue in &mut self.state.queues {
             queue.host.set_state(state);
         }
     }

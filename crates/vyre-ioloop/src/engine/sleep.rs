@@ -14,7 +14,7 @@ impl<T: Transport> Engine<T> {
     /// Shortens a sleep so that it ends at the next deadline of a claimed request. The clock is
     /// read only if there is one.
     pub(super) fn longest_sleep(&self, timeout: Duration) -> Duration {
-        let timeout = if self.books.unsettled.is_empty() {
+        let timeout = if self.state.unconfirmed.is_empty() {
             timeout
         } else {
             // Another loop's flush is waited for, and nothing of ours may end with it.

@@ -2,12 +2,12 @@
 
 /// Where a request lives: the number of its queue and its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct SlotId {
     pub(super) queue: u32,
     pub(super) slot: u32,
 }
 
-impl Place {
+impl SlotId {
     #[inline]
     pub(super) const fn to_user(self) -> u64 {
         (self.queue as u64) << 32 | self.slot as u64

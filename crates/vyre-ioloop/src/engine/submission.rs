@@ -4,11 +4,11 @@ use vyre_ioq::Errno;
 use vyre_uring::{Operation, PushError, Transport};
 
 use super::Engine;
-use super::backlog::Line;
-use super::engine_state::Books;
-use super::request_state::Work;
+use super::engine_state::EngineState;
+use super::request_state::Admitted;
 use super::shares::{LONG_OPERATION_BYTES, OPERATION_BYTES};
-use super::slot_id::Place;
+use super::slot_id::SlotId;
+use super::slot_lists::SlotList;
 use crate::os_errno::from_os;
 
 /// Result of a push.
@@ -35,8 +35,8 @@ enum Turn {
 impl<T: Transport> Engine<T> {
     /// Gives waiting requests to the transport, as many as it takes, and submits.
     #[inline]
-    pub(super) fn start(&mut self) -> u32 {
-        if self.books.waiting > 0 {
+    pub(super) fn submit(&mut self) -> u32 {
+        if self.state.backlogged > 0 {
             self.serve_backlogs();
         }
         match self.transport.submit() {
@@ -50,33 +50,33 @@ impl<T: Transport> Engine<T> {
 
     /// Starts an admitted request, or makes it wait.
     #[cold]
-    pub(super) fn begin(&mut self, place: Place, work: Work) {
-        let served = &mut self.books.queues[place.queue as usize];
-        match work {
-            Work::Read(transfer) | Work::Write { transfer, .. } if transfer.len == 0 => {
+    pub(super) fn submit_or_wait(&mut self, id: SlotId, admitted: Admitted) {
+        let queue = &mut self.state.queues[id.queue as usize];
+        match admitted {
+            Admitted::Read(transfer) | Admitted::Write { transfer, .. } if transfer.len == 0 => {
                 if transfer.unbounded {
-                    served.share.count_unbounded();
+                    queue.share.count_unbounded();
                 }
-                self.books.finish(place, Ok(0));
+                self.state.finish(id, Ok(0));
                 return;
             }
-            Work::Sync { file, .. }
-                if served.follow_sync(place.slot, file) || served.hold_sync(place.slot) =>
+            Admitted::Sync { file, .. }
+                if queue.follow_sync(id.slot, file) || queue.hold_sync(id.slot) =>
             {
                 return;
             }
-            _ if work.is_unbounded() && !self.books.shares.take_unbounded(&mut served.share) => {
-                self.books.counters.deferred += 1;
-                served.lines.push(Line::Parked, place.slot);
+            _ if admitted.is_unbounded() && !self.state.shares.take_unbounded(&mut queue.share) => {
+                self.state.counters.deferred += 1;
+                queue.lists.push(SlotList::Parked, id.slot);
                 return;
             }
             _ => {}
         }
         // Nobody overtakes those who wait: there may be room for one queue's and not for another's,
-        // so all of them are then served in turn.
-        if self.books.waiting > 0 || !matches!(self.push(place), Push::Done(_)) {
-            self.books.counters.deferred += 1;
-            self.books.enqueue(place);
+        // so all of them are then queue in turn.
+        if self.state.backlogged > 0 || !matches!(self.push(id), Push::Done(_)) {
+            self.state.counters.deferred += 1;
+            self.state.enqueue(id);
         }
     }
 
@@ -85,9 +85,9 @@ impl<T: Transport> Engine<T> {
     /// the next queue.
     #[cold]
     fn serve_backlogs(&mut self) {
-        let queues = self.books.queues.len();
+        let queues = self.state.queues.len();
         let mut passed = 0;
-        while passed < queues && self.books.shares.has_bytes() {
+        while passed < queues && self.state.shares.has_bytes() {
             let queue = self.turn;
             self.turn = (queue + 1) % queues;
             match self.serve_backlog(queue) {
@@ -100,34 +100,34 @@ impl<T: Transport> Engine<T> {
 
     /// Serves one queue for a turn.
     fn serve_backlog(&mut self, queue: usize) -> Turn {
-        let books = &mut self.books;
-        let served = &mut books.queues[queue];
-        if served.lines.is_empty(Line::Ready) || !books.shares.has_room(&served.share) {
+        let state = &mut self.state;
+        let served = &mut state.queues[queue];
+        if served.lists.is_empty(SlotList::Backlog) || !state.shares.has_room(&served.share) {
             return Turn::Passed;
         }
         served.share.begin_turn();
-        while self.books.queues[queue].share.has_credit() {
-            let Some(slot) = self.books.dequeue(queue) else {
+        while self.state.queues[queue].share.has_credit() {
+            let Some(slot) = self.state.dequeue(queue) else {
                 break;
             };
-            let place = Place {
+            let id = SlotId {
                 queue: queue as u32,
                 slot,
             };
-            match self.push(place) {
+            match self.push(id) {
                 Push::Done(bytes) => {
-                    let share = &mut self.books.queues[queue].share;
+                    let share = &mut self.state.queues[queue].share;
                     share.charge(bytes);
-                    if self.books.shares.borrows(share) {
+                    if self.state.shares.borrows(share) {
                         break;
                     }
                 }
                 Push::NoShare => {
-                    self.books.enqueue_first(place);
+                    self.state.enqueue_first(id);
                     break;
                 }
                 Push::Full => {
-                    self.books.enqueue_first(place);
+                    self.state.enqueue_first(id);
                     return Turn::Full;
                 }
             }
@@ -135,39 +135,61 @@ impl<T: Transport> Engine<T> {
         Turn::Taken
     }
 
+    /// Pushes an operation of a request into the transport, and notes that it is in flight.
+    #[inline(always)]
+    pub(super) fn push_operation(
+        &mut self,
+        id: SlotId,
+        operation: Operation,
+        bytes: u32,
+    ) -> Result<(), PushError> {
+        let token = self.transport.push(operation, id.to_user())?;
+        let queue = &mut self.state.queues[id.queue as usize];
+        queue.requests[id.slot as usize].token = Some(token);
+        self.state.counters.operations += 1;
+        self.state.shares.take(&mut queue.share, bytes);
+        Ok(())
+    }
+
+    /// Makes a request wait whose first operation the transport had no room for, or ends it if the
+    /// transport will not take the operation at all.
+    #[cold]
+    pub(super) fn not_pushed(&mut self, id: SlotId, error: PushError) {
+        if matches!(error, PushError::Full) {
+            self.state.counters.deferred += 1;
+            self.state.enqueue(id);
+        } else {
+            self.refused(id, error);
+        }
+    }
+
     /// Gives a request's next operation to the transport.
-    fn push(&mut self, place: Place) -> Push {
-        let queue = place.queue as usize;
-        let shares = &self.books.shares;
-        if !shares.has_bytes() || !shares.has_room(&self.books.queues[queue].share) {
+    fn push(&mut self, id: SlotId) -> Push {
+        let queue = id.queue as usize;
+        let shares = &self.state.shares;
+        if !shares.has_bytes() || !shares.has_room(&self.state.queues[queue].share) {
             return Push::NoShare;
         }
-        let Some(mut operation) = self.books.next_operation(place) else {
+        let Some(mut operation) = self.state.next_operation(id) else {
             return Push::Done(0);
         };
         let mut bytes = 0;
         if let Operation::Read { len, .. } | Operation::Write { len, .. } = &mut operation {
             if *len > OPERATION_BYTES {
-                *len = self.books.piece(place).min(*len);
+                *len = self.state.piece(id).min(*len);
             }
             bytes = *len;
         }
-        match self.transport.push(operation, place.to_user()) {
-            Ok(token) => {
-                let served = &mut self.books.queues[queue];
-                served.records[place.slot as usize].token = Some(token);
-                self.books.counters.operations += 1;
-                self.books.shares.take(&mut served.share, bytes);
-                Push::Done(bytes)
-            }
+        match self.push_operation(id, operation, bytes) {
+            Ok(()) => Push::Done(bytes),
             Err(PushError::Full) => {
-                self.books.not_started(place);
+                self.state.not_started(id);
                 Push::Full
             }
             Err(error) => {
-                self.books.not_started(place);
-                self.books.forsake_flush(place);
-                self.refused(place, error);
+                self.state.not_started(id);
+                self.state.forsake_flush(id);
+                self.refused(id, error);
                 Push::Done(0)
             }
         }
@@ -175,7 +197,7 @@ impl<T: Transport> Engine<T> {
 
     /// Ends a request whose operation the transport will not take at all.
     #[cold]
-    fn refused(&mut self, place: Place, error: PushError) {
+    fn refused(&mut self, id: SlotId, error: PushError) {
         let errno = match error {
             PushError::UnknownFile(_) | PushError::UnknownBuffer(_) => Errno::EBADF,
             PushError::OutOfRange => Errno::ERANGE,
@@ -185,18 +207,18 @@ impl<T: Transport> Engine<T> {
             }
             _ => Errno::EIO,
         };
-        self.books.finish(place, Err(errno));
+        self.state.finish(id, Err(errno));
     }
 }
 
-impl Books {
+impl EngineState {
     /// Returns the largest number of bytes that one operation of a request may move.
     #[cold]
-    fn piece(&self, place: Place) -> u32 {
-        let record = &self.queues[place.queue as usize].records[place.slot as usize];
-        let entry = record.file().and_then(|file| self.files.entries.at(file));
+    fn piece(&self, id: SlotId) -> u32 {
+        let request = &self.queues[id.queue as usize].requests[id.slot as usize];
+        let entry = request.file().and_then(|file| self.files.entries.at(file));
         let is_direct = entry.is_some_and(|entry| entry.align.is_some());
-        if is_direct || record.work.is_flush() {
+        if is_direct || request.admitted.is_flush() {
             LONG_OPERATION_BYTES
         } else {
             OPERATION_BYTES

@@ -1,4 +1,7 @@
-//! The sweep: claims what is published.
+//! The sweep: claims what is published in one queue.
+//!
+//! Requests are admitted as they are found; barriers are deferred. [`barriers`](super::barriers) states
+//! the rule by which a second sweep covers the barriers of the first.
 
 use std::ops::Range;
 
@@ -6,62 +9,70 @@ use vyre_ioq::{Claim, Errno, Op, Request};
 use vyre_uring::Transport;
 
 use super::Engine;
-use super::queue_state::{ClaimedSync, PutBy};
+use super::barriers::{DeferredSync, FenceSet};
+
+/// What a sweep found.
+#[derive(Clone, Copy, Debug, Default)]
+struct Swept {
+    claimed: u32,
+    /// Highest slot in which the sweep found a barrier.
+    last_barrier: Option<u32>,
+}
 
 impl<T: Transport> Engine<T> {
-    /// Claims what is published in one queue and takes it in, or refuses it. How many.
+    /// Claims what is published in one queue, and admits or rejects it. Returns the number of
+    /// requests.
     ///
-    /// A fence or a sync has to wait until the slots that were looked at before it are looked at once
-    /// more: a request published before it, but after the sweep came by, is among them, and visible by
-    /// then. A pass looks once more for those that it found itself. What that second look finds is owed
-    /// one of its own, and is kept for the next pass, whose first look is at every slot and does for
-    /// all that was kept. There may be new ones in each look, so a pass that began with kept ones leaves
-    /// it at that: two looks at most, and one for each fence where fences never end.
+    /// Sweeps twice at most. A pass that begins with deferred barriers sweeps once, which covers
+    /// them. Another one sweeps again if the first sweep finds a barrier. Barriers of that second
+    /// round wait for the next pass: a device could publish one in every sweep.
     #[inline]
-    pub(super) fn claim(&mut self, queue: usize) -> u32 {
-        let mut before = self.books.queues[queue].put_by_so_far();
-        let kept_any = !before.is_none();
-        let (mut claimed, last_ordered) = self.look(queue, 0..u32::MAX, &mut before);
-        if !kept_any && let Some(slot) = last_ordered {
-            before = self.books.queues[queue].put_by_so_far();
-            // What comes after `slot` was looked at since.
-            let (more, kept) = self.look(queue, 0..slot, &mut PutBy::default());
-            claimed += more;
-            if kept.is_some() {
-                // But not since these were found, and the next look may answer them on its way.
-                claimed += self.look(queue, slot..u32::MAX, &mut PutBy::default()).0;
+    pub(super) fn sweep_queue(&mut self, queue: usize) -> u32 {
+        let barriers = &mut self.state.queues[queue].barriers;
+        let had_deferred = barriers.has_deferred();
+        barriers.begin_round();
+        let first = self.sweep(queue, 0..u32::MAX);
+        let mut claimed = first.claimed;
+        if !had_deferred && let Some(last) = first.last_barrier {
+            self.state.queues[queue].barriers.begin_round();
+            let second = self.sweep(queue, 0..last);
+            claimed += second.claimed;
+            if second.last_barrier.is_some() {
+                // The next round covers these, so this one has to be whole.
+                claimed += self.sweep(queue, last..u32::MAX).claimed;
             }
         }
-        if claimed == 0 && !kept_any {
+        if claimed == 0 && !had_deferred {
             return 0;
         }
-        self.admit_ordered(queue, before);
-        let served = &mut self.books.queues[queue];
-        served.counters.claimed += u64::from(claimed);
-        // A pass that claimed nothing can have answered fences that were kept.
-        served.has_counted = true;
-        served.deliver();
+        self.admit_covered(queue);
+        let queue = &mut self.state.queues[queue];
+        queue.counters.claimed += u64::from(claimed);
+        // Also for fences that a pass ended which claimed nothing.
+        queue.has_counted = true;
         claimed
     }
 
-    /// Looks at slots, takes in what is published there, and puts fences and syncs by. How many were
-    /// claimed, and the slot of the last fence or sync. Counts out of `before` the fences that it could
-    /// answer on the way, for which it has to be a look at every slot.
+    /// Sweeps a range of slots: admits the requests that are published there, and defers the barriers.
     #[inline]
-    fn look(&mut self, queue: usize, slots: Range<u32>, before: &mut PutBy) -> (u32, Option<u32>) {
-        let (mut claimed, mut last_ordered) = (0, None);
-        let mut groups = self.books.queues[queue].host.sweep(slots);
-        while let Some(group) = groups.next() {
-            let through = group.end;
-            let mut claims = self.books.queues[queue].host.claim(group);
-            claimed += claims.slots().len();
-            let (mut fences, mut last_sync) = (claims.slots().to_empty(), None);
+    fn sweep(&mut self, queue: usize, slots: Range<u32>) -> Swept {
+        let mut swept = Swept::default();
+        let mut cursor = self.state.queues[queue].host.sweep(slots);
+        while let Some(group) = cursor.next() {
+            let end = group.end;
+            let mut claims = self.state.queues[queue].host.claim(group);
+            swept.claimed += claims.slots().len();
+            let mut found = FenceSet {
+                fences: claims.slots().to_empty(),
+                timed: claims.slots().to_empty(),
+            };
+            let mut last_sync = None;
             while let Some(Claim { slot, image, .. }) =
-                self.books.queues[queue].host.next_claim(&mut claims)
+                self.state.queues[queue].host.next_claim(&mut claims)
             {
                 if self.draining {
                     // Here, and not later: what was claimed before the drain is finished.
-                    self.refuse(queue, slot, Errno::ECANCELED);
+                    self.reject(queue, slot, Errno::ECANCELED);
                     continue;
                 }
                 // Decoded here, where the words are in registers; and for a fence apart, which then
@@ -69,12 +80,15 @@ impl<T: Transport> Engine<T> {
                 if Op::from_word(image.op) == Some(Op::Fence) {
                     match Request::decode(&image).map(|fence| fence.deadline()) {
                         Ok(deadline) => {
-                            let expires = self.expiry(deadline);
-                            let served = &mut self.books.queues[queue];
-                            served.fence_expires[slot as usize] = expires;
-                            fences.insert(slot);
+                            found.fences.insert(slot);
+                            if deadline != 0 {
+                                let expires = self.expiry(deadline);
+                                found.timed.insert(slot);
+                                let barriers = &mut self.state.queues[queue].barriers;
+                                barriers.set_deadline(slot, expires);
+                            }
                         }
-                        Err(error) => self.refuse(queue, slot, error.errno()),
+                        Err(error) => self.reject(queue, slot, error.errno()),
                     }
                     continue;
                 }
@@ -82,42 +96,70 @@ impl<T: Transport> Engine<T> {
                 let request = match Request::decode(&image) {
                     Ok(request) => request,
                     Err(error) => {
-                        self.refuse(queue, slot, error.errno());
+                        self.reject(queue, slot, error.errno());
                         continue;
                     }
                 };
                 if request.op().is_barrier() {
-                    self.keep_sync(queue, slot, request);
+                    self.defer_sync(queue, slot, request);
                     last_sync = Some(slot);
                     continue;
                 }
                 let deadline = request.deadline();
-                self.take_in(queue, slot, &request, move |engine| engine.expiry(deadline));
+                self.admit_or_reject(queue, slot, &request, move |engine| engine.expiry(deadline));
             }
-            let last = fences.last().max(last_sync);
+            let last = found.fences.last().max(last_sync);
+            let state = &mut self.state.queues[queue];
             if last.is_some() {
-                last_ordered = last;
-                let served = &mut self.books.queues[queue];
-                if !fences.is_empty() {
-                    served.claimed_fences.push(fences);
+                swept.last_barrier = last;
+                if !found.fences.is_empty() {
+                    state.barriers.defer_fences(found);
                 }
-                served.host.refresh(&mut groups);
+                // A group may have come into use after the sweep began and before the barrier was
+                // published.
+                state.host.refresh(&mut cursor);
             }
-            if before.fences > 0 {
-                self.books.queues[queue].answer_fences_before(through, before);
+            state.barriers.pass(end);
+            if state.barriers.has_due() {
+                self.state.publish_outcomes(queue);
             }
         }
-        (claimed, last_ordered)
+        swept
     }
 
-    /// Keeps a claimed SYNC until the requests before it are admitted.
     #[cold]
-    fn keep_sync(&mut self, queue: usize, slot: u32, request: Request) {
+    fn defer_sync(&mut self, queue: usize, slot: u32, request: Request) {
         let expires = self.expiry(request.deadline());
-        self.books.queues[queue].claimed_syncs.push(ClaimedSync {
+        self.state.queues[queue].barriers.defer_sync(DeferredSync {
             slot,
             request,
             expires,
         });
+    }
+
+    /// Admits the barriers that the sweeps of this pass have covered: first the SYNCs, then the
+    /// fences, which wait for the SYNCs too.
+    #[inline]
+    fn admit_covered(&mut self, queue: usize) {
+        let barriers = &mut self.state.queues[queue].barriers;
+        if barriers.has_uncovered_sync() {
+            return;
+        }
+        if barriers.has_syncs() {
+            self.admit_syncs(queue);
+        }
+        self.state.end_round(queue);
+    }
+
+    #[cold]
+    fn admit_syncs(&mut self, queue: usize) {
+        let mut syncs = self.state.queues[queue].barriers.take_syncs();
+        self.state.list_writes(queue);
+        // Those of one file after one another: they share a flush. Among themselves they have no order.
+        syncs.sort_unstable_by_key(|sync| (sync.request.file(), sync.slot));
+        for sync in &syncs {
+            self.admit_or_reject(queue, sync.slot, &sync.request, |_| sync.expires);
+        }
+        self.state.queues[queue].barriers.keep_memory(syncs);
     }
 }

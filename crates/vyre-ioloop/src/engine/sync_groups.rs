@@ -6,11 +6,11 @@
 
 use vyre_ioq::Errno;
 
-use super::backlog::Line;
-use super::engine_state::Books;
-use super::queue_state::Served;
-use super::request_state::Work;
-use super::slot_id::Place;
+use super::engine_state::EngineState;
+use super::queue_state::QueueState;
+use super::request_state::Admitted;
+use super::slot_id::SlotId;
+use super::slot_lists::SlotList;
 
 #[derive(Clone, Copy, Debug)]
 struct Node {
@@ -19,11 +19,11 @@ struct Node {
     follows: bool,
 }
 
-/// Rings of one queue's slots. Every slot is in one, by itself at first.
+/// SyncGroups of one queue's slots. Every slot is in one, by itself at first.
 #[derive(Debug)]
-pub(crate) struct Rings(Box<[Node]>);
+pub(crate) struct SyncGroups(Box<[Node]>);
 
-impl Rings {
+impl SyncGroups {
     pub(crate) fn new(slots: u32) -> Self {
         let alone = |slot| Node {
             before: slot,
@@ -72,14 +72,14 @@ impl Rings {
     }
 }
 
-impl Served {
+impl QueueState {
     /// Makes a SYNC that was just admitted follow another of its pass. Returns whether there is
     /// one.
     pub(super) fn follow_sync(&mut self, slot: u32, file: u32) -> bool {
         if let Some(leader) = self.leader
-            && matches!(self.records[leader as usize].work, Work::Sync { file: of, .. } if of == file)
+            && matches!(self.requests[leader as usize].admitted, Admitted::Sync { file: of, .. } if of == file)
         {
-            self.rings.join(leader, slot);
+            self.sync_groups.join(leader, slot);
             return true;
         }
         self.leader = Some(slot);
@@ -87,30 +87,27 @@ impl Served {
     }
 }
 
-impl Books {
+impl EngineState {
     /// Takes a SYNC that is about to end early out of its ring. If it leads, the next one takes its
-    /// place in `line`, where it waited.
-    pub(super) fn leave_ring(&mut self, place: Place, line: Option<Line>) {
-        let served = &mut self.queues[place.queue as usize];
-        let Some(next) = served.rings.leave(place.slot) else {
+    /// id in `line`, where it waited.
+    pub(super) fn leave_sync_group(&mut self, id: SlotId, line: Option<SlotList>) {
+        let queue = &mut self.queues[id.queue as usize];
+        let Some(next) = queue.sync_groups.leave(id.slot) else {
             return;
         };
-        let successor = Place {
-            slot: next,
-            ..place
-        };
-        if line != Some(Line::Writes) {
+        let successor = SlotId { slot: next, ..id };
+        if line != Some(SlotList::AwaitsWrites) {
             self.enqueue(successor);
             return;
         }
-        let waits_for = match served.records[place.slot as usize].work {
-            Work::Sync { writes, .. } => writes,
+        let waits_for = match queue.requests[id.slot as usize].admitted {
+            Admitted::Sync { writes, .. } => writes,
             _ => 0,
         };
-        if let Work::Sync { writes, .. } = &mut served.records[next as usize].work {
+        if let Admitted::Sync { writes, .. } = &mut queue.requests[next as usize].admitted {
             *writes = waits_for;
         }
-        served.lines.push(Line::Writes, next);
+        queue.lists.push(SlotList::AwaitsWrites, next);
     }
 
     /// Ends the SYNCs that shared a flush which has ended, or has them flushed again if that flush
@@ -118,19 +115,20 @@ impl Books {
     #[cold]
     pub(super) fn sync_finished(
         &mut self,
-        place: Place,
+        id: SlotId,
         result: Result<u32, Errno>,
         cancelled: bool,
     ) {
         if cancelled && result.is_err() {
-            self.leave_ring(place, None);
+            self.leave_sync_group(id, None);
             return;
         }
-        let rings = |books: &mut Self, slot| books.queues[place.queue as usize].rings.leave(slot);
-        let mut next = rings(self, place.slot);
+        let sync_groups =
+            |state: &mut Self, slot| state.queues[id.queue as usize].sync_groups.leave(slot);
+        let mut next = sync_groups(self, id.slot);
         while let Some(slot) = next {
-            next = rings(self, slot);
-            self.finish(Place { slot, ..place }, result);
+            next = sync_groups(self, slot);
+            self.finish(SlotId { slot, ..id }, result);
         }
     }
 }
@@ -141,15 +139,15 @@ mod tests {
 
     #[test]
     fn whoever_leaves_the_next_one_leads() {
-        let mut rings = Rings::new(8);
+        let mut sync_groups = SyncGroups::new(8);
         for slot in [2, 7, 4, 5] {
-            rings.join(1, slot);
+            sync_groups.join(1, slot);
         }
-        assert_eq!(rings.leave(7), None, "it followed");
-        assert_eq!(rings.leave(1), Some(2));
-        assert_eq!(rings.leave(5), None);
-        assert_eq!(rings.leave(2), Some(4));
-        assert_eq!(rings.leave(4), None, "nobody is left");
-        assert_eq!(rings.leave(6), None);
+        assert_eq!(sync_groups.leave(7), None, "it followed");
+        assert_eq!(sync_groups.leave(1), Some(2));
+        assert_eq!(sync_groups.leave(5), None);
+        assert_eq!(sync_groups.leave(2), Some(4));
+        assert_eq!(sync_groups.leave(4), None, "nobody is left");
+        assert_eq!(sync_groups.leave(6), None);
     }
 }

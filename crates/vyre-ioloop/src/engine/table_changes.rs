@@ -9,10 +9,10 @@ use vyre_ioq::{BufferHandle, Errno, FileHandle};
 use vyre_uring::{Buffer, Transport};
 
 use super::Engine;
-use super::engine_state::Books;
+use super::engine_state::EngineState;
 use super::reclaim::Closing;
-use super::request_state::Record;
-use super::slot_id::Place;
+use super::request_state::RequestState;
+use super::slot_id::SlotId;
 use crate::error::TableError;
 use crate::file_table::FileEntry;
 use crate::ranges::file_range;
@@ -44,15 +44,15 @@ impl<T: Transport> Engine<T> {
 
     /// Adds a file that was examined before: to examine it here could wait for its file system.
     pub(crate) fn insert_entry(&mut self, entry: FileEntry) -> Result<FileHandle, TableError> {
-        self.tidy();
-        let handle = self.books.files.insert_entry(entry)?;
+        self.reclaim();
+        let handle = self.state.files.insert_entry(entry)?;
         self.register_file(handle.raw())?;
         Ok(handle)
     }
 
     /// Gives the file of a new entry to the transport. If that refuses, the entry goes again.
     pub(super) fn register_file(&mut self, handle: u32) -> Result<(), TableError> {
-        let files = &mut self.books.files;
+        let files = &mut self.state.files;
         let (index, entry) = files
             .entries
             .get(handle)
@@ -77,9 +77,9 @@ impl<T: Transport> Engine<T> {
         range: impl RangeBounds<u64>,
         rights: Rights,
     ) -> Result<BufferHandle, TableError> {
-        self.tidy();
+        self.reclaim();
         let handle = self
-            .books
+            .state
             .buffers
             .insert_range(buffer.clone(), range, rights)?;
         self.register_buffer(handle.raw(), buffer)?;
@@ -93,7 +93,7 @@ impl<T: Transport> Engine<T> {
         handle: u32,
         buffer: Buffer,
     ) -> Result<(), TableError> {
-        let buffers = &mut self.books.buffers;
+        let buffers = &mut self.state.buffers;
         let (index, &entry) = buffers
             .entries
             .get(handle)
@@ -118,18 +118,18 @@ impl<T: Transport> Engine<T> {
     /// [`TableError::Unknown`].
     pub fn revoke_file(&mut self, handle: FileHandle) -> Result<Revocation, TableError> {
         let handle = handle.raw();
-        let queues = &self.books.queues;
-        let users = |index| Books::users(queues, |record| record.file() == Some(index));
+        let queues = &self.state.queues;
+        let users = |index| EngineState::users(queues, |request| request.file() == Some(index));
         let (index, idle) = self
-            .books
+            .state
             .files
             .entries
             .revoke(handle, users)
             .ok_or(TableError::Unknown { handle })?;
         if idle {
-            self.books.live.files.push(index);
+            self.state.reclaimable.files.push(index);
         }
-        self.tidy();
+        self.reclaim();
         let is_file = true;
         Ok(Revocation { handle, is_file })
     }
@@ -142,18 +142,18 @@ impl<T: Transport> Engine<T> {
     /// [`TableError::Unknown`].
     pub fn revoke_buffer(&mut self, handle: BufferHandle) -> Result<Revocation, TableError> {
         let handle = handle.raw();
-        let queues = &self.books.queues;
-        let users = |index| Books::users(queues, |record| record.buffer() == Some(index));
+        let queues = &self.state.queues;
+        let users = |index| EngineState::users(queues, |request| request.buffer() == Some(index));
         let (index, idle) = self
-            .books
+            .state
             .buffers
             .entries
             .revoke(handle, users)
             .ok_or(TableError::Unknown { handle })?;
         if idle {
-            self.books.live.buffers.push(index);
+            self.state.reclaimable.buffers.push(index);
         }
-        self.tidy();
+        self.reclaim();
         let is_file = false;
         Ok(Revocation { handle, is_file })
     }
@@ -162,9 +162,9 @@ impl<T: Transport> Engine<T> {
     pub fn is_revoked(&self, revocation: Revocation) -> bool {
         let Revocation { handle, is_file } = revocation;
         let used = if is_file {
-            self.books.files.entries.revoked(handle)
+            self.state.files.entries.revoked(handle)
         } else {
-            self.books.buffers.entries.revoked(handle)
+            self.state.buffers.entries.revoked(handle)
         };
         used.is_none()
     }
@@ -174,49 +174,51 @@ impl<T: Transport> Engine<T> {
     pub fn cancel_revoked(&mut self, revocation: Revocation) {
         // Not only when those are due that were asked for before.
         self.ask_again = 0;
-        for queue in 0..self.books.queues.len() as u32 {
-            for slot in 0..self.books.queues[queue as usize].records.len() as u32 {
-                let record = &self.books.queues[queue as usize].records[slot as usize];
-                if record.cancelled.is_none() && self.is_on(record, revocation) {
-                    self.cancel(Place { queue, slot }, Errno::ECANCELED);
+        for queue in 0..self.state.queues.len() as u32 {
+            for slot in 0..self.state.queues[queue as usize].requests.len() as u32 {
+                let request = &self.state.queues[queue as usize].requests[slot as usize];
+                if request.cancelled.is_none() && self.is_on(request, revocation) {
+                    self.cancel(SlotId { queue, slot }, Errno::ECANCELED);
                 }
             }
         }
-        self.books.deliver();
-        self.tidy();
+        self.state.publish_all_outcomes();
+        self.reclaim();
     }
 
     /// Returns the number of requests in flight on an entry that was revoked.
     pub fn requests_on(&self, revocation: Revocation) -> u32 {
-        Books::users(&self.books.queues, |record| self.is_on(record, revocation))
+        EngineState::users(&self.state.queues, |request| {
+            self.is_on(request, revocation)
+        })
     }
 
-    fn is_on(&self, record: &Record, revocation: Revocation) -> bool {
+    fn is_on(&self, request: &RequestState, revocation: Revocation) -> bool {
         let Revocation { handle, is_file } = revocation;
         let (index, used) = if is_file {
-            (self.books.files.entries.revoked(handle), record.file())
+            (self.state.files.entries.revoked(handle), request.file())
         } else {
-            (self.books.buffers.entries.revoked(handle), record.buffer())
+            (self.state.buffers.entries.revoked(handle), request.buffer())
         };
         index.is_some() && index == used
     }
 
     /// Takes revoked entries that nobody uses out of the transport and the tables.
     #[cold]
-    pub(super) fn tidy(&mut self) {
+    pub(super) fn reclaim(&mut self) {
         let mut closing = Closing::default();
-        while let Some(index) = self.books.live.files.pop() {
-            if let Some(entry) = self.books.files.entries.at(index) {
+        while let Some(index) = self.state.reclaimable.files.pop() {
+            if let Some(entry) = self.state.files.entries.at(index) {
                 // Nothing is in flight on it, so the transport has no reason to refuse.
                 let _ = self.transport.set_file(entry.slot, None);
             }
-            if let Some(entry) = self.books.files.remove(index) {
+            if let Some(entry) = self.state.files.remove(index) {
                 closing.add_file(entry);
             }
         }
-        while let Some(index) = self.books.live.buffers.pop() {
-            if let Some(entry) = self.books.buffers.entries.remove(index)
-                && let Some(buffer) = self.books.buffers.let_go(entry.slot)
+        while let Some(index) = self.state.reclaimable.buffers.pop() {
+            if let Some(entry) = self.state.buffers.entries.remove(index)
+                && let Some(buffer) = self.state.buffers.let_go(entry.slot)
             {
                 let _ = self.transport.set_buffer(entry.slot, None);
                 closing.add_buffer(buffer);
@@ -227,13 +229,13 @@ impl<T: Transport> Engine<T> {
     /// in flight. They are closed once the transport is dropped. It is not asked to take them out:
     /// Linux before 6.4 does that a second later, and the end of a ring waits for it.
     pub(super) fn let_linger(&mut self) {
-        let files = self.books.files.entries.iter();
+        let files = self.state.files.entries.iter();
         let lingering = files.filter(|(_, entry)| entry.may_linger());
         let lingering: Vec<u32> = lingering.map(|(index, _)| index).collect();
         for index in lingering {
             // Some may have been given up and not counted out.
-            self.books.files.entries.release_all(index);
-            if let Some(entry) = self.books.files.remove(index) {
+            self.state.files.entries.release_all(index);
+            if let Some(entry) = self.state.files.remove(index) {
                 self.closing.add_file(entry);
             }
         }

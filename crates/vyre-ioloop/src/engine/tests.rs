@@ -3,8 +3,8 @@ use std::fs::File;
 use vyre_ioq::{FileHandle, Queue, QueueLayout, Request};
 use vyre_uring::{Buffer, SimTransport};
 
-use super::backlog::Line;
-use super::request_state::Work;
+use super::request_state::Admitted;
+use super::slot_lists::SlotList;
 use super::*;
 use crate::rights::Rights;
 
@@ -16,10 +16,10 @@ fn file(files: &mut FileTable) -> FileHandle {
     files.insert(file, Rights::all()).expect("fit")
 }
 
-/// Costs stay linear: with a walk for each SYNC, a pass would take time as the square of its SYNCs;
+/// Costs stay linear: with a list for each SYNC, a pass would take time as the square of its SYNCs;
 /// with a flush for each, the drive would take as long.
 #[test]
-fn the_syncs_of_a_pass_walk_the_records_once_and_share_flushes() {
+fn the_syncs_of_a_pass_list_the_writes_once_and_share_flushes() {
     let (mut files, mut buffers) = (FileTable::new(), BufferTable::new());
     let written = [(); 2].map(|()| file(&mut files));
     let others = [(); 2].map(|()| file(&mut files));
@@ -39,16 +39,18 @@ fn the_syncs_of_a_pass_walk_the_records_once_and_share_flushes() {
         }
     }
     assert_eq!(engine.step().claimed, 3 + 2 * SYNCS);
-    let served = &engine.books.queues[0];
-    assert_eq!(served.walks, 1);
+    let queue = &engine.state.queues[0];
     // One SYNC of each file leads the others.
     let mut leaders = Vec::new();
-    let mut slot = served.lines.first(Line::Writes);
+    let mut slot = queue.lists.first(SlotList::AwaitsWrites);
     while let Some(leader) = slot {
-        if let Work::Sync { writes, .. } = served.records[leader as usize].work {
+        let request = &queue.requests[leader as usize];
+        if let Admitted::Sync { writes, .. } = request.admitted {
             leaders.push(writes);
         }
-        slot = served.lines.after(leader);
+        // Of the same list, made when three requests had been admitted.
+        assert_eq!(request.sequence, 3);
+        slot = queue.lists.after(leader);
     }
     assert_eq!(leaders, [1, 2], "writes that are waited for");
     // Files that nobody writes are flushed at once.

@@ -1,6 +1,6 @@
 //! Heap of deadlines by queue and slot.
 
-use crate::engine::slot_id::Place;
+use crate::engine::slot_id::SlotId;
 
 /// Position of a slot that is not in the heap.
 const NOWHERE: u32 = u32::MAX;
@@ -10,7 +10,7 @@ const NOWHERE: u32 = u32::MAX;
 #[derive(Debug)]
 pub(crate) struct Deadlines {
     /// Binary heap of times and requests.
-    heap: Vec<(u64, Place)>,
+    heap: Vec<(u64, SlotId)>,
     /// Position in the heap of each slot of each queue.
     positions: Box<[Box<[u32]>]>,
 }
@@ -39,15 +39,15 @@ impl Deadlines {
     }
 
     /// Adds a request that is not there yet.
-    pub(crate) fn insert(&mut self, place: Place, expires: u64) {
-        debug_assert_eq!(*self.position(place), NOWHERE, "there already");
-        self.heap.push((expires, place));
+    pub(crate) fn insert(&mut self, id: SlotId, expires: u64) {
+        debug_assert_eq!(*self.position(id), NOWHERE, "there already");
+        self.heap.push((expires, id));
         self.rise(self.heap.len() - 1);
     }
 
     /// Takes a request out, if it is there.
-    pub(crate) fn remove(&mut self, place: Place) {
-        let at = std::mem::replace(self.position(place), NOWHERE) as usize;
+    pub(crate) fn remove(&mut self, id: SlotId) {
+        let at = std::mem::replace(self.position(id), NOWHERE) as usize;
         if at >= self.heap.len() {
             return;
         }
@@ -59,28 +59,28 @@ impl Deadlines {
     }
 
     /// Takes the earliest request out, if it is due.
-    pub(crate) fn pop_due(&mut self, now: u64) -> Option<Place> {
-        let &(expires, place) = self.heap.first()?;
+    pub(crate) fn pop_due(&mut self, now: u64) -> Option<SlotId> {
+        let &(expires, id) = self.heap.first()?;
         (expires <= now).then(|| {
-            self.remove(place);
-            place
+            self.remove(id);
+            id
         })
     }
 
     /// Takes all requests out.
     pub(crate) fn clear(&mut self) {
-        while let Some((_, place)) = self.heap.pop() {
-            *self.position(place) = NOWHERE;
+        while let Some((_, id)) = self.heap.pop() {
+            *self.position(id) = NOWHERE;
         }
     }
 
-    fn position(&mut self, place: Place) -> &mut u32 {
-        &mut self.positions[place.queue as usize][place.slot as usize]
+    fn position(&mut self, id: SlotId) -> &mut u32 {
+        &mut self.positions[id.queue as usize][id.slot as usize]
     }
 
-    fn settle(&mut self, at: usize) {
-        let (_, place) = self.heap[at];
-        *self.position(place) = at as u32;
+    fn note_position(&mut self, at: usize) {
+        let (_, id) = self.heap[at];
+        *self.position(id) = at as u32;
     }
 
     /// Moves an entry towards the front, as far as it is earlier. Returns its new position.
@@ -91,10 +91,10 @@ impl Deadlines {
                 break;
             }
             self.heap.swap(parent, at);
-            self.settle(at);
+            self.note_position(at);
             at = parent;
         }
-        self.settle(at);
+        self.note_position(at);
         at
     }
 
@@ -109,10 +109,10 @@ impl Deadlines {
                 break;
             }
             self.heap.swap(at, child);
-            self.settle(at);
+            self.note_position(at);
             at = child;
         }
-        self.settle(at);
+        self.note_position(at);
     }
 }
 
@@ -132,14 +132,14 @@ mod tests {
             let mut deadlines = Deadlines::new([6, 6].into_iter());
             let mut model = BTreeMap::new();
             for (step, queue, slot, time) in steps {
-                let place = Place { queue, slot };
+                let id = SlotId { queue, slot };
                 match step {
                     0 if !model.contains_key(&(queue, slot)) => {
-                        deadlines.insert(place, time);
+                        deadlines.insert(id, time);
                         model.insert((queue, slot), time);
                     }
                     1 => {
-                        deadlines.remove(place);
+                        deadlines.remove(id);
                         model.remove(&(queue, slot));
                     }
                     _ => {

@@ -71,20 +71,20 @@ impl<T: Transport> Engine<T> {
     pub(crate) fn stage(&mut self, handle: u32, entry: NewEntry) -> Result<(), TableError> {
         match entry {
             NewEntry::File(entry) => {
-                self.books.files.insert_entry_at(handle, entry)?;
+                self.state.files.insert_entry_at(handle, entry)?;
                 self.register_file(handle)?;
-                self.books.files.entries.hide(handle);
+                self.state.files.entries.hide(handle);
             }
             NewEntry::Buffer {
                 buffer,
                 range,
                 rights,
             } => {
-                let buffers = &mut self.books.buffers;
+                let buffers = &mut self.state.buffers;
                 let chosen = BufferHandle::from_raw(handle);
                 buffers.insert_at(chosen, buffer.clone(), range, rights)?;
                 self.register_buffer(handle, buffer)?;
-                self.books.buffers.entries.hide(handle);
+                self.state.buffers.entries.hide(handle);
             }
         }
         Ok(())
@@ -94,8 +94,8 @@ impl<T: Transport> Engine<T> {
     pub(crate) fn reveal(&mut self, named: Named) -> Result<(), TableError> {
         let handle = named.handle;
         let revealed = match named.kind {
-            Kind::File => self.books.files.entries.reveal(handle).is_some(),
-            Kind::Buffer => self.books.buffers.entries.reveal(handle).is_some(),
+            Kind::File => self.state.files.entries.reveal(handle).is_some(),
+            Kind::Buffer => self.state.buffers.entries.reveal(handle).is_some(),
         };
         revealed.then_some(()).ok_or(TableError::Unknown { handle })
     }
@@ -106,15 +106,15 @@ impl<T: Transport> Engine<T> {
         let unknown = TableError::Unknown { handle };
         match named.kind {
             Kind::File => {
-                let index = self.books.files.entries.hidden(handle).ok_or(unknown)?;
-                self.books.live.files.push(index);
+                let index = self.state.files.entries.hidden(handle).ok_or(unknown)?;
+                self.state.reclaimable.files.push(index);
             }
             Kind::Buffer => {
-                let index = self.books.buffers.entries.hidden(handle).ok_or(unknown)?;
-                self.books.live.buffers.push(index);
+                let index = self.state.buffers.entries.hidden(handle).ok_or(unknown)?;
+                self.state.reclaimable.buffers.push(index);
             }
         }
-        self.tidy();
+        self.reclaim();
         Ok(())
     }
 
