@@ -7,10 +7,10 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Memory, claim};
+use common::{claim, fence};
 use vyre_ioq::{
-    DeviceQueue, Errno, LoopState, OwnedTicket, Queue, QueueFull, QueueLayout, Request, Ticket,
-    Unanswered, WaitError, WaitLimits,
+    DeviceQueue, Errno, LoopState, OwnedTicket, Queue, QueueFull, QueueLayout, Ticket, Unanswered,
+    WaitLimits,
 };
 
 fn layouts() -> [QueueLayout; 3] {
@@ -19,10 +19,6 @@ fn layouts() -> [QueueLayout; 3] {
         QueueLayout::bare(4),
         QueueLayout::with_slots(200),
     ]
-}
-
-fn fence(tag: u32) -> Request {
-    Request::fence().with_tag(tag)
 }
 
 fn fill(device: &DeviceQueue) -> Vec<Ticket> {
@@ -138,77 +134,4 @@ fn a_ticket_of_another_queue_is_not_abandoned() {
     let (_host, device) = Queue::anonymous(QueueLayout::with_slots(1)).expect("memory");
     let (_host, other) = Queue::anonymous(QueueLayout::with_slots(1)).expect("memory");
     other.abandon(device.submit(fence(0)).expect("free"));
-}
-
-#[test]
-fn a_standstill_of_zero_is_no_limit() {
-    let (_host, device) = common::queue(1);
-    let ticket = device.submit_owned(fence(0)).expect("free");
-    let patience = WaitLimits::new(Duration::from_millis(1)).with_standstill(Duration::ZERO);
-    let none = ticket.wait(patience);
-    assert!(matches!(none, Err(Unanswered::TimedOut { .. })), "{none:?}");
-}
-
-/// A killed host leaves its state as it was. A wait with a limit on the standstill ends all the same.
-///
-/// Rule: ABI-7.11.
-#[test]
-fn a_wait_ends_when_the_heartbeat_stands_still() {
-    let (mut host, device) = Queue::anonymous(QueueLayout::with_slots(1)).expect("memory");
-    host.set_state(LoopState::Running);
-    host.beat();
-    let still = Duration::from_millis(5);
-    let patience = WaitLimits::new(Duration::from_secs(60)).with_standstill(still);
-    let ticket = device.submit(fence(0)).expect("free");
-    let gone = device.wait_with(ticket, patience).expect_err("killed");
-    let WaitError::HostStill { ticket, standstill } = gone else {
-        panic!("{gone}")
-    };
-    assert_eq!(standstill, still);
-    // The outcome comes first.
-    claim(&mut host);
-    host.complete(0, Ok(0)).expect("owed");
-    assert!(device.wait_with(ticket, patience).is_ok());
-
-    let (_host, device) = Queue::anonymous(QueueLayout::bare(1)).expect("memory");
-    let ticket = device.submit(fence(0)).expect("free");
-    let patience = WaitLimits::new(2 * still).with_standstill(Duration::from_nanos(1));
-    let over = device
-        .wait_with(ticket, patience)
-        .expect_err("no heartbeat");
-    assert!(
-        matches!(
-            over,
-            WaitError::TimedOut {
-                host_moved: false,
-                ..
-            }
-        ),
-        "{over}"
-    );
-}
-
-/// The slots of a queue may end before its memory does. Claims of a longer queue name slots behind it.
-#[test]
-fn an_image_is_of_a_slot_of_the_queue() {
-    for layout in [QueueLayout::with_slots, QueueLayout::bare] {
-        let memory = Memory::new(layout(2).bytes() + 4096);
-        let (host, _device) = Queue::in_region(memory.region(), layout(2)).expect("fit");
-        let (mut longer, others) = Queue::anonymous(layout(4)).expect("memory");
-        let _tickets = [0, 1, 2, 3].map(|tag| others.submit(fence(tag)).expect("free"));
-        let mut claims = longer.claim(0..4);
-        for slot in 0..4 {
-            let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                host.next_claim(&mut claims)
-            }));
-            match (slot, read) {
-                (0..2, Ok(Some(claim))) => assert_eq!((claim.slot, claim.image.op), (slot, 0)),
-                (_, read) => assert!(
-                    slot >= 2 && read.is_err(),
-                    "slot {slot} is behind the queue"
-                ),
-            }
-        }
-        assert_eq!(host.next_claim(&mut claims), None);
-    }
 }

@@ -103,12 +103,23 @@ pub(crate) fn read(tag: u32) -> Request {
         .with_tag(tag)
 }
 
+pub(crate) fn fence(tag: u32) -> Request {
+    Request::fence().with_tag(tag)
+}
+
 /// Claims all requests that are published, and returns their slots.
 pub(crate) fn claim(host: &mut HostQueue) -> Vec<u32> {
     let mut slots = Vec::new();
     let many = host.claim_published(0..u32::MAX, |claim| slots.push(claim.slot));
     assert_eq!(many as usize, slots.len());
     slots
+}
+
+/// Completes every request that is published, each with the number of its slot as its count.
+pub(crate) fn serve(host: &mut HostQueue) {
+    for slot in claim(host) {
+        host.complete(slot, Ok(slot)).expect("owed");
+    }
 }
 
 /// Ends a helper thread of a test, also when the test panics.

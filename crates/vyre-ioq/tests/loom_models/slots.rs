@@ -155,7 +155,7 @@ fn a_request_over_the_outcome_of_another_lane() {
 ///
 /// Rule: ABI-4.6.
 #[test]
-fn a_request_beside_a_claim_that_was_told() {
+fn a_request_beside_an_announced_claim() {
     explore("one told, one new", 3, || {
         let (mut host, device, buffers) = queue(QueueLayout::with_slots(2));
         let _first = ask(&device, &buffers, 1);
@@ -183,7 +183,7 @@ fn a_request_beside_a_claim_that_was_told() {
 /// tells of the first, the second comes: it is lost with the slot's outcome, or served after it.
 /// Either way every claim has its outcome, and no slot stays claimed.
 #[test]
-fn a_claim_is_told_while_a_hostile_device_publishes_there() {
+fn a_claim_is_announced_while_a_hostile_device_publishes_there() {
     let (swallowed, served) = (Times::default(), Times::default());
     let times = (swallowed.clone(), served.clone());
     explore("a rogue beside the host", 2, move || {

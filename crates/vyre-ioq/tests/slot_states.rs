@@ -84,7 +84,7 @@ fn a_claim_stores_nothing() {
 ///
 /// Rule: ABI-4.7.
 #[test]
-fn a_claim_in_a_bare_queue_is_told_at_once() {
+fn a_claim_in_a_bare_queue_is_announced_at_once() {
     let mut rig = Rig::new(20, true);
     let tickets = [0, 1, 2].map(|tag| rig.device.submit(read(tag)).expect("free"));
     let mut expected = rig.words();
@@ -193,7 +193,7 @@ fn a_publication_over_anything_that_is_free_is_served() {
 
 /// Rule: ABI-4.6.
 #[test]
-fn each_claim_is_told_once() {
+fn each_claim_is_announced_once() {
     for slots in [64, 130] {
         let mut rig = Rig::new(slots, false);
         assert_eq!(rig.host.announce_claims(), 0, "nothing is owed");
@@ -239,7 +239,7 @@ fn each_claim_is_told_once() {
 ///
 /// Rule: ABI-4.6.
 #[test]
-fn a_claim_that_ends_soon_is_not_told() {
+fn a_claim_that_ends_soon_is_not_announced() {
     for slots in [2, 65] {
         let mut rig = Rig::new(slots, false);
         let long = rig.device.submit(read(0)).expect("free");
@@ -275,7 +275,7 @@ fn a_claim_that_ends_soon_is_not_told() {
 ///
 /// Rule: ABI-4.16.
 #[test]
-fn what_a_device_stored_over_its_request_is_not_told_over() {
+fn a_word_that_a_device_stored_over_its_request_is_left_there() {
     for bare in LAYOUTS {
         for hostile in [status::EMPTY, status::OK, status::ERROR, 3, 0x100, u32::MAX] {
             let mut rig = Rig::new(1, bare);
