@@ -3,7 +3,7 @@
 // if it is told to, and asks for the next, until its time is over, its operations are done or the host
 // says stop.
 //
-// Comes after vyre_ioq.cuh. src/bench.rs has the same structures, byte for byte; its tests run
+// Comes after vyre_ioq.cuh. src/bench/kernel.rs has the same structures, byte for byte; its tests run
 // the same text on threads.
 
 namespace vyre_ioq {
@@ -34,7 +34,7 @@ struct Args {
     unsigned char *landed;   // in GPU memory: a block for each lane; null: they stay in `data`
     u64 blocks;              // of the file
     u64 nanoseconds;         // to go on
-    u64 patience;            // nanoseconds to wait for one outcome
+    u64 timeout;             // nanoseconds to wait for one outcome
     u64 standstill;          // nanoseconds that the host's heartbeat may stand still; 0: any
     u64 operations;          // of each lane; 0: until the time is over
     u64 seed;
@@ -235,7 +235,7 @@ VYRE_IOQ_DEVICE inline void run_lane(const Args &args, u32 number) {
     Ticket ticket{NO_SLOT};
     if (leader) ticket = at.queue.reserve(number / args.queue_count);
     WaitLimits limits;
-    limits.timeout_ns = args.patience;
+    limits.timeout_ns = args.timeout;
     limits.heartbeat_timeout_ns = args.standstill;
     Lane lane = {};
     lane.end = (u32)WaitStatus::COMPLETED;

@@ -2,7 +2,7 @@
 // lane has, reads it into its own part of mapped memory, writes it to the destination, and takes the
 // next. The lane that ends last asks for the fence, or for the bytes to be on stable storage.
 //
-// Comes after vyre_ioq.cuh. src/copy.rs has the same structures, byte for byte; its tests run
+// Comes after vyre_ioq.cuh. src/copy/kernel.rs has the same structures, byte for byte; its tests run
 // the same text on threads.
 
 namespace vyre_ioq {

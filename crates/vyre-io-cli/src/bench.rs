@@ -3,6 +3,7 @@
 mod baseline;
 mod cores;
 mod cuda;
+pub(crate) mod kernel;
 mod lanes;
 mod loops;
 mod plan;
@@ -19,7 +20,6 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use vyre_io::{Queue, QueueLayout};
-use vyre_ioq_cuda::bench::Bench;
 
 use crate::args::{BenchArgs, BenchOp, DeviceArg, Pattern};
 use crate::failure::Failure;
@@ -39,7 +39,7 @@ const ROUNDS: u32 = 5;
 
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     if let (Some(path), DeviceArg::Cuda(_)) = (&args.write_ptx, args.device) {
-        let ptx = Bench::portable_ptx()?;
+        let ptx = kernel::PROGRAM.portable_ptx()?;
         return fs::write(path, ptx.text()).map_err(|error| Failure::file("write", path, error));
     }
     let mut plan = Plan::new(args)?;

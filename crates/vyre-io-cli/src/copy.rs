@@ -6,6 +6,7 @@ mod destination;
 mod directory;
 mod driver;
 mod interrupt;
+pub(crate) mod kernel;
 mod lanes;
 mod leftovers;
 mod pieces;
@@ -26,7 +27,6 @@ use vyre_io::{
     Buffer, BufferTable, DeviceQueue, FileTable, IoLoop, LoopOptions, Queue, QueueLayout, Request,
     Rights, WaitPolicy,
 };
-use vyre_ioq_cuda::copy::Copier;
 
 use crate::args::{CopyArgs, DeviceArg};
 use crate::failure::Failure;
@@ -36,6 +36,7 @@ use blocks::Blocks;
 use cuda::GpuLanes;
 use destination::{Destination, Durable};
 use driver::Driver;
+use kernel::Copier;
 use lanes::{Job, Lane, Paths};
 use pieces::Pieces;
 use progress::Phase;

@@ -110,8 +110,10 @@ pub(crate) enum Failure {
     Wait(#[from] WaitError),
     #[error("{0}")]
     Cuda(#[from] vyre_ioq_cuda::CudaError),
+    #[error("the GPU cannot stamp, verify or land blocks of {0} bytes: give a multiple of 512")]
+    GpuBlockSize(u32),
     #[error("the copy by the GPU failed: {0}")]
-    GpuCopy(#[source] vyre_ioq_cuda::copy::CopyError),
+    GpuCopy(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error(
         "{0} lanes on the GPU gave up: the loop ended, or an outcome did not come in time, or a queue \
          had no slot"

@@ -4,12 +4,20 @@
 
 mod args;
 mod bench;
+#[cfg(test)]
+#[path = "../../vyre-ioq-cuda/tests/common/mod.rs"]
+mod common;
 mod copy;
 mod doctor;
 mod failure;
 mod name;
+#[cfg(test)]
+mod ptx_tests;
 mod signals;
 mod stack;
+#[cfg(test)]
+#[path = "../../vyre-ioq-cuda/examples/common/threads.rs"]
+mod threads;
 
 use std::process::ExitCode;
 

@@ -133,12 +133,6 @@ pub enum CudaError {
          QueueLayout::with_slots"
     )]
     BareQueue,
-    /// The benchmark kernel does not support this block size.
-    #[error(
-        "blocks of {0} bytes cannot be stamped, looked at or landed: give a multiple of {unit}",
-        unit = crate::bench::SECTOR
-    )]
-    BlockSize(u32),
     /// The driver refused another call.
     #[error("{call} failed with {error}: look at dmesg for what the driver says (NVRM, Xid)")]
     Driver {

@@ -1,8 +1,5 @@
 //! Shapes of launches.
 
-/// Number of threads of a warp.
-pub(crate) const WARP: u32 = 32;
-
 /// The shape of a launch, and the shared memory of its blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaunchConfig {

@@ -1,4 +1,4 @@
-//! The crate's own kernels: their sources, and prebuilt PTX.
+//! Kernels with prebuilt PTX.
 
 use std::path::Path;
 
@@ -13,32 +13,68 @@ use crate::kernel::Kernel;
 /// The compute capability of prebuilt PTX: the oldest that the queue supports.
 const PORTABLE: (u32, u32) = crate::gpu::OLDEST;
 
-/// A kernel of this crate.
-#[derive(Debug)]
-pub(crate) struct Program {
-    /// The device code. [`Ptx::compile`] prepends `vyre_ioq.cuh`.
-    pub(crate) source: &'static str,
-    /// The name of the kernel.
-    pub(crate) name: &'static str,
-    /// A file in `ptx`, made by [`portable`](Self::portable).
-    pub(crate) prebuilt: &'static str,
+/// A kernel with prebuilt PTX, which is loaded where there is no NVRTC or none that suits the GPU and the
+/// driver.
+///
+/// ```no_run
+/// use vyre_ioq_cuda::{Gpu, Program};
+///
+/// # const SOURCE: &str = "";
+/// # const PREBUILT: &str = "";
+/// // In a program: include_str!("load.cuh") and include_str!("load.ptx").
+/// const LOAD: Program<'_> = Program::new(SOURCE, "load", PREBUILT);
+///
+/// let loaded = LOAD.load(&Gpu::open(0)?)?;
+/// # let _ = loaded.kernel();
+/// # Ok::<(), vyre_ioq_cuda::CudaError>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Program<'a> {
+    source: &'a str,
+    name: &'a str,
+    prebuilt: &'a str,
 }
 
-/// A loaded kernel of this crate.
+/// A loaded [`Program`].
 #[derive(Clone, Debug)]
-pub(crate) struct Loaded {
-    pub(crate) kernel: Kernel,
-    /// Whether its PTX was prebuilt.
-    pub(crate) prebuilt: bool,
+pub struct LoadedProgram {
+    kernel: Kernel,
+    prebuilt: bool,
 }
 
-impl Program {
+impl LoadedProgram {
+    /// Returns the kernel.
+    pub const fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    /// Returns whether the kernel's PTX was compiled beforehand.
+    pub const fn is_prebuilt(&self) -> bool {
+        self.prebuilt
+    }
+}
+
+impl<'a> Program<'a> {
+    /// Returns the program whose kernel is the `extern "C"` function `name` of `source`. The source is as
+    /// for [`Ptx::compile`]. `prebuilt` is the text that [`portable_ptx`](Self::portable_ptx) made.
+    pub const fn new(source: &'a str, name: &'a str, prebuilt: &'a str) -> Self {
+        Self {
+            source,
+            name,
+            prebuilt,
+        }
+    }
+
     /// Compiles and loads the kernel. Loads the prebuilt PTX if NVRTC is missing or makes no code that
     /// the driver accepts, so an unsuitable NVRTC is no worse than none.
-    pub(crate) fn load(&self, gpu: &Gpu) -> Result<Loaded, CudaError> {
+    ///
+    /// # Errors
+    /// [`CudaError`] if the driver loads neither NVRTC's code nor the prebuilt PTX, or if it fails for a
+    /// reason that another compiler would not change.
+    pub fn load(&self, gpu: &Gpu) -> Result<LoadedProgram, CudaError> {
         let error = match Kernel::compile(gpu, self.source, self.name) {
             Ok(kernel) => {
-                return Ok(Loaded {
+                return Ok(LoadedProgram {
                     kernel,
                     prebuilt: false,
                 });
@@ -57,27 +93,40 @@ impl Program {
         })
     }
 
-    /// Loads PTX from a file.
-    pub(crate) fn load_file(&self, gpu: &Gpu, path: &Path) -> Result<Loaded, CudaError> {
+    /// Loads PTX from a file instead.
+    ///
+    /// # Errors
+    /// [`CudaError::Ptx`] if the file cannot be read, or another [`CudaError`] if the driver does not load
+    /// the PTX.
+    pub fn load_file(&self, gpu: &Gpu, path: &Path) -> Result<LoadedProgram, CudaError> {
         self.load_ptx(gpu, &Ptx::from_file(path)?)
     }
 
-    fn load_ptx(&self, gpu: &Gpu, ptx: &Ptx) -> Result<Loaded, CudaError> {
-        Ok(Loaded {
+    fn load_ptx(&self, gpu: &Gpu, ptx: &Ptx) -> Result<LoadedProgram, CudaError> {
+        Ok(LoadedProgram {
             kernel: Kernel::load(gpu, ptx, self.name)?,
             prebuilt: true,
         })
     }
 
-    /// Compiles the kernel to PTX for as many GPUs as NVRTC supports, below a line that identifies the
-    /// sources.
-    pub(crate) fn portable(&self) -> Result<Ptx, CudaError> {
+    /// Compiles the kernel to PTX for as many GPUs as NVRTC supports: NVRTC 12 for every GPU that the
+    /// queue supports, NVRTC 13 from compute capability 7.5. The first line of the text identifies the
+    /// source and the headers. Needs no GPU.
+    ///
+    /// # Errors
+    /// As for [`Ptx::compile`].
+    pub fn portable_ptx(&self) -> Result<Ptx, CudaError> {
         let ptx = Ptx::compile_portable(self.source, PORTABLE)?;
-        Ok(Ptx::from_text([&self.head(), ptx.text()].concat()))
+        Ok(Ptx::from_text([&self.first_line(), ptx.text()].concat()))
+    }
+
+    /// Returns whether the prebuilt PTX was made from this source and the headers of this version.
+    pub fn is_current(&self) -> bool {
+        self.prebuilt.starts_with(&self.first_line())
     }
 
     /// The first line of prebuilt PTX.
-    fn head(&self) -> String {
+    fn first_line(&self) -> String {
         let text = [headers::CUDA, self.source].concat();
         format!(
             "// XXH3 of the sources: {:016x}\n",
@@ -99,94 +148,7 @@ fn is_of_the_compiler(error: &CudaError) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
-
-    const PROGRAMS: [&Program; 2] = [&crate::bench::PROGRAM, &crate::copy::PROGRAM];
-
-    #[test]
-    fn the_prebuilt_ptx_is_of_the_present_sources() {
-        for program in PROGRAMS {
-            assert!(
-                program.prebuilt.starts_with(&program.head()),
-                "the PTX of {} is of other sources than those here: run `cargo xtask ptx` on a \
-                 machine with NVRTC 12.4, which needs no GPU",
-                program.name
-            );
-            let entry = format!(".visible .entry {}(", program.name);
-            assert!(program.prebuilt.contains(&entry), "no {}", program.name);
-            assert!(program.prebuilt.len() < 150 << 10, "{}", program.name);
-        }
-    }
-
-    #[test]
-    fn the_driver_of_cuda_12_4_takes_the_prebuilt_ptx() {
-        for program in PROGRAMS {
-            let mut lines = program.prebuilt.lines();
-            let version = lines.find_map(|line| line.strip_prefix(".version "));
-            let (major, minor) = version
-                .and_then(|it| it.split_once('.'))
-                .expect("a version");
-            let version: (u32, u32) = (
-                major.parse().expect("a number"),
-                minor.parse().expect("a number"),
-            );
-            assert!(
-                version <= (8, 4),
-                "{}: compile it with NVRTC 12.4, not later: drivers refuse PTX that is newer",
-                program.name
-            );
-            assert!(
-                program.prebuilt.contains("\n.target sm_70\n"),
-                "{}: compile it for every GPU that Gpu::open takes",
-                program.name
-            );
-            assert!(
-                program.prebuilt.contains(".b128"),
-                "{}: compile it with NVRTC 12.4, not earlier: there are no units of 16 bytes",
-                program.name
-            );
-        }
-    }
-
-    /// The clocks of two multiprocessors differ, and a warp may move to another multiprocessor. A
-    /// difference that is compared as a signed number could then stay small for long.
-    #[test]
-    fn a_clock_that_goes_back_ends_the_lead() {
-        for program in PROGRAMS {
-            let compared: Vec<_> = program
-                .prebuilt
-                .lines()
-                .map(str::trim)
-                .filter(|it| it.starts_with("setp.") && it.ends_with(", 800;"))
-                .collect();
-            assert!(!compared.is_empty(), "{}: no lead of 800", program.name);
-            assert!(
-                compared.iter().all(|it| it.starts_with("setp.lt.u64 ")),
-                "{}: {compared:?}",
-                program.name
-            );
-        }
-    }
-
-    #[test]
-    fn the_sources_compile_for_old_gpus_and_new() {
-        for program in PROGRAMS {
-            for compute in [(7, 0), (7, 5), (9, 0), (12, 0)] {
-                match Ptx::compile(program.source, compute) {
-                    Err(error @ CudaError::NoCompiler) => {
-                        let line =
-                            format!("SKIPPED: the_sources_compile_for_old_gpus_and_new: {error}\n");
-                        let _ = std::io::stderr().write_all(line.as_bytes());
-                        return;
-                    }
-                    Err(CudaError::NoArchitecture { .. }) => assert_eq!(compute, (7, 0)),
-                    compiled => assert!(compiled.is_ok(), "{}: {compiled:?}", program.name),
-                }
-            }
-        }
-    }
 
     #[test]
     fn what_the_compiler_cannot_do_is_made_good() {
@@ -210,5 +172,13 @@ mod tests {
         ] {
             assert!(!is_of_the_compiler(&error), "{error}");
         }
+    }
+
+    #[test]
+    fn prebuilt_ptx_of_another_source_is_not_current() {
+        let first_line = Program::new("a", "name", "").first_line();
+        assert!(Program::new("a", "name", &first_line).is_current());
+        assert!(!Program::new("b", "name", &first_line).is_current());
+        assert!(!Program::new("a", "name", "").is_current());
     }
 }

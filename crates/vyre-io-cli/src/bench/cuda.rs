@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use vyre_io::{FileHandle, QueueLayout};
 use vyre_ioq_cuda::Gpu;
-use vyre_ioq_cuda::bench::{Bench, Counted, Op, Room, Work};
 
 use super::Round;
+use super::kernel::{Bench, Counted, RequestKind, Room, Work};
 use super::lanes::{SAMPLE, Tally, VERIFY};
 use super::loops::{Handles, Landed, Loops};
 use super::plan::Plan;
@@ -19,7 +19,7 @@ use crate::args::{BenchArgs, BenchOp, Pattern};
 use crate::failure::Failure;
 
 /// How long a lane waits for one outcome. A drive that takes longer is broken.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the report says of the GPU.
 #[derive(Clone, Debug, Serialize)]
@@ -114,10 +114,10 @@ impl Cuda {
         if let Some(target) = target.filter(|target| target.stamped) {
             let lanes = u64::from(plan.lanes());
             let again = Work {
-                op: Op::Read,
+                op: RequestKind::Read,
                 random: target.blocks > VERIFY,
                 look_each: 1,
-                time: PATIENCE,
+                time: TIMEOUT,
                 operations: target.blocks.min(VERIFY).div_ceil(lanes),
                 ..work_on(target)
             };
@@ -153,9 +153,9 @@ impl Cuda {
 /// What the kernel is to do; nothing, if it is to idle.
 fn work(args: &BenchArgs, target: Option<&Target>, time: Duration) -> Option<Work> {
     let op = match args.op {
-        BenchOp::Read => Op::Read,
-        BenchOp::Write => Op::Write,
-        BenchOp::Fence => Op::Fence,
+        BenchOp::Read => RequestKind::Read,
+        BenchOp::Write => RequestKind::Write,
+        BenchOp::Fence => RequestKind::Fence,
         BenchOp::Idle => return None,
     };
     let base = target.map_or(NOTHING, work_on);
@@ -174,14 +174,14 @@ fn work(args: &BenchArgs, target: Option<&Target>, time: Duration) -> Option<Wor
 }
 
 const NOTHING: Work = Work {
-    op: Op::Fence,
+    op: RequestKind::Fence,
     random: false,
     blocks: 0,
     stamped: false,
     look_each: 0,
     time: Duration::ZERO,
     operations: 0,
-    patience: PATIENCE,
+    timeout: TIMEOUT,
     standstill: None,
     words: false,
 };

@@ -1,43 +1,49 @@
-//! The persistent kernel behind `vyre-io bench --device cuda`: lanes on the GPU that keep asking for
-//! blocks of a file, and what they counted. Also a worked example of a kernel and its host side.
+//! The persistent kernel behind `vyre-io bench --device cuda`, and its host side: lanes on the GPU that
+//! ask for blocks of a file until their time is over.
 
 #![expect(unsafe_code, reason = "launching a kernel is unsafe")]
 
-use std::collections::BTreeMap;
+mod counted;
+#[cfg(test)]
+mod kills;
+#[cfg(test)]
+mod on_gpu;
+#[cfg(test)]
+mod peer;
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
-use vyre_ioq::{BufferHandle, Errno, FileHandle, HostQueue, QueueLayout, abi};
-use vyre_uring::Buffer;
-
-use crate::code::Ptx;
-use crate::driver::DeviceMemory;
-use crate::error::CudaError;
-use crate::gpu::Gpu;
-use crate::kernel::Launch;
-use crate::landing::{Landing, LandingBuffer};
-use crate::launch_config::{LaunchConfig, WARP};
-use crate::memory::MappedMemory;
-use crate::program::{Loaded, Program};
-use crate::queue::{GpuQueue, QueueView};
-
-/// The device code; [`Ptx::compile`] puts `vyre_ioq.cuh` before it.
-pub const KERNEL: &str = include_str!("../kernels/bench.cuh");
-
-pub(crate) const PROGRAM: Program = Program {
-    source: KERNEL,
-    name: "vyre_ioq_bench",
-    prebuilt: include_str!("../ptx/bench.ptx"),
+use vyre_io::ioq::abi;
+use vyre_io::{Buffer, BufferHandle, FileHandle, HostQueue, QueueLayout};
+use vyre_ioq_cuda::landing::{Landing, LandingBuffer};
+use vyre_ioq_cuda::{
+    CudaError, Gpu, GpuMemory, GpuQueue, Launch, LaunchConfig, LoadedProgram, MappedMemory,
+    Program, QueueView,
 };
 
-/// Unit in bytes in which blocks are stamped, looked at and landed; the kernel's `SECTOR`.
-pub(crate) const SECTOR: u32 = 512;
-/// As the kernel's `SUB_BUCKETS` and `BUCKETS`.
-const SUB_BUCKETS: u64 = 32;
-const BUCKETS: usize = 1056;
+use crate::failure::Failure;
+use counted::{BUCKETS, Lane};
+
+pub(super) use counted::Counted;
+
+/// The device code. `Ptx::compile` prepends `vyre_ioq.cuh`.
+const SOURCE: &str = include_str!("../../kernels/bench.cuh");
+
+pub(crate) const PROGRAM: Program<'_> =
+    Program::new(SOURCE, NAME, include_str!("../../ptx/bench.ptx"));
+
+/// Name of the kernel.
+const NAME: &str = "vyre_ioq_bench";
+/// Threads of a warp.
+const WARP: u32 = 32;
+/// Unit in bytes in which blocks are stamped, verified and landed. The kernel's `SECTOR`.
+const SECTOR: u32 = 512;
 /// With more lanes, blocks hold several: a multiprocessor runs few blocks at once.
 const LANES_ALONE: u32 = 1024;
 const LANES_OF_BLOCK: u32 = 4;
@@ -78,7 +84,7 @@ struct Args {
     landed: u64,
     blocks: u64,
     nanoseconds: u64,
-    patience: u64,
+    timeout: u64,
     standstill: u64,
     operations: u64,
     seed: u64,
@@ -92,29 +98,9 @@ struct Args {
     lands: u32,
 }
 
-/// As the kernel's `Lane`.
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-#[repr(C)]
-struct Lane {
-    ops: u64,
-    bytes: u64,
-    failed: u64,
-    verified: u64,
-    bad: u64,
-    bad_offset: u64,
-    began: u64,
-    ended: u64,
-    ticks: u64,
-    waited: u64,
-    sum: u64,
-    first_error: u32,
-    end: u32,
-}
-
 /// What lanes ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Op {
+pub(super) enum RequestKind {
     /// Blocks of the file.
     Read,
     /// Blocks of the file, which the lanes stamp first.
@@ -125,34 +111,34 @@ pub enum Op {
 
 /// One run of the kernel.
 #[derive(Clone, Copy, Debug)]
-pub struct Work {
+pub(super) struct Work {
     /// What to ask for.
-    pub op: Op,
+    pub(super) op: RequestKind,
     /// Any block, each as likely, rather than one after the other.
-    pub random: bool,
+    pub(super) random: bool,
     /// Whole blocks in the file; not used by fences.
-    pub blocks: u64,
+    pub(super) blocks: u64,
     /// Whether blocks that are read hold stamps, to be verified where they are looked at.
-    pub stamped: bool,
+    pub(super) stamped: bool,
     /// READ: one block in so many is read whole by its warp. 0 is none.
-    pub look_each: u32,
+    pub(super) look_each: u32,
     /// How long the lanes go on.
-    pub time: Duration,
+    pub(super) time: Duration,
     /// Operations of each lane; 0: until the time is over.
-    pub operations: u64,
+    pub(super) operations: u64,
     /// How long a lane waits for one outcome before it gives up.
-    pub patience: Duration,
+    pub(super) timeout: Duration,
     /// How long the host's heartbeat may stand still before lanes give up; none: they wait on.
-    pub standstill: Option<Duration>,
+    pub(super) standstill: Option<Duration>,
     /// Set if lanes access slots in words: see [`QueueView::in_words`].
-    pub words: bool,
+    pub(super) words: bool,
 }
 
 /// The kernel, loaded.
 #[derive(Clone, Debug)]
-pub struct Bench {
+pub(super) struct Bench {
     gpu: Gpu,
-    loaded: Loaded,
+    loaded: LoadedProgram,
 }
 
 impl Bench {
@@ -161,7 +147,7 @@ impl Bench {
     ///
     /// # Errors
     /// [`CudaError`]: what the compiler or the driver makes of the kernel.
-    pub fn load(gpu: &Gpu) -> Result<Self, CudaError> {
+    pub(super) fn load(gpu: &Gpu) -> Result<Self, CudaError> {
         let loaded = PROGRAM.load(gpu)?;
         let gpu = gpu.clone();
         Ok(Self { gpu, loaded })
@@ -171,36 +157,27 @@ impl Bench {
     ///
     /// # Errors
     /// [`CudaError::Ptx`] if it cannot be read, or what the driver makes of it.
-    pub fn from_file(gpu: &Gpu, path: &Path) -> Result<Self, CudaError> {
+    pub(super) fn from_file(gpu: &Gpu, path: &Path) -> Result<Self, CudaError> {
         let loaded = PROGRAM.load_file(gpu, path)?;
         let gpu = gpu.clone();
         Ok(Self { gpu, loaded })
     }
 
-    /// Compiles the kernel to PTX for as many GPUs as NVRTC supports: NVRTC 12 for every GPU that the
-    /// queue works with, NVRTC 13 from compute capability 7.5 on. Needs no GPU.
-    ///
-    /// # Errors
-    /// As for [`Ptx::compile`].
-    pub fn portable_ptx() -> Result<Ptx, CudaError> {
-        PROGRAM.portable()
-    }
-
     /// Registers that each thread uses.
-    pub const fn registers(&self) -> u32 {
-        self.loaded.kernel.registers()
+    pub(super) const fn registers(&self) -> u32 {
+        self.loaded.kernel().registers()
     }
 
     /// Whether the PTX was compiled beforehand.
-    pub const fn is_prebuilt(&self) -> bool {
-        self.loaded.prebuilt
+    pub(super) const fn is_prebuilt(&self) -> bool {
+        self.loaded.is_prebuilt()
     }
 
     /// Makes queues, and a block of memory for each lane.
     ///
     /// # Errors
     /// [`CudaError`]: the layout is unfit, or there is no memory.
-    pub fn room(
+    pub(super) fn room(
         &self,
         layout: QueueLayout,
         queues: u32,
@@ -226,7 +203,7 @@ impl Bench {
     ///
     /// # Panics
     /// If a block has no bytes.
-    pub fn room_of(
+    pub(super) fn room_of(
         &self,
         queues: Vec<GpuQueue>,
         data: MappedMemory,
@@ -259,21 +236,21 @@ impl Bench {
     /// there: a request may still be on its way to its block.
     ///
     /// # Errors
-    /// [`CudaError::BlockSize`] if blocks are to be stamped, looked at or landed by the kernel, and
-    /// their size is not a multiple of 512 bytes; another [`CudaError`] if there is no memory on the GPU,
+    /// [`Failure::GpuBlockSize`] if blocks are to be stamped, looked at or landed by the kernel, and
+    /// their size is not a multiple of 512 bytes; [`Failure::Cuda`] if there is no memory on the GPU,
     /// or the driver does not launch the kernel.
     ///
     /// # Panics
     /// If there is not a pair of handles for each queue, and a queue, a lane and a block at least.
-    pub fn start(
+    pub(super) fn start(
         &self,
         room: &Arc<Room>,
         work: &Work,
         handles: &[(FileHandle, BufferHandle)],
-    ) -> Result<Run, CudaError> {
+    ) -> Result<Run, Failure> {
         assert_eq!(handles.len(), room.queues.len(), "handles for each queue");
         if !room.suits(work) {
-            return Err(CudaError::BlockSize(room.block_size));
+            return Err(Failure::GpuBlockSize(room.block_size));
         }
         let queues: Vec<LaneQueue> = room
             .queues
@@ -281,19 +258,18 @@ impl Bench {
             .zip(handles)
             .map(|(queue, handles)| LaneQueue::of(work, queue.view(), *handles))
             .collect();
-        let context = self.gpu.context();
         let count = room.lanes as usize;
-        let queues_there = DeviceMemory::of(context, bytemuck::cast_slice(&queues))?;
-        let lanes = DeviceMemory::zeroed(context, count * size_of::<Lane>())?;
-        let histograms = DeviceMemory::zeroed(context, count * BUCKETS * size_of::<u32>())?;
-        let stopped = DeviceMemory::zeroed(context, size_of::<u32>())?;
+        let queues_there = GpuMemory::of(&self.gpu, bytemuck::cast_slice(&queues))?;
+        let lanes = GpuMemory::zeroed(&self.gpu, count * size_of::<Lane>())?;
+        let histograms = GpuMemory::zeroed(&self.gpu, count * BUCKETS * size_of::<u32>())?;
+        let stopped = GpuMemory::zeroed(&self.gpu, size_of::<u32>())?;
         let args = Args {
-            queues: queues_there.address(),
+            queues: queues_there.device_ptr(),
             data: room.data_ptr,
-            lanes: lanes.address(),
-            histograms: histograms.address(),
+            lanes: lanes.device_ptr(),
+            histograms: histograms.device_ptr(),
             stop: room.stop_ptr,
-            stopped: stopped.address(),
+            stopped: stopped.device_ptr(),
             landed: room.landed.as_ref().map_or(0, LandingBuffer::device_ptr),
             lands: (room.landing == Landing::Kernel).into(),
             ..Args::of(work, queues.len() as u32, room.lanes, room.block_size)
@@ -310,12 +286,8 @@ impl Bench {
         // SAFETY: `Args` has the layout of the kernel's parameter, which the tests compare. What the
         // kernel reaches is in `keep`: queues, results, and a block of the room for each lane. This
         // process reaches the room's memory as shared memory only.
-        let launch = unsafe { self.loaded.kernel.launch(config, &args, keep) }?;
-        Ok(Run {
-            launch,
-            memory,
-            room: Arc::clone(room),
-        })
+        let launch = unsafe { self.loaded.kernel().launch(config, &args, keep) }?;
+        Ok(Run { launch, memory })
     }
 }
 
@@ -328,11 +300,11 @@ impl Args {
     /// All but the addresses.
     fn of(work: &Work, queue_count: u32, lane_count: u32, block_size: u32) -> Self {
         assert!(queue_count > 0 && lane_count > 0, "no queue, or no lane");
-        assert!(work.op == Op::Fence || work.blocks > 0, "no block");
+        assert!(work.op == RequestKind::Fence || work.blocks > 0, "no block");
         Self {
             blocks: work.blocks,
             nanoseconds: nanoseconds(work.time),
-            patience: nanoseconds(work.patience),
+            timeout: nanoseconds(work.timeout),
             standstill: work.standstill.map_or(0, nanoseconds),
             operations: work.operations,
             seed: 0x5eed,
@@ -340,9 +312,9 @@ impl Args {
             lane_count,
             block_size,
             op: match work.op {
-                Op::Read => abi::op::READ,
-                Op::Write => abi::op::WRITE,
-                Op::Fence => abi::op::FENCE,
+                RequestKind::Read => abi::op::READ,
+                RequestKind::Write => abi::op::WRITE,
+                RequestKind::Fence => abi::op::FENCE,
             },
             random: work.random.into(),
             stamped: work.stamped.into(),
@@ -354,7 +326,7 @@ impl Args {
 
 /// Queues, and memory for blocks.
 #[derive(Debug)]
-pub struct Room {
+pub(super) struct Room {
     queues: Vec<GpuQueue>,
     lanes: u32,
     block_size: u32,
@@ -368,12 +340,12 @@ pub struct Room {
 
 impl Room {
     /// The memory that blocks are read into and written from, for the buffer tables of the hosts.
-    pub fn buffer(&self) -> Buffer {
+    pub(super) fn buffer(&self) -> Buffer {
         self.data.clone()
     }
 
     /// What lies behind the buffer, for the loop to move blocks to; none unless that is how they land.
-    pub fn landing_by_loop(&self) -> Option<LandingBuffer> {
+    pub(super) fn landing_by_loop(&self) -> Option<LandingBuffer> {
         let by_loop = self.landing == Landing::Loop;
         self.landed.clone().filter(|_| by_loop)
     }
@@ -383,6 +355,7 @@ impl Room {
         suits(self.block_size, self.landing, work)
     }
 
+    /// Stores the word that tells the lanes to end, each within 16 requests, if it is not 0.
     fn set_stop(&self, word: u64) {
         let stored = self.stop.write_at(0, &word.to_le_bytes());
         debug_assert!(stored.is_ok(), "the buffer is a page");
@@ -391,9 +364,9 @@ impl Room {
 
 fn suits(block_size: u32, landing: Landing, work: &Work) -> bool {
     let in_sectors = match work.op {
-        Op::Read => work.look_each != 0 || landing == Landing::Kernel,
-        Op::Write => work.stamped,
-        Op::Fence => false,
+        RequestKind::Read => work.look_each != 0 || landing == Landing::Kernel,
+        RequestKind::Write => work.stamped,
+        RequestKind::Fence => false,
     };
     !in_sectors || block_size.is_multiple_of(SECTOR)
 }
@@ -401,37 +374,23 @@ fn suits(block_size: u32, landing: Landing, work: &Work) -> bool {
 /// Where the lanes put what they counted.
 #[derive(Debug)]
 struct Results {
-    lanes: DeviceMemory,
-    histograms: DeviceMemory,
+    lanes: GpuMemory,
+    histograms: GpuMemory,
 }
 
 /// The kernel, running.
 #[derive(Debug)]
-pub struct Run {
+pub(super) struct Run {
     launch: Launch,
     memory: Arc<Results>,
-    room: Arc<Room>,
 }
 
 impl Run {
-    /// Tells the lanes to end, each within 16 requests.
-    pub fn stop(&self) {
-        self.room.set_stop(1);
-    }
-
-    /// Whether every lane has ended.
-    ///
-    /// # Errors
-    /// [`CudaError::Driver`] if the kernel failed.
-    pub fn is_done(&self) -> Result<bool, CudaError> {
-        self.launch.is_done()
-    }
-
     /// Waits until every lane has ended; what they counted.
     ///
     /// # Errors
     /// [`CudaError::Driver`] if the kernel failed.
-    pub fn wait(&self) -> Result<Counted, CudaError> {
+    pub(super) fn wait(&self) -> Result<Counted, CudaError> {
         while !self.launch.is_done()? {
             thread::sleep(LOOK);
         }
@@ -440,101 +399,3 @@ impl Run {
         Ok(Counted::of(&lanes, &histograms))
     }
 }
-
-/// What the lanes of a run counted together.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Counted {
-    /// Requests that have an outcome.
-    pub ops: u64,
-    /// Bytes moved.
-    pub bytes: u64,
-    /// Requests whose outcome is an error.
-    pub failed: u64,
-    /// The errno of one of them.
-    pub first_error: Option<Errno>,
-    /// Blocks that were read whole and hold their stamps.
-    pub verified: u64,
-    /// Blocks that do not.
-    pub bad: u64,
-    /// Where in the file one of these is.
-    pub bad_offset: u64,
-    /// Lanes that gave up: the host was gone, or an outcome did not come, or there was no slot.
-    pub gave_up: u32,
-    /// Those of them that found the host gone.
-    pub host_gone: u32,
-    /// The share of a lane's time that passed in requests, the mean of the lanes.
-    pub wait_fraction: f64,
-    /// The sum of the 64-bit words of all blocks that were read whole, modulo 2^64.
-    pub sum: u64,
-    /// From the first lane's beginning to the last one's end.
-    pub elapsed: Duration,
-    /// Nanoseconds from before the publication until the block is where it lands, and how often.
-    pub latencies: BTreeMap<u64, u64>,
-}
-
-impl Counted {
-    fn of(lanes: &[u8], histograms: &[u8]) -> Self {
-        let mut total = Self::default();
-        let (mut began, mut ended, mut waited) = (u64::MAX, 0, 0.0);
-        let lanes = lanes.chunks_exact(size_of::<Lane>());
-        let count = lanes.len();
-        let histograms = histograms.chunks_exact(BUCKETS * size_of::<u32>());
-        for (lane, histogram) in lanes.zip(histograms) {
-            let lane: Lane = bytemuck::pod_read_unaligned(lane);
-            began = began.min(lane.began);
-            ended = ended.max(lane.ended);
-            waited += lane.waited as f64 / lane.ticks.max(1) as f64;
-            total.add(&lane);
-            let nanos = lane.ended.saturating_sub(lane.began);
-            let each = nanos as f64 / lane.ticks.max(1) as f64;
-            for (bucket, count) in histogram.chunks_exact(size_of::<u32>()).enumerate() {
-                let count: u32 = bytemuck::pod_read_unaligned(count);
-                if count > 0 {
-                    let nanos = (middle(bucket as u64) * each) as u64;
-                    *total.latencies.entry(nanos).or_default() += u64::from(count);
-                }
-            }
-        }
-        total.elapsed = Duration::from_nanos(ended.saturating_sub(began));
-        total.wait_fraction = waited / count.max(1) as f64;
-        total
-    }
-
-    fn add(&mut self, lane: &Lane) {
-        /// `WaitStatus::COMPLETED`.
-        const ANSWERED: u32 = 1;
-        /// `WaitStatus::HOST_GONE`.
-        const HOST_GONE: u32 = 3;
-        self.ops += lane.ops;
-        self.bytes += lane.bytes;
-        self.verified += lane.verified;
-        self.sum = self.sum.wrapping_add(lane.sum);
-        self.gave_up += u32::from(lane.end != ANSWERED);
-        self.host_gone += u32::from(lane.end == HOST_GONE);
-        if lane.failed > 0 {
-            self.failed += lane.failed;
-            let errno = Errno::from_raw(lane.first_error);
-            self.first_error.get_or_insert(errno);
-        }
-        if lane.bad > 0 {
-            if self.bad == 0 {
-                self.bad_offset = lane.bad_offset;
-            }
-            self.bad += lane.bad;
-        }
-    }
-}
-
-/// The middle of what the kernel's `bucket_of` puts into a bucket, in ticks.
-fn middle(bucket: u64) -> f64 {
-    if bucket < SUB_BUCKETS {
-        return bucket as f64;
-    }
-    let power = bucket / SUB_BUCKETS + 4;
-    let width = 1_u64 << (power - 5);
-    let low = (SUB_BUCKETS + bucket % SUB_BUCKETS) * width;
-    low as f64 + (width - 1) as f64 / 2.0
-}
-
-#[cfg(test)]
-mod tests;

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use vyre_io::{Buffer, DeviceQueue, Errno, FileHandle, LoopState, Request, Reservation, Ticket};
-use vyre_ioq_cuda::bench::Counted;
 
 use super::cores::pin;
+use super::kernel::Counted;
 use super::loops::Handles;
 use super::plan::{BlockNumbers, Plan};
 use super::stamp;

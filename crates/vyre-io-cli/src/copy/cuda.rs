@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use vyre_io::{HostQueue, QueueLayout};
 use vyre_ioq_cuda::Gpu;
-use vyre_ioq_cuda::copy::{Copier, CopyError, Room, Step, Task};
 
 use super::blocks::Blocks;
+use super::kernel::{Copier, GpuCopyError, Room, Step, Task};
 use super::lanes::{Job, Paths};
 use super::progress::Phase;
 use crate::failure::Failure;
@@ -82,16 +82,16 @@ impl GpuLanes {
 }
 
 /// In the words that lanes on a CPU have for it.
-fn failure(error: CopyError, paths: Paths<'_>) -> Failure {
+fn failure(error: GpuCopyError, paths: Paths<'_>) -> Failure {
     match error {
-        CopyError::Cuda(error) => error.into(),
-        CopyError::Refused { step, errno, .. } => match step {
+        GpuCopyError::Cuda(error) => error.into(),
+        GpuCopyError::Refused { step, errno, .. } => match step {
             Step::Read => Failure::request("read", paths.from, errno),
             Step::Write => Failure::request("write", paths.to, errno),
             Step::Fence => Failure::request("order the writes to", paths.to, errno),
             Step::Sync => Failure::request("sync", paths.to, errno),
         },
-        CopyError::Short {
+        GpuCopyError::Short {
             offset,
             expected,
             found,
@@ -101,7 +101,7 @@ fn failure(error: CopyError, paths: Paths<'_>) -> Failure {
             expected,
             found,
         },
-        other => Failure::GpuCopy(other),
+        other => Failure::GpuCopy(other.into()),
     }
 }
 
@@ -126,7 +126,7 @@ mod tests {
             (Step::Fence, "order the writes to", paths.to),
             (Step::Sync, "sync", paths.to),
         ] {
-            let refused = CopyError::Refused {
+            let refused = GpuCopyError::Refused {
                 step,
                 offset,
                 errno,
@@ -137,7 +137,7 @@ mod tests {
             );
         }
         let (expected, found) = (512, 7);
-        let short = CopyError::Short {
+        let short = GpuCopyError::Short {
             offset,
             expected,
             found,
@@ -148,7 +148,7 @@ mod tests {
             "{words}"
         );
         let step = Step::Read;
-        let gone = failure(CopyError::NoOutcome { step, offset }, paths);
+        let gone = failure(GpuCopyError::NoOutcome { step, offset }, paths);
         assert!(gone.to_string().contains("the loop ended"), "{gone}");
         assert_eq!(gone.status(), 1);
     }

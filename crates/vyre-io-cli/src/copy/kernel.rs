@@ -3,32 +3,31 @@
 
 #![expect(unsafe_code, reason = "launching a kernel is unsafe")]
 
+#[cfg(test)]
+mod on_gpu;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 
 use bytemuck::{Pod, Zeroable};
-use vyre_ioq::{BufferHandle, Errno, FileHandle, HostQueue, QueueLayout};
-use vyre_uring::Buffer;
-
-use crate::code::Ptx;
-use crate::driver::DeviceMemory;
-use crate::error::CudaError;
-use crate::gpu::Gpu;
-use crate::kernel::Launch;
-use crate::launch_config::{LaunchConfig, WARP};
-use crate::memory::MappedMemory;
-use crate::program::{Loaded, Program};
-use crate::queue::{GpuQueue, QueueView};
-
-/// The device code; [`Ptx::compile`] puts `vyre_ioq.cuh` before it.
-pub const KERNEL: &str = include_str!("../kernels/copy.cuh");
-
-pub(crate) const PROGRAM: Program = Program {
-    source: KERNEL,
-    name: "vyre_ioq_copy",
-    prebuilt: include_str!("../ptx/copy.ptx"),
+use vyre_io::{Buffer, BufferHandle, Errno, FileHandle, HostQueue, QueueLayout};
+use vyre_ioq_cuda::{
+    CudaError, Gpu, GpuMemory, GpuQueue, Launch, LaunchConfig, LoadedProgram, MappedMemory,
+    Program, QueueView,
 };
+
+/// The device code. `Ptx::compile` prepends `vyre_ioq.cuh`.
+const SOURCE: &str = include_str!("../../kernels/copy.cuh");
+
+pub(crate) const PROGRAM: Program<'_> =
+    Program::new(SOURCE, NAME, include_str!("../../ptx/copy.ptx"));
+
+/// Name of the kernel.
+const NAME: &str = "vyre_ioq_copy";
+/// Threads of a warp.
+const WARP: u32 = 32;
 
 /// As the kernel's `Args`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -68,7 +67,7 @@ struct Fault {
 
 /// What a request was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(super) enum Step {
     /// Reading a block of the source.
     Read,
     /// Writing a block to the destination.
@@ -92,8 +91,7 @@ impl fmt::Display for Step {
 
 /// Why lanes did not do what they were told. All of them have ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CopyError {
+pub(super) enum GpuCopyError {
     /// The GPU did not do what it was told.
     #[error(transparent)]
     Cuda(#[from] CudaError),
@@ -131,7 +129,7 @@ pub enum CopyError {
 }
 
 impl Fault {
-    fn into_result(self) -> Result<(), CopyError> {
+    fn into_result(self) -> Result<(), GpuCopyError> {
         /// `WaitStatus::COMPLETED`.
         const ANSWERED: u32 = 1;
         let step = match self.step {
@@ -143,16 +141,16 @@ impl Fault {
         };
         let offset = self.offset;
         Err(if self.end != ANSWERED {
-            CopyError::NoOutcome { step, offset }
+            GpuCopyError::NoOutcome { step, offset }
         } else if self.error != 0 {
             let errno = Errno::from_raw(self.error);
-            CopyError::Refused {
+            GpuCopyError::Refused {
                 step,
                 offset,
                 errno,
             }
         } else {
-            CopyError::Short {
+            GpuCopyError::Short {
                 offset,
                 expected: self.expected,
                 found: self.found,
@@ -163,7 +161,7 @@ impl Fault {
 
 /// What the lanes are to do. Handles are those that the queue's host gave out.
 #[derive(Clone, Copy, Debug)]
-pub enum Task {
+pub(super) enum Task {
     /// Copies every block, and fences the writes.
     Copy {
         /// The source.
@@ -229,45 +227,27 @@ impl Task {
 
 /// The kernel, loaded.
 #[derive(Clone, Debug)]
-pub struct Copier {
+pub(super) struct Copier {
     gpu: Gpu,
-    loaded: Loaded,
+    loaded: LoadedProgram,
 }
 
 impl Copier {
-    /// Compiles and loads the kernel, as [`Bench::load`](crate::bench::Bench::load).
+    /// Compiles and loads the kernel. Loads prebuilt PTX where there is no suitable NVRTC.
     ///
     /// # Errors
     /// [`CudaError`].
-    pub fn load(gpu: &Gpu) -> Result<Self, CudaError> {
+    pub(super) fn load(gpu: &Gpu) -> Result<Self, CudaError> {
         let loaded = PROGRAM.load(gpu)?;
         let gpu = gpu.clone();
         Ok(Self { gpu, loaded })
-    }
-
-    /// Loads PTX from a file.
-    ///
-    /// # Errors
-    /// [`CudaError::Ptx`] if it cannot be read, or what the driver makes of it.
-    pub fn from_file(gpu: &Gpu, path: &Path) -> Result<Self, CudaError> {
-        let loaded = PROGRAM.load_file(gpu, path)?;
-        let gpu = gpu.clone();
-        Ok(Self { gpu, loaded })
-    }
-
-    /// As [`Bench::portable_ptx`](crate::bench::Bench::portable_ptx), to be kept as `ptx/copy.ptx`.
-    ///
-    /// # Errors
-    /// As for [`Ptx::compile`].
-    pub fn portable_ptx() -> Result<Ptx, CudaError> {
-        PROGRAM.portable()
     }
 
     /// Makes a queue, and a block of memory for each lane.
     ///
     /// # Errors
     /// [`CudaError`]: the layout is unfit, or there is no memory.
-    pub fn room(
+    pub(super) fn room(
         &self,
         layout: QueueLayout,
         lanes: u32,
@@ -295,18 +275,17 @@ impl Copier {
     ///
     /// # Panics
     /// If blocks are not a multiple of the granularity.
-    pub fn start(&self, room: &Arc<Room>, task: &Task) -> Result<Run, CudaError> {
+    pub(super) fn start(&self, room: &Arc<Room>, task: &Task) -> Result<Run, CudaError> {
         let args = task.args(room.lanes, room.block_size);
-        let context = self.gpu.context();
-        let shared = DeviceMemory::zeroed(context, SHARED_BYTES)?;
+        let shared = GpuMemory::zeroed(&self.gpu, SHARED_BYTES)?;
         let lanes = args.lane_count as usize;
-        let faults = Arc::new(DeviceMemory::zeroed(context, lanes * size_of::<Fault>())?);
+        let faults = Arc::new(GpuMemory::zeroed(&self.gpu, lanes * size_of::<Fault>())?);
         let args = Args {
             queue: room.queue.view(),
             data: room.data_ptr,
             copied: room.copied_ptr,
-            shared: shared.address(),
-            faults: faults.address(),
+            shared: shared.device_ptr(),
+            faults: faults.device_ptr(),
             ..args
         };
         room.forget_copied();
@@ -315,7 +294,7 @@ impl Copier {
         // SAFETY: `Args` has the layout of the kernel's parameter, which the tests compare. What the
         // kernel reaches is in `keep`: the queue, counters, and a block and a word of the room for
         // each lane. This process reaches the room's memory as shared memory only.
-        let launch = unsafe { self.loaded.kernel.launch(config, &args, keep) }?;
+        let launch = unsafe { self.loaded.kernel().launch(config, &args, keep) }?;
         Ok(Run {
             launch,
             faults,
@@ -330,7 +309,7 @@ const WORD: usize = size_of::<u32>();
 
 /// A queue, and memory for blocks.
 #[derive(Debug)]
-pub struct Room {
+pub(super) struct Room {
     queue: GpuQueue,
     lanes: u32,
     block_size: u32,
@@ -343,7 +322,7 @@ pub struct Room {
 
 impl Room {
     /// The memory that blocks go through, for the buffer table of the host.
-    pub fn buffer(&self) -> Buffer {
+    pub(super) fn buffer(&self) -> Buffer {
         self.data.clone()
     }
 
@@ -369,9 +348,9 @@ fn blocks_of(copied: &[u8]) -> u64 {
 
 /// Lanes that are at work.
 #[derive(Debug)]
-pub struct Run {
+pub(super) struct Run {
     launch: Launch,
-    faults: Arc<DeviceMemory>,
+    faults: Arc<GpuMemory>,
     room: Arc<Room>,
     bytes: u64,
 }
@@ -379,7 +358,7 @@ pub struct Run {
 impl Run {
     /// Bytes copied by now, as far as the lanes have said. A last block that is short counts as a
     /// whole one until all are done.
-    pub fn bytes_copied(&self) -> u64 {
+    pub(super) fn bytes_copied(&self) -> u64 {
         let bytes = self.room.blocks_copied() * u64::from(self.room.block_size);
         bytes.min(self.bytes)
     }
@@ -388,26 +367,23 @@ impl Run {
     ///
     /// # Errors
     /// [`CudaError::Driver`] if the kernel failed.
-    pub fn is_done(&self) -> Result<bool, CudaError> {
+    pub(super) fn is_done(&self) -> Result<bool, CudaError> {
         self.launch.is_done()
     }
 
     /// Waits until every lane has ended. Of several failures, the lowest lane's is returned.
     ///
     /// # Errors
-    /// [`CopyError`].
-    pub fn wait(&self) -> Result<(), CopyError> {
+    /// [`GpuCopyError`].
+    pub(super) fn wait(&self) -> Result<(), GpuCopyError> {
         self.launch.wait()?;
         first_fault(&self.faults.read()?)
     }
 }
 
-fn first_fault(faults: &[u8]) -> Result<(), CopyError> {
+fn first_fault(faults: &[u8]) -> Result<(), GpuCopyError> {
     faults
         .chunks_exact(size_of::<Fault>())
         .map(bytemuck::pod_read_unaligned)
         .try_for_each(Fault::into_result)
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,15 +1,20 @@
 //! The current context of a thread stays as it was, whatever this crate does there, and on whichever
 //! thread its objects are dropped.
 
+#![expect(
+    unsafe_code,
+    reason = "launching a kernel is unsafe, even with a stand-in for the driver"
+)]
+
 use std::sync::Arc;
 use std::thread;
 
 use cudarc::driver::result::ctx::get_current;
-use vyre_ioq::{BufferHandle, FileHandle, QueueLayout};
-use vyre_ioq_cuda::bench::{Bench, Op, Work};
-use vyre_ioq_cuda::copy::{Copier, Task};
-use vyre_ioq_cuda::landing::{CopyEngine, Landing, LandingBuffer, Mover};
-use vyre_ioq_cuda::{CudaError, Gpu, GpuMemory, GpuQueue, Kernel, MappedMemory, QueueView};
+use vyre_ioq::QueueLayout;
+use vyre_ioq_cuda::landing::{CopyEngine, LandingBuffer, Mover};
+use vyre_ioq_cuda::{
+    CudaError, Gpu, GpuMemory, GpuQueue, Kernel, LaunchConfig, MappedMemory, Program, QueueView,
+};
 
 use super::Other;
 
@@ -118,48 +123,25 @@ fn landing(gpu: &Gpu) {
 
 fn kernels(gpu: &Gpu) {
     let kernel = made(|| Kernel::compile(gpu, "", "a_kernel"));
-    made(|| kernel.resident_blocks(&vyre_ioq_cuda::LaunchConfig::new(1, 32)));
+    made(|| kernel.resident_blocks(&LaunchConfig::new(1, 32)));
     gone(kernel);
     unchanged(|| Kernel::compile(gpu, "nonsense!", "a_kernel")).expect_err("it says so");
 
-    let bench = made(|| Bench::load(gpu));
-    let layout = QueueLayout::with_slots(64);
-    let (hosts, room) = made(|| bench.room(layout, 1, 2, 512, Landing::Kernel));
-    let room = Arc::new(room);
-    let handles = [(FileHandle::from_raw(0), BufferHandle::from_raw(0))];
-    let run = made(|| bench.start(&room, &fences(), &handles));
-    assert!(made(|| run.is_done()));
-    made(|| run.wait());
-    unchanged(|| run.stop());
-    gone((hosts, room));
-    gone(run);
-    gone(bench);
-
-    let copier = made(|| Copier::load(gpu));
-    let (host, room) = made(|| copier.room(layout, 2, 512));
-    let room = Arc::new(room);
-    let task = Task::Sync {
-        file: FileHandle::from_raw(0),
-    };
-    let run = made(|| copier.start(&room, &task));
-    unchanged(|| run.wait()).expect("no fault");
-    gone((host, room, copier));
-    gone(run);
-}
-
-pub(crate) fn fences() -> Work {
-    Work {
-        op: Op::Fence,
-        random: false,
-        blocks: 0,
-        stamped: false,
-        look_each: 0,
-        time: std::time::Duration::ZERO,
-        operations: 1,
-        patience: std::time::Duration::ZERO,
-        standstill: None,
-        words: false,
-    }
+    let program = Program::new("", "a_kernel", "");
+    let loaded = made(|| program.load(gpu));
+    let (host, queue) = made(|| GpuQueue::new(gpu, QueueLayout::with_slots(64)));
+    let data = made(|| MappedMemory::anonymous(gpu, 4096));
+    let results = Arc::new(made(|| GpuMemory::zeroed(gpu, 64)));
+    let keep = (queue, data, Arc::clone(&results));
+    let config = LaunchConfig::new(2, 32);
+    // SAFETY: nothing runs.
+    let launch = made(|| unsafe { loaded.kernel().launch(config, &0_u64, keep) });
+    assert!(made(|| launch.is_done()));
+    made(|| launch.wait());
+    made(|| results.read());
+    gone((host, loaded));
+    gone(launch);
+    gone(results);
 }
 
 pub(crate) fn part_of_threads() {

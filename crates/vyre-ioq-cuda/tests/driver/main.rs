@@ -31,11 +31,10 @@ const DONE: &str = "VYRE_IOQ_CUDA_TEST_DONE";
 const PARTS: &[(&str, fn())] = &[
     ("contexts", contexts::part),
     ("threads", contexts::part_of_threads),
-    ("own_kernels", code::own_kernels),
-    ("users_kernels", code::users_kernels),
+    ("prebuilt_kernels", code::prebuilt_kernels),
+    ("compiled_kernels", code::compiled_kernels),
     ("refused_code", code::refused_code),
     ("shapes", code::shapes),
-    ("refused_sizes", code::refused_sizes),
     ("refused_layouts", queues::refused_layouts),
     ("copies_that_do_not_end", ends::copies_that_do_not_end),
     ("copies_without_an_event", ends::copies_without_an_event),

@@ -1,21 +1,15 @@
 //! A kernel in one process, its loop in another, and either killed in mid-run. Where there is no GPU,
 //! each test says so and does nothing.
 
-mod common;
-mod peer;
+use std::time::Instant;
 
-use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+use vyre_io::{
+    BufferTable, DeviceQueue, FileTable, IoLoop, LoopOptions, Queue, Request, Rights, shared_queue,
+};
 
-use common::gpu;
-use peer::{BLOCK, BLOCKS, Peer, open, path_of, say, task, wait_for_the_end};
-use vyre_ioloop::{BufferTable, FileTable, IoLoop, LoopOptions, Rights, shared_queue};
-use vyre_ioq::{BufferHandle, DeviceQueue, FileHandle, Queue, QueueLayout, Request};
-use vyre_ioq_cuda::bench::{Bench, Op, Run, Work};
-use vyre_ioq_cuda::landing::Landing;
-use vyre_ioq_cuda::{Gpu, GpuQueue, MappedMemory};
-use vyre_uring::Buffer;
+use super::peer::{self, BLOCK, BLOCKS, Peer, open, path_of, say, task, wait_for_the_end};
+use super::*;
+use crate::common::gpu;
 
 const LANES: usize = 8;
 /// Longer than anything here takes, unless it hangs.
@@ -46,14 +40,14 @@ fn start(gpu: &Gpu, words: &[String], standstill: Option<Duration>) -> Run {
         .room_of(vec![queue], map(&words[1]), BLOCK as u32, Landing::None)
         .expect("memory");
     let work = Work {
-        op: Op::Read,
+        op: RequestKind::Read,
         random: true,
         blocks: BLOCKS,
         stamped: false,
         look_each: 1,
         time: 10 * LIMIT,
         operations: 0,
-        patience: LIMIT,
+        timeout: LIMIT,
         standstill,
         words: false,
     };
@@ -118,17 +112,15 @@ fn a_loop_goes_on_when_the_process_of_the_kernel_is_killed() {
         pool: own.expect("room"),
     };
     let builder = IoLoop::builder().files(files).buffers(buffers);
-    let builder = builder
-        .queue(host)
-        .queue(other)
-        .options(LoopOptions::new().drain_timeout(LIMIT / 6));
+    let options = LoopOptions::new().drain_timeout(LIMIT / 6);
+    let builder = builder.queue(host).queue(other).options(options);
     let io = builder.spawn().expect("a loop");
 
     let (memory, data) = (path_of(&memory), path_of(&data));
     let task = format!("device {memory} {data} {} {}", file.raw(), pool.raw());
     for _ in 0..3 {
         let before = io.queue_counters(0).expect("a queue").claimed;
-        let mut peer = Peer::start("peer_process", &task);
+        let mut peer = Peer::start("bench::kernel::kills::peer_process", &task);
         assert_eq!(peer.said(), "started");
         wait_until(&io, "at work", |claimed, _| claimed > before + 1000);
         witness.is_served();
@@ -147,14 +139,17 @@ fn a_kernel_ends_when_the_process_of_its_loop_is_killed() {
     let Some(gpu) = gpu("a_kernel_ends_when_the_process_of_its_loop_is_killed") else {
         return;
     };
-    let mut peer = Peer::start("peer_process", "host");
+    let mut peer = Peer::start("bench::kernel::kills::peer_process", "host");
     let words: Vec<_> = peer.said().split(' ').map(str::to_owned).collect();
     let run = start(&gpu, &words, Some(Duration::from_secs(2)));
     thread::sleep(Duration::from_millis(500));
-    assert!(!run.is_done().expect("no fault"), "the host still lives");
+    assert!(
+        !run.launch.is_done().expect("no fault"),
+        "the host still lives"
+    );
     peer.kill();
     let give_up = Instant::now() + LIMIT / 2;
-    while !run.is_done().expect("no fault") {
+    while !run.launch.is_done().expect("no fault") {
         assert!(Instant::now() < give_up, "the kernel waits on");
         thread::sleep(Duration::from_millis(10));
     }

@@ -1,61 +1,57 @@
 //! The other process: this test program, started again, to be killed.
 
-#![allow(dead_code, reason = "each program uses a part of it")]
-
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use vyre_ioloop::{BufferTable, FileTable, IoLoop, Rights, shared_queue};
-use vyre_ioq::QueueLayout;
-use vyre_uring::Buffer;
+use vyre_io::{Buffer, BufferTable, FileTable, IoLoop, QueueLayout, Rights, shared_queue};
 
 /// Set in the other process, to what it is to do.
-const TASK: &str = "VYRE_IOQ_CUDA_TEST_TASK";
+const TASK: &str = "VYRE_IO_TEST_TASK";
 /// What its lines for this process begin with: the test harness prints others.
 const MARK: &str = "peer: ";
 
 /// Bytes of a block, and blocks of the file.
-pub(crate) const BLOCK: usize = 4096;
-pub(crate) const BLOCKS: u64 = 1024;
+pub(super) const BLOCK: usize = 4096;
+pub(super) const BLOCKS: u64 = 1024;
 
 /// What this process was started for, if it is the other one.
-pub(crate) fn task() -> Option<Vec<String>> {
+pub(super) fn task() -> Option<Vec<String>> {
     let task = std::env::var(TASK).ok()?;
     Some(task.split(' ').map(str::to_owned).collect())
 }
 
 /// Says something to the process that started this one.
-pub(crate) fn say(words: &str) {
+pub(super) fn say(words: &str) {
     println!("{MARK}{words}");
 }
 
 /// Waits until the process that started this one has no more use for it, or is gone.
-pub(crate) fn wait_for_the_end() {
+pub(super) fn wait_for_the_end() {
     let _ = std::io::stdin().read(&mut [0]);
 }
 
 /// Where another process finds this one's memory.
-pub(crate) fn path_of(memfd: &OwnedFd) -> String {
+pub(super) fn path_of(memfd: &OwnedFd) -> String {
     format!("/proc/{}/fd/{}", std::process::id(), memfd.as_raw_fd())
 }
 
-pub(crate) fn open(path: &str) -> File {
+pub(super) fn open(path: &str) -> File {
     let opened = File::options().read(true).write(true).open(path);
     opened.unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// A process that is killed when it is dropped.
-pub(crate) struct Peer {
+pub(super) struct Peer {
     child: Child,
     output: BufReader<ChildStdout>,
 }
 
 impl Peer {
     /// Starts this program again, with the test `test` alone, which is to call [`task`].
-    pub(crate) fn start(test: &str, task: &str) -> Self {
+    pub(super) fn start(test: &str, task: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("a program"))
             .args(["--exact", test, "--nocapture"])
             .env(TASK, task)
@@ -68,7 +64,7 @@ impl Peer {
     }
 
     /// The next that it says.
-    pub(crate) fn said(&mut self) -> String {
+    pub(super) fn said(&mut self) -> String {
         loop {
             let mut line = String::new();
             let read = self.output.read_line(&mut line).expect("a pipe");
@@ -80,11 +76,11 @@ impl Peer {
         }
     }
 
-    pub(crate) fn is_there(&mut self) -> bool {
+    pub(super) fn is_there(&mut self) -> bool {
         self.child.try_wait().expect("own child").is_none()
     }
 
-    pub(crate) fn kill(mut self) {
+    pub(super) fn kill(mut self) {
         self.child.kill().expect("own child");
         let status = self.child.wait().expect("own child");
         assert_eq!(status.signal(), Some(9), "it had ended by itself: {status}");
@@ -100,7 +96,7 @@ impl Drop for Peer {
 
 /// The task of a host: serves a queue and a buffer that another process maps, until it is killed.
 /// Says where they are, and the handles of the file and the buffer.
-pub(crate) fn host(lanes: usize) {
+pub(super) fn host(lanes: usize) {
     let (mut files, mut buffers) = (FileTable::new(), BufferTable::new());
     let file = tempfile::tempfile().expect("a file");
     file.set_len(BLOCKS * BLOCK as u64).expect("room");

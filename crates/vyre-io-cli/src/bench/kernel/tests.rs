@@ -3,15 +3,14 @@
 use std::fs::{self, File};
 
 use tempfile::TempDir;
-use vyre_ioloop::{BufferTable, FileTable, IoLoop, Rights, shared_queue};
+use vyre_io::{BufferTable, Errno, FileTable, IoLoop, Rights, shared_queue};
+use vyre_ioq_cuda::Ptx;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::counted::middle;
+use super::peer::{self, Peer};
 use super::*;
 use crate::threads::{Program as OnThreads, Threads};
-use peer::Peer;
-
-#[path = "../../tests/peer/mod.rs"]
-mod peer;
 
 const SECTOR: usize = 512;
 /// Not a multiple of the loads that a lane has in flight.
@@ -39,7 +38,7 @@ fn sum(bytes: &[u8]) -> u64 {
     })
 }
 
-fn work(op: Op) -> Work {
+fn work(op: RequestKind) -> Work {
     Work {
         op,
         random: false,
@@ -48,7 +47,7 @@ fn work(op: Op) -> Work {
         look_each: 1,
         time: Duration::from_secs(120),
         operations: BLOCKS / u64::from(LANES),
-        patience: Duration::from_secs(60),
+        timeout: Duration::from_secs(60),
         standstill: None,
         words: false,
     }
@@ -56,7 +55,7 @@ fn work(op: Op) -> Work {
 
 /// Runs the kernel over a file that holds `contents`; what it counted, and what the file holds then.
 fn run(work: &Work, contents: &[u8]) -> (Counted, Vec<u8>) {
-    let program = OnThreads::compile(KERNEL, PROGRAM.name).expect("g++");
+    let program = OnThreads::compile(SOURCE, NAME).expect("g++");
     run_program(&program, work, contents, Landing::None)
 }
 
@@ -185,7 +184,7 @@ fn assert_complete(counted: &Counted) {
 #[test]
 fn lanes_read_every_block_and_verify_it() {
     let contents = stamped();
-    let (counted, _) = run(&work(Op::Read), &contents);
+    let (counted, _) = run(&work(RequestKind::Read), &contents);
     assert_complete(&counted);
     assert_eq!(counted.bytes, contents.len() as u64);
     assert_eq!((counted.verified, counted.bad), (BLOCKS, 0));
@@ -199,10 +198,10 @@ fn lanes_that_access_slots_in_words_are_served_as_well() {
         words: true,
         ..work(op)
     };
-    let (counted, _) = run(&in_words(Op::Read), &contents);
+    let (counted, _) = run(&in_words(RequestKind::Read), &contents);
     assert_complete(&counted);
     assert_eq!((counted.verified, counted.bad), (BLOCKS, 0));
-    let (counted, found) = run(&in_words(Op::Write), &vec![0; contents.len()]);
+    let (counted, found) = run(&in_words(RequestKind::Write), &vec![0; contents.len()]);
     assert_complete(&counted);
     assert!(found == contents, "a stamp differs");
 }
@@ -211,7 +210,7 @@ fn lanes_that_access_slots_in_words_are_served_as_well() {
 fn lanes_find_a_changed_byte() {
     let mut contents = stamped();
     contents[5 * BLOCK as usize + 5 * 1024 + 33] ^= 1;
-    let (counted, _) = run(&work(Op::Read), &contents);
+    let (counted, _) = run(&work(RequestKind::Read), &contents);
     assert_eq!((counted.verified, counted.bad), (BLOCKS - 1, 1));
     assert_eq!(counted.bad_offset, 5 * u64::from(BLOCK));
 }
@@ -219,8 +218,8 @@ fn lanes_find_a_changed_byte() {
 #[test]
 fn lanes_look_at_blocks_where_they_have_landed() {
     let contents = stamped();
-    let program = OnThreads::compile(KERNEL, PROGRAM.name).expect("g++");
-    let run = |landing| run_program(&program, &work(Op::Read), &contents, landing).0;
+    let program = OnThreads::compile(SOURCE, NAME).expect("g++");
+    let run = |landing| run_program(&program, &work(RequestKind::Read), &contents, landing).0;
     let counted = run(Landing::Kernel);
     assert_complete(&counted);
     assert_eq!((counted.verified, counted.bad), (BLOCKS, 0));
@@ -234,19 +233,19 @@ fn lanes_look_at_blocks_where_they_have_landed() {
 #[test]
 fn lanes_write_the_stamps_of_the_command_line() {
     let expected = stamped();
-    let (counted, found) = run(&work(Op::Write), &vec![0; expected.len()]);
+    let (counted, found) = run(&work(RequestKind::Write), &vec![0; expected.len()]);
     assert_complete(&counted);
     assert!(found == expected, "a stamp differs");
 }
 
 #[test]
 fn fences_move_nothing_and_errors_are_counted() {
-    let (counted, _) = run(&work(Op::Fence), &[]);
+    let (counted, _) = run(&work(RequestKind::Fence), &[]);
     assert_complete(&counted);
     assert_eq!((counted.bytes, counted.verified), (0, 0));
 
     // Blocks past the end of the file: EXACT makes that an error.
-    let (counted, _) = run(&work(Op::Read), &stamped()[..15 * BLOCK as usize]);
+    let (counted, _) = run(&work(RequestKind::Read), &stamped()[..15 * BLOCK as usize]);
     assert_eq!((counted.ops, counted.failed), (BLOCKS, 1));
     assert_eq!(counted.first_error, Some(Errno::ENODATA));
     assert_eq!(counted.verified, BLOCKS - 1);
@@ -256,7 +255,7 @@ fn fences_move_nothing_and_errors_are_counted() {
 fn random_blocks_are_blocks_of_the_file() {
     let work = Work {
         random: true,
-        ..work(Op::Read)
+        ..work(RequestKind::Read)
     };
     let (counted, _) = run(&work, &stamped());
     assert_complete(&counted);
@@ -275,6 +274,35 @@ fn buckets_follow_one_another() {
 }
 
 #[test]
+fn blocks_that_the_kernel_cannot_work_with_are_refused() {
+    let work = |op, stamped, look_each| Work {
+        stamped,
+        look_each,
+        ..work(op)
+    };
+    let (read, write) = (RequestKind::Read, RequestKind::Write);
+    for size in [511, 520, 528, 4097] {
+        for (landing, work) in [
+            (Landing::Kernel, work(read, false, 0)),
+            (Landing::None, work(read, false, 1)),
+            (Landing::Loop, work(read, true, 1)),
+            (Landing::None, work(write, true, 0)),
+        ] {
+            assert!(!suits(size, landing, &work), "{size} {landing} {work:?}");
+            assert!(suits(1024, landing, &work), "{landing} {work:?}");
+        }
+        // Blocks that are not verified may have any size.
+        for (landing, work) in [
+            (Landing::None, work(read, true, 0)),
+            (Landing::None, work(write, false, 1)),
+            (Landing::Kernel, work(RequestKind::Fence, false, 0)),
+        ] {
+            assert!(suits(size, landing, &work), "{size} {landing} {work:?}");
+        }
+    }
+}
+
+#[test]
 fn a_file_that_is_no_kernel_is_refused_with_its_name() {
     let error = Ptx::from_file(Path::new("no/such.ptx")).expect_err("not there");
     assert!(error.to_string().contains("no/such.ptx"), "{error}");
@@ -290,9 +318,9 @@ fn peer_process() {
 
 #[test]
 fn lanes_end_when_the_process_of_their_host_is_killed() {
-    let program = OnThreads::compile(KERNEL, PROGRAM.name).expect("g++");
+    let program = OnThreads::compile(SOURCE, NAME).expect("g++");
     let mut stage = Stage::new();
-    let mut peer = Peer::start("bench::tests::peer_process", "host");
+    let mut peer = Peer::start("bench::kernel::tests::peer_process", "host");
     let said = peer.said();
     let words: Vec<_> = said.split(' ').collect();
     let raw = |word: &str| word.parse().expect("a handle");
@@ -315,7 +343,7 @@ fn lanes_end_when_the_process_of_their_host_is_killed() {
         stamped: false,
         operations: 0,
         standstill: Some(Duration::from_secs(1)),
-        ..work(Op::Read)
+        ..work(RequestKind::Read)
     };
     let args = stage.args(&work, queue, data, peer::BLOCK as u32);
     let started = stage

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 
-use vyre_ioloop::{BufferTable, FileTable, IoLoop, Rights};
+use vyre_io::{BufferTable, FileTable, IoLoop, Rights};
 
 use super::*;
 use crate::threads::{Program as OnThreads, Threads};
@@ -13,7 +13,7 @@ const LANES: u32 = 3;
 
 /// What became of a copy.
 struct Fared {
-    result: Result<(), CopyError>,
+    result: Result<(), GpuCopyError>,
     /// Blocks copied.
     copied: u64,
     /// Requests, over all lanes.
@@ -25,7 +25,7 @@ struct Stage(OnThreads);
 
 impl Stage {
     fn new() -> Self {
-        Self(OnThreads::compile(KERNEL, PROGRAM.name).expect("g++"))
+        Self(OnThreads::compile(SOURCE, NAME).expect("g++"))
     }
 
     /// Copies `bytes` bytes of a file to another by the kernel. Then, if that went well, the kernel
@@ -163,7 +163,7 @@ fn a_source_that_was_cut_is_noticed() {
         copied,
         asked,
     } = stage.copy(from, holding(b""), bytes.into(), 1);
-    let Err(CopyError::Short {
+    let Err(GpuCopyError::Short {
         offset,
         expected,
         found,
@@ -190,7 +190,7 @@ fn a_full_destination_ends_every_lane() {
         copied,
         asked,
     } = stage.copy(from, full.expect("a device"), 1 << 20, 1);
-    let Err(CopyError::Refused {
+    let Err(GpuCopyError::Refused {
         step: Step::Write,
         offset,
         errno: Errno::ENOSPC,
@@ -218,7 +218,7 @@ fn a_sync_that_fails_is_told_from_a_write() {
         copied,
         asked,
     } = stage.copy(holding(b"x"), to, 1, 1);
-    let Err(CopyError::Refused { step, errno, .. }) = result else {
+    let Err(GpuCopyError::Refused { step, errno, .. }) = result else {
         panic!("a pipe was synced: {result:?}")
     };
     assert_eq!((step, errno, copied), (Step::Sync, Errno::EINVAL, 1));
@@ -242,7 +242,7 @@ fn every_fault_has_its_error() {
         format!("writing the copy failed at byte 4096: {}", Errno::ENOSPC)
     );
     let gone = Fault { end: 3, ..fault }.into_result();
-    let expected = CopyError::NoOutcome {
+    let expected = GpuCopyError::NoOutcome {
         step: Step::Write,
         offset: 4096,
     };

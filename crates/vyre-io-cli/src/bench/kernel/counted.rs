@@ -1,0 +1,125 @@
+//! Results of the lanes on the GPU.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytemuck::{Pod, Zeroable};
+use vyre_io::Errno;
+
+/// As the kernel's `SUB_BUCKETS` and `BUCKETS`.
+const SUB_BUCKETS: u64 = 32;
+pub(super) const BUCKETS: usize = 1056;
+
+/// As the kernel's `Lane`.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Lane {
+    ops: u64,
+    bytes: u64,
+    failed: u64,
+    verified: u64,
+    bad: u64,
+    bad_offset: u64,
+    began: u64,
+    ended: u64,
+    ticks: u64,
+    waited: u64,
+    sum: u64,
+    first_error: u32,
+    end: u32,
+}
+
+/// What the lanes of a run counted together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(in crate::bench) struct Counted {
+    /// Requests that have an outcome.
+    pub(in crate::bench) ops: u64,
+    /// Bytes moved.
+    pub(in crate::bench) bytes: u64,
+    /// Requests whose outcome is an error.
+    pub(in crate::bench) failed: u64,
+    /// The errno of one of them.
+    pub(in crate::bench) first_error: Option<Errno>,
+    /// Blocks that were read whole and hold their stamps.
+    pub(in crate::bench) verified: u64,
+    /// Blocks that do not.
+    pub(in crate::bench) bad: u64,
+    /// Where in the file one of these is.
+    pub(in crate::bench) bad_offset: u64,
+    /// Lanes that gave up: the host was gone, or an outcome did not come, or there was no slot.
+    pub(in crate::bench) gave_up: u32,
+    /// Those of them that found the host gone.
+    pub(in crate::bench) host_gone: u32,
+    /// The share of a lane's time that passed in requests, the mean of the lanes.
+    pub(in crate::bench) wait_fraction: f64,
+    /// The sum of the 64-bit words of all blocks that were read whole, modulo 2^64.
+    pub(in crate::bench) sum: u64,
+    /// From the first lane's beginning to the last one's end.
+    pub(in crate::bench) elapsed: Duration,
+    /// Nanoseconds from before the publication until the block is where it lands, and how often.
+    pub(in crate::bench) latencies: BTreeMap<u64, u64>,
+}
+
+impl Counted {
+    pub(super) fn of(lanes: &[u8], histograms: &[u8]) -> Self {
+        let mut total = Self::default();
+        let (mut began, mut ended, mut waited) = (u64::MAX, 0, 0.0);
+        let lanes = lanes.chunks_exact(size_of::<Lane>());
+        let count = lanes.len();
+        let histograms = histograms.chunks_exact(BUCKETS * size_of::<u32>());
+        for (lane, histogram) in lanes.zip(histograms) {
+            let lane: Lane = bytemuck::pod_read_unaligned(lane);
+            began = began.min(lane.began);
+            ended = ended.max(lane.ended);
+            waited += lane.waited as f64 / lane.ticks.max(1) as f64;
+            total.add(&lane);
+            let nanos = lane.ended.saturating_sub(lane.began);
+            let each = nanos as f64 / lane.ticks.max(1) as f64;
+            for (bucket, count) in histogram.chunks_exact(size_of::<u32>()).enumerate() {
+                let count: u32 = bytemuck::pod_read_unaligned(count);
+                if count > 0 {
+                    let nanos = (middle(bucket as u64) * each) as u64;
+                    *total.latencies.entry(nanos).or_default() += u64::from(count);
+                }
+            }
+        }
+        total.elapsed = Duration::from_nanos(ended.saturating_sub(began));
+        total.wait_fraction = waited / count.max(1) as f64;
+        total
+    }
+
+    fn add(&mut self, lane: &Lane) {
+        /// `WaitStatus::COMPLETED`.
+        const ANSWERED: u32 = 1;
+        /// `WaitStatus::HOST_GONE`.
+        const HOST_GONE: u32 = 3;
+        self.ops += lane.ops;
+        self.bytes += lane.bytes;
+        self.verified += lane.verified;
+        self.sum = self.sum.wrapping_add(lane.sum);
+        self.gave_up += u32::from(lane.end != ANSWERED);
+        self.host_gone += u32::from(lane.end == HOST_GONE);
+        if lane.failed > 0 {
+            self.failed += lane.failed;
+            let errno = Errno::from_raw(lane.first_error);
+            self.first_error.get_or_insert(errno);
+        }
+        if lane.bad > 0 {
+            if self.bad == 0 {
+                self.bad_offset = lane.bad_offset;
+            }
+            self.bad += lane.bad;
+        }
+    }
+}
+
+/// The middle of what the kernel's `bucket_of` puts into a bucket, in ticks.
+pub(super) fn middle(bucket: u64) -> f64 {
+    if bucket < SUB_BUCKETS {
+        return bucket as f64;
+    }
+    let power = bucket / SUB_BUCKETS + 4;
+    let width = 1_u64 << (power - 5);
+    let low = (SUB_BUCKETS + bucket % SUB_BUCKETS) * width;
+    low as f64 + (width - 1) as f64 / 2.0
+}
