@@ -13,6 +13,7 @@
 //! | drive a loop step by step | [`Engine`] |
 //! | reach everything else | [`ioq`] (queue and ABI), [`uring`] (transport), `cuda` (GPUs; feature `cuda`) |
 
+#![doc(html_root_url = "https://docs.rs/vyre-io/latest")]
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]

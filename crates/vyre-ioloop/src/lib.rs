@@ -11,6 +11,7 @@
 //! | make a queue for another process | [`shared_queue`] |
 //! | watch a loop | [`LoopCounters`], [`QueueCounters`] |
 
+#![doc(html_root_url = "https://docs.rs/vyre-ioloop/latest")]
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -11,6 +11,7 @@
 //! | load prebuilt PTX where NVRTC does not suit | [`Program`] |
 //! | move blocks to GPU memory | [`landing`] |
 
+#![doc(html_root_url = "https://docs.rs/vyre-ioq-cuda/latest")]
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

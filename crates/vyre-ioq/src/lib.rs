@@ -13,8 +13,9 @@
 //! | test against a hostile device | `test_utils` (feature `test-utils`) |
 
 #![no_std]
+#![doc(html_root_url = "https://docs.rs/vyre-ioq/latest")]
 #![deny(missing_docs)]
-#![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(docsrs, feature(doc_cfg), doc(auto_cfg(hide(loom))))]
 //
 // The files, in the order of their dependencies:
 //   abi, errno, error, sync           numbers, errors and atomics

@@ -10,6 +10,7 @@
 //! | align direct I/O | [`direct_alignment`], [`alignment_of`], [`alignment_of_path`], [`DirectAlign`] |
 //! | write code for any transport | [`Transport`]; `SimTransport` to test it (feature `sim`) |
 
+#![doc(html_root_url = "https://docs.rs/vyre-uring/latest")]
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 //
