@@ -7,9 +7,8 @@ use std::fs;
 
 use vyre_ioq::abi::{self, Row, Table};
 
-use crate::Result;
-use crate::steps::Report;
-use crate::workspace::Workspace;
+use crate::report::Report;
+use crate::workspace::{Result, Workspace};
 
 const ABI_MD: &str = "ABI.md";
 
@@ -23,18 +22,9 @@ fn outputs(ws: &Workspace) -> Result<[Output; 3]> {
     let abi_md = fs::read_to_string(ws.root.join(ABI_MD));
     let abi_md = abi_md.map_err(|error| format!("{ABI_MD}: {error}"))?;
     Ok([
-        Output {
-            path: "crates/vyre-ioq/include/vyre_ioq_abi.h",
-            text: languages::c()?,
-        },
-        Output {
-            path: "crates/vyre-ioq/include/vyre_ioq_abi.cuh",
-            text: languages::cuda()?,
-        },
-        Output {
-            path: ABI_MD,
-            text: with_tables(&abi_md)?,
-        },
+        Output { path: "crates/vyre-ioq/include/vyre_ioq_abi.h", text: languages::c()? },
+        Output { path: "crates/vyre-ioq/include/vyre_ioq_abi.cuh", text: languages::cuda()? },
+        Output { path: ABI_MD, text: with_tables(&abi_md)? },
     ])
 }
 
@@ -72,11 +62,7 @@ fn first_difference(found: &str, expected: &str) -> Option<usize> {
         return None;
     }
     let same = found.lines().zip(expected.lines());
-    Some(
-        same.take_while(|(found, expected)| found == expected)
-            .count()
-            + 1,
-    )
+    Some(same.take_while(|(found, expected)| found == expected).count() + 1)
 }
 
 // ---- The tables of ABI.md ----
@@ -113,16 +99,12 @@ fn with_table(text: &str, heading: &str, head: &str, rows: &[String]) -> Result<
     let mark = format!("\n### {heading}\n");
     let section = text.find(&mark).ok_or_else(missing)? + mark.len();
     let start = section + text[section..].find("\n|").ok_or_else(missing)? + 1;
-    let end = text[start..]
-        .find("\n\n")
-        .map_or(text.len(), |at| start + at);
+    let end = text[start..].find("\n\n").map_or(text.len(), |at| start + at);
     if text[section..start].contains("\n#") {
         return Err(missing().into());
     }
     let rule = vec!["---"; head.split('|').count()].join(" | ");
-    let lines = [head, &rule]
-        .into_iter()
-        .chain(rows.iter().map(String::as_str));
+    let lines = [head, &rule].into_iter().chain(rows.iter().map(String::as_str));
     let lines: Vec<String> = lines.map(|cells| tidy(&format!("| {cells} |"))).collect();
     Ok([&text[..start], &lines.join("\n"), &text[end..]].concat())
 }
@@ -156,10 +138,7 @@ mod tests {
         );
         assert!(with_table(DOCUMENT, "Flag", "a", &[]).is_err());
         let later = DOCUMENT.replace("text", "#### Other");
-        assert!(
-            with_table(&later, "Flags", "a", &[]).is_err(),
-            "not its own"
-        );
+        assert!(with_table(&later, "Flags", "a", &[]).is_err(), "not its own");
     }
 
     #[test]

@@ -6,10 +6,9 @@ mod mutate;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::tidy::Files;
-use crate::tidy::source::code_only;
+use proc_macro2::{TokenStream, TokenTree};
 
-pub(crate) use self::mutate::run;
+pub(crate) use self::mutate::{Options, run, step};
 
 const SOURCES: &str = "crates/vyre-ioq/src/";
 /// Below them: the hostile device, to which nobody owes an order.
@@ -49,11 +48,7 @@ struct Catcher {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            file,
-            function,
-            order,
-        } = self;
+        let Self { file, function, order } = self;
         write!(f, "{order} in `{function}` of {file}")
     }
 }
@@ -72,7 +67,7 @@ struct Row {
 }
 
 /// What is wrong with the table: an ordering without a row, a row without an ordering, no catcher.
-pub(crate) fn check(files: &Files) -> Vec<String> {
+pub(crate) fn check(files: &BTreeMap<String, String>) -> Vec<String> {
     let Some(table) = files.get(TABLE) else {
         return vec![format!("{TABLE} is missing")];
     };
@@ -82,9 +77,7 @@ pub(crate) fn check(files: &Files) -> Vec<String> {
     };
     let mut balance = BTreeMap::<Place, i32>::new();
     for (path, text) in files {
-        let Some(file) = path
-            .strip_prefix(SOURCES)
-            .filter(|file| !file.starts_with(HOSTILE))
+        let Some(file) = path.strip_prefix(SOURCES).filter(|file| !file.starts_with(HOSTILE))
         else {
             continue;
         };
@@ -147,45 +140,40 @@ fn catcher(text: &str) -> Option<Catcher> {
         _ => return None,
     };
     let test = test.strip_prefix('`')?.strip_suffix('`')?;
-    test.contains("::").then(|| Catcher {
-        tool,
-        test: test.to_owned(),
-    })
+    test.contains("::").then(|| Catcher { tool, test: test.to_owned() })
 }
 
 /// The orderings of a file in the order of its lines, and the number of the line, from 0.
 fn places(file: &str, text: &str) -> Vec<(Place, usize)> {
     let mut found = Vec::new();
-    let mut function = "";
-    let code = code_only(text);
-    for (number, line) in code.lines().enumerate() {
-        if let Some(name) = function_name(line) {
-            function = name;
-        }
-        for part in line.split("Ordering::").skip(1) {
-            let end = part.find(|c: char| !c.is_alphanumeric());
-            let order = &part[..end.unwrap_or(part.len())];
-            if ORDERS.contains(&order) {
-                let place = Place {
-                    file: file.to_owned(),
-                    function: function.to_owned(),
-                    order: order.to_owned(),
-                };
-                found.push((place, number));
-            }
-        }
-    }
+    // The compiler says what is wrong with a file that has no tokens.
+    let tokens: TokenStream = text.parse().unwrap_or_default();
+    walk(file, tokens, &mut String::new(), &mut found);
     found
 }
 
-/// `pub(crate) fn name<T>(…` → `name`.
-fn function_name(line: &str) -> Option<&str> {
-    let (before, after) = line.split_once("fn ")?;
-    if before.ends_with(|c: char| c.is_alphanumeric() || c == '_') {
-        return None;
+/// Looks for `fn name` and `Ordering::Acquire`.
+fn walk(file: &str, tokens: TokenStream, function: &mut String, found: &mut Vec<(Place, usize)>) {
+    let mut before = [const { String::new() }; 3];
+    for token in tokens {
+        let text = match &token {
+            TokenTree::Group(group) => {
+                walk(file, group.stream(), function, found);
+                String::new()
+            }
+            other => other.to_string(),
+        };
+        if before[2] == "fn" {
+            text.clone_into(function);
+        }
+        if before == ["Ordering", ":", ":"] && ORDERS.contains(&&*text) {
+            let place =
+                Place { file: file.to_owned(), function: function.clone(), order: text.clone() };
+            found.push((place, token.span().start().line - 1));
+        }
+        before.rotate_left(1);
+        before[2] = text;
     }
-    let end = after.find(|c: char| !(c.is_alphanumeric() || c == '_'))?;
-    (end > 0).then(|| &after[..end])
 }
 
 #[cfg(test)]

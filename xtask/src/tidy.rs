@@ -1,229 +1,163 @@
 //! Rules about the text of the repository, over every file that git knows or would add.
 
-mod links;
 mod rules;
-pub(crate) mod source;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 
-use crate::steps::Report;
-use crate::workspace::Workspace;
-use crate::{Result, orderings, sh};
+use crate::orderings;
+use crate::report::Report;
+use crate::workspace::{Result, Workspace, cmd};
 
 /// Lines of a Rust file: more than the first earns a warning, more than the second fails.
 const LINES_WARN: usize = 500;
 const LINES_MAX: usize = 600;
 
 /// The two lower layers know nothing of each other, or of anything above them.
-const LAYERS: &[(&str, &str)] = &[
-    ("crates/vyre-ioq/Cargo.toml", "vyre-ioq"),
-    ("crates/vyre-uring/Cargo.toml", "vyre-uring"),
-];
+const LAYERS: &[&str] = &["vyre-ioq", "vyre-uring"];
 
 /// What must call what, so that a contributor's run is the hosted run.
 const ONE_DOOR: &[(&str, &str)] = &[
     ("README.md", "cargo xtask ci"),
+    ("CONTRIBUTING.md", "cargo xtask ci --full"),
     (".ci/run", "cargo xtask ci"),
     (".github/workflows/ci.yml", ".ci/run"),
 ];
 
 /// The text files of the repository by path.
-pub(crate) type Files = BTreeMap<String, String>;
-
-/// Everything found, errors first by kind of rule.
-#[derive(Default)]
-struct Findings {
-    errors: Vec<String>,
-    warnings: Vec<String>,
-}
-
-impl Findings {
-    fn error(&mut self, text: impl Into<String>) {
-        self.errors.push(text.into());
-    }
-}
+type Files = BTreeMap<String, String>;
 
 pub(crate) fn run(ws: &Workspace, report: &mut Report) -> Result<()> {
     let paths = paths(ws)?;
-    let files: Files = paths
-        .iter()
-        .filter_map(|path| Some((path.clone(), fs::read_to_string(ws.root.join(path)).ok()?)))
-        .collect();
-
-    let mut found = Findings::default();
-    rust_files(&files, &mut found);
-    crates(&files, &mut found);
-    one_door(&files, &mut found);
-    links::check(&files, &paths, &mut found);
-    let rules = rules::check(&files, &mut found);
-    found.errors.extend(orderings::check(&files));
-
-    for warning in &found.warnings {
-        println!("  warning: {warning}");
-    }
-    for error in &found.errors {
+    let read = |path: &String| Some((path.clone(), ws.sh.read_file(path).ok()?));
+    let files: Files = paths.iter().filter_map(read).collect();
+    let mut errors = [
+        files.iter().flat_map(|(path, text)| file(path, text)).collect(),
+        crates(&files),
+        layers(ws),
+        one_door(&files),
+        orderings::check(&files),
+    ]
+    .concat();
+    let rules = rules::check(&files, &mut errors);
+    for error in &errors {
         println!("  error: {error}");
     }
-    if !found.errors.is_empty() {
-        return Err(format!("{} errors", found.errors.len()).into());
+    if !errors.is_empty() {
+        return Err(format!("{} errors", errors.len()).into());
     }
     let rust = files.keys().filter(|path| path.ends_with(".rs")).count();
-    if rust == 0 {
-        return Err("found no Rust file to look at".into());
-    }
     report.note = format!("{rust} Rust files of {} files, {rules}", paths.len());
-    Ok(())
+    if rust == 0 { Err("found no Rust file".into()) } else { Ok(()) }
 }
 
-/// The files that are there and that git tracks or would add; without git, all but build output.
+/// The files that are there and that git tracks or would add.
 pub(crate) fn paths(ws: &Workspace) -> Result<Vec<String>> {
-    let mut git = sh::program(ws, "git");
-    git.args([
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ]);
-    let mut paths = Vec::new();
-    match git.output() {
-        Ok(out) if out.status.success() => {
-            let text = String::from_utf8(out.stdout)?;
-            let there = |path: &&str| !path.is_empty() && ws.root.join(path).is_file();
-            paths.extend(text.split('\0').filter(there).map(str::to_owned));
-        }
-        _ => {
-            println!("  no git repository: looking at all files");
-            walk(&ws.root, "", &mut paths)?;
-        }
-    }
+    let listed = cmd!(ws, "git ls-files -z --cached --others --exclude-standard").read()?;
+    let there = |path: &&str| !path.is_empty() && ws.root.join(path).is_file();
+    let mut paths: Vec<_> = listed.split('\0').filter(there).map(str::to_owned).collect();
     paths.sort_unstable();
     paths.dedup();
     Ok(paths)
 }
 
-fn walk(root: &Path, below: &str, paths: &mut Vec<String>) -> Result<()> {
-    for entry in fs::read_dir(root.join(below))? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let path = if below.is_empty() {
-            name.clone()
-        } else {
-            format!("{below}/{name}")
-        };
-        if entry.file_type()?.is_file() {
-            paths.push(path);
-        } else if entry.file_type()?.is_dir() && name != "target" && name != ".git" {
-            walk(root, &path, paths)?;
-        }
+/// Copies the files of the workspace, and opens the workspace that they make there.
+pub(crate) fn copy(ws: &Workspace, to: &str) -> Result<Workspace> {
+    let root = ws.root.join(to);
+    for path in paths(ws)? {
+        let to = root.join(&path);
+        ws.sh.create_dir(to.parent().unwrap_or(&root))?;
+        ws.sh.copy_file(path, to)?;
     }
-    Ok(())
+    Workspace::at(&root)
 }
 
-fn rust_files(files: &Files, found: &mut Findings) {
-    for (path, text) in files.iter().filter(|(path, _)| path.ends_with(".rs")) {
-        let lines = text.lines().count();
-        if lines > LINES_MAX {
-            found.error(format!(
-                "{path}: {lines} lines, at most {LINES_MAX} allowed"
-            ));
-        } else if lines > LINES_WARN {
-            found
-                .warnings
-                .push(format!("{path}: {lines} lines, better under {LINES_WARN}"));
+/// What is wrong with one file.
+fn file(path: &str, text: &str) -> Vec<String> {
+    let mut errors = Vec::new();
+    let lines = text.lines().count();
+    if path.ends_with(".rs") && lines > LINES_MAX {
+        errors.push(format!("{path}: {lines} lines, at most {LINES_MAX} allowed"));
+    } else if path.ends_with(".rs") && lines > LINES_WARN {
+        println!("  warning: {path}: {lines} lines, better under {LINES_WARN}");
+    }
+    // The marks are in two pieces: this file has none of them.
+    let packed: String = text.split_whitespace().collect();
+    if path.ends_with(".rs") && packed.contains(concat!("println!(\"SKIP", "PED:")) {
+        errors.push(format!(
+            "{path}: the harness hides what the macro prints of a test that passes: write the line \
+             `SKIPPED: name_of_the_test: why` to std::io::stderr(), at once, to be counted"
+        ));
+    }
+    for (index, line) in text.lines().enumerate() {
+        let mut error = |what: &str| errors.push(format!("{path}:{}: {what}", index + 1));
+        if line.contains(concat!("FIX", "ME")) {
+            error("unfinished work, marked in a comment");
         }
-
-        let code = source::code_only(text);
-        for mark in ["todo!", "unimplemented!", "#[ignore"] {
-            for line in source::lines_with(&code, mark) {
-                found.error(format!("{path}:{line}: {mark}"));
+        if path.ends_with(".rs") && line.trim_start().starts_with(concat!("#[ign", "ore")) {
+            error("a test that is ignored; write the line `SKIPPED: …` where it cannot run");
+        }
+        let workflow = path.starts_with(".github/workflows/");
+        if let Some((_, action)) = line.split_once("uses: ").filter(|_| workflow) {
+            let pin = action.split_once('@').map_or("", |(_, pin)| pin);
+            let pin = pin.split(' ').next().unwrap_or_default();
+            if pin.len() != 40 || !pin.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                error("an action that is not pinned to a full commit");
             }
         }
-        for line in source::lines_with(text, concat!("FIX", "ME")) {
-            found.error(format!(
-                "{path}:{line}: unfinished work, marked in a comment"
-            ));
-        }
     }
-    for (path, text) in files.iter().filter(|(path, _)| path.ends_with(".rs")) {
-        let packed: String = text.split_whitespace().collect();
-        if packed.contains(concat!("println!(\"SKIP", "PED:")) {
-            found.error(format!(
-                "{path}: the harness hides what the macro prints of a test that passes: write the \
-                 line `SKIPPED: name_of_the_test: why` to std::io::stderr(), at once, to be counted"
-            ));
-        }
+    if path.ends_with(".md") {
+        errors.extend(brackets(text).map(|name| format!("{path}: [`{name}`] leads nowhere")));
     }
-}
-
-fn crates(files: &Files, found: &mut Findings) {
     // Among the lints is the one that denies unsafe code in files that do not expect it.
-    for (path, text) in files
-        .iter()
-        .filter(|(path, _)| path.ends_with("Cargo.toml"))
-    {
-        if !text.contains("[workspace.lints.") && !text.contains("[lints]\nworkspace = true") {
-            found.error(format!("{path}: add `[lints]` with `workspace = true`"));
-        }
+    let lints = ["[lints]\nworkspace = true", "[workspace.lints."];
+    if path.ends_with("Cargo.toml") && !lints.iter().any(|lints| text.contains(lints)) {
+        errors.push(format!("{path}: add `[lints]` with `workspace = true`"));
     }
-    let mut count = 0;
-    for manifest in files.keys() {
-        let Some(dir) = manifest.strip_suffix("/Cargo.toml") else {
-            continue;
-        };
-        if dir
-            .strip_prefix("crates/")
-            .is_none_or(|name| name.contains('/'))
-        {
-            continue;
-        }
-        count += 1;
-        for name in ["README.md", "CHANGELOG.md"] {
-            if !files.contains_key(&format!("{dir}/{name}")) {
-                found.error(format!("{dir}: has no {name}"));
-            }
-        }
-    }
-    if count == 0 {
-        found.error("there is no crate under crates/");
-    }
-    for (manifest, own) in LAYERS {
-        match files.get(*manifest) {
-            Some(text) => {
-                for name in siblings(text).filter(|name| name != own) {
-                    found.error(format!("{manifest}: {own} must not depend on {name}"));
-                }
-            }
-            None => found.error(format!("{manifest} is missing")),
-        }
-    }
+    errors
 }
 
-/// The crates of this project that a manifest depends on, in any section.
-fn siblings(manifest: &str) -> impl Iterator<Item = &str> {
-    manifest.lines().filter_map(|line| {
-        let line = line.trim_start();
-        let name = match line.strip_prefix('[') {
-            Some(section) => section.split_once("dependencies.")?.1,
-            None => line,
-        };
-        let name = name.trim_start_matches('"');
-        let end = name.find(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'));
-        let name = &name[..end.unwrap_or(name.len())];
-        name.starts_with("vyre-").then_some(name)
-    })
+/// Links of rustdoc that are no links elsewhere: "[`name`]" without a definition.
+fn brackets(text: &str) -> impl Iterator<Item = &str> {
+    let open = text.split("[`").skip(1).filter_map(|rest| rest.split_once("`]"));
+    open.filter(|(name, after)| !name.contains(['`', '\n']) && !after.starts_with(['(', '[', ':']))
+        .map(|(name, _)| name)
+        .filter(|name| !text.contains(&format!("\n[`{name}`]: ")))
 }
 
-fn one_door(files: &Files, found: &mut Findings) {
-    for (path, call) in ONE_DOOR {
-        match files.get(*path) {
-            Some(text) if text.contains(call) => {}
-            Some(_) => found.error(format!("{path}: does not mention `{call}`")),
-            None => found.error(format!("{path} is missing")),
-        }
+fn crates(files: &Files) -> Vec<String> {
+    let dirs: Vec<_> = files
+        .keys()
+        .filter_map(|path| path.strip_prefix("crates/")?.strip_suffix("/Cargo.toml"))
+        .collect();
+    if dirs.is_empty() {
+        return vec!["there is no crate under crates/".to_owned()];
     }
+    let documents = ["README.md", "CHANGELOG.md"];
+    let needed = dirs.iter().flat_map(|dir| documents.map(|name| format!("crates/{dir}/{name}")));
+    let missing = needed.filter(|path| !files.contains_key(path));
+    missing.map(|path| format!("{path} is missing")).collect()
+}
+
+fn layers(ws: &Workspace) -> Vec<String> {
+    let mut errors = Vec::new();
+    for layer in LAYERS {
+        let Some(member) = ws.members.iter().find(|member| member.name.as_str() == *layer) else {
+            errors.push(format!("there is no {layer}"));
+            continue;
+        };
+        let ours = member.dependencies.iter().filter(|other| other.name.starts_with("vyre-"));
+        // A crate may name itself, to have features for its own tests.
+        let above = ours.filter(|other| other.name != *layer);
+        errors.extend(above.map(|other| format!("{layer} must not depend on {}", other.name)));
+    }
+    errors
+}
+
+fn one_door(files: &Files) -> Vec<String> {
+    let silent =
+        |(path, call): &&(&str, &str)| files.get(*path).is_none_or(|text| !text.contains(call));
+    let silent = ONE_DOOR.iter().filter(silent);
+    silent.map(|(path, call)| format!("{path}: does not mention `{call}`")).collect()
 }
 
 #[cfg(test)]

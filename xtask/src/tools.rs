@@ -1,152 +1,133 @@
-//! What the other steps need: looked for by use, installed through rustup where it is missing.
+//! Programs that the steps need. Each is looked for in its exact version and installed where it is
+//! missing: cargo's tools below `target/tools`, parts of the toolchain through rustup.
 
 use std::path::Path;
 
-use crate::steps::Report;
-use crate::workspace::Workspace;
-use crate::{Error, Result, sh};
+use crate::report::{Report, Skip};
+use crate::workspace::{Result, TOOLS, Workspace, cmd, succeeds};
 
-/// The first cargo that packages crates of one workspace which depend on each other.
-const OLDEST_CARGO: (u32, u32) = (1, 90);
-
-/// A target without an operating system. It differs from the host in its word size too, and has no
-/// 64-bit atomics.
+/// A target without an operating system and without 64-bit atomics.
 pub(crate) const BARE_TARGET: &str = "thumbv7m-none-eabi";
+/// A crate that installs a program.
+struct Tool {
+    /// The program, which is the crate unless `package` says otherwise.
+    name: &'static str,
+    package: &'static str,
+    version: &'static str,
+    /// Arguments of `cargo install`: parts that take long to build and are not needed.
+    args: &'static [&'static str],
+    /// Whether a step needs it that only `--full` runs.
+    full: bool,
+}
 
+const fn tool(name: &'static str, version: &'static str, args: &'static [&'static str]) -> Tool {
+    Tool { name, package: name, version, args, full: false }
+}
+
+const fn full(name: &'static str, version: &'static str) -> Tool {
+    Tool { full: true, ..tool(name, version, &[]) }
+}
+
+const NO_UPDATE: &[&str] = &["--no-default-features", "--features=default-no-update"];
+
+const CARGO_TOOLS: &[Tool] = &[
+    tool("cargo-hack", "0.6.46", &[]),
+    tool("cargo-nextest", "0.9.151", NO_UPDATE),
+    tool("lychee", "0.24.2", &["--no-default-features"]),
+    tool("cargo-deny", "0.20.2", &[]),
+    Tool { package: "taplo-cli", ..tool("taplo", "0.10.0", &["--no-default-features"]) },
+    Tool { package: "typos-cli", ..tool("typos", "1.52.0", &[]) },
+    full("cargo-llvm-cov", "0.9.1"),
+    full("cargo-semver-checks", "0.44.0"),
+    full("cargo-fuzz", "0.13.2"),
+];
+
+/// Installs what the steps of `cargo xtask ci` need. What is missing afterwards is said here, and the
+/// steps that need it fail or are skipped.
 pub(crate) fn run(ws: &Workspace, report: &mut Report) -> Result<()> {
-    if !["cc", "gcc", "clang"]
-        .iter()
-        .any(|cc| sh::succeeds(sh::program(ws, cc).arg("--version")))
-    {
-        return Err("no C compiler to link with: install gcc with your distribution".into());
-    }
-    // The tests of the CUDA header compile it, with ThreadSanitizer too.
-    if !sh::succeeds(sh::program(ws, "g++").arg("--version")) {
-        return Err(
-            "no g++ for the tests of the CUDA header: install it with your distribution".into(),
-        );
-    }
-    let version = sh::read(&mut sh::cargo(ws, &["--version"]))?;
-    match minor_version(&version) {
-        Some(found) if found >= OLDEST_CARGO => {}
-        _ => {
-            let (major, minor) = OLDEST_CARGO;
-            let found = version.trim();
-            let message = format!(
-                "needs cargo {major}.{minor} or later, found {found}: run `rustup update stable`"
-            );
-            return Err(message.into());
+    for (program, why) in [("cc", "links"), ("g++", "compiles the tests of the CUDA header")] {
+        if !succeeds(cmd!(ws, "{program} --version")) {
+            return Err(format!("no {program}, which {why}: install gcc and g++").into());
         }
     }
-
-    for (tool, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
-        let there = || sh::succeeds(&mut sh::cargo(ws, &[tool, "--version"]));
-        ensure(ws, component, &["component", "add", component], there)?;
+    let msrv = ws.msrv.as_str();
+    let mut missing = Vec::new();
+    if !has_bare_target(ws) && cmd!(ws, "rustup target add {BARE_TARGET}").run().is_err() {
+        missing.push(BARE_TARGET);
     }
-    report.note = version.trim().to_owned();
-    optional(ws);
+    let minimal = ["--profile", "minimal", "--no-self-update"];
+    if !has_toolchain(ws, msrv)
+        && cmd!(ws, "rustup toolchain install {msrv} {minimal...}").run().is_err()
+    {
+        missing.push(msrv);
+    }
+    for tool in CARGO_TOOLS.iter().filter(|tool| !tool.full) {
+        if let Err(error) = install(ws, tool) {
+            println!("  warning: {error}");
+            missing.push(tool.name);
+        }
+    }
+    ws.sh.remove_path(format!("{TOOLS}/build"))?;
+    if missing.is_empty() {
+        report.note = cmd!(ws, "cargo --version").read()?;
+    } else {
+        return Err(Skip(format!("cannot install {}", missing.join(", "))).into());
+    }
     Ok(())
 }
 
-/// Where these cannot be had, say without a network, the steps that need them are skipped, and
-/// say so; `cargo xtask ci --no-skip` then fails.
-fn optional(ws: &Workspace) {
-    let add = ["target", "add", BARE_TARGET];
-    if let Err(error) = ensure(ws, BARE_TARGET, &add, || has_target(ws, BARE_TARGET)) {
-        warn(&error);
-        println!("  warning: without {BARE_TARGET}, the no_std step will be skipped");
-    }
-    let install = [
-        "toolchain",
-        "install",
-        &ws.msrv,
-        "--profile",
-        "minimal",
-        "--no-self-update",
-    ];
-    let there = || has_toolchain(ws, &ws.msrv);
-    if ensure(ws, &format!("Rust {}", ws.msrv), &install, there)
-        .map_err(|error| warn(&error))
-        .is_err()
-    {
-        println!(
-            "  warning: without Rust {}, the msrv step will be skipped",
-            ws.msrv
-        );
-    }
+/// Sees to it that a tool of the table is there.
+pub(crate) fn need(ws: &Workspace, name: &str) -> Result<()> {
+    let tool = CARGO_TOOLS.iter().find(|tool| tool.name == name);
+    install(ws, tool.ok_or_else(|| format!("xtask installs no {name}"))?)
 }
 
-fn warn(error: &Error) {
-    println!("  warning: {error}");
+fn install(ws: &Workspace, tool: &Tool) -> Result<()> {
+    let Tool { name, package, version, args, .. } = *tool;
+    // Subcommands of cargo want to be called as cargo calls them.
+    let subcommand = name.strip_prefix("cargo-");
+    let found = cmd!(ws, "{name} {subcommand...} --version").quiet().ignore_stderr().read();
+    if found.is_ok_and(|found| found.split_whitespace().any(|word| word == version)) {
+        return Ok(());
+    }
+    let to = ["--root", TOOLS, "--target-dir", "target/tools/build"];
+    // Optimising and describing them would take longer than they run.
+    cmd!(ws, "cargo install --locked --debug {to...} {package}@{version} {args...}")
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
+        .run()
+        .map_err(|error| {
+            Skip(format!("{name} {version} is missing and cannot be installed: {error}"))
+        })?;
+    Ok(())
 }
 
 /// Sees to it that there is a nightly toolchain with these components.
 pub(crate) fn nightly(ws: &Workspace, components: &[&str]) -> Result<()> {
-    let list = components.join(",");
-    let args = ["toolchain", "install", "nightly", "--profile", "minimal"];
-    let with = ["--component", &list, "--no-self-update"];
-    let there = || {
-        let mut ask = sh::program(ws, "rustup");
-        ask.args(["component", "list", "--toolchain", "nightly", "--installed"]);
-        ask.stderr(std::process::Stdio::null());
-        let installed = sh::read(&mut ask).unwrap_or_default();
-        let has = |component: &str| installed.lines().any(|line| line.starts_with(component));
-        components.iter().all(|component| has(component))
-    };
-    let what = format!("nightly Rust with {list}");
-    ensure(ws, &what, &[&args[..], &with[..]].concat(), there)
+    let list = cmd!(ws, "rustup component list --toolchain nightly --installed");
+    let installed = list.quiet().ignore_stderr().read().unwrap_or_default();
+    let has = |component: &&str| installed.lines().any(|line| line.starts_with(component));
+    if !installed.is_empty() && components.iter().all(has) {
+        return Ok(());
+    }
+    let with = components.iter().flat_map(|component| ["--component", component]);
+    cmd!(ws, "rustup toolchain install nightly --profile minimal --no-self-update {with...}")
+        .run()?;
+    Ok(())
 }
 
 pub(crate) fn has_toolchain(ws: &Workspace, version: &str) -> bool {
-    let mut ask = sh::cargo(ws, &[&format!("+{version}"), "--version"]);
     // The question alone must not install anything.
-    sh::succeeds(ask.env("RUSTUP_AUTO_INSTALL", "0"))
+    succeeds(cmd!(ws, "cargo +{version} --version").env("RUSTUP_AUTO_INSTALL", "0"))
 }
 
-/// Asks, installs where the answer is no, and asks again.
-fn ensure(ws: &Workspace, what: &str, rustup: &[&str], there: impl Fn() -> bool) -> Result<()> {
-    if there() {
-        println!("  {what}: there");
-        return Ok(());
-    }
-    let advice = format!("rustup {}", rustup.join(" "));
-    if !sh::succeeds(sh::program(ws, "rustup").arg("--version")) {
-        return Err(format!("{what} is missing, and so is rustup, which would install it").into());
-    }
-    println!("  {what}: installing");
-    sh::run(sh::program(ws, "rustup").args(rustup))
-        .map_err(|error| format!("{what} is missing; with a network, run `{advice}` ({error})"))?;
-    if there() {
-        return Ok(());
-    }
-    Err(format!("{what} is still missing after `{advice}`").into())
+/// Sees to it that the target is there.
+pub(crate) fn need_bare_target(ws: &Workspace) -> Result<()> {
+    let missing = || Skip(format!("no {BARE_TARGET}: run `rustup target add {BARE_TARGET}`"));
+    Ok(has_bare_target(ws).then_some(()).ok_or_else(missing)?)
 }
 
 /// Whether the active toolchain has the target's `core`.
-pub(crate) fn has_target(ws: &Workspace, target: &str) -> bool {
-    let mut ask = sh::program(ws, "rustc");
-    ask.args(["--print", "target-libdir", "--target", target]);
-    sh::read(&mut ask).is_ok_and(|dir| Path::new(dir.trim()).is_dir())
-}
-
-/// `cargo 1.95.0 (f2d3ce0bd 2026-03-21)` → `(1, 95)`.
-fn minor_version(text: &str) -> Option<(u32, u32)> {
-    let mut numbers = text.split_whitespace().nth(1)?.split('.');
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_read() {
-        assert_eq!(
-            minor_version("cargo 1.95.0 (f2d3ce0bd 2026-03-21)\n"),
-            Some((1, 95))
-        );
-        assert_eq!(minor_version("cargo 1.97.0-nightly (abc)"), Some((1, 97)));
-        assert_eq!(minor_version("cargo"), None);
-        assert!(minor_version("cargo 1.89.0") < Some(OLDEST_CARGO));
-    }
+fn has_bare_target(ws: &Workspace) -> bool {
+    let libraries = cmd!(ws, "rustc --print target-libdir --target {BARE_TARGET}");
+    libraries.quiet().read().is_ok_and(|dir| Path::new(&dir).is_dir())
 }

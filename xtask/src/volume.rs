@@ -1,46 +1,102 @@
-//! Hostile words and the soak of producers: a share as a step, as much as one likes by command.
+//! Work by volume: property tests, hostile words, the soak of producers, and the fuzz targets.
 
-use crate::steps::Report;
-use crate::workspace::Workspace;
-use crate::{Result, sh};
+use crate::report::{Report, counted};
+use crate::tools;
+use crate::workspace::{Result, Workspace, cmd, stream};
 
-/// What `cargo xtask ci` runs: a few seconds.
-const CI_WORDS: &str = "2e7";
-const CI_OPERATIONS: &str = "1e6";
+/// Packages with a `tests/props.rs`.
+const PROPS: &[&str] = &["vyre-ioq", "vyre-ioloop"];
+/// How many cases each property has; proptest itself reads it. Unset, `CI_CASES` here.
+const CASES: &str = "PROPTEST_CASES";
+const CI_CASES: &str = "4096";
 
-pub(crate) fn step(ws: &Workspace, report: &mut Report) -> Result<()> {
-    words(ws, CI_WORDS, None)?;
-    soak(ws, CI_OPERATIONS, None)?;
-    report.note = format!("{CI_WORDS} hostile words, {CI_OPERATIONS} requests of producers");
+/// Each fuzz target with the most bytes that make a difference to it.
+const TARGETS: &[(&str, u32)] =
+    &[("attach", 8192), ("decode", 64), ("ends", 512), ("hostile", 512)];
+
+/// Runs the property tests. Without a seed, proptest takes a fresh one in every run.
+pub(crate) fn props(ws: &Workspace, report: &mut Report) -> Result<()> {
+    let cases = std::env::var(CASES).unwrap_or_else(|_| CI_CASES.to_owned());
+    for package in PROPS {
+        let props = cmd!(ws, "cargo test --release -p {package} --test props");
+        let props = props.env(CASES, &cases).env_remove("PROPTEST_RNG_SEED");
+        counted(props, &mut report.tests)?;
+    }
+    report.note = format!("{} properties, {cases} cases each", report.tests.passed);
     Ok(())
 }
 
-pub(crate) fn words(ws: &Workspace, words: &str, seed: Option<u64>) -> Result<()> {
-    let seed = seed.map(|seed| seed.to_string());
-    run(ws, &["words", words], "--seed", seed)
-}
-
-pub(crate) fn soak(ws: &Workspace, operations: &str, producers: Option<u32>) -> Result<()> {
-    let producers = producers.map(|producers| producers.to_string());
-    run(ws, &["soak", operations], "--producers", producers)
-}
-
-fn run(ws: &Workspace, what: &[&str], option: &str, value: Option<String>) -> Result<()> {
-    let mut command = sh::cargo(
-        ws,
-        &["run", "--release", "--package", "vyre-fuzz-harness", "--"],
-    );
-    command.args(what);
-    if let Some(value) = value {
-        command.args([option, &value]);
+/// Runs a share of what the harness can run for as long as one likes.
+pub(crate) fn hostile(ws: &Workspace, report: &mut Report) -> Result<()> {
+    for work in [["words", "2e7"], ["soak", "1e6"]] {
+        let mut said = false;
+        stream(cmd!(ws, "cargo run --release -p vyre-fuzz-harness -- {work...}"), |line| {
+            said |= line.contains("nothing lost") || line.contains("0 lost");
+        })?;
+        if !said {
+            return Err(format!("{work:?} ended without its figures").into());
+        }
     }
-    let mut said = false;
-    let status = sh::stream(&mut command, |line| {
-        said |= line.contains("nothing lost") || line.contains("0 lost");
-    })?;
-    sh::check(&command, status)?;
-    if !said {
-        return Err("it ended without its figures".into());
-    }
+    "2e7 hostile words, 1e6 requests of producers".clone_into(&mut report.note);
     Ok(())
+}
+
+/// Builds the fuzz targets as a user of the stable toolchain can. The tests of the harness run their
+/// seeds.
+pub(crate) fn fuzz_build(ws: &Workspace, report: &mut Report) -> Result<()> {
+    let at = ["--manifest-path", "fuzz/Cargo.toml", "--target-dir", "target/fuzz"];
+    cmd!(ws, "cargo clippy --locked {at...} -- -D warnings").run()?;
+    report.note = format!("{} targets", TARGETS.len());
+    Ok(())
+}
+
+/// Fuzzes one target after the other for a minute, and counts executions.
+pub(crate) fn fuzz(ws: &Workspace, report: &mut Report) -> Result<()> {
+    tools::nightly(ws, &[])?;
+    tools::need(ws, "cargo-fuzz")?;
+    let mut all = 0;
+    for (target, max_len) in TARGETS {
+        // What is found goes to the first directory, which git ignores.
+        let [corpus, seeds] = ["corpus", "seeds"].map(|dir| format!("fuzz/{dir}/{target}"));
+        ws.sh.create_dir(&corpus)?;
+        let limits = [format!("-max_len={max_len}"), "-max_total_time=60".to_owned()];
+        let run = cmd!(ws, "cargo-fuzz fuzz run {target} {corpus} {seeds} -- {limits...}");
+        let mut executions = 0;
+        stream(run.arg("-print_final_stats=1").env("RUSTUP_TOOLCHAIN", "nightly"), |line| {
+            executions = executed(line).unwrap_or(executions);
+        })?;
+        if executions == 0 {
+            return Err(format!("{target} was never executed").into());
+        }
+        all += executions;
+    }
+    report.note = format!("{all} executions");
+    Ok(())
+}
+
+/// `stat::number_of_executed_units: 4096` → 4096.
+fn executed(line: &str) -> Option<u64> {
+    line.strip_prefix("stat::number_of_executed_units:")?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn executions_are_read() {
+        assert_eq!(executed("stat::number_of_executed_units: 123456"), Some(123_456));
+        for other in ["stat::average_exec_per_sec: 100", "stat::number_of_executed_units: x"] {
+            assert_eq!(executed(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_targets_are_those_of_the_manifest() {
+        let manifest = include_str!("../../fuzz/Cargo.toml");
+        for (target, _) in TARGETS {
+            assert!(manifest.contains(&format!("name = \"{target}\"")), "{target}");
+        }
+        assert_eq!(manifest.matches("[[bin]]").count(), TARGETS.len());
+    }
 }

@@ -1,88 +1,114 @@
-//! What cargo knows of this workspace.
+//! The workspace as cargo describes it, and how programs are started in it.
 
+use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use cargo_metadata::{MetadataCommand, Package};
+use xshell::{Cmd, Shell};
 
-use crate::features::Features;
-use crate::{Result, sh};
+/// What went wrong, in words for the person at the terminal.
+pub(crate) type Error = Box<dyn std::error::Error>;
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Where cargo installs the tools of [`crate::tools`].
+pub(crate) const TOOLS: &str = "target/tools";
 
 pub(crate) struct Workspace {
+    /// Its directory is `root`.
+    pub(crate) sh: Shell,
     pub(crate) root: PathBuf,
-    pub(crate) members: Vec<Member>,
-    /// The oldest Rust that every member must build with.
+    pub(crate) target: PathBuf,
+    pub(crate) members: Vec<Package>,
+    /// The oldest Rust that every member builds with.
     pub(crate) msrv: String,
 }
 
-pub(crate) struct Member {
-    pub(crate) name: String,
-    /// Whether it goes to a package registry: `publish = false` says no.
-    pub(crate) published: bool,
-    /// Whether others may depend on it: it is published and has a library.
-    pub(crate) library: bool,
-    pub(crate) features: Features,
+/// A command at the root of the workspace. The cargo that started xtask sets `CARGO`, which would win
+/// over `cargo +toolchain`.
+macro_rules! cmd {
+    ($ws:expr, $($rest:tt)+) => { xshell::cmd!($ws.sh, $($rest)+).env_remove("CARGO") };
 }
+pub(crate) use cmd;
 
 impl Workspace {
+    /// Reads the workspace that xtask belongs to.
     pub(crate) fn load() -> Result<Self> {
-        let root = root()?;
-        // Not yet known, and not needed to ask.
-        let mut ws = Self {
-            root,
-            members: Vec::new(),
-            msrv: String::new(),
-        };
-        let args = ["metadata", "--no-deps", "--format-version", "1"];
-        let text = sh::read(&mut sh::cargo(&ws, &args))?;
-        (ws.members, ws.msrv) = parse(&text)?;
-        Ok(ws)
+        let xtask = std::env::var_os("CARGO_MANIFEST_DIR");
+        let xtask = xtask.map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+        Self::at(xtask.parent().ok_or("xtask has no parent directory")?)
     }
-}
 
-/// The parent of xtask's own directory: cargo says where that is, now or when it was built.
-fn root() -> Result<PathBuf> {
-    let xtask = std::env::var_os("CARGO_MANIFEST_DIR")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-    let root = xtask.parent().map(Path::to_path_buf);
-    root.ok_or_else(|| "xtask has no parent directory".into())
-}
-
-fn parse(metadata: &str) -> Result<(Vec<Member>, String)> {
-    let metadata: Value = serde_json::from_str(metadata)?;
-    let packages = metadata["packages"]
-        .as_array()
-        .ok_or("cargo metadata lists no packages")?;
-    let mut members = Vec::new();
-    let mut msrv: Option<&str> = None;
-    for package in packages {
-        let name = package["name"].as_str().ok_or("a package without a name")?;
-        let rust = package["rust_version"]
-            .as_str()
-            .ok_or_else(|| format!("{name} sets no rust-version"))?;
-        if *msrv.get_or_insert(rust) != rust {
-            return Err(format!("{name} sets rust-version {rust}, others another").into());
+    /// Reads the workspace at `root`.
+    pub(crate) fn at(root: &Path) -> Result<Self> {
+        let sh = Shell::new()?;
+        sh.change_dir(root);
+        let path = std::env::var("PATH").unwrap_or_default();
+        sh.set_var("PATH", format!("{}:{path}", root.join(TOOLS).join("bin").display()));
+        // Output is read through a pipe, where cargo drops its colours.
+        if std::env::var_os("CARGO_TERM_COLOR").is_none() && std::io::stdout().is_terminal() {
+            sh.set_var("CARGO_TERM_COLOR", "always");
         }
-        let published = package["publish"]
-            .as_array()
-            .is_none_or(|to| !to.is_empty());
-        let has_library = package["targets"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .any(|target| {
-                target["kind"]
-                    .as_array()
-                    .is_some_and(|kind| kind.contains(&"lib".into()))
-            });
-        members.push(Member {
-            name: name.to_owned(),
-            published,
-            library: published && has_library,
-            features: serde_json::from_value(package["features"].clone())?,
-        });
+        let metadata = metadata(&root.join("Cargo.toml"))?;
+        let members = metadata.packages;
+        let rust = |package: &Package| package.rust_version.as_ref().map(ToString::to_string);
+        let msrv = members.first().and_then(rust).ok_or("the members set no rust-version")?;
+        if let Some(other) = members.iter().find(|member| rust(member).as_ref() != Some(&msrv)) {
+            return Err(format!("{} sets another rust-version than {msrv}", other.name).into());
+        }
+        Ok(Self {
+            sh,
+            root: root.to_owned(),
+            target: metadata.target_directory.into(),
+            members,
+            msrv: msrv.trim_end_matches(".0").to_owned(),
+        })
     }
-    let msrv = msrv.ok_or("the workspace has no members")?.to_owned();
-    Ok((members, msrv))
+
+    /// The names of the crates that go to a registry.
+    pub(crate) fn published(&self) -> Vec<&str> {
+        let published = |member: &&Package| member.publish.as_ref().is_none_or(|to| !to.is_empty());
+        self.members.iter().filter(published).map(|member| member.name.as_str()).collect()
+    }
+}
+
+/// What cargo says of the members of a workspace.
+pub(crate) fn metadata(manifest: &Path) -> Result<cargo_metadata::Metadata> {
+    Ok(MetadataCommand::new().manifest_path(manifest).no_deps().exec()?)
+}
+
+/// Whether a command can be started and succeeds. Shows nothing.
+pub(crate) fn succeeds(cmd: Cmd<'_>) -> bool {
+    cmd.quiet().ignore_stdout().ignore_stderr().run().is_ok()
+}
+
+/// Runs a command that must succeed, passes its output through, and hands each line of it, without
+/// colours, to `on_line`. Both output streams share one pipe, so that lines keep their order.
+pub(crate) fn stream(cmd: Cmd<'_>, mut on_line: impl FnMut(&str)) -> Result<()> {
+    let shown = cmd.to_string();
+    println!("$ {shown}");
+    let (reader, writer) = std::io::pipe()?;
+    let mut command = Command::from(cmd);
+    command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+    let mut child = command.spawn().map_err(|error| format!("cannot start `{shown}`: {error}"))?;
+    // The command holds the writing ends, without which the pipe would never end.
+    drop(command);
+
+    let mut reader = BufReader::new(reader);
+    let mut line = Vec::new();
+    let mut out = std::io::stdout();
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        out.write_all(&line)?;
+        out.flush()?;
+        let text = String::from_utf8_lossy(&line);
+        on_line(&anstream::adapter::strip_str(text.trim_end()).to_string());
+        line.clear();
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        return Err(format!("`{shown}` failed ({status})").into());
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -90,37 +116,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metadata_is_understood() {
-        let (members, msrv) = parse(
-            r#"{"packages": [
-                {"name": "a", "rust_version": "1.88", "publish": null, "features": {"f": ["g"]},
-                    "targets": [{"kind": ["bin"]}, {"kind": ["lib"]}]},
-                {"name": "b", "rust_version": "1.88", "publish": [], "features": {},
-                    "targets": [{"kind": ["lib"]}]},
-                {"name": "c", "rust_version": "1.88", "publish": null, "features": {},
-                    "targets": [{"kind": ["bin"]}]}
-            ]}"#,
-        )
-        .unwrap();
-        assert_eq!(msrv, "1.88");
-        let published: Vec<_> = members
-            .iter()
-            .map(|m| (m.name.as_str(), m.published, m.library))
-            .collect();
-        assert_eq!(
-            published,
-            [("a", true, true), ("b", false, false), ("c", true, false)]
-        );
-        assert_eq!(members[0].features["f"], ["g"]);
+    fn both_streams_arrive_in_order_and_without_colours() {
+        let sh = Shell::new().unwrap();
+        let script =
+            "printf 'one\\n'; printf '\\033[32mtwo\\033(B\\033[m\\r\\n' >&2; echo three; exit 3";
+        let mut lines = Vec::new();
+        let outcome =
+            stream(xshell::cmd!(sh, "sh -c {script}"), |line| lines.push(line.to_owned()));
+        assert_eq!(lines, ["one", "two", "three"]);
+        assert!(outcome.unwrap_err().to_string().contains("exit status: 3"));
+        assert!(stream(xshell::cmd!(sh, "no-such-program"), |_| ()).is_err());
     }
 
     #[test]
-    fn one_msrv_for_all() {
-        let two = r#"{"packages": [
-            {"name": "a", "rust_version": "1.88", "features": {}},
-            {"name": "b", "rust_version": "1.90", "features": {}}]}"#;
-        assert!(parse(two).is_err());
-        assert!(parse(r#"{"packages": [{"name": "a", "rust_version": null}]}"#).is_err());
-        assert!(parse(r#"{"packages": []}"#).is_err());
+    fn the_published_crates_are_known() {
+        let ws = Workspace::load().unwrap();
+        let published = ws.published();
+        assert!(published.contains(&"vyre-ioq") && !published.contains(&"xtask"));
+        assert_eq!(ws.msrv.split('.').count(), 2);
     }
 }

@@ -38,7 +38,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let copied = copy(&device, length, |slot, at, count| {
         let place = u64::from(slot * BLOCK);
         let read = Request::read(from, at, count).into_buffer(pool, place);
-        let write = move |count| Request::write(to, at, count).from_buffer(pool, place).exact();
+        let write = move |count| {
+            Request::write(to, at, count)
+                .from_buffer(pool, place)
+                .exact()
+        };
         (read, write)
     })?;
     let synced = device.submit(Request::sync(to))?;

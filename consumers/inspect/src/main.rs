@@ -63,7 +63,9 @@ fn slots(memory: &[u8], stride: usize) -> String {
             Some(state @ (State::Published | State::Claimed)) => match Request::decode(&image) {
                 Ok(request) => format!(
                     "{state:?} {:?} of {} bytes at {}",
-                    request.op(), request.count(), request.file_offset()
+                    request.op(),
+                    request.count(),
+                    request.file_offset()
                 ),
                 Err(error) => format!("{state:?}, but {error}"),
             },

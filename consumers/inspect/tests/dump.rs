@@ -76,7 +76,9 @@ fn by_images() -> Vec<u8> {
     };
     let (file, buffer) = (FileHandle::from_raw(7), BufferHandle::from_raw(9));
     let read = Request::read(file, 5 << 30, 4096).into_buffer(buffer, 4096);
-    let write = Request::write(file, 512, 0).from_buffer(buffer, 0).durable();
+    let write = Request::write(file, 512, 0)
+        .from_buffer(buffer, 0)
+        .durable();
     let in_state = |request: Request, status, count| SlotImage {
         status,
         count,
@@ -84,7 +86,11 @@ fn by_images() -> Vec<u8> {
     };
     let slots = [
         SlotImage::default(),
-        in_state(read.exact().with_deadline(250).with_tag(21), status::PUBLISHED, 4096),
+        in_state(
+            read.exact().with_deadline(250).with_tag(21),
+            status::PUBLISHED,
+            4096,
+        ),
         in_state(Request::sync(file).with_tag(22), status::OK, 0),
         in_state(write.with_tag(23), status::ERROR, Errno::ENOSPC.raw()),
         SlotImage {

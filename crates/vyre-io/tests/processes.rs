@@ -41,6 +41,8 @@ fn reader() -> &'static Path {
             "reader"
         };
         let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        // Another process may run it, or compile it, at the same time.
+        let ours = program.with_extension(std::process::id().to_string());
         let compiled = Command::new("cc")
             .args([
                 "-std=c11",
@@ -54,12 +56,13 @@ fn reader() -> &'static Path {
             .arg(root.join("../vyre-ioq/include"))
             .arg(root.join("examples/sandboxed_reader/reader.c"))
             .arg("-o")
-            .arg(&program)
+            .arg(&ours)
             .status();
         match compiled {
             Ok(status) => assert!(status.success(), "cc refused the reader"),
             Err(error) => panic!("cannot start `cc` ({error}): install gcc with your distribution"),
         }
+        std::fs::rename(ours, &program).expect("room");
         program
     })
 }

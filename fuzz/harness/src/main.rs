@@ -1,4 +1,4 @@
-//! Runs at volume: `cargo xtask hostile` and `cargo xtask soak`.
+//! Runs at volume: hostile words, and a soak of producers.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! A small share of what `cargo xtask hostile` and `cargo xtask soak` run for long.
+//! A small share of what the binary runs for long.
 
 use vyre_fuzz_harness::{soak, volume};
 

@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use vyre_ioq::abi::{self, Table};
 
 use super::templates;
-use crate::Result;
+use crate::workspace::Result;
 
 /// Tables whose numbers have names at run time: the prefix, and what the argument of the function is.
 const NAMED: &[(&str, &str)] = &[
@@ -46,10 +46,7 @@ pub(super) fn c() -> Result<String> {
     for (table, what) in named() {
         let function = format!("vyre_ioq_{}name", table.prefix.to_lowercase());
         comment(&mut out, "\n", &about(what));
-        writeln!(
-            out,
-            "static inline const char *{function}(vyre_ioq_word value)\n{{"
-        )?;
+        writeln!(out, "static inline const char *{function}(vyre_ioq_word value)\n{{")?;
         let names = table.rows.iter().map(|row| row.name.to_owned());
         cases(&mut out, &format!("VYRE_IOQ_{}", table.prefix), names)?;
     }
@@ -119,16 +116,8 @@ fn version(out: &mut String) -> Result<()> {
         return Err(format!("{version} is no version").into());
     };
     let number = major * 10000 + minor * 100 + patch;
-    writeln!(
-        out,
-        "\n/* The version of the headers, which is that of the crate vyre-ioq. */"
-    )?;
-    for (name, number) in [
-        ("_MAJOR", major),
-        ("_MINOR", minor),
-        ("_PATCH", patch),
-        ("", number),
-    ] {
+    writeln!(out, "\n/* The version of the headers, which is that of the crate vyre-ioq. */")?;
+    for (name, number) in [("_MAJOR", major), ("_MINOR", minor), ("_PATCH", patch), ("", number)] {
         writeln!(out, "#define VYRE_IOQ_VERSION{name} {number}")?;
     }
     Ok(())
@@ -145,18 +134,16 @@ fn named() -> impl Iterator<Item = (&'static Table, &'static str)> {
 /// Names and rules of the attach errors of the headers: `TOO_SHORT` for `TooShort`.
 fn attach_errors() -> impl Iterator<Item = (String, &'static str)> {
     let rules = abi::ATTACH_RULES.iter();
-    rules
-        .filter(|[_, layout, _]| *layout != "neither")
-        .map(|[name, _, rule]| {
-            let mut capitals = String::new();
-            for letter in name.chars() {
-                if letter.is_uppercase() && !capitals.is_empty() {
-                    capitals.push('_');
-                }
-                capitals.push(letter.to_ascii_uppercase());
+    rules.filter(|[_, layout, _]| *layout != "neither").map(|[name, _, rule]| {
+        let mut capitals = String::new();
+        for letter in name.chars() {
+            if letter.is_uppercase() && !capitals.is_empty() {
+                capitals.push('_');
             }
-            (capitals, *rule)
-        })
+            capitals.push(letter.to_ascii_uppercase());
+        }
+        (capitals, *rule)
+    })
 }
 
 /// Writes a comment in lines of at most 100 columns, each after the indent.
@@ -199,9 +186,7 @@ type Field = (String, u32, u32);
 fn structs(out: &mut String, write: fn(&mut String, &str, &[Field]) -> fmt::Result) -> fmt::Result {
     for (name, prefix) in [("slot", "WORD_"), ("header", "HEADER_WORD_")] {
         let tables = abi::TABLES.iter().filter(|table| table.prefix == prefix);
-        let rows = tables
-            .flat_map(|table| table.rows)
-            .filter(|row| row.value < 16);
+        let rows = tables.flat_map(|table| table.rows).filter(|row| row.value < 16);
         let mut fields: Vec<Field> = rows
             .map(|row| {
                 let last = row.last.unwrap_or(row.value);
@@ -237,10 +222,7 @@ fn declare(out: &mut String, name: &str, fields: &[Field]) -> fmt::Result {
 fn assert(out: &mut String, name: &str, fields: &[Field]) -> fmt::Result {
     let name = format!("vyre_ioq_{name}");
     let mut claim = |what: &str, value: u32| {
-        writeln!(
-            out,
-            "VYRE_IOQ_ASSERT_({what} == {value}, \"{name}: ABI.md\");"
-        )
+        writeln!(out, "VYRE_IOQ_ASSERT_({what} == {value}, \"{name}: ABI.md\");")
     };
     claim(&format!("sizeof(struct {name})"), 64)?;
     claim(&format!("VYRE_IOQ_ALIGNOF_(struct {name})"), 4)?;

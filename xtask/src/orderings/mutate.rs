@@ -1,26 +1,41 @@
 //! Weakens one ordering after another in a copy of the workspace, and runs what should notice.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
-use std::process::{Command, Stdio};
+
+use xshell::Cmd;
 
 use super::{Catcher, Place, SOURCES, TABLE, Tool};
-use crate::workspace::Workspace;
-use crate::{Result, proofs, sh, tidy, tools};
+use crate::report::Report;
+use crate::workspace::{Result, Workspace};
+use crate::{proofs, tidy, tools};
 
 /// Below the workspace; its own target directories stay for the next time.
 const COPY: &str = "target/orderings";
 
+/// Which orderings to weaken.
+#[derive(clap::Args, Default)]
+pub(crate) struct Options {
+    /// With these catchers alone (may be given more than once)
+    #[arg(long = "tool")]
+    tools: Vec<Tool>,
+    /// In these functions alone
+    functions: Vec<String>,
+}
+
+pub(crate) fn step(ws: &Workspace, _: &mut Report) -> Result<()> {
+    run(ws, &Options::default())
+}
+
 /// Runs the catchers of those tools, or of all: each must pass as things are, and fail once the
-/// ordering is gone. In the functions named alone, if any is.
-pub(crate) fn run(ws: &Workspace, only: &[Tool], functions: &[String]) -> Result<()> {
-    let wanted = |tool: Tool| only.is_empty() || only.contains(&tool);
+/// ordering is gone.
+pub(crate) fn run(ws: &Workspace, options: &Options) -> Result<()> {
+    let Options { tools, functions } = options;
+    let wanted = |tool: Tool| tools.is_empty() || tools.contains(&tool);
     if wanted(Tool::Miri) || wanted(Tool::Tsan) {
         tools::nightly(ws, &["miri", "rust-src"])?;
     }
-    let copy = copy(ws)?;
-    let mut rows = super::rows(&fs::read_to_string(ws.root.join(TABLE))?)?;
+    let copy = tidy::copy(ws, COPY)?;
+    let mut rows = super::rows(&ws.sh.read_file(TABLE)?)?;
     rows.retain(|row| functions.is_empty() || functions.contains(&row.place.function));
 
     let catchers: BTreeSet<&Catcher> = rows.iter().flat_map(|row| &row.catchers).collect();
@@ -35,8 +50,8 @@ pub(crate) fn run(ws: &Workspace, only: &[Tool], functions: &[String]) -> Result
     for row in &rows {
         let nth = earlier.entry(&row.place).or_default();
         let path = copy.root.join(SOURCES).join(&row.place.file);
-        let whole = fs::read_to_string(&path)?;
-        fs::write(&path, weakened(&row.place, &whole, *nth)?)?;
+        let whole = copy.sh.read_file(&path)?;
+        copy.sh.write_file(&path, weakened(&row.place, &whole, *nth)?)?;
         *nth += 1;
         for catcher in row.catchers.iter().filter(|c| wanted(c.tool)) {
             let verdict = runs(&copy, catcher)?;
@@ -47,7 +62,7 @@ pub(crate) fn run(ws: &Workspace, only: &[Tool], functions: &[String]) -> Result
                 missed.push(format!("{}, by {catcher}", row.place));
             }
         }
-        fs::write(&path, whole)?;
+        copy.sh.write_file(&path, whole)?;
     }
     println!("\n{caught} caught, {} not", missed.len());
     if !missed.is_empty() {
@@ -57,21 +72,6 @@ pub(crate) fn run(ws: &Workspace, only: &[Tool], functions: &[String]) -> Result
         return Err("nothing was weakened".into());
     }
     Ok(())
-}
-
-/// The files of the workspace, elsewhere.
-fn copy(ws: &Workspace) -> Result<Workspace> {
-    let root = ws.root.join(COPY);
-    for path in tidy::paths(ws)? {
-        let to = root.join(&path);
-        fs::create_dir_all(to.parent().unwrap_or(Path::new("")))?;
-        fs::copy(ws.root.join(&path), to)?;
-    }
-    Ok(Workspace {
-        root,
-        members: Vec::new(),
-        msrv: ws.msrv.clone(),
-    })
 }
 
 /// The text of a file with the `nth` such ordering relaxed, or its fence gone.
@@ -103,20 +103,26 @@ enum Verdict {
 }
 
 fn runs(copy: &Workspace, catcher: &Catcher) -> Result<Verdict> {
-    let mut command = command(copy, catcher)?;
-    command.args(["--", "--exact"]);
-    let test = match catcher.tool {
-        Tool::Loom => catcher.test.as_str(),
-        Tool::Miri | Tool::Tsan => split(catcher)?.1,
+    let parts = catcher.test.split_once("::");
+    let (file, test) = parts.ok_or_else(|| format!("{catcher}: not file::test"))?;
+    let (command, test) = match catcher.tool {
+        Tool::Loom => (proofs::loom_tests(copy), catcher.test.as_str()),
+        Tool::Miri => (with_file(proofs::miri_tests(copy, proofs::Model::Stacked), file), test),
+        Tool::Tsan => (with_file(proofs::tsan_tests(copy), file), test),
     };
-    command.arg(test).stdin(Stdio::null());
+    let command = command.args(["--", "--exact", test]).quiet().ignore_status();
+    let shown = command.to_string();
     let out = command.output()?;
     let text = String::from_utf8_lossy(&out.stdout) + String::from_utf8_lossy(&out.stderr);
     let verdict = verdict(out.status.success(), &text);
     if verdict == Verdict::Broken {
-        println!("  $ {}\n{text}", sh::shown(&command));
+        println!("  $ {shown}\n{text}");
     }
     Ok(verdict)
+}
+
+fn with_file<'a>(command: Cmd<'a>, file: &str) -> Cmd<'a> {
+    command.args(["--test", file])
 }
 
 /// A test that ran and passed, or that failed for a reason of its own: what it asserts, or what the
@@ -136,28 +142,6 @@ fn verdict(success: bool, text: &str) -> Verdict {
     }
 }
 
-fn command(copy: &Workspace, catcher: &Catcher) -> Result<Command> {
-    Ok(match catcher.tool {
-        Tool::Loom => proofs::loom_tests(copy),
-        Tool::Miri => {
-            let mut command = proofs::miri_tests(copy, proofs::Model::Stacked);
-            command.args(["--test", split(catcher)?.0]);
-            command
-        }
-        Tool::Tsan => {
-            let mut command = proofs::tsan_tests(copy);
-            command.args(["--test", split(catcher)?.0]);
-            command
-        }
-    })
-}
-
-/// `file::test`.
-fn split(catcher: &Catcher) -> Result<(&str, &str)> {
-    let parts = catcher.test.split_once("::");
-    parts.ok_or_else(|| format!("{catcher}: not file::test").into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,9 +157,6 @@ mod tests {
             Verdict::Caught
         );
         assert_eq!(verdict(false, "error[E0425]: cannot find"), Verdict::Broken);
-        assert_eq!(
-            verdict(true, "test result: ok. 0 passed; 0 failed"),
-            Verdict::Broken
-        );
+        assert_eq!(verdict(true, "test result: ok. 0 passed; 0 failed"), Verdict::Broken);
     }
 }

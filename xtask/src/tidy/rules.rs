@@ -4,14 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Files, Findings};
+use super::Files;
 
 /// Where rules are defined, and how the names of theirs begin.
 const TEXTS: &[(&str, &str)] = &[("ABI.md", "ABI-"), ("SECURITY.md", "SEC-")];
 
 /// Returns the counts, for the closing table.
-pub(super) fn check(files: &Files, found: &mut Findings) -> String {
-    let defined = defined(files, found);
+pub(super) fn check(files: &Files, errors: &mut Vec<String>) -> String {
+    let defined = defined(files, errors);
     let mut tests: BTreeMap<&str, u32> = defined.iter().map(|rule| (rule.as_str(), 0)).collect();
     let mut citations = 0;
     // The tests of this check name rules that do not exist.
@@ -21,13 +21,13 @@ pub(super) fn check(files: &Files, found: &mut Findings) -> String {
             let at = format!("{path}:{}", number + 1);
             let names = names(line);
             for name in names.iter().filter(|name| !defined.contains(**name)) {
-                found.error(format!("{at}: there is no rule {name}"));
+                errors.push(format!("{at}: there is no rule {name}"));
             }
             if !cites(line) {
                 continue;
             }
             if names.is_empty() || !is_test(path) || !above_function(text, number) {
-                found.error(format!("{at}: rules are cited above no test"));
+                errors.push(format!("{at}: rules are cited above no test"));
             }
             for name in names {
                 citations += 1;
@@ -36,13 +36,13 @@ pub(super) fn check(files: &Files, found: &mut Findings) -> String {
         }
     }
     for (rule, _) in tests.iter().filter(|(_, tests)| **tests == 0) {
-        found.error(format!("{rule}: no test cites this rule"));
+        errors.push(format!("{rule}: no test cites this rule"));
     }
     format!("{} rules, {citations} citations by tests", defined.len())
 }
 
 /// Names of the rules that have an anchor in the texts.
-fn defined(files: &Files, found: &mut Findings) -> BTreeSet<String> {
+fn defined(files: &Files, errors: &mut Vec<String>) -> BTreeSet<String> {
     let mut defined = BTreeSet::new();
     for (path, prefix) in TEXTS {
         let text = files.get(*path).map_or("", String::as_str);
@@ -50,11 +50,9 @@ fn defined(files: &Files, found: &mut Findings) -> BTreeSet<String> {
             let (id, rest) = anchor.split_once("\">").unwrap_or_default();
             let name = rest.split_once("</a>").unwrap_or_default().0;
             if !name.starts_with(prefix) || id != name.to_lowercase() {
-                found.error(format!(
-                    "{path}: the anchor `{id}` of rule `{name}` is wrong"
-                ));
+                errors.push(format!("{path}: the anchor `{id}` of rule `{name}` is wrong"));
             } else if !defined.insert(name.to_owned()) {
-                found.error(format!("{path}: {name} is defined twice"));
+                errors.push(format!("{path}: {name} is defined twice"));
             }
         }
     }
@@ -102,9 +100,9 @@ mod tests {
     fn errors(rules: &str, test: &str) -> Vec<String> {
         let files = [("ABI.md", rules), ("a/tests/b.rs", test)];
         let files = files.map(|(path, text)| (path.to_owned(), text.to_owned()));
-        let mut found = Findings::default();
-        check(&Files::from(files), &mut found);
-        found.errors
+        let mut errors = Vec::new();
+        check(&Files::from(files), &mut errors);
+        errors
     }
 
     #[test]
@@ -116,16 +114,9 @@ mod tests {
         assert_eq!(errors(rule, "// Like ABI-1.2.\nfn a() {}\n").len(), 1);
         assert_eq!(errors(rule, "/// Rule: ABI-1.2.\nstruct A;\n").len(), 1);
         assert_eq!(errors("", test).len(), 1, "no rule");
-        assert_eq!(
-            errors(rule, &format!("{test}// As ABI-1.3 says\n")).len(),
-            1
-        );
+        assert_eq!(errors(rule, &format!("{test}// As ABI-1.3 says\n")).len(), 1);
         assert_eq!(errors(&format!("{rule}\n{rule}"), test).len(), 1, "twice");
         let other = rule.replace("id=\"abi-1.2", "id=\"abi-1.1");
-        assert_eq!(
-            errors(&other, "").len(),
-            2,
-            "a wrong anchor defines no rule"
-        );
+        assert_eq!(errors(&other, "").len(), 2, "a wrong anchor defines no rule");
     }
 }

@@ -1,138 +1,97 @@
-use super::source::code_only;
 use super::*;
 
 fn files<const N: usize>(list: [(&str, &str); N]) -> Files {
-    list.into_iter()
-        .map(|(path, text)| (path.to_owned(), text.to_owned()))
-        .collect()
-}
-
-fn rust_errors(text: &str) -> Vec<String> {
-    let mut found = Findings::default();
-    rust_files(&files([("a.rs", text)]), &mut found);
-    found.errors
-}
-
-#[test]
-fn a_word_is_found_in_code_alone() {
-    let cases = [
-        (concat!("unsafe", " { x() }"), Some(1)),
-        ("\n#[unsafe(no_mangle)]", Some(2)),
-        ("type F = unsafe fn();", Some(1)),
-        (
-            concat!("fn f<'a>(x: &'a str) { '\\''; unsafe", " {} }"),
-            Some(1),
-        ),
-        (concat!("let r = 'r'; let q = '\"'; unsafe", " {}"), Some(1)),
-        (
-            "r#\"a\" unsafe\"#; b\"unsafe\"; c\"unsafe\"; br##\"unsafe\"# \"##",
-            None,
-        ),
-        (
-            "// unsafe\n/* unsafe /* x */ unsafe */ \"unsafe \\\" unsafe\"",
-            None,
-        ),
-        ("/// unsafe\nlet r#type = 1;", None),
-        (concat!("/* \n */\n\"a\nb\"; unsafe", " {}"), Some(4)),
-        (concat!("let four = r; unsafe", " {}"), Some(1)),
-    ];
-    for (source, line) in cases {
-        assert_eq!(
-            source::lines_with(&code_only(source), "unsafe").next(),
-            line,
-            "{source}"
-        );
-    }
+    list.map(|(path, text)| (path.to_owned(), text.to_owned())).into()
 }
 
 #[test]
 fn a_skip_must_be_seen() {
     let hidden = concat!("if none {\n eprintln!(\n  \"SKIP", "PED: a_test: why\"); }");
-    assert_eq!(rust_errors(hidden).len(), 1);
+    assert_eq!(file("a.rs", hidden).len(), 1);
     let seen = concat!("let line = format!(\"SKIP", "PED: a_test: why\\n\");");
-    assert_eq!(rust_errors(seen).len(), 0);
+    assert_eq!(file("a.rs", seen).len(), 0);
 }
 
 #[test]
-fn unfinished_work_is_found() {
-    assert_eq!(rust_errors("fn f() { todo!() }").len(), 1);
-    assert_eq!(rust_errors("#[ignore = \"slow\"]\nfn f() {}").len(), 1);
-    assert_eq!(rust_errors(concat!("// FIX", "ME: this")).len(), 1);
-    assert_eq!(rust_errors("// todo! in a comment\n\"#[ignore]\"").len(), 0);
+fn unfinished_work_and_ignored_tests_are_found() {
+    assert_eq!(
+        file("a.rs", concat!("// FIX", "ME: this")),
+        ["a.rs:1: unfinished work, marked in a comment"]
+    );
+    assert_eq!(file("a.rs", concat!("#[test]\n    #[ign", "ore = \"slow\"]\nfn f() {}")).len(), 1);
+    assert_eq!(file("a.rs", "fn f() {}").len(), 0);
 }
 
 #[test]
 fn long_files_are_found() {
-    let mut found = Findings::default();
-    let (warn, fail) = ("\n".repeat(LINES_WARN + 1), "\n".repeat(LINES_MAX + 1));
-    let edge = "\n".repeat(LINES_WARN);
-    rust_files(
-        &files([("a.rs", &warn), ("b.rs", &fail), ("c.rs", &edge)]),
-        &mut found,
-    );
-    assert_eq!((found.warnings.len(), found.errors.len()), (1, 1));
+    for (lines, errors) in [(LINES_WARN + 1, 0), (LINES_MAX, 0), (LINES_MAX + 1, 1)] {
+        assert_eq!(file("a.rs", &"\n".repeat(lines)).len(), errors, "{lines}");
+    }
+    assert_eq!(file("a.md", &"\n".repeat(LINES_MAX + 1)).len(), 0);
 }
 
 #[test]
-fn crates_need_their_documents_and_layers() {
+fn actions_are_pinned() {
+    let errors =
+        |action: &str| file(".github/workflows/a.yml", &format!("- uses: {action}\n")).len();
+    assert_eq!(errors("a/b@0123456789abcdef0123456789abcdef01234567 # v1.2.3"), 0);
+    for action in
+        ["a/b@v1", "a/b", "a/b@0123456789abcdef", "a/b@0123456789abcdef0123456789abcdef0123456z"]
+    {
+        assert_eq!(errors(action), 1, "{action}");
+    }
+}
+
+#[test]
+fn manifests_take_the_lints() {
+    for (text, errors) in
+        [("[package]", 1), ("[lints]\nworkspace = true", 0), ("[workspace.lints.rust]", 0)]
+    {
+        assert_eq!(file("a/Cargo.toml", text).len(), errors, "{text}");
+    }
+}
+
+#[test]
+fn crates_need_their_documents() {
     let all = [
-        (
-            "crates/vyre-ioq/Cargo.toml",
-            concat!(
-                "[lints]\nworkspace = true\n[dependencies]\n",
-                "bitflags = \"2\""
-            ),
-        ),
+        ("crates/vyre-ioq/Cargo.toml", ""),
         ("crates/vyre-ioq/README.md", ""),
         ("crates/vyre-ioq/CHANGELOG.md", ""),
-        (
-            "crates/vyre-uring/Cargo.toml",
-            "name = \"vyre-uring\"\n[lints]\nworkspace = true",
-        ),
-        ("crates/vyre-uring/README.md", ""),
-        ("crates/vyre-uring/CHANGELOG.md", ""),
     ];
-    let errors = |files: &Files| {
-        let mut found = Findings::default();
-        crates(files, &mut found);
-        found.errors
-    };
-    assert_eq!(errors(&files(all)), Vec::<String>::new());
-
+    assert_eq!(crates(&files(all)), Vec::<String>::new());
     let mut changed = files(all);
     changed.remove("crates/vyre-ioq/CHANGELOG.md");
-    assert_eq!(errors(&changed), ["crates/vyre-ioq: has no CHANGELOG.md"]);
-    for line in [
-        "vyre-ioq.workspace = true",
-        "vyre-ioq = \"1\"",
-        "[dev-dependencies.vyre-ioq]",
-    ] {
-        let mut changed = files(all);
-        let manifest = format!("{line}\n[lints]\nworkspace = true\n");
-        changed.insert("crates/vyre-uring/Cargo.toml".to_owned(), manifest);
-        assert_eq!(errors(&changed).len(), 1, "{line}");
-    }
-    let mut changed = files(all);
-    changed.insert("benches/Cargo.toml".to_owned(), "[package]".to_owned());
-    assert_eq!(errors(&changed).len(), 1, "no lints");
-    assert!(!errors(&Files::new()).is_empty());
+    assert_eq!(crates(&changed), ["crates/vyre-ioq/CHANGELOG.md is missing"]);
+    assert_eq!(crates(&Files::new()).len(), 1);
+}
+
+#[test]
+fn the_lower_layers_know_nothing_of_others() {
+    let mut ws = Workspace::load().unwrap();
+    assert_eq!(layers(&ws), Vec::<String>::new());
+    let find = |ws: &Workspace, name: &str| {
+        ws.members.iter().position(|member| member.name.as_str() == name).unwrap()
+    };
+    let (lower, upper) = (find(&ws, "vyre-uring"), find(&ws, "vyre-io"));
+    ws.members[lower].dependencies = ws.members[upper].dependencies.clone();
+    assert!(layers(&ws).contains(&"vyre-uring must not depend on vyre-ioloop".to_owned()));
+    ws.members.remove(lower);
+    assert_eq!(layers(&ws), ["there is no vyre-uring"]);
 }
 
 #[test]
 fn the_one_door_is_named_everywhere() {
-    let all = [
-        ("README.md", "```sh\ncargo xtask ci\n```"),
-        (".ci/run", "exec cargo xtask ci"),
-        (".github/workflows/ci.yml", "run: bash .ci/run"),
-    ];
-    let errors = |files: &Files| {
-        let mut found = Findings::default();
-        one_door(files, &mut found);
-        found.errors.len()
-    };
-    assert_eq!(errors(&files(all)), 0);
-    assert_eq!(errors(&Files::new()), ONE_DOOR.len());
-    let mut changed = files(all);
-    changed.insert(".ci/run".to_owned(), "cargo test".to_owned());
-    assert_eq!(errors(&changed), 1);
+    let all = ONE_DOOR.iter().map(|(path, call)| ((*path).to_owned(), format!("x\n{call}\n")));
+    let mut all: Files = all.collect();
+    assert_eq!(one_door(&all), Vec::<String>::new());
+    assert_eq!(one_door(&Files::new()).len(), ONE_DOOR.len());
+    all.insert(".ci/run".to_owned(), "cargo test".to_owned());
+    assert_eq!(one_door(&all), [".ci/run: does not mention `cargo xtask ci`"]);
+}
+
+#[test]
+fn brackets_that_are_no_link_are_found() {
+    let links = "[`a`](b) [`c`][d] [`e`] [f]\n[`e`]: g\n";
+    assert_eq!(file("a.md", links), Vec::<String>::new());
+    assert_eq!(file("a.md", "an [`Op`] of\n[`Op`] s"), ["a.md: [`Op`] leads nowhere"; 2]);
 }

@@ -1,7 +1,7 @@
 //! Both ends under loom: the code that runs in production, in every order of its threads up to a
 //! bound of preemptions, with every value that the memory model lets a load return.
 //!
-//! `cargo xtask loom` runs them. What each ordering is caught by is in `ORDERINGS.md`.
+//! `cargo xtask ci --step loom` runs them. What each ordering is caught by is in `ORDERINGS.md`.
 
 #![cfg(loom)]
 

@@ -1,0 +1,130 @@
+//! All tests and doctests of the workspace, counted.
+
+use std::collections::BTreeMap;
+
+use roxmltree::{Document, Node};
+
+use crate::report::{Report, Tally, counted, skipped_test};
+use crate::tools::{self, BARE_TARGET};
+use crate::workspace::{Result, Workspace, cmd, metadata, stream};
+
+/// The tests of faults of the real kernel. They have a harness and a step of their own.
+const FAULTS: &str = "vyre-faults";
+/// Members that need no tests here. Each of the others must run at least one.
+const UNTESTED: &[&str] = &["vyre-benches", FAULTS];
+
+/// nextest runs each test in a process of its own; it runs no doctests.
+pub(crate) fn step(ws: &Workspace, report: &mut Report) -> Result<()> {
+    // Nothing is checked without it: a failure, and no skip.
+    tools::need(ws, "cargo-nextest").map_err(|error| error.to_string())?;
+    let junit = ws.target.join("nextest/ci/junit.xml");
+    ws.sh.remove_path(&junit)?;
+    let what = ["--workspace", "--all-features", "--exclude", FAULTS];
+    let outcome =
+        cmd!(ws, "cargo-nextest nextest run {what...} --profile ci --run-ignored all").run();
+    if let Ok(xml) = ws.sh.read_file(&junit) {
+        let packages = packages(&xml)?;
+        println!("\n  tests by package:");
+        for (package, tally) in &packages {
+            let Tally { passed, failed, skipped } = tally;
+            println!("    {package:<18} {passed:>5} passed, {failed} failed, {skipped} skipped");
+            report.tests += *tally;
+        }
+        let ran = |name: &str| packages.get(name).is_some_and(|tally| tally.passed > 0);
+        let mut tested = ws.members.iter().map(|member| member.name.as_str());
+        if let Some(name) = tested.find(|name| !UNTESTED.contains(name) && !ran(name)) {
+            outcome?;
+            return Err(format!("no test ran in {name}").into());
+        }
+    }
+    outcome?;
+    counted(cmd!(ws, "cargo test --doc {what...}"), &mut report.tests)?;
+    let Tally { passed, skipped, .. } = report.tests;
+    report.note = format!("{passed} passed, {skipped} skipped for want of what they need");
+    Ok(())
+}
+
+/// The tests of each package in the report of nextest. Prints the lines of those that skipped.
+fn packages(xml: &str) -> Result<BTreeMap<String, Tally>> {
+    let document = Document::parse(xml)?;
+    let mut packages = BTreeMap::<_, Tally>::new();
+    for suite in document.descendants().filter(|node| node.has_tag_name("testsuite")) {
+        // `package`, `package::file` or `package::bin/name`.
+        let name = suite.attribute("name").ok_or("a suite without a name")?;
+        let package = name.split("::").next().unwrap_or(name);
+        for test in suite.children().filter(|node| node.has_tag_name("testcase")) {
+            *packages.entry(package.to_owned()).or_default() += outcome(test);
+        }
+    }
+    Ok(packages)
+}
+
+fn outcome(test: Node<'_, '_>) -> Tally {
+    let mut tally = Tally::default();
+    let has = |tag: &str| test.children().any(|node| node.has_tag_name(tag));
+    let lines = test.descendants().filter_map(|node| node.text()).flat_map(str::lines);
+    let mut skipped = lines.filter(|line| skipped_test(line).is_some()).peekable();
+    if has("failure") || has("error") {
+        tally.failed = 1;
+    } else if skipped.peek().is_some() {
+        tally.skipped = 1;
+        skipped.for_each(|line| println!("  {}", line.trim()));
+    } else {
+        tally.passed = 1;
+    }
+    tally
+}
+
+/// Runs the tests of faults. Those that lack privileges are counted as skipped.
+pub(crate) fn faults(ws: &Workspace, report: &mut Report) -> Result<()> {
+    let mut note = None;
+    let outcome = stream(cmd!(ws, "cargo test -p {FAULTS}"), |line| {
+        report.tests += Tally::parse(line).unwrap_or_default();
+        note = note.take().or_else(|| line.strip_prefix("faults: ").map(str::to_owned));
+    });
+    outcome?;
+    report.note = note.ok_or("it ended without its figures")?;
+    match report.tests.passed {
+        0 => Err("no test ran".into()),
+        _ => Ok(()),
+    }
+}
+
+/// Builds and tests each program of `consumers` alone: features that one of them turns on must not help
+/// another. They share the target directory, where most of what they need is built already.
+pub(crate) fn consumers(ws: &Workspace, report: &mut Report) -> Result<()> {
+    let at = ["--manifest-path", "consumers/Cargo.toml", "--target-dir", "target"];
+    let programs = metadata(&ws.root.join(at[1]))?.packages;
+    for program in &programs {
+        let name = program.name.as_str();
+        counted(cmd!(ws, "cargo test {at...} -p {name}"), &mut report.tests)?;
+    }
+    cmd!(ws, "cargo clippy {at...} --workspace --all-targets -- -D warnings").run()?;
+    tools::need_bare_target(ws)?;
+    let target = ["--target", BARE_TARGET];
+    cmd!(ws, "cargo build {at...} -p consumer-firmware {target...}").run()?;
+    report.note = format!("{} programs, {} tests", programs.len(), report.tests.passed);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_is_counted_by_package() {
+        let xml = r#"<?xml version="1.0" encoding="UTF-8"?>
+            <testsuites name="nextest-run"><testsuite name="vyre-a::gpu">
+            <testcase name="a"/><testcase name="b"><system-err>SKIPPED: b: no GPU</system-err></testcase>
+            <testcase name="c"><failure/><system-err>SKIPPED: c: a part</system-err></testcase>
+            </testsuite><testsuite name="vyre-a"><testcase name="d"><system-out>SKIPPED nothing
+            </system-out></testcase></testsuite>
+            <testsuite name="vyre-b"><testcase name="e"><error/></testcase></testsuite></testsuites>"#;
+        let tally = |passed, failed, skipped| Tally { passed, failed, skipped };
+        let expected = [("vyre-a", tally(2, 1, 1)), ("vyre-b", tally(0, 1, 0))];
+        let expected = expected.map(|(name, tally)| (name.to_owned(), tally));
+        assert_eq!(packages(xml).unwrap(), expected.into());
+        assert!(packages("<testsuites><testsuite/></testsuites>").is_err());
+        assert!(packages("no XML").is_err());
+    }
+}
