@@ -69,13 +69,13 @@ VYRE_IOQ_ATOMIC_(fetch_add_device, "atom.relaxed.gpu.global.add.u32")
 #undef VYRE_IOQ_STORE_
 #undef VYRE_IOQ_ATOMIC_
 
-/// Stores `value` if the word holds `expected`.
-VYRE_IOQ_DEVICE __forceinline__ void compare_exchange_device(u32 *at, u32 expected, u32 value) {
+/// Stores `value` if the word holds `expected`. Returns what it held.
+VYRE_IOQ_DEVICE __forceinline__ u32 compare_exchange_device(u32 *at, u32 expected, u32 value) {
     u32 before;
     asm volatile("atom.relaxed.gpu.global.cas.b32 %0, [%1], %2, %3;"
                  : "=r"(before) : "l"(__cvta_generic_to_global(at)), "r"(expected), "r"(value)
                  : "memory");
-    (void)before;
+    return before;
 }
 
 /// An acquire and release fence at system scope.

@@ -66,8 +66,9 @@ VYRE_IOQ_HOST_DEVICE inline void or_device_release(u32 *at, u32 bits) {
 VYRE_IOQ_HOST_DEVICE inline u32 fetch_and_device_acquire(u32 *at, u32 bits) {
     return __atomic_fetch_and(at, bits, __ATOMIC_ACQUIRE);
 }
-VYRE_IOQ_HOST_DEVICE inline void compare_exchange_device(u32 *at, u32 expected, u32 value) {
+VYRE_IOQ_HOST_DEVICE inline u32 compare_exchange_device(u32 *at, u32 expected, u32 value) {
     __atomic_compare_exchange_n(at, &expected, value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    return expected;
 }
 // The accesses beside these fences have the ordering already: the acquire of a status word, and the
 // release of a mark. So ThreadSanitizer, which does not model fences, can judge the rest.
@@ -109,14 +110,16 @@ struct Warp {
     u32 waiting[32] = {};  ///< The mask that each lane waits for; 0: none.
 };
 
-/// Returns the clock that waits use, for tests: null is the machine's. Assign before lanes start.
+/// Returns a time in nanoseconds.
 using Clock = u64 (*)();
+
+/// Returns the clock that waits use; null stands for the machine's. Tests assign it before lanes start.
 inline Clock &clock() {
-    static Clock clock_of_tests = nullptr;
-    return clock_of_tests;
+    static Clock assigned = nullptr;
+    return assigned;
 }
 
-/// The warp that a thread has joined, and its number there.
+/// The warp that a thread has joined, and its lane there.
 struct Membership {
     Warp *warp;
     u32 lane;

@@ -1,4 +1,4 @@
-// Whether NVRTC takes the headers as text, without an include path: see selftest.cu.
+// Checks that NVRTC compiles the headers as one text, without an include path: see selftest.cu.
 // Arguments: the folder of the headers, and an architecture such as sm_90.
 
 #include <nvrtc.h>
@@ -37,7 +37,10 @@ int main(int count, char **arguments) {
         return 2;
     }
     std::string folder = arguments[1], option = std::string("-arch=") + arguments[2];
-    std::string source = text(folder + "/vyre_ioq_parts.cuh");
+    std::string source;
+    for (const char *name : {"abi", "types", "device"}) {
+        source += text(folder + "/vyre_ioq_" + name + ".cuh");
+    }
     source += text(folder + "/vyre_ioq.cuh") + KERNEL;
     nvrtcProgram program;
     nvrtcResult made = nvrtcCreateProgram(&program, source.c_str(), "load.cu", 0, nullptr, nullptr);

@@ -1,13 +1,13 @@
-// The CUDA header on a GPU: a mock host on the CPU, lanes of every number and both levels on the
-// GPU, every outcome checked, and what it costs. Needs a GPU and CUDA 12.3 or later; no Rust. Ends
-// by itself within a minute, with 0 if all is well.
+// Tests the CUDA header on a GPU: a mock host runs on the CPU, threads and warps in various numbers run on the
+// GPU. Checks every outcome, and prints the costs. Needs a GPU and CUDA 12.3 or later; no Rust. Ends within a
+// minute, and returns 0 on success.
 //
 //     nvcc -arch=sm_90 -std=c++17 -O2 -I../../include selftest.cu -o selftest && ./selftest
 //     cuobjdump -res-usage selftest           # registers of each kernel
 //
-// Whether NVRTC takes the headers as text, without any include path:
+// To check that NVRTC compiles the headers as one text, without an include path:
 //
-//     g++ -std=c++17 nvrtc_check.cpp -I/usr/device_state/cuda/include -L/usr/device_state/cuda/lib64 -lnvrtc
+//     g++ -std=c++17 nvrtc_check.cpp -I/usr/local/cuda/include -L/usr/local/cuda/lib64 -lnvrtc
 //         -o nvrtc_check && ./nvrtc_check ../../include sm_90        # all on one line
 
 #include "vyre_ioq.cuh"
