@@ -1,4 +1,4 @@
-/* The driver of the conformance suite for the C headers: see PROTOCOL.md. Compiled as C and as C++. */
+/* The driver of the conformance suite for the C headers: see PROTOCOL.md. It is compiled as C and as C++. */
 
 #include "vyre_ioq_wait.h"
 
@@ -10,7 +10,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-/* One of several request words of a line, or of a line in all. */
 #define MOST_WORDS 16
 #define IN_FLIGHT 8
 #define MOST_THREADS 64
@@ -103,7 +102,7 @@ static void attach(const struct line *line)
     }
 }
 
-/* The request that begins at a word of the line. */
+/* Parses the request that begins at a word of the line. */
 static struct vyre_ioq_request request_at(const struct line *line, size_t at)
 {
     const uint32_t file = number32(line, at + 1), count = number32(line, at + 3);
@@ -237,7 +236,7 @@ struct lane {
     const char *wrong;
 };
 
-/* Checks the outcome of one request. */
+/* Returns whether an outcome is the one that the host stores for this tag. */
 static int is_right(uint32_t tag, const struct vyre_ioq_outcome *outcome)
 {
     const uint32_t status = tag % 7 == 0 ? VYRE_IOQ_STATUS_ERROR : VYRE_IOQ_STATUS_OK;
@@ -313,7 +312,7 @@ static void threads(const struct line *line)
     }
 }
 
-/* Carries out a line. Whether it was the last. */
+/* Carries out a command. Returns whether it was the last. */
 static int obey(const struct line *line)
 {
     const char *command = line->count > 0 ? line->words[0] : "";

@@ -1,4 +1,4 @@
-//! Drivers: programs, or a thread, that speak the protocol of PROTOCOL.md around one device end.
+//! Drivers: programs, or a thread, that run one device end by the protocol of PROTOCOL.md.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ use vyre_ioq::abi::MAX_SLOTS;
 use crate::memory::Shared;
 use crate::rust_driver;
 
-/// Longer than any answer takes on a machine that is busy with other things.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Longer than any answer takes on a busy machine.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How to start a driver.
 #[derive(Clone)]
@@ -28,7 +28,7 @@ pub(crate) enum Kind {
 impl Kind {
     /// Compiles the driver for the C headers: as C with `cc`, or as C++ with `c++`.
     ///
-    /// A compiler is needed, and its absence is a failure: a suite that ran nothing must not pass.
+    /// Fails without a compiler: a suite that ran nothing must not pass.
     pub(crate) fn compiled(compiler: &str, dialect: &[&str], name: &str) -> Self {
         let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("driver-{name}"));
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/driver.c");
@@ -39,7 +39,7 @@ impl Kind {
     }
 }
 
-/// Compiles a C source with the crate's headers and every warning an error.
+/// Compiles a C source with the crate's headers, with warnings as errors.
 pub(crate) fn compile(compiler: &str, args: &[&str], source: &Path, output: &Path) {
     let compiled = Command::new(compiler)
         .args(args)
@@ -58,7 +58,7 @@ pub(crate) fn compile(compiler: &str, args: &[&str], source: &Path, output: &Pat
     }
 }
 
-/// A driver at work.
+/// A running driver.
 pub(crate) struct Driver {
     pub(crate) name: String,
     extras: Vec<String>,
@@ -69,7 +69,7 @@ pub(crate) struct Driver {
     memory: Shared,
 }
 
-/// Bytes of the file that a driver inherits: the largest queue, and a page.
+/// Size of the file that a driver inherits: the largest queue and one page.
 const MEMORY: usize = QueueLayout::with_slots(MAX_SLOTS).bytes() + 4096;
 
 impl Driver {
@@ -120,17 +120,17 @@ impl Driver {
         driver
     }
 
-    /// Whether the driver has one of the extras of the protocol.
+    /// Returns whether the driver has an extra of the protocol.
     pub(crate) fn has(&self, extra: &str) -> bool {
         self.extras.iter().any(|name| name == extra)
     }
 
-    /// Commands given since the start.
+    /// Returns the number of commands since the start.
     pub(crate) fn commands(&self) -> u32 {
         self.commands
     }
 
-    /// Gives a command, and does not wait for the answer.
+    /// Sends a command without waiting for the answer.
     pub(crate) fn tell(&mut self, command: &str) {
         let input = self.input.as_mut().expect("not ended");
         writeln!(input, "{command}").expect("the driver reads");
@@ -139,7 +139,7 @@ impl Driver {
     }
 
     pub(crate) fn answer(&mut self) -> String {
-        let answer = self.answers.recv_timeout(PATIENCE);
+        let answer = self.answers.recv_timeout(ANSWER_TIMEOUT);
         let answer = answer.unwrap_or_else(|_| panic!("{}: no answer, or it died", self.name));
         assert!(
             !answer.starts_with("err Protocol"),
@@ -154,14 +154,14 @@ impl Driver {
         self.answer()
     }
 
-    /// Gives a command and compares the answer.
+    /// Sends a command and checks the answer.
     #[track_caller]
     pub(crate) fn expect(&mut self, command: &str, answer: &str) {
         let found = self.ask(command);
         assert_eq!(found, answer, "{}: {command}", self.name);
     }
 
-    /// The memory that the driver shares, zeroed. Queues that were in it are no more.
+    /// Zeroes the memory that the driver shares, and returns it. Queues in it are lost.
     pub(crate) fn fresh_memory(&self) -> Shared {
         self.memory.clear();
         self.memory.clone()

@@ -6,7 +6,7 @@ use vyre_ioq::abi::{status, word};
 use crate::driver::Driver;
 use crate::rig::{Rig, bare_read_tagged, read_tagged};
 
-/// Outcomes as the host gives them and as the driver says them.
+/// Outcomes as the host stores them and as the driver prints them.
 fn answers() -> Vec<(Result<u32, Errno>, String)> {
     let mut all: Vec<_> = [512, 511, 1, 0, u32::MAX]
         .map(|bytes| (Ok(bytes), format!("OK {bytes}")))
@@ -44,8 +44,8 @@ pub(crate) fn outcomes(driver: &mut Driver) {
     }
 }
 
-/// A host of a bare queue writes STATUS and nothing else. So a device may publish again by STATUS, as
-/// that of vyre 0.7 does, and its device end must not take COUNT for an answer.
+/// The host of a bare queue stores STATUS only. So a device may publish again by STATUS alone, as that of
+/// vyre 0.7 does, and its device end must not take COUNT for a result.
 pub(crate) fn bare_outcomes_are_status_alone(driver: &mut Driver) {
     let mut rig = Rig::bare(driver, 2, 4);
     for (tag, (result, _)) in answers().into_iter().enumerate() {
@@ -74,8 +74,8 @@ pub(crate) fn bare_outcomes_are_status_alone(driver: &mut Driver) {
     }
 }
 
-/// A device end may store EMPTY when it takes an outcome, but the slot's line has to come from the
-/// host for it, and go back: what a request costs depends on this, and nothing else does.
+/// A device end may store EMPTY when it takes an outcome, but then the slot's cache line moves from the host
+/// and back. Only the cost of a request depends on this.
 pub(crate) fn takes_and_reservations_store_nothing(driver: &mut Driver) {
     for bare in [false, true] {
         let mut rig = match bare {
@@ -147,7 +147,7 @@ pub(crate) fn many_laps_in_one_slot(driver: &mut Driver) {
     assert_eq!(rig.host.faults().total(), 0);
 }
 
-/// 1 to 64 slots, from every word of a line on.
+/// 1 to 64 slots, at every word offset in a cache line.
 pub(crate) fn bare_queues_of_every_size_and_place(driver: &mut Driver) {
     for slots in 1..=64 {
         let offset = slots as usize % 16 * 4;

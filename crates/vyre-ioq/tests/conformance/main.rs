@@ -1,5 +1,5 @@
-//! One suite for device ends in any language: a host of this crate, and a driver that it tells what
-//! to do. PROTOCOL.md says how the two talk.
+//! The conformance suite for device ends in any language. The suite is the host, and tells a driver what to
+//! do. PROTOCOL.md describes the protocol between them.
 
 #![cfg(all(feature = "std", target_os = "linux", not(miri)))]
 
@@ -19,7 +19,7 @@ use std::path::Path;
 
 type Scenario = fn(&mut Driver);
 
-/// What a driver must pass. Each gets a fresh one.
+/// The scenarios that a driver must pass. Each starts a new driver.
 const SCENARIOS: &[(&str, Scenario)] = &[
     ("words_of_each_operation", words::words_of_each_operation),
     (
@@ -103,13 +103,13 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ),
 ];
 
-/// Scenarios about an extra that a driver may lack.
+/// Scenarios that need an extra, which a driver may lack.
 const EXTRAS: &[(&str, &str)] = &[
     ("the_doorbell_rings_when_asleep", "doorbell"),
     ("a_wait_ends_when_the_heart_stands_still", "standstill"),
 ];
 
-/// Runs every scenario, and fails if the driver did nothing in one. Returns the extras that it lacks.
+/// Runs every scenario. Fails if the driver did nothing in one. Returns the extras that the driver lacks.
 fn conforms(kind: &Kind) -> Vec<&'static str> {
     let (mut passed, mut commands, mut lacking) = (0, 0, Vec::new());
     let mut name = String::new();
@@ -149,7 +149,7 @@ fn the_c_headers_conform_in_cpp() {
     assert!(conforms(&driver).is_empty(), "every extra is there");
 }
 
-/// The CUDA header with threads as its lanes, at both of its levels.
+/// The CUDA header with threads as lanes: its functions for threads, and those for warps.
 #[test]
 #[cfg_attr(miri, ignore = "runs a program")]
 fn the_cuda_header_conforms_on_threads() {
@@ -163,7 +163,7 @@ fn the_cuda_header_conforms_on_threads() {
     }
 }
 
-/// ThreadSanitizer wants its addresses where they are without randomisation, on some kernels.
+/// On some kernels, ThreadSanitizer needs address randomisation to be off.
 ///
 /// Rules: ABI-4.2, ABI-4.10.
 #[test]
@@ -192,7 +192,7 @@ fn what_the_c_headers_do_with_misuse() {
     assert!(ran.status.success(), "{ran:?}");
 }
 
-/// Two macros that are not defined are equal: without the check, the header would guess the byte order.
+/// Undefined macros compare equal: without the check, the header would assume a byte order.
 #[test]
 fn an_unknown_byte_order_is_refused() {
     let include = Path::new(env!("CARGO_MANIFEST_DIR")).join("include");
@@ -207,7 +207,7 @@ fn an_unknown_byte_order_is_refused() {
     }
 }
 
-/// Firmware has the headers of the compiler, and none of a C library.
+/// Firmware has the headers of the compiler, and no C library.
 #[test]
 fn the_c_header_needs_no_c_library() {
     let said = |arguments: &[&str]| {
@@ -246,7 +246,7 @@ fn the_example_of_the_c_readme_compiles() {
     }
 }
 
-/// A driver that answers without doing anything must not pass: the suite would be asleep.
+/// A driver that answers without doing anything must not pass.
 #[test]
 fn a_driver_that_does_nothing_fails() {
     const IDLE: &str = "while read -r line; do echo ok idle standstill doorbell; done";

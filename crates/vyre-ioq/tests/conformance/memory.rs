@@ -37,7 +37,7 @@ impl Drop for Mapping {
     }
 }
 
-/// A file in memory, which programs that are started from here inherit, and all of its bytes.
+/// A file in memory that child processes inherit, and a mapping of all of it.
 #[derive(Clone)]
 pub(crate) struct Shared {
     file: Arc<OwnedFd>,
@@ -54,7 +54,7 @@ impl Shared {
         Self::of(file)
     }
 
-    /// All bytes of the file that is open here under this number.
+    /// Maps the whole file behind a descriptor of this process.
     pub(crate) fn open(number: i32) -> std::io::Result<Self> {
         let path = format!("/proc/self/fd/{number}");
         let file = File::options().read(true).write(true).open(path)?;
@@ -98,7 +98,7 @@ impl Shared {
         }
     }
 
-    /// Acquire, so that what another process stored before is there as well.
+    /// Acquire, so that earlier stores of another process are visible.
     pub(crate) fn load(&self, word: usize) -> u32 {
         u32::from_le(self.word(word).load(Ordering::Acquire))
     }

@@ -1,10 +1,10 @@
-/* One thread and no host: what the C device end does with slots that are none, with no one to wake, and
- * after a wait. Ends with 0, or with 1 and a line on what failed. */
+/* What the C device end does with invalid slots, without a wake function, and after a wait: one thread, and no
+ * host. Exits with 0, or prints what failed and exits with 1. */
 
 #define _POSIX_C_SOURCE 200809L
 #include <time.h>
 
-/* The clock that waits look at. */
+/* Replaces the clock that waits use. */
 static int look_at_clock(clockid_t which, struct timespec *now);
 #define clock_gettime look_at_clock
 
@@ -31,7 +31,7 @@ static uint32_t *slot_word(uint32_t word)
     return memory + VYRE_IOQ_HEADER_BYTES / 4 + word;
 }
 
-/* A millisecond at each look. Where that is asked for, the host beats meanwhile, and answers. */
+/* Advances by a millisecond at each call. If `answers`, the host beats and stores an outcome meanwhile. */
 static int answers;
 static int look_at_clock(clockid_t which, struct timespec *now)
 {
@@ -85,18 +85,18 @@ int main(void)
     }
     check(memcmp(before, memory, sizeof(memory)) == 0, "no slot, no store");
 
-    /* Nobody to wake: the caller does. */
+    /* Without a wake function, the caller wakes the host. */
     memory[VYRE_IOQ_HEADER_WORD_ASLEEP] = 1;
     check(vyre_ioq_ring(&queue, NULL, NULL) == 1, "rung");
     check(memory[VYRE_IOQ_HEADER_WORD_DOORBELL] == 1, "a new number");
 
-    /* Without an outcome, there is no old one, and no rubbish. */
+    /* Without an outcome, `outcome` is cleared. */
     outcome.status = VYRE_IOQ_STATUS_OK;
     moved = 7;
     check(vyre_ioq_wait(&queue, slot, &none, &outcome, &moved) == VYRE_IOQ_TIMED_OUT, "timed out");
     check(outcome.status == 0 && outcome.count == 0 && moved == 0, "set, without an outcome");
 
-    /* A request in service is not given away. */
+    /* The slot of a request that the host may be serving is not reserved again. */
     vyre_ioq_unreserve(&queue, slot);
     check(vyre_ioq_reserve(&queue, &full) == VYRE_IOQ_QUEUE_FULL, "the host may be serving it");
     *slot_word(VYRE_IOQ_WORD_STATUS) = VYRE_IOQ_STATUS_OK;

@@ -15,7 +15,7 @@ fn field(tag: u32, number: u32) -> u32 {
     mix(tag.wrapping_mul(16).wrapping_add(number))
 }
 
-/// What the host answers the request with this tag.
+/// Returns the outcome that the host stores for the request with this tag.
 pub(crate) fn answer(tag: u32) -> Result<u32, Errno> {
     let value = field(tag, 8);
     if tag.is_multiple_of(7) {
@@ -73,7 +73,7 @@ impl Numbered {
             .with_tag(words[word::TAG])
     }
 
-    /// Whether a claimed image is this request, word for word.
+    /// Returns whether a claimed image is this request, word for word.
     pub(crate) fn is(&self, image: &SlotImage) -> bool {
         let mut words = self.0;
         words[word::STATUS] = status::PUBLISHED;

@@ -1,7 +1,6 @@
-/* The orderings of the C headers, for ThreadSanitizer: threads of a device and a host in one process,
- * which hand plain memory to each other. Only the queue orders the accesses to it; where it does not,
- * that is a data race, and the program ends with an error. Fences are unknown to ThreadSanitizer, so
- * that the doorbell is not here. */
+/* Checks the orderings of the C headers by ThreadSanitizer: threads of a device and a host in one process pass
+ * plain memory to each other. Only the queue orders the accesses, so a missing ordering is a data race, which
+ * ends the program with an error. ThreadSanitizer does not model fences, so the doorbell is not tested here. */
 
 #include "vyre_ioq_wait.h"
 
@@ -17,18 +16,18 @@
 static struct vyre_ioq_queue queue;
 static uint32_t *words; /* of the shared memory */
 
-/* Plain memory. Not static: gcc takes the calls that ThreadSanitizer makes of atomic accesses for leaf
- * functions, across which it keeps the value of a static variable. */
-uint32_t bytes[SLOTS]; /* what a WRITE takes and a READ fills */
-uint32_t users[SLOTS]; /* how often a slot was used: belongs to whoever reserved it */
-uint32_t answered;     /* what the host has done when it stops */
+/* Plain memory. Not static: under ThreadSanitizer, gcc treats atomic accesses as calls of leaf functions, and
+ * keeps the value of a static variable across them. */
+uint32_t bytes[SLOTS]; /* buffers of READs and WRITEs */
+uint32_t users[SLOTS]; /* uses of each slot; owned by whoever reserved it */
+uint32_t answered;     /* requests completed when the host stopped */
 
 static uint32_t *slot_words(uint32_t slot)
 {
     return words + (VYRE_IOQ_HEADER_BYTES + slot * VYRE_IOQ_SLOT_BYTES) / sizeof(uint32_t);
 }
 
-/* The host's end, in the steps of ABI.md. */
+/* A host end that follows ABI.md. */
 static void *host(void *context)
 {
     uint32_t done = 0;
@@ -39,13 +38,13 @@ static void *host(void *context)
             if (__atomic_load_n(status, __ATOMIC_ACQUIRE) != VYRE_IOQ_STATUS_PUBLISHED) {
                 continue;
             }
-            if (slot % 2 == 0) { /* A host may tell of a claim, or not. */
+            if (slot % 2 == 0) { /* A host may announce a claim. */
                 __atomic_store_n(status, VYRE_IOQ_STATUS_CLAIMED, __ATOMIC_RELAXED);
             }
             bytes[slot] = bytes[slot] * 3 + 1;
             done++;
             if (done == THREADS * EACH) {
-                /* The last one is left open: its wait ends by the state. */
+                /* The last request gets no outcome: its wait ends by STATE. */
                 break;
             }
             __atomic_store_n(slot_words(slot) + VYRE_IOQ_WORD_COUNT, done, __ATOMIC_RELAXED);
@@ -90,7 +89,7 @@ static void *device(void *context)
     return NULL;
 }
 
-/* Not through a wait, and reads what the host filled before it gives the slot back. */
+/* Polls instead of waiting, and reads the bytes before it frees the slot. */
 static void *reader(void *context)
 {
     uint32_t turn;
@@ -122,7 +121,7 @@ static void *reader(void *context)
     return context;
 }
 
-/* The constants of the header, stored by the thread that attaches or by another. */
+/* Stores the constants of the header, from a thread other than the one that attaches. */
 static void *create(void *context)
 {
     const uint32_t line[8] = { VYRE_IOQ_MAGIC_0, VYRE_IOQ_MAGIC_1, VYRE_IOQ_ABI_MAJOR, 0,

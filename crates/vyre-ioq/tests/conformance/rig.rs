@@ -1,4 +1,4 @@
-//! A queue in shared memory, its host's end here and its device's end in a driver.
+//! A queue in shared memory, with its host end here and its device end in a driver.
 
 use vyre_ioq::abi::{BARE_SLOT_BYTES, HEADER_BYTES, SLOT_BYTES, status, word};
 use vyre_ioq::{AttachError, Claim, Errno, HostQueue, QueueLayout, Region};
@@ -25,7 +25,7 @@ pub(crate) struct Rig {
     first: usize,
     /// Words from one slot to the next.
     stride: usize,
-    /// Whether the next request that is served is told of before it has its outcome.
+    /// Whether the next claim is announced before the outcome is stored.
     tells: bool,
 }
 
@@ -127,8 +127,8 @@ impl Rig {
         claims
     }
 
-    /// Claims the request in one slot, which must be the only one, and completes it. With a header,
-    /// every other time it tells of the claim in between; in a bare queue the claim does so.
+    /// Claims the request in one slot, which must be the only one, and completes it. With a header, announces
+    /// every other claim; in a bare queue, every claim is announced.
     pub(crate) fn serve(&mut self, slot: u32, result: Result<u32, Errno>) {
         let claims = self.claim();
         assert_eq!(

@@ -15,7 +15,7 @@ use crate::memory::Shared;
 use crate::numbered::{self, Numbered};
 
 const IN_FLIGHT: usize = 8;
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 struct End {
@@ -172,9 +172,9 @@ impl End {
 
     fn wait(&mut self, words: &[&str]) -> Option<String> {
         let ticket = self.tickets.remove(&number(words, 1)?)?;
-        let patience = WaitLimits::new(Duration::from_micros(number(words, 2)?))
+        let limits = WaitLimits::new(Duration::from_micros(number(words, 2)?))
             .with_standstill(Duration::from_micros(number(words, 3)?));
-        Some(match self.device.as_ref()?.wait_with(ticket, patience) {
+        Some(match self.device.as_ref()?.wait_with(ticket, limits) {
             Ok(taken) => outcome(Some(taken)),
             Err(error) => {
                 let answer = match error {
@@ -209,7 +209,7 @@ impl End {
 
 fn run_lane(device: &DeviceQueue, mut tags: std::ops::Range<u32>) -> Result<u32, String> {
     let (mut held, mut done) = (Vec::with_capacity(IN_FLIGHT), 0);
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + TIMEOUT;
     while !tags.is_empty() || !held.is_empty() {
         while held.len() < IN_FLIGHT && !tags.is_empty() {
             let wanted = Numbered::new(tags.start, device.geometry().is_bare());

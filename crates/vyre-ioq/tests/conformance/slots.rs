@@ -1,11 +1,11 @@
-//! Which slots a device end takes.
+//! Which slots a device end reserves.
 
 use vyre_ioq::abi::{GROUP_SLOTS, header_word, status};
 
 use crate::driver::Driver;
 use crate::rig::{Rig, bare_read_tagged, read_tagged};
 
-/// The groups that are marked, by number. Group 0 has a word as well; nobody needs it.
+/// Returns the numbers of the groups that are marked as in use. Group 0 has a word too, which nobody reads.
 fn marks(rig: &Rig) -> Vec<u32> {
     let words = rig.memory.words::<64>(header_word::IN_USE);
     (1..64)
@@ -28,7 +28,7 @@ fn fill(driver: &mut Driver, rig: &Rig, request: impl Fn(u32) -> String) {
     driver.expect(&format!("submit {}", request(0)), "err QueueFull");
 }
 
-/// Every slot can hold a request, and the next one is refused until an outcome is taken.
+/// Every slot can hold a request. The next submission fails until an outcome is taken.
 pub(crate) fn depth_is_all_slots(driver: &mut Driver) {
     for slots in [1, 2, 31, 32, 33, 63, 64, 65, 96, 129, 4095, 4096] {
         let mut rig = Rig::headed(driver, slots);
@@ -69,7 +69,7 @@ pub(crate) fn the_lowest_free_slot_first(driver: &mut Driver) {
     driver.expect("reserve", "err QueueFull");
 }
 
-/// Whoever publishes in a group other than 0 has stored its mark before.
+/// A device stores the mark of a group other than 0 before it publishes there.
 pub(crate) fn groups_are_marked_first(driver: &mut Driver) {
     let mut rig = Rig::headed(driver, 3 * GROUP_SLOTS + 1);
     for lap in 0..2 {
@@ -105,8 +105,8 @@ pub(crate) fn groups_are_marked_first(driver: &mut Driver) {
     assert_eq!(marks(&rig), [1]);
 }
 
-/// What an earlier device end left behind: requests stay until they have an outcome, outcomes that
-/// nobody took and words that mean nothing are thrown away.
+/// After an earlier device end, its requests stay until they have an outcome. Outcomes that nobody took, and
+/// invalid status words, are overwritten.
 pub(crate) fn left_over_slots(driver: &mut Driver) {
     for group in [0, 1] {
         let mut rig = Rig::headed(driver, 2 * GROUP_SLOTS);
@@ -180,8 +180,8 @@ pub(crate) fn an_attach_touches_no_slot(driver: &mut Driver) {
     );
 }
 
-/// An abandoned slot is handed out again when its request has an outcome, and not before. The lowest
-/// free slot is handed out first all the same.
+/// An abandoned slot is reserved again only after its request has an outcome. The lowest free slot is still
+/// reserved first.
 pub(crate) fn abandoned_slots_come_back(driver: &mut Driver) {
     for slots in [4, 33, 130] {
         for bare in [false, true] {

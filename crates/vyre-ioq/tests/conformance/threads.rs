@@ -10,8 +10,8 @@ use crate::rig::Rig;
 
 const THREADS: u32 = 8;
 
-/// Serves until every request has come once. Some are kept for the next pass, and the order of the
-/// outcomes is not that of the claims.
+/// Serves until every request has been claimed once. Keeps some for the next pass, and completes in an order
+/// other than that of the claims.
 fn serve(rig: &mut Rig, total: u32) {
     let bare = rig.host.geometry().is_bare();
     let mut seen = vec![false; total as usize];

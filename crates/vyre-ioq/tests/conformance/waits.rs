@@ -1,4 +1,4 @@
-//! How a device end waits, and how it learns of the host.
+//! How a device end waits, and how it observes the host.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -10,10 +10,10 @@ use vyre_ioq::abi::{header_word, status};
 use crate::driver::Driver;
 use crate::rig::{Rig, bare_read_tagged, read_tagged};
 
-/// A minute, in microseconds: longer than a wait lasts that ends for another reason.
+/// One minute in microseconds: longer than any wait that ends for another reason.
 const LONG: u64 = 60_000_000;
 
-/// The doorbell is rung if the host offers it and sleeps, and then only.
+/// The doorbell is rung only if the host offers one and sleeps.
 pub(crate) fn the_doorbell_rings_when_asleep(driver: &mut Driver) {
     for features in [0, 1, u32::MAX, u32::MAX - 1] {
         for bell in [0, 7, u32::MAX - 1] {
@@ -94,8 +94,8 @@ pub(crate) fn a_wait_ends_with_the_outcome(driver: &mut Driver) {
     driver.expect("reserve", "ok 0");
 }
 
-/// The host answers and stops at once, while the device is about to look at one or the other. Two
-/// stores, as close together as can be: the suite is the host here.
+/// The host stores an outcome and STOPPED at almost the same time, while the device polls. The suite makes the
+/// two stores itself.
 pub(crate) fn an_outcome_before_the_end_is_seen(driver: &mut Driver) {
     let rig = Rig::headed(driver, 1);
     for lap in 0..3000_u32 {
@@ -143,7 +143,7 @@ pub(crate) fn a_wait_ends_when_the_host_is_gone(driver: &mut Driver) {
     }
 }
 
-/// Runs `during` while another thread has the host's heart beat.
+/// Runs `during` while another thread moves the host's heartbeat.
 fn beating<T>(rig: &Rig, during: impl FnOnce() -> T) -> T {
     let (memory, done) = (rig.memory.clone(), AtomicBool::new(false));
     thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! The bytes: each operation word for word, and each rule by which memory is accepted.
+//! The bytes of each operation, word for word, and each rule of attaching.
 
 use vyre_ioq::abi::{self, header_word, op, status};
 use vyre_ioq::{HostQueue, QueueLayout};
@@ -9,8 +9,8 @@ use crate::rig::Rig;
 
 const WORD: usize = size_of::<u32>();
 
-/// Requests of every operation with every flag, as the protocol says them and as they lie in memory
-/// with a header. A bare slot holds words 0 to 7 of the same.
+/// Requests of every operation with every flag: as the protocol writes them, and as the words of a slot with a
+/// header. A bare slot holds words 0 to 7.
 #[rustfmt::skip]
 fn requests() -> Vec<(String, [u32; 16])> {
     let mut all = Vec::new();
@@ -55,8 +55,8 @@ fn requests() -> Vec<(String, [u32; 16])> {
     all
 }
 
-/// Publishes each request in slot 1 of three, over the words of the one before it, by `reserve` and
-/// `publish` as well as by `submit`. Slots 0 and 2 must stay as they are.
+/// Publishes each request in slot 1 of three, over the words of the previous one, by `reserve` and `publish` and
+/// by `submit`. Slots 0 and 2 must not change.
 fn each_request(driver: &mut Driver, rig: &mut Rig, check: impl Fn(&Rig, &[u32; 16], &str)) {
     driver.expect("reserve", "ok 0");
     let mut published = 0;
@@ -112,7 +112,7 @@ fn created(driver: &Driver) -> Shared {
     memory
 }
 
-/// What attaching answers when a header word holds `value`.
+/// Returns the result of attaching when a header word holds `value`.
 fn with_word(driver: &mut Driver, word: usize, value: u32) -> String {
     let memory = created(driver);
     memory.store(word, value);

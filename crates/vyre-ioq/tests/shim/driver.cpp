@@ -1,6 +1,5 @@
-// A driver of the conformance suite (tests/conformance/PROTOCOL.md) for the CUDA header, as g++
-// compiles it. `threads` runs its lanes each for itself, or as warps of eight if the program's
-// argument is `warps`.
+// A driver of the conformance suite (tests/conformance/PROTOCOL.md) for the CUDA header, compiled by g++. The
+// command `threads` runs independent lanes, or warps of eight lanes if the argument of the program is `warps`.
 
 #include "vyre_ioq.cuh"
 
@@ -21,8 +20,8 @@ using namespace vyre_ioq;
 namespace {
 
 constexpr u32 WIDTH = 8;      // lanes of a warp
-constexpr u32 IN_FLIGHT = 8;  // requests of a lane, where it has several
-constexpr u64 PATIENCE = 60000000000ull;
+constexpr u32 IN_FLIGHT = 8;  // requests of a lane that has several
+constexpr u64 TIMEOUT_NS = 60000000000ull;
 
 Queue queue;
 std::unique_ptr<DeviceState> device_state;
@@ -159,7 +158,7 @@ bool is_right(u32 tag, const Outcome &outcome) {
     return outcome.tag == tag && outcome.status == status && outcome.count == mix(tag * 16 + 8);
 }
 
-// What went wrong first, and how many outcomes were right.
+// What went wrong, and the number of correct outcomes.
 struct Tally {
     std::atomic<const char *> wrong{nullptr};
     std::atomic<u32> done{0};
@@ -173,7 +172,7 @@ struct Tally {
     }
 };
 
-// A lane alone, with several requests in flight.
+// An independent lane, with several requests in flight.
 void run_thread(Tally &tally, u32 lane, u32 each) {
     std::vector<std::pair<Ticket, u32>> held;
     u32 next = lane * each, end = next + each;
@@ -195,19 +194,19 @@ void run_thread(Tally &tally, u32 lane, u32 each) {
             held[i] = held.back();
             held.pop_back();
         }
-        if (simt::now_ns() - began > PATIENCE) tally.wrong = "an outcome that never came";
+        if (simt::now_ns() - began > TIMEOUT_NS) tally.wrong = "an outcome that never came";
         sched_yield();
     }
 }
 
 WaitLimits patient() {
     WaitLimits limits;
-    limits.timeout_ns = PATIENCE;
+    limits.timeout_ns = TIMEOUT_NS;
     limits.sleep_ns = 1000;
     return limits;
 }
 
-// Each lane of the mask its own request, again for those that found the queue full.
+// Each lane of the mask submits its own request. Lanes that find the queue full retry.
 void submit_together(Tally &tally, u32 mask, u32 hint, u32 tag) {
     bool done = false;
     while (u32 left = simt::ballot(mask, !done)) {
@@ -228,7 +227,7 @@ void submit_together(Tally &tally, u32 mask, u32 hint, u32 tag) {
     }
 }
 
-// The lanes share one request after the other: lane 0's, then lane 1's, without lane 0, and so on.
+// The lanes share one request after another: lane 0's; then lane 1's, without lane 0; and so on.
 void share(Tally &tally, u32 mask, u32 lane, u32 hint, const std::vector<u32> &tags) {
     for (u32 leader = 0; leader < tags.size(); ++leader) {
         u32 sharing = mask & (0xffffffff << leader);

@@ -1,6 +1,5 @@
-//! The CUDA header on a CPU, with threads as lanes: judged by ThreadSanitizer, whole, and with one
-//! ordering after the other taken away. The conformance suite drives the same header through
-//! `driver.cpp`.
+//! The CUDA header on a CPU, with threads as lanes, under ThreadSanitizer: unchanged, and with each ordering
+//! removed in turn. The conformance suite drives the same header through `driver.cpp`.
 
 #![cfg(all(feature = "std", target_os = "linux", not(miri)))]
 
@@ -18,12 +17,12 @@ const HEADERS: [&str; 5] = [
     "vyre_ioq_shim.h",
 ];
 
-/// How ThreadSanitizer says that it found something.
+/// The exit status by which ThreadSanitizer reports a race.
 const OBJECTED: i32 = 66;
-/// Attempts at a race: it is found if both sides come near each other in time.
+/// Attempts to find a race: it is found only if both accesses are close in time.
 const ATTEMPTS: u32 = 5;
 
-/// Orderings of the header: the file, what provides the ordering, and what does not.
+/// Orderings of the header: a name, the file, the text that provides the ordering, and its replacement.
 const ORDERINGS: &[(&str, &str, &str, &str)] = &[
     (
         "publish_release",
@@ -109,7 +108,7 @@ fn here() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Compiles `race.cpp` with the headers of a folder.
+/// Compiles `race.cpp` with the headers of a directory.
 fn compile(include: &Path, name: &str, flags: &[&str]) -> PathBuf {
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("race-{name}"));
     let compiled = Command::new("g++")
@@ -156,7 +155,7 @@ fn said(output: &Output) -> String {
     )
 }
 
-/// Compiles and runs `misuse.cpp` by each compiler: without warnings, beside macros of system headers.
+/// Compiles `misuse.cpp` with each compiler, without warnings and beside macros of system headers, and runs it.
 #[test]
 fn misuse_and_lateness_cost_no_request() {
     for compiler in ["g++", "clang++"] {
@@ -223,7 +222,7 @@ fn thread_sanitizer_finds_nothing() {
     assert!(output.status.success(), "{}", said(&output));
 }
 
-/// The above means something only if a missing ordering would be found.
+/// Shows that the test above would find each missing ordering.
 ///
 /// Rules: ABI-4.10, ABI-5.6.
 #[test]

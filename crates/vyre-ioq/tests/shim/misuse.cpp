@@ -49,7 +49,7 @@ void answer(u32 slot, u32 status, u32 count) {
     slot_words(slot)[WORD_STATUS] = status;
 }
 
-// ---- The clock: each look at it takes `step`, in which the host beats if it is alive. ----
+// ---- The clock: each reading advances it by `step`, during which a live host beats ----
 
 u64 time_now, step, clock_looks;
 bool alive;
@@ -77,7 +77,7 @@ void waits() {
     WaitLimits limits;
     limits.timeout_ns = 30 * SECOND;
     limits.heartbeat_timeout_ns = SECOND;
-    // Whoever waits looks late: each time, or only the first time. The host lives.
+    // The lane reads the heartbeat late: each time, or only the first time. The host lives.
     const u64 looks[] = {3 * SECOND / 2, SECOND / 20};
     for (u64 each : looks) {
         WaitResult result = waited(each, true, limits);
@@ -85,19 +85,19 @@ void waits() {
         check(result.heartbeat_moved, "its heartbeat moved");
         check(result.outcome.error() == NO_OUTCOME, "no outcome, and no success");
     }
-    // It is dead: the standstill ends the wait, and counts from the first look on.
+    // The host is dead: the standstill ends the wait, and counts from the first reading.
     WaitResult result = waited(SECOND / 20, false, limits);
     check(result.status == WaitStatus::HOST_GONE, "a host that stands still");
     check(result.outcome.error() != 0, "no outcome, and no success");
     check(time_now >= 2 * SECOND && time_now < 4 * SECOND, "in about a second");
     result = waited(2 * SECOND, false, limits);
     check(result.status == WaitStatus::HOST_GONE && time_now >= 4 * SECOND, "two looks, at least");
-    // A timer that stands still ends no wait by itself.
+    // A timer that stands still ends no wait at once.
     limits = WaitLimits();
     result = waited(0, true, limits);
     check(result.status == WaitStatus::TIMED_OUT, "a clock that stands still");
     check(clock_looks > detail::STUCK_CHECKS, "not before many looks");
-    // Sleep makes looks rarer: fewer of them will do.
+    // With sleeps, checks are rarer, and fewer of them end the wait.
     const u32 naps[] = {1000000, 4000000000};
     for (u32 nap : naps) {
         limits.sleep_ns = nap;
@@ -137,7 +137,7 @@ void none() {
     check(queue.take(held, &outcome) && outcome.error() == 0 && outcome.bytes() == 9, "OK");
 }
 
-// A ticket of a request in service is given back as if nothing were published: the slot stays.
+// Unreserves the ticket of a published request: the slot stays in use.
 void unreserved() {
     Queue queue = created(1, 0);
     for (u32 lap = 1; lap < 4; ++lap) {
@@ -162,7 +162,7 @@ void unreserved() {
     check(!queue.reserve().is_none(), "given back");
 }
 
-// A zeroed `DeviceState` is a new device end: its rings go on from those before, whatever is attached anew.
+// A zeroed `DeviceState` is a new device end: its rings continue from those of the old one.
 void zeroed() {
     Queue queue = created(2, FEATURE_DOORBELL);
     memory[HEADER_WORD_ASLEEP] = 1;

@@ -1,6 +1,6 @@
-// Lanes and a host in one process, for ThreadSanitizer: every byte that the queue has to order is
-// plain memory here, so that an ordering that is missing in the header is a data race. The host is
-// a mock written from ABI.md. Argument: laps. Ends with 0, or with 1 and a line on what failed.
+// Lanes and a host in one process, for ThreadSanitizer. All memory that the queue must order is plain memory, so
+// an ordering that the header lacks is a data race. The host is a mock written from ABI.md. The argument is the
+// number of laps. Exits with 0, or prints what failed and exits with 1.
 
 #include "vyre_ioq.cuh"
 
@@ -8,8 +8,8 @@
 
 using namespace vyre_ioq;
 
-// Of the lane that has the slot. Plain memory too; not in the namespace below, where a compiler
-// that sees every access might leave some of them out.
+// Owned by the lane that has reserved the slot. Plain memory, and outside the anonymous namespace, where a
+// compiler that sees every access could remove some.
 u32 notes[70];
 
 namespace {
@@ -24,7 +24,7 @@ DeviceState device_state;
 u32 laps = 100;
 u32 quit;  // by __atomic builtins
 
-// Plain memory. The blocks are the buffers of requests: one for each lane and each warp.
+// Plain memory. The blocks are buffers of requests: one for each lane and one for each warp.
 u32 blocks[LANES + WARPS][BLOCK];
 u32 greeting, farewell;
 
@@ -58,7 +58,7 @@ void serve(u32 *slot) {
     u32 words[16];
     for (u32 i = 0; i < 16; ++i) words[i] = load(slot + i);
     u32 tag = words[WORD_TAG], count = words[WORD_COUNT];
-    if (mix(tag) % 2 == 0) store(slot + WORD_STATUS, STATUS_CLAIMED);  // or not: it may
+    if (mix(tag) % 2 == 0) store(slot + WORD_STATUS, STATUS_CLAIMED);  // a host may announce a claim
     bool reads = words[WORD_OP] == OP_READ;
     u32 buffer = words[reads ? WORD_DESTINATION : WORD_SOURCE];
     check(reads || words[WORD_OP] == OP_WRITE, "an operation that nobody asked for");
@@ -130,7 +130,7 @@ void check_reply(const WaitResult &result, u32 tag, u32 count) {
     check(result.outcome.error() == (tag % 5 == 0 ? ERRNO_EIO : 0u), "a wrong errno");
 }
 
-// Slots past the first group, too.
+// Also tries slots past the first group.
 u32 hint(u32 lane, u32 lap) { return lap % 2 == 0 ? lane : GROUP_SLOTS + lane; }
 
 void *thread(void *argument) {
@@ -139,8 +139,7 @@ void *thread(void *argument) {
     for (u32 lap = 0; lap < laps; ++lap) {
         u32 tag = lane << 24 | lap << 8;
         bool reads = lap % 3 != 0;
-        // The slot that another lane gave back last, and that the host did not hear of since: all
-        // that orders the two is the lock.
+        // Sleeps so that it may get the slot that another lane has just freed: only the lock orders the two.
         simt::sleep(mix(tag) % 200000);
         Ticket ticket = queue.reserve(lap % 3 != 0 ? 0 : hint(lap % LANES, lap));
         check(!ticket.is_none(), "full, with a slot for each lane");
@@ -157,14 +156,14 @@ void *thread(void *argument) {
             check(blocks[lane][i] == mix(tag + i), "bytes of a READ that are not there");
         }
         check(notes[ticket.slot] == tag, "a slot with two users");
-        // The last word on the slot: the lock alone orders it before what the next user does.
+        // The last store for this slot: only the lock orders it before the next user's.
         notes[ticket.slot] = 0;
         check_reply(queue.wait(ticket, patient()), tag, BLOCK);
     }
     return nullptr;
 }
 
-// Each lane its own request. Afterwards it looks at what its neighbour's moved.
+// Each lane submits its own request. Then it reads the bytes of its neighbour's READ.
 void together(const Queue &queue, u32 first, u32 lane, u32 lap) {
     u32 tag = (first + lane) << 24 | lap << 8, next = (lane + 1) % WIDTH;
     simt::sleep(mix(lap) % 200000);
@@ -180,8 +179,8 @@ void together(const Queue &queue, u32 first, u32 lane, u32 lap) {
     simt::sync(MASK);
 }
 
-// One request for the warp: a WRITE of what each lane put there, a READ that each looks at.
-// `perform` makes the request, in a slot of its own or in one that the warp keeps.
+// Requests that the warp shares: a WRITE of bytes from every lane, and a READ of which every lane reads the
+// bytes. `perform` issues the request, in a new slot or in one that the warp keeps.
 template <typename Perform>
 void shared(const Perform &perform, u32 tag, u32 warp, u32 lane) {
     u32 *block = blocks[LANES + warp];
@@ -217,8 +216,8 @@ void *lane_of_warp(void *argument) {
     return nullptr;
 }
 
-// Requests that are given up, in slots that come back by nothing else: each lane writes its note after
-// the publication, so that nothing but the abandoning orders it before what the next user does.
+// Abandons requests, in slots that become free in no other way. Each lane writes its note after the publication,
+// so only the abandoning orders it before the next user's.
 void *abandoner(void *argument) {
     u32 lane = (u32)(u64)argument;
     Queue queue = attached();
@@ -254,7 +253,7 @@ void abandoning() {
     for (u32 i = 0; i < SLOTS - 2; ++i) queue.unreserve(held[i]);
 }
 
-// Waits for a host that stops. What the host did before is there then.
+// Waits for a host that stops. What the host did before is visible then.
 void *mourner(void *) {
     Queue queue = attached();
     WaitResult result;
@@ -266,8 +265,8 @@ void *mourner(void *) {
     return nullptr;
 }
 #if !defined(__SANITIZE_THREAD__)
-// Lanes that ring a host that sleeps: none rings twice by the same number, nor by one that an earlier
-// device end rang by. Not for ThreadSanitizer, which knows no fences: gcc refuses them with it.
+// Lanes ring a host that sleeps: no two rings use the same number, or one that an earlier device end used. Not
+// under ThreadSanitizer, which does not model fences: gcc rejects them with it.
 constexpr u32 RINGS = 200000;
 DeviceState others;
 
@@ -284,10 +283,10 @@ void rings() {
     pthread_t ringers[THREADS];
     for (pthread_t &thread : ringers) pthread_create(&thread, nullptr, ringer, &queue);
     for (pthread_t thread : ringers) pthread_join(thread, nullptr);
-    check(load(&device_state.rings) == THREADS * RINGS, "two rings by one number");
+    check(load(&device_state.rings) == THREADS * RINGS, "two rings with one number");
     store(memory + HEADER_WORD_DOORBELL, 77);
     check(Queue::attach(memory, memory, sizeof memory, &others, &next) == AttachError::NONE, "no queue");
-    check(next.ring() && load(memory + HEADER_WORD_DOORBELL) == 78, "a ring by an old number");
+    check(next.ring() && load(memory + HEADER_WORD_DOORBELL) == 78, "a ring with an old number");
 }
 #else
 void rings() {}
