@@ -206,7 +206,7 @@ impl Flushes {
     }
 }
 
-/// What is known of one file.
+/// The record of one file.
 #[derive(Debug)]
 struct Known {
     log: Weak<FlushLog>,
@@ -215,7 +215,7 @@ struct Known {
     lost: Option<Lost>,
 }
 
-/// What is kept of a file that lost writes.
+/// The record of a file that lost writes.
 #[derive(Debug)]
 struct Lost {
     /// The flushes of the file. They are kept even while no entry names the file.

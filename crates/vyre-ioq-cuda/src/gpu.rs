@@ -37,11 +37,11 @@ pub struct Capabilities {
     /// Whether atomic read-modify-writes of GPU and CPU exclude each other
     /// (`hostNativeAtomicSupported`). The queue does not depend on it.
     pub host_native_atomics: bool,
-    /// How bytes get from a file to a kernel.
+    /// The path of bytes from a file to a kernel.
     pub path: DataPath,
 }
 
-/// How bytes get from a file to a kernel.
+/// The path of bytes from a file to a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DataPath {

@@ -22,7 +22,7 @@ pub use transport::LandingTransport;
 /// fifth faster even at 1 MiB (BENCHMARKS.md).
 pub const LOOP_FROM: u32 = 1 << 20;
 
-/// How the bytes of a READ reach memory of the GPU.
+/// The way in which the bytes of a READ reach GPU memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Landing {
     /// They do not: kernels read them from mapped memory.

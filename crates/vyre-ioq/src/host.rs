@@ -61,7 +61,7 @@ pub struct HostQueue {
 }
 
 impl HostQueue {
-    /// Creates an empty queue at the start of `region`. What the memory held is lost.
+    /// Creates an empty queue at the start of `region`. The previous contents are lost.
     ///
     /// # Errors
     /// [`AttachError::BadSlotCount`] if the layout has no slots or too many;

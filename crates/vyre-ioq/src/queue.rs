@@ -30,7 +30,7 @@ impl Queue {
         Self::in_region(Region::allocate(layout.bytes())?, layout)
     }
 
-    /// Creates a queue in memory of the caller's. What the memory held is lost.
+    /// Creates a queue in memory of the caller's. The previous contents are lost.
     ///
     /// # Errors
     /// As for [`HostQueue::create`].

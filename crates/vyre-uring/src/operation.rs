@@ -1,4 +1,4 @@
-//! What can be asked of a transport.
+//! The operations of a transport, and the slots that they name.
 
 /// A slot of a transport's file table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

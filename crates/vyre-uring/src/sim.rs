@@ -48,7 +48,7 @@ pub struct SimTransport {
     poisoned: Option<Errno>,
 }
 
-/// What the script decides for an operation.
+/// The script's decision for an operation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fate {
     /// It is performed, on at most so many bytes.

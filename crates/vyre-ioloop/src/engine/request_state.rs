@@ -146,11 +146,11 @@ pub(crate) struct RequestState {
     pub(crate) flush: Flush,
     /// A short count is an error.
     pub(crate) exact: bool,
-    /// Why the request was cancelled, if it was.
+    /// The reason for a cancellation, if the request was cancelled.
     pub(crate) cancelled: Option<Errno>,
 }
 
-/// What becomes of a request when an operation of it has completed.
+/// The next step of a request after one of its operations has completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     Finish(Result<u32, Errno>),

@@ -184,5 +184,5 @@ impl<T: Transport> Drop for Engine<T> {
 /// Longest time without a heartbeat while the transport is waited for.
 const QUIESCE_STEP: Duration = Duration::from_millis(100);
 
-/// How long a dropped engine waits for the kernel to let go of its buffers.
+/// The time that a dropped engine waits for the kernel to release its buffers.
 const DROP_DEADLINE: Duration = Duration::from_secs(5);

@@ -1,6 +1,6 @@
 //! Name of a slot among those of all queues.
 
-/// Where a request lives: the number of its queue and its slot.
+/// The place of a request: the number of its queue and its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SlotId {
     pub(super) queue: u32,

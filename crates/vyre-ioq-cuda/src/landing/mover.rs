@@ -1,4 +1,4 @@
-//! What moves the bytes of a READ to the memory where they land.
+//! The mover of a READ's bytes to the memory in which they land.
 
 use vyre_uring::Buffer;
 

@@ -6,7 +6,7 @@ use vyre_uring::{Buffer, BufferSlot, Completion, Errno, Operation};
 
 use super::mover::{MoveError, Mover};
 
-/// What is known of an operation while the inner transport has it.
+/// The record of an operation while the inner transport holds it.
 #[derive(Clone, Copy, Debug)]
 struct Pushed {
     user: u64,

@@ -15,7 +15,7 @@ impl HostQueue {
     /// claims nothing, sleep while [`doorbell`](Self::doorbell) returns what this returned. In either
     /// case, call [`wake`](Self::wake) afterwards and sweep every slot.
     ///
-    /// Give the sleep a time limit if a device end may attach that does not know the feature. Such a device
+    /// Give the sleep a time limit if a device end that does not know the feature may attach. Such a device
     /// does not [`ring`](crate::DeviceQueue::ring), and a host without a limit would miss its requests.
     ///
     /// The call ends with a sequentially consistent fence, paired with the one in

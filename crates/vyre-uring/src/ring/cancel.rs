@@ -9,7 +9,7 @@ use super::wait::BACK_OFF;
 use crate::completion::Token;
 use crate::error::Busy;
 
-/// How long to wait for cancelled operations before cancelling again those that were missed.
+/// The wait for cancelled operations before those that were missed are cancelled again.
 const CANCEL_AGAIN: Duration = Duration::from_millis(20);
 
 impl Ring {

@@ -1,4 +1,4 @@
-//! What a ring remembers of each file slot and each buffer slot.
+//! The file slots and buffer slots of a ring.
 
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};

@@ -13,7 +13,7 @@ use super::wake::WakeEvent;
 use crate::completion::Token;
 use crate::error::EnterError;
 
-/// How long to leave the kernel alone when it has no room for submissions.
+/// The pause before the next submission when the kernel has no room for one.
 pub(super) const BACK_OFF: Duration = Duration::from_micros(100);
 
 /// The longest sleep that another thread could not end.
