@@ -6,8 +6,8 @@ use std::io::Write;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use common::desk::Desk;
 use common::faulty::{Faulty, Meanwhile};
+use common::manual::ManualTransport;
 use common::*;
 use vyre_ioloop::TestClock;
 use vyre_ioq::{Errno, Queue, QueueLayout, Request, Ticket};
@@ -56,8 +56,8 @@ fn pass_deadline<T: Transport>(rig: &mut Rig<T>, clock: &TestClock, timed: &Tick
 fn a_request_in_the_backlog_times_out() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
-    let (desk, clerk) = Desk::new(4);
-    let mut rig = tables.on(desk, 8);
+    let (transport, control) = ManualTransport::new(4);
+    let mut rig = tables.on(transport, 8);
     let clock = rig.engine.drive_clock();
     let read = |offset| Request::read(file, 0, 64).into_buffer(pool, offset);
     let blockers = [0; 4].map(|_| rig.submit(read(0)));
@@ -73,7 +73,7 @@ fn a_request_in_the_backlog_times_out() {
     assert_eq!(next.slot(), slot, "used again");
     rig.linger();
     for ticket in blockers.into_iter().chain([patient, next]) {
-        clerk.state().complete(|_| true);
+        control.state().complete(|_| true);
         assert!(rig.wait(ticket).result.is_ok());
     }
     rig.linger();
@@ -137,8 +137,8 @@ fn a_fence_that_timed_out_does_not_affect_the_next_request_of_its_slot() {
 fn a_sync_that_waits_for_writes_times_out_and_the_next_one_still_waits() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
-    let (desk, clerk) = Desk::new(8);
-    let mut rig = tables.on(desk, 8);
+    let (transport, control) = ManualTransport::new(8);
+    let mut rig = tables.on(transport, 8);
     let clock = rig.engine.drive_clock();
     let write = |len| rig.submit(Request::write(file, 0, len).from_buffer(pool, 0));
     let writes = [write(100), write(200)];
@@ -152,13 +152,13 @@ fn a_sync_that_waits_for_writes_times_out_and_the_next_one_still_waits() {
     assert_eq!(next.slot(), slot, "used again");
     for len in [100, 200] {
         rig.linger();
-        let mut state = clerk.state();
+        let mut state = control.state();
         assert!(state.flights.iter().all(|flight| flight.bytes() > 0));
         state.complete(|flight| flight.bytes() == len);
     }
     rig.linger();
     assert!(rig.pending(&next));
-    clerk.state().complete(|_| true);
+    control.state().complete(|_| true);
     assert_eq!(rig.wait(next).result, Ok(0));
     assert_eq!(rig.engine.counters().operations, 3);
 }
@@ -214,37 +214,37 @@ fn a_deadline_is_kept_when_the_transport_has_no_room_to_cancel() {
 fn a_cancellation_without_effect_is_repeated_every_20_ms() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
-    let (desk, clerk) = Desk::new(8);
-    let mut rig = tables.on(desk, 8);
+    let (transport, control) = ManualTransport::new(8);
+    let mut rig = tables.on(transport, 8);
     let clock = rig.engine.drive_clock();
-    clerk.state().cancels = false;
+    control.state().cancels = false;
     let read = Request::read(file, 0, 64).into_buffer(pool, 0);
     let timed = [1, 2].map(|n| rig.submit(read.with_deadline(n * SOON)));
     let patient = rig.submit(read);
     pass_deadline(&mut rig, &clock, &timed[0]);
     rig.linger();
     assert_eq!(
-        clerk.state().asked,
+        control.state().asked,
         1,
         "once, however many passes there are"
     );
     clock.advance(Duration::from_micros(SOON.into()));
     rig.linger();
-    assert_eq!(clerk.state().asked, 2, "the other one");
+    assert_eq!(control.state().asked, 2, "the other one");
     for round in 1..4 {
         clock.advance(Duration::from_millis(20));
         rig.linger();
-        assert_eq!(clerk.state().asked, 2 + 2 * round);
+        assert_eq!(control.state().asked, 2 + 2 * round);
     }
-    clerk.state().cancels = true;
+    control.state().cancels = true;
     clock.advance(Duration::from_millis(20));
     for ticket in timed {
         assert_eq!(rig.wait(ticket).result, Err(Errno::ETIMEDOUT));
     }
-    let asked = clerk.state().asked;
+    let asked = control.state().asked;
     clock.advance(Duration::from_secs(1));
     rig.linger();
-    assert_eq!(clerk.state().asked, asked, "nothing is left to ask for");
+    assert_eq!(control.state().asked, asked, "nothing is left to ask for");
     assert!(rig.pending(&patient));
 }
 
@@ -255,12 +255,12 @@ fn a_cancellation_without_effect_is_repeated_every_20_ms() {
 fn no_sleep_lasts_beyond_the_next_deadline() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
-    let (desk, clerk) = Desk::new(8);
-    let mut rig = tables.on(desk, 8);
+    let (transport, control) = ManualTransport::new(8);
+    let mut rig = tables.on(transport, 8);
     let clock = rig.engine.drive_clock();
-    let sleep = |rig: &mut Rig<Desk>| {
+    let sleep = |rig: &mut Rig<ManualTransport>| {
         rig.engine.wait(LIMIT);
-        clerk.state().sleeps.pop().flatten()
+        control.state().sleeps.pop().flatten()
     };
     assert_eq!(sleep(&mut rig), Some(LIMIT));
     let read = rig.submit(
@@ -283,8 +283,8 @@ fn many_deadlines_at_once_are_all_kept() {
     let mut tables = Tables::new(4096, 4096);
     let (pipe, _writer) = tables.add_pipe();
     let (file, pool) = (tables.file, tables.pool);
-    let (desk, clerk) = Desk::new(4);
-    let mut rig = tables.on(desk, 256);
+    let (transport, control) = ManualTransport::new(4);
+    let mut rig = tables.on(transport, 256);
     let clock = rig.engine.drive_clock();
     let mut tickets: Vec<_> = (0..256)
         .map(|n| match n % 8 {
@@ -308,7 +308,7 @@ fn many_deadlines_at_once_are_all_kept() {
         assert_eq!(rig.wait(kept).result, Err(Errno::ETIMEDOUT));
     }
     assert_eq!(rig.engine.in_flight(), 0);
-    assert!(clerk.state().flights.is_empty());
+    assert!(control.state().flights.is_empty());
     assert_eq!(rig.engine.counters().timed_out, 256);
 }
 

@@ -4,13 +4,104 @@
 mod common;
 
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use common::stage::*;
+use common::manual::{Control, ManualTransport};
 use common::*;
-use vyre_ioq::{Errno, Queue, QueueLayout, Request};
+use vyre_ioloop::{Engine, FileTable, Rights};
+use vyre_ioq::{BufferHandle, DeviceQueue, Errno, FileHandle, Queue, QueueLayout, Request, Ticket};
 use vyre_uring::{Errno as OsErrno, SimTransport};
+
+/// Engine with one file, whose operations end when the test says so.
+struct Loop {
+    engine: Engine<ManualTransport>,
+    device: DeviceQueue,
+    transport: Control,
+    file: FileHandle,
+    pool: BufferHandle,
+}
+
+impl Loop {
+    fn on(file: impl Into<OwnedFd>) -> Self {
+        let mut tables = Tables::new(16, 4096);
+        tables.files = FileTable::new();
+        let file = tables.files.insert(file, RIGHTS).unwrap();
+        let (host, device) = Queue::anonymous(QueueLayout::with_slots(16)).unwrap();
+        let pool = tables.pool;
+        let (transport, control) = ManualTransport::new(64);
+        // The test decides what becomes of an operation that the engine cancels.
+        control.state().cancels = false;
+        Self {
+            engine: tables.engine(transport, vec![host]),
+            device,
+            transport: control,
+            file,
+            pool,
+        }
+    }
+
+    fn insert(&mut self, file: impl Into<OwnedFd>) -> FileHandle {
+        self.engine.insert_file(file, 0..1 << 20, RIGHTS).unwrap()
+    }
+
+    fn step(&mut self) {
+        for _ in 0..3 {
+            let _ = self.engine.step();
+        }
+    }
+
+    fn submit(&mut self, request: Request) -> Ticket {
+        let ticket = self.device.submit(request).unwrap();
+        self.step();
+        ticket
+    }
+
+    /// Returns the outcome of a request, if it has one.
+    fn outcome(&mut self, ticket: &Ticket) -> Option<Result<u32, Errno>> {
+        self.step();
+        self.device.poll(ticket).map(|outcome| outcome.result)
+    }
+
+    /// Submits a request whose operations end in these ways, and takes its outcome.
+    fn play(&mut self, request: Request, ends: &[Result<u32, OsErrno>]) -> Result<u32, Errno> {
+        let ticket = self.submit(request);
+        for &end in ends {
+            self.transport.end(end);
+            self.step();
+        }
+        assert_eq!(self.transport.waiting(), 0, "all was said");
+        self.device.take(ticket).expect("an outcome").result
+    }
+
+    fn sync(&mut self, ends: &[Result<u32, OsErrno>]) -> Result<u32, Errno> {
+        self.play(Request::sync(self.file), ends)
+    }
+
+    fn durable(&self) -> Request {
+        Request::write(self.file, 0, 16)
+            .from_buffer(self.pool, 0)
+            .durable()
+    }
+}
+
+const RIGHTS: Rights = Rights::all();
+
+fn reopened(file: &File) -> File {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    File::options().read(true).write(true).open(path).unwrap()
+}
+
+/// Returns a file, and a loop each on two descriptions of it and on a duplicate of the first.
+fn loops() -> (File, [Loop; 3]) {
+    let file = file_of(&[0; 4096]);
+    let loops = [
+        Loop::on(file.try_clone().unwrap()),
+        Loop::on(reopened(&file)),
+        Loop::on(file.try_clone().unwrap()),
+    ];
+    (file, loops)
+}
 
 /// Rules: ABI-6.12, ABI-6.14.
 #[test]
@@ -94,12 +185,12 @@ fn if_one_of_two_overlapping_syncs_fails_both_fail() {
             loops[io].submit(sync)
         });
         // One flush may do for both, if they are of one queue.
-        if first != second || loops[first].stage.waiting() == 2 {
-            let last = loops[second].stage.waiting() - 1;
-            loops[second].stage.end_at(last, Ok(0));
+        if first != second || loops[first].transport.waiting() == 2 {
+            let last = loops[second].transport.waiting() - 1;
+            loops[second].transport.end_at(last, Ok(0));
             assert_eq!(loops[second].outcome(&tickets[1]), None, "not believed yet");
         }
-        loops[first].stage.end(Err(OsErrno::IO));
+        loops[first].transport.end(Err(OsErrno::IO));
         assert_eq!(loops[first].outcome(&tickets[0]), Some(Err(Errno::EIO)));
         assert_eq!(loops[second].outcome(&tickets[1]), Some(Err(Errno::EIO)));
     }
@@ -112,9 +203,9 @@ fn a_durable_write_fails_if_its_flush_overlaps_a_failed_one() {
     let durable = two.durable();
     let write = two.submit(durable);
     let sync = one.submit(Request::sync(one.file));
-    two.stage.end(Ok(16));
+    two.transport.end(Ok(16));
     assert_eq!(two.outcome(&write), None);
-    one.stage.end(Err(OsErrno::IO));
+    one.transport.end(Err(OsErrno::IO));
     assert_eq!(one.outcome(&sync), Some(Err(Errno::EIO)));
     assert_eq!(two.outcome(&write), Some(Err(Errno::EIO)));
 }
@@ -125,14 +216,14 @@ fn a_successful_flush_waits_for_overlapping_ones_and_for_no_later_ones() {
     let (_file, [mut one, mut two, mut three]) = loops();
     let first = one.submit(Request::sync(one.file));
     let second = two.submit(Request::sync(two.file));
-    two.stage.end(Ok(0));
+    two.transport.end(Ok(0));
     assert_eq!(two.outcome(&second), None);
     let third = three.submit(Request::sync(three.file));
-    one.stage.end(Ok(0));
+    one.transport.end(Ok(0));
     // The first waits for the third, which had begun when it was seen.
     assert_eq!(one.outcome(&first), None);
     assert_eq!(two.outcome(&second), Some(Ok(0)), "though the third is out");
-    three.stage.end(Ok(0));
+    three.transport.end(Ok(0));
     assert_eq!(three.outcome(&third), Some(Ok(0)));
     assert_eq!(one.outcome(&first), Some(Ok(0)));
     assert_eq!((one.engine.in_flight(), two.engine.in_flight()), (0, 0));
@@ -144,11 +235,11 @@ fn a_sync_that_waits_for_an_overlapping_flush_times_out() {
     let (_file, [mut one, mut two, _]) = loops();
     let _first = one.submit(Request::sync(one.file));
     let second = two.submit(Request::sync(two.file).with_deadline(1));
-    two.stage.end(Ok(0));
+    two.transport.end(Ok(0));
     eventually("the deadline", || {
         two.outcome(&second) == Some(Err(Errno::ETIMEDOUT))
     });
-    one.stage.end(Ok(0));
+    one.transport.end(Ok(0));
     one.step();
     let _ = two.device.take(second);
     assert_eq!(two.sync(&[Ok(0)]), Ok(0));
@@ -164,11 +255,11 @@ fn a_failed_write_that_moved_nothing_is_not_a_failed_flush() {
         assert_eq!(io.sync(&[Ok(0)]), Ok(0), "after a plain write");
         let durable = io.durable();
         let ticket = io.submit(durable);
-        assert!(io.stage.is_durable(0));
-        io.stage.end(Err(errno));
+        assert!(io.transport.is_durable(0));
+        io.transport.end(Err(errno));
         assert_eq!(io.outcome(&ticket), None, "tried once more");
-        assert!(!io.stage.is_durable(0), "without a flush");
-        io.stage.end(Err(errno));
+        assert!(!io.transport.is_durable(0), "without a flush");
+        io.transport.end(Err(errno));
         assert!(matches!(io.outcome(&ticket), Some(Err(_))));
         assert_eq!(io.sync(&[Ok(0)]), Ok(0), "after a DURABLE one");
     }
@@ -195,11 +286,11 @@ fn no_sync_succeeds_while_the_cause_of_a_failed_durable_write_is_unknown() {
     let durable = io.durable();
     let write = io.submit(durable);
     let sync = other.submit(Request::sync(other.file));
-    io.stage.end(Err(OsErrno::IO));
+    io.transport.end(Err(OsErrno::IO));
     io.step();
-    other.stage.end(Ok(0));
+    other.transport.end(Ok(0));
     assert_eq!(other.outcome(&sync), None);
-    io.stage.end(Ok(16));
+    io.transport.end(Ok(16));
     assert_eq!(io.outcome(&write), Some(Err(Errno::EIO)));
     assert_eq!(other.outcome(&sync), Some(Err(Errno::EIO)));
 }
@@ -274,12 +365,12 @@ fn a_flush_that_the_kernel_holds_at_shutdown_counts_as_failed() {
     let (_file, [mut io, mut other, _]) = loops();
     let _held = io.submit(Request::sync(io.file));
     let waits = other.submit(Request::sync(other.file));
-    other.stage.end(Ok(0));
+    other.transport.end(Ok(0));
     assert_eq!(other.outcome(&waits), None);
-    io.stage.script().holds = true;
+    io.transport.state().holds = true;
     assert!(io.engine.stop(Duration::ZERO).is_err());
     assert_eq!(other.outcome(&waits), Some(Err(Errno::EIO)));
-    io.stage.script().holds = false;
+    io.transport.state().holds = false;
 }
 
 /// Rule: ABI-6.15.
@@ -290,8 +381,8 @@ fn a_flush_cancelled_before_it_began_is_not_a_failed_flush() {
     let timed = io.submit(sync);
     eventually("the deadline", || {
         io.step();
-        if io.stage.waiting() > 0 && io.engine.counters().timed_out > 0 {
-            io.stage.end(Err(OsErrno::CANCELED));
+        if io.transport.waiting() > 0 && io.engine.counters().timed_out > 0 {
+            io.transport.end(Err(OsErrno::CANCELED));
         }
         io.outcome(&timed).is_some()
     });

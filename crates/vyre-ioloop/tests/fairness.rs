@@ -4,7 +4,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::desk::{Clerk, Desk, Flight};
+use common::manual::{Control, Flight, ManualTransport};
 use common::*;
 use proptest::prelude::*;
 use vyre_ioloop::{Engine, IoLoop};
@@ -39,10 +39,10 @@ fn shop<T: Transport>(transport: T, tables: Tables, queues: usize, slots: u32) -
     }
 }
 
-fn desk(capacity: u32, queues: usize, slots: u32) -> (Shop<Desk>, Clerk) {
-    let (desk, clerk) = Desk::new(capacity);
+fn manual(capacity: u32, queues: usize, slots: u32) -> (Shop<ManualTransport>, Control) {
+    let (manual, control) = ManualTransport::new(capacity);
     let tables = Tables::new(4096, 64 << 20);
-    (shop(desk, tables, queues, slots), clerk)
+    (shop(manual, tables, queues, slots), control)
 }
 
 impl<T: Transport> Shop<T> {
@@ -135,20 +135,20 @@ fn endless_reads_delay_no_other_queue_of_a_running_loop() {
 /// Rule: SEC-13.
 #[test]
 fn pipe_requests_beyond_the_limit_are_served_in_order() {
-    let (mut shop, clerk) = {
+    let (mut shop, control) = {
         let mut tables = Tables::new(4096, 4096);
         let (pipe, _) = tables.add_pipe();
-        let (desk, clerk) = Desk::new(16);
-        let shop = shop(desk, tables, 2, 64);
+        let (manual, control) = ManualTransport::new(16);
+        let shop = shop(manual, tables, 2, 64);
         for n in 0..32 {
             shop.submit(0, Request::read(pipe, 0, 4).into_buffer(shop.pool, n));
         }
-        (shop, clerk)
+        (shop, control)
     };
     let mut seen = Vec::new();
     while seen.len() < 32 {
         let _ = shop.engine.step();
-        let mut state = clerk.state();
+        let mut state = control.state();
         assert!((1..=2).contains(&state.flights.len()), "half of a reserve");
         seen.extend(state.pushed.drain(..).map(|flight| match flight.op {
             vyre_uring::Operation::Read { buffer_offset, .. } => buffer_offset,
@@ -168,7 +168,7 @@ fn pipe_requests_beyond_the_limit_are_served_in_order() {
 /// Rule: SEC-12.
 #[test]
 fn a_queue_that_starts_late_has_its_reserve() {
-    let (mut shop, clerk) = desk(16, 2, 64);
+    let (mut shop, control) = manual(16, 2, 64);
     for _ in 0..64 {
         let write = Request::write(shop.file, 0, 64).from_buffer(shop.pool, 0);
         shop.submit(0, write);
@@ -176,18 +176,22 @@ fn a_queue_that_starts_late_has_its_reserve() {
     for _ in 0..3 {
         let _ = shop.engine.step();
     }
-    assert_eq!(clerk.state().flights.len(), 12, "its own and what is lent");
+    assert_eq!(
+        control.state().flights.len(),
+        12,
+        "its own and what is lent"
+    );
     for request in [shop.read(64), shop.read(64), Request::sync(shop.file)] {
         shop.submit(1, request);
     }
     shop.submit(1, Request::fence());
     let _ = shop.engine.step();
     assert_eq!(
-        clerk.state().flights.len(),
+        control.state().flights.len(),
         15,
         "in the pass that claims them"
     );
-    clerk.state().complete(|flight| flight.queue == 1);
+    control.state().complete(|flight| flight.queue == 1);
     let _ = shop.engine.step();
     assert_eq!(
         shop.engine.in_flight(),
@@ -198,12 +202,12 @@ fn a_queue_that_starts_late_has_its_reserve() {
 
 #[test]
 fn a_single_queue_may_use_the_whole_transport() {
-    let (mut shop, clerk) = desk(16, 1, 64);
+    let (mut shop, control) = manual(16, 1, 64);
     for _ in 0..64 {
         shop.submit(0, shop.read(64));
     }
     let _ = shop.engine.step();
-    assert_eq!(clerk.state().flights.len(), 16);
+    assert_eq!(control.state().flights.len(), 16);
 }
 
 /// The kernel copies cached bytes while the loop's thread waits for it.
@@ -211,7 +215,7 @@ fn a_single_queue_may_use_the_whole_transport() {
 /// Rule: SEC-12.
 #[test]
 fn large_requests_are_served_in_pieces_and_delay_no_deadline() {
-    let (mut shop, clerk) = desk(256, 2, 64);
+    let (mut shop, control) = manual(256, 2, 64);
     let clock = shop.engine.drive_clock();
     for _ in 0..64 {
         shop.submit(0, shop.read(64 * MIB));
@@ -222,7 +226,7 @@ fn large_requests_are_served_in_pieces_and_delay_no_deadline() {
     while shop.engine.in_flight() > 0 || passes == 0 {
         let _ = shop.engine.step();
         passes += 1;
-        let mut state = clerk.state();
+        let mut state = control.state();
         let bytes: u32 = state.pushed.iter().map(Flight::bytes).sum();
         assert!(bytes <= PASS, "{bytes} in one pass");
         assert!(state.pushed.iter().all(|f| f.bytes() <= OPERATION));
@@ -285,7 +289,7 @@ proptest! {
         keeps in any::<bool>(),
     ) {
         // An entry for each is the least.
-        let (mut shop, clerk) = desk(queues as u32 + more, queues, 256);
+        let (mut shop, control) = manual(queues as u32 + more, queues, 256);
         let kept = kept.index(queues);
         let mut left = vec![0_u64; queues];
         for (queue, size) in requests {
@@ -299,7 +303,7 @@ proptest! {
         let bound = u64::from(queues as u32 * (TURN + OPERATION) + PASS);
         for _ in 0..10_000 {
             let _ = shop.engine.step();
-            let mut state = clerk.state();
+            let mut state = control.state();
             let pushed = std::mem::take(&mut state.pushed);
             for flight in &pushed {
                 let owner = flight.queue as usize;

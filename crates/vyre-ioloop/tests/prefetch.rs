@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::desk::Desk;
+use common::manual::ManualTransport;
 use common::*;
 use vyre_ioq::{Errno, Request};
 use vyre_uring::{Errno as OsErrno, Operation};
@@ -29,14 +29,14 @@ fn a_prefetch_completes_and_moves_no_bytes() {
 fn a_large_prefetch_completes_after_its_last_piece_has_started() {
     let tables = Tables::new(4096, 4096);
     let file = tables.file;
-    let (desk, clerk) = Desk::new(8);
-    let mut rig = tables.on(desk, 4);
+    let (transport, control) = ManualTransport::new(8);
+    let mut rig = tables.on(transport, 4);
     let prefetch = rig.submit(Request::prefetch(file, 77, LARGE));
     let (mut next, mut pieces) = (77, 0);
     while next < 77 + u64::from(LARGE) {
         let _ = rig.engine.step();
         assert!(rig.pending(&prefetch), "{next} is not started");
-        let mut state = clerk.state();
+        let mut state = control.state();
         let Operation::Prefetch { offset, len, .. } = state.flights[0].op else {
             panic!("{:?}", state.flights[0]);
         };
@@ -56,13 +56,13 @@ fn a_large_prefetch_completes_after_its_last_piece_has_started() {
 fn a_prefetch_fails_with_the_errno_of_its_piece() {
     let tables = Tables::new(4096, 4096);
     let file = tables.file;
-    let (desk, clerk) = Desk::new(8);
-    let mut rig = tables.on(desk, 4);
+    let (transport, control) = ManualTransport::new(8);
+    let mut rig = tables.on(transport, 4);
     let prefetch = rig.submit(Request::prefetch(file, 0, LARGE));
     let _ = rig.engine.step();
-    clerk.state().complete(|_| true);
+    control.state().complete(|_| true);
     let _ = rig.engine.step();
-    clerk.state().fail(OsErrno::IO, |_| true);
+    control.state().fail(OsErrno::IO, |_| true);
     assert_eq!(rig.wait(prefetch).result, Err(Errno::EIO));
-    assert_eq!(clerk.state().pushed.len(), 2, "nothing after the failure");
+    assert_eq!(control.state().pushed.len(), 2, "nothing after the failure");
 }

@@ -7,8 +7,8 @@ use std::io::{Read, Write};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use common::desk::Desk;
 use common::faulty::Faulty;
+use common::manual::ManualTransport;
 use common::*;
 use vyre_ioloop::{IoLoop, LoopOptions, StopError, TableError, WaitPolicy};
 use vyre_ioq::{
@@ -209,8 +209,8 @@ fn a_stop_completes_everything_that_was_not_served() {
     let (pipe, _writer) = tables.add_pipe();
     let (file, pool) = (tables.file, tables.pool);
     // Four entries: most of it waits in the host.
-    let (desk, _clerk) = Desk::new(4);
-    let mut rig = tables.on(desk, 64);
+    let (transport, _control) = ManualTransport::new(4);
+    let mut rig = tables.on(transport, 64);
     let mut cancelled: Vec<_> = (0..20)
         .map(|n| match n % 2 {
             0 => Request::read(pipe, 0, 1).into_buffer(pool, n),

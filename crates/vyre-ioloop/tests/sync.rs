@@ -7,8 +7,8 @@ use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use common::desk::{Clerk, Desk};
 use common::faulty::Faulty;
+use common::manual::{Control, ManualTransport};
 use common::*;
 use vyre_ioq::{Errno, FileHandle, Request, Ticket};
 use vyre_uring::{Errno as OsErrno, Operation, SimTransport};
@@ -139,8 +139,8 @@ fn durable_writes_are_pushed_as_such_and_syncs_after_their_writes() {
 }
 
 struct Bench {
-    rig: Rig<Desk>,
-    clerk: Clerk,
+    rig: Rig<ManualTransport>,
+    control: Control,
     file: FileHandle,
 }
 
@@ -148,11 +148,11 @@ struct Bench {
 fn bench() -> Bench {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
-    let (desk, clerk) = Desk::new(64);
-    let mut rig = tables.on(desk, 64);
+    let (transport, control) = ManualTransport::new(64);
+    let mut rig = tables.on(transport, 64);
     let _write = rig.submit(Request::write(file, 0, 8).from_buffer(pool, 0));
     let _ = rig.engine.step();
-    Bench { rig, clerk, file }
+    Bench { rig, control, file }
 }
 
 impl Bench {
@@ -164,13 +164,13 @@ impl Bench {
 
     /// Ends what is in flight: the write, or a flush.
     fn complete(&mut self) {
-        self.clerk.state().complete(|_| true);
+        self.control.state().complete(|_| true);
         let _ = self.rig.engine.step();
     }
 
     /// Flushes begun so far.
     fn flushes(&self) -> usize {
-        let state = self.clerk.state();
+        let state = self.control.state();
         let flushes = state.pushed.iter();
         flushes
             .filter(|flight| matches!(flight.op, Operation::Sync { .. }))
@@ -209,7 +209,7 @@ fn a_flush_that_has_begun_completes_no_later_sync() {
     let _ = bench.rig.engine.step();
     assert_eq!(bench.flushes(), 2);
     {
-        let mut state = bench.clerk.state();
+        let mut state = bench.control.state();
         let first = state.flights[0];
         state.complete(|flight| flight.is(&first));
     }
@@ -231,7 +231,7 @@ fn a_failed_flush_fails_every_sync_that_shares_it() {
     let syncs = bench.syncs(3);
     let _ = bench.rig.engine.step();
     bench.complete();
-    bench.clerk.state().fail(OsErrno::NOSPC, |_| true);
+    bench.control.state().fail(OsErrno::NOSPC, |_| true);
     assert_eq!(bench.outcomes(syncs), vec![Err(Errno::ENOSPC); 3]);
     assert_eq!(bench.rig.engine.in_flight(), 0);
 }

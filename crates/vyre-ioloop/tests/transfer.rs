@@ -5,7 +5,7 @@ mod common;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use common::desk::Desk;
+use common::manual::ManualTransport;
 use common::*;
 use vyre_ioloop::Rights;
 use vyre_ioq::{BufferHandle, Errno, Queue, QueueLayout, Request};
@@ -317,8 +317,8 @@ fn buffers_are_registered_with_the_kernel() {
 fn enodata_etimedout_and_ecanceled_of_a_drive_are_eio() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
-    let (desk, clerk) = Desk::new(8);
-    let mut rig = tables.on(desk, 4);
+    let (transport, control) = ManualTransport::new(8);
+    let mut rig = tables.on(transport, 4);
     for request in [
         Request::read(file, 0, 64).into_buffer(pool, 0),
         Request::read(file, 0, 64).into_buffer(pool, 0).exact(),
@@ -328,7 +328,7 @@ fn enodata_etimedout_and_ecanceled_of_a_drive_are_eio() {
         for errno in [OsErrno::NODATA, OsErrno::TIMEDOUT, OsErrno::CANCELED] {
             let ticket = rig.submit(request);
             let _ = rig.engine.step();
-            clerk.state().fail(errno, |_| true);
+            control.state().fail(errno, |_| true);
             let outcome = rig.wait(ticket);
             assert_eq!(outcome.result, Err(Errno::EIO), "{errno}: {request:?}");
         }

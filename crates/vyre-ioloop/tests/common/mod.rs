@@ -6,9 +6,8 @@
 )]
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-pub(crate) mod desk;
 pub(crate) mod faulty;
-pub(crate) mod stage;
+pub(crate) mod manual;
 
 use std::fs::File;
 use std::io::Write;

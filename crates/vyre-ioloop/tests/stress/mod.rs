@@ -23,7 +23,7 @@ use vyre_ioq::abi::{status, word};
 use vyre_ioq::{BufferHandle, DeviceQueue, Errno, FileHandle, Op, Request};
 use vyre_uring::{Errno as OsErrno, Operation};
 
-use crate::common::desk::{Clerk, Desk, Flight};
+use crate::common::manual::{Control, Flight, ManualTransport};
 use crate::common::{Slots, Tables, file_of};
 use dice::Dice;
 
@@ -58,9 +58,9 @@ struct Stress {
     dice: Dice,
     capacity: u32,
     slots: u32,
-    clerk: Clerk,
+    control: Control,
     clock: TestClock,
-    engine: Engine<Desk>,
+    engine: Engine<ManualTransport>,
     memory: Vec<Slots>,
     pool: BufferHandle,
     files: Vec<Named>,
@@ -100,8 +100,8 @@ impl Stress {
         let queues = 1 + dice.below(4);
         let capacity = 1 + dice.below(12);
         let slots = 4 + dice.below(140);
-        let (desk, clerk) = Desk::new(capacity);
-        clerk.state().cancels = dice.one_in(2);
+        let (transport, control) = ManualTransport::new(capacity);
+        control.state().cancels = dice.one_in(2);
         let mut tables = Tables::new(4096, 64 << 20);
         let pool = tables.pool;
         let files = name_files(&mut tables);
@@ -112,12 +112,12 @@ impl Stress {
             hosts.push(host);
             devices.push(device);
         }
-        let mut engine = tables.engine(desk, hosts);
+        let mut engine = tables.engine(transport, hosts);
         Self {
             dice,
             capacity,
             slots,
-            clerk,
+            control,
             clock: engine.drive_clock(),
             engine,
             published: vec![BTreeMap::new(); memory.len()],
@@ -170,7 +170,7 @@ impl Stress {
         let published = Published {
             op: request.op(),
             number: self.count,
-            pushed: self.clerk.state().pushed.len(),
+            pushed: self.control.state().pushed.len(),
             file,
             len: request.count(),
             has_deadline: request.deadline() != 0,
@@ -212,7 +212,7 @@ impl Stress {
 
     /// Returns any of the operations in flight.
     fn flight(&mut self) -> Option<Flight> {
-        let state = self.clerk.state();
+        let state = self.control.state();
         (!state.flights.is_empty()).then(|| *self.dice.choose(&state.flights))
     }
 
@@ -220,7 +220,7 @@ impl Stress {
     fn end_one(&mut self) {
         let Some(flight) = self.flight() else { return };
         let how = self.dice.below(12);
-        let mut state = self.clerk.state();
+        let mut state = self.control.state();
         let this = |other: &Flight| other.is(&flight);
         let is_sync = matches!(flight.op, Operation::Sync { .. });
         match how {
@@ -240,7 +240,7 @@ impl Stress {
             self.step();
             for _ in 0..=self.dice.below(self.capacity) {
                 if let Some(flight) = self.flight() {
-                    self.clerk.state().complete(|other| other.is(&flight));
+                    self.control.state().complete(|other| other.is(&flight));
                 }
             }
             self.clock.advance(Duration::from_millis(1));
@@ -259,7 +259,7 @@ impl Stress {
     }
 
     fn stop(&mut self) {
-        self.clerk.state().cancels = true;
+        self.control.state().cancels = true;
         self.engine.stop(Duration::from_millis(1)).expect("quiet");
         self.check();
         self.check_all_answered();
@@ -302,7 +302,7 @@ impl Stress {
         answered: Published,
         result: Result<u32, Errno>,
     ) {
-        let state = self.clerk.state();
+        let state = self.control.state();
         let user = user(queue, slot);
         assert!(
             state.flights.iter().all(|flight| flight.user != user),
@@ -353,7 +353,7 @@ impl Stress {
 
     /// Checks that the flushes pushed since the last check were not pushed too early.
     fn check_flushes(&mut self) {
-        let state = self.clerk.state();
+        let state = self.control.state();
         for flight in &state.pushed[self.seen..] {
             let (queue, slot) = (flight.queue as usize, flight.user as u32);
             if flushed_file(flight).is_some()

@@ -34,7 +34,7 @@ impl Stress {
             self.publish(queue, slot, request, file);
         }
         self.step();
-        let in_flight = self.clerk.state().flights.len() as u32;
+        let in_flight = self.control.state().flights.len() as u32;
         let about = format!("queue {queue} of {}", self.memory.len());
         assert_eq!(in_flight, share.min(self.slots), "{about}: {request:?}");
         self.drain();

@@ -45,6 +45,8 @@ pub(crate) struct State {
     /// Number of requests to cancel, and whether they are granted.
     pub(crate) asked: u32,
     pub(crate) cancels: bool,
+    /// Set to have `quiesce` leave operations in flight.
+    pub(crate) holds: bool,
     /// Sleeps that it was asked for.
     pub(crate) sleeps: Vec<Option<Duration>>,
 }
@@ -75,8 +77,9 @@ impl State {
     }
 }
 
+/// Transport that keeps every operation until the test ends it.
 #[derive(Debug)]
-pub(crate) struct Desk {
+pub(crate) struct ManualTransport {
     capacity: u32,
     next: u64,
     state: Arc<Mutex<State>>,
@@ -84,26 +87,48 @@ pub(crate) struct Desk {
 
 /// Handle by which the test controls the transport.
 #[derive(Clone, Debug)]
-pub(crate) struct Clerk(Arc<Mutex<State>>);
+pub(crate) struct Control(Arc<Mutex<State>>);
 
-impl Clerk {
+impl Control {
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Ends the oldest operation.
+    pub(crate) fn end(&self, result: Result<u32, Errno>) {
+        self.end_at(0, result);
+    }
+
+    /// Ends one operation, by its place in the order in which they were pushed.
+    pub(crate) fn end_at(&self, index: usize, result: Result<u32, Errno>) {
+        let mut state = self.state();
+        let token = state.flights[index].token;
+        state.end(|flight| flight.token == token, |_| result);
+    }
+
+    /// Returns the number of operations in flight.
+    pub(crate) fn waiting(&self) -> usize {
+        self.state().flights.len()
+    }
+
+    pub(crate) fn is_durable(&self, index: usize) -> bool {
+        let op = self.state().flights[index].op;
+        matches!(op, Operation::Write { durable: true, .. })
+    }
 }
 
-impl Desk {
-    pub(crate) fn new(capacity: u32) -> (Self, Clerk) {
+impl ManualTransport {
+    pub(crate) fn new(capacity: u32) -> (Self, Control) {
         let state = Arc::new(Mutex::new(State {
             cancels: true,
             ..State::default()
         }));
-        let desk = Self {
+        let transport = Self {
             capacity,
             next: 0,
             state: state.clone(),
         };
-        (desk, Clerk(state))
+        (transport, Control(state))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -111,7 +136,7 @@ impl Desk {
     }
 }
 
-impl Transport for Desk {
+impl Transport for ManualTransport {
     fn capacity(&self) -> u32 {
         self.capacity
     }
@@ -158,10 +183,11 @@ impl Transport for Desk {
     fn cancel(&mut self, token: Token) -> bool {
         let mut state = self.state();
         state.asked += 1;
+        let in_flight = state.flights.iter().any(|flight| flight.token == token);
         if state.cancels {
             state.end(|flight| flight.token == token, |_| Err(Errno::CANCELED));
         }
-        true
+        in_flight
     }
 
     fn set_file(&mut self, _: FileSlot, _: Option<Arc<OwnedFd>>) -> Result<(), RegisterError> {
@@ -173,7 +199,13 @@ impl Transport for Desk {
     }
 
     fn quiesce(&mut self, _: Duration) -> Result<(), Busy> {
-        self.state().end(|_| true, |_| Err(Errno::CANCELED));
-        Ok(())
+        let mut state = self.state();
+        if !state.holds {
+            state.end(|_| true, |_| Err(Errno::CANCELED));
+        }
+        match state.flights.len() as u32 {
+            0 => Ok(()),
+            in_flight => Err(Busy::new(in_flight)),
+        }
     }
 }
