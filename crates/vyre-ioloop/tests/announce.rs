@@ -1,4 +1,4 @@
-//! What a loop tells of the requests that it serves.
+//! Which requests a loop announces to its devices.
 
 mod common;
 
@@ -9,8 +9,8 @@ use vyre_ioq::Request;
 use vyre_ioq::abi::{status, word};
 use vyre_uring::SimTransport;
 
-/// There is a heartbeat before each sleep. A request that takes a few of them gets no store that takes
-/// its line away from the device; one that takes many gets one.
+/// A heartbeat comes before each sleep. A request that is in flight for a few of them gets no store,
+/// which would take its cache line from the device. One that is in flight for many gets one.
 ///
 /// Rule: ABI-4.6.
 #[test]
@@ -36,7 +36,7 @@ fn a_long_request_is_announced_and_others_are_not() {
     engine.stop(LIMIT).expect("all of it ends");
 }
 
-/// A loop that has no time to sleep tells as well.
+/// A loop that never sleeps announces as well.
 ///
 /// Rule: ABI-4.6.
 #[test]

@@ -1,4 +1,5 @@
-//! A deadline ends a request wherever it waits: in the kernel, for room, behind others.
+//! A deadline ends a request wherever it waits: in the kernel, in the backlog, or behind other
+//! requests.
 
 mod common;
 
@@ -28,21 +29,21 @@ fn a_read_of_an_empty_pipe_times_out() {
         .into_buffer(pool, 0)
         .with_deadline(SOON);
     let ticket = device.submit(read).unwrap();
-    assert_eq!(answer(&device, ticket), Err(Errno::ETIMEDOUT));
+    assert_eq!(outcome_of(&device, ticket), Err(Errno::ETIMEDOUT));
     assert!(started.elapsed() >= Duration::from_micros(SOON.into()));
-    // The kernel has let go of the buffer: what comes now is for the next.
+    // The kernel no longer uses the buffer: the bytes that come now are for the next read.
     writer.write_all(b"late").unwrap();
     std::thread::sleep(Duration::from_millis(10));
     assert_eq!(contents(&memory, 0, 4), [0; 4]);
     let next = Request::read(pipe, 0, 4).into_buffer(pool, 100);
     let ticket = device.submit(next).unwrap();
-    assert_eq!(answer(&device, ticket), Ok(4));
+    assert_eq!(outcome_of(&device, ticket), Ok(4));
     assert_eq!(contents(&memory, 100, 4), b"late");
     assert!(io.counters().timed_out >= 1);
     io.stop().unwrap();
 }
 
-/// Moves the clock on to just before the deadline, and then to it.
+/// Moves the clock to just before the deadline, and then to it.
 fn pass_deadline<T: Transport>(rig: &mut Rig<T>, clock: &TestClock, timed: &Ticket) {
     rig.linger();
     clock.advance(Duration::from_micros(u64::from(SOON) - 1));
@@ -68,7 +69,7 @@ fn a_request_in_the_backlog_times_out() {
     assert_eq!(rig.wait(timed).result, Err(Errno::ETIMEDOUT));
     assert!(blockers.iter().all(|blocker| rig.pending(blocker)) && rig.pending(&patient));
     assert_eq!(rig.engine.in_flight(), 5);
-    // Its slot's next request is served once, not in its stead as well.
+    // The next request of its slot is served once. The request that timed out is not served after all.
     let next = rig.submit(read(64));
     assert_eq!(next.slot(), slot, "used again");
     rig.linger();
@@ -181,8 +182,8 @@ fn a_request_that_completes_in_time_is_not_affected_by_its_deadline() {
     assert_eq!(rig.engine.counters().timed_out, 0);
 }
 
-/// A cancellation for which there is no room at first is asked for again, and the others' deadlines
-/// are kept meanwhile.
+/// The engine repeats a cancellation for which there was no room, and keeps the deadlines of the others
+/// meanwhile.
 ///
 /// Rule: ABI-6.17.
 #[test]
@@ -248,7 +249,7 @@ fn a_cancellation_without_effect_is_repeated_every_20_ms() {
     assert!(rig.pending(&patient));
 }
 
-/// A sleep ends when a deadline is due, however long it was to be.
+/// The engine asks for a sleep that ends at the deadline, however long the caller allows.
 ///
 /// Rule: ABI-6.17.
 #[test]
@@ -300,7 +301,7 @@ fn many_deadlines_at_once_are_all_kept() {
         .collect();
     let _ = rig.engine.step();
     clock.advance(Duration::from_micros(499));
-    // One after the other, each at its time.
+    // Each ends at its own time.
     for kept in tickets.drain(..) {
         rig.linger();
         assert!(rig.pending(&kept));
@@ -312,7 +313,7 @@ fn many_deadlines_at_once_are_all_kept() {
     assert_eq!(rig.engine.counters().timed_out, 256);
 }
 
-/// Found by a second look, both are kept for the next pass. Their time runs from the claim.
+/// The second sweep claims both and defers them to the next pass.
 ///
 /// Rule: ABI-6.17.
 #[test]

@@ -1,5 +1,5 @@
-//! Writes that were lost: no SYNC and no DURABLE write says otherwise afterwards, whichever queue, loop
-//! or handle it comes through.
+//! After a failed flush, no SYNC and no DURABLE write of the file succeeds, whichever queue, loop or
+//! handle it comes through.
 
 mod common;
 
@@ -146,7 +146,7 @@ fn only_a_file_that_is_opened_anew_ends_the_failure() {
     assert_eq!(io.play(Request::sync(new), &[Ok(0)]), Ok(0));
     let durable = Request::write(new, 0, 16).from_buffer(io.pool, 0).durable();
     assert_eq!(io.play(durable, &[Ok(16)]), Ok(16));
-    // What had been inserted before stays as it is.
+    // Entries that were inserted before are not affected.
     assert_eq!(loops[1].sync(&[]), Err(Errno::EIO));
 }
 
@@ -172,8 +172,8 @@ fn a_new_file_with_the_inode_number_of_a_deleted_one_has_no_failure() {
     assert_eq!(io.play(Request::sync(new), &[Ok(0)]), Ok(0));
 }
 
-/// Both flushes are out when the kernel tells one of them of the failure. Whichever completion is seen
-/// first, neither says that all is well.
+/// Both flushes are in flight when the kernel reports the failure to one of them. Neither succeeds, in
+/// whichever order they complete.
 ///
 /// Rule: ABI-6.12.
 #[test]
@@ -184,7 +184,7 @@ fn if_one_of_two_overlapping_syncs_fails_both_fail() {
             let sync = Request::sync(loops[io].file);
             loops[io].submit(sync)
         });
-        // One flush may do for both, if they are of one queue.
+        // One flush may serve both, if they are of one queue.
         if first != second || loops[first].transport.waiting() == 2 {
             let last = loops[second].transport.waiting() - 1;
             loops[second].transport.end_at(last, Ok(0));
@@ -220,7 +220,7 @@ fn a_successful_flush_waits_for_overlapping_ones_and_for_no_later_ones() {
     assert_eq!(two.outcome(&second), None);
     let third = three.submit(Request::sync(three.file));
     one.transport.end(Ok(0));
-    // The first waits for the third, which had begun when it was seen.
+    // The first waits for the third, which had begun when the first completed.
     assert_eq!(one.outcome(&first), None);
     assert_eq!(two.outcome(&second), Some(Ok(0)), "though the third is out");
     three.transport.end(Ok(0));
@@ -270,7 +270,7 @@ fn a_failed_write_that_moved_nothing_is_not_a_failed_flush() {
 fn a_durable_write_whose_flush_failed_fails_later_syncs() {
     let (_file, [mut io, mut other, _]) = loops();
     let durable = io.durable();
-    // The bytes can be written: it was the flush.
+    // The second attempt succeeds without a flush, so it was the flush that failed.
     assert_eq!(
         io.play(durable, &[Err(OsErrno::IO), Ok(16)]),
         Err(Errno::EIO)
@@ -313,7 +313,7 @@ fn an_errno_that_says_that_nothing_was_done_is_not_a_failed_flush() {
 fn a_durable_write_in_pieces_has_one_outcome() {
     let (_file, [mut io, ..]) = loops();
     let durable = io.durable();
-    // Eight bytes are on disk; then the flush of the others fails. "As with pwrite" would say 8.
+    // Eight bytes are on disk. Then the flush of the others fails. "As with pwrite" would report 8.
     let ends = [Ok(8), Err(OsErrno::IO), Ok(8)];
     assert_eq!(io.play(durable, &ends), Err(Errno::EIO));
     assert_eq!(io.sync(&[]), Err(Errno::EIO));
@@ -341,7 +341,7 @@ fn writes_to_a_file_open_with_o_dsync_count_as_flushes() {
     assert_eq!(other.sync(&[]), Err(Errno::EIO));
 }
 
-/// There, the second attempt is flushed as well, and fails as the first did.
+/// The second attempt is flushed as well, and fails as the first did.
 ///
 /// Rule: ABI-6.15.
 #[test]
@@ -357,7 +357,7 @@ fn on_a_file_open_with_o_sync_a_write_that_fails_twice_is_a_failed_flush() {
     assert_eq!(io.sync(&[]), Err(Errno::EIO));
 }
 
-/// The kernel may have told it of a failure, and tells nobody else.
+/// The kernel may have reported a failure to this flush, and reports it to no other.
 ///
 /// Rule: ABI-6.12.
 #[test]
@@ -389,7 +389,7 @@ fn a_flush_cancelled_before_it_began_is_not_a_failed_flush() {
     assert_eq!(other.sync(&[Ok(0)]), Ok(0));
 }
 
-/// The end of a loop takes what it keeps with it, and leaves what it knows.
+/// The record of a failure outlives the loop that saw it.
 ///
 /// Rule: ABI-6.12.
 #[test]
@@ -406,7 +406,7 @@ fn loops_created_later_know_of_a_failed_flush() {
     assert_eq!(Loop::on(reopened(&file)).sync(&[Ok(0)]), Ok(0));
 }
 
-/// The same on a transport that performs what it is given.
+/// On a transport that performs its operations.
 ///
 /// Rule: ABI-6.12.
 #[test]

@@ -1,4 +1,4 @@
-//! A transport that fails for good, and a thread that panics.
+//! What a loop does when its transport fails for good, and when its thread panics.
 
 mod common;
 
@@ -54,7 +54,7 @@ fn a_fatal_submit_error_completes_its_batch_with_the_errno() {
     let outcomes = rig.wait_all(batch);
     assert!(outcomes.iter().all(|o| o.result == Err(Errno::EBADF)));
     assert_eq!(rig.engine.failure(), Some(vyre_uring::Errno::BADF));
-    // Nothing can be served any more, and everything is answered.
+    // Nothing is served any more, and every request gets an outcome.
     let late = Request::read(file, 0, 64).into_buffer(pool, 0);
     assert_eq!(rig.run(late), Err(Errno::EBADF));
     rig.engine.fail(LIMIT).unwrap();
@@ -70,7 +70,8 @@ fn a_fatal_wait_error_is_recorded() {
     assert_eq!(rig.engine.failure(), Some(vyre_uring::Errno::BADF));
 }
 
-/// The kernel may have an operation that a panic kept from the books: nothing is answered then.
+/// The kernel may hold an operation that the engine did not record before the panic. Its request gets
+/// no outcome.
 ///
 /// Rule: ABI-4.12.
 #[test]
@@ -114,7 +115,7 @@ fn an_outcome_decided_before_a_panic_is_stored() {
     assert_eq!(slots.outcome(1), None);
 }
 
-/// What waited for such an operation is answered once, whatever else is published.
+/// Whatever else is published.
 ///
 /// Rule: ABI-4.11.
 #[test]

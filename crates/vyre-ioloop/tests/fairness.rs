@@ -1,4 +1,4 @@
-//! Share of the transport's entries, and of a pass, that each queue of a loop gets.
+//! The share of the transport and of a pass that each queue of a loop gets.
 
 mod common;
 
@@ -13,25 +13,25 @@ use vyre_uring::{SimTransport, Transport};
 
 const MIB: u32 = 1 << 20;
 
-/// Largest number of bytes of one operation, of a queue's turn and of a pass.
+/// Most bytes of one operation, of one turn of a queue, and of one pass.
 const OPERATION: u32 = MIB;
 const TURN: u32 = MIB;
 const PASS: u32 = 8 * MIB;
 
-/// Devices of queues that one engine serves.
-struct Shop<T: Transport> {
+/// An engine and the devices of its queues.
+struct QueuesRig<T: Transport> {
     engine: Engine<T>,
     devices: Vec<DeviceQueue>,
     file: FileHandle,
     pool: BufferHandle,
 }
 
-fn shop<T: Transport>(transport: T, tables: Tables, queues: usize, slots: u32) -> Shop<T> {
+fn rig_of<T: Transport>(transport: T, tables: Tables, queues: usize, slots: u32) -> QueuesRig<T> {
     let (file, pool) = (tables.file, tables.pool);
     let (hosts, devices) = (0..queues)
         .map(|_| Queue::anonymous(QueueLayout::with_slots(slots)).expect("a queue"))
         .unzip();
-    Shop {
+    QueuesRig {
         engine: tables.engine(transport, hosts),
         devices,
         file,
@@ -39,13 +39,13 @@ fn shop<T: Transport>(transport: T, tables: Tables, queues: usize, slots: u32) -
     }
 }
 
-fn manual(capacity: u32, queues: usize, slots: u32) -> (Shop<ManualTransport>, Control) {
+fn manual(capacity: u32, queues: usize, slots: u32) -> (QueuesRig<ManualTransport>, Control) {
     let (manual, control) = ManualTransport::new(capacity);
     let tables = Tables::new(4096, 64 << 20);
-    (shop(manual, tables, queues, slots), control)
+    (rig_of(manual, tables, queues, slots), control)
 }
 
-impl<T: Transport> Shop<T> {
+impl<T: Transport> QueuesRig<T> {
     fn read(&self, bytes: u32) -> Request {
         Request::read(self.file, 0, bytes).into_buffer(self.pool, 0)
     }
@@ -54,8 +54,8 @@ impl<T: Transport> Shop<T> {
         let _ticket = self.devices[queue].submit(request).expect("a free slot");
     }
 
-    /// Steps until a request is answered.
-    fn answer(&mut self, queue: usize, request: Request) -> Result<u32, Errno> {
+    /// Steps until a request has its outcome.
+    fn outcome_of(&mut self, queue: usize, request: Request) -> Result<u32, Errno> {
         let mut ticket = self.devices[queue].submit(request).expect("a free slot");
         let end = Instant::now() + LIMIT;
         loop {
@@ -63,7 +63,7 @@ impl<T: Transport> Shop<T> {
                 Ok(outcome) => return outcome.result,
                 Err(ticket) => ticket,
             };
-            assert!(Instant::now() < end, "unanswered");
+            assert!(Instant::now() < end, "without an outcome");
             if self.engine.step().is_idle() {
                 self.engine.wait(Duration::from_micros(100));
             }
@@ -71,30 +71,29 @@ impl<T: Transport> Shop<T> {
     }
 }
 
-/// The kernel may keep reads of empty pipes for ever, and there are more of them than the ring has
-/// entries.
+/// Reads of empty pipes may never end, and there are more of them than the ring has entries.
 ///
 /// Rule: SEC-13.
 #[test]
 fn endless_reads_delay_neither_their_own_queue_nor_another() {
     let mut tables = Tables::new(4096, 4096);
     let (pipe, _writer) = tables.add_pipe();
-    let mut shop = shop(ring(64), tables, 2, 512);
-    let (file, pool) = (shop.file, shop.pool);
+    let mut rig = rig_of(ring(64), tables, 2, 512);
+    let (file, pool) = (rig.file, rig.pool);
     for _ in 0..300 {
-        shop.submit(0, Request::read(pipe, 0, 4).into_buffer(pool, 0));
+        rig.submit(0, Request::read(pipe, 0, 4).into_buffer(pool, 0));
     }
     for queue in [0, 1] {
-        assert_eq!(shop.answer(queue, shop.read(64)), Ok(64));
+        assert_eq!(rig.outcome_of(queue, rig.read(64)), Ok(64));
         let write = Request::write(file, 0, 64).from_buffer(pool, 0);
-        assert_eq!(shop.answer(queue, write), Ok(64));
-        assert_eq!(shop.answer(queue, Request::sync(file)), Ok(0));
+        assert_eq!(rig.outcome_of(queue, write), Ok(64));
+        assert_eq!(rig.outcome_of(queue, Request::sync(file)), Ok(0));
         let prefetch = Request::prefetch(file, 0, 64);
-        assert_eq!(shop.answer(queue, prefetch), Ok(0));
+        assert_eq!(rig.outcome_of(queue, prefetch), Ok(0));
     }
-    assert_eq!(shop.answer(1, Request::fence()), Ok(0));
-    assert_eq!(shop.engine.in_flight(), 300);
-    shop.engine.stop(LIMIT).expect("pipes can be left");
+    assert_eq!(rig.outcome_of(1, Request::fence()), Ok(0));
+    assert_eq!(rig.engine.in_flight(), 300);
+    rig.engine.stop(LIMIT).expect("pipes can be left");
 }
 
 /// Rule: SEC-13.
@@ -125,29 +124,29 @@ fn endless_reads_delay_no_other_queue_of_a_running_loop() {
         Request::sync(file),
     ] {
         let ticket = device.submit(request).expect("a free slot");
-        assert!(answer(&device, ticket).is_ok());
+        assert!(outcome_of(&device, ticket).is_ok());
     }
     io.abort().expect("pipes can be left");
 }
 
-/// Those that wait for their turn on a pipe go on one by one.
+/// Requests that are parked behind others on a pipe proceed one by one.
 ///
 /// Rule: SEC-13.
 #[test]
 fn pipe_requests_beyond_the_limit_are_served_in_order() {
-    let (mut shop, control) = {
+    let (mut rig, control) = {
         let mut tables = Tables::new(4096, 4096);
         let (pipe, _) = tables.add_pipe();
         let (manual, control) = ManualTransport::new(16);
-        let shop = shop(manual, tables, 2, 64);
+        let rig = rig_of(manual, tables, 2, 64);
         for n in 0..32 {
-            shop.submit(0, Request::read(pipe, 0, 4).into_buffer(shop.pool, n));
+            rig.submit(0, Request::read(pipe, 0, 4).into_buffer(rig.pool, n));
         }
-        (shop, control)
+        (rig, control)
     };
     let mut seen = Vec::new();
     while seen.len() < 32 {
-        let _ = shop.engine.step();
+        let _ = rig.engine.step();
         let mut state = control.state();
         assert!((1..=2).contains(&state.flights.len()), "half of a reserve");
         seen.extend(state.pushed.drain(..).map(|flight| match flight.op {
@@ -158,73 +157,74 @@ fn pipe_requests_beyond_the_limit_are_served_in_order() {
         state.complete(|_| true);
         assert!(first > 0);
     }
-    let _ = shop.engine.step();
+    let _ = rig.engine.step();
     assert_eq!(seen, (0..32).collect::<Vec<_>>());
-    assert_eq!(shop.engine.in_flight(), 0);
+    assert_eq!(rig.engine.in_flight(), 0);
 }
 
-/// Files that never answer: a quarter of the entries is still there for the other queue, at once.
+/// One queue uses files that never answer. A quarter of the entries is available to the other queue at
+/// once.
 ///
 /// Rule: SEC-12.
 #[test]
 fn a_queue_that_starts_late_has_its_reserve() {
-    let (mut shop, control) = manual(16, 2, 64);
+    let (mut rig, control) = manual(16, 2, 64);
     for _ in 0..64 {
-        let write = Request::write(shop.file, 0, 64).from_buffer(shop.pool, 0);
-        shop.submit(0, write);
+        let write = Request::write(rig.file, 0, 64).from_buffer(rig.pool, 0);
+        rig.submit(0, write);
     }
     for _ in 0..3 {
-        let _ = shop.engine.step();
+        let _ = rig.engine.step();
     }
     assert_eq!(
         control.state().flights.len(),
         12,
         "its own and what is lent"
     );
-    for request in [shop.read(64), shop.read(64), Request::sync(shop.file)] {
-        shop.submit(1, request);
+    for request in [rig.read(64), rig.read(64), Request::sync(rig.file)] {
+        rig.submit(1, request);
     }
-    shop.submit(1, Request::fence());
-    let _ = shop.engine.step();
+    rig.submit(1, Request::fence());
+    let _ = rig.engine.step();
     assert_eq!(
         control.state().flights.len(),
         15,
         "in the pass that claims them"
     );
     control.state().complete(|flight| flight.queue == 1);
-    let _ = shop.engine.step();
+    let _ = rig.engine.step();
     assert_eq!(
-        shop.engine.in_flight(),
+        rig.engine.in_flight(),
         64,
-        "all of the late one's are answered"
+        "all requests of the late queue have outcomes"
     );
 }
 
 #[test]
 fn a_single_queue_may_use_the_whole_transport() {
-    let (mut shop, control) = manual(16, 1, 64);
+    let (mut rig, control) = manual(16, 1, 64);
     for _ in 0..64 {
-        shop.submit(0, shop.read(64));
+        rig.submit(0, rig.read(64));
     }
-    let _ = shop.engine.step();
+    let _ = rig.engine.step();
     assert_eq!(control.state().flights.len(), 16);
 }
 
-/// The kernel copies cached bytes while the loop's thread waits for it.
+/// The kernel copies cached bytes while the thread of the loop waits for it.
 ///
 /// Rule: SEC-12.
 #[test]
 fn large_requests_are_served_in_pieces_and_delay_no_deadline() {
-    let (mut shop, control) = manual(256, 2, 64);
-    let clock = shop.engine.drive_clock();
+    let (mut rig, control) = manual(256, 2, 64);
+    let clock = rig.engine.drive_clock();
     for _ in 0..64 {
-        shop.submit(0, shop.read(64 * MIB));
+        rig.submit(0, rig.read(64 * MIB));
     }
     let mut timed = None;
     let mut passes = 0;
-    let before = shop.devices[0].host_heartbeat().expect("a header");
-    while shop.engine.in_flight() > 0 || passes == 0 {
-        let _ = shop.engine.step();
+    let before = rig.devices[0].host_heartbeat().expect("a header");
+    while rig.engine.in_flight() > 0 || passes == 0 {
+        let _ = rig.engine.step();
         passes += 1;
         let mut state = control.state();
         let bytes: u32 = state.pushed.iter().map(Flight::bytes).sum();
@@ -233,24 +233,24 @@ fn large_requests_are_served_in_pieces_and_delay_no_deadline() {
         state.pushed.clear();
         state.complete(|flight| flight.queue == 0);
         drop(state);
-        // The other queue's requests are claimed in one pass, and expire in the next.
+        // The requests of the other queue are claimed in one pass and expire in the next.
         timed = match timed.take() {
             None => {
                 let fence = Request::fence().with_deadline(1);
-                Some(shop.devices[1].submit(fence).expect("a free slot"))
+                Some(rig.devices[1].submit(fence).expect("a free slot"))
             }
             Some(ticket) => {
                 clock.advance(Duration::from_micros(1));
-                let outcome = shop.devices[1].take(ticket).expect("answered");
+                let outcome = rig.devices[1].take(ticket).expect("completed");
                 let expected = [Ok(0), Err(Errno::ETIMEDOUT)];
                 assert!(expected.contains(&outcome.result));
                 None
             }
         };
     }
-    // All of it, and no faster than it may be.
+    // All bytes are moved, at most one turn for each pass.
     assert!(passes >= 64 * 64 / (PASS / MIB), "{passes} passes");
-    let beats = shop.devices[0].host_heartbeat().expect("a header") - before;
+    let beats = rig.devices[0].host_heartbeat().expect("a header") - before;
     assert!(
         beats >= passes / 20,
         "{beats} heartbeats in {passes} passes"
@@ -263,21 +263,21 @@ fn a_request_in_pieces_has_one_outcome() {
     let bytes = pattern(5, 5 * MIB as usize + 77);
     std::os::unix::fs::FileExt::write_all_at(&tables.disk, &bytes, 0).expect("room");
     let memory = tables.memory.clone();
-    let mut shop = shop(ring(8), tables, 1, 8);
-    let whole = shop.read(bytes.len() as u32).exact();
-    assert_eq!(shop.answer(0, whole), Ok(bytes.len() as u32));
+    let mut rig = rig_of(ring(8), tables, 1, 8);
+    let whole = rig.read(bytes.len() as u32).exact();
+    assert_eq!(rig.outcome_of(0, whole), Ok(bytes.len() as u32));
     assert_eq!(contents(&memory, 0, bytes.len()), bytes);
-    // Beyond the end of the file there is a short count.
-    assert_eq!(shop.answer(0, shop.read(8 * MIB)), Ok(bytes.len() as u32));
-    let write = Request::write(shop.file, 3, 6 * MIB).from_buffer(shop.pool, 0);
-    assert_eq!(shop.answer(0, write.durable()), Ok(6 * MIB));
+    // A request that reaches beyond the end of the file gets a short count.
+    assert_eq!(rig.outcome_of(0, rig.read(8 * MIB)), Ok(bytes.len() as u32));
+    let write = Request::write(rig.file, 3, 6 * MIB).from_buffer(rig.pool, 0);
+    assert_eq!(rig.outcome_of(0, write.durable()), Ok(6 * MIB));
 }
 
 proptest! {
     #![proptest_config(keeping(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fairness.regressions")))]
 
-    /// While a queue has something to give and may, the others give no more than a turn each, and
-    /// what one operation exceeds it by.
+    /// While a queue has requests that it may submit, each other queue submits at most one turn, and
+    /// the excess of one operation.
     ///
     /// Rule: SEC-12.
     #[test]
@@ -288,21 +288,21 @@ proptest! {
         kept in any::<prop::sample::Index>(),
         keeps in any::<bool>(),
     ) {
-        // An entry for each is the least.
-        let (mut shop, control) = manual(queues as u32 + more, queues, 256);
+        // At least one entry for each queue.
+        let (mut rig, control) = manual(queues as u32 + more, queues, 256);
         let kept = kept.index(queues);
         let mut left = vec![0_u64; queues];
         for (queue, size) in requests {
             // From 4 KiB to 3 MiB.
             let bytes = if size < 20 { size << 12 } else { (size - 19) * (MIB / 7) };
             let queue = queue.index(queues);
-            shop.submit(queue, shop.read(bytes));
+            rig.submit(queue, rig.read(bytes));
             left[queue] += u64::from(bytes);
         }
         let mut since = vec![0_u64; queues];
         let bound = u64::from(queues as u32 * (TURN + OPERATION) + PASS);
         for _ in 0..10_000 {
-            let _ = shop.engine.step();
+            let _ = rig.engine.step();
             let mut state = control.state();
             let pushed = std::mem::take(&mut state.pushed);
             for flight in &pushed {
@@ -332,8 +332,8 @@ proptest! {
     }
 }
 
-/// A queue that is always full of work does not keep another from being served: in each pass both
-/// are looked at, and who waits for room is served in turn.
+/// Two queues are always full. The third is served all the same: each pass sweeps all queues, and the
+/// backlogs are served in turn.
 ///
 /// Rule: SEC-12.
 #[test]
@@ -349,7 +349,7 @@ fn several_queues_are_served_fairly() {
     let sim = SimTransport::builder(2).capacity(8).build();
     let mut engine = tables.engine(sim, hosts);
     let read = Request::read(file, 0, 16).into_buffer(pool, 0);
-    // The first two are filled to the brim again after each pass.
+    // The first two are filled again after each pass.
     let mut busy: Vec<Vec<_>> = vec![Vec::new(), Vec::new()];
     for _ in 0..50 {
         for (device, tickets) in devices.iter().zip(&mut busy) {
@@ -363,7 +363,8 @@ fn several_queues_are_served_fairly() {
             }
         }
         let mut seldom = Some(devices[2].submit(read).unwrap());
-        // At most as many passes as the line is long, with 8 served in each.
+        // 8 requests are served in each pass, so no request waits for more passes than the backlogs
+        // hold.
         for pass in 0.. {
             let _ = engine.step();
             seldom = match devices[2].take(seldom.take().unwrap()) {

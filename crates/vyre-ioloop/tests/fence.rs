@@ -120,7 +120,7 @@ fn a_fence_waits_for_requests_that_fail() {
     assert_eq!(results[2..], [Ok(0); 5]);
 }
 
-/// A device that fills the largest queue with fences gets an answer for each, on a small stack.
+/// The device fills the largest queue with fences.
 ///
 /// Rule: SEC-5.
 #[test]
@@ -137,7 +137,7 @@ fn a_queue_full_of_fences_completes_on_a_small_stack() {
     small.spawn(serve).unwrap().join().unwrap();
 }
 
-/// Fences whose deadline passes behind a read that never ends leave nothing behind that grows.
+/// Fences time out behind a read that never ends.
 ///
 /// Rule: SEC-11.
 #[test]
@@ -146,7 +146,7 @@ fn fences_that_time_out_leave_no_memory_behind() {
     let (pipe, _writer) = tables.add_pipe();
     let pool = tables.pool;
     let mut rig = tables.on_sim(SimTransport::builder(1).stuck(1.0).build(), 8);
-    // A read at the back as well as at the front, so that no epoch is simply the last one.
+    // A read is published after each fence, so that the epoch of the fence is not the last one.
     let _for_ever = rig.submit(Request::read(pipe, 0, 1).into_buffer(pool, 0));
     let before = format!("{:?}", rig.engine).len();
     for _ in 0..500 {
@@ -161,12 +161,12 @@ fn fences_that_time_out_leave_no_memory_behind() {
         assert_eq!(rig.wait(fence).result, Err(Errno::ETIMEDOUT));
         assert_eq!(rig.wait(read).result, Err(Errno::ETIMEDOUT));
     }
-    // The engine's state, printed, is a measure of all that it holds.
+    // The length of the engine's printed state measures what it holds.
     let after = format!("{:?}", rig.engine).len();
     assert!(after < before + 2000, "{before} characters became {after}");
 }
 
-/// One that is done as soon as it is claimed lets no fence through that others still hold back.
+/// A request that completes at once does not release a fence while others are in flight.
 ///
 /// Rule: ABI-6.7.
 #[test]

@@ -1,5 +1,5 @@
-//! A device that publishes a fence or a SYNC for every look that its last one causes. No pass looks for
-//! ever, no fence waits for ever, and none loses its order by that.
+//! A device publishes a FENCE or a SYNC for every sweep that its last one causes. The number of sweeps
+//! of a pass stays bounded, every fence completes, and the order holds.
 
 mod common;
 
@@ -14,20 +14,20 @@ use vyre_uring::SimTransport;
 
 const SLOTS: u32 = 256;
 
-/// Pairs of a write, and of a fence or a sync behind it.
+/// Pairs of a write and a fence or a SYNC behind it.
 const PAIRS: u32 = SLOTS / 2;
 
-/// Claimed by the first pass: a pair for each of its looks. Those after it have one look.
+/// Claimed by the first pass: one pair for each of its two sweeps. Later passes have one sweep.
 const FIRST_PASS: u32 = 4;
 
-struct Chase {
+struct Endless {
     engine: Engine<Faulty>,
     slots: Slots,
     orders: Arc<Orders>,
     _device: DeviceQueue,
 }
 
-/// The request behind a write.
+/// The kind of the request behind a write.
 type Kind = fn(pair: u32) -> Op;
 
 fn mixed(pair: u32) -> Op {
@@ -38,9 +38,9 @@ fn mixed(pair: u32) -> Op {
     }
 }
 
-/// A queue whose device publishes a pair, and with each write that is taken in another one, in the
-/// slots before it: where only a further look comes by.
-fn chase(sim: SimTransport, kind: Kind) -> Chase {
+/// A queue whose device publishes a pair and, whenever a write is pushed, another pair in the slots
+/// before it, where only a further sweep finds it.
+fn endless(sim: SimTransport, kind: Kind) -> Endless {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let (slots, host, device) = Slots::queue(SLOTS);
@@ -67,7 +67,7 @@ fn chase(sim: SimTransport, kind: Kind) -> Chase {
         }
     };
     *orders.meanwhile.lock().unwrap() = Meanwhile(Some(Box::new(happens)));
-    Chase {
+    Endless {
         engine,
         slots,
         orders,
@@ -75,28 +75,28 @@ fn chase(sim: SimTransport, kind: Kind) -> Chase {
     }
 }
 
-impl Chase {
+impl Endless {
     fn pass(&mut self) -> u32 {
         self.engine.step().claimed
     }
 
-    fn answered(&self) -> Vec<u32> {
+    fn completed(&self) -> Vec<u32> {
         (0..SLOTS)
             .filter(|&slot| self.slots.outcome(slot).is_some())
             .collect()
     }
 
-    /// A later pair was published before an earlier one: what a fence or a SYNC waits for, of that, was
-    /// answered before it. Nothing waits for a fence, and a SYNC for no other SYNC.
+    /// Later pairs were published before earlier ones. Checks that everything that a fence or a SYNC
+    /// waits for completed before it. Nothing waits for a fence, and no SYNC for another.
     fn check_order(&self, kind: Kind) {
-        let answered = |slot: u32| self.slots.outcome(slot).is_some();
+        let completed = |slot: u32| self.slots.outcome(slot).is_some();
         let (mut writes, mut syncs) = (true, true);
         for pair in (0..PAIRS).rev() {
-            writes &= answered(2 * pair);
+            writes &= completed(2 * pair);
             let is_fence = kind(pair) == Op::Fence;
             let may_go = writes && (syncs || !is_fence);
-            assert!(may_go || !answered(2 * pair + 1), "pair {pair} overtook");
-            syncs &= is_fence || answered(2 * pair + 1);
+            assert!(may_go || !completed(2 * pair + 1), "pair {pair} overtook");
+            syncs &= is_fence || completed(2 * pair + 1);
         }
     }
 
@@ -112,33 +112,33 @@ fn stuck() -> SimTransport {
     SimTransport::builder(1).capacity(512).stuck(1.0).build()
 }
 
-/// Runs a chase to its end; how many fences and SYNCs were answered while the device still published.
+/// Runs to the end. Returns how many fences and SYNCs completed while the device still published.
 fn run(kind: Kind) -> usize {
     let sim = SimTransport::builder(1).capacity(512).max_latency(9);
-    let mut chase = chase(sim.reorder(true).build(), kind);
-    assert_eq!(chase.pass(), FIRST_PASS);
+    let mut endless = endless(sim.reorder(true).build(), kind);
+    assert_eq!(endless.pass(), FIRST_PASS);
     let mut left = SLOTS - FIRST_PASS;
     while left > 0 {
-        let claimed = chase.pass();
-        // A pair for each look, and two looks where the pass before kept nothing.
+        let claimed = endless.pass();
+        // One pair for each sweep, and two sweeps if the pass before deferred nothing.
         assert!(
             (2..=FIRST_PASS).contains(&claimed),
             "{claimed} with {left} left"
         );
-        chase.check_order(kind);
+        endless.check_order(kind);
         left -= claimed;
     }
-    let ordered = chase.answered().into_iter().filter(|slot| slot % 2 == 1);
+    let ordered = endless.completed().into_iter().filter(|slot| slot % 2 == 1);
     let early = ordered.count();
     let mut passes = 0;
-    while chase.engine.in_flight() > 0 {
-        assert_eq!(chase.pass(), 0);
-        chase.check_order(kind);
+    while endless.engine.in_flight() > 0 {
+        assert_eq!(endless.pass(), 0);
+        endless.check_order(kind);
         passes += 1;
-        assert!(passes < 10_000, "unanswered");
+        assert!(passes < 10_000, "without an outcome");
     }
-    assert!((0..SLOTS).all(|slot| chase.slots.outcome(slot).unwrap().is_ok()));
-    chase.check_end(SLOTS);
+    assert!((0..SLOTS).all(|slot| endless.slots.outcome(slot).unwrap().is_ok()));
+    endless.check_end(SLOTS);
     early
 }
 
@@ -148,7 +148,7 @@ fn a_pass_sweeps_at_most_twice_and_the_next_pass_continues() {
     assert!(run(mixed) > 0);
 }
 
-/// A fence found late holds up no earlier one.
+/// A fence that is claimed late does not delay earlier ones.
 ///
 /// Rule: ABI-6.18.
 #[test]
@@ -156,8 +156,8 @@ fn fences_complete_while_the_device_publishes_more() {
     assert!(run(|_| Op::Fence) > PAIRS as usize / 2);
 }
 
-/// An earlier fence may have to wait for a SYNC found late, so they are kept together. They come to an
-/// end since the device runs out of slots.
+/// An earlier fence may have to wait for a SYNC that is claimed late, so they are deferred together.
+/// They complete once the device has run out of slots.
 ///
 /// Rule: ABI-6.18.
 #[test]
@@ -165,17 +165,17 @@ fn syncs_complete_after_the_device_has_stopped_publishing() {
     assert_eq!(run(|_| Op::Sync), 0);
 }
 
-/// A queue whose first pass looks twice, and up to slot 220 the second time.
-struct Twice {
+/// A queue whose first pass sweeps twice.
+struct TwoSweeps {
     engine: Engine<Faulty>,
     slots: Slots,
     write: Request,
     _device: DeviceQueue,
 }
 
-/// `happens` gets the number of each write when it is taken in: the second is so in the midst of the second
-/// look, which has then passed slot 100 and the rest of its group.
-fn twice(mut happens: impl FnMut(u32, &Slots, &Request) + Send + 'static) -> Twice {
+/// `happens` gets the number of each write when it is pushed. The second write is pushed during the
+/// second sweep, which has passed slot 100 and the rest of its group by then.
+fn two_sweeps(mut happens: impl FnMut(u32, &Slots, &Request) + Send + 'static) -> TwoSweeps {
     let tables = Tables::new(4096, 4096);
     let write = Request::write(tables.file, 0, 8).from_buffer(tables.pool, 0);
     let (slots, host, device) = Slots::queue(SLOTS);
@@ -189,14 +189,14 @@ fn twice(mut happens: impl FnMut(u32, &Slots, &Request) + Send + 'static) -> Twi
         if matches!(op, vyre_uring::Operation::Write { .. }) {
             writes += 1;
             match writes {
-                // The first look has passed this slot; the second finds it.
+                // The first sweep has passed this slot, and the second finds it.
                 1 => memory.publish(100, &write),
                 _ => happens(writes, &memory, &write),
             }
         }
     };
     *orders.meanwhile.lock().unwrap() = Meanwhile(Some(Box::new(on_push)));
-    Twice {
+    TwoSweeps {
         engine,
         slots,
         write,
@@ -204,10 +204,10 @@ fn twice(mut happens: impl FnMut(u32, &Slots, &Request) + Send + 'static) -> Twi
     }
 }
 
-/// The second look finds a fence in `fence`, and has passed a write in `early` that was published before.
-/// What the fence waits for must be known when it is answered.
+/// The second sweep claims a fence in `fence` after it has passed a write in `early` that was published
+/// before. The fence must not complete before the write.
 fn check_deferred_fence(early: u32, fence: u32) {
-    let mut rig = twice(move |number, slots, write| {
+    let mut rig = two_sweeps(move |number, slots, write| {
         if number == 2 {
             slots.publish(early, write);
             slots.publish(fence, &Request::fence());
@@ -217,7 +217,7 @@ fn check_deferred_fence(early: u32, fence: u32) {
     while rig.slots.outcome(fence).is_none() {
         let _ = rig.engine.step();
         passes += 1;
-        assert!(passes < 10, "unanswered");
+        assert!(passes < 10, "without an outcome");
     }
     let outcome = rig.slots.outcome(early);
     assert_eq!(
@@ -231,7 +231,8 @@ fn check_deferred_fence(early: u32, fence: u32) {
 /// Rules: ABI-6.7, ABI-6.9.
 #[test]
 fn a_deferred_fence_waits_for_requests_that_the_second_sweep_had_passed() {
-    // Both groups before the fence's, of which the next look comes to the first without it.
+    // Both groups before that of the fence. The next sweep comes to the first of them even without the
+    // fence.
     for early in [20, 70, 127] {
         check_deferred_fence(early, 200);
     }
@@ -248,13 +249,13 @@ fn a_deferred_fence_waits_for_requests_behind_the_second_sweep() {
     }
 }
 
-/// As soon as the next look has come to it, while that look goes on: its lane is back for the one after.
+/// During that sweep, so that its lane can publish again before the one after.
 ///
 /// Rule: ABI-6.18.
 #[test]
 fn a_deferred_fence_completes_during_the_next_sweep() {
     let (seen, seen_at_push) = std::sync::mpsc::channel();
-    let mut rig = twice(move |number, slots, _| match number {
+    let mut rig = two_sweeps(move |number, slots, _| match number {
         2 => slots.publish(140, &Request::fence()),
         _ => seen.send(slots.outcome(140)).unwrap(),
     });
@@ -265,81 +266,84 @@ fn a_deferred_fence_completes_during_the_next_sweep() {
     assert_eq!(seen_at_push.try_recv(), Ok(Some(Ok(0))));
 }
 
-/// A device that gives up does not leave its last fences waiting.
+/// The device stops publishing. Its last fences complete.
 ///
 /// Rule: ABI-4.11.
 #[test]
 fn deferred_fences_complete_in_a_pass_that_claims_nothing() {
     let sim = SimTransport::builder(1).capacity(512).build();
-    let mut chase = chase(sim, mixed);
-    assert_eq!(chase.pass(), FIRST_PASS);
-    chase.orders.meanwhile.lock().unwrap().0 = None;
-    // The pair that the last look let happen.
-    assert_eq!(chase.pass(), 2);
+    let mut endless = endless(sim, mixed);
+    assert_eq!(endless.pass(), FIRST_PASS);
+    endless.orders.meanwhile.lock().unwrap().0 = None;
+    // The pair that was published during the last sweep.
+    assert_eq!(endless.pass(), 2);
     for _ in 0..100 {
-        assert_eq!(chase.pass(), 0);
+        assert_eq!(endless.pass(), 0);
     }
-    chase.check_end(FIRST_PASS + 2);
+    endless.check_end(FIRST_PASS + 2);
 }
 
 /// Rule: ABI-4.11.
 #[test]
 fn a_stop_completes_deferred_fences_once() {
-    let mut chase = chase(stuck(), mixed);
-    assert_eq!(chase.pass(), FIRST_PASS);
-    assert_eq!(chase.answered(), []);
-    chase.engine.stop(LIMIT).unwrap();
-    let answered = chase.answered();
-    assert_eq!(answered.len() as u32, FIRST_PASS + 2);
-    for slot in answered {
-        assert_eq!(chase.slots.outcome(slot), Some(Err(Errno::ECANCELED)));
+    let mut endless = endless(stuck(), mixed);
+    assert_eq!(endless.pass(), FIRST_PASS);
+    assert_eq!(endless.completed(), []);
+    endless.engine.stop(LIMIT).unwrap();
+    let completed = endless.completed();
+    assert_eq!(completed.len() as u32, FIRST_PASS + 2);
+    for slot in completed {
+        assert_eq!(endless.slots.outcome(slot), Some(Err(Errno::ECANCELED)));
     }
-    chase.check_end(FIRST_PASS + 2);
-    // What was kept is not there any more.
+    endless.check_end(FIRST_PASS + 2);
+    // Nothing is deferred any more.
     for _ in 0..10 {
-        let _ = chase.engine.step();
+        let _ = endless.engine.step();
     }
-    chase.check_end(FIRST_PASS + 2);
+    endless.check_end(FIRST_PASS + 2);
 }
 
 /// Rule: ABI-7.4.
 #[test]
 fn a_drain_finishes_deferred_fences() {
     let sim = SimTransport::builder(1).capacity(512).max_latency(3);
-    let mut chase = chase(sim.build(), mixed);
-    assert_eq!(chase.pass(), FIRST_PASS);
-    chase.orders.meanwhile.lock().unwrap().0 = None;
-    chase.engine.drain();
+    let mut endless = endless(sim.build(), mixed);
+    assert_eq!(endless.pass(), FIRST_PASS);
+    endless.orders.meanwhile.lock().unwrap().0 = None;
+    endless.engine.drain();
     for _ in 0..1_000 {
-        let _ = chase.engine.step();
+        let _ = endless.engine.step();
     }
     let first = SLOTS - FIRST_PASS;
     for slot in first..SLOTS {
-        let outcome = chase.slots.outcome(slot);
+        let outcome = endless.slots.outcome(slot);
         assert!(matches!(outcome, Some(Ok(_))), "slot {slot}: {outcome:?}");
     }
     for late in first - 2..first {
-        let outcome = chase.slots.outcome(late);
+        let outcome = endless.slots.outcome(late);
         assert_eq!(outcome, Some(Err(Errno::ECANCELED)));
     }
-    chase.check_end(FIRST_PASS + 2);
+    endless.check_end(FIRST_PASS + 2);
 }
 
-/// The engine dies in the pass after, with fences in its hands.
+/// The engine panics in the next pass, while fences are deferred.
 ///
 /// Rule: ABI-4.11.
 #[test]
 fn a_panic_leaves_no_deferred_fence_without_an_outcome() {
-    let mut chase = chase(stuck(), mixed);
-    assert_eq!(chase.pass(), FIRST_PASS);
-    chase.orders.panic_in_submit.store(true, Ordering::Relaxed);
-    let mut engine = chase.engine;
+    let mut endless = endless(stuck(), mixed);
+    assert_eq!(endless.pass(), FIRST_PASS);
+    endless
+        .orders
+        .panic_in_submit
+        .store(true, Ordering::Relaxed);
+    let mut engine = endless.engine;
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
         let _ = engine.step();
         unreachable!("it panics, and drops the engine on its way");
     }));
     assert!(panicked.is_err());
     for slot in SLOTS - (FIRST_PASS + 2)..SLOTS {
-        assert!(chase.slots.outcome(slot).is_some(), "slot {slot}");
+        assert!(endless.slots.outcome(slot).is_some(), "slot {slot}");
     }
 }

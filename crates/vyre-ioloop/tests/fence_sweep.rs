@@ -12,13 +12,13 @@ use vyre_ioq::abi::{GROUP_SLOTS, MAX_SLOTS, status, word};
 use vyre_ioq::{Errno, Request};
 use vyre_uring::{SimTransport, Transport};
 
-/// Stores EMPTY, as a device that has taken its outcome.
+/// Stores EMPTY, as a device that has taken the outcome.
 fn recycle(slots: &Slots, slot: u32) {
     slots.store(slot, word::STATUS, status::EMPTY);
 }
 
-/// Steps an engine while a device publishes into its slots, however the two interleave. One such
-/// race at a time, lest they keep each other from the cores.
+/// Steps an engine while a device publishes, in any interleaving. One race runs at a time, so that they
+/// do not compete for cores.
 fn race<T: Transport>(mut engine: Engine<T>, device: impl FnOnce() + Send, stopped: &AtomicBool) {
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -42,8 +42,8 @@ fn await_outcome(slots: &Slots, slot: u32) -> Result<u32, Errno> {
     }
 }
 
-/// A request is published in the first slot when the sweep has passed it, and then a fence in the
-/// last, which the sweep has yet to see: the second look finds the first.
+/// The device publishes a request in the first slot, which the sweep may have passed, and then a fence
+/// in the last, which it has not. The second sweep finds the request.
 ///
 /// Rule: ABI-6.9.
 #[test]
@@ -53,7 +53,7 @@ fn a_fence_waits_for_a_request_in_a_slot_that_the_sweep_had_passed() {
     check_passed_request(tables, &Request::read(file, 0, 64).into_buffer(pool, 0));
 }
 
-/// The same where the request in the passed slot is itself one that waits for others.
+/// The request in the passed slot is itself a barrier.
 ///
 /// Rule: ABI-6.9.
 #[test]
@@ -67,7 +67,7 @@ fn check_passed_request(tables: Tables, request: &Request) {
     let (slots, host, _device) = Slots::queue(MAX_SLOTS);
     slots.mark_all(MAX_SLOTS);
     let last = MAX_SLOTS - 1;
-    // Slow enough that a fence which did not wait is seen to come first.
+    // Slow enough that a fence that does not wait is seen to complete first.
     let sim = SimTransport::builder(7).max_latency(4).build();
     let engine = tables.engine(sim, vec![host]);
     let stopped = AtomicBool::new(false);
@@ -93,8 +93,7 @@ fn check_passed_request(tables: Tables, request: &Request) {
     race(engine, device, &stopped);
 }
 
-/// As above, but the fence is itself found in a second look, which another brought about: it is
-/// owed a look of its own.
+/// Another fence causes the second sweep, which claims this one. It needs a sweep of its own.
 ///
 /// Rule: ABI-6.9.
 #[test]
@@ -135,8 +134,8 @@ fn a_fence_claimed_by_the_second_sweep_waits_for_a_request_that_this_had_passed(
     race(engine, device, &stopped);
 }
 
-/// The fence is in the last slot of the first group, and the request in a group that was first used
-/// after the sweep had asked which are: finding the fence, it asks again.
+/// The fence is in the last slot of the first group. The request is in a group that was first used
+/// after the sweep had loaded the IN_USE words. They are loaded again after the fence is found.
 ///
 /// Rules: ABI-4.21, ABI-6.9.
 #[test]

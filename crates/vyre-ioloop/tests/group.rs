@@ -23,7 +23,7 @@ fn queue() -> (HostQueue, DeviceQueue) {
 }
 
 fn run(device: &DeviceQueue, request: Request) -> Result<u32, Errno> {
-    answer(device, device.submit(request).unwrap())
+    outcome_of(device, device.submit(request).unwrap())
 }
 
 fn builder(tables: Tables) -> LoopGroupBuilder {
@@ -55,7 +55,7 @@ impl Rig {
         Self { group, devices }
     }
 
-    /// The outcome that a request has in every loop.
+    /// Returns the outcome of a request, which must be the same in every loop.
     fn everywhere(&self, request: Request) -> Result<u32, Errno> {
         let outcomes: Vec<_> = self.devices.iter().map(|d| run(d, request)).collect();
         assert!(outcomes.windows(2).all(|w| w[0] == w[1]), "{outcomes:?}");
@@ -109,7 +109,7 @@ fn each_loop_has_an_open_file_of_its_own() {
     use std::io::{Seek, SeekFrom};
     let named = tempfile::NamedTempFile::new().unwrap();
     let path = named.path().canonicalize().unwrap();
-    // Of each descriptor of the file, the position: descriptors of one open file have one.
+    // Descriptors of one open file share a position.
     let positions = || {
         let links = std::fs::read_dir("/proc/self/fd").unwrap();
         let numbers = links.filter_map(|entry| {
@@ -135,7 +135,7 @@ fn each_loop_has_an_open_file_of_its_own() {
     let mut tables = Tables::new(16, 64);
     let first = tables.files.insert(given(5), Rights::READ).unwrap();
     let rig = Rig::new(tables);
-    // Ours, those of the other two loops, and the first loop's.
+    // The descriptor of the test, those of the other two loops, and that of the first loop.
     assert_eq!(positions(), [0, 0, 0, 5]);
     let later = rig.group.insert_file(given(7), 0..1, Rights::READ);
     assert_eq!(positions(), [0, 0, 0, 0, 0, 5, 7]);
@@ -161,7 +161,7 @@ fn a_revocation_waits_for_the_one_loop_that_has_something_in_flight() {
     });
     let revoked = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // Closed when an assertion fails, so that the revocation ends too.
+        // Closed if an assertion fails, so that the revocation ends too.
         let mut writer = writer;
         scope.spawn(|| {
             rig.group.revoke_buffer(buffer).unwrap();
@@ -171,7 +171,7 @@ fn a_revocation_waits_for_the_one_loop_that_has_something_in_flight() {
         for device in &rig.devices {
             eventually("the revocation", || run(device, probe) == Err(Errno::EBADF));
         }
-        // Others are served, added and revoked meanwhile, and none gets the index.
+        // Meanwhile, other entries are used, inserted and revoked, and none gets the index.
         assert_eq!(
             rig.everywhere(Request::read(file, 0, 8).into_buffer(pool, 8)),
             Ok(8)
@@ -194,7 +194,11 @@ fn a_revocation_waits_for_the_one_loop_that_has_something_in_flight() {
         writer.write_all(b"data").unwrap();
     });
     assert!(revoked.load(Ordering::Acquire));
-    assert_eq!(answer(&rig.devices[1], slow), Ok(4), "it was not cut short");
+    assert_eq!(
+        outcome_of(&rig.devices[1], slow),
+        Ok(4),
+        "it was not cut short"
+    );
     assert_eq!(contents(&memory, 0, 4), b"data");
     let next = rig.insert_buffer(&memory, 0..64);
     assert_eq!(next.raw() & 0xf_ffff, buffer.raw() & 0xf_ffff, "it is free");
@@ -384,7 +388,7 @@ fn all_loops_drain_at_the_same_time() {
         let Rig { group, devices } = rig;
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                // No loop can end before all have begun to.
+                // No loop can end before all have begun to drain.
                 eventually("draining", || {
                     states(&devices) == [LoopState::Draining; LOOPS]
                 });
@@ -397,7 +401,7 @@ fn all_loops_drain_at_the_same_time() {
         });
         assert_eq!(states(&devices), [LoopState::Stopped; LOOPS]);
         for (device, read) in devices.iter().zip(reads) {
-            assert_eq!(answer(device, read), Ok(8));
+            assert_eq!(outcome_of(device, read), Ok(8));
         }
     }
 }
@@ -408,6 +412,6 @@ fn an_abort_cancels_in_every_loop() {
     rig.group.abort().unwrap();
     assert_eq!(states(&rig.devices), [LoopState::Stopped; LOOPS]);
     for (device, read) in rig.devices.iter().zip(reads) {
-        assert_eq!(answer(device, read), Err(Errno::ECANCELED));
+        assert_eq!(outcome_of(device, read), Err(Errno::ECANCELED));
     }
 }

@@ -17,7 +17,7 @@ const THREADS: usize = 3;
 /// Bytes of the buffer that a thread's reads go to.
 const PART: u64 = 64;
 
-/// What a thread does. Numbers choose among what there is, modulo how much.
+/// What a thread does. Numbers are indexes modulo the number of what exists.
 #[derive(Clone, Copy, Debug)]
 enum Action {
     InsertFile(u8),
@@ -46,16 +46,16 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-/// What the threads have in common.
+/// What the threads share.
 struct World {
     group: LoopGroup,
     devices: Vec<DeviceQueue>,
-    /// Byte n of it is n.
+    /// Byte n has the value n.
     disk: std::fs::File,
     memory: Buffer,
     /// Every handle that was ever given out.
     given: Mutex<HashSet<(bool, u32)>>,
-    /// Handles that any thread may revoke, each with how many have.
+    /// Handles that any thread may revoke, each with the number of revocations.
     shared: Vec<(FileHandle, AtomicU32)>,
 }
 
@@ -165,7 +165,7 @@ impl Hand<'_> {
             true => (Ok(1), byte),
             false => (Err(Errno::EBADF), !byte),
         };
-        assert_eq!(answer(device, read.unwrap()), expected, "loop {index}");
+        assert_eq!(outcome_of(device, read.unwrap()), expected, "loop {index}");
         assert_eq!(
             contents(&self.world.memory, place, 1),
             [left],
@@ -179,7 +179,7 @@ fn pick<T>(from: &mut [T], which: usize) -> Option<&mut T> {
     from.get_mut(which.checked_rem(len)?)
 }
 
-/// Whether the handle was known.
+/// Returns whether the handle was known.
 fn revoked(result: Result<(), TableError>) -> bool {
     match result {
         Ok(()) => true,

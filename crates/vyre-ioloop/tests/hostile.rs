@@ -1,5 +1,5 @@
-//! A hostile device on one queue, and a well-behaved one on another queue of the same loop: the
-//! second is served as if it were alone.
+//! A hostile device on one queue, and an honest one on another queue of the same loop. The honest one
+//! is served as if it were alone.
 
 mod common;
 
@@ -19,7 +19,7 @@ const PIECE: u32 = 512;
 const SLOTS: u32 = 16;
 const HOSTILE_SLOTS: u32 = 128;
 
-/// What the honest device asks for, and checks.
+/// The requests of the honest device, and their checks.
 struct Honest {
     device: DeviceQueue,
     file: FileHandle,
@@ -29,7 +29,7 @@ struct Honest {
 }
 
 impl Honest {
-    /// One of several kinds of request, the right outcome of which is known.
+    /// Returns a request of one of several kinds whose outcome is known.
     fn request(&self, id: u32, slot: u32) -> (Request, Result<u32, Errno>) {
         let place = u64::from(slot * PIECE);
         let offset = u64::from(id * 37) % (FILE as u64 + 100);
@@ -48,7 +48,7 @@ impl Honest {
         (request.with_tag(id), result)
     }
 
-    /// Asks `requests` times, several at a time; `turn` lets the loop have its turn.
+    /// Submits `requests` requests, several at a time. `turn` lets the loop run.
     fn run(&self, requests: u32, mut turn: impl FnMut()) {
         let mut held: Vec<(Ticket, u32)> = Vec::new();
         let (mut next, mut taken) = (0, 0);
@@ -120,7 +120,7 @@ fn world(seed: u64, weights: Weights) -> (Tables, Honest, Vec<HostQueue>, Advers
         .expect("fit")
         .weights(weights)
         .handles([their_file.raw(), their_buffer.raw()])
-        // Whoever guesses a handle of its own loop may use it: not what is tested here.
+        // A device may use any handle of its own loop that it guesses. This test is not about that.
         .sparing([tables.file.raw(), tables.pool.raw()]);
     (tables, honest, vec![hostile_host, host], adversary)
 }

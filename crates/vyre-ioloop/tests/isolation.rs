@@ -1,4 +1,4 @@
-//! A device reaches nothing but the ranges of its handles, and harms nobody but itself.
+//! A device has access to the ranges of its handles and nothing else, and harms no other device.
 
 mod common;
 
@@ -23,7 +23,7 @@ fn a_descriptor_number_is_not_a_handle() {
     let (granted, pool, memory) = (tables.file, tables.pool, tables.memory.clone());
     let mut rig = tables.on_ring(8, 4);
     assert_ne!(number, granted.raw());
-    // That one, and every other that may be open.
+    // That descriptor, and every other that may be open.
     for number in std::iter::once(number).chain(0..1100) {
         let handle = FileHandle::from_raw(number);
         if handle != granted {
@@ -109,7 +109,7 @@ fn a_request_cannot_leave_the_range_of_its_file_handle() {
     assert_eq!(now[1100..], expected[1100..]);
 }
 
-/// A queue of 64 slots on a running loop: the request at `index`, and 63 good reads around it.
+/// A running loop and a queue of 64 slots: one odd request among 63 good reads.
 fn one_among_good_ones(tables: Tables, odd: Request, errno: Errno) {
     let (file, pool, memory) = (tables.file, tables.pool, tables.memory.clone());
     let (host, device) = Queue::anonymous(QueueLayout::with_slots(64)).unwrap();
@@ -125,7 +125,7 @@ fn one_among_good_ones(tables: Tables, odd: Request, errno: Errno) {
             .collect();
         for (n, ticket) in tickets.into_iter().enumerate() {
             let expected = if n == 20 { Err(errno) } else { Ok(64) };
-            assert_eq!(answer(&device, ticket), expected, "round {round}, {n}");
+            assert_eq!(outcome_of(&device, ticket), expected, "round {round}, {n}");
         }
     }
     let read = contents(&memory, 0, 4096);
@@ -179,7 +179,7 @@ fn a_device_that_overwrites_a_claimed_slot_harms_only_itself() {
         }
         writer.write_all(b"data").unwrap();
         eventually("the first outcome", || slots.outcome(3) == Some(Ok(4)));
-        // PUBLISHED is what the slot of a request in service may say.
+        // The slot of a request in service may say PUBLISHED.
         let faults = before.device_faults + u64::from(garbage != status::PUBLISHED);
         eventually("the count of faults", || {
             io.queue_counters(0).unwrap().device_faults == faults
@@ -210,11 +210,11 @@ fn a_device_that_publishes_random_words_does_not_stop_the_others() {
         for slot in 0..64 {
             let mut words = [0_u32; 16].map(|_| word_of_noise());
             if slot % 2 == 0 {
-                // Nearly right.
+                // Nearly valid.
                 words[word::OP] = op::READ + slot % 5;
                 words[10..].fill(0);
             }
-            // Never a write to the file that the good requests read.
+            // No write goes to the file that the good requests read.
             words[word::DESTINATION] |= 1 << 31;
             words[word::SOURCE] |= 1 << 31;
             hostile.publish_words(slot, &words);
@@ -226,7 +226,7 @@ fn a_device_that_publishes_random_words_does_not_stop_the_others() {
         }
         let read = Request::read(file, round, 16).into_buffer(pool, 0);
         let ticket = device.submit(read).unwrap();
-        assert_eq!(answer(&device, ticket), Ok(16));
+        assert_eq!(outcome_of(&device, ticket), Ok(16));
     }
     let mut still = vec![0; 4096];
     disk.read_exact_at(&mut still, 0).unwrap();
@@ -234,7 +234,7 @@ fn a_device_that_publishes_random_words_does_not_stop_the_others() {
     io.stop().unwrap();
 }
 
-/// Whatever is stored over it while its operation is in flight.
+/// Whatever is stored in the slot while the operation is in flight.
 ///
 /// Rules: ABI-1.6, SEC-4.
 #[test]
@@ -258,7 +258,7 @@ fn a_slot_in_service_is_not_claimed_again() {
     assert_eq!(engine.in_flight(), 0);
 }
 
-/// A completion that comes late, or twice, is told from that of the present request of the slot.
+/// A completion that comes late, or twice, is not taken for that of the present request.
 ///
 /// Rule: SEC-4.
 #[test]
@@ -275,11 +275,11 @@ fn a_stale_completion_does_not_complete_the_next_request_of_the_slot() {
     orders.replay.store(true, Ordering::Relaxed);
     let _ = rig.engine.step();
     assert!(rig.engine.counters().stray > 0, "an empty slot");
-    // The same slot, and other bytes; the old completion comes again at every pass.
+    // The same slot, and other bytes. The old completion is delivered again in every pass.
     let next = rig.submit(Request::read(file, 4000, 64).into_buffer(pool, 0).exact());
     assert_eq!(rig.wait(next).result, Ok(64));
     let read = contents(&memory, 0, 64);
-    assert_eq!(read, pattern(1, 4096)[4000..4064], "answered too early");
+    assert_eq!(read, pattern(1, 4096)[4000..4064], "completed too early");
     assert_eq!(rig.engine.queue_counters(0).unwrap().bytes_read, 128);
     assert_eq!(rig.engine.in_flight(), 0);
 }

@@ -1,5 +1,5 @@
-//! The queue of vyre 0.7, served: every length, every alignment, and every byte of a slot in every
-//! state. What is written here is what devices of that version rely on: the host changes STATUS alone.
+//! The bare layout of vyre 0.7: every length, every alignment, and every byte of a slot in every state.
+//! Devices of that version rely on these bytes: the host changes STATUS alone.
 
 mod common;
 
@@ -19,13 +19,13 @@ const FILE: FileHandle = FileHandle::from_raw(0x07);
 const POOL: BufferHandle = BufferHandle::from_raw(0x09);
 const MOST: usize = 64;
 
-/// Words of a line of the cache: alignments beyond it change nothing.
+/// Words of a cache line: alignments beyond it make no difference.
 const LINE: usize = 16;
 
 /// Bytes that each slot of the longest queue reads.
 const PIECE: usize = 40;
 
-/// What lies around a queue.
+/// The value of the words around a queue.
 const GUARD: u32 = 0xdead_beef;
 
 struct Queue {
@@ -105,8 +105,8 @@ fn every_length_and_every_alignment_is_served() {
     assert_eq!(engine.in_flight(), 0);
 }
 
-/// A file whose bytes are past 4 GiB, one buffer, and a queue of three slots of which the middle
-/// one is used.
+/// A file with bytes past 4 GiB, one buffer, and a queue of three slots, of which the middle one is
+/// used.
 struct World {
     slots: Slots,
     engine: Engine<Ring>,
@@ -116,7 +116,7 @@ struct World {
 const SLOT: u32 = 1;
 const PLACE: u64 = 0x1_2345_6789;
 
-/// What the file holds there, to its end.
+/// The bytes of the file from that offset to its end.
 const HELD: u32 = 300;
 
 impl World {
@@ -141,8 +141,8 @@ impl World {
         }
     }
 
-    /// Publishes as a device of that version does, word by word, has it served step by step, and
-    /// compares all 32 bytes before and after each.
+    /// Publishes word by word as a device of that version does, steps until the request is served, and
+    /// compares all 32 bytes before and after each step.
     fn goes(&mut self, words: [u32; 8], published: [u8; 32], outcome: u8) {
         let with = |status: u8| {
             let mut bytes = published;
@@ -156,7 +156,7 @@ impl World {
         let _ = self.engine.step();
         self.check("EMPTY, and looked at", with(0x00));
         assert_eq!(published, with(0x01), "the bytes given are those");
-        // The second time by STATUS alone: the request must be the same.
+        // The second publication stores STATUS alone: the request must be unchanged.
         for _ in 0..2 {
             self.is_served(with, outcome);
         }
@@ -168,7 +168,7 @@ impl World {
     fn is_served(&mut self, with: impl Fn(u8) -> [u8; 32], outcome: u8) {
         self.slots.store(SLOT, 6, status::PUBLISHED);
         self.check("PUBLISHED", with(0x01));
-        // What the kernel has done in this step is reaped in the next.
+        // A completion of this step is reaped in the next.
         let progress = self.engine.step();
         assert_eq!(progress.claimed, 1);
         if outcome == 0x10 {
@@ -178,9 +178,9 @@ impl World {
             let _ = self.engine.step();
             self.slots.outcome(SLOT).is_some()
         });
-        self.check("answered", with(outcome));
+        self.check("completed", with(outcome));
         let _ = self.engine.step();
-        self.check("answered, and looked at", with(outcome));
+        self.check("completed, and polled", with(outcome));
     }
 
     fn check(&self, state: &str, expected: [u8; 32]) {
@@ -240,7 +240,7 @@ fn the_slot_of_a_write_has_the_defined_bytes_in_every_state() {
 #[rustfmt::skip]
 fn the_slot_of_a_failed_request_has_the_defined_bytes_in_every_state() {
     let mut world = World::new();
-    // A handle that nobody gave out, and an operation that nobody knows.
+    // An unknown handle, and an unknown operation.
     world.goes(
         [1, 0x08, 0x09, 0, 0, 512, 0, u32::MAX],
         [
@@ -260,8 +260,8 @@ fn the_slot_of_a_failed_request_has_the_defined_bytes_in_every_state() {
     assert_eq!(contents(&world.pool, 0, 512), [0; 512]);
 }
 
-/// The bare layout has no room for flags, reserved words or a buffer offset: what lies there is
-/// the next slot, and must not be taken for them.
+/// The bare layout has no flags, no reserved words and no buffer offset. The words there belong to the
+/// next slot.
 ///
 /// Rule: ABI-2.3.
 #[test]
@@ -320,7 +320,7 @@ fn a_bare_queue_is_served_with_page_handles_and_chosen_handles() {
         .map(|request| device.submit(request.with_tag(77)).unwrap())
         .collect();
     for ticket in tickets {
-        assert_eq!(answer(&device, ticket), Ok(256));
+        assert_eq!(outcome_of(&device, ticket), Ok(256));
     }
     assert_eq!(contents(&memory, 0, 4096), pattern(1, 4096));
     assert_eq!(slots.load(0, word::TAG), 77, "the tag is the device's own");

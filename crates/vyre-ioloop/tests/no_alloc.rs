@@ -1,6 +1,6 @@
-//! Once it runs, the loop allocates nothing for a request; nor does the thread that publishes. This
-//! file holds one test alone, since it counts for the whole process, but for the harness: that
-//! allocates when it says that a test has been running for over a minute.
+//! A running loop allocates nothing for a request. Nor does the thread that publishes. This file has
+//! one test, because it counts the allocations of the whole process. The thread of the test harness is
+//! excluded: it allocates to report a test that runs for over a minute.
 
 #![expect(unsafe_code, reason = "`GlobalAlloc` is an unsafe trait")]
 
@@ -17,7 +17,7 @@ struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
-/// Counts an allocation, unless it is the first thread's, which the harness runs on.
+/// Counts an allocation, unless it is of the first thread, which runs the harness.
 fn count() {
     if rustix::thread::gettid() != rustix::process::getpid() {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
@@ -56,7 +56,7 @@ struct Lane {
 }
 
 impl Lane {
-    /// Publishes a request, after taking the outcome of the one before it in its place.
+    /// Takes the outcome of the previous request, and publishes the next.
     fn go(&mut self, request: Request, expected: Result<u32, Errno>) {
         self.settle(self.at);
         let ticket = self.device.submit(request).expect("a free slot");
@@ -79,7 +79,7 @@ fn requests_of_every_kind_are_served_without_an_allocation() {
     let (pipe, _writer) = tables.add_pipe();
     let (file, pool) = (tables.file, tables.pool);
     let (host, device) = Queue::anonymous(QueueLayout::with_slots(64)).unwrap();
-    // Fewer entries than requests, so that some wait for room.
+    // Fewer entries than requests, so that some go to the backlog.
     let io = tables
         .builder()
         .queue(host)

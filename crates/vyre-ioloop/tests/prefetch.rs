@@ -7,7 +7,7 @@ use common::*;
 use vyre_ioq::{Errno, Request};
 use vyre_uring::{Errno as OsErrno, Operation};
 
-/// Bytes of a range that no kernel reads ahead by one call.
+/// A number of bytes that no kernel reads ahead by one call.
 const LARGE: u32 = 1 << 30;
 
 /// Rule: ABI-6.16.

@@ -1,5 +1,5 @@
-//! Honest lanes beside a hostile device, on a transport that misbehaves in its own ways: whatever
-//! happens in whatever order, each honest publication gets one outcome, and the right one.
+//! Honest lanes beside a hostile device, on a transport with faults. In whatever order things happen,
+//! each honest publication gets exactly one outcome, and the right one.
 
 mod common;
 mod model;
@@ -40,7 +40,7 @@ proptest! {
         stress::run(seed);
     }
 
-    /// Every slot is hostile, and so is the kernel: it may keep operations for ever.
+    /// Every slot is hostile. The kernel may hold operations for ever.
     ///
     /// Rule: SEC-5.
     #[test]
@@ -75,7 +75,7 @@ proptest! {
         let quiet = engine.stop(Duration::ZERO);
         prop_assert!(quiet.is_ok() || hung > 0.0);
         let kept = quiet.map_or_else(|busy| busy.in_flight, |()| 0);
-        // Fences that wait for what is kept have no outcome either.
+        // Fences that wait for operations that the kernel holds have no outcome either.
         prop_assert!(engine.in_flight() >= kept);
         prop_assert!(kept > 0 || engine.in_flight() == 0);
         // Nothing outside the two ranges was touched.
@@ -89,7 +89,7 @@ proptest! {
     }
 }
 
-/// Sixteen words, each likely to be one that means something.
+/// Sixteen words, each probably with a meaning.
 fn words() -> impl Strategy<Value = [u32; 16]> {
     let likely = |most: u32| prop_oneof![4 => 0..most, 1 => any::<u32>()];
     let zero = || prop_oneof![20 => Just(0_u32), 1 => any::<u32>()];

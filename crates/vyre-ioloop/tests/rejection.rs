@@ -1,5 +1,4 @@
-//! Each kind of bad input fails one request with its errno, while 63 good ones of the same sweep are
-//! served.
+//! Each kind of invalid request fails with its errno, and 63 valid ones of the same sweep are served.
 
 mod common;
 
@@ -27,7 +26,7 @@ struct World {
     volatile: FileHandle,
     /// Bytes 100 to 200 of the file.
     part: FileHandle,
-    /// May be taken from, not put into; and the other way round.
+    /// One may be read from and not written to, the other written to and not read from.
     source: BufferHandle,
     sink: BufferHandle,
     /// Bytes 100 to 200 of another buffer.
@@ -87,8 +86,8 @@ fn world() -> World {
 }
 
 impl World {
-    /// Publishes the bad words in one slot and good reads in all others, and steps till all have
-    /// their outcomes.
+    /// Publishes the bad words in one slot and good reads in all others, and steps until all have
+    /// outcomes.
     fn check(&mut self, what: &str, bad: &[u32; 16], errno: Errno) {
         let at = 17;
         self.memory.write_at(0, &[0; 4096]).unwrap();
@@ -358,7 +357,7 @@ fn misaligned_direct_io_is_einval() {
     for bad in bad {
         world.check_request("alignment", bad, Errno::EINVAL);
     }
-    // And what is aligned goes through.
+    // An aligned request succeeds.
     let good =
         Request::read(direct, u64::from(block), block).into_buffer(sink, u64::from(align.memory));
     world.slots.publish(0, &good);

@@ -77,7 +77,7 @@ fn a_stop_finishes_claimed_requests() {
         });
         w.io.stop().unwrap();
     });
-    assert_eq!(answer(&w.device, w.read), Ok(64));
+    assert_eq!(outcome_of(&w.device, w.read), Ok(64));
     assert_eq!(contents(&w.memory, 0, 64), [7; 64]);
     assert_eq!(w.device.host_state(), Some(LoopState::Stopped));
 }
@@ -101,14 +101,14 @@ fn requests_published_during_a_drain_get_ecanceled() {
                 Request::sync(file),
             ] {
                 let late = device.submit(request).unwrap();
-                assert_eq!(answer(device, late), Err(Errno::ECANCELED));
+                assert_eq!(outcome_of(device, late), Err(Errno::ECANCELED));
             }
             writer.write_all(&[7; 64]).unwrap();
         });
         w.io.stop().unwrap();
     });
-    assert_eq!(answer(&w.device, w.read), Ok(64));
-    assert_eq!(answer(&w.device, before), Ok(0));
+    assert_eq!(outcome_of(&w.device, w.read), Ok(64));
+    assert_eq!(outcome_of(&w.device, before), Ok(0));
     assert_eq!(contents(&w.memory, 64, 64), [0; 64]);
 }
 
@@ -118,7 +118,7 @@ fn an_abort_cancels_at_once() {
     let w = waiting(LIMIT);
     let thread_id = w.io.thread_id();
     w.io.abort().unwrap();
-    assert_eq!(answer(&w.device, w.read), Err(Errno::ECANCELED));
+    assert_eq!(outcome_of(&w.device, w.read), Err(Errno::ECANCELED));
     assert_eq!(w.device.host_state(), Some(LoopState::Stopped));
     eventually("the end of the thread", || !thread_lives(thread_id));
 }
@@ -135,7 +135,7 @@ fn after_shutdown_no_transfer_reaches_a_buffer() {
         let mut still_there = [0; 64];
         w.reader.read_exact(&mut still_there).unwrap();
         assert_eq!(still_there, [7; 64], "nobody took them from the pipe");
-        assert_eq!(answer(&w.device, w.read), Err(Errno::ECANCELED));
+        assert_eq!(outcome_of(&w.device, w.read), Err(Errno::ECANCELED));
     }
 }
 
@@ -167,7 +167,7 @@ fn dropping_the_loop_drains_it_and_ends_its_thread() {
     w.writer.write_all(&[7; 64]).unwrap();
     drop(w.io);
     eventually("the end of the thread", || !thread_lives(thread_id));
-    assert_eq!(answer(&w.device, w.read), Ok(64), "drained");
+    assert_eq!(outcome_of(&w.device, w.read), Ok(64), "drained");
     assert_eq!(w.device.host_state(), Some(LoopState::Stopped));
 }
 
@@ -180,7 +180,7 @@ fn dropping_a_loop_that_cannot_drain_cancels() {
     let thread_id = w.io.thread_id();
     drop(w.io);
     eventually("the end of the thread", || !thread_lives(thread_id));
-    assert_eq!(answer(&w.device, w.read), Err(Errno::ECANCELED));
+    assert_eq!(outcome_of(&w.device, w.read), Err(Errno::ECANCELED));
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn a_drain_accepts_the_longest_timeout() {
     let mut w = waiting(Duration::MAX);
     w.writer.write_all(&[7; 64]).unwrap();
     w.io.stop().unwrap();
-    assert_eq!(answer(&w.device, w.read), Ok(64));
+    assert_eq!(outcome_of(&w.device, w.read), Ok(64));
 }
 
 /// Rule: ABI-7.3.
@@ -208,7 +208,7 @@ fn a_stop_completes_everything_that_was_not_served() {
     let mut tables = Tables::new(4096, 4096);
     let (pipe, _writer) = tables.add_pipe();
     let (file, pool) = (tables.file, tables.pool);
-    // Four entries: most of it waits in the host.
+    // Four entries, so most requests are in the backlog.
     let (transport, _control) = ManualTransport::new(4);
     let mut rig = tables.on(transport, 64);
     let mut cancelled: Vec<_> = (0..20)
@@ -231,7 +231,7 @@ fn a_stop_completes_everything_that_was_not_served() {
         assert!(!rig.pending(&ticket), "by the stop itself");
         assert_eq!(rig.wait(ticket).result, Err(Errno::ECANCELED));
     }
-    // All that it waited for has ended, if not well.
+    // Everything that the fence waited for has ended, if with an error.
     assert_eq!(rig.wait(fence).result, Ok(0));
     assert_eq!(rig.device.host_state(), Some(LoopState::Stopped));
 }
@@ -271,7 +271,7 @@ fn a_stop_ends_a_sleeping_loop() {
     assert_eq!(device.host_state(), Some(LoopState::Stopped));
 }
 
-/// Only the thread that forked goes on in a child; the loop's does not.
+/// A child has only the thread that forked, and not that of the loop.
 #[test]
 fn a_forked_child_does_not_affect_the_loop() {
     for stops in [false, true] {
@@ -288,7 +288,11 @@ fn a_forked_child_does_not_affect_the_loop() {
         let io = io.take().unwrap();
         let mut writer = w.writer;
         writer.write_all(&[7; 64]).unwrap();
-        assert_eq!(answer(&w.device, w.read), Ok(64), "the parent's goes on");
+        assert_eq!(
+            outcome_of(&w.device, w.read),
+            Ok(64),
+            "the parent's goes on"
+        );
         io.stop().unwrap();
     }
 }
@@ -313,7 +317,7 @@ fn a_stop_ends_a_read_that_would_never_end() {
     eventually("sleep", || io.counters().sleeps > 2);
     let thread_id = io.thread_id();
     io.stop().unwrap();
-    assert_eq!(answer(&device, waiting), Err(Errno::ECANCELED));
+    assert_eq!(outcome_of(&device, waiting), Err(Errno::ECANCELED));
     assert_eq!(device.host_state(), Some(LoopState::Stopped));
     eventually("the end of the thread", || !thread_lives(thread_id));
 }

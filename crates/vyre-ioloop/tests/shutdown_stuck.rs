@@ -1,4 +1,4 @@
-//! Shutdown while the kernel keeps operations: their requests are not answered, and all others are.
+//! Shutdown while the kernel holds operations: their requests get no outcome, and all others get one.
 
 mod common;
 
@@ -40,14 +40,14 @@ fn a_stop_reports_operations_that_the_kernel_holds_and_they_get_no_outcome() {
     }
 }
 
-/// The requests that the kernel does not hold are answered, and the fences that wait for none.
+/// So are fences that wait for none of the requests that the kernel holds.
 ///
 /// Rule: ABI-4.11.
 #[test]
 fn requests_that_the_kernel_does_not_hold_are_completed() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
-    // One operation at a time: the first read hangs in the transport, the rest waits for room.
+    // One operation at a time: the first read hangs in the transport, and the rest is in the backlog.
     let sim = SimTransport::builder(1).hung(1.0).capacity(1).build();
     let (host, device) = Queue::anonymous(QueueLayout::with_slots(16)).unwrap();
     let (other_host, other) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
@@ -56,7 +56,7 @@ fn requests_that_the_kernel_does_not_hold_are_completed() {
     let submit = |device: &DeviceQueue, request| device.submit(request).unwrap();
     let before = submit(&device, Request::write(file, 0, 8).from_buffer(pool, 0));
     let kept = [before, submit(&device, Request::fence())];
-    let mut answered = vec![
+    let mut completed = vec![
         submit(&device, read(1)),
         // Waits for the write, and touches no buffer.
         submit(&device, Request::sync(file)),
@@ -66,9 +66,9 @@ fn requests_that_the_kernel_does_not_hold_are_completed() {
     let elsewhere = submit(&other, read(3));
     let fence = submit(&other, Request::fence());
     let _ = engine.step();
-    answered.push(late);
+    completed.push(late);
     assert_eq!(engine.stop(Duration::ZERO), Err(Busy::new(1)));
-    for ticket in answered {
+    for ticket in completed {
         assert_eq!(device.poll(&ticket).unwrap().result, Err(Errno::ECANCELED));
     }
     assert_eq!(
@@ -88,7 +88,7 @@ fn requests_that_the_kernel_does_not_hold_are_completed() {
     }
 }
 
-/// FAILED says that every outcome that there will be is there.
+/// Failed says that there will be no more outcomes.
 ///
 /// Rule: ABI-7.1.
 #[test]

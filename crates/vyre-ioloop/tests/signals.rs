@@ -1,5 +1,5 @@
-//! Signals that a device can raise in its host, and those that others send. What may end a process is
-//! tried in a child.
+//! Signals that a device can cause in its host, and signals from others. A test that could end the
+//! process runs in a child.
 
 mod common;
 
@@ -20,10 +20,10 @@ use vyre_ioq::{Errno, Queue, QueueLayout, Request};
 const EFBIG: Errno = Errno::from_raw(libc::EFBIG as u32);
 const EPIPE: Errno = Errno::from_raw(libc::EPIPE as u32);
 
-/// Variable that is set in a child.
+/// Environment variable that is set in a child.
 const CHILD: &str = "VYRE_SIGNALS_CHILD";
 
-/// Runs a test of this file once more, alone in a process of its own, or is that process.
+/// Runs a test of this file again in a process of its own. In that process, runs the test.
 fn in_child(name: &str, test: impl FnOnce()) {
     if std::env::var_os(CHILD).is_some() {
         return test();
@@ -44,7 +44,7 @@ fn in_child(name: &str, test: impl FnOnce()) {
     assert!(passed.contains("1 passed"), "it ran: {passed}");
 }
 
-/// Returns what a loop answers to a write of 4096 bytes to a file, at an offset.
+/// Returns the outcome of a write of 4096 bytes to a file, at an offset.
 fn written(file: impl Into<std::os::fd::OwnedFd>, offset: u64) -> Result<u32, Errno> {
     let mut tables = Tables::new(4096, 4096);
     let file = tables.files.insert(file, Rights::WRITE).expect("fit");
@@ -52,7 +52,7 @@ fn written(file: impl Into<std::os::fd::OwnedFd>, offset: u64) -> Result<u32, Er
     let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).expect("a queue");
     let io = tables.loop_on(host);
     let write = Request::write(file, offset, 4096).from_buffer(pool, 0);
-    let result = answer(&device, device.submit(write).expect("a free slot"));
+    let result = outcome_of(&device, device.submit(write).expect("a free slot"));
     assert!(io.is_running());
     io.stop().expect("a clean end");
     result
@@ -73,7 +73,7 @@ fn a_write_past_the_limit_on_file_sizes_is_efbig() {
         let_signal_kill(libc::SIGXFSZ);
         let folder = tempfile::tempdir().expect("a folder");
         limit_file_sizes(1 << 20);
-        // Whether the loop's thread or a worker of the kernel meets the limit differs.
+        // Either the thread of the loop or a worker of the kernel meets the limit.
         for flags in [libc::O_DIRECT, 0] {
             let mut options = std::fs::File::options();
             options.write(true).create(true).truncate(false);
@@ -104,7 +104,7 @@ fn a_write_to_a_pipe_without_a_reader_is_epipe() {
     });
 }
 
-/// The same for a thread of the caller's that drives an engine.
+/// For a caller's thread that drives an engine.
 ///
 /// Rule: SEC-6.
 #[test]
@@ -123,7 +123,7 @@ fn the_thread_of_a_caller_can_block_signals_too() {
     });
 }
 
-/// Returns the signals that a thread of this process has blocked, a bit each.
+/// Returns the signals that a thread of this process blocks, one bit each.
 fn blocked(thread_id: u32) -> u64 {
     let mut status = String::new();
     let path = format!("/proc/self/task/{thread_id}/status");
@@ -219,10 +219,10 @@ fn signals_do_not_end_an_engine() {
             let read = Request::read(file, n, 8).into_buffer(pool, 0);
             let ticket = device.submit(read).unwrap();
             signal(thread_id);
-            assert_eq!(answer(&device, ticket), Ok(8));
+            assert_eq!(outcome_of(&device, ticket), Ok(8));
         }
         writer.write_all(b"data").unwrap();
-        assert_eq!(answer(&device, asleep), Ok(4));
+        assert_eq!(outcome_of(&device, asleep), Ok(4));
         done.store(true, Ordering::Relaxed);
     });
 }

@@ -1,4 +1,4 @@
-//! A sleeping loop: what ends its sleep, however long that was to be.
+//! What ends the sleep of a loop.
 
 mod common;
 
@@ -19,15 +19,14 @@ use vyre_uring::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Sleeps for an hour, however short the sleep was to be, unless something ends it. Notes what it was
-/// to be.
-struct Drowsy<T> {
+/// Sleeps for an hour unless something ends the sleep, and records the time that it was asked for.
+struct HourSleeper<T> {
     inner: T,
     asked: Arc<Mutex<Vec<Duration>>>,
     wakes: bool,
 }
 
-impl<T: Transport> Transport for Drowsy<T> {
+impl<T: Transport> Transport for HourSleeper<T> {
     fn capacity(&self) -> u32 {
         self.inner.capacity()
     }
@@ -74,7 +73,7 @@ impl<T: Transport> Transport for Drowsy<T> {
     }
 }
 
-/// Runs what would hang for an hour if it were wrong, within bounds.
+/// Runs a closure, and fails if it does not return within the limit.
 fn bounded(what: impl FnOnce() + Send + 'static) {
     let (done, over) = mpsc::channel();
     let thread = std::thread::spawn(move || {
@@ -87,8 +86,8 @@ fn bounded(what: impl FnOnce() + Send + 'static) {
     }
 }
 
-fn drowsy(wakes: bool) -> impl Fn(Ring) -> Drowsy<Ring> + Send + Sync + 'static {
-    move |inner| Drowsy {
+fn hour_sleeper(wakes: bool) -> impl Fn(Ring) -> HourSleeper<Ring> + Send + Sync + 'static {
+    move |inner| HourSleeper {
         inner,
         asked: Arc::default(),
         wakes,
@@ -103,7 +102,7 @@ fn spawn(wakes: bool) -> (IoLoop, vyre_ioq::DeviceQueue) {
         .builder()
         .queue(host)
         .options(LoopOptions::new().wait_policy(HOURLY));
-    (builder.spawn_with(drowsy(wakes)).unwrap(), device)
+    (builder.spawn_with(hour_sleeper(wakes)).unwrap(), device)
 }
 
 fn asleep(sleeps: impl Fn() -> u64) {
@@ -141,7 +140,7 @@ fn table_changes_and_stops_end_the_sleep_of_every_loop_of_a_group() {
             group = group.queue(host);
             devices.push(device);
         }
-        let group = group.spawn_with(|_| drowsy(true)).unwrap();
+        let group = group.spawn_with(|_| hour_sleeper(true)).unwrap();
         asleep(|| group.counters().sleeps);
         let file = group
             .insert_file(file_of(b"abc"), 0..3, Rights::READ)
@@ -168,7 +167,7 @@ fn a_sleep_ends_at_the_next_deadline() {
     let pool = tables.pool;
     let (host, device) = Queue::anonymous(QueueLayout::with_slots(64)).unwrap();
     let asked = Arc::new(Mutex::new(Vec::new()));
-    let transport = Drowsy {
+    let transport = HourSleeper {
         inner: SimTransport::builder(1).stuck(1.0).build(),
         asked: asked.clone(),
         wakes: true,
@@ -192,7 +191,7 @@ fn a_sleep_ends_at_the_next_deadline() {
         let _ = engine.step();
         device.poll(&soon).is_some()
     });
-    assert_eq!(answer(&device, soon), Err(Errno::ETIMEDOUT));
+    assert_eq!(outcome_of(&device, soon), Err(Errno::ETIMEDOUT));
     engine.wait(HOUR);
     let second = asked.lock().unwrap().pop().expect("a sleep");
     assert!(second <= Duration::from_secs(2), "{second:?}");
@@ -223,7 +222,7 @@ fn an_idle_loop_sleeps_and_still_finds_work() {
             "a sleeper shows that it lives"
         );
         let fence = device.submit(Request::fence()).unwrap();
-        assert_eq!(answer(&device, fence), Ok(0));
+        assert_eq!(outcome_of(&device, fence), Ok(0));
     }
     io.stop().unwrap();
 }
@@ -237,7 +236,7 @@ fn a_spinning_loop_never_sleeps() {
         .spawn()
         .unwrap();
     let fence = device.submit(Request::fence()).unwrap();
-    assert_eq!(answer(&device, fence), Ok(0));
+    assert_eq!(outcome_of(&device, fence), Ok(0));
     std::thread::sleep(Duration::from_millis(5));
     assert_eq!(io.counters().sleeps, 0);
     io.stop().unwrap();
@@ -272,13 +271,13 @@ fn a_request_is_served_while_an_older_one_waits_for_the_kernel() {
             let read = device
                 .submit(Request::read(file, 0, 8).into_buffer(pool, 64))
                 .unwrap();
-            assert_eq!(answer(&device, read), Ok(8));
+            assert_eq!(outcome_of(&device, read), Ok(8));
             let fence = other_device.submit(Request::fence()).unwrap();
-            assert_eq!(answer(&other_device, fence), Ok(0));
+            assert_eq!(outcome_of(&other_device, fence), Ok(0));
         }
         assert!(device.poll(&waiting).is_none());
         writer.write_all(b"data").unwrap();
-        assert_eq!(answer(&device, waiting), Ok(4));
+        assert_eq!(outcome_of(&device, waiting), Ok(4));
         io.stop().unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! How a loop starts, and why it may not.
+//! How a loop starts, and the errors if it does not.
 
 mod common;
 
@@ -21,7 +21,7 @@ fn a_loop_starts_and_serves_a_request_and_stops() {
     let ticket = device
         .submit(Request::read(file, 0, 64).into_buffer(pool, 0))
         .unwrap();
-    assert_eq!(answer(&device, ticket), Ok(64));
+    assert_eq!(outcome_of(&device, ticket), Ok(64));
     assert_eq!(io.stop(), Ok(()));
     assert_eq!(device.host_state(), Some(LoopState::Stopped));
 }
@@ -44,7 +44,7 @@ fn a_loop_uses_the_transport_that_wraps_its_ring() {
     let read = || Request::read(file, 0, 64).into_buffer(pool, 0);
     for expected in [Err(Errno::ENOSPC), Ok(64)] {
         let ticket = device.submit(read()).unwrap();
-        assert_eq!(answer(&device, ticket), expected);
+        assert_eq!(outcome_of(&device, ticket), expected);
     }
     assert_eq!(orders.pushed.lock().unwrap().len(), 2);
     assert!(!io.report().to_string().is_empty(), "the ring's");
@@ -56,7 +56,7 @@ fn a_loop_without_files_or_buffers_serves_fences() {
     let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
     let io = IoLoop::builder().queue(host).spawn().unwrap();
     let fence = device.submit(Request::fence()).unwrap();
-    assert_eq!(answer(&device, fence), Ok(0));
+    assert_eq!(outcome_of(&device, fence), Ok(0));
     io.stop().unwrap();
 }
 

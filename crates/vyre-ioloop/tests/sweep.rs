@@ -1,4 +1,4 @@
-//! What one pass does, and what a sweep takes for a request.
+//! What one pass does, and which slots a sweep claims.
 
 mod common;
 
@@ -123,7 +123,7 @@ fn more_requests_than_the_ring_has_entries_are_all_served() {
         .map(|request| device.submit(request).unwrap())
         .collect();
     for ticket in tickets {
-        assert_eq!(answer(&device, ticket), Ok(64));
+        assert_eq!(outcome_of(&device, ticket), Ok(64));
     }
     assert_eq!(contents(&memory, 0, 4096), pattern(1, 4096));
     io.stop().unwrap();
@@ -146,7 +146,7 @@ fn the_largest_queue_is_served_through_a_small_ring() {
         .map(|request| device.submit(request).unwrap())
         .collect();
     for ticket in tickets {
-        assert_eq!(answer(&device, ticket), Ok(16));
+        assert_eq!(outcome_of(&device, ticket), Ok(16));
     }
     assert_eq!(contents(&memory, 0, 1 << 16), pattern(1, 1 << 16));
     eventually("the counts", || {

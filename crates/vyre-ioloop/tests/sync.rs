@@ -100,8 +100,8 @@ fn a_sync_behind_a_fence_covers_the_fenced_writes() {
     assert_eq!(written, bytes);
 }
 
-/// What the transport is asked for: a durable write is one, and a sync comes after the writes that
-/// it covers have completed.
+/// A durable write is pushed as durable. A SYNC is pushed after the writes that it covers have
+/// completed.
 ///
 /// Rules: ABI-6.11, ABI-6.19.
 #[test]
@@ -138,31 +138,31 @@ fn durable_writes_are_pushed_as_such_and_syncs_after_their_writes() {
     assert!(rig.wait_all(writes).iter().all(|o| o.result == Ok(64)));
 }
 
-struct Bench {
+struct Setup {
     rig: Rig<ManualTransport>,
     control: Control,
     file: FileHandle,
 }
 
 /// A file with a write in flight.
-fn bench() -> Bench {
+fn setup() -> Setup {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let (transport, control) = ManualTransport::new(64);
     let mut rig = tables.on(transport, 64);
     let _write = rig.submit(Request::write(file, 0, 8).from_buffer(pool, 0));
     let _ = rig.engine.step();
-    Bench { rig, control, file }
+    Setup { rig, control, file }
 }
 
-impl Bench {
+impl Setup {
     fn syncs(&mut self, count: usize) -> Vec<Ticket> {
         (0..count)
             .map(|_| self.rig.submit(Request::sync(self.file)))
             .collect()
     }
 
-    /// Ends what is in flight: the write, or a flush.
+    /// Ends the operation in flight: the write, or a flush.
     fn complete(&mut self) {
         self.control.state().complete(|_| true);
         let _ = self.rig.engine.step();
@@ -186,92 +186,91 @@ impl Bench {
 /// Rule: ABI-6.11.
 #[test]
 fn one_flush_completes_all_syncs_claimed_before_it() {
-    let mut bench = bench();
-    let syncs = bench.syncs(40);
-    let _ = bench.rig.engine.step();
-    assert_eq!(bench.flushes(), 0, "the write comes first");
-    bench.complete();
-    assert_eq!(bench.flushes(), 1);
-    assert!(syncs.iter().all(|sync| bench.rig.pending(sync)));
-    bench.complete();
-    assert_eq!(bench.outcomes(syncs), vec![Ok(0); 40]);
-    assert_eq!((bench.flushes(), bench.rig.engine.in_flight()), (1, 0));
+    let mut setup = setup();
+    let syncs = setup.syncs(40);
+    let _ = setup.rig.engine.step();
+    assert_eq!(setup.flushes(), 0, "the write comes first");
+    setup.complete();
+    assert_eq!(setup.flushes(), 1);
+    assert!(syncs.iter().all(|sync| setup.rig.pending(sync)));
+    setup.complete();
+    assert_eq!(setup.outcomes(syncs), vec![Ok(0); 40]);
+    assert_eq!((setup.flushes(), setup.rig.engine.in_flight()), (1, 0));
 }
 
 /// Rule: ABI-6.11.
 #[test]
 fn a_flush_that_has_begun_completes_no_later_sync() {
-    let mut bench = bench();
-    let early = bench.syncs(2);
-    let _ = bench.rig.engine.step();
-    bench.complete();
-    let late = bench.syncs(2);
-    let _ = bench.rig.engine.step();
-    assert_eq!(bench.flushes(), 2);
+    let mut setup = setup();
+    let early = setup.syncs(2);
+    let _ = setup.rig.engine.step();
+    setup.complete();
+    let late = setup.syncs(2);
+    let _ = setup.rig.engine.step();
+    assert_eq!(setup.flushes(), 2);
     {
-        let mut state = bench.control.state();
+        let mut state = setup.control.state();
         let first = state.flights[0];
         state.complete(|flight| flight.is(&first));
     }
-    let _ = bench.rig.engine.step();
-    // Nor is the first believed yet: the kernel may tell the other of a failure.
+    let _ = setup.rig.engine.step();
+    // The first does not complete yet either: the kernel may report a failure to the other.
     for sync in early.iter().chain(&late) {
-        assert!(bench.rig.pending(sync));
+        assert!(setup.rig.pending(sync));
     }
-    bench.complete();
-    assert_eq!(bench.outcomes(early), vec![Ok(0); 2]);
-    assert_eq!(bench.outcomes(late), vec![Ok(0); 2]);
-    assert_eq!(bench.flushes(), 2);
+    setup.complete();
+    assert_eq!(setup.outcomes(early), vec![Ok(0); 2]);
+    assert_eq!(setup.outcomes(late), vec![Ok(0); 2]);
+    assert_eq!(setup.flushes(), 2);
 }
 
 /// Rule: ABI-6.12.
 #[test]
 fn a_failed_flush_fails_every_sync_that_shares_it() {
-    let mut bench = bench();
-    let syncs = bench.syncs(3);
-    let _ = bench.rig.engine.step();
-    bench.complete();
-    bench.control.state().fail(OsErrno::NOSPC, |_| true);
-    assert_eq!(bench.outcomes(syncs), vec![Err(Errno::ENOSPC); 3]);
-    assert_eq!(bench.rig.engine.in_flight(), 0);
+    let mut setup = setup();
+    let syncs = setup.syncs(3);
+    let _ = setup.rig.engine.step();
+    setup.complete();
+    setup.control.state().fail(OsErrno::NOSPC, |_| true);
+    assert_eq!(setup.outcomes(syncs), vec![Err(Errno::ENOSPC); 3]);
+    assert_eq!(setup.rig.engine.in_flight(), 0);
 }
 
-/// Whoever ends early leaves the others to it, whether it led or not, and whether the flush has begun
-/// or not.
+/// Whether or not it leads the group, and whether or not the flush has begun.
 ///
 /// Rule: ABI-6.17.
 #[test]
 fn a_sync_that_times_out_leaves_the_others_that_share_its_flush() {
     for (timed, has_begun) in [(0, false), (1, false), (0, true), (1, true)] {
-        let mut bench = bench();
-        let clock = bench.rig.engine.drive_clock();
+        let mut setup = setup();
+        let clock = setup.rig.engine.drive_clock();
         let mut syncs: Vec<_> = (0..3)
             .map(|n| {
                 let deadline = if n == timed { 100 } else { 0 };
-                let sync = Request::sync(bench.file).with_deadline(deadline);
-                bench.rig.submit(sync)
+                let sync = Request::sync(setup.file).with_deadline(deadline);
+                setup.rig.submit(sync)
             })
             .collect();
-        let _ = bench.rig.engine.step();
+        let _ = setup.rig.engine.step();
         if has_begun {
-            bench.complete();
-            assert_eq!(bench.flushes(), 1);
+            setup.complete();
+            assert_eq!(setup.flushes(), 1);
         }
         clock.advance(Duration::from_micros(100));
         let late = syncs.remove(timed);
-        assert_eq!(bench.rig.wait(late).result, Err(Errno::ETIMEDOUT));
-        let _ = bench.rig.engine.step();
-        assert!(syncs.iter().all(|sync| bench.rig.pending(sync)));
+        assert_eq!(setup.rig.wait(late).result, Err(Errno::ETIMEDOUT));
+        let _ = setup.rig.engine.step();
+        assert!(syncs.iter().all(|sync| setup.rig.pending(sync)));
         if !has_begun {
-            assert_eq!(bench.flushes(), 0, "the write comes first");
-            bench.complete();
+            assert_eq!(setup.flushes(), 0, "the write comes first");
+            setup.complete();
         }
-        // The flush of one that led was cancelled with it.
+        // If it led the group, its flush was cancelled with it.
         let flushes = if has_begun && timed == 0 { 2 } else { 1 };
-        assert_eq!(bench.flushes(), flushes);
-        bench.complete();
-        assert_eq!(bench.outcomes(syncs), vec![Ok(0); 2]);
-        assert_eq!(bench.rig.engine.in_flight(), 0);
+        assert_eq!(setup.flushes(), flushes);
+        setup.complete();
+        assert_eq!(setup.outcomes(syncs), vec![Ok(0); 2]);
+        assert_eq!(setup.rig.engine.in_flight(), 0);
     }
 }
 
@@ -279,14 +278,14 @@ fn a_sync_that_times_out_leaves_the_others_that_share_its_flush() {
 #[test]
 fn a_stop_completes_every_sync_that_shares_a_flush() {
     for has_begun in [false, true] {
-        let mut bench = bench();
-        let syncs = bench.syncs(5);
-        let _ = bench.rig.engine.step();
+        let mut setup = setup();
+        let syncs = setup.syncs(5);
+        let _ = setup.rig.engine.step();
         if has_begun {
-            bench.complete();
+            setup.complete();
         }
-        bench.rig.engine.stop(LIMIT).expect("all of it ends");
-        assert_eq!(bench.outcomes(syncs), vec![Err(Errno::ECANCELED); 5]);
-        assert_eq!(bench.rig.engine.in_flight(), 0);
+        setup.rig.engine.stop(LIMIT).expect("all of it ends");
+        assert_eq!(setup.outcomes(syncs), vec![Err(Errno::ECANCELED); 5]);
+        assert_eq!(setup.rig.engine.in_flight(), 0);
     }
 }

@@ -17,7 +17,7 @@ fn queue() -> (vyre_ioq::HostQueue, DeviceQueue) {
 }
 
 fn run(device: &DeviceQueue, request: Request) -> Result<u32, Errno> {
-    answer(device, device.submit(request).unwrap())
+    outcome_of(device, device.submit(request).unwrap())
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn invalid_entries_are_refused_and_leave_no_trace() {
     let full = |error: &TableError| matches!(error, TableError::NoRoom { what: "file" });
     assert!(full(&refused), "{refused}");
     assert!(refused.to_string().contains("live_entries()"), "{refused}");
-    // The place of the first is free again once it is revoked.
+    // The place of the first is free once it is revoked.
     io.revoke_file(first).unwrap();
     let second = io.insert_file(file(), 0..3, Rights::READ).unwrap();
     let pool = io.insert_buffer(memory, 0..64, Rights::WRITE).unwrap();
@@ -141,7 +141,7 @@ fn a_revocation_waits_only_for_operations_of_its_own_entry() {
             io.revoke_buffer(buffer).unwrap();
             revoked.store(true, Ordering::Release);
         });
-        // From the moment that it is unknown on, and yet served.
+        // The handle is unknown at once, and other requests are served.
         eventually("the revocation", || {
             let probe = Request::read(file, 0, 1).into_buffer(buffer, 60);
             run(&device, probe) == Err(Errno::EBADF)
@@ -152,12 +152,12 @@ fn a_revocation_waits_only_for_operations_of_its_own_entry() {
             run(&device, Request::read(file, 0, 8).into_buffer(pool, 8)),
             Ok(8)
         );
-        // Another entry goes at once, though there is a read in flight on a third.
+        // Another entry is revoked at once, although a read is in flight on a third.
         io.revoke_file(file).unwrap();
         writer.write_all(b"data").unwrap();
     });
     assert!(revoked.load(Ordering::Acquire));
-    assert_eq!(answer(&device, read), Ok(4), "it was not cut short");
+    assert_eq!(outcome_of(&device, read), Ok(4), "it was not cut short");
     assert_eq!(contents(&memory, 0, 4), b"data");
     assert!(device.poll(&other).is_none());
     io.abort().unwrap();
@@ -205,14 +205,14 @@ fn a_revoked_file_is_closed_after_its_last_request() {
     writer.write_all(b"x").unwrap();
     assert_eq!(rig.wait(read).result, Ok(1));
     assert!(rig.engine.is_revoked(revocation));
-    // The kernel gives a registered file up in its own time.
+    // The kernel closes a registered file some time later.
     eventually("the reading end closes", || {
         rig.linger();
         writer.write_all(b"x").is_err()
     });
 }
 
-/// Handles are used up, 4,096 for each index; places in the transport are not.
+/// Each index has 4,096 handles. Indexes are used up, slots of the transport are not.
 #[test]
 fn files_can_be_inserted_and_revoked_without_end() {
     let tables = Tables::new(64, 64);
@@ -286,8 +286,8 @@ fn a_running_loop_reports_its_state_and_counters() {
     io.stop().unwrap();
 }
 
-/// Returns a socket of which `close` waits for an hour, and the other end, which ends that as it is
-/// dropped.
+/// Returns a socket whose `close` takes an hour, and its other end. Dropping the other end ends the
+/// close.
 fn lingering() -> (std::net::TcpStream, std::net::TcpStream) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut sender = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -326,7 +326,7 @@ fn a_file_whose_close_hangs_does_not_delay_shutdown() {
     drop(receiver);
 }
 
-/// Returns the page faults of a thread so far.
+/// Returns the number of page faults of a thread.
 fn faults(thread: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
     let (_, fields) = stat.rsplit_once(") ").unwrap();
@@ -345,7 +345,7 @@ fn the_pages_of_a_large_buffer_are_not_faulted_in_by_the_loop_thread() {
     io.stop().unwrap();
 }
 
-/// Owner that says which thread drops it.
+/// Owner that reports which thread drops it.
 struct Tell(std::sync::mpsc::SyncSender<Option<String>>);
 
 impl Drop for Tell {
@@ -369,7 +369,7 @@ fn a_large_buffer_is_not_unmapped_by_the_loop_thread() {
     io.stop().unwrap();
 }
 
-/// Linux before 6.4 takes a file out a second later, and the end of a ring waits for that.
+/// Linux before 6.4 removes a file a second later, and closing a ring waits for that.
 #[test]
 fn shutdown_removes_no_file_from_the_transport() {
     let mut tables = Tables::new(16, 64);

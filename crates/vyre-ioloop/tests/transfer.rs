@@ -1,4 +1,4 @@
-//! READ and WRITE: which bytes move, how many, and what cuts them short.
+//! READ and WRITE: which bytes move, how many, and what makes a count short.
 
 mod common;
 
@@ -169,7 +169,7 @@ fn short_transfers_are_resumed_until_all_is_moved() {
     assert!(rig.engine.counters().resumed > 16);
 }
 
-/// On the ring too: a pipe gives what it has, and the rest is waited for.
+/// On the ring: a pipe gives what it has, and the rest is waited for.
 ///
 /// Rules: ABI-6.4, ABI-6.5.
 #[test]
@@ -251,7 +251,7 @@ fn the_flags_of_an_operation_do_not_affect_the_next() {
             Request::write(file, 0, 512).from_buffer(pool, 0),
             Request::fence(),
         ];
-        // Of another length than the ring, so that each kind comes to each entry.
+        // The number of requests differs from that of entries, so that each kind uses each entry.
         let tickets: Vec<_> = requests
             .iter()
             .map(|&request| rig.submit(request))

@@ -66,14 +66,14 @@ pub fn submit(device: &DeviceQueue, request: Request) -> Ticket {
 }
 
 /// Waits for an outcome, and returns it.
-pub fn answer(device: &DeviceQueue, ticket: Ticket) -> Result<u32, Errno> {
+pub fn outcome_of(device: &DeviceQueue, ticket: Ticket) -> Result<u32, Errno> {
     let outcome = device.wait_for(ticket, LIMIT);
     outcome.unwrap_or_else(|error| panic!("{error}")).result
 }
 
 /// Submits a request, and waits for its outcome.
 pub fn ask(device: &DeviceQueue, request: Request) -> Result<u32, Errno> {
-    answer(device, submit(device, request))
+    outcome_of(device, submit(device, request))
 }
 
 /// Waits until the heartbeat has advanced, which shows that the loop is not stuck.

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 
-use vyre_faults::rig::{Parts, answer, ask, queue, submit};
+use vyre_faults::rig::{Parts, ask, outcome_of, queue, submit};
 use vyre_faults::{Mapper, Need, Scene, Test, tests};
 use vyre_ioq::{Errno, Request};
 
@@ -104,7 +104,7 @@ fn a_slow_drive_delays_no_other_queue(scene: &Scene) {
     let reads: Vec<_> = (0..READS).map(|at| submit(&two.hung, read(at))).collect();
     two.others_are_served();
     for ticket in reads {
-        assert_eq!(answer(&two.hung, ticket), Ok(4096));
+        assert_eq!(outcome_of(&two.hung, ticket), Ok(4096));
     }
     two.io.stop().unwrap();
 }

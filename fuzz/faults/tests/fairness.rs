@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use vyre_faults::rig::{Parts, answer, ask, beats, submit};
+use vyre_faults::rig::{Parts, ask, beats, outcome_of, submit};
 use vyre_faults::{Ext4, Need, Scene, Test, eventually, tests};
 use vyre_ioq::Request;
 use vyre_uring::Buffer;
@@ -38,7 +38,7 @@ fn hung_syncs_delay_no_other_queue(scene: &Scene) {
         assert!(tickets.iter().all(|ticket| two.hung.poll(ticket).is_none()));
         fuse.release();
         for ticket in tickets {
-            assert_eq!(answer(&two.hung, ticket), Ok(0));
+            assert_eq!(outcome_of(&two.hung, ticket), Ok(0));
         }
         two.io.stop().unwrap();
     }
@@ -112,14 +112,14 @@ fn frozen_writes_and_empty_pipes_delay_no_other_queue(scene: &Scene) {
     assert!(writes.iter().all(|ticket| two.hung.poll(ticket).is_none()));
     drop(guard);
     for ticket in writes {
-        assert_eq!(answer(&two.hung, ticket), Ok(4096));
+        assert_eq!(outcome_of(&two.hung, ticket), Ok(4096));
     }
     for ticket in waiting {
-        assert_eq!(answer(&two.other, ticket), Ok(512));
+        assert_eq!(outcome_of(&two.other, ticket), Ok(512));
     }
     drop(writer);
     for ticket in reads {
-        assert_eq!(answer(&two.hung, ticket), Ok(0));
+        assert_eq!(outcome_of(&two.hung, ticket), Ok(0));
     }
     two.io.stop().unwrap();
 }
@@ -143,7 +143,7 @@ fn reads_of_empty_pipes_delay_no_other_queue(scene: &Scene) {
     assert!(reads.iter().all(|ticket| two.hung.poll(ticket).is_none()));
     drop(writer);
     for ticket in reads {
-        assert_eq!(answer(&two.hung, ticket), Ok(0));
+        assert_eq!(outcome_of(&two.hung, ticket), Ok(0));
     }
     two.io.stop().unwrap();
 }
@@ -177,7 +177,7 @@ fn large_cached_reads_delay_no_other_queue(scene: &Scene) {
         .count();
     assert!(left > 0, "all were served first");
     for ticket in reads {
-        assert_eq!(answer(&two.hung, ticket), Ok(LEN as u32));
+        assert_eq!(outcome_of(&two.hung, ticket), Ok(LEN as u32));
     }
     two.io.stop().unwrap();
 }

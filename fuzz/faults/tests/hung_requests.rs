@@ -3,7 +3,7 @@
 use std::io::PipeWriter;
 use std::time::Duration;
 
-use vyre_faults::rig::{Parts, answer, ask, assert_holds, beats, queue, returns, submit};
+use vyre_faults::rig::{Parts, ask, assert_holds, beats, outcome_of, queue, returns, submit};
 use vyre_faults::{Fuse, Need, Scene, Test, pattern, tests};
 use vyre_ioloop::{IoLoop, LoopOptions, Rights};
 use vyre_ioq::{BufferHandle, DeviceQueue, Errno, FileHandle, LoopState, Request};
@@ -128,7 +128,7 @@ fn check_hung_reads(scene: &Scene, words: &str) {
         assert!(tickets.iter().all(|ticket| two.hung.poll(ticket).is_none()));
         fuse.release();
         for (ticket, at) in tickets.into_iter().zip(0..) {
-            assert_eq!(answer(&two.hung, ticket), Ok(4096));
+            assert_eq!(outcome_of(&two.hung, ticket), Ok(4096));
             assert_holds(&two.memory, at * 4096, &pattern(0, 4096));
         }
         two.io.stop().unwrap();
@@ -158,7 +158,7 @@ fn hung_direct_writes_delay_no_other_queue(scene: &Scene) {
         assert!(tickets.iter().all(|ticket| two.hung.poll(ticket).is_none()));
         fuse.release();
         for ticket in tickets {
-            assert_eq!(answer(&two.hung, ticket), Ok(4096));
+            assert_eq!(outcome_of(&two.hung, ticket), Ok(4096));
         }
         two.io.stop().unwrap();
     }

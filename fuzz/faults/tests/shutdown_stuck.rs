@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
-use vyre_faults::rig::{Parts, answer, contents, holds, queue, returns, submit};
+use vyre_faults::rig::{Parts, contents, holds, outcome_of, queue, returns, submit};
 use vyre_faults::{Ext4, Need, Scene, Test, eventually, pattern, tests};
 use vyre_ioloop::{Engine, IoLoop, LoopGroup, LoopOptions, StopError};
 use vyre_ioq::{
@@ -218,7 +218,7 @@ fn requests_that_the_kernel_does_not_hold_are_cancelled(scene: &Scene) {
     returns("the stop", move || assert_eq!(io.stop(), Err(stuck)));
     assert_eq!(fuse.hanging(), 1, "the file has answered");
     assert!(is_gone(&device));
-    assert_eq!(answer(&device, cancelled), Err(Errno::ECANCELED));
+    assert_eq!(outcome_of(&device, cancelled), Err(Errno::ECANCELED));
     assert!(device.poll(&hung).is_none());
 
     // As the device must expect: the bytes come after the end, if they come.

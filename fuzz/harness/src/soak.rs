@@ -62,7 +62,7 @@ fn checksum(request: &Request) -> u32 {
 }
 
 /// What the host answers: a function of the whole request, told apart by its checksum.
-fn answer(checksum: u32) -> Result<u32, Errno> {
+fn outcome_of(checksum: u32) -> Result<u32, Errno> {
     let value = mix(checksum.into()) as u32;
     if checksum.is_multiple_of(7) {
         Err(Errno::from_raw(value))
@@ -165,7 +165,7 @@ fn produce(device: &DeviceQueue, producer: u32, requests: u64) -> (u64, u64) {
         for (ticket, id, request) in std::mem::take(&mut held) {
             match device.take(ticket) {
                 Ok(outcome) => {
-                    let expected = (request.tag(), answer(request.buffer().raw()));
+                    let expected = (request.tag(), outcome_of(request.buffer().raw()));
                     assert_eq!((outcome.tag, outcome.result), expected, "torn: {id}");
                     taken += 1;
                 }
@@ -201,7 +201,7 @@ fn consume(host: &mut HostQueue, running: &AtomicU32, producers: u32) -> Vec<See
         // Some are kept for the next pass, and the order is not that of the claims.
         while claimed.len() > if many == 0 { 0 } else { 3 } {
             let (slot, sum) = claimed.swap_remove(claimed.len() / 2);
-            host.complete(slot, answer(sum)).expect("owed once");
+            host.complete(slot, outcome_of(sum)).expect("owed once");
         }
         if many == 0 {
             if last {

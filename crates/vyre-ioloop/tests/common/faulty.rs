@@ -1,4 +1,4 @@
-//! A transport that does what no transport should, when told to.
+//! A transport with faults that the test chooses.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -10,41 +10,41 @@ use vyre_uring::{
     RegisterError, SimTransport, Token, Transport,
 };
 
-/// What it is told.
+/// The faults, and what was seen.
 #[derive(Debug, Default)]
 pub(crate) struct Orders {
     pub(crate) panic_in_submit: AtomicBool,
-    /// Set to take the next operation without telling whoever pushed it.
+    /// Set to panic after the next operation was taken, before the caller learns of it.
     pub(crate) panic_after_push: AtomicBool,
-    /// Set to take no operation.
+    /// Set to refuse every operation as if full.
     pub(crate) full: AtomicBool,
-    /// Every completion of the past is delivered again.
+    /// Set to deliver every past completion again.
     pub(crate) replay: AtomicBool,
-    /// `quiesce` says that so many operations are left.
+    /// Number of operations that `quiesce` reports as left.
     pub(crate) busy: AtomicU32,
-    /// Lock that keeps `submit` from returning while somebody has it, as when a file system hangs.
+    /// While the test holds this lock, `submit` does not return, as when a file system hangs.
     pub(crate) hold_submit: Mutex<()>,
-    /// Number of calls of `submit` that wait for it.
+    /// Number of calls of `submit` that wait for the lock.
     pub(crate) held: AtomicU32,
-    /// Lock that keeps the transport from being dropped while somebody has it, as when a thread's
-    /// exit hangs.
+    /// While the test holds this lock, the transport is not dropped, as when the exit of a thread
+    /// hangs.
     pub(crate) hold_drop: Mutex<()>,
-    /// Set to make `quiesce` take all its time, and then say that an operation is left.
+    /// Set to have `quiesce` take all its time and then report an operation as left.
     pub(crate) linger: AtomicBool,
-    /// Times that the calls of `quiesce` were given.
+    /// Time limits of the calls of `quiesce`.
     pub(crate) quiesced: Mutex<Vec<Duration>>,
     pub(crate) fail_wait: AtomicBool,
     pub(crate) refuse_cancel: AtomicBool,
     pub(crate) refuse_entries: AtomicBool,
-    /// While somebody has this, no file and no buffer is put into a slot.
+    /// While the test holds this lock, no file and no buffer is set.
     pub(crate) hold_entries: Mutex<()>,
-    /// Files and buffers put into slots so far.
+    /// Number of files and buffers that were set.
     pub(crate) entries: AtomicU32,
-    /// Number of files taken out of slots so far.
+    /// Number of files that were removed.
     pub(crate) removed: AtomicU32,
     /// Every operation pushed so far.
     pub(crate) pushed: Mutex<Vec<Operation>>,
-    /// What happens in the midst of a pass, whenever an operation is pushed.
+    /// Called during a pass, whenever an operation is pushed.
     pub(crate) meanwhile: Mutex<Meanwhile>,
 }
 

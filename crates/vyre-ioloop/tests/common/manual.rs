@@ -1,5 +1,4 @@
-//! Transport on which nothing happens but what the test does: it keeps every operation until it is
-//! told how that ended, and moves no bytes.
+//! A transport that keeps every operation until the test ends it. It moves no bytes.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -42,18 +41,18 @@ pub(crate) struct State {
     done: VecDeque<Completion>,
     /// Operations pushed so far.
     pub(crate) pushed: Vec<Flight>,
-    /// Number of requests to cancel, and whether they are granted.
+    /// Number of requests to cancel, and whether they succeed.
     pub(crate) asked: u32,
     pub(crate) cancels: bool,
     /// Set to have `quiesce` leave operations in flight.
     pub(crate) holds: bool,
-    /// Sleeps that it was asked for.
+    /// Time limits of the sleeps.
     pub(crate) sleeps: Vec<Option<Duration>>,
 }
 
 impl State {
-    /// Ends the operations that `which` holds for, in the order in which they came, with all of
-    /// their bytes moved.
+    /// Ends the operations that `which` selects, in the order of their submission, with all bytes
+    /// moved.
     pub(crate) fn complete(&mut self, which: impl Fn(&Flight) -> bool) {
         self.end(which, |flight| Ok(flight.bytes()));
     }

@@ -1,4 +1,5 @@
-//! What the tests share: memory that a hostile device may store into, and an engine on a leash.
+//! Shared by the tests: memory that a hostile device may store to, tables, and an engine that a test
+//! steps.
 
 #![expect(
     unsafe_code,
@@ -25,7 +26,7 @@ use vyre_ioq::{
 };
 use vyre_uring::{Buffer, Ring, SimTransport, Transport};
 
-/// Longer than anything takes on a machine that is busy with other things.
+/// A limit that is reached only if something hangs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 const WORD: usize = 4;
@@ -34,11 +35,11 @@ const PAGE_WORDS: usize = 1024;
 #[repr(C, align(4096))]
 struct Page([AtomicU32; PAGE_WORDS]);
 
-/// A queue's memory, and its slots as the device sees them: any word may be stored at any time.
+/// The memory of a queue, and its slots as the device sees them. Any word may be stored at any time.
 #[derive(Clone)]
 pub(crate) struct Slots {
     pages: Arc<[Page]>,
-    /// Word at which the queue begins, its bytes, and the word at which its slots begin.
+    /// The word where the queue begins, its bytes, and the word where its slots begin.
     start: usize,
     len: usize,
     first: usize,
@@ -46,7 +47,7 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    /// A queue with a header.
+    /// Makes a queue with a header.
     pub(crate) fn queue(slots: u32) -> (Self, HostQueue, DeviceQueue) {
         let layout = QueueLayout::with_slots(slots);
         let memory = Self::new(layout.bytes(), HEADER_BYTES / WORD, 16);
@@ -54,7 +55,7 @@ impl Slots {
         (memory, host, device)
     }
 
-    /// A bare queue, as a vyre 0.7 device makes one.
+    /// Makes a bare queue, as a vyre 0.7 device does.
     pub(crate) fn bare(slots: usize) -> (Self, HostQueue, DeviceQueue) {
         Self::bare_at(0, slots)
     }
@@ -72,7 +73,7 @@ impl Slots {
     }
 
     pub(crate) fn new(len: usize, first: usize, stride: usize) -> Self {
-        // Room for a queue that begins a little later, and for the word behind it.
+        // Room for a queue that begins a little later, and for the word after it.
         let pages = (len + HEADER_BYTES).div_ceil(WORD * PAGE_WORDS);
         Self {
             start: 0,
@@ -124,18 +125,18 @@ impl Slots {
         self.store(slot, word::STATUS, status::PUBLISHED);
     }
 
-    /// Has the host look at a group of slots.
+    /// Marks a group of slots as in use.
     pub(crate) fn mark(&self, group: u32) {
         let word = header_word::IN_USE + group as usize;
         self.at(word).store(1_u32.to_le(), Ordering::Relaxed);
     }
 
-    /// Has it look at all of them, so that a sweep takes its time.
+    /// Marks all groups, so that a sweep takes long.
     pub(crate) fn mark_all(&self, slots: u32) {
         (0..slots.div_ceil(GROUP_SLOTS)).for_each(|group| self.mark(group));
     }
 
-    /// The outcome in a slot, if there is one.
+    /// Returns the outcome in a slot, if there is one.
     pub(crate) fn outcome(&self, slot: u32) -> Option<Result<u32, Errno>> {
         match self.load(slot, word::STATUS) {
             status::OK => Some(Ok(self.load(slot, word::COUNT))),
@@ -144,7 +145,7 @@ impl Slots {
         }
     }
 
-    /// The bytes of a bare slot, as they lie in memory.
+    /// Returns the bytes of a bare slot as they are in memory.
     pub(crate) fn bare_bytes(&self, slot: u32) -> [u8; 32] {
         core::array::from_fn(|byte| {
             let word = self.word(slot, byte / WORD).load(Ordering::Acquire);
@@ -152,7 +153,7 @@ impl Slots {
         })
     }
 
-    /// The words just before and just behind a queue that does not begin with a page: not its own.
+    /// Returns the words just before and just after a queue that does not begin with a page.
     pub(crate) fn neighbours(&self) -> [&AtomicU32; 2] {
         [self.start - 1, self.start + self.len / WORD].map(|word| self.at(word))
     }
@@ -167,7 +168,7 @@ impl Slots {
     }
 }
 
-/// The words of a request, in the order of the wire.
+/// Returns the words of a request, in the order of the wire.
 pub(crate) fn words_of(request: &Request) -> [u32; 16] {
     let (file, buffer) = (request.file().raw(), request.buffer().raw());
     let (source, destination) = match request.op() {
@@ -209,7 +210,7 @@ pub(crate) fn words_of(request: &Request) -> [u32; 16] {
     ]
 }
 
-/// Bytes that differ from place to place and from seed to seed.
+/// Returns bytes that differ from place to place and from seed to seed.
 pub(crate) fn pattern(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     (0..len)
@@ -220,7 +221,7 @@ pub(crate) fn pattern(seed: u64, len: usize) -> Vec<u8> {
         .collect()
 }
 
-/// An unnamed file that holds these bytes.
+/// Returns an unnamed file with these bytes.
 pub(crate) fn file_of(bytes: &[u8]) -> File {
     let mut file = tempfile::tempfile().expect("a temporary file");
     file.write_all(bytes).expect("room on the disk");
@@ -291,7 +292,7 @@ impl Tables {
         IoLoop::builder().files(self.files).buffers(self.buffers)
     }
 
-    /// An engine on a real ring, and the device's end of its queue.
+    /// Makes an engine on a real ring, and the device end of its queue.
     pub(crate) fn on_ring(self, entries: u32, slots: u32) -> Rig<Ring> {
         self.on(ring(entries), slots)
     }
@@ -322,7 +323,7 @@ pub(crate) fn ring(entries: u32) -> Ring {
         .expect("io_uring")
 }
 
-/// An engine that goes only as far as the test steps it.
+/// An engine that the test steps.
 pub(crate) struct Rig<T: Transport> {
     pub(crate) engine: Engine<T>,
     pub(crate) device: DeviceQueue,
@@ -341,7 +342,11 @@ impl<T: Transport> Rig<T> {
                 Ok(outcome) => return outcome,
                 Err(ticket) => ticket,
             };
-            assert!(Instant::now() < end, "slot {} unanswered", ticket.slot());
+            assert!(
+                Instant::now() < end,
+                "slot {} without an outcome",
+                ticket.slot()
+            );
             if self.engine.step().is_idle() {
                 self.engine.wait(Duration::from_micros(100));
             }
@@ -360,12 +365,12 @@ impl<T: Transport> Rig<T> {
         self.wait(ticket).result
     }
 
-    /// Steps for a while, for what must not happen to have its chance.
+    /// Steps for a while, to give what must not happen a chance.
     pub(crate) fn linger(&mut self) {
         linger(&mut self.engine);
     }
 
-    /// Whether a request is still unanswered.
+    /// Returns whether a request has no outcome yet.
     pub(crate) fn pending(&self, ticket: &Ticket) -> bool {
         self.device.poll(ticket).is_none()
     }
@@ -387,13 +392,13 @@ pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Waits for an outcome of a loop that runs.
-pub(crate) fn answer(device: &DeviceQueue, ticket: Ticket) -> Result<u32, Errno> {
+/// Waits for an outcome from a running loop.
+pub(crate) fn outcome_of(device: &DeviceQueue, ticket: Ticket) -> Result<u32, Errno> {
     let outcome = device.wait_for(ticket, LIMIT).expect("an outcome");
     outcome.result
 }
 
-/// Whether a thread of this process still exists: for a moment after it was joined, it may.
+/// Returns whether a thread of this process exists. It may, for a moment after it was joined.
 pub(crate) fn thread_lives(thread_id: u32) -> bool {
     std::path::Path::new(&format!("/proc/self/task/{thread_id}")).exists()
 }
@@ -417,7 +422,7 @@ pub(crate) fn signal(thread_id: u32) {
     unsafe { libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGUSR1) };
 }
 
-/// Lets a signal do what it does by default, which for most is to end the process.
+/// Gives a signal its default action, which usually ends the process.
 pub(crate) fn let_signal_kill(number: libc::c_int) {
     // SAFETY: no handler is installed.
     let was = unsafe { libc::signal(number, libc::SIG_DFL) };

@@ -1,4 +1,4 @@
-//! What the lanes and the device do, and how the transport misbehaves.
+//! What the lanes and the device do, and which faults the transport has.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -69,7 +69,7 @@ pub(crate) fn action() -> impl Strategy<Value = Action> {
         2 => Just(Action::Wait),
         8 => Just(Action::Take),
         1 => any::<Index>().prop_map(Action::Revoke),
-        // Seldom, since little happens after it.
+        // Seldom, because little happens after it.
         1 => prop::bool::weighted(0.1).prop_map(|drain| if drain { Action::Drain } else { Action::Wait }),
     ]
 }

@@ -1,4 +1,4 @@
-//! Honest lanes, a hostile device, and what must hold between them.
+//! Honest lanes, a hostile device, and the invariants that must hold.
 
 mod actions;
 
@@ -23,7 +23,7 @@ pub(crate) const FILE: usize = 2000;
 pub(crate) const PIECE: usize = 256;
 const FILL: u8 = 0xee;
 
-/// A request that has no outcome yet, as far as the lane knows.
+/// A request without an outcome, as far as the lane knows.
 struct Published {
     id: u32,
     slot: u32,
@@ -32,9 +32,9 @@ struct Published {
     /// Which of the revocable handles it uses, and whether that was revoked before.
     file: Option<usize>,
     too_late: bool,
-    /// Place of a WRITE in the written file, which no other write shares.
+    /// Offset of a WRITE in the written file, which no other write shares.
     place: u64,
-    /// What must have completed before, if this is to succeed.
+    /// The requests that must complete before this one may succeed.
     before: Vec<u32>,
 }
 
@@ -51,9 +51,9 @@ pub(crate) struct World {
     hostile_file: FileHandle,
     hostile_buffer: BufferHandle,
     published: Vec<Published>,
-    /// Slots of the published, by id.
+    /// Slots of the published requests, by id.
     places: HashMap<u32, u32>,
-    /// What the outcome that was taken last has left in a slot: status and count.
+    /// Status and count that the last outcome left in each slot.
     left: HashMap<u32, [u32; 2]>,
     next: u32,
     draining: bool,
@@ -157,7 +157,7 @@ impl World {
             }
             Action::Scribble { slot, word, value } => {
                 let handle = [word::SOURCE, word::DESTINATION].contains(&word);
-                // Any handle but those of the honest, which the model would have to follow.
+                // Any handle except those of the honest lanes, which the model would have to follow.
                 self.slots
                     .store(slot, word, if handle { value | 1 << 31 } else { value });
             }
@@ -264,7 +264,7 @@ impl World {
                 Some(used) => {
                     let gone = |revocation| self.engine.is_revoked(revocation);
                     let revoked = used.file.and_then(|which| self.revoked[which]);
-                    // A pass claims all that is published, and tells of it later.
+                    // A pass claims everything that is published, and announces it later.
                     let at_work = [status::PUBLISHED, status::CLAIMED].contains(&status);
                     assert!(
                         !(at_work && revoked.is_some_and(gone)),
@@ -286,7 +286,7 @@ impl World {
         }
     }
 
-    /// Takes every outcome there is.
+    /// Takes all outcomes.
     fn take(&mut self) {
         for mut waiting in std::mem::take(&mut self.published) {
             let Some(ticket) = waiting.ticket.take() else {
@@ -359,7 +359,7 @@ impl World {
             }
         };
         let most = count.min(expected.len());
-        // On an error, any part of it may have been moved.
+        // After an error, any part of the bytes may have been moved.
         let moved = result.map_or(0, |moved| moved as usize);
         assert!(moved <= most, "{request:?}: {moved} bytes");
         assert_eq!(there[..moved], expected[..moved], "{request:?}");
@@ -379,13 +379,13 @@ impl World {
         );
     }
 
-    /// Ends service; everything is answered then.
+    /// Shuts the engine down. Every request then has an outcome.
     pub(crate) fn finish(&mut self) {
         self.draining = true;
         self.engine.stop(Duration::ZERO).expect("nothing hangs");
         assert_eq!(self.engine.in_flight(), 0);
         self.take();
-        assert_eq!(self.published.len(), 0, "unanswered");
+        assert_eq!(self.published.len(), 0, "without an outcome");
         let counters = self.engine.queue_counters(0).expect("a queue");
         assert_eq!(counters.claimed, counters.succeeded + counters.failed);
         assert_eq!(self.engine.counters().stray, 0);

@@ -2,14 +2,14 @@
 //! test says so, in any order and with any result.
 //!
 //! After each step it checks that:
-//! - every slot is answered exactly once, and not while the transport holds its operation;
+//! - every slot is completed exactly once, and not while the transport holds its operation;
 //! - a FENCE's OK comes after everything that was published before it;
 //! - a SYNC is flushed, and its OK comes, after the writes to the same file that were published before
 //!   it; and the OK needs a flush that was pushed since the SYNC was published, and has ended;
 //! - the OK of a READ, WRITE or PREFETCH needs an operation that was pushed since it was published;
 //! - only a request with a deadline ends with ETIMEDOUT.
 //!
-//! At the end, everything was answered. Unless the engine was stopped while busy, every queue can then
+//! At the end, everything was completed. Unless the engine was stopped while busy, every queue can then
 //! use its whole share of the transport again.
 
 mod dice;
@@ -29,8 +29,8 @@ use dice::Dice;
 
 /// Number of passes in which requests are published.
 const STEPS: u32 = 60;
-/// Number of passes within which everything is answered once all operations succeed. It catches
-/// only a hang.
+/// Number of passes within which every request gets an outcome once all operations succeed. It only
+/// catches a hang.
 const PASSES: u32 = 20_000;
 
 /// Handle, the number of its registered file, and a number that handles of one file share.
@@ -72,7 +72,7 @@ struct Stress {
     _devices: Vec<DeviceQueue>,
 }
 
-/// Runs the stress that `seed` stands for, and panics where something is wrong.
+/// Runs the stress of `seed`. Panics if an invariant is broken.
 pub(crate) fn run(seed: u64) {
     let mut stress = Stress::new(seed);
     for _ in 0..STEPS {
@@ -165,7 +165,7 @@ impl Stress {
         assert_eq!(
             self.memory[queue].outcome(slot),
             None,
-            "queue {queue}, slot {slot}: answered once more"
+            "queue {queue}, slot {slot}: completed once more"
         );
         let published = Published {
             op: request.op(),
@@ -191,13 +191,13 @@ impl Stress {
             self.clock.advance(Duration::from_micros(micros.into()));
         }
         if self.dice.one_in(50) {
-            // The engine asks again to cancel what has not ended.
+            // The engine repeats cancellations without effect.
             self.clock.advance(Duration::from_millis(25));
         }
     }
 
-    /// Revokes a file now and then, and cancels what is in flight on one that was. The first file and
-    /// the last, which is a pipe, remain.
+    /// Revokes a file now and then, and cancels what is in flight on a revoked one. The first file and
+    /// the last, a pipe, stay.
     fn revoke_some(&mut self) {
         if self.dice.one_in(40) && self.files.len() > 2 {
             let file = self.files.remove(1);
@@ -216,7 +216,7 @@ impl Stress {
         (!state.flights.is_empty()).then(|| *self.dice.choose(&state.flights))
     }
 
-    /// Ends an operation, often not as it should.
+    /// Ends an operation, often with a fault.
     fn end_one(&mut self) {
         let Some(flight) = self.flight() else { return };
         let how = self.dice.below(12);
@@ -234,7 +234,7 @@ impl Stress {
         }
     }
 
-    /// Steps until everything is answered. Operations succeed from here on.
+    /// Steps until every request has an outcome. Operations succeed from here on.
     fn drain(&mut self) {
         for _ in 0..PASSES {
             self.step();
@@ -275,21 +275,21 @@ impl Stress {
         }
     }
 
-    /// Takes the outcomes that there are, and checks them.
+    /// Takes and checks the outcomes.
     fn check(&mut self) {
         for queue in 0..self.memory.len() {
             let memory = &self.memory[queue];
             let slots = self.published[queue].keys().copied();
             let outcomes = slots.filter_map(|slot| Some((slot, memory.outcome(slot)?)));
             let outcomes: Vec<_> = outcomes.collect();
-            let mut answered = Vec::new();
+            let mut completed = Vec::new();
             for (slot, result) in outcomes {
                 memory.store(slot, word::STATUS, status::EMPTY);
                 let published = self.published[queue].remove(&slot).expect("a key");
-                answered.push((slot, published, result));
+                completed.push((slot, published, result));
             }
-            // Not before all of them are out of the way: within a pass, outcomes have no order.
-            for (slot, published, result) in answered {
+            // Checked after all were taken: within a pass, outcomes have no order.
+            for (slot, published, result) in completed {
                 self.check_outcome((queue, slot), published, result);
             }
         }
@@ -299,38 +299,44 @@ impl Stress {
     fn check_outcome(
         &self,
         (queue, slot): (usize, u32),
-        answered: Published,
+        completed: Published,
         result: Result<u32, Errno>,
     ) {
         let state = self.control.state();
         let user = user(queue, slot);
         assert!(
             state.flights.iter().all(|flight| flight.user != user),
-            "queue {queue}, slot {slot}: {result:?} while in flight: {answered:?}"
+            "queue {queue}, slot {slot}: {result:?} while in flight: {completed:?}"
         );
         if let Err(errno) = result {
             let is_late = errno == Errno::ETIMEDOUT;
-            assert!(!is_late || answered.has_deadline, "{errno:?}: {answered:?}");
+            assert!(
+                !is_late || completed.has_deadline,
+                "{errno:?}: {completed:?}"
+            );
             return;
         }
-        let since = &state.pushed[answered.pushed..];
-        let waiting = self.earlier(queue, &answered);
-        match answered.op {
+        let since = &state.pushed[completed.pushed..];
+        let waiting = self.earlier(queue, &completed);
+        match completed.op {
             Op::Fence => {
                 let others: Vec<_> = waiting.filter(|other| other.op != Op::Fence).collect();
-                assert!(others.is_empty(), "{answered:?} before {others:?}");
+                assert!(others.is_empty(), "{completed:?} before {others:?}");
             }
             Op::Sync => {
                 let flushed = since.iter().any(|flight| {
                     let in_flight = state.flights.iter().any(|other| other.is(flight));
-                    !in_flight && flushed_file(flight) == Some(answered.file.index)
+                    !in_flight && flushed_file(flight) == Some(completed.file.index)
                 });
-                assert!(flushed, "{answered:?} without a flush of its own time");
-                self.check_writes(queue, &answered);
+                assert!(flushed, "{completed:?} without a flush of its own time");
+                self.check_writes(queue, &completed);
             }
-            _ if answered.len > 0 => {
+            _ if completed.len > 0 => {
                 let carried_out = since.iter().any(|flight| flight.user == user);
-                assert!(carried_out, "{answered:?}: {result:?} without an operation");
+                assert!(
+                    carried_out,
+                    "{completed:?}: {result:?} without an operation"
+                );
             }
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! Checks of what every queue can use of the transport once nothing is in flight.
+//! Checks that every queue can use its share of the transport once nothing is in flight.
 
 use vyre_ioq::Request;
 
@@ -22,7 +22,7 @@ impl Stress {
         let read = Request::read(pipe.handle, 0, 1).into_buffer(self.pool, 0);
         for queue in 0..self.memory.len() {
             self.fill(queue, &ahead, file, share);
-            // As many on unbounded files as half of its reserve, and one at least.
+            // On unbounded files, half of its reserve, and at least one.
             self.fill(queue, &read, pipe, (reserve / 2).max(1));
         }
     }
