@@ -17,8 +17,8 @@ use crate::operation::{BufferSlot, FileSlot, Operation};
 use crate::token_table::{NO_BUFFER, TokenTable};
 use crate::transport::Transport;
 
+use script::Random;
 pub use script::SimBuilder;
-use script::SplitMix;
 
 /// A [`Transport`] without a ring, for tests of the code that drives a transport. It copies real
 /// bytes between real files and buffers, but delays, shortens, fails and withholds operations as its
@@ -29,7 +29,7 @@ use script::SplitMix;
 #[derive(Debug)]
 pub struct SimTransport {
     script: SimBuilder,
-    random: SplitMix,
+    random: Random,
     tokens: TokenTable,
     files: Vec<Option<Arc<OwnedFd>>>,
     buffers: Vec<Option<Buffer>>,
@@ -79,7 +79,7 @@ impl SimBuilder {
 impl SimTransport {
     fn new(script: SimBuilder) -> Self {
         Self {
-            random: SplitMix(script.seed),
+            random: Random::new(script.seed),
             tokens: TokenTable::with_capacity(script.capacity),
             files: vec![None; script.files as usize],
             buffers: vec![None; script.buffers as usize],

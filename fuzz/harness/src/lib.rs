@@ -14,20 +14,27 @@ pub mod targets;
 pub mod volume;
 mod watch;
 
-/// The generator known as splitmix64.
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
+/// Random numbers, the same for a seed on every machine.
 #[derive(Clone, Debug)]
-pub struct Random(pub u64);
+pub struct Random(SplitMix64);
 
 impl Random {
-    /// The next 64 bits.
-    pub const fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(self.0)
+    /// Returns the generator with this seed.
+    pub fn new(seed: u64) -> Self {
+        Self(SplitMix64::seed_from_u64(seed))
     }
 
-    /// A number below `bound`, or zero.
-    pub const fn below(&mut self, bound: u32) -> u32 {
-        (((self.bits() >> 32) * bound as u64) >> 32) as u32
+    /// Returns the next 64 bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    /// Returns a number below `bound`, or zero if `bound` is zero.
+    pub fn below(&mut self, bound: u32) -> u32 {
+        (((self.bits() >> 32) * u64::from(bound)) >> 32) as u32
     }
 }
 

@@ -33,7 +33,7 @@ const WORLD_WORDS: u64 = 1 << 20;
 pub fn run(words: u64, seed: u64) -> Report {
     let start = Instant::now();
     let mut report = Report::default();
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let tenth = (words / 10).max(1);
     let mut said = 0;
     loop {

@@ -58,7 +58,7 @@ fn replay(name: &str) {
     for (path, bytes) in &seeds {
         run(body, path, bytes);
     }
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     for _ in 0..MUTANTS {
         let [one, other] = [0; 2].map(|_| &seeds[random.below(seeds.len() as u32) as usize]);
         let input = mutate(&mut random, &one.1, &other.1);

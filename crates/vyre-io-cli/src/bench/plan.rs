@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use vyre_ioq_cuda::landing::Landing;
 
 use super::cores::Cores;
@@ -242,38 +244,33 @@ impl Plan {
     }
 }
 
-/// A small generator of block numbers (SplitMix64), the same for ours and for the raw loop.
+/// Generator of block numbers, the same for the loop of this project and for the raw loop.
 #[derive(Clone, Debug)]
 pub(super) struct BlockNumbers {
-    state: u64,
+    next: u64,
     blocks: u64,
-    random: bool,
+    random: Option<SplitMix64>,
 }
 
 impl BlockNumbers {
-    /// Numbers below `blocks`; in turn from the `start`-th on, unless `random`.
-    pub(super) const fn new(start: u64, blocks: u64, random: bool) -> Self {
+    /// Returns numbers below `blocks`: random ones with the seed `start`, or consecutive ones from `start` on.
+    pub(super) fn new(start: u64, blocks: u64, random: bool) -> Self {
         Self {
-            state: start,
+            next: start,
             blocks,
-            random,
+            random: random.then(|| SplitMix64::seed_from_u64(start)),
         }
     }
 
     #[inline]
     pub(super) fn next(&mut self) -> u64 {
-        if !self.random {
-            let number = self.state % self.blocks;
-            self.state += 1;
+        let Some(random) = &mut self.random else {
+            let number = self.next % self.blocks;
+            self.next += 1;
             return number;
-        }
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        // Multiply and shift: no division on the way of a request.
-        ((u128::from(z) * u128::from(self.blocks)) >> 64) as u64
+        };
+        // Multiplies and shifts, since a division takes longer.
+        ((u128::from(random.next_u64()) * u128::from(self.blocks)) >> 64) as u64
     }
 }
 

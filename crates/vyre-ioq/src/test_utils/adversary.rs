@@ -72,7 +72,7 @@ impl Adversary {
         Ok(Self {
             region,
             geometry,
-            random: Random(seed),
+            random: Random::new(seed),
             weights: Weights::all(),
             slots: 0..geometry.slots(),
             confined: false,

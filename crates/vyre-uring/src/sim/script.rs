@@ -1,5 +1,7 @@
 //! The script of a simulated transport, and the random numbers that it follows.
 
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use rustix::io::Errno;
 
 /// Scripts a [`SimTransport`](crate::SimTransport). Probabilities range from 0 (never, the default)
@@ -137,17 +139,17 @@ impl SimBuilder {
     }
 }
 
-/// The random number generator splitmix64.
+/// Random numbers of a simulation, the same for a seed on every machine.
 #[derive(Debug, Clone)]
-pub(super) struct SplitMix(pub(super) u64);
+pub(super) struct Random(SplitMix64);
 
-impl SplitMix {
+impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(SplitMix64::seed_from_u64(seed))
+    }
+
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.next_u64()
     }
 
     /// Returns a number below `bound`, or zero if there is none.
