@@ -5,9 +5,6 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::bench::CoreList;
-use crate::doctor::DoctorArgs;
-
 #[derive(Debug, Parser)]
 #[command(name = "vyre-io", version, about, long_about = None)]
 pub(crate) struct Args {
@@ -190,19 +187,19 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value = "1", value_parser = count)]
     pub(crate) loops: NonZeroU32,
     /// With --device cuda: warps read each block whole, and verify it if it is stamped
-    #[arg(long)]
+    #[arg(long, requires = "device")]
     pub(crate) consume: bool,
     /// With --device cuda: where the blocks that are read end up
     #[arg(long, value_enum, value_name = "WAY", default_value = "none")]
     pub(crate) land: LandArg,
     /// With --device cuda: access slots in words of 4 bytes instead of units of 16
-    #[arg(long)]
+    #[arg(long, requires = "device")]
     pub(crate) words: bool,
     /// With --device cuda: take the kernel from a file of PTX
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", requires = "device")]
     pub(crate) ptx: Option<PathBuf>,
     /// With --device cuda: write the kernel's PTX to a file, and measure nothing
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", requires = "device", conflicts_with = "ptx")]
     pub(crate) write_ptx: Option<PathBuf>,
     /// Bypass the page cache (O_DIRECT)
     #[arg(long)]
@@ -221,6 +218,39 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     pub(crate) baseline: bool,
     /// How the result is printed
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: Format,
+}
+
+/// Cores named on the command line, such as `0-3,8`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CoreList(pub(crate) Vec<usize>);
+
+impl std::str::FromStr for CoreList {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const EXPECTED: &str = "numbers and ranges of cores are needed, such as 0-3,8";
+        let mut cores = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let number = |text: &str| text.parse::<usize>().map_err(|_| EXPECTED);
+            let (first, last) = (number(first)?, number(last)?);
+            if first > last || last >= rustix::thread::CpuSet::MAX_CPU {
+                return Err(EXPECTED);
+            }
+            cores.extend(first..=last);
+        }
+        Ok(Self(cores))
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DoctorArgs {
+    /// Files, block devices or directories to try: a directory stands for a new file in it
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// How the report is printed
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: Format,
 }

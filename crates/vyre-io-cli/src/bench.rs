@@ -1,41 +1,34 @@
-//! `vyre-io bench`: what the queue and the loop cost.
+//! `vyre-io bench`: measures the queue and the loop.
 
 mod baseline;
 mod cores;
 mod cuda;
+mod figure;
 pub(crate) mod kernel;
 mod lanes;
 mod loops;
+mod marks;
 mod plan;
 mod report;
+mod round;
 mod rounds;
 mod stamp;
+mod tally;
 mod target;
+mod text;
 mod untimed;
 mod written;
 
 use std::fs;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::io::{self, Write};
 
-use serde::Serialize;
-use vyre_io::{Queue, QueueLayout};
-
-use crate::args::{BenchArgs, BenchOp, DeviceArg, Pattern};
+use crate::args::{BenchArgs, DeviceArg, Format};
 use crate::failure::Failure;
-use baseline::Raw;
 use cuda::Cuda;
-use lanes::{Lanes, Tally};
-use loops::Loops;
 use plan::Plan;
 use report::Report;
-use rounds::Figure;
+use rounds::Rounds;
 use target::Target;
-
-pub(crate) use cores::CoreList;
-
-/// Number of rounds of a run. With `--baseline`, vyre-io and the raw loop alternate.
-const ROUNDS: u32 = 5;
 
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     if let (Some(path), DeviceArg::Cuda(_)) = (&args.write_ptx, args.device) {
@@ -51,158 +44,15 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     let target = Target::open(args, &plan)?;
     let rounds = Rounds::run(args, &plan, cuda.as_ref(), target.as_ref())?;
     let gpu = cuda.as_ref().map(Cuda::report);
-    Report::new(args, &plan, &rounds, gpu).print(args.format)?;
+    print(&Report::new(args, &plan, &rounds, gpu), args.format)?;
     rounds.tally.check()
 }
 
-/// Processor time that the work took: medians over the rounds.
-#[derive(Clone, Copy, Debug, Serialize)]
-struct Used {
-    /// Share of a core that a loop used: mean of the loops.
-    loop_cpu_fraction: f64,
-    /// Share of a lane's time that passed in requests: mean of the lanes. `None` for lanes that are
-    /// threads.
-    gpu_wait_fraction: Option<f64>,
-}
-
-/// Rate of the raw loop, and the ratio of ours to it.
-struct Baseline {
-    iops: Figure,
-    ratio: Figure,
-}
-
-/// Results of all rounds of a run.
-struct Rounds {
-    tally: Tally,
-    iops: Figure,
-    used: Used,
-    baseline: Option<Baseline>,
-}
-
-impl Rounds {
-    fn run(
-        args: &BenchArgs,
-        plan: &Plan,
-        cuda: Option<&Cuda>,
-        target: Option<&Target>,
-    ) -> Result<Self, Failure> {
-        let each = Duration::from_secs_f64(args.seconds / f64::from(ROUNDS));
-        let mut tally = Tally::new();
-        let (mut rates, mut raw_rates, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut cpu, mut gpu_waits) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            let round = one(args, plan, cuda, target, each)?;
-            let rate = round.tally.rate();
-            if let (Some(target), true) = (target, args.baseline) {
-                let raw = raw(args, plan, target, each)?;
-                ratios.push(rate / raw);
-                raw_rates.push(raw);
-            }
-            rates.push(rate);
-            cpu.push(round.cpu);
-            gpu_waits.extend(round.gpu_wait);
-            tally.add(&round.tally);
-        }
-        Ok(Self {
-            tally,
-            iops: Figure::of(rates),
-            used: Used {
-                loop_cpu_fraction: Figure::of(cpu).median,
-                gpu_wait_fraction: (!gpu_waits.is_empty()).then(|| Figure::of(gpu_waits).median),
-            },
-            baseline: args.baseline.then(|| Baseline {
-                iops: Figure::of(raw_rates),
-                ratio: Figure::of(ratios),
-            }),
-        })
+fn print(report: &Report, format: Format) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if format == Format::Json {
+        serde_json::to_writer(&mut out, report)?;
+        return writeln!(out);
     }
-}
-
-/// Runs one round of vyre-io, and the checks after it.
-fn one(
-    args: &BenchArgs,
-    plan: &Plan,
-    cuda: Option<&Cuda>,
-    target: Option<&Target>,
-    time: Duration,
-) -> Result<Round, Failure> {
-    if let Some(cuda) = cuda {
-        return cuda.round(args, plan, target, time);
-    }
-    let writes = target.filter(|_| args.op == BenchOp::Write);
-    if let Some(target) = writes {
-        target.begin_writes()?;
-    }
-    let mut round = round(args, plan, target, time)?;
-    if let Some(target) = writes {
-        written::settle(args, plan, target, &mut round.tally)?;
-    }
-    Ok(round)
-}
-
-/// Runs one round of the raw loop. Returns the operations per second.
-fn raw(args: &BenchArgs, plan: &Plan, target: &Target, time: Duration) -> Result<f64, Failure> {
-    let writes = args.op == BenchOp::Write;
-    if writes {
-        target.begin_writes()?;
-    }
-    let rate = Raw::new(args, plan, target)?.run(target, time)?;
-    if writes {
-        written::restore(args, plan, target)?;
-    }
-    Ok(rate)
-}
-
-/// Results of one round of vyre-io.
-struct Round {
-    tally: Tally,
-    /// Fraction of a core that a loop's thread used, the mean over the loops.
-    cpu: f64,
-    /// Share of a lane's time that passed in requests. `None` for lanes that are threads.
-    gpu_wait: Option<f64>,
-}
-
-impl Round {
-    /// `used` is what all loops together spent in the time `wall`.
-    fn new(tally: Tally, used: Duration, wall: Duration, plan: &Plan) -> Self {
-        let wall = wall.as_secs_f64().max(1e-9);
-        Self {
-            tally,
-            cpu: used.as_secs_f64() / wall / f64::from(plan.loops()),
-            gpu_wait: None,
-        }
-    }
-}
-
-/// A round with threads as the device.
-fn round(
-    args: &BenchArgs,
-    plan: &Plan,
-    target: Option<&Target>,
-    time: Duration,
-) -> Result<Round, Failure> {
-    let lanes = Lanes::new(plan, target, args.pattern == Pattern::Random)?;
-    let (mut hosts, mut devices) = (Vec::new(), Vec::new());
-    for id in 0..plan.queues() {
-        let layout = QueueLayout::with_slots(plan.slots()).with_id(id.into());
-        let (host, device) = Queue::anonymous(layout)?;
-        hosts.push(host);
-        devices.push(device);
-    }
-    let loops = Loops::start(args, plan, target, lanes.buffer(), None, hosts)?;
-    let handles = loops.handles();
-
-    let before = loops.cpu_time();
-    let started = Instant::now();
-    let mut tally = if args.op == BenchOp::Idle {
-        thread::sleep(time);
-        Tally::idle(started.elapsed())
-    } else {
-        lanes.run(&devices, handles, time)?
-    };
-    let used = loops.cpu_time().saturating_sub(before);
-    let wall = started.elapsed();
-    lanes.verify(&devices, handles, &mut tally)?;
-    loops.stop()?;
-    Ok(Round::new(tally, used, wall, plan))
+    text::print(report, &mut out)
 }

@@ -11,6 +11,7 @@ mod path;
 mod report;
 mod ring;
 mod text;
+mod units;
 
 use std::cmp::Reverse;
 use std::io::{self, Write};
@@ -21,18 +22,8 @@ use vyre_io::uring::SetupError;
 use self::host::Gate;
 use self::report::{Finding, IoUring, Report};
 use self::ring::Trial;
-use crate::Failure;
-use crate::args::Format;
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct DoctorArgs {
-    /// Files, block devices or directories to try: a directory stands for a new file in it
-    #[arg(value_name = "PATH")]
-    pub(crate) paths: Vec<PathBuf>,
-    /// How the report is printed
-    #[arg(long, value_enum, default_value = "text")]
-    pub(crate) format: Format,
-}
+use crate::args::{DoctorArgs, Format};
+use crate::failure::Failure;
 
 /// Prints the report. Afterwards, fails if I/O would not work here or on one of the paths.
 pub(crate) fn run(args: &DoctorArgs) -> Result<(), Failure> {

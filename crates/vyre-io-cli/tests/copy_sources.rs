@@ -388,6 +388,44 @@ fn standard_input_and_output_are_refused_in_words() {
 }
 
 #[test]
+fn a_descriptor_s_link_is_not_replaced() {
+    let dir = place();
+    let src = file(dir.path(), "src", 10);
+    let out = dir.path().join("out");
+    fs::write(&out, "old").expect("room");
+    for dst in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
+        let opened = File::options().append(true).open(&out).expect("there");
+        let output = vyre_io()
+            .arg("copy")
+            .args([&src, Path::new(dst)])
+            .stdout(opened)
+            .stderr(Stdio::piped())
+            .output()
+            .expect("runs");
+        assert_eq!(output.status.code(), Some(1), "{dst}: {}", stderr(&output));
+        let says = "leads to an open descriptor";
+        assert!(stderr(&output).contains(says), "{dst}: {}", stderr(&output));
+        assert_eq!(fs::read(&out).expect("there"), b"old", "{dst}");
+    }
+    assert_eq!(names(dir.path()), ["out", "src"]);
+}
+
+#[test]
+fn help_fits_the_terminal() {
+    for command in ["copy", "bench", "doctor"] {
+        let output = vyre_io()
+            .args([command, "--help"])
+            .env("COLUMNS", "60")
+            .output()
+            .expect("runs");
+        let help = String::from_utf8(output.stdout).expect("text");
+        assert!(help.lines().count() > 10, "{help}");
+        let longest = help.lines().map(|line| line.chars().count()).max();
+        assert!(longest <= Some(60), "{longest:?}: {help}");
+    }
+}
+
+#[test]
 fn names_are_shown_so_that_a_terminal_does_not_act_on_them() {
     let dir = place();
     let name = std::ffi::OsStr::from_bytes(b"a\x1b[31m\n\xff");

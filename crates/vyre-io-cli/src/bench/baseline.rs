@@ -17,9 +17,10 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use vyre_io::Buffer;
 
 use super::cores::{allowed, pin};
+use super::marks::Marks;
 use super::plan::{BlockNumbers, Plan};
 use super::target::Target;
-use super::written::{self, Written};
+use super::written;
 use crate::args::{BenchArgs, BenchOp, Pattern};
 use crate::failure::Failure;
 
@@ -88,7 +89,7 @@ impl Raw {
         rate.map_err(Failure::Baseline)
     }
 
-    fn measure(mut self, written: &Written, time: Duration) -> io::Result<f64> {
+    fn measure(mut self, written: &Marks, time: Duration) -> io::Result<f64> {
         pin(self.core);
         let (mut ring, registered) = self.ring(self.depth.next_power_of_two())?;
         let (mut submitter, mut submissions, mut completions) = ring.split();

@@ -6,33 +6,11 @@ use std::path::Path;
 
 use rustix::fs::FlockOperation;
 
+use crate::args::CoreList;
 use crate::failure::Failure;
 
 /// Directory of lock files. Every user may write to it.
 const LOCKS: &str = "/run/lock";
-
-/// Cores named on the command line, such as `0-3,8`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CoreList(Vec<usize>);
-
-impl std::str::FromStr for CoreList {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const EXPECTED: &str = "numbers and ranges of cores are needed, such as 0-3,8";
-        let mut cores = Vec::new();
-        for part in text.split(',') {
-            let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let number = |text: &str| text.parse::<usize>().map_err(|_| EXPECTED);
-            let (first, last) = (number(first)?, number(last)?);
-            if first > last || last >= rustix::thread::CpuSet::MAX_CPU {
-                return Err(EXPECTED);
-            }
-            cores.extend(first..=last);
-        }
-        Ok(Self(cores))
-    }
-}
 
 /// Cores of a run. They stay reserved until this is dropped.
 #[derive(Debug, Default)]

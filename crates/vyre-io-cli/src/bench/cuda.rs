@@ -9,11 +9,11 @@ use serde::Serialize;
 use vyre_io::{FileHandle, QueueLayout};
 use vyre_ioq_cuda::Gpu;
 
-use super::Round;
 use super::kernel::{Bench, Counted, RequestKind, Room, Work};
-use super::lanes::{SAMPLE, Tally, VERIFY};
 use super::loops::{Handles, Landed, Loops};
 use super::plan::Plan;
+use super::round::Round;
+use super::tally::{SAMPLE, Tally, VERIFY};
 use super::target::Target;
 use crate::args::{BenchArgs, BenchOp, Pattern};
 use crate::failure::Failure;

@@ -1,29 +1,23 @@
 //! The device's part of a benchmark: threads that keep requests in flight.
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use vyre_io::{Buffer, DeviceQueue, Errno, FileHandle, LoopState, Request, Reservation, Ticket};
 
 use super::cores::pin;
-use super::kernel::Counted;
 use super::loops::Handles;
 use super::plan::{BlockNumbers, Plan};
 use super::stamp;
+use super::tally::{SAMPLE, Tally, VERIFY};
 use super::target::Target;
 use super::untimed::Untimed;
 use super::written;
 use crate::args::BenchOp;
 use crate::failure::Failure;
 
-/// One completion in so many is verified while the clock runs.
-pub(super) const SAMPLE: u64 = 256;
-/// Blocks read again and verified after the clock has stopped.
-pub(super) const VERIFY: u64 = 4096;
 /// Polls of the oldest request before the lane offers its core to others: some 50 µs for a lane
 /// that has a core to itself, and less where lanes share one.
 const POLLS: u32 = 2048;
@@ -32,140 +26,6 @@ const POLLS_CROWDED: u32 = 64;
 /// cache lines away from the loop that is about to write to them, so it becomes rare where requests
 /// complete in order.
 const PATIENCE: u32 = 64;
-/// Latencies are recorded from a nanosecond to a minute, to three digits.
-const LONGEST: u64 = 60_000_000_000;
-
-/// What lanes counted.
-pub(super) struct Tally {
-    pub(super) ops: u64,
-    pub(super) bytes: u64,
-    pub(super) failed: u64,
-    first_errno: Option<Errno>,
-    pub(super) verified: u64,
-    bad: u64,
-    bad_offset: u64,
-    pub(super) elapsed: Duration,
-    pub(super) latency: Histogram<u64>,
-}
-
-impl Tally {
-    pub(super) fn new() -> Self {
-        Self {
-            ops: 0,
-            bytes: 0,
-            failed: 0,
-            first_errno: None,
-            verified: 0,
-            bad: 0,
-            bad_offset: 0,
-            elapsed: Duration::ZERO,
-            latency: Histogram::new_with_bounds(1, LONGEST, 3)
-                .unwrap_or_else(|error| unreachable!("constant bounds: {error}")),
-        }
-    }
-
-    pub(super) fn idle(elapsed: Duration) -> Self {
-        Self {
-            elapsed,
-            ..Self::new()
-        }
-    }
-
-    /// What lanes on a GPU counted.
-    pub(super) fn of_gpu(counted: &Counted) -> Self {
-        let mut tally = Self {
-            ops: counted.ops,
-            bytes: counted.bytes,
-            failed: counted.failed,
-            first_errno: counted.first_error,
-            verified: counted.verified,
-            bad: counted.bad,
-            bad_offset: counted.bad_offset,
-            elapsed: counted.elapsed,
-            ..Self::new()
-        };
-        for (&nanos, &count) in &counted.latencies {
-            let _ = tally.latency.record_n(nanos.clamp(1, LONGEST), count);
-        }
-        tally
-    }
-
-    /// Adds what was verified after the clock had stopped: neither its operations nor its time.
-    pub(super) fn add_verified(&mut self, other: &Counted) {
-        self.failed += other.failed;
-        self.first_errno = self.first_errno.or(other.first_error);
-        self.verified += other.verified;
-        if self.bad == 0 {
-            self.bad_offset = other.bad_offset;
-        }
-        self.bad += other.bad;
-    }
-
-    /// Adds another round.
-    pub(super) fn add(&mut self, other: &Self) {
-        self.elapsed += other.elapsed;
-        self.add_lane(other);
-    }
-
-    /// Adds what another lane did in the same time.
-    fn add_lane(&mut self, other: &Self) {
-        self.ops += other.ops;
-        self.bytes += other.bytes;
-        self.failed += other.failed;
-        self.first_errno = self.first_errno.or(other.first_errno);
-        self.verified += other.verified;
-        if self.bad == 0 {
-            self.bad_offset = other.bad_offset;
-        }
-        self.bad += other.bad;
-        // The bounds are the same, so there is nothing to refuse.
-        let _ = self.latency.add(&other.latency);
-    }
-
-    /// Operations in a second.
-    pub(super) fn rate(&self) -> f64 {
-        self.ops as f64 / self.elapsed.as_secs_f64().max(1e-9)
-    }
-
-    pub(super) const fn errors(&self) -> u64 {
-        self.failed + self.bad
-    }
-
-    /// Fails if any request did, or any block was wrong.
-    pub(super) fn check(&self) -> Result<(), Failure> {
-        if self.bad > 0 {
-            return Err(Failure::BadStamps {
-                failed: self.bad,
-                offset: self.bad_offset,
-            });
-        }
-        match self.first_errno {
-            Some(errno) => Err(Failure::Requests {
-                failed: self.failed,
-                first: io::Error::from(errno),
-            }),
-            None => Ok(()),
-        }
-    }
-
-    /// Records a failure of a request that is outside the measured time.
-    pub(super) fn note_failure(&mut self, errno: Errno) {
-        self.failed += 1;
-        self.first_errno.get_or_insert(errno);
-    }
-
-    /// Records whether a block had the expected contents.
-    pub(super) fn note_block(&mut self, offset: u64, is_right: bool) {
-        if is_right {
-            self.verified += 1;
-        } else {
-            if self.bad == 0 {
-                self.bad_offset = offset;
-            }
-            self.bad += 1;
-        }
-    }
-}
 
 /// All lanes, and what they share.
 pub(super) struct Lanes<'a> {

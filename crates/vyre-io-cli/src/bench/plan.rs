@@ -33,67 +33,92 @@ pub(super) struct Plan {
     cores: Arc<Cores>,
 }
 
+fn usage<T>(text: impl Into<String>) -> Result<T, Failure> {
+    Err(Failure::Usage(text.into()))
+}
+
+/// Checks the options that depend on the device.
+fn check_gpu(args: &BenchArgs, on_gpu: bool, depth: u32) -> Result<(), Failure> {
+    let lands = args.land != LandArg::None;
+    let for_gpu = args.consume || lands || args.words;
+    if !on_gpu && (for_gpu || args.ptx.is_some() || args.write_ptx.is_some()) {
+        return usage("--consume, --land, --words, --ptx and --write-ptx need --device cuda");
+    }
+    if on_gpu && depth != args.lanes.get() {
+        return usage("each lane on a GPU has one request in flight: omit --depth");
+    }
+    if lands && args.op != BenchOp::Read {
+        return usage("--land applies to reads only");
+    }
+    Ok(())
+}
+
+/// Checks that every loop has a queue, every queue a lane, and every lane a request.
+fn check_counts(lanes: u32, depth: u32, queues: u32, loops: u32) -> Result<(), Failure> {
+    if depth < lanes {
+        return usage(format!(
+            "--depth {depth} leaves some of the {lanes} lanes without a request, since it counts the \
+             requests of all lanes: raise --depth, or lower --lanes"
+        ));
+    }
+    if queues < loops {
+        return usage(format!(
+            "{loops} loops need at least as many queues: raise --queues"
+        ));
+    }
+    if queues > lanes {
+        return usage(format!(
+            "every loop needs a queue, and every queue a lane: for {queues} queues use --lanes {queues} \
+             or more"
+        ));
+    }
+    Ok(())
+}
+
+/// Checks the operation against the file and the block size. Returns the block size.
+fn check_target(args: &BenchArgs, on_gpu: bool) -> Result<u32, Failure> {
+    let Some(block_size) = u32::try_from(args.block_size.0)
+        .ok()
+        .filter(|size| (1..=1 << 30).contains(size))
+    else {
+        return usage("--block-size must be 1 byte to 1 GiB");
+    };
+    let moves = matches!(args.op, BenchOp::Read | BenchOp::Write);
+    let has_file = args.file.is_some() || args.create.is_some();
+    if moves && !has_file {
+        return usage("reads and writes need a file: --file PATH or --create SIZE PATH");
+    }
+    if !moves && has_file {
+        return usage("fences and idling use no file: omit --file and --create");
+    }
+    if args.baseline && !moves {
+        return usage("--baseline compares only reads and writes");
+    }
+    if args.baseline && args.loops.get() > 1 {
+        return usage("--baseline runs one raw loop: omit --loops");
+    }
+    let in_sectors = u64::from(block_size).is_multiple_of(stamp::SECTOR as u64);
+    let stamps = on_gpu && args.op == BenchOp::Write;
+    if (args.consume || args.land != LandArg::None || stamps) && !in_sectors {
+        return usage(format!(
+            "--consume, --land and writes by a GPU need a block size that is a multiple of {} bytes",
+            stamp::SECTOR
+        ));
+    }
+    Ok(block_size)
+}
+
 impl Plan {
     pub(super) fn new(args: &BenchArgs) -> Result<Self, Failure> {
-        let usage = |text: String| Err(Failure::Usage(text));
         let (lanes, loops) = (args.lanes.get(), args.loops.get());
         let on_gpu = args.device != DeviceArg::Threads;
         let depth = args
             .depth
             .map_or(if on_gpu { lanes } else { DEPTH }, NonZeroU32::get);
         let queues = args.queues.map_or(loops, NonZeroU32::get);
-        if depth < lanes {
-            return usage(format!(
-                "--depth {depth} leaves some of {lanes} lanes without a request, as it counts those of all \
-                 lanes together; raise --depth, or lower --lanes"
-            ));
-        }
-        if on_gpu && depth != lanes {
-            return usage("a lane on a GPU has one request in flight: leave --depth out".into());
-        }
-        let lands = args.land != LandArg::None;
-        let of_gpu = args.consume || lands || args.words;
-        if !on_gpu && (of_gpu || args.ptx.is_some() || args.write_ptx.is_some()) {
-            return usage(
-                "--consume, --land, --words, --ptx and --write-ptx need --device cuda".into(),
-            );
-        }
-        if lands && args.op != BenchOp::Read {
-            return usage("--land is about reads".into());
-        }
-        if queues < loops {
-            return usage(format!("{loops} loops need as many queues; raise --queues"));
-        }
-        if queues > lanes {
-            return usage(format!(
-                "every loop needs a queue, and every queue a lane: for {queues} queues use --lanes \
-                 {queues} or more"
-            ));
-        }
-        let Some(block_size) = u32::try_from(args.block_size.0)
-            .ok()
-            .filter(|size| (1..=1 << 30).contains(size))
-        else {
-            return usage("--block-size must be 1 byte to 1 GiB".into());
-        };
-        let moves = matches!(args.op, BenchOp::Read | BenchOp::Write);
-        if moves && args.file.is_none() && args.create.is_none() {
-            return usage("reads and writes need a file: --file PATH or --create SIZE PATH".into());
-        }
-        if args.baseline && !moves {
-            return usage("--baseline compares reads and writes only".into());
-        }
-        if args.baseline && loops > 1 {
-            return usage("--baseline is one raw loop: compare one of ours".into());
-        }
-        let in_sectors = u64::from(block_size).is_multiple_of(stamp::SECTOR as u64);
-        let stamps = args.device != DeviceArg::Threads && args.op == BenchOp::Write;
-        if (args.consume || lands || stamps) && !in_sectors {
-            return usage(format!(
-                "--consume, --land and writes by a GPU need blocks of whole {} bytes",
-                stamp::SECTOR
-            ));
-        }
+        check_gpu(args, on_gpu, depth)?;
+        check_counts(lanes, depth, queues, loops)?;
+        let block_size = check_target(args, on_gpu)?;
         let mut plan = Self {
             op: args.op,
             block_size,

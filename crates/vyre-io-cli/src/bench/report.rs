@@ -1,76 +1,72 @@
 //! What a run came to, for people and for programs.
 
-mod text;
-
-use std::io::{self, Write};
-
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::cuda::GpuReport;
 use super::plan::Plan;
-use super::{Baseline, Rounds, Used};
-use crate::args::{BenchArgs, BenchOp, DeviceArg, Format, Pattern, PolicyArg};
+use super::rounds::{Baseline, Rounds, Used};
+use crate::args::{BenchArgs, BenchOp, DeviceArg, Pattern, PolicyArg};
 
 /// One JSON object.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
-    op: BenchOp,
-    pattern: Pattern,
+    pub(super) op: BenchOp,
+    pub(super) pattern: Pattern,
     /// `threads` or `cuda`.
-    device: &'static str,
+    pub(super) device: &'static str,
     /// None if threads are the device.
-    gpu: Option<GpuReport>,
-    loops: u32,
-    block_size: u32,
-    lanes: u32,
-    depth: u32,
-    slots: u32,
-    queues: u32,
-    direct: bool,
-    policy: PolicyArg,
-    seconds: f64,
-    ops: u64,
-    rounds: usize,
+    pub(super) gpu: Option<GpuReport>,
+    pub(super) loops: u32,
+    pub(super) block_size: u32,
+    pub(super) lanes: u32,
+    pub(super) depth: u32,
+    pub(super) slots: u32,
+    pub(super) queues: u32,
+    pub(super) direct: bool,
+    pub(super) policy: PolicyArg,
+    pub(super) seconds: f64,
+    pub(super) ops: u64,
+    pub(super) rounds: usize,
     /// Median over the rounds.
-    iops: f64,
-    iops_min: f64,
-    iops_max: f64,
-    round_iops: Vec<f64>,
-    bytes_per_second: f64,
-    errors: u64,
+    pub(super) iops: f64,
+    pub(super) iops_min: f64,
+    pub(super) iops_max: f64,
+    pub(super) round_iops: Vec<f64>,
+    pub(super) bytes_per_second: f64,
+    pub(super) errors: u64,
     /// Blocks whose contents were checked and right.
-    verified: u64,
-    latency_ns: Latency,
+    pub(super) verified: u64,
+    pub(super) latency_ns: Latency,
     /// `none`, `kernel` or `loop`.
-    landing: String,
+    pub(super) landing: String,
     /// Cores of the loops, then of the lanes. `None` if threads are not bound.
-    loop_cores: Option<Vec<usize>>,
-    lane_cores: Option<Vec<usize>>,
+    pub(super) loop_cores: Option<Vec<usize>>,
+    pub(super) lane_cores: Option<Vec<usize>>,
     #[serde(flatten)]
-    used: Used,
+    pub(super) used: Used,
     #[serde(flatten)]
-    baseline: Option<Compared>,
+    pub(super) baseline: Option<Compared>,
     /// Set if the rounds differ so much that their medians are not a measurement.
-    unsteady: bool,
+    pub(super) unsteady: bool,
     /// Reasons why the figures are worse than they could be.
-    notes: Vec<String>,
+    pub(super) notes: Vec<String>,
     #[serde(skip)]
-    recorded: Histogram<u64>,
+    pub(super) recorded: Histogram<u64>,
 }
 
 /// How ours compares with the raw loop.
 #[derive(Debug, Serialize)]
-struct Compared {
+pub(super) struct Compared {
     /// Median over the rounds.
-    baseline_iops: f64,
-    baseline_iops_min: f64,
-    baseline_iops_max: f64,
-    baseline_round_iops: Vec<f64>,
+    pub(super) baseline_iops: f64,
+    pub(super) baseline_iops_min: f64,
+    pub(super) baseline_iops_max: f64,
+    pub(super) baseline_round_iops: Vec<f64>,
     /// Median over the rounds of the ratio of vyre-io to the raw loop.
-    ratio: f64,
-    ratio_min: f64,
-    ratio_max: f64,
+    pub(super) ratio: f64,
+    pub(super) ratio_min: f64,
+    pub(super) ratio_max: f64,
 }
 
 impl Compared {
@@ -89,12 +85,12 @@ impl Compared {
 }
 
 #[derive(Debug, Serialize)]
-struct Latency {
-    p50: u64,
-    p90: u64,
-    p99: u64,
-    p999: u64,
-    max: u64,
+pub(super) struct Latency {
+    pub(super) p50: u64,
+    pub(super) p90: u64,
+    pub(super) p99: u64,
+    pub(super) p999: u64,
+    pub(super) max: u64,
 }
 
 impl Latency {
@@ -156,14 +152,5 @@ impl Report {
             notes: plan.notes(args),
             recorded: tally.latency.clone(),
         }
-    }
-
-    pub(super) fn print(&self, format: Format) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        if format == Format::Json {
-            serde_json::to_writer(&mut out, self)?;
-            return writeln!(out);
-        }
-        text::print(self, &mut out)
     }
 }

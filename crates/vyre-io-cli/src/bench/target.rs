@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
+use super::marks::Marks;
 use super::plan::Plan;
 use super::stamp;
-use super::written::Written;
 use crate::args::{BenchArgs, BenchOp, Size};
 use crate::failure::Failure;
 use crate::stack::{self, Opened};
@@ -26,7 +26,7 @@ pub(super) struct Target {
     /// Set if the file has stamps, by which its sectors can be verified.
     pub(super) stamped: bool,
     /// Blocks that were overwritten since the stamps were last restored.
-    pub(super) written: Written,
+    pub(super) written: Marks,
 }
 
 impl Target {
@@ -72,7 +72,7 @@ impl Target {
             opened,
             blocks,
             stamped,
-            written: Written::new(if writes { blocks } else { 0 }),
+            written: Marks::new(if writes { blocks } else { 0 }),
         }))
     }
 

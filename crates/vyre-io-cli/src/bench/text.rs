@@ -6,7 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use indicatif::{BinaryBytes, HumanCount};
 
-use super::{Latency, Report};
+use super::report::{Latency, Report};
 use crate::args::{BenchOp, Pattern, PolicyArg};
 
 /// Length of the longest bar of the histogram, in characters.

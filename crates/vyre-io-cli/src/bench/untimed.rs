@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use vyre_io::{Buffer, BufferHandle, DeviceQueue, Errno, FileHandle, Request, Ticket};
 
-use super::lanes::Tally;
+use super::tally::Tally;
 use crate::failure::Failure;
 
 /// Queue, file and buffer for requests outside the measured time.

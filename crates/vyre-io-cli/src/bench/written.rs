@@ -5,14 +5,12 @@
 //! the file, which no block of the file has. After the clock has stopped, written blocks are read
 //! and checked. If the file had stamps of its own, they are then restored.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use vyre_io::{Buffer, DeviceQueue, FileHandle, Queue, QueueLayout, Request};
 
-use super::lanes::{Tally, VERIFY};
 use super::loops::Loops;
 use super::plan::Plan;
 use super::stamp;
+use super::tally::{Tally, VERIFY};
 use super::target::Target;
 use super::untimed::Untimed;
 use crate::args::BenchArgs;
@@ -20,50 +18,6 @@ use crate::failure::Failure;
 
 /// Number of requests in flight while blocks are checked or restored.
 const DEPTH: u32 = 64;
-
-/// Set of the blocks that were written since the file was last restored: one bit each.
-#[derive(Debug)]
-pub(super) struct Written {
-    bits: Box<[AtomicU64]>,
-}
-
-impl Written {
-    pub(super) fn new(blocks: u64) -> Self {
-        let words = blocks.div_ceil(64) as usize;
-        Self {
-            bits: (0..words).map(|_| AtomicU64::new(0)).collect(),
-        }
-    }
-
-    /// Relaxed: the threads that mark blocks are joined before the marks are read.
-    #[inline]
-    pub(super) fn mark(&self, block: u64) {
-        let (word, bit) = (&self.bits[(block / 64) as usize], 1 << (block % 64));
-        if word.load(Ordering::Relaxed) & bit == 0 {
-            word.fetch_or(bit, Ordering::Relaxed);
-        }
-    }
-
-    fn blocks(&self) -> impl Iterator<Item = u64> + '_ {
-        (0_u64..).zip(&self.bits).flat_map(|(index, word)| {
-            let word = word.load(Ordering::Relaxed);
-            (0..64)
-                .filter(move |bit| word & (1 << bit) != 0)
-                .map(move |bit| index * 64 + bit)
-        })
-    }
-
-    fn count(&self) -> u64 {
-        let ones = |word: &AtomicU64| u64::from(word.load(Ordering::Relaxed).count_ones());
-        self.bits.iter().map(ones).sum()
-    }
-
-    fn clear(&self) {
-        for word in &self.bits {
-            word.store(0, Ordering::Relaxed);
-        }
-    }
-}
 
 /// Returns the first of the offsets with which the blocks of the buffer are stamped. It lies past
 /// the end of the file.
@@ -196,22 +150,5 @@ impl After {
             },
         )?;
         tally.check()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn marks_are_kept_until_they_are_cleared() {
-        let written = Written::new(200);
-        for block in [0, 63, 64, 199, 63] {
-            written.mark(block);
-        }
-        assert_eq!(written.blocks().collect::<Vec<_>>(), [0, 63, 64, 199]);
-        assert_eq!(written.count(), 4);
-        written.clear();
-        assert_eq!(written.blocks().next(), None);
     }
 }

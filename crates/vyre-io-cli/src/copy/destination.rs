@@ -25,6 +25,11 @@ use crate::failure::Failure;
 use crate::name::Shown;
 use crate::stack::Opened;
 
+/// Magic number of proc.
+const PROC: u32 = 0x9fa0;
+/// Number of links that the kernel follows in a path.
+const MAX_LINKS: u32 = 40;
+
 pub(super) struct Destination {
     opened: Opened,
     /// Final path, links resolved, for messages.
@@ -290,6 +295,14 @@ fn named(path: &Path) -> Result<(PathBuf, Option<Metadata>), Failure> {
     match fs::metadata(path) {
         Ok(about) if !about.is_file() => Err(Failure::NotReplaceable(path.into())),
         Ok(about) if link => {
+            if leads_to_a_descriptor(path) {
+                return Err(Failure::Refused {
+                    path: path.into(),
+                    why: "it leads to an open descriptor, and the copy would replace that file instead \
+                          of writing to it; name the file itself, or use `cat`"
+                        .into(),
+                });
+            }
             let failed = |error| Failure::file("follow the link", path, error);
             let real = fs::canonicalize(path).map_err(failed)?;
             // A descriptor's link in /proc may lead to a file that has no name any more.
@@ -311,6 +324,28 @@ fn named(path: &Path) -> Result<(PathBuf, Option<Metadata>), Failure> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((path.into(), None)),
         Err(error) => Err(Failure::file("copy to", path, error)),
     }
+}
+
+/// Returns whether a link leads through /proc, as /dev/stdout and /dev/fd/1 do.
+fn leads_to_a_descriptor(link: &Path) -> bool {
+    let mut link = link.to_path_buf();
+    for _ in 0..MAX_LINKS {
+        let Some(directory) = link.parent() else {
+            return false;
+        };
+        let directory = match directory.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => directory,
+        };
+        if rustix::fs::statfs(directory).is_ok_and(|about| about.f_type as u32 == PROC) {
+            return true;
+        }
+        match fs::read_link(&link) {
+            Ok(target) => link = directory.join(target),
+            Err(_) => return false,
+        }
+    }
+    false
 }
 
 fn ends_with_slash(path: &Path) -> bool {

@@ -11,7 +11,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 use vyre_io::uring::SetupError;
 
 use super::report::{Finding, Memlock, Seccomp};
-use super::text::bytes;
+use super::units::bytes;
 
 /// The inode of the first user namespace (`PROC_USER_INIT_INO`). The kernel checks capabilities there:
 /// those of a container's own namespace permit neither io_uring nor more locked memory.

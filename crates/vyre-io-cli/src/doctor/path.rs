@@ -13,7 +13,7 @@ use vyre_io::uring::alignment_of;
 use super::file_system::{caveat, hazard, is_generated, is_memory, name};
 use super::report::{Alignment, AlignmentSource, Finding, PathReport};
 use super::ring::{ReadError, Trial};
-use super::text::{bytes, words};
+use super::units::{bytes, words};
 
 /// The least bytes of a trial read, and the alignment that needs no remark.
 const PAGE: u32 = 4096;

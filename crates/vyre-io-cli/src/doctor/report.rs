@@ -5,7 +5,7 @@ use std::fmt::Display;
 use rustix::io::Errno;
 use serde::Serialize;
 
-use super::text::words;
+use super::units::words;
 
 /// The level of a finding. Later ones are worse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

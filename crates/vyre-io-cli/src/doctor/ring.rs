@@ -11,7 +11,7 @@ use vyre_io::uring::{self, BufferSlot, FileSlot, Opcode, Operation, SetupError};
 
 use super::host::seccomp_advice;
 use super::report::{Finding, Memlock, Ring, Rung, Step};
-use super::text::words;
+use super::units::words;
 
 /// The memory that is registered as a trial: well below the lowest limit that distributions set.
 const TRIAL_BUFFER: usize = 1 << 20;

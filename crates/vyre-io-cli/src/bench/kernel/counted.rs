@@ -31,33 +31,33 @@ pub(super) struct Lane {
 
 /// What the lanes of a run counted together.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(in crate::bench) struct Counted {
+pub(crate) struct Counted {
     /// Requests that have an outcome.
-    pub(in crate::bench) ops: u64,
+    pub(crate) ops: u64,
     /// Bytes moved.
-    pub(in crate::bench) bytes: u64,
+    pub(crate) bytes: u64,
     /// Requests whose outcome is an error.
-    pub(in crate::bench) failed: u64,
+    pub(crate) failed: u64,
     /// The errno of one of them.
-    pub(in crate::bench) first_error: Option<Errno>,
+    pub(crate) first_error: Option<Errno>,
     /// Blocks that were read whole and hold their stamps.
-    pub(in crate::bench) verified: u64,
+    pub(crate) verified: u64,
     /// Blocks that do not.
-    pub(in crate::bench) bad: u64,
+    pub(crate) bad: u64,
     /// Where in the file one of these is.
-    pub(in crate::bench) bad_offset: u64,
+    pub(crate) bad_offset: u64,
     /// Lanes that gave up: the host was gone, or an outcome did not come, or there was no slot.
-    pub(in crate::bench) gave_up: u32,
+    pub(crate) gave_up: u32,
     /// Those of them that found the host gone.
-    pub(in crate::bench) host_gone: u32,
+    pub(crate) host_gone: u32,
     /// The share of a lane's time that passed in requests, the mean of the lanes.
-    pub(in crate::bench) wait_fraction: f64,
+    pub(crate) wait_fraction: f64,
     /// The sum of the 64-bit words of all blocks that were read whole, modulo 2^64.
-    pub(in crate::bench) sum: u64,
+    pub(crate) sum: u64,
     /// From the first lane's beginning to the last one's end.
-    pub(in crate::bench) elapsed: Duration,
+    pub(crate) elapsed: Duration,
     /// Nanoseconds from before the publication until the block is where it lands, and how often.
-    pub(in crate::bench) latencies: BTreeMap<u64, u64>,
+    pub(crate) latencies: BTreeMap<u64, u64>,
 }
 
 impl Counted {

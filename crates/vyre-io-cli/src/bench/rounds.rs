@@ -1,0 +1,154 @@
+//! All rounds of a run: those of vyre-io, and in turns with them those of the raw loop.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use vyre_io::{Queue, QueueLayout};
+
+use super::baseline::Raw;
+use super::cuda::Cuda;
+use super::figure::Figure;
+use super::lanes::Lanes;
+use super::loops::Loops;
+use super::plan::Plan;
+use super::round::Round;
+use super::tally::Tally;
+use super::target::Target;
+use super::written;
+use crate::args::{BenchArgs, BenchOp, Pattern};
+use crate::failure::Failure;
+
+/// Number of rounds of a run. With `--baseline`, vyre-io and the raw loop alternate.
+const ROUNDS: u32 = 5;
+
+/// Processor time that the work took: medians over the rounds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Used {
+    /// Share of a core that a loop used: mean of the loops.
+    pub(super) loop_cpu_fraction: f64,
+    /// Share of a lane's time that passed in requests: mean of the lanes. `None` for lanes that are
+    /// threads.
+    pub(super) gpu_wait_fraction: Option<f64>,
+}
+
+/// Rate of the raw loop, and the ratio of ours to it.
+pub(super) struct Baseline {
+    pub(super) iops: Figure,
+    pub(super) ratio: Figure,
+}
+
+/// Results of all rounds of a run.
+pub(super) struct Rounds {
+    pub(super) tally: Tally,
+    pub(super) iops: Figure,
+    pub(super) used: Used,
+    pub(super) baseline: Option<Baseline>,
+}
+
+impl Rounds {
+    pub(super) fn run(
+        args: &BenchArgs,
+        plan: &Plan,
+        cuda: Option<&Cuda>,
+        target: Option<&Target>,
+    ) -> Result<Self, Failure> {
+        let each = Duration::from_secs_f64(args.seconds / f64::from(ROUNDS));
+        let mut tally = Tally::new();
+        let (mut rates, mut raw_rates, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut cpu, mut gpu_waits) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let round = one(args, plan, cuda, target, each)?;
+            let rate = round.tally.rate();
+            if let (Some(target), true) = (target, args.baseline) {
+                let raw = raw(args, plan, target, each)?;
+                ratios.push(rate / raw);
+                raw_rates.push(raw);
+            }
+            rates.push(rate);
+            cpu.push(round.cpu);
+            gpu_waits.extend(round.gpu_wait);
+            tally.add(&round.tally);
+        }
+        Ok(Self {
+            tally,
+            iops: Figure::of(rates),
+            used: Used {
+                loop_cpu_fraction: Figure::of(cpu).median,
+                gpu_wait_fraction: (!gpu_waits.is_empty()).then(|| Figure::of(gpu_waits).median),
+            },
+            baseline: args.baseline.then(|| Baseline {
+                iops: Figure::of(raw_rates),
+                ratio: Figure::of(ratios),
+            }),
+        })
+    }
+}
+
+/// Runs one round of vyre-io, and the checks after it.
+fn one(
+    args: &BenchArgs,
+    plan: &Plan,
+    cuda: Option<&Cuda>,
+    target: Option<&Target>,
+    time: Duration,
+) -> Result<Round, Failure> {
+    if let Some(cuda) = cuda {
+        return cuda.round(args, plan, target, time);
+    }
+    let writes = target.filter(|_| args.op == BenchOp::Write);
+    if let Some(target) = writes {
+        target.begin_writes()?;
+    }
+    let mut round = round(args, plan, target, time)?;
+    if let Some(target) = writes {
+        written::settle(args, plan, target, &mut round.tally)?;
+    }
+    Ok(round)
+}
+
+/// Runs one round of the raw loop. Returns the operations per second.
+fn raw(args: &BenchArgs, plan: &Plan, target: &Target, time: Duration) -> Result<f64, Failure> {
+    let writes = args.op == BenchOp::Write;
+    if writes {
+        target.begin_writes()?;
+    }
+    let rate = Raw::new(args, plan, target)?.run(target, time)?;
+    if writes {
+        written::restore(args, plan, target)?;
+    }
+    Ok(rate)
+}
+
+/// A round with threads as the device.
+fn round(
+    args: &BenchArgs,
+    plan: &Plan,
+    target: Option<&Target>,
+    time: Duration,
+) -> Result<Round, Failure> {
+    let lanes = Lanes::new(plan, target, args.pattern == Pattern::Random)?;
+    let (mut hosts, mut devices) = (Vec::new(), Vec::new());
+    for id in 0..plan.queues() {
+        let layout = QueueLayout::with_slots(plan.slots()).with_id(id.into());
+        let (host, device) = Queue::anonymous(layout)?;
+        hosts.push(host);
+        devices.push(device);
+    }
+    let loops = Loops::start(args, plan, target, lanes.buffer(), None, hosts)?;
+    let handles = loops.handles();
+
+    let before = loops.cpu_time();
+    let started = Instant::now();
+    let mut tally = if args.op == BenchOp::Idle {
+        thread::sleep(time);
+        Tally::idle(started.elapsed())
+    } else {
+        lanes.run(&devices, handles, time)?
+    };
+    let used = loops.cpu_time().saturating_sub(before);
+    let wall = started.elapsed();
+    lanes.verify(&devices, handles, &mut tally)?;
+    loops.stop()?;
+    Ok(Round::new(tally, used, wall, plan))
+}
