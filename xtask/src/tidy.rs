@@ -116,7 +116,7 @@ fn file(path: &str, text: &str) -> Vec<String> {
     errors
 }
 
-/// Links of rustdoc that are no links elsewhere: "[`name`]" without a definition.
+/// Links of rustdoc that are no links elsewhere: a name in brackets and backticks, without a definition.
 fn brackets(text: &str) -> impl Iterator<Item = &str> {
     let open = text.split("[`").skip(1).filter_map(|rest| rest.split_once("`]"));
     open.filter(|(name, after)| !name.contains(['`', '\n']) && !after.starts_with(['(', '[', ':']))

@@ -75,7 +75,7 @@ fn the_driver_of_cuda_12_4_takes_the_prebuilt_ptx() {
 /// The clocks of two multiprocessors differ, and a warp may move to another multiprocessor. A
 /// difference that is compared as a signed number could then stay small for long.
 #[test]
-fn a_clock_that_goes_back_ends_the_lead() {
+fn a_clock_that_goes_back_ends_the_delay() {
     for program in PROGRAMS {
         let compared: Vec<_> = program
             .prebuilt
@@ -83,7 +83,11 @@ fn a_clock_that_goes_back_ends_the_lead() {
             .map(str::trim)
             .filter(|it| it.starts_with("setp.") && it.ends_with(", 800;"))
             .collect();
-        assert!(!compared.is_empty(), "{}: no lead of 800", program.name);
+        assert!(
+            !compared.is_empty(),
+            "{}: no delay of 800 cycles",
+            program.name
+        );
         assert!(
             compared.iter().all(|it| it.starts_with("setp.lt.u64 ")),
             "{}: {compared:?}",
