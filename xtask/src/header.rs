@@ -1,7 +1,6 @@
 //! Generates the ABI's numbers for C, CUDA and the tables of `ABI.md` from `vyre_ioq::abi`.
 
 mod languages;
-mod templates;
 
 use std::fs;
 
@@ -105,19 +104,10 @@ fn with_table(text: &str, heading: &str, head: &str, rows: &[String]) -> Result<
     }
     let rule = vec!["---"; head.split('|').count()].join(" | ");
     let lines = [head, &rule].into_iter().chain(rows.iter().map(String::as_str));
-    let lines: Vec<String> = lines.map(|cells| tidy(&format!("| {cells} |"))).collect();
+    // An empty cell is one space.
+    let row = |cells| format!("| {cells} |").split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines: Vec<String> = lines.map(row).collect();
     Ok([&text[..start], &lines.join("\n"), &text[end..]].concat())
-}
-
-/// An empty cell is one space.
-fn tidy(row: &str) -> String {
-    row.split('|')
-        .map(str::trim)
-        .collect::<Vec<_>>()
-        .join(" | ")
-        .replace("  ", " ")
-        .trim()
-        .to_owned()
 }
 
 #[cfg(test)]

@@ -12,9 +12,6 @@ use crate::workspace::{Result, Workspace, cmd};
 const LINES_WARN: usize = 500;
 const LINES_MAX: usize = 600;
 
-/// The two lower layers know nothing of each other, or of anything above them.
-const LAYERS: &[&str] = &["vyre-ioq", "vyre-uring"];
-
 /// What must call what, so that a contributor's run is the hosted run.
 const ONE_DOOR: &[(&str, &str)] = &[
     ("README.md", "cargo xtask ci"),
@@ -33,7 +30,6 @@ pub(crate) fn run(ws: &Workspace, report: &mut Report) -> Result<()> {
     let mut errors = [
         files.iter().flat_map(|(path, text)| file(path, text)).collect(),
         crates(&files),
-        layers(ws),
         one_door(&files),
         orderings::check(&files),
     ]
@@ -136,21 +132,6 @@ fn crates(files: &Files) -> Vec<String> {
     let needed = dirs.iter().flat_map(|dir| documents.map(|name| format!("crates/{dir}/{name}")));
     let missing = needed.filter(|path| !files.contains_key(path));
     missing.map(|path| format!("{path} is missing")).collect()
-}
-
-fn layers(ws: &Workspace) -> Vec<String> {
-    let mut errors = Vec::new();
-    for layer in LAYERS {
-        let Some(member) = ws.members.iter().find(|member| member.name.as_str() == *layer) else {
-            errors.push(format!("there is no {layer}"));
-            continue;
-        };
-        let ours = member.dependencies.iter().filter(|other| other.name.starts_with("vyre-"));
-        // A crate may name itself, to have features for its own tests.
-        let above = ours.filter(|other| other.name != *layer);
-        errors.extend(above.map(|other| format!("{layer} must not depend on {}", other.name)));
-    }
-    errors
 }
 
 fn one_door(files: &Files) -> Vec<String> {

@@ -8,39 +8,36 @@ use crate::workspace::{Result, TOOLS, Workspace, cmd, succeeds};
 
 /// A target without an operating system and without 64-bit atomics.
 pub(crate) const BARE_TARGET: &str = "thumbv7m-none-eabi";
-/// A crate that installs a program.
+/// A program that cargo installs.
 struct Tool {
-    /// The program, which is the crate unless `package` says otherwise.
-    name: &'static str,
-    package: &'static str,
-    version: &'static str,
-    /// Arguments of `cargo install`: parts that take long to build and are not needed.
+    /// Its crate and version. The program has the name of the crate, without `-cli`.
+    spec: &'static str,
+    /// Arguments of `cargo install`: leave out what takes long to build and is not needed.
     args: &'static [&'static str],
     /// Whether a step needs it that only `--full` runs.
     full: bool,
 }
 
-const fn tool(name: &'static str, version: &'static str, args: &'static [&'static str]) -> Tool {
-    Tool { name, package: name, version, args, full: false }
-}
-
-const fn full(name: &'static str, version: &'static str) -> Tool {
-    Tool { full: true, ..tool(name, version, &[]) }
-}
-
+const SMALL: &[&str] = &["--no-default-features"];
 const NO_UPDATE: &[&str] = &["--no-default-features", "--features=default-no-update"];
 
 const CARGO_TOOLS: &[Tool] = &[
-    tool("cargo-hack", "0.6.46", &[]),
-    tool("cargo-nextest", "0.9.151", NO_UPDATE),
-    tool("lychee", "0.24.2", &["--no-default-features"]),
-    tool("cargo-deny", "0.20.2", &[]),
-    Tool { package: "taplo-cli", ..tool("taplo", "0.10.0", &["--no-default-features"]) },
-    Tool { package: "typos-cli", ..tool("typos", "1.52.0", &[]) },
-    full("cargo-llvm-cov", "0.9.1"),
-    full("cargo-semver-checks", "0.44.0"),
-    full("cargo-fuzz", "0.13.2"),
+    Tool { spec: "cargo-deny@0.20.2", args: &[], full: false },
+    Tool { spec: "cargo-hack@0.6.46", args: &[], full: false },
+    Tool { spec: "cargo-nextest@0.9.151", args: NO_UPDATE, full: false },
+    Tool { spec: "lychee@0.24.2", args: SMALL, full: false },
+    Tool { spec: "taplo-cli@0.10.0", args: SMALL, full: false },
+    Tool { spec: "typos-cli@1.52.0", args: &[], full: false },
+    Tool { spec: "cargo-fuzz@0.13.2", args: &[], full: true },
+    Tool { spec: "cargo-llvm-cov@0.9.1", args: &[], full: true },
+    Tool { spec: "cargo-semver-checks@0.44.0", args: &[], full: true },
 ];
+
+impl Tool {
+    fn name(&self) -> &'static str {
+        self.spec.split('@').next().unwrap_or_default().trim_end_matches("-cli")
+    }
+}
 
 /// Installs what the steps of `cargo xtask ci` need. What is missing afterwards is said here, and the
 /// steps that need it fail or are skipped.
@@ -64,7 +61,7 @@ pub(crate) fn run(ws: &Workspace, report: &mut Report) -> Result<()> {
     for tool in CARGO_TOOLS.iter().filter(|tool| !tool.full) {
         if let Err(error) = install(ws, tool) {
             println!("  warning: {error}");
-            missing.push(tool.name);
+            missing.push(tool.name());
         }
     }
     ws.sh.remove_path(format!("{TOOLS}/build"))?;
@@ -78,26 +75,26 @@ pub(crate) fn run(ws: &Workspace, report: &mut Report) -> Result<()> {
 
 /// Sees to it that a tool of the table is there.
 pub(crate) fn need(ws: &Workspace, name: &str) -> Result<()> {
-    let tool = CARGO_TOOLS.iter().find(|tool| tool.name == name);
+    let tool = CARGO_TOOLS.iter().find(|tool| tool.name() == name);
     install(ws, tool.ok_or_else(|| format!("xtask installs no {name}"))?)
 }
 
 fn install(ws: &Workspace, tool: &Tool) -> Result<()> {
-    let Tool { name, package, version, args, .. } = *tool;
+    let Tool { spec, args, .. } = *tool;
+    let name = tool.name();
+    let version = spec.split('@').next_back();
     // Subcommands of cargo want to be called as cargo calls them.
     let subcommand = name.strip_prefix("cargo-");
     let found = cmd!(ws, "{name} {subcommand...} --version").quiet().ignore_stderr().read();
-    if found.is_ok_and(|found| found.split_whitespace().any(|word| word == version)) {
+    if found.is_ok_and(|found| found.split_whitespace().any(|word| Some(word) == version)) {
         return Ok(());
     }
     let to = ["--root", TOOLS, "--target-dir", "target/tools/build"];
     // Optimising and describing them would take longer than they run.
-    cmd!(ws, "cargo install --locked --debug {to...} {package}@{version} {args...}")
+    cmd!(ws, "cargo install --locked --debug {to...} {spec} {args...}")
         .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .run()
-        .map_err(|error| {
-            Skip(format!("{name} {version} is missing and cannot be installed: {error}"))
-        })?;
+        .map_err(|error| Skip(format!("{spec} is missing and cannot be installed: {error}")))?;
     Ok(())
 }
 

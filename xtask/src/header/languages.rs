@@ -4,7 +4,6 @@ use std::fmt::{self, Write};
 
 use vyre_ioq::abi::{self, Table};
 
-use super::templates;
 use crate::workspace::Result;
 
 /// Tables whose numbers have names at run time: the prefix, and what the argument of the function is.
@@ -15,8 +14,15 @@ const NAMED: &[(&str, &str)] = &[
     ("ERRNO_", "an errno that the host itself stores"),
 ];
 
+/// The text of a header that does not depend on the numbers: what stands between them.
+fn pieces<const N: usize>(template: &str) -> Result<[&str; N]> {
+    let pieces: Vec<&str> = template.split("%%\n").collect();
+    pieces.try_into().map_err(|_| format!("a template has not {N} pieces").into())
+}
+
 pub(super) fn c() -> Result<String> {
-    let mut out = String::from(templates::C_HEAD);
+    let [head, word, assertions, tail] = pieces(include_str!("c.in"))?;
+    let mut out = head.to_owned();
     version(&mut out)?;
     for table in abi::TABLES {
         writeln!(out, "\n/* {} */", table.about.trim())?;
@@ -30,7 +36,7 @@ pub(super) fn c() -> Result<String> {
     for (word, value) in abi::MAGIC.iter().enumerate() {
         writeln!(out, "#define VYRE_IOQ_MAGIC_{word} {value:#x}u")?;
     }
-    out.push_str(templates::C_WORD);
+    out.push_str(word);
     structs(&mut out, declare)?;
     out.push_str("\n/** Why memory is no queue: the rules of ABI.md, section 3. */\n");
     out.push_str("enum vyre_ioq_attach_error {\n    /** There is a queue. */\n");
@@ -41,7 +47,7 @@ pub(super) fn c() -> Result<String> {
         write!(out, "    VYRE_IOQ_ATTACH_{name}")?;
     }
     out.push_str("\n};\n");
-    out.push_str(templates::C_ASSERTIONS);
+    out.push_str(assertions);
     structs(&mut out, assert)?;
     for (table, what) in named() {
         let function = format!("vyre_ioq_{}name", table.prefix.to_lowercase());
@@ -56,14 +62,15 @@ pub(super) fn c() -> Result<String> {
     let names = attach_errors().map(|(name, _)| name);
     let names = ["OK".to_owned()].into_iter().chain(names);
     cases(&mut out, "VYRE_IOQ_ATTACH_", names)?;
-    out.push_str(templates::C_TAIL);
+    out.push_str(tail);
     Ok(out)
 }
 
 pub(super) fn cuda() -> Result<String> {
-    let mut out = String::from(templates::CUDA_HEAD);
+    let [head, types, tail] = pieces(include_str!("cuda.in"))?;
+    let mut out = head.to_owned();
     version(&mut out)?;
-    out.push_str(templates::CUDA_TYPES);
+    out.push_str(types);
     for table in abi::TABLES {
         writeln!(out, "    /* {} */", table.about.trim())?;
         for row in table.rows {
@@ -97,7 +104,7 @@ pub(super) fn cuda() -> Result<String> {
     let names = attach_errors().map(|(name, _)| name);
     let names = ["NONE".to_owned()].into_iter().chain(names);
     cases(&mut out, "AttachError::", names)?;
-    out.push_str(templates::CUDA_TAIL);
+    out.push_str(tail);
     Ok(out)
 }
 

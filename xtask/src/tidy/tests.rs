@@ -66,20 +66,6 @@ fn crates_need_their_documents() {
 }
 
 #[test]
-fn the_lower_layers_know_nothing_of_others() {
-    let mut ws = Workspace::load().unwrap();
-    assert_eq!(layers(&ws), Vec::<String>::new());
-    let find = |ws: &Workspace, name: &str| {
-        ws.members.iter().position(|member| member.name.as_str() == name).unwrap()
-    };
-    let (lower, upper) = (find(&ws, "vyre-uring"), find(&ws, "vyre-io"));
-    ws.members[lower].dependencies = ws.members[upper].dependencies.clone();
-    assert!(layers(&ws).contains(&"vyre-uring must not depend on vyre-ioloop".to_owned()));
-    ws.members.remove(lower);
-    assert_eq!(layers(&ws), ["there is no vyre-uring"]);
-}
-
-#[test]
 fn the_one_door_is_named_everywhere() {
     let all = ONE_DOOR.iter().map(|(path, call)| ((*path).to_owned(), format!("x\n{call}\n")));
     let mut all: Files = all.collect();
