@@ -1,4 +1,4 @@
-//! The loop as pure steps: what a thread, a test, a simulation and a fuzz target all drive.
+//! The loop as pure steps, which threads, tests, simulations and fuzz targets drive.
 
 mod admission;
 mod barriers;
@@ -44,50 +44,51 @@ use queue_state::QueueState;
 use reclaim::{Closing, Reclaimable};
 use shares::Shares;
 
-/// Number of passes between two heartbeats while the loop is busy. A pass that gives many bytes to
-/// the transport takes long, and counts for more.
+/// The number of passes between two heartbeats while the loop is busy. A pass that moves many bytes
+/// takes long and counts for more.
 const BEAT_EVERY: u32 = 256;
 
-/// Number of bytes with which a pass counts for two.
+/// The number of bytes with which a pass counts for two.
 const BYTES_OF_A_PASS: u32 = 512 << 10;
 
-/// Heartbeats between two looks for requests that take long. More than one: there is a heartbeat
-/// before each sleep, however short.
+/// The number of heartbeats between two announcements of long-running requests. It is more than one,
+/// because there is a heartbeat before each sleep, however short.
 const ANNOUNCE_EVERY: u32 = 16;
 
 /// Serves queues through a transport, one pass at a time.
 ///
-/// An engine never blocks, except in [`wait`](Self::wait), and after its creation it allocates
-/// nothing for a request. It reads no clock unless a request in its hands has a deadline.
+/// An engine never blocks, except in [`wait`](Self::wait). After its creation, it allocates nothing for
+/// a request. It reads the clock only while a claimed request has a deadline.
 ///
-/// A device can make the kernel send signals to the thread that steps it, which end the process by
-/// default: SIGXFSZ and SIGPIPE. That thread should call [`block_signals`](crate::block_signals)
-/// first; the thread of an [`IoLoop`](crate::IoLoop) does.
+/// A device can make the kernel send signals to the thread that steps the engine, such as SIGXFSZ and
+/// SIGPIPE, which end the process by default. That thread should call
+/// [`block_signals`](crate::block_signals) first; the thread of an [`IoLoop`](crate::IoLoop) does.
 ///
-/// Dropping it ends service as [`fail`](Self::fail) does, within 5 seconds. A fork of the process must
-/// neither use nor drop it.
+/// A drop ends service as [`fail`](Self::fail) does, within 5 seconds. A fork of the process must
+/// neither use nor drop the engine.
 #[derive(Debug)]
 pub struct Engine<T: Transport> {
     transport: T,
     state: EngineState,
     shared: Arc<SharedCounters>,
-    /// Clock of `RequestState::expires`.
+    /// The clock of `RequestState::expires`.
     clock: Clock,
-    /// Time at which operations that were cancelled and are still in flight are cancelled again.
+    /// The time at which the next cancellations of operations in flight are repeated.
     ask_again: u64,
-    /// Queue that is next to give its waiting requests to the transport.
+    /// The queue that next gives its waiting requests to the transport.
     turn: usize,
     until_beat: u32,
     until_announcement: u32,
     draining: bool,
     stopped: bool,
     failure: Option<OsErrno>,
-    /// Files and buffers to close, dropped after the transport.
+    /// The files and buffers to close. They are dropped after the transport.
     closing: Closing,
 }
 
 impl<T: Transport> Engine<T> {
-    /// Registers the tables with the transport and tells the queues' devices that the host runs.
+    /// Creates an engine: registers the tables with the transport, and shows RUNNING to the devices of
+    /// the queues.
     ///
     /// # Errors
     /// [`RegisterError`] if the transport refuses a file or a buffer.
@@ -139,9 +140,9 @@ impl<T: Transport> Engine<T> {
         })
     }
 
-    /// Performs one pass: reaps completions and writes outcomes; claims what is published and
-    /// checks it; submits in one batch. Never blocks. After the end of service it answers nothing
-    /// any more.
+    /// Performs one pass: reaps completions, claims and checks published requests, submits operations
+    /// in one batch, and stores outcomes. It never blocks. After service has ended, it stores no
+    /// outcome.
     #[inline]
     pub fn step(&mut self) -> Progress {
         if self.stopped {
@@ -177,8 +178,8 @@ impl<T: Transport> Engine<T> {
         progress
     }
 
-    /// Sleeps until the transport has a completion, a claimed request's deadline may have passed, a
-    /// [`waker`](Self::waker) was used, or `timeout` is over. Devices see a heartbeat first.
+    /// Sleeps until the transport has a completion, the next deadline of a claimed request, a
+    /// [`waker`](Self::waker) is used, or `timeout` has passed. Devices see a heartbeat first.
     pub fn wait(&mut self, timeout: Duration) {
         let timeout = self.longest_sleep(timeout);
         self.state.counters.sleeps += 1;
@@ -188,13 +189,13 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// Returns a waker that ends [`wait`](Self::wait) early, for other threads. `None` if the
-    /// transport cannot be woken: then wait for short times only.
+    /// Returns a waker with which other threads end [`wait`](Self::wait) early. `None` if the transport
+    /// cannot be woken: then wait for short times only.
     pub fn waker(&mut self) -> Option<Waker> {
         self.transport.waker()
     }
 
-    /// Claimed requests that have no outcome yet.
+    /// Returns the number of claimed requests without an outcome.
     pub fn in_flight(&self) -> u32 {
         self.state
             .queues
@@ -203,23 +204,24 @@ impl<T: Transport> Engine<T> {
             .sum()
     }
 
-    /// The errno that ended the transport's admitted, if one did. From then on the engine answers
-    /// every request with it; whoever drives the engine should abort it.
+    /// Returns the errno with which the transport failed, if it did. From then on, every request ends
+    /// with it, and whoever drives the engine should stop it.
     pub const fn failure(&self) -> Option<OsErrno> {
         self.failure
     }
 
-    /// The transport.
+    /// Returns the transport.
     pub const fn transport(&self) -> &T {
         &self.transport
     }
 
-    /// The loop's counters, as of now.
+    /// Returns the current counters of the loop.
     pub const fn counters(&self) -> LoopCounters {
         self.state.counters
     }
 
-    /// A queue's counters, as of now, in the order in which the queues were given.
+    /// Returns the current counters of a queue. Queues are numbered in the order in which they were
+    /// given.
     pub fn queue_counters(&self, queue: usize) -> Option<QueueCounters> {
         self.state.queues.get(queue).map(QueueState::counters)
     }

@@ -8,7 +8,7 @@
 //! | run one loop | [`IoLoop`], [`IoLoopBuilder`], [`LoopOptions`], [`WaitPolicy`] |
 //! | run several loops with shared tables | [`LoopGroup`], [`LoopGroupBuilder`] |
 //! | drive a loop step by step | [`Engine`], [`Progress`], [`Revocation`]; [`block_signals`] |
-//! | make a queue for another process | [`shared_queue`] |
+//! | make a queue for another process | [`shared_queue()`] |
 //! | watch a loop | [`LoopCounters`], [`QueueCounters`] |
 
 #![doc(html_root_url = "https://docs.rs/vyre-ioloop/latest")]

@@ -1,4 +1,4 @@
-//! Admission: from published slots to requests that the engine works on.
+//! Admission: a claimed request is checked and started, or rejected.
 
 use vyre_ioq::{Errno, Flags, Request};
 use vyre_uring::{FileSlot, Transport};
@@ -31,8 +31,8 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// Checks a claimed request and starts it. An error is the device's outcome, and leaves nothing
-    /// behind. `expires` is computed late: what is not in a register by then need not be saved.
+    /// Checks a claimed request and starts it. An error becomes the request's outcome and has no other
+    /// effect. `expires` is computed late, so that it need not be saved across the checks.
     #[inline(always)]
     fn admit(
         &mut self,

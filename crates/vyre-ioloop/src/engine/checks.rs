@@ -1,5 +1,4 @@
-//! From a decoded request to what the transport is to do: every handle, right and range is
-//! checked here, and nowhere else.
+//! The checks of a decoded request: every handle, right and range is checked here and nowhere else.
 
 use vyre_ioq::{Errno, FileHandle, Flags, Op, Request};
 use vyre_uring::{BufferSlot, FileSlot};
@@ -8,7 +7,7 @@ use crate::buffer_table::{BufferEntry, BufferTable};
 use crate::file_table::{FileEntry, FileTable};
 use crate::rights::Rights;
 
-/// Bytes to move. Offsets are absolute: the handle's base is added in.
+/// The bytes to move. Offsets are absolute: they include the base of the handle's range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Transfer {
     /// Index in the file table.
@@ -20,14 +19,15 @@ pub(crate) struct Transfer {
     pub(crate) file_offset: u64,
     pub(crate) buffer_offset: u64,
     pub(crate) len: u32,
-    /// Set for a write that is flushed: it asks for it, or its file is open so.
+    /// Whether the write is flushed, because the request asks for it or its file is open with O_DSYNC
+    /// or O_SYNC.
     pub(crate) durable: bool,
-    /// Set if the file has no offsets: a pipe, a socket or a terminal, which may keep the request
+    /// Whether the file has no offsets: a pipe, a socket or a terminal, which may keep the request
     /// waiting for ever.
     pub(crate) unbounded: bool,
 }
 
-/// Bytes to read ahead, piece by piece.
+/// The bytes to read ahead, in pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ReadAhead {
     /// Index in the file table.
@@ -36,7 +36,7 @@ pub(crate) struct ReadAhead {
     /// Absolute offset in bytes.
     pub(crate) offset: u64,
     pub(crate) len: u32,
-    /// Largest number of bytes that the kernel reads ahead for one operation.
+    /// The largest number of bytes that the kernel reads ahead for one operation.
     pub(crate) piece: u32,
 }
 
@@ -59,8 +59,8 @@ pub(crate) enum Plan {
 
 /// Checks a request against the tables.
 ///
-/// Errors are what the device is told: EBADF for a handle, EACCES for a right, ERANGE for bytes
-/// outside, EINVAL for a direct-I/O file's alignment, in this order.
+/// An error is the errno for the device: EBADF for a handle, EACCES for a right, ERANGE for a range,
+/// EINVAL for the alignment of a direct-I/O file. They are checked in this order.
 #[inline(always)]
 pub(crate) fn resolve(
     files: &FileTable,
@@ -147,7 +147,7 @@ fn permitted_file(
     }
 }
 
-/// The absolute offset of `count` bytes at `offset` of a range, if they are inside it.
+/// Returns the absolute offset of `count` bytes at `offset` of a range, if they lie inside it.
 #[inline(always)]
 fn within(offset: u64, count: u32, base: u64, len: u64) -> Result<u64, Errno> {
     let end = offset.checked_add(u64::from(count)).ok_or(Errno::ERANGE)?;

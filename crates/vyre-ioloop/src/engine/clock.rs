@@ -1,10 +1,10 @@
-//! Clock that deadlines are measured by.
+//! The clock of deadlines.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Clock that counts microseconds since the engine was made, and never reads zero.
+/// A clock that counts microseconds since the engine was created, and never reads zero.
 #[derive(Debug)]
 pub(crate) enum Clock {
     Monotonic(Instant),
@@ -25,7 +25,7 @@ impl Clock {
     }
 }
 
-/// Handle by which a test moves an engine's clock. Not part of the stable interface.
+/// A handle with which a test moves an engine's clock. It is not part of the stable interface.
 #[doc(hidden)]
 #[derive(Clone, Debug)]
 pub struct TestClock(Arc<AtomicU64>);

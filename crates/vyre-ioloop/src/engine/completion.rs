@@ -1,4 +1,4 @@
-//! Completion: what follows from how an operation ended.
+//! Completion: the consequences of an operation's end.
 
 use vyre_uring::{Completion, Transport};
 
@@ -26,7 +26,7 @@ impl<T: Transport> Engine<T> {
 }
 
 impl EngineState {
-    /// Takes in how an operation ended.
+    /// Processes the completion of an operation.
     #[inline]
     pub(super) fn completed(&mut self, completion: &Completion) {
         let id = SlotId::from_user(completion.user);
@@ -75,7 +75,7 @@ impl EngineState {
         }
     }
 
-    /// Releases an operation that ended after the end of service: nothing is answered.
+    /// Releases an operation that ended after service did, without an outcome.
     pub(super) fn let_go(&mut self, completion: &Completion) {
         let id = SlotId::from_user(completion.user);
         let request = self.request_mut(id);

@@ -1,4 +1,4 @@
-//! Requests that end early: at their deadline, and at the end of service.
+//! Requests that end early: at their deadline, or at shutdown.
 
 pub(super) mod heap;
 
@@ -13,7 +13,7 @@ use super::request_state::Admitted;
 use super::slot_id::SlotId;
 use super::slot_lists::SlotList;
 
-/// Microseconds between two requests to cancel one operation: the kernel can miss an operation that
+/// The microseconds between two cancellations of one operation. The kernel can miss an operation that
 /// moves between two of its threads.
 const ASK_AGAIN: u64 = 20_000;
 
@@ -28,21 +28,20 @@ impl<T: Transport> Engine<T> {
         self.expiry_after(deadline)
     }
 
-    /// Computes [`expiry`](Self::expiry) for the few requests that have a deadline, off the path of
-    /// the others.
+    /// Computes [`expiry`](Self::expiry) for requests with a deadline, off the path of the others.
     #[cold]
     fn expiry_after(&self, deadline: u32) -> u64 {
         self.clock.now() + u64::from(deadline)
     }
 
-    /// Returns whether a pass must read the clock for anything.
+    /// Returns whether a pass must read the clock.
     #[inline]
     pub(super) fn is_timed(&self) -> bool {
         self.state.cancelling > 0 || !self.state.deadlines.is_empty()
     }
 
-    /// Cancels requests whose deadline has passed, and returns their number. One whose operation is
-    /// in flight is completed only when the kernel has released its buffer.
+    /// Cancels the requests whose deadline has passed, and returns their number. A request whose
+    /// operation is in flight completes only after the kernel has released its buffer.
     #[cold]
     pub(super) fn expire(&mut self) -> u32 {
         let now = self.clock.now();
@@ -58,7 +57,7 @@ impl<T: Transport> Engine<T> {
         expired
     }
 
-    /// Returns how long it is until the engine has to act by itself.
+    /// Returns the time until the engine must act by itself.
     pub(super) fn until_due(&self) -> Option<Duration> {
         let ask = (self.state.cancelling > 0).then_some(self.ask_again);
         let next = self.state.deadlines.first().into_iter().chain(ask).min()?;
@@ -88,8 +87,8 @@ impl<T: Transport> Engine<T> {
         state.finish(id, Err(reason));
     }
 
-    /// Asks the transport to cancel operations for which it was not asked yet. Every [`ASK_AGAIN`]
-    /// microseconds it asks once more for those that are still in flight.
+    /// Sends the cancellations that are due to the transport. Every [`ASK_AGAIN`] microseconds, repeats
+    /// those of operations that are still in flight.
     fn ask_to_cancel(&mut self, now: u64) {
         let again = now >= self.ask_again;
         if again {
@@ -112,8 +111,8 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// Gives a test control of the engine's clock: it stands still until it is advanced. Not part
-    /// of the stable interface.
+    /// Gives a test control of the engine's clock, which then stands still until it is advanced. It is
+    /// not part of the stable interface.
     #[doc(hidden)]
     pub fn drive_clock(&mut self) -> TestClock {
         let clock = TestClock::new(self.clock.now());

@@ -1,5 +1,4 @@
-//! What the host knows: tables, queues and the requests in its hands. It decides; the engine around
-//! it has the transport.
+//! The state of an engine apart from its transport: tables, queues and claimed requests.
 
 use super::deadlines::heap::Deadlines;
 use super::queue_state::QueueState;
@@ -17,15 +16,15 @@ pub(super) struct EngineState {
     pub(super) files: FileTable,
     pub(super) buffers: BufferTable,
     pub(super) queues: Vec<QueueState>,
-    /// Number of requests of all queues that wait for room in the transport: the `Ready` lists.
+    /// The number of requests of all queues that wait for room in the transport, in the `Ready` lists.
     pub(super) backlogged: u32,
     pub(super) shares: Shares,
-    /// Flushes that succeeded while others of the file were in flight, so that their success is not
-    /// certain yet.
+    /// The flushes that succeeded while others of the same file were in flight, so that their success
+    /// is not certain yet.
     pub(super) unconfirmed: Vec<SlotId>,
     pub(super) counters: LoopCounters,
     pub(super) deadlines: Deadlines,
-    /// Number of requests that are cancelled and whose operation is in flight.
+    /// The number of cancelled requests whose operation is in flight.
     pub(super) cancelling: u32,
     pub(super) reclaimable: Reclaimable,
 }
@@ -46,27 +45,27 @@ impl EngineState {
         self.backlogged += 1;
     }
 
-    /// Makes a request wait as [`enqueue`](Self::enqueue) does, before the others of its queue.
+    /// Makes a request wait as [`enqueue`](Self::enqueue) does, but ahead of the others of its queue.
     pub(super) fn enqueue_first(&mut self, id: SlotId) {
         let lists = &mut self.queues[id.queue as usize].lists;
         lists.push_front(SlotList::Backlog, id.slot);
         self.backlogged += 1;
     }
 
-    /// Takes out the request of a queue that has waited longest for room.
+    /// Removes the request of a queue that has waited longest for room.
     pub(super) fn dequeue(&mut self, queue: usize) -> Option<u32> {
         let slot = self.queues[queue].lists.pop(SlotList::Backlog)?;
         self.backlogged -= 1;
         Some(slot)
     }
 
-    /// Lists the files that are being written, for the SYNCs of a queue.
+    /// Lists the files with writes in flight, for the SYNCs of a queue.
     pub(super) fn list_writes(&mut self, queue: usize) {
         let files = &self.files.entries;
         self.queues[queue].list_writes(|file| files.at(file).map(|entry| entry.identity));
     }
 
-    /// Returns a request of a queue that the transport does not have and that waits for no write.
+    /// Returns a request of a queue that the transport does not hold and that waits for no write.
     pub(super) fn first_waiting(&self, queue: u32) -> Option<u32> {
         let lists = &self.queues[queue as usize].lists;
         lists
@@ -74,7 +73,7 @@ impl EngineState {
             .or_else(|| lists.first(SlotList::Parked))
     }
 
-    /// Takes a request that is about to end early out of its line.
+    /// Removes a request that is about to end early from its list.
     pub(super) fn leave_list(&mut self, id: SlotId) {
         let queue = &mut self.queues[id.queue as usize];
         let line = queue.lists.remove(id.slot);
@@ -88,7 +87,7 @@ impl EngineState {
         self.leave_sync_group(id, line);
     }
 
-    /// Requests in flight that `on` holds for.
+    /// Returns the number of requests in flight for which `on` holds.
     pub(super) fn users(queues: &[QueueState], on: impl Fn(&RequestState) -> bool) -> u32 {
         let requests = queues.iter().flat_map(|queue| &queue.requests);
         requests.filter(|&request| on(request)).count() as u32

@@ -1,5 +1,5 @@
-//! Flushes (SYNC and DURABLE), of which the kernel reports each failure once, and what their
-//! completions mean for the files. See [`lost_writes`](crate::lost_writes).
+//! Flushes (SYNC and DURABLE), and what their completions mean for the files: the kernel reports each
+//! failure only once. See [`lost_writes`](crate::lost_writes).
 
 use rustix::io::Errno as OsErrno;
 use vyre_ioq::Errno;
@@ -24,7 +24,7 @@ const fn is_refusal(errno: OsErrno) -> bool {
 }
 
 impl EngineState {
-    /// Refuses to flush a file that has lost writes.
+    /// Rejects the flush of a file that has lost writes.
     pub(super) fn check_lost(&self, file: u32) -> Result<(), Errno> {
         let entry = self.files.entries.at(file).ok_or(Errno::EBADF)?;
         entry
@@ -33,7 +33,7 @@ impl EngineState {
             .map_or(Ok(()), |errno| Err(device_errno(errno)))
     }
 
-    /// Returns the operation that takes a request on, and begins its flush if it is one.
+    /// Returns the next operation of a request, and records the start of its flush if it is one.
     pub(super) fn next_operation(&mut self, id: SlotId) -> Option<Operation> {
         let queue = self.queues.get_mut(id.queue as usize)?;
         let request = queue.requests.get_mut(id.slot as usize)?;
@@ -50,7 +50,7 @@ impl EngineState {
         Some(operation)
     }
 
-    /// Takes the beginning of a flush back: the transport did not take the operation.
+    /// Cancels the start of a flush whose operation the transport did not take.
     #[cold]
     pub(super) fn not_started(&mut self, id: SlotId) {
         let Some(request) = self.queues[id.queue as usize]
@@ -67,8 +67,7 @@ impl EngineState {
         }
     }
 
-    /// Returns what an operation of a flush ended with, as far as the request is concerned. `None`
-    /// if that is not known yet.
+    /// Returns the result of a flush's operation for its request. `None` if it is not known yet.
     #[cold]
     pub(super) fn flush_ended(
         &mut self,
@@ -126,7 +125,7 @@ impl EngineState {
         Some(result)
     }
 
-    /// Gives a flush its outcome, or keeps it until its success is certain.
+    /// Stores the outcome of a flush, or keeps it until its success is certain.
     #[cold]
     pub(super) fn finish_flush(&mut self, id: SlotId, result: Result<u32, Errno>) {
         let request = &self.queues[id.queue as usize].requests[id.slot as usize];
@@ -147,7 +146,7 @@ impl EngineState {
         self.finish(id, result);
     }
 
-    /// Gives the flushes their outcomes whose success is certain by now.
+    /// Stores the outcomes of the flushes whose success is now certain.
     #[cold]
     pub(super) fn confirm_flushes(&mut self) {
         let mut next = 0;
@@ -173,8 +172,8 @@ impl EngineState {
         }
     }
 
-    /// Counts the flush of a request as failed, since nobody will learn how it ended: the kernel
-    /// may have reported a failure to it that it reports to nobody else.
+    /// Counts the flush of a request as failed, because its result will not be seen: the kernel may
+    /// have reported a failure to it alone.
     #[cold]
     pub(super) fn forsake_flush(&mut self, id: SlotId) {
         let request = &mut self.queues[id.queue as usize].requests[id.slot as usize];
@@ -190,7 +189,7 @@ impl EngineState {
         }
     }
 
-    /// Counts all flushes that the transport still has as failed.
+    /// Counts all flushes that the transport still holds as failed.
     pub(super) fn forsake_flushes(&mut self) {
         for queue in 0..self.queues.len() as u32 {
             for slot in 0..self.queues[queue as usize].requests.len() as u32 {

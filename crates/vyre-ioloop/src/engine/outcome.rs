@@ -1,4 +1,4 @@
-//! Outcomes: what a request ends with, what its end lets go on, and how devices get to see it.
+//! Outcomes: the end of a request, its effect on waiting requests, and the publication to devices.
 
 use vyre_ioq::Errno;
 use vyre_uring::Transport;
@@ -10,7 +10,7 @@ use super::slot_id::SlotId;
 use super::slot_lists::SlotList;
 
 impl<T: Transport> Engine<T> {
-    /// Publishes outcomes, and the counters of the queues that changed.
+    /// Publishes the outcomes, and the counters of the queues that have changed.
     #[inline]
     pub(super) fn publish(&mut self) {
         self.state.publish_all_outcomes();
@@ -91,11 +91,11 @@ impl EngineState {
     }
 
     /// Stores all decided outcomes of a queue in its slots, and then those of the fences that are due.
-    /// No other function of the engine does.
+    /// No other function of the engine does so.
     ///
-    /// A fence comes after the outcomes that it stands for: each is a release store, and a device that
-    /// sees the fence's sees the others. Outcomes come in runs, with nothing between: a store that
-    /// waits for its cache line holds up all others.
+    /// Fences come after the outcomes that they wait for. Each outcome is a release store, so a device
+    /// that sees a fence's outcome sees the others. Outcomes are stored in runs with nothing between
+    /// them, because a store that waits for its cache line delays all others.
     #[inline]
     pub(super) fn publish_outcomes(&mut self, queue: usize) {
         let state = &mut self.queues[queue];
@@ -125,7 +125,7 @@ impl EngineState {
         }
     }
 
-    /// Lets SYNCs go on that waited for a write.
+    /// Resumes the SYNCs that waited for a write.
     #[inline]
     fn write_finished(&mut self, id: SlotId, file: Option<u32>, sequence: u64) {
         let identity = file
@@ -156,7 +156,7 @@ impl EngineState {
         }
     }
 
-    /// Counts a request out of the table entries that it used.
+    /// Counts the end of a request on its table entries.
     #[inline]
     pub(super) fn release(&mut self, file: Option<u32>, buffer: Option<u32>) {
         if let Some(file) = file

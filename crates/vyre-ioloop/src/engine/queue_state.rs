@@ -1,4 +1,4 @@
-//! One queue and what the host knows of it.
+//! The state of one queue.
 
 use vyre_ioq::{Errno, HostQueue};
 
@@ -10,13 +10,13 @@ use super::sync_groups::SyncGroups;
 use crate::counters::QueueCounters;
 use crate::file_identity::FileIdentity;
 
-/// Operations that the transport still holds at the end of service.
+/// The operations that the transport still holds when service ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StillHeld {
     Nothing,
-    /// The operations that the requests name.
+    /// The operations recorded for requests.
     Named,
-    /// Unknown operations: a panic kept them from the requests.
+    /// Unrecorded operations: a panic struck before they were recorded.
     Unknown,
 }
 
@@ -27,21 +27,21 @@ pub(crate) struct QueueState {
     pub(crate) requests: Box<[RequestState]>,
     pub(crate) barriers: Barriers,
     pub(crate) counters: QueueCounters,
-    /// Set if the counters have changed since they were published.
+    /// Whether the counters have changed since they were published.
     pub(crate) has_counted: bool,
-    /// Lists in which its requests wait, and its use of the transport.
+    /// The lists in which requests wait, and the queue's use of the transport.
     pub(crate) lists: SlotLists,
     pub(crate) share: Share,
-    /// SYNCs that share a flush, and the one that led last in this pass.
+    /// The SYNCs that share a flush, and the one that led last in this pass.
     pub(crate) sync_groups: SyncGroups,
     pub(crate) leader: Option<u32>,
-    /// Outcomes that are decided and not yet published.
+    /// The outcomes that are decided but not yet published.
     pub(crate) outcomes: Vec<(u32, Result<u32, Errno>)>,
-    /// WRITE requests that are admitted and have not completed: a bit for each slot.
+    /// The admitted WRITE requests without an outcome: one bit for each slot.
     writes: Box<[u64]>,
-    /// The file of each of them, in order, as of the SYNCs that were admitted last.
+    /// The sorted list of their files, as of the last admitted SYNCs.
     written: Vec<FileIdentity>,
-    /// Number of the last request that was admitted, and as of that list.
+    /// The number of the last admitted request, now and as of that list.
     sequence: u64,
     listed_at: u64,
 }
@@ -67,7 +67,7 @@ impl QueueState {
         }
     }
 
-    /// Takes a claimed request in; it is outstanding from here on.
+    /// Records an admitted request, which is outstanding from here on.
     #[inline(always)]
     pub(crate) fn admit(&mut self, slot: u32, admitted: Admitted, exact: bool, expires: u64) {
         self.sequence += 1;
@@ -89,8 +89,8 @@ impl QueueState {
         };
     }
 
-    /// Answers what is owed an outcome at the end of service, except for what is `kept`: requests
-    /// that the transport still holds, and fences that may have to wait for one of them.
+    /// Completes the requests that are owed an outcome when service ends, except those in `kept`:
+    /// requests that the transport still holds, and fences that may have to wait for one of them.
     pub(crate) fn give_up(&mut self, errno: Errno, kept: StillHeld) {
         let holds = |request: &RequestState| match kept {
             StillHeld::Nothing => false,
@@ -117,8 +117,8 @@ impl QueueState {
         self.writes.fill(0);
     }
 
-    /// Lists the files of the WRITE requests that have not completed, for the SYNCs that are about to
-    /// be admitted. Once for all SYNCs of a pass: the list costs a walk over those writes.
+    /// Lists the files of the outstanding WRITE requests, for the SYNCs that are about to be admitted.
+    /// This is done once for all SYNCs of a pass, because it visits all of those writes.
     pub(crate) fn list_writes(&mut self, identity: impl Fn(u32) -> Option<FileIdentity>) {
         self.leader = None;
         self.listed_at = self.sequence;
@@ -135,7 +135,7 @@ impl QueueState {
         self.written.sort_unstable();
     }
 
-    /// Makes an admitted SYNC wait for the listed writes to its file. Whether there are any.
+    /// Makes an admitted SYNC wait for the listed writes to its file. Returns whether there are any.
     pub(crate) fn hold_sync(&mut self, slot: u32) -> bool {
         let request = &mut self.requests[slot as usize];
         request.sequence = self.listed_at;
@@ -155,7 +155,7 @@ impl QueueState {
         waits
     }
 
-    /// Counts a finished write out of the SYNCs that wait for it; hands each that is due to `due`.
+    /// Counts the end of a write for the SYNCs that wait for it, and passes each that is due to `due`.
     #[inline]
     pub(crate) fn write_finished(
         &mut self,
@@ -184,7 +184,7 @@ impl QueueState {
         }
     }
 
-    /// The queue's counters, as of now.
+    /// Returns the current counters of the queue.
     pub(crate) fn counters(&self) -> QueueCounters {
         QueueCounters {
             device_faults: self.host.faults().total(),

@@ -1,4 +1,4 @@
-//! Closes files and drops buffers that the loop has no use for any more.
+//! Reclaim: closes files and drops buffers that the loop no longer uses.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use vyre_uring::Buffer;
 use crate::file_table::FileEntry;
 use crate::signals::block_signals;
 
-/// Entries revoked whose last request has completed since.
+/// The revoked entries whose last request has completed since.
 #[derive(Debug, Default)]
 pub(super) struct Reclaimable {
     pub(super) files: Vec<u32>,
@@ -23,31 +23,31 @@ impl Reclaimable {
     }
 }
 
-/// Files and buffers of removed entries that another thread closes and drops when this is dropped.
-/// The transport must have released a file before, so that this close is the last.
+/// The files and buffers of removed entries. When this is dropped, another thread closes and drops
+/// them. The transport must have released a file before, so that this is its last close.
 ///
-/// Closing can wait as long as the other end likes: a file system in another process or on another
-/// machine is asked to flush, a socket can linger, a terminal drains, and a drive is written back.
-/// To unmap gigabytes takes most of a second.
+/// A close can take as long as the other end likes: a file system in another process or on another
+/// machine flushes, a socket lingers, a terminal drains, a drive is written back. Unmapping gigabytes
+/// takes most of a second.
 #[derive(Debug, Default)]
 pub(super) struct Closing {
     files: Vec<Arc<OwnedFd>>,
     buffers: Vec<Buffer>,
 }
 
-/// Size in bytes from which a buffer is left to the other thread.
+/// The size in bytes from which a buffer is left to the other thread.
 const LARGE: usize = 16 << 20;
 
 impl Closing {
-    /// Closes the file of a removed entry, unless somebody else has it as well: at once, or by the
-    /// other thread if closing can wait.
+    /// Closes the file of a removed entry unless another owner has it: at once, or on the other thread
+    /// if the close can take long.
     pub(super) fn add_file(&mut self, entry: FileEntry) {
         if entry.may_linger() {
             self.files.push(entry.file);
         }
     }
 
-    /// Drops a buffer that no entry names any more and that the transport has released.
+    /// Drops a buffer that no entry names and that the transport has released.
     pub(super) fn add_buffer(&mut self, buffer: Buffer) {
         if buffer.len() >= LARGE {
             self.buffers.push(buffer);

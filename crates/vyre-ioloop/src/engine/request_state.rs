@@ -1,4 +1,4 @@
-//! One request in the host's hands, and what a completion of its current operation means for it.
+//! A claimed request, and the effect of its operation's completion.
 
 use rustix::io::Errno as OsErrno;
 use vyre_ioq::Errno;
@@ -10,15 +10,15 @@ use crate::file_identity::FileIdentity;
 use crate::lost_writes::Round;
 use crate::os_errno::device_errno;
 
-/// Number of times in a row that an operation may end in EINTR before the device is told.
+/// The number of times in a row that an operation may end with EINTR before that becomes the outcome.
 const MAX_INTERRUPTIONS: u16 = 1_000;
 
-/// Number of times in a row that an operation may end in EAGAIN, or in either. Few: the kernel
-/// itself waits for a file that can be waited for, and after the first EAGAIN the transport has any
-/// other queue by threads that may wait.
+/// The number of times in a row that an operation may end with EAGAIN, or with either. It is small: the
+/// kernel itself waits for a file that can be polled, and after the first EAGAIN the transport has
+/// worker threads serve any other file.
 const MAX_REFUSALS: u16 = 16;
 
-/// An admitted request, and what is left of it to do.
+/// An admitted request, with the part that is still to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admitted {
     /// The slot is not claimed.
@@ -39,8 +39,8 @@ pub(crate) enum Admitted {
 }
 
 impl Admitted {
-    /// Returns whether the request is one operation at once: nothing is to be waited for, and there
-    /// is something to do, but not too much.
+    /// Returns whether the request starts as a single operation: it waits for nothing, and it is
+    /// neither empty nor too large.
     #[inline]
     pub(crate) const fn starts_at_once(&self) -> bool {
         match self {
@@ -54,13 +54,13 @@ impl Admitted {
         }
     }
 
-    /// Returns whether the request says that bytes are on stable storage when it succeeds.
+    /// Returns whether the success of the request means that bytes are on stable storage.
     #[inline]
     pub(crate) const fn is_flush(&self) -> bool {
         matches!(self, Self::Write { durable: true, .. } | Self::Sync { .. })
     }
 
-    /// Returns the number of bytes that are left to move.
+    /// Returns the number of bytes still to move.
     #[inline]
     pub(crate) const fn bytes(&self) -> u32 {
         match self {
@@ -78,7 +78,7 @@ impl Admitted {
         }
     }
 
-    /// The operation that takes the request on from where it is. A fence has none.
+    /// Returns the next operation of the request. A fence has none.
     #[inline]
     pub(crate) fn operation(&self) -> Option<Operation> {
         Some(match *self {
@@ -117,30 +117,30 @@ impl Admitted {
 /// Progress of a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flush {
-    /// It has not begun, or has ended; or the request is none.
+    /// It has not started, or has ended, or the request is no flush.
     None,
-    /// The kernel has it, as one of a round.
+    /// The kernel holds it, as part of a round.
     Begun(Round),
-    /// A DURABLE write has failed, and whether it moved anything is being tried. Its flush has not
-    /// ended as far as others are concerned.
+    /// A DURABLE write has failed, and the host is testing whether its bytes were moved. For others,
+    /// its flush has not ended.
     Doubted { round: Round, errno: OsErrno },
-    /// It has succeeded, which is certain once this round has ended.
+    /// It has succeeded. The success is certain once this round has ended.
     Awaited(Round),
 }
 
-/// A claimed slot. Everything in it was checked at the claim; the device can change none of it.
+/// A claimed slot. Everything in it was checked at the claim, and the device can change none of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestState {
     pub(crate) admitted: Admitted,
     /// The operation in flight, while there is one.
     pub(crate) token: Option<Token>,
-    /// Epoch of the queue's order.
+    /// The epoch of the request.
     pub(crate) epoch: u32,
-    /// Number of the claim in its queue.
+    /// The number of the claim in its queue.
     pub(crate) sequence: u64,
     /// Microseconds of the engine's clock; 0 is never.
     pub(crate) expires: u64,
-    /// Bytes moved by earlier operations of this request.
+    /// The bytes moved by earlier operations of this request.
     pub(crate) moved: u32,
     pub(crate) retries: u16,
     pub(crate) flush: Flush,
@@ -154,9 +154,9 @@ pub(crate) struct RequestState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     Finish(Result<u32, Errno>),
-    /// The rest is to be moved by another operation.
+    /// Another operation moves the rest.
     Resume,
-    /// The same operation is to be tried again.
+    /// The same operation is retried.
     Retry,
 }
 
@@ -174,7 +174,7 @@ impl RequestState {
         cancelled: None,
     };
 
-    /// Index of the file that the request is on.
+    /// Returns the index of the request's file.
     #[inline]
     pub(crate) const fn file(&self) -> Option<u32> {
         match self.admitted {
@@ -185,7 +185,7 @@ impl RequestState {
         }
     }
 
-    /// Index of the buffer that the request is on.
+    /// Returns the index of the request's buffer.
     #[inline]
     pub(crate) const fn buffer(&self) -> Option<u32> {
         match self.admitted {
@@ -194,8 +194,8 @@ impl RequestState {
         }
     }
 
-    /// The bytes that the request will have moved, if its current operation ended with `result` and
-    /// nothing is left to do: by far the commonest way.
+    /// Returns the bytes that the request has moved if its current operation ended with `result` and
+    /// nothing is left to do: the most common case.
     #[inline]
     pub(crate) fn completes_with(&self, result: Result<u32, OsErrno>) -> Option<u32> {
         match (&self.admitted, result) {
@@ -211,7 +211,7 @@ impl RequestState {
         }
     }
 
-    /// Decides what follows from how the current operation ended. `align` is the offset alignment of
+    /// Returns the next step after the end of the current operation. `align` is the offset alignment of
     /// a direct-I/O file, else 1.
     #[inline]
     pub(crate) fn advance(&mut self, result: Result<u32, OsErrno>, align: u32) -> Next {
@@ -239,7 +239,8 @@ impl RequestState {
         self.cancelled.is_none() && self.retries < limit
     }
 
-    /// Returns whether an earlier operation left the request at an offset where none may begin.
+    /// Returns whether an earlier operation left the request at a misaligned offset, where no operation
+    /// may start.
     #[cold]
     fn is_off_a_block(&self, align: u32) -> bool {
         match self.admitted {
@@ -284,7 +285,7 @@ impl RequestState {
         }
     }
 
-    /// The outcome of a transfer that ends before all was moved.
+    /// Returns the outcome of a transfer that ended before all bytes were moved.
     #[cold]
     fn short(&self) -> Result<u32, Errno> {
         if self.exact {
@@ -297,8 +298,8 @@ impl RequestState {
         Ok(self.moved)
     }
 
-    /// The outcome of a request whose last operation failed. As with pread(2), bytes moved before
-    /// count, unless the device wants all of them.
+    /// Returns the outcome of a request whose last operation failed. As with pread(2), bytes moved
+    /// before count, unless the request is EXACT.
     #[cold]
     fn failed(&self, errno: OsErrno) -> Result<u32, Errno> {
         if let Some(reason) = self.cancelled

@@ -1,54 +1,53 @@
-//! Share of the transport that a queue may use: entries at any time, and bytes in a pass.
+//! The share of the transport that a queue may use: entries at any time, and bytes in a pass.
 //!
-//! Half of the transport's entries are reserved, the same number for each queue. Any queue may
-//! borrow the other half. So a queue that comes late finds its reserve free, whatever the others
-//! keep in the transport, and a queue alone has more than half of it.
+//! Half of the transport's entries are reserved, in equal parts for the queues. Any queue may borrow
+//! from the other half. A queue that starts late therefore finds its reserve free, whatever the others
+//! hold, and a queue alone has more than half of the transport.
 //!
-//! Requests on unbounded files (pipes, sockets, terminals) may stay in the transport for ever. A
-//! queue may have as many of them there as half of its reserve; the others are parked, and hold up
-//! nobody else.
+//! Requests on unbounded files (pipes, sockets, terminals) may stay in the transport for ever. A queue
+//! may use half of its reserve for them. The others are parked and delay nobody else.
 
-/// Largest number of bytes of one operation. The kernel copies cached data while the loop's thread
+/// The largest number of bytes of one operation. The kernel copies cached data while the loop's thread
 /// waits.
 pub(crate) const OPERATION_BYTES: u32 = 1 << 20;
 
-/// Largest number of bytes of one operation of direct I/O, which copies nothing, or of a DURABLE
+/// The largest number of bytes of one operation of direct I/O, which copies nothing, or of a DURABLE
 /// write, each of which flushes.
 pub(crate) const LONG_OPERATION_BYTES: u32 = 16 << 20;
 
-/// Number of bytes given to the transport in one pass. The last operation may exceed it.
+/// The number of bytes given to the transport in one pass. The last operation may exceed it.
 pub(crate) const PASS_BYTES: u32 = 8 << 20;
 
-/// Number of bytes that a queue gives to the transport in one turn. What exceeds it counts against
-/// the queue's next turns. A turn also ends with the first entry that is borrowed, so that queues
-/// borrow equally many.
+/// The number of bytes that a queue gives to the transport in one turn. An excess counts against the
+/// queue's next turns. A turn also ends when the queue has borrowed an entry, so that queues borrow
+/// equally many.
 pub(crate) const TURN_BYTES: u32 = OPERATION_BYTES;
 
-/// Largest number of operations of one turn. It gives the least that an operation counts in it.
+/// The largest number of operations in one turn. It determines the least that an operation counts.
 const TURN_OPERATIONS: u32 = 32;
 const LEAST_CHARGE: u32 = TURN_BYTES / TURN_OPERATIONS;
 
-/// Use of the transport by all queues together.
+/// The use of the transport by all queues together.
 #[derive(Debug)]
 pub(crate) struct Shares {
-    /// Number of entries that are each queue's own.
+    /// The number of entries reserved for each queue.
     reserve: u32,
-    /// Number of entries that any queue may borrow, and number of those that are borrowed.
+    /// The number of entries that any queue may borrow, and the number of those that are borrowed.
     lendable: u32,
     lent: u32,
-    /// Largest number of requests on unbounded files that one queue has in the transport.
+    /// The largest number of requests on unbounded files that one queue may have in the transport.
     unbounded: u32,
-    /// Number of bytes left in this pass.
+    /// The number of bytes left in this pass.
     bytes: u32,
 }
 
-/// Use of the transport by one queue.
+/// The use of the transport by one queue.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Share {
     entries: u32,
-    /// Number of requests on unbounded files that are in the transport or about to be.
+    /// The number of requests on unbounded files that are in the transport, or about to be.
     unbounded: u32,
-    /// Number of bytes left in its turn; negative where an operation exceeded one.
+    /// The number of bytes left in its turn; negative if an operation exceeded a turn.
     credit: i64,
 }
 
@@ -93,7 +92,7 @@ impl Shares {
         share.entries > self.reserve
     }
 
-    /// Counts an operation of so many bytes in.
+    /// Counts the start of an operation of this many bytes.
     #[inline]
     pub(crate) fn take(&mut self, share: &mut Share, bytes: u32) {
         if share.entries >= self.reserve {
@@ -103,7 +102,7 @@ impl Shares {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    /// Counts an operation out.
+    /// Counts the end of an operation.
     #[inline]
     pub(crate) fn give_back(&mut self, share: &mut Share) {
         if share.entries > self.reserve {
@@ -123,8 +122,8 @@ impl Shares {
         self.lent -= 1;
     }
 
-    /// Counts a request on an unbounded file in, unless the queue has as many as it may. Returns
-    /// whether it did.
+    /// Counts the start of a request on an unbounded file, unless the queue has reached its limit.
+    /// Returns whether it did count.
     pub(crate) fn take_unbounded(&self, share: &mut Share) -> bool {
         let takes = share.unbounded < self.unbounded;
         share.unbounded += u32::from(takes);
@@ -133,12 +132,12 @@ impl Shares {
 }
 
 impl Share {
-    /// Counts a request on an unbounded file out.
+    /// Counts the end of a request on an unbounded file.
     pub(crate) fn give_back_unbounded(&mut self) {
         self.unbounded -= 1;
     }
 
-    /// Counts in a request on an unbounded file that ends without the transport.
+    /// Counts a request on an unbounded file that ends without the transport.
     pub(crate) fn count_unbounded(&mut self) {
         self.unbounded += 1;
     }
@@ -153,7 +152,7 @@ impl Share {
         self.credit > 0
     }
 
-    /// Counts an operation of so many bytes against the turn.
+    /// Counts an operation of this many bytes against the turn.
     pub(crate) fn charge(&mut self, bytes: u32) {
         self.credit -= i64::from(bytes.max(LEAST_CHARGE));
     }

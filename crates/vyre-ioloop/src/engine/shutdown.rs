@@ -1,5 +1,5 @@
-//! The end of service. A request that the transport still holds is never answered: an outcome would
-//! give its buffer back to the device while the kernel may write to it.
+//! The end of service. A request that the transport still holds gets no outcome, because an outcome
+//! would return its buffer to the device while the kernel may write to it.
 
 use std::time::{Duration, Instant};
 
@@ -13,28 +13,27 @@ use super::request_state::Admitted;
 use super::slot_id::SlotId;
 
 impl<T: Transport> Engine<T> {
-    /// Begins to drain: what is claimed is finished, what is published from now on is completed
-    /// with ECANCELED. To be stepped until [`in_flight`](Self::in_flight) is zero, and then
-    /// [`stop`](Self::stop)ped.
+    /// Starts to drain: claimed requests are finished, and requests published from now on complete with
+    /// ECANCELED. Step the engine until [`in_flight`](Self::in_flight) is zero, and then
+    /// [`stop`](Self::stop) it.
     pub fn drain(&mut self) {
         self.draining = true;
         self.set_state(LoopState::Draining);
     }
 
-    /// Ends service. Cancels what is in flight and waits until the kernel has let go of every
-    /// buffer; what was not carried out by then is completed with ECANCELED, as is what is published
-    /// and unclaimed. Devices then see STOPPED.
+    /// Ends service. Cancels everything in flight, and waits until the kernel has released every
+    /// buffer. Unfinished and unclaimed requests complete with ECANCELED. Devices then see STOPPED.
     ///
-    /// Takes `deadline` at most, and devices see a heartbeat meanwhile.
+    /// The call takes `deadline` at most. Devices see a heartbeat meanwhile.
     ///
     /// # Errors
-    /// [`Busy`] if the kernel kept operations longer than `deadline`. Their requests, and the fences
-    /// that wait for them, then never get an outcome, since the kernel may still write to their
-    /// buffers; all other requests are answered, and devices see FAILED. Dropping the engine leaks
-    /// those buffers.
+    /// [`Busy`] if the kernel held operations for longer than `deadline`. Their requests, and the
+    /// fences that wait for them, never get an outcome, because the kernel may still write to their
+    /// buffers. All other requests get one, and devices see FAILED. A drop of the engine leaks those
+    /// buffers.
     ///
-    /// The call may be repeated, to ask whether the kernel still holds anything. What it gives back
-    /// by then is not answered any more: after FAILED there are no new outcomes.
+    /// The call may be repeated to learn whether the kernel still holds anything. Operations that it
+    /// returns later get no outcome: after FAILED there are no new outcomes.
     pub fn stop(&mut self, deadline: Duration) -> Result<(), Busy> {
         self.end(deadline, LoopState::Stopped)
     }
@@ -107,7 +106,7 @@ impl<T: Transport> Engine<T> {
         self.state.publish_all_outcomes();
     }
 
-    /// Ends the requests that wait for room in the transport, and what becomes due by their end.
+    /// Ends the requests that wait for room in the transport, and the fences that become due by that.
     fn cancel_backlog(&mut self) {
         for queue in 0..self.state.queues.len() as u32 {
             while let Some(slot) = self.state.first_waiting(queue) {
@@ -116,7 +115,7 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// Waits until the transport holds nothing, in steps: devices see a heartbeat before each.
+    /// Waits until the transport holds nothing, in steps with a heartbeat before each.
     fn quiesce(&mut self, deadline: Duration) -> Result<(), Busy> {
         let end = Instant::now().checked_add(deadline);
         loop {
@@ -132,7 +131,7 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// Returns what the transport still holds, of which requests.
+    /// Returns the operations that the transport still holds, with their requests.
     fn kept(&self) -> StillHeld {
         let requests = self.state.queues.iter().flat_map(|queue| &queue.requests);
         let named = requests.filter(|request| request.token.is_some()).count() as u32;
@@ -142,7 +141,7 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// Performs a pass after the end of service: it answers nothing.
+    /// Performs a pass after service has ended, without outcomes.
     #[cold]
     pub(super) fn step_after_end(&mut self) -> Progress {
         Progress {
@@ -151,8 +150,8 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// Reaps what the transport gives back after the end of service: its entries are released, and
-    /// its request stays unanswered.
+    /// Reaps the operations that the transport returns after service has ended. Their entries are
+    /// released, and their requests get no outcome.
     fn reap_late(&mut self) -> u32 {
         let state = &mut self.state;
         let reaped = self.transport.reap(|completion| state.let_go(&completion));
@@ -181,7 +180,7 @@ impl<T: Transport> Drop for Engine<T> {
     }
 }
 
-/// Longest time without a heartbeat while the transport is waited for.
+/// The longest time without a heartbeat while the engine waits for the transport.
 const QUIESCE_STEP: Duration = Duration::from_millis(100);
 
 /// The time that a dropped engine waits for the kernel to release its buffers.

@@ -1,4 +1,4 @@
-//! Bounds on the sleep of an engine, whatever its driver asks for.
+//! The limits on an engine's sleep, whatever its driver requests.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use vyre_uring::Transport;
 use super::Engine;
 use crate::wait_policy::FIRST_SLEEP;
 
-/// Longest sleep of a loop while it waits for flushes of other loops.
+/// The longest sleep of a loop that waits for flushes of other loops.
 const UNSETTLED: Duration = Duration::from_micros(100);
 
 impl<T: Transport> Engine<T> {

@@ -1,4 +1,4 @@
-//! Name of a slot among those of all queues.
+//! The identity of a slot among all queues.
 
 /// The place of a request: the number of its queue and its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

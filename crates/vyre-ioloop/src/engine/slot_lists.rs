@@ -3,22 +3,21 @@
 //! A slot is in one list at most. The lists are doubly linked by slot index, so that every step
 //! takes constant time and none allocates.
 
-/// Slot index that stands for no slot.
+/// The index that means "no slot".
 const NONE: u32 = u32::MAX;
 
-/// Event that a request waits for.
+/// The event that a request waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SlotList {
     /// Room in the transport.
     Backlog,
-    /// The end of another request of the queue on an unbounded file: as many as are allowed are
-    /// ahead.
+    /// The end of another request of the queue on an unbounded file, because the limit is reached.
     Parked,
-    /// WRITEs to the file: the request is a SYNC.
+    /// The end of WRITEs to the file. The request is a SYNC.
     AwaitsWrites,
-    /// Room in the transport to ask for the cancellation of the request's operation.
+    /// Room in the transport for the cancellation of the request's operation.
     CancelPending,
-    /// The end of the operation, whose cancellation was asked for.
+    /// The end of the operation, whose cancellation was sent.
     CancelAsked,
 }
 

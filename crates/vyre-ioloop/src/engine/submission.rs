@@ -1,4 +1,4 @@
-//! Submission: from admitted requests to operations of the transport, each queue in its turn.
+//! Submission: admitted requests become operations of the transport, each queue in its turn.
 
 use vyre_ioq::Errno;
 use vyre_uring::{Operation, PushError, Transport};
@@ -33,7 +33,7 @@ enum Turn {
 }
 
 impl<T: Transport> Engine<T> {
-    /// Gives waiting requests to the transport, as many as it takes, and submits.
+    /// Gives the transport as many waiting requests as it takes, and submits.
     #[inline]
     pub(super) fn submit(&mut self) -> u32 {
         if self.state.backlogged > 0 {
@@ -135,7 +135,7 @@ impl<T: Transport> Engine<T> {
         Turn::Taken
     }
 
-    /// Pushes an operation of a request into the transport, and notes that it is in flight.
+    /// Pushes an operation of a request into the transport, and records it as in flight.
     #[inline(always)]
     pub(super) fn push_operation(
         &mut self,
@@ -151,8 +151,8 @@ impl<T: Transport> Engine<T> {
         Ok(())
     }
 
-    /// Makes a request wait whose first operation the transport had no room for, or ends it if the
-    /// transport will not take the operation at all.
+    /// Makes a request wait if the transport had no room for its first operation, or ends it if the
+    /// transport refuses the operation.
     #[cold]
     pub(super) fn not_pushed(&mut self, id: SlotId, error: PushError) {
         if matches!(error, PushError::Full) {
@@ -195,7 +195,7 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// Ends a request whose operation the transport will not take at all.
+    /// Ends a request whose operation the transport refuses.
     #[cold]
     fn refused(&mut self, id: SlotId, error: PushError) {
         let errno = match error {

@@ -19,7 +19,7 @@ struct Node {
     follows: bool,
 }
 
-/// SyncGroups of one queue's slots. Every slot is in one, by itself at first.
+/// The groups of one queue's SYNCs. Every slot is in one, by itself at first.
 #[derive(Debug)]
 pub(crate) struct SyncGroups(Box<[Node]>);
 
@@ -33,7 +33,7 @@ impl SyncGroups {
         Self((0..slots).map(alone).collect())
     }
 
-    /// Puts a slot, which is by itself, at the end of a leader's ring.
+    /// Adds a slot, which is by itself, at the end of a leader's ring.
     pub(crate) fn join(&mut self, leader: u32, slot: u32) {
         let last = self.0[leader as usize].before;
         self.0[slot as usize] = Node {
@@ -45,7 +45,7 @@ impl SyncGroups {
         self.0[leader as usize].before = slot;
     }
 
-    /// Takes a slot out of its ring. Returns the slot after it, if that is to lead now.
+    /// Removes a slot from its ring. Returns the next slot, if that now leads.
     fn leave(&mut self, slot: u32) -> Option<u32> {
         let Node {
             before,
@@ -73,8 +73,7 @@ impl SyncGroups {
 }
 
 impl QueueState {
-    /// Makes a SYNC that was just admitted follow another of its pass. Returns whether there is
-    /// one.
+    /// Makes a newly admitted SYNC follow another of its pass. Returns whether there is one.
     pub(super) fn follow_sync(&mut self, slot: u32, file: u32) -> bool {
         if let Some(leader) = self.leader
             && matches!(self.requests[leader as usize].admitted, Admitted::Sync { file: of, .. } if of == file)
@@ -88,8 +87,8 @@ impl QueueState {
 }
 
 impl EngineState {
-    /// Takes a SYNC that is about to end early out of its ring. If it leads, the next one takes its
-    /// id in `line`, where it waited.
+    /// Removes a SYNC that is about to end early from its ring. If it leads, the next one takes its
+    /// place in `line`.
     pub(super) fn leave_sync_group(&mut self, id: SlotId, line: Option<SlotList>) {
         let queue = &mut self.queues[id.queue as usize];
         let Some(next) = queue.sync_groups.leave(id.slot) else {
@@ -110,8 +109,7 @@ impl EngineState {
         queue.lists.push(SlotList::AwaitsWrites, next);
     }
 
-    /// Ends the SYNCs that shared a flush which has ended, or has them flushed again if that flush
-    /// was cancelled.
+    /// Ends the SYNCs that shared a completed flush, or repeats the flush for them if it was cancelled.
     #[cold]
     pub(super) fn sync_finished(
         &mut self,

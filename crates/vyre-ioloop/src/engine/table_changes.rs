@@ -18,21 +18,20 @@ use crate::file_table::FileEntry;
 use crate::ranges::file_range;
 use crate::rights::Rights;
 
-/// What [`Engine::revoke_file`] or [`Engine::revoke_buffer`] began.
+/// A revocation that [`Engine::revoke_file`] or [`Engine::revoke_buffer`] started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "ask `Engine::is_revoked` until nothing is in flight on the entry"]
 pub struct Revocation {
-    /// Handle of the entry. Not its index, which may have another entry by the time that somebody
-    /// asks.
+    /// The handle of the entry, and not its index, which another entry may have later.
     handle: u32,
     is_file: bool,
 }
 
 impl<T: Transport> Engine<T> {
-    /// Adds a byte range of a file to the running engine's table.
+    /// Adds a byte range of a file to the table of the running engine.
     ///
     /// # Errors
-    /// [`TableError`]; the table is as it was.
+    /// [`TableError`] if the entry is invalid or there is no room. The table is then unchanged.
     pub fn insert_file(
         &mut self,
         file: impl Into<OwnedFd>,
@@ -42,7 +41,7 @@ impl<T: Transport> Engine<T> {
         self.insert_entry(FileEntry::new(file.into(), file_range(range), rights)?)
     }
 
-    /// Adds a file that was examined before: to examine it here could wait for its file system.
+    /// Adds a file that was examined already: examining it here could block on its file system.
     pub(crate) fn insert_entry(&mut self, entry: FileEntry) -> Result<FileHandle, TableError> {
         self.reclaim();
         let handle = self.state.files.insert_entry(entry)?;
@@ -50,7 +49,8 @@ impl<T: Transport> Engine<T> {
         Ok(handle)
     }
 
-    /// Gives the file of a new entry to the transport. If that refuses, the entry goes again.
+    /// Gives the file of a new entry to the transport. If the transport refuses it, the entry is
+    /// removed.
     pub(super) fn register_file(&mut self, handle: u32) -> Result<(), TableError> {
         let files = &mut self.state.files;
         let (index, entry) = files
@@ -67,10 +67,10 @@ impl<T: Transport> Engine<T> {
         Ok(())
     }
 
-    /// Adds a byte range of a buffer to the running engine's table.
+    /// Adds a byte range of a buffer to the table of the running engine.
     ///
     /// # Errors
-    /// [`TableError`]; the table is as it was.
+    /// [`TableError`] if the range is invalid or there is no room. The table is then unchanged.
     pub fn insert_buffer(
         &mut self,
         buffer: Buffer,
@@ -86,8 +86,8 @@ impl<T: Transport> Engine<T> {
         Ok(handle)
     }
 
-    /// Gives the buffer of a new entry to the transport, unless that has it. If it refuses, the
-    /// entry goes again.
+    /// Gives the buffer of a new entry to the transport, unless it has the buffer already. If the
+    /// transport refuses it, the entry is removed.
     pub(super) fn register_buffer(
         &mut self,
         handle: u32,
@@ -107,15 +107,15 @@ impl<T: Transport> Engine<T> {
         Ok(())
     }
 
-    /// Makes a file handle unknown, from the next claim on. What is in flight on it goes on; the
-    /// file is closed after the last of it, unless it has lost writes: then the process keeps it open, to
-    /// know it again.
+    /// Makes a file handle unknown from the next claim on. Requests in flight on it continue. The file
+    /// is closed after the last of them, unless it has lost writes: then the process keeps it open, to
+    /// recognize it later.
     ///
-    /// A file that can take long to close (of a remote file system, a socket, a terminal, a drive) is closed
-    /// by a thread that is started for it.
+    /// A file whose close can take long (of a remote file system, a socket, a terminal, a drive) is
+    /// closed on a thread of its own.
     ///
     /// # Errors
-    /// [`TableError::Unknown`].
+    /// [`TableError::Unknown`] if the handle names nothing.
     pub fn revoke_file(&mut self, handle: FileHandle) -> Result<Revocation, TableError> {
         let handle = handle.raw();
         let queues = &self.state.queues;
@@ -134,12 +134,12 @@ impl<T: Transport> Engine<T> {
         Ok(Revocation { handle, is_file })
     }
 
-    /// Makes a buffer handle unknown, from the next claim on. What is in flight on it goes on; the
-    /// buffer is given back after the last of it, if no other handle names it. The last clone of one of
-    /// 16 MiB or more is dropped by a thread that is started for it.
+    /// Makes a buffer handle unknown from the next claim on. Requests in flight on it continue. The
+    /// buffer is released after the last of them, if no other handle names it. The last clone of a
+    /// buffer of 16 MiB or more is dropped on a thread of its own.
     ///
     /// # Errors
-    /// [`TableError::Unknown`].
+    /// [`TableError::Unknown`] if the handle names nothing.
     pub fn revoke_buffer(&mut self, handle: BufferHandle) -> Result<Revocation, TableError> {
         let handle = handle.raw();
         let queues = &self.state.queues;
@@ -158,7 +158,7 @@ impl<T: Transport> Engine<T> {
         Ok(Revocation { handle, is_file })
     }
 
-    /// Whether nothing is in flight any more on an entry that was revoked.
+    /// Returns whether nothing is in flight on a revoked entry.
     pub fn is_revoked(&self, revocation: Revocation) -> bool {
         let Revocation { handle, is_file } = revocation;
         let used = if is_file {
@@ -169,8 +169,8 @@ impl<T: Transport> Engine<T> {
         used.is_none()
     }
 
-    /// Cancels what is in flight on an entry that was revoked: such requests end with ECANCELED, at
-    /// once or when the kernel lets go of their buffers, which the next [`step`](Self::step) asks for.
+    /// Cancels everything in flight on a revoked entry. These requests end with ECANCELED, at once or
+    /// when the kernel releases their buffers. The next [`step`](Self::step) sends the cancellations.
     pub fn cancel_revoked(&mut self, revocation: Revocation) {
         // Not only when those are due that were asked for before.
         self.ask_again = 0;
@@ -186,7 +186,7 @@ impl<T: Transport> Engine<T> {
         self.reclaim();
     }
 
-    /// Returns the number of requests in flight on an entry that was revoked.
+    /// Returns the number of requests in flight on a revoked entry.
     pub fn requests_on(&self, revocation: Revocation) -> u32 {
         EngineState::users(&self.state.queues, |request| {
             self.is_on(request, revocation)
@@ -203,7 +203,7 @@ impl<T: Transport> Engine<T> {
         index.is_some() && index == used
     }
 
-    /// Takes revoked entries that nobody uses out of the transport and the tables.
+    /// Removes revoked entries that are no longer in use from the transport and the tables.
     #[cold]
     pub(super) fn reclaim(&mut self) {
         let mut closing = Closing::default();
@@ -225,9 +225,9 @@ impl<T: Transport> Engine<T> {
             }
         }
     }
-    /// Takes out the files that can take long to close. For the end of the engine, when nothing is
-    /// in flight. They are closed once the transport is dropped. It is not asked to take them out:
-    /// Linux before 6.4 does that a second later, and the end of a ring waits for it.
+    /// Removes the files that can take long to close, when the engine ends and nothing is in flight.
+    /// They are closed after the transport is dropped. The transport is not asked to remove them:
+    /// before Linux 6.4, that happens a second later, and the end of a ring waits for it.
     pub(super) fn let_linger(&mut self) {
         let files = self.state.files.entries.iter();
         let lingering = files.filter(|(_, entry)| entry.may_linger());

@@ -1,22 +1,22 @@
-//! Heap of deadlines by queue and slot.
+//! A heap of deadlines by queue and slot.
 
 use crate::engine::slot_id::SlotId;
 
-/// Position of a slot that is not in the heap.
+/// The position of a slot that is not in the heap.
 const NOWHERE: u32 = u32::MAX;
 
-/// The requests that have a deadline, the earliest first. To add one, to remove one and to take the
-/// earliest out cost the logarithm of their number. Never allocates after its creation.
+/// The requests with a deadline, the earliest first. Adding one, removing one and popping the earliest
+/// cost the logarithm of their number. Nothing is allocated after the creation.
 #[derive(Debug)]
 pub(crate) struct Deadlines {
-    /// Binary heap of times and requests.
+    /// The binary heap of times and requests.
     heap: Vec<(u64, SlotId)>,
-    /// Position in the heap of each slot of each queue.
+    /// The position of each slot of each queue in the heap.
     positions: Box<[Box<[u32]>]>,
 }
 
 impl Deadlines {
-    /// Makes a heap for queues of so many slots.
+    /// Creates a heap for queues with these numbers of slots.
     pub(crate) fn new(slots: impl Iterator<Item = u32>) -> Self {
         let positions: Box<[Box<[u32]>]> = slots
             .map(|slots| vec![NOWHERE; slots as usize].into())
@@ -45,7 +45,7 @@ impl Deadlines {
         self.rise(self.heap.len() - 1);
     }
 
-    /// Takes a request out, if it is there.
+    /// Removes a request, if it is in the heap.
     pub(crate) fn remove(&mut self, id: SlotId) {
         let at = std::mem::replace(self.position(id), NOWHERE) as usize;
         if at >= self.heap.len() {
@@ -58,7 +58,7 @@ impl Deadlines {
         }
     }
 
-    /// Takes the earliest request out, if it is due.
+    /// Pops the earliest request, if it is due.
     pub(crate) fn pop_due(&mut self, now: u64) -> Option<SlotId> {
         let &(expires, id) = self.heap.first()?;
         (expires <= now).then(|| {
@@ -67,7 +67,7 @@ impl Deadlines {
         })
     }
 
-    /// Takes all requests out.
+    /// Removes all requests.
     pub(crate) fn clear(&mut self) {
         while let Some((_, id)) = self.heap.pop() {
             *self.position(id) = NOWHERE;

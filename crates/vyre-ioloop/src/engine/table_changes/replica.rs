@@ -1,5 +1,5 @@
-//! An engine's tables as one of several replicas, whose handles another picks: see
-//! [`LoopGroup`](crate::LoopGroup).
+//! An engine's tables as one of several replicas, whose handles the [`LoopGroup`](crate::LoopGroup)
+//! chooses.
 
 use std::ops::Range;
 
@@ -44,8 +44,8 @@ impl From<BufferHandle> for Named {
     }
 }
 
-/// What is to be added to every replica. Clones share the open file or the buffer; for each loop but
-/// the first, the group opens the file once more where it can.
+/// An entry for every replica. Clones share the open file or the buffer. For each loop but the first,
+/// the group reopens the file where possible.
 #[derive(Clone, Debug)]
 pub(crate) enum NewEntry {
     File(FileEntry),
@@ -66,8 +66,8 @@ impl NewEntry {
 }
 
 impl<T: Transport> Engine<T> {
-    /// Adds an entry under a handle, hidden: no request finds it before it is revealed. If the
-    /// table or the transport refuses, the entry leaves no trace.
+    /// Adds a hidden entry under a handle: no request finds it before it is revealed. If the table or
+    /// the transport refuses it, the entry leaves no trace.
     pub(crate) fn stage(&mut self, handle: u32, entry: NewEntry) -> Result<(), TableError> {
         match entry {
             NewEntry::File(entry) => {
@@ -90,7 +90,7 @@ impl<T: Transport> Engine<T> {
         Ok(())
     }
 
-    /// Lets requests find a staged entry, from the next claim on.
+    /// Reveals a staged entry to requests, from the next claim on.
     pub(crate) fn reveal(&mut self, named: Named) -> Result<(), TableError> {
         let handle = named.handle;
         let revealed = match named.kind {
@@ -100,7 +100,7 @@ impl<T: Transport> Engine<T> {
         revealed.then_some(()).ok_or(TableError::Unknown { handle })
     }
 
-    /// Takes a staged entry out again. Nothing was ever in flight on it.
+    /// Removes a staged entry, on which nothing was ever in flight.
     pub(crate) fn withdraw(&mut self, named: Named) -> Result<(), TableError> {
         let handle = named.handle;
         let unknown = TableError::Unknown { handle };
