@@ -48,8 +48,8 @@ const SLOTS: u32 = 64;
 const VERIFIERS: u32 = 6;
 /// Maximum number of threads that compare hashes.
 const HASHERS: u32 = 4;
-/// The loop sleeps early: completions wake it, and on few cores it keeps the kernel's workers and the
-/// driver from theirs while it polls.
+/// The loop sleeps early, since completions wake it. While it polls, on few cores, it would take time
+/// from the kernel's workers and from the driver.
 const WAIT_POLICY: WaitPolicy = WaitPolicy::adaptive(100, Duration::from_micros(100));
 
 pub(crate) fn run(args: &CopyArgs) -> Result<(), Failure> {

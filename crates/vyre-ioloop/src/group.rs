@@ -205,7 +205,7 @@ impl LoopGroup {
         self.loops.get(index)?.queue_counters(within)
     }
 
-    /// Returns the set-up that a loop's ring reached, and why not more.
+    /// Returns the set-up that a loop's ring reached, and why it reached no better one.
     pub fn report(&self, index: usize) -> Option<&SetupReport> {
         self.loops.get(index).map(IoLoop::report)
     }

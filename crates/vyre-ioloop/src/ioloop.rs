@@ -128,7 +128,7 @@ impl IoLoop {
         self.counters.queues.get(queue).map(|shared| shared.read())
     }
 
-    /// Returns the set-up that the ring reached, and why not more.
+    /// Returns the set-up that the ring reached, and why it reached no better one.
     pub const fn report(&self) -> &SetupReport {
         &self.report
     }

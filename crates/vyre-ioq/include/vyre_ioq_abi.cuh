@@ -52,7 +52,7 @@ enum : u32 {
     GROUP_SLOTS = 64u,
     /** Version of everything that both sides must agree on: attaching requires an exact match. */
     ABI_MAJOR = 1u,
-    /** Version of what one side may ignore. */
+    /** Minor version: counts additions that either side may ignore. */
     ABI_MINOR = 0u,
 
     /* Words of a slot, by number. */

@@ -32,7 +32,7 @@
 #define VYRE_IOQ_GROUP_SLOTS 64u
 /** Version of everything that both sides must agree on: attaching requires an exact match. */
 #define VYRE_IOQ_ABI_MAJOR 1u
-/** Version of what one side may ignore. */
+/** Minor version: counts additions that either side may ignore. */
 #define VYRE_IOQ_ABI_MINOR 0u
 
 /* Words of a slot, by number. */

@@ -162,8 +162,8 @@ namespace detail {
 constexpr u64 LANE_TIMEOUT_NS = 120000000000ull;
 
 // On a GPU, a shuffle and a ballot order no memory, and a sync does. Under ThreadSanitizer the same
-// holds here, so that it finds a missing sync. Only on x86-64, whose own ordering is all that the
-// exchange of values needs.
+// holds here, so that it finds a missing sync. This works on x86-64 only, where the exchange of values
+// needs no ordering beyond that of the processor.
 #if defined(__SANITIZE_THREAD__) && defined(__x86_64__)
 constexpr bool EXCHANGE_ORDERS = false;
 #else

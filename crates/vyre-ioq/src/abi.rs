@@ -81,7 +81,7 @@ table! {
         GROUP_SLOTS: u32 = 64;
         /// Version of everything that both sides must agree on: attaching requires an exact match.
         ABI_MAJOR: u32 = 1;
-        /// Version of what one side may ignore.
+        /// Minor version: counts additions that either side may ignore.
         ABI_MINOR: u32 = 0;
     }
 }

@@ -225,9 +225,10 @@ impl Buffer {
     /// # Safety
     /// - The `len` bytes at `base` are readable and writable until `owner` is dropped, and `len` is
     ///   at most `isize::MAX`.
-    /// - Until then, no code in this process creates a reference to the bytes or accesses them except
-    ///   through this buffer's methods and the kernel, in ways that synchronization orders before or
-    ///   after those, or as the same atomic words.
+    /// - Until then, no code in this process creates a reference to the bytes.
+    /// - Until then, this process accesses the bytes only through this buffer's methods, through the
+    ///   kernel, as the same atomic words, or in ways that synchronization orders before or after all
+    ///   of these.
     /// - The bytes are plain memory: no access has side effects.
     pub unsafe fn from_raw_parts(
         base: NonNull<u8>,

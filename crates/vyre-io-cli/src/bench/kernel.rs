@@ -146,7 +146,7 @@ impl Bench {
     /// and the driver.
     ///
     /// # Errors
-    /// [`CudaError`]: what the compiler or the driver makes of the kernel.
+    /// [`CudaError`] if the compiler or the driver rejects the kernel.
     pub(super) fn load(gpu: &Gpu) -> Result<Self, CudaError> {
         let loaded = PROGRAM.load(gpu)?;
         let gpu = gpu.clone();
@@ -156,7 +156,7 @@ impl Bench {
     /// Loads PTX from a file.
     ///
     /// # Errors
-    /// [`CudaError::Ptx`] if it cannot be read, or what the driver makes of it.
+    /// [`CudaError::Ptx`] if the file cannot be read, or another [`CudaError`] if the driver rejects the PTX.
     pub(super) fn from_file(gpu: &Gpu, path: &Path) -> Result<Self, CudaError> {
         let loaded = PROGRAM.load_file(gpu, path)?;
         let gpu = gpu.clone();
@@ -344,7 +344,7 @@ impl Room {
         self.data.clone()
     }
 
-    /// What lies behind the buffer, for the loop to move blocks to; none unless that is how they land.
+    /// Returns the GPU memory behind the buffer if the loop moves blocks there.
     pub(super) fn landing_by_loop(&self) -> Option<LandingBuffer> {
         let by_loop = self.landing == Landing::Loop;
         self.landed.clone().filter(|_| by_loop)

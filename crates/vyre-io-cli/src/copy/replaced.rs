@@ -212,8 +212,8 @@ fn cannot_be_renamed_over(
     Ok(None)
 }
 
-/// Returns the flags that `chattr` shows, and whether something is mounted there. Returns none if
-/// the kernel does not tell.
+/// Returns the attribute flags of a file, such as immutable, append-only and mount point. Returns none
+/// if the kernel does not report them.
 pub(super) fn attribute_flags(
     directory: impl AsFd,
     path: impl rustix::path::Arg,

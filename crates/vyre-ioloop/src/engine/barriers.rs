@@ -31,7 +31,7 @@
 //! # Costs
 //! Fences are handled in sets, one for each group of slots in which a sweep found some. To defer, cover
 //! and pop a set takes constant time, as do the admission and the completion of a request and the
-//! removal of a fence. A fence with a deadline costs constant time more.
+//! removal of a fence. A deadline adds constant time.
 
 mod epochs;
 mod set_lists;

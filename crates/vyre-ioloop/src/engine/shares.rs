@@ -23,7 +23,8 @@ pub(crate) const PASS_BYTES: u32 = 8 << 20;
 /// equally many.
 pub(crate) const TURN_BYTES: u32 = OPERATION_BYTES;
 
-/// The largest number of operations in one turn. It determines the least that an operation counts.
+/// The largest number of operations in one turn. Each operation counts at least its part of the turn's
+/// bytes.
 const TURN_OPERATIONS: u32 = 32;
 const LEAST_CHARGE: u32 = TURN_BYTES / TURN_OPERATIONS;
 
@@ -165,7 +166,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Whatever the others hold, a queue gets its reserve, and no more than exists is lent.
+        /// Each queue gets its reserve, whatever the others hold, and no more entries are lent than
+        /// exist.
         #[test]
         fn a_queue_s_reserve_is_free_whatever_the_others_hold(
             capacity in 1..200_u32,

@@ -18,8 +18,8 @@ const KEPT: OFlags = OFlags::RWMODE
     .union(OFlags::DSYNC)
     .union(OFlags::NOATIME);
 
-/// Returns whether every other loop may reopen each of this many files: a group adds at most a quarter
-/// of the descriptors that the process may have.
+/// Returns whether the other loops may reopen this many files. Together they may use a quarter of the
+/// process's descriptors for that.
 pub(super) fn is_room_for(files: usize, loops: usize) -> bool {
     let further = (files as u64).saturating_mul(loops.saturating_sub(1) as u64);
     let limit = getrlimit(Resource::Nofile).current;

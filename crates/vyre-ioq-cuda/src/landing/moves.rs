@@ -151,7 +151,7 @@ impl<M: Mover> Moves<M> {
         }
     }
 
-    /// Makes the reads ready whose batches have ended.
+    /// Makes the reads of ended batches ready.
     pub(super) fn finish_batches(&mut self) {
         while let Some(&count) = self.batches.front() {
             let ended = self.mover.has_ended();

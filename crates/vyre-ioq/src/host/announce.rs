@@ -38,7 +38,7 @@ impl HostQueue {
             .sum()
     }
 
-    /// Announces those of `slots` that are owed an outcome, each once for each claim.
+    /// Announces the slots of `slots` that are owed an outcome, at most once for each claim.
     pub(super) fn announce(&mut self, slots: SlotMask) -> u32 {
         let group = slots.group();
         let owed = self.owed.mask(group).bits();

@@ -148,7 +148,7 @@ impl GuardedMemory {
             .all(|word| self.pages.words::<1>(word).load(0, Ordering::Relaxed) == SLACK)
     }
 
-    /// Converts the number of a word of the memory to that of a word of the pages.
+    /// Converts the index of a word in the memory to its index in the pages.
     #[inline]
     fn place(&self, word: usize) -> usize {
         assert!(word < self.len / WORD, "word {word} is outside the memory");

@@ -30,8 +30,8 @@ pub(super) struct Epochs {
 }
 
 impl Epochs {
-    /// Returns how many epochs a queue can have at once: a closed one holds at least one request or
-    /// fence, so there are at most as many as slots, and the open one.
+    /// Returns the largest number of epochs that a queue has at once: the open one, and as many closed
+    /// ones as slots, because a closed epoch holds at least one request or fence.
     pub(super) const fn number(slots: u32) -> u32 {
         slots + 1
     }
