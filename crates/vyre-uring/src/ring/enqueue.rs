@@ -1,11 +1,11 @@
 //! Enqueue: memory and descriptors are handed to the kernel.
 //!
-//! All unsafe code of a ring rests on one argument. A [`Buffer`] or a file in a table slot leaves
-//! the slot only in `set_buffer` and `set_file`, which refuse while an operation in the token table
-//! names the slot, and in `Drop`, which first collects the completion of everything in flight, or
-//! else leaks both tables' contents and the ring. An operation enters the token table before its
-//! entry is enqueued. It leaves the table only in `complete`, for a completion whose token matches:
-//! when the kernel has finished with the operation, or never took it.
+//! All unsafe code of a ring rests on one argument. A [`Buffer`] or a file leaves its table slot in two
+//! ways only. `set_buffer` and `set_file` refuse while an operation in the token table names the slot.
+//! `Drop` first collects the completion of everything in flight, or else leaks both tables' contents
+//! and the ring. An operation enters the token table before its entry is enqueued. It leaves the table
+//! only in `complete`, for a completion whose token matches: when the kernel has finished with the
+//! operation, or never took it.
 #![expect(unsafe_code, reason = "hands addresses and descriptors to the kernel")]
 
 use std::mem::ManuallyDrop;

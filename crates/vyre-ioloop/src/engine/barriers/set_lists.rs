@@ -10,7 +10,7 @@ struct Link {
 /// A few lists, each of sets by their numbers. A set is in one list, or free.
 #[derive(Debug)]
 pub(super) struct SetLists {
-    /// Links of the sets, and behind them one link for each list, which closes its circle.
+    /// The links of the sets, followed by one link for each list, which closes its circle.
     links: Box<[Link]>,
     /// Number of sets.
     sets: u32,
