@@ -142,8 +142,8 @@ impl Destination {
             .map_err(|errno| Failure::file("open", &self.path, errno))
     }
 
-    /// Sets the length before blocks arrive in any order. Where the file system cannot do that, the
-    /// blocks extend the file, and none may be longer than the rest of the file.
+    /// Sets the length before blocks arrive in any order. If the file system does not support that, the
+    /// blocks themselves extend the file, so no block may reach past the final length.
     pub(super) fn reserve(&mut self, len: u64) -> Result<(), Failure> {
         match rustix::fs::ftruncate(&self.opened.fd, len) {
             Ok(()) => Ok(()),

@@ -19,8 +19,8 @@ use crate::failure::Failure;
 use crate::name::Shown;
 
 const ACL: &str = "system.posix_acl_access";
-/// Names or prefixes of the extended attributes that are kept. Others belong to the contents, as
-/// capabilities do, or to the kernel.
+/// Names or prefixes of the extended attributes that are kept. The others depend on the contents, such
+/// as capabilities, or belong to the kernel.
 const KEPT: [&str; 4] = [ACL, "user.", "security.selinux", "security.SMACK64"];
 /// Mode bits that are kept. A program that is replaced loses its set-user-ID bit, as it does when
 /// it is written to.

@@ -221,7 +221,8 @@ impl Barriers {
         self.epochs.admit()
     }
 
-    /// Counts a request out of its epoch. Fences for which it was the last one are then due.
+    /// Records the end of a request in its epoch. Fences that waited for this request alone are then
+    /// due.
     #[inline]
     pub(super) fn complete(&mut self, epoch: u32) {
         if self.epochs.complete(epoch) {

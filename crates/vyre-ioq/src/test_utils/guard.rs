@@ -54,8 +54,8 @@ impl GuardedMemory {
         Self::starting_at(0, len)
     }
 
-    /// Maps `len` bytes that end directly before the second guard page. They are aligned to a page only if `len`
-    /// is a multiple of the page size, as a queue with a header needs it.
+    /// Maps `len` bytes that end directly before the second guard page. They are page-aligned only if `len` is a
+    /// multiple of the page size; a queue with a header requires that.
     ///
     /// # Errors
     /// [`AttachError::Misaligned`] if `len` is not a multiple of four;
