@@ -1,4 +1,4 @@
-//! Abandoned requests: no slot is lost, and none is used before its request is over.
+//! Abandoned requests: no slot is lost, and none is reused before its request has completed.
 
 #![cfg(feature = "std")]
 
@@ -64,7 +64,7 @@ fn an_abandoned_slot_is_free_once_its_outcome_is_there() {
     }
 }
 
-/// A future that is cancelled drops its ticket.
+/// A cancelled future drops its ticket.
 ///
 /// Rule: ABI-4.14.
 #[test]
@@ -79,7 +79,7 @@ fn owned_tickets_that_are_dropped_lose_no_slot() {
                 .map(|ticket| OwnedTicket::new(Arc::clone(&device), ticket))
                 .collect();
             assert!(device.submit_owned(fence(0)).is_err());
-            // One after its outcome, the others before.
+            // One ticket is dropped after its outcome, the others before.
             assert_eq!(claim(&mut host).len(), slots as usize);
             let first = tickets.remove(0);
             assert_eq!(first.poll(), None);
@@ -92,7 +92,7 @@ fn owned_tickets_that_are_dropped_lose_no_slot() {
             assert_eq!(host.complete_owed(Errno::EIO), slots - 1, "lap {lap}");
             assert_eq!((host.in_flight(), host.faults().total()), (0, 0));
         }
-        // Each slot once.
+        // Each slot is free once.
         let mut held: Vec<_> = (0..slots)
             .map(|_| device.reserve().expect("free").slot())
             .collect();

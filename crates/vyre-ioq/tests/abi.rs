@@ -1,5 +1,4 @@
-//! Golden bytes. What is written here is what C and CUDA code relies on: a change is a new major
-//! version.
+//! Golden bytes, on which C and CUDA code relies: a change needs a new major version of the ABI.
 
 #![cfg(feature = "std")]
 
@@ -89,7 +88,7 @@ fn read() -> Request {
         .with_tag(TAG)
 }
 
-/// A queue of two slots in memory to look at; slot 1 must stay as it is throughout.
+/// Returns a queue of two slots in memory that the test can read. Slot 1 must never change.
 fn headed() -> (Memory, HostQueue, DeviceQueue) {
     let layout = QueueLayout::with_slots(2);
     let memory = Memory::new(layout.bytes());
@@ -195,7 +194,7 @@ fn each_state_has_its_bytes_in_the_bare_layout() {
             assert_eq!(claim.image.count.to_le_bytes(), count, "what was asked for");
         });
         check("CLAIMED", read_with(0x02, count));
-        assert_eq!(host.announce_claims(), 0, "told");
+        assert_eq!(host.announce_claims(), 0, "announced");
         host.complete(0, answer).expect("owed");
         check("answered", read_with(outcome, count));
         memory.store(abi::word::STATUS, abi::status::PUBLISHED);

@@ -87,7 +87,7 @@ fn a_set_of_slots_is_completed_at_once() {
     assert_eq!((host.in_flight(), host.faults().total()), (0, 0));
 }
 
-/// Slots that another queue's host claimed, of which there are more.
+/// The host of another, longer queue has claimed the slots.
 #[test]
 fn a_set_of_slots_of_another_queue_is_owed_nothing() {
     let (mut host, _device) = queue(2);

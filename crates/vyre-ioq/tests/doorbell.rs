@@ -1,4 +1,4 @@
-//! The doorbell: who stores what, and that nobody stores anything where it was not offered.
+//! The doorbell: which end stores what, and that neither stores anything in a queue that does not offer it.
 
 #![cfg(feature = "std")]
 
@@ -13,7 +13,7 @@ use common::{Memory, SetOnDrop};
 use vyre_ioq::abi::header_word::{ASLEEP, DOORBELL};
 use vyre_ioq::{DeviceQueue, Features, HostQueue, Queue, QueueLayout, Request};
 
-/// Ends a run in which a ring was lost.
+/// Time limit of a run in which a ring was lost.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn layout(slots: u32) -> QueueLayout {
@@ -63,7 +63,7 @@ fn nothing_but_one_in_the_word_asks_for_the_doorbell() {
     }
 }
 
-/// Whatever it held, and also past the end of the numbers.
+/// This holds for any value of the word, and past its largest one.
 ///
 /// Rule: ABI-7.10.
 #[test]
@@ -115,7 +115,7 @@ fn nobody_sleeps_and_nobody_rings_where_it_was_not_offered() {
     }
 }
 
-/// Without a bound: the host sleeps until the doorbell changes, however long that takes.
+/// The sleep has no time limit: the host sleeps until the doorbell changes.
 ///
 /// Rules: ABI-7.7, ABI-7.8.
 #[test]

@@ -1,4 +1,4 @@
-//! Groups of slots: the host looks where the device says that it works, and nowhere else.
+//! Groups of slots: the host sweeps the groups that the device has marked, and no others.
 
 #![cfg(feature = "std")]
 
@@ -10,7 +10,7 @@ use vyre_ioq::abi::{
 };
 use vyre_ioq::{DeviceQueue, HostQueue, QueueLayout, Request};
 
-/// Slots of a large queue.
+/// Number of slots of a large queue.
 const MANY: u32 = if cfg!(miri) {
     4 * GROUP_SLOTS
 } else {
@@ -116,7 +116,7 @@ fn a_second_device_end_marks_anew_and_a_new_queue_has_no_marks() {
     assert_eq!(claim(&mut host).len(), 2 * GROUP_SLOTS as usize);
 }
 
-/// A sink that stores where the host has looked already: as if it had been stored just before.
+/// The sink stores in slots that the host has already swept, as a device could have done just after the sweep.
 ///
 /// Rule: ABI-4.21.
 #[test]

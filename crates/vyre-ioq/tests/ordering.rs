@@ -1,6 +1,6 @@
-//! Each release and its acquire, by memory that is not atomic: the bytes of a request are the
-//! host's from its publication to its outcome, and the device's otherwise. Miri reports a data race
-//! where an ordering is missing; a plain run only shows wrong values, if the machine is weak enough.
+//! Each release and its acquire, tested by memory that is not atomic: the bytes of a request belong to the host
+//! from the publication to the outcome, and to the device otherwise. Miri reports a data race if an ordering is
+//! missing. A plain run only shows wrong values, and only on a machine with weak ordering.
 
 #![cfg(feature = "std")]
 
@@ -18,7 +18,7 @@ use vyre_ioq::{
 
 const SLOTS: u32 = 2;
 const LANES: u32 = 3;
-/// Ends a run in which a slot was lost.
+/// Time limit of a run in which a slot was lost.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn write(tag: u32) -> Request {
@@ -27,8 +27,8 @@ fn write(tag: u32) -> Request {
         .with_tag(tag)
 }
 
-/// One buffer for each slot. A lane fills that of the slot it reserved; the host checks it and
-/// changes it; the lane sees the change; another lane gets the slot.
+/// Each slot has a buffer. A lane fills the buffer of the slot that it reserved, the host checks and changes it,
+/// the lane sees the change, and another lane gets the slot.
 fn a_buffer_changes_hands_with_its_slot(layout: QueueLayout) {
     let (mut host, device) = Queue::anonymous(layout).expect("memory");
     let laps = if cfg!(miri) { 12 } else { 3_000 };
@@ -86,7 +86,7 @@ fn one_lane(device: &DeviceQueue, buffers: &[Plain], gone: &AtomicBool, tags: Ra
             thread::yield_now();
         }
         assert_eq!(buffer.get(), !tag, "what the host moved");
-        // The slot, and its buffer with it, is another lane's from here on.
+        // From here on, the slot and its buffer may belong to another lane.
         let _ = device.take(ticket).expect("polled before");
     }
 }

@@ -15,7 +15,7 @@ use model::{Action, CLAIMED, EMPTY, ERROR, OK, PUBLISHED, Pick, World};
 
 const NAMED: [u32; 5] = [EMPTY, PUBLISHED, CLAIMED, OK, ERROR];
 
-/// Every legal change, by side and status word. Written from the protocol, not from the source.
+/// Every legal change by side and status word, written from the protocol and not from the source.
 const LEGAL: [(Side, u32, u32, Step); 10] = [
     (Side::Device, EMPTY, PUBLISHED, Step::Publish),
     (Side::Device, OK, PUBLISHED, Step::Publish),
@@ -110,7 +110,7 @@ fn each_state_is_left_by_its_mover_alone() {
     }
 }
 
-/// A status word, or nearly one, or anything.
+/// Draws a status word, a word close to one, or any word.
 fn status_word() -> impl Strategy<Value = u32> {
     prop_oneof![
         4 => proptest::sample::select(&NAMED[..]),
@@ -130,7 +130,7 @@ fn result() -> impl Strategy<Value = Result<u32, Errno>> {
     ]
 }
 
-/// Mostly the first few, so that actions meet in one slot.
+/// Draws low slots more often, so that several actions meet in one slot.
 fn slot() -> impl Strategy<Value = Pick> {
     prop_oneof![3 => 0..4u16, 1 => any::<u16>()]
 }
@@ -171,7 +171,7 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-/// Slots, and whether the queue is bare. Small queues are the likelier ones to fill up.
+/// Draws a number of slots and whether the queue is bare. Small queues are more likely to become full.
 fn geometry() -> impl Strategy<Value = (u32, bool)> {
     let (most, most_bare): (u32, u32) = if cfg!(miri) { (2, 2) } else { (130, 64) };
     prop_oneof![
@@ -276,7 +276,7 @@ fn flags_belong_to_operations() {
     }
 }
 
-/// What the device holds of a slot.
+/// What the device holds for a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Hold {
     Nothing,
@@ -284,12 +284,12 @@ enum Hold {
     Ticket,
 }
 
-/// Where a slot is before an action: the word in it, whether the host owes it an outcome, what the
-/// device holds of it.
+/// State of a slot before an action: its status word, whether the host owes it an outcome, and what the device
+/// holds for it.
 type Place = (&'static str, bool, Hold);
 
-/// A queue of two slots, the first in every place that there is. The second is free: a sweep over
-/// both must look at it, and still leave the first alone where it is owed.
+/// Returns queues of two slots, whose first slot is in each possible state. The second is free: a sweep over
+/// both must load its status and leave the first alone if that is owed an outcome.
 fn places() -> Vec<(Place, impl Fn(bool) -> World)> {
     let words = [
         ("EMPTY", EMPTY, 0),
@@ -331,7 +331,7 @@ fn places() -> Vec<(Place, impl Fn(bool) -> World)> {
         .collect()
 }
 
-/// Every action, by name; those of a device that holds no slot find nothing to act on.
+/// Returns every action with its name. Actions of a device that holds no slot have no effect.
 fn every_action() -> Vec<(&'static str, Action)> {
     let (ok, error) = (Ok(9), Err(Errno::EIO));
     let mut actions = vec![
@@ -371,8 +371,8 @@ fn every_action() -> Vec<(&'static str, Action)> {
     actions
 }
 
-/// Two actions from every place, each checked against the model. The second shows what the first
-/// left behind: a fault counted twice, a slot that no one can claim any more.
+/// Makes two actions from every state and checks each against the model. The second shows what the first left
+/// behind, such as a fault that is counted twice or a slot that can no longer be claimed.
 #[test]
 #[cfg_attr(miri, ignore = "tens of thousands of queues")]
 fn every_state_meets_every_action() {

@@ -1,4 +1,4 @@
-//! The end of a host: the requests it answers, those it leaves unanswered, and what its device finds.
+//! Shutdown of a host end: which requests it completes, which it leaves, and what its device finds.
 
 #![cfg(feature = "std")]
 
@@ -10,8 +10,8 @@ use common::{Memory, WORD, claim, queue, read};
 use vyre_ioq::abi::{status, word};
 use vyre_ioq::{Errno, HostQueue, LoopState, Queue, QueueLayout, WaitError};
 
-/// The host end knows nothing of transfers. An outcome here would hand back a buffer that the kernel
-/// may still write to.
+/// The host end does not know the transfers. An outcome would hand back a buffer that the kernel may still
+/// write to.
 ///
 /// Rule: SEC-10.
 #[test]
@@ -75,7 +75,7 @@ fn owed_slots_that_are_not_safe_stay_owed_and_unanswered() {
             false => status::PUBLISHED,
         };
         assert_eq!((status(1), status(3)), (kept, status::PUBLISHED));
-        // Its transfer ends after all.
+        // Its transfer has ended after all.
         host.complete(1, Ok(5)).expect("still owed");
         assert_eq!(device.poll(&tickets[1]).expect("an outcome").bytes(), Ok(5));
     }
@@ -107,7 +107,7 @@ fn a_bare_host_that_is_dropped_leaves_claimed_what_it_owed() {
         [None; 2]
     );
     assert_eq!(memory.load(word::STATUS), status::CLAIMED);
-    // A new host leaves alone what the old one may still move, and serves the rest.
+    // A new host leaves requests alone that the old one may still serve, and serves the rest.
     let mut next = HostQueue::attach_bare(memory.region()).expect("two slots");
     assert_eq!(claim(&mut next), [1]);
     assert_eq!(next.faults().total(), 0, "the device did nothing wrong");

@@ -1,6 +1,7 @@
-//! Who stores what in a slot, and how often. The line of a slot has to come back from the other side
-//! for each store, so a request takes two of STATUS: the publication and the outcome. More would be
-//! legal; the tests that count them guard what a request costs.
+//! States of a slot: which end stores which word, and how often.
+//!
+//! Each store moves the cache line of the slot to the other side, so a request takes two stores of STATUS: the
+//! publication and the outcome. More stores would be legal; the tests that count them guard the cost.
 
 #![cfg(feature = "std")]
 
@@ -10,7 +11,7 @@ use common::{Memory, WORD, claim, read};
 use vyre_ioq::abi::{HEADER_BYTES, status, word};
 use vyre_ioq::{DeviceQueue, Errno, HostQueue, Queue, QueueLayout};
 
-/// A queue in memory to look at.
+/// A queue in memory that the test can read and write.
 struct Rig {
     memory: Memory,
     host: HostQueue,
@@ -54,7 +55,7 @@ impl Rig {
         self.memory.store(self.place(slot), value);
     }
 
-    /// Every word of the queue.
+    /// Returns every word of the queue.
     fn words(&self) -> Vec<u32> {
         let bytes = self.host.geometry().bytes();
         (0..bytes / WORD)
@@ -66,7 +67,7 @@ impl Rig {
 const OUTCOMES: [Result<u32, Errno>; 2] = [Ok(9), Err(Errno::EIO)];
 const LAYOUTS: [bool; 2] = [false, true];
 
-/// A performance property: see above.
+/// Performance: the module's comment says why.
 ///
 /// Rules: ABI-4.4, ABI-4.5.
 #[test]
@@ -113,7 +114,7 @@ fn a_claim_in_a_bare_queue_is_announced_at_once() {
     assert_eq!(rig.host.faults().total(), 0);
 }
 
-/// A performance property: see above.
+/// Performance: the module's comment says why.
 ///
 /// Rules: ABI-1.3, ABI-4.4.
 #[test]
@@ -142,7 +143,7 @@ fn a_take_and_a_reservation_store_nothing() {
                 .for_each(|reserved| rig.device.unreserve(reserved));
             assert!(rig.words() == before, "a store");
 
-            // Kept, the slot is the caller's alone, until it is given back.
+            // A slot that is kept belongs to the caller until it is given back.
             let [ticket, _other] = [0, 1].map(|tag| rig.device.submit(read(tag)).expect("free"));
             let ticket = rig
                 .device
@@ -160,8 +161,8 @@ fn a_take_and_a_reservation_store_nothing() {
     }
 }
 
-/// A device may recycle a slot by EMPTY, as that of vyre 0.7 does, or publish over the outcome. What
-/// it finds is the outcome of its own request.
+/// A device may recycle a slot by EMPTY, as that of vyre 0.7 does, or publish over the outcome. It then finds
+/// the outcome of its own request.
 ///
 /// Rule: ABI-4.8.
 #[test]
@@ -207,12 +208,12 @@ fn each_claim_is_announced_once() {
             rig.host.complete(3, Ok(5)).expect("owed");
             assert_eq!(rig.host.announce_claims(), slots - 2, "lap {lap}");
             for slot in 0..slots {
-                let told = match slot {
+                let expected = match slot {
                     3 => status::OK,
                     _ if slot == slots - 1 => status::PUBLISHED,
                     _ => status::CLAIMED,
                 };
-                assert_eq!(rig.status(slot), told, "lap {lap}, slot {slot}");
+                assert_eq!(rig.status(slot), expected, "lap {lap}, slot {slot}");
             }
             assert_eq!(
                 rig.claim(),
@@ -221,7 +222,7 @@ fn each_claim_is_announced_once() {
             );
             rig.store_status(4, status::PUBLISHED);
             assert_eq!(rig.host.announce_claims(), 1, "the one that came last");
-            assert_eq!(rig.status(4), status::PUBLISHED, "told before");
+            assert_eq!(rig.status(4), status::PUBLISHED, "announced before");
             assert_eq!(rig.host.announce_claims(), 0, "once is all");
             for (slot, ticket) in (0..).zip(tickets.into_iter().chain([late])) {
                 if slot != 3 {
@@ -235,7 +236,7 @@ fn each_claim_is_announced_once() {
     }
 }
 
-/// A performance property: a store takes the slot's line away from the device.
+/// Performance: a store takes the slot's cache line away from the device.
 ///
 /// Rule: ABI-4.6.
 #[test]
@@ -246,7 +247,7 @@ fn a_claim_that_ends_soon_is_not_announced() {
         assert_eq!(rig.host.announce_lasting_claims(), 0, "not claimed yet");
         assert_eq!(rig.claim(), [0]);
         for lap in 1..4 {
-            // Between two calls, and over one: in the same slot each time.
+            // The request ends between two calls, or lasts across one; it is in the same slot each time.
             for calls in [0, 1] {
                 let short = rig.device.submit(read(1)).expect("free");
                 assert_eq!(rig.claim(), [1]);
@@ -258,12 +259,12 @@ fn a_claim_that_ends_soon_is_not_announced() {
                 rig.host.complete(1, Ok(1)).expect("owed");
                 let _ = rig.device.take(short).expect("an outcome");
             }
-            let told = if lap < 2 {
+            let expected = if lap < 2 {
                 status::PUBLISHED
             } else {
                 status::CLAIMED
             };
-            assert_eq!(rig.status(0), told, "lap {lap}");
+            assert_eq!(rig.status(0), expected, "lap {lap}");
         }
         rig.host.complete(0, Ok(1)).expect("owed");
         let _ = rig.device.take(long).expect("an outcome");
@@ -271,7 +272,7 @@ fn a_claim_that_ends_soon_is_not_announced() {
     }
 }
 
-/// What is there is not the host's: it shows, and is counted, when the slot is completed.
+/// The word is the device's. It is found and counted when the slot is completed.
 ///
 /// Rule: ABI-4.16.
 #[test]
@@ -284,7 +285,7 @@ fn a_word_that_a_device_stored_over_its_request_is_left_there() {
             rig.store_status(0, hostile);
             assert_eq!(rig.host.announce_claims(), 0);
             assert_eq!(rig.status(0), hostile);
-            // Told or not, a request that comes back is not told of twice, nor claimed.
+            // Whether it was announced or not, PUBLISHED is neither announced again nor claimed.
             rig.store_status(0, status::PUBLISHED);
             assert_eq!((rig.host.announce_claims(), rig.claim()), (0, vec![]));
             assert_eq!(rig.status(0), status::PUBLISHED);
@@ -308,7 +309,7 @@ fn a_new_host_of_a_bare_queue_serves_what_was_not_claimed() {
     let tickets = [0, 1, 2, 3].map(|tag| device.submit(read(tag)).expect("free"));
     dead.claim_published(0..2, drop);
     dead.complete(1, Ok(6)).expect("owed");
-    // One that was killed answers nothing any more. So it is not dropped before the end.
+    // A host that was killed completes nothing. So this one is dropped at the end only.
 
     let mut host = HostQueue::attach_bare_with_counts(memory.region()).expect("four slots");
     assert_eq!(claim(&mut host), [2, 3]);
@@ -323,14 +324,14 @@ fn a_new_host_of_a_bare_queue_serves_what_was_not_claimed() {
         0,
         "the dead host claimed slot 0, not the device"
     );
-    // A device that stores CLAIMED now is another matter.
+    // CLAIMED that a device stores from now on is a fault.
     memory.store(3 * 8 + word::STATUS, status::CLAIMED);
     assert_eq!(claim(&mut host), []);
     assert_eq!(host.faults().forged_claim, 1);
     drop(dead);
 }
 
-/// Eight slots are judged at once, a byte of each word. No other bit may be lost there.
+/// Eight slots are judged at once by one byte of each status. No other bit may be lost.
 ///
 /// Rule: ABI-4.15.
 #[test]

@@ -1,4 +1,4 @@
-//! Slots of the device end: how many there are, who may use them, and when they are used again.
+//! Slots of the device end: their number, their owners and their reuse.
 
 #![cfg(feature = "std")]
 
@@ -83,7 +83,7 @@ fn slots_are_used_again_on_every_lap() {
             let tickets = [0, 1, 2].map(|slot| device.submit(read(lap * 3 + slot)).expect("free"));
             assert_eq!(tickets.each_ref().map(Ticket::slot), [0, 1, 2], "lap {lap}");
             serve(&mut host);
-            // Given back in another order: the next lap begins at the lowest again.
+            // They are given back in another order; the next lap begins with the lowest again.
             for ticket in tickets.into_iter().rev() {
                 let slot = ticket.slot();
                 let outcome = device.take(ticket).expect("an outcome");
@@ -141,7 +141,7 @@ fn a_ticket_of_a_dead_device_end_panics_on_the_next_one_of_the_same_memory() {
     );
 }
 
-/// Slots as a dead device end left them: what the next one may use, and what not yet.
+/// A dead device end has left slots in every state. The next one may use some of them, and others later.
 ///
 /// Rule: ABI-7.16.
 #[test]

@@ -1,5 +1,5 @@
-//! Both ends on their own threads: nothing lost, nothing twice, nothing torn; and a hostile device
-//! that rewrites a request while it is being claimed.
+//! Both ends on their own threads: no request is lost, served twice or torn, and a hostile device may rewrite a
+//! request while it is being claimed.
 
 #![cfg(feature = "std")]
 
@@ -18,10 +18,11 @@ use vyre_ioq::{
 };
 
 const PRODUCERS: u32 = 4;
-/// Ends a run in which something was lost.
+/// Time limit of a run in which something was lost.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The request with number `id`: every word from a mix, and a checksum over all in word 2.
+/// Returns the request with number `id`: its words come from a mix, and its buffer handle is a checksum over
+/// all others.
 fn numbered(id: u32, bare: bool) -> Request {
     let [a, b, c] = [0, 1, 2].map(|part| mix(u64::from(id) << 2 | part));
     let at = if bare { 0 } else { a };
@@ -47,7 +48,7 @@ fn answer(id: u32) -> Result<u32, Errno> {
     }
 }
 
-/// Goes down when its producer ends, also by a panic.
+/// Counts down when its producer ends, even by a panic.
 struct Running<'a>(&'a AtomicUsize);
 
 impl Drop for Running<'_> {
@@ -87,7 +88,7 @@ fn produce(device: &DeviceQueue, ids: std::ops::Range<u32>, bare: bool) {
     }
 }
 
-/// Serves until no producer is left; how often each request came.
+/// Serves until no producer is left. Returns how often each request came.
 fn consume(host: &mut HostQueue, running: &AtomicUsize, total: u32, bare: bool) -> Vec<u8> {
     let mut seen = vec![0u8; total as usize];
     let mut claimed = VecDeque::new();
@@ -100,8 +101,8 @@ fn consume(host: &mut HostQueue, running: &AtomicUsize, total: u32, bare: bool) 
             seen[request.tag() as usize] += 1;
             claimed.push_back((claim.slot, request.tag()));
         });
-        // Some are kept for the next pass, and the order is not that of the claims.
-        // Some requests are told of, and some are not.
+        // Some requests are kept for the next pass, and the order differs from that of the claims.
+        // Some requests are announced, and some are not.
         if many == 1 {
             host.announce_claims();
         }
@@ -154,7 +155,7 @@ fn none_of_many_requests_is_lost_doubled_or_torn_in_the_bare_layout() {
     none_lost_doubled_or_torn(QueueLayout::bare(24).with_counts(), total);
 }
 
-/// The host answers and stops at once, while the device is about to look at one or the other.
+/// The host completes a request and stops at once, while the device is about to load the outcome or the state.
 ///
 /// Rule: ABI-7.1.
 #[test]
@@ -194,8 +195,8 @@ fn outcomes_written_before_stopped_are_seen() {
     });
 }
 
-/// Has `claim` claim slot 0 of a bare queue, again and again, while a thread keeps storing `values`
-/// into its word `at` and PUBLISHED into its status.
+/// Calls `claim` on a bare queue again and again, while a thread keeps storing `values` in word `at` of slot 0
+/// and PUBLISHED in its status.
 fn against_a_rewriter(at: usize, values: [u32; 2], mut claim: impl FnMut(&mut HostQueue) -> u32) {
     let memory = Memory::new(QueueLayout::bare(1).bytes());
     let mut host = HostQueue::attach_bare(memory.region()).expect("fit");

@@ -12,7 +12,7 @@ use common::{SetOnDrop, claim, fence, queue, read, serve};
 use vyre_ioq::{LoopState, Queue, QueueLayout, Unanswered, WaitError, WaitLimits};
 
 const SHORT: Duration = Duration::from_millis(20);
-/// Long enough for another thread to get its turn on a busy machine.
+/// Long enough for another thread to run on a busy machine.
 const LONG: Duration = Duration::from_millis(300);
 
 /// Rule: ABI-7.3.
@@ -123,7 +123,7 @@ fn a_standstill_of_zero_is_no_limit() {
     assert!(matches!(none, Err(Unanswered::TimedOut { .. })), "{none:?}");
 }
 
-/// A killed host leaves its state as it was. A wait with a limit on the standstill ends all the same.
+/// A killed host leaves its state as it was. A wait with a standstill limit ends nevertheless.
 ///
 /// Rule: ABI-7.11.
 #[test]

@@ -1,4 +1,4 @@
-//! Memory that a test can look into, and store into behind a queue's back, as a hostile device can.
+//! Memory that a test can read, and store into as a hostile device can.
 
 #![expect(
     unsafe_code,
@@ -17,7 +17,7 @@ use vyre_ioq::{
 
 pub(crate) const WORD: usize = 4;
 
-/// Zeroed words between guard pages: `len` bytes that begin `start` words after a page boundary.
+/// Zeroed words between guard pages.
 #[derive(Clone)]
 pub(crate) struct Memory(GuardedMemory);
 
@@ -34,7 +34,7 @@ impl Memory {
         self.0.region()
     }
 
-    /// `len` bytes from `skip` bytes on, whatever their alignment.
+    /// Returns `len` bytes from `skip` bytes on, whatever their alignment.
     pub(crate) fn try_region(&self, skip: usize, len: usize) -> Result<Region, AttachError> {
         self.0.try_region(skip, len)
     }
@@ -53,7 +53,7 @@ impl Memory {
         }
     }
 
-    /// `N` bytes as they lie in memory, from byte `first` on.
+    /// Returns `N` bytes in memory order, from byte `first` on.
     pub(crate) fn bytes<const N: usize>(&self, first: usize) -> [u8; N] {
         core::array::from_fn(|byte| {
             let (word, byte) = ((first + byte) / WORD, (first + byte) % WORD);
@@ -107,7 +107,7 @@ pub(crate) fn fence(tag: u32) -> Request {
     Request::fence().with_tag(tag)
 }
 
-/// Claims all requests that are published, and returns their slots.
+/// Claims all published requests and returns their slots.
 pub(crate) fn claim(host: &mut HostQueue) -> Vec<u32> {
     let mut slots = Vec::new();
     let many = host.claim_published(0..u32::MAX, |claim| slots.push(claim.slot));
@@ -115,14 +115,14 @@ pub(crate) fn claim(host: &mut HostQueue) -> Vec<u32> {
     slots
 }
 
-/// Completes every request that is published, each with the number of its slot as its count.
+/// Completes all published requests, each with the number of its slot as its count.
 pub(crate) fn serve(host: &mut HostQueue) {
     for slot in claim(host) {
         host.complete(slot, Ok(slot)).expect("owed");
     }
 }
 
-/// Ends a helper thread of a test, also when the test panics.
+/// Ends a helper thread of a test, even if the test panics.
 pub(crate) struct SetOnDrop<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
@@ -131,7 +131,7 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-/// A few bits of everything: a cheap 64-bit mix for patterns and checksums.
+/// Mixes 64 bits cheaply, for patterns and checksums.
 pub(crate) fn mix(seed: u64) -> u64 {
     let mut x = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
@@ -151,7 +151,7 @@ pub(crate) fn checksum(request: &Request) -> u32 {
     words.iter().fold(1, |sum, &word| mix(sum ^ word)) as u32
 }
 
-/// Names of the variants of `AttachError`, as its source has them.
+/// Returns the names of the variants of `AttachError` in its source.
 pub(crate) fn attach_error_variants() -> Vec<String> {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/error.rs");
     let text = std::fs::read_to_string(source).expect("the crate's own source");

@@ -1,4 +1,4 @@
-//! Nobody sleeps on a request.
+//! No host sleeps while a request is published.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ fn queue(slots: u32) -> (HostQueue, DeviceQueue) {
     Queue::anonymous(layout).expect("memory")
 }
 
-/// Serves as a host that sleeps whenever it finds nothing, until it has claimed that many. Where a
-/// ring is lost, it sleeps for ever, and loom gives up on the execution.
+/// Serves as a host that sleeps whenever it finds no request, until it has claimed that many. If a ring is lost, it
+/// sleeps for ever and loom reports the execution.
 fn serve(host: &mut HostQueue, mut requests: usize, sleeps: &Times) {
     while requests > 0 {
         let before = host.announce_sleep();
@@ -52,7 +52,7 @@ fn a_host_does_not_sleep_on_a_request() {
     assert!(sleeps.get() > 0, "never slept");
 }
 
-/// The slower of two lanes rings for a sleep that has ended, while the faster one rings for the next.
+/// The slower of two lanes rings for a sleep that has ended, while the faster lane rings for the next one.
 ///
 /// Rule: ABI-7.10.
 #[test]

@@ -1,4 +1,4 @@
-//! What was published before a fence is claimed with it.
+//! Requests that were published before a fence are claimed with it.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use vyre_ioq::{Claim, HostQueue, Op, Queue, QueueLayout, Request};
 
 use crate::{Times, explore, reserve, write};
 
-/// As the loop sweeps: where a look claims a fence, the slots before it are looked at once more.
+/// Sweeps as the loop does: if a sweep claims a fence, the slots before it are swept once more.
 fn sweep(host: &mut HostQueue) -> Vec<Claim> {
     let mut claims = Vec::new();
     let mut fence = None;
@@ -23,7 +23,7 @@ fn sweep(host: &mut HostQueue) -> Vec<Claim> {
     claims
 }
 
-/// Sweeps until all were claimed; no sweep may end with a fence and without what came before it.
+/// Sweeps until all requests are claimed. No sweep may claim a fence without the requests before it.
 fn serve(host: &mut HostQueue, fence: u32, before: &[u32], apart: &Times) {
     let mut claimed = Vec::new();
     while claimed.len() < before.len() + 1 {

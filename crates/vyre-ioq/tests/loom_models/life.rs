@@ -1,4 +1,4 @@
-//! The beginning and the end of a queue.
+//! Creation and shutdown of a queue.
 
 use loom::thread;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use vyre_ioq::{AttachError, DeviceQueue, HostQueue, LoopState, Queue, QueueLayou
 use crate::plain::Plain;
 use crate::{Times, claim, explore, write};
 
-/// The host answers what it has seen, and goes in the way that `go` says.
+/// The host completes the requests that it has seen, and ends by `go`.
 fn a_wait_ends_with_the_outcome(name: &str, go: fn(HostQueue, u32)) {
     let (answered, gone) = (Times::default(), Times::default());
     let times = (answered.clone(), gone.clone());

@@ -1,7 +1,7 @@
 //! Both ends under loom: the code that runs in production, in every order of its threads up to a
 //! bound of preemptions, with every value that the memory model lets a load return.
 //!
-//! `cargo xtask ci --step loom` runs them. What each ordering is caught by is in `ORDERINGS.md`.
+//! `cargo xtask ci --step loom` runs them. `ORDERINGS.md` says which model needs which ordering.
 
 #![cfg(loom)]
 
@@ -19,7 +19,7 @@ use vyre_ioq::{
     BufferHandle, Claim, DeviceQueue, FileHandle, HostQueue, Outcome, Request, Reservation, Ticket,
 };
 
-/// How often something happened, over all executions of a model: loom does not see it.
+/// Count over all executions of a model. loom does not see it.
 #[derive(Clone, Default)]
 struct Times(Arc<AtomicUsize>);
 
@@ -66,7 +66,7 @@ fn reserve(device: &DeviceQueue) -> Reservation {
     }
 }
 
-/// Polls until there is an outcome; the slot stays reserved.
+/// Polls until there is an outcome. The slot stays reserved.
 fn outcome(device: &DeviceQueue, ticket: &Ticket) -> Outcome {
     loop {
         match device.poll(ticket) {
@@ -76,7 +76,7 @@ fn outcome(device: &DeviceQueue, ticket: &Ticket) -> Outcome {
     }
 }
 
-/// One look at every slot.
+/// Sweeps every slot once.
 fn claim(host: &mut HostQueue) -> Vec<Claim> {
     let mut claims = Vec::new();
     host.claim_published(0..u32::MAX, |claim| claims.push(claim));

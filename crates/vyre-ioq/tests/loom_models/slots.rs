@@ -1,4 +1,4 @@
-//! A slot, and the bytes of its request, from hand to hand.
+//! Ownership of a slot and of the bytes of its request.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ fn ask(device: &DeviceQueue, buffers: &[Plain], tag: u32) -> Ticket {
     device.publish(reservation, &write(tag))
 }
 
-/// Finds in the buffer what the host moved, and gives the slot, its buffer with it, back.
+/// Checks the bytes that the host moved, and gives back the slot with its buffer.
 fn finish(device: &DeviceQueue, buffers: &[Plain], ticket: Ticket) {
     let outcome = outcome(device, &ticket);
     let moved = buffers[ticket.slot() as usize].get();
@@ -50,7 +50,7 @@ fn queue(layout: QueueLayout) -> (HostQueue, Arc<DeviceQueue>, Arc<Vec<Plain>>) 
     (host, Arc::new(device), Arc::new(buffers.collect()))
 }
 
-/// One has asked; while it is served, the other waits for the slot, and then fills its buffer.
+/// One lane has a request in service. The other waits for the slot and then fills its buffer.
 ///
 /// Rule: ABI-4.10.
 #[test]
@@ -72,8 +72,8 @@ fn a_slot_is_used_by_two_lanes_in_turn() {
     });
 }
 
-/// One publishes over an old outcome and gives its request up; the other takes the slot back when the
-/// request is over, and not before: neither the old outcome nor the buffer misleads it.
+/// One lane publishes over an old outcome and abandons its request. The other takes the slot back when that
+/// request has completed and not before: the old outcome does not mislead it.
 ///
 /// Rule: ABI-4.14.
 #[test]
@@ -101,8 +101,8 @@ fn a_slot_is_taken_back_when_its_abandoned_request_is_over() {
     assert!(taken_back.get() > 0);
 }
 
-/// One publishes over the outcome that the other took: that is served as well, and nobody takes the
-/// outcome of the other. The host may tell of its claims in between.
+/// One lane publishes over the outcome that the other took. Both requests are served, and neither lane takes the
+/// other's outcome. The host may announce its claims in between.
 ///
 /// Rule: ABI-4.9.
 #[test]
@@ -151,12 +151,12 @@ fn a_request_over_the_outcome_of_another_lane() {
     assert!(second_went_first.get() > 0, "always in one order");
 }
 
-/// A slot of which the host has told has the slots beside it looked at once more.
+/// Beside an announced slot, the sweep loads the statuses of a chunk once more.
 ///
 /// Rule: ABI-4.6.
 #[test]
 fn a_request_beside_an_announced_claim() {
-    explore("one told, one new", 3, || {
+    explore("one announced, one new", 3, || {
         let (mut host, device, buffers) = queue(QueueLayout::with_slots(2));
         let _first = ask(&device, &buffers, 1);
         assert_eq!(host.claim_published(0..2, drop), 1);
@@ -179,9 +179,9 @@ fn a_request_beside_an_announced_claim() {
     });
 }
 
-/// Two device ends on one queue, against the rules, and so two requests in one slot. While the host
-/// tells of the first, the second comes: it is lost with the slot's outcome, or served after it.
-/// Either way every claim has its outcome, and no slot stays claimed.
+/// Two device ends use one queue, against the rules, and publish two requests in one slot. The second comes while
+/// the host announces the first: it is lost with the outcome, or served after it. In both cases every claim gets
+/// its outcome and no slot stays claimed.
 #[test]
 fn a_claim_is_announced_while_a_hostile_device_publishes_there() {
     let (swallowed, served) = (Times::default(), Times::default());
@@ -215,7 +215,7 @@ fn a_claim_is_announced_while_a_hostile_device_publishes_there() {
     assert!(served.get() > 0, "it never came after");
 }
 
-/// Two want a slot at once, and both get one.
+/// Two lanes reserve at once, and both get a slot.
 #[test]
 fn two_lanes_use_two_slots_at_once() {
     explore("two slots, two lanes", 2, || {

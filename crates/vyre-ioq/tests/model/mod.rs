@@ -1,8 +1,8 @@
-//! A reference model of a queue, and a world that runs the model beside the real thing.
+//! A reference model of a queue, and a world that runs the model beside a real queue.
 //!
-//! The model is written from the protocol's text, in plain collections and literal numbers; it
-//! shares no code with the crate. After every action the world compares each shared word, the
-//! ledger, the fault counters and the answers.
+//! The model is written from the text of the protocol, with plain collections and literal numbers. It shares no
+//! code with the crate. After every action the world compares each shared word, the ledger, the fault counters
+//! and the outcomes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ pub(crate) const COUNT_WORD: usize = 5;
 pub(crate) const STATUS_WORD: usize = 6;
 pub(crate) const TAG_WORD: usize = 7;
 
-/// Answer to a request, as the two words that carry it.
+/// Outcome of a request, as the two words that carry it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) status: u32,
@@ -38,21 +38,21 @@ pub(crate) struct Faults {
 
 pub(crate) struct Model {
     pub(crate) bare: bool,
-    /// Set if outcomes carry the word COUNT.
+    /// Set if outcomes carry COUNT.
     pub(crate) counts: bool,
-    /// The shared words of each slot; sixteen of them in the bare layout too, the last eight unused.
+    /// The shared words of each slot: sixteen, of which the bare layout uses eight.
     pub(crate) slots: Vec<[u32; 16]>,
     /// Host: slots that are owed an outcome, with their words at the claim.
     pub(crate) owed: BTreeMap<u32, [u32; 16]>,
-    /// Host: those of them of which it has told.
-    told: BTreeSet<u32>,
-    /// Those that were owed when the lasting ones were told of last.
+    /// Host: owed slots whose claim it has announced.
+    announced: BTreeSet<u32>,
+    /// Host: slots that were owed at the last announcement of lasting claims.
     lasts: BTreeSet<u32>,
     pub(crate) faults: Faults,
     counted: BTreeSet<u32>,
     /// Device: slots in use.
     pub(crate) locked: BTreeSet<u32>,
-    /// Reserved slots whose outcomes nobody takes.
+    /// Reserved slots whose requests are abandoned.
     abandoned: BTreeSet<u32>,
 }
 
@@ -63,7 +63,7 @@ impl Model {
             counts,
             slots: vec![[0; 16]; slots as usize],
             owed: BTreeMap::new(),
-            told: BTreeSet::new(),
+            announced: BTreeSet::new(),
             lasts: BTreeSet::new(),
             faults: Faults::default(),
             counted: BTreeSet::new(),
@@ -143,11 +143,11 @@ impl Model {
                         image[8..].fill(0);
                     }
                     self.owed.insert(slot, image);
-                    self.told.remove(&slot);
+                    self.announced.remove(&slot);
                     self.lasts.remove(&slot);
                     self.counted.remove(&slot);
                     if self.bare {
-                        self.told.insert(slot);
+                        self.announced.insert(slot);
                         self.set_status(slot, CLAIMED);
                     }
                     claims.push((slot, image));
@@ -161,8 +161,8 @@ impl Model {
         claims
     }
 
-    /// Tells of each slot that is owed an outcome, once; how many it stored in. Of those alone that
-    /// `lasts`, if it is asked for.
+    /// Announces each slot that is owed an outcome, once. If `lasts` is set, announces only those that were owed at
+    /// the last such call. Returns the number of slots stored to.
     pub(crate) fn announce(&mut self, lasting: bool) -> u32 {
         let owed: Vec<u32> = self.owed.keys().copied().collect();
         let mut stored = 0;
@@ -170,7 +170,7 @@ impl Model {
             if lasting && self.lasts.insert(slot) {
                 continue;
             }
-            if self.told.insert(slot) && self.status(slot) == PUBLISHED {
+            if self.announced.insert(slot) && self.status(slot) == PUBLISHED {
                 self.set_status(slot, CLAIMED);
                 stored += 1;
             }
@@ -178,7 +178,7 @@ impl Model {
         stored
     }
 
-    /// Whether the slot was owed the answer.
+    /// Returns whether the slot was owed an outcome.
     pub(crate) fn complete(&mut self, slot: u32, answer: Answer) -> bool {
         if self.owed.remove(&slot).is_none() {
             return false;
@@ -194,7 +194,7 @@ impl Model {
     }
 }
 
-/// The words of a published request, from the table of the ABI.
+/// Returns the words of a published request by the table of the ABI.
 pub(crate) fn words_of(request: &Request) -> [u32; 16] {
     let op = match request.op() {
         Op::Read => 1,

@@ -1,4 +1,4 @@
-//! The real queue and the model, side by side, and what can happen to them.
+//! The real queue beside the model, and the actions on both.
 
 use std::ops::Range;
 
@@ -11,11 +11,10 @@ use vyre_ioq::{
 use super::{Answer, EIO, ERROR, Faults, Model, OK};
 use crate::common::{Memory, WORD, mix};
 
-/// Picks one of however many there are.
+/// Index that wraps around the number of things to pick from.
 pub(crate) type Pick = u16;
 
-/// Something that a device or a host does. Picks wrap around what there is to pick from; an action
-/// with nothing to pick from does nothing.
+/// Action of a device or a host. An action with nothing to pick from has no effect.
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     Reserve,
@@ -25,20 +24,20 @@ pub(crate) enum Action {
     Publish(Pick, u64),
     Poll(Pick),
     Take(Pick),
-    /// Gives up a request.
+    /// Abandons a request.
     Abandon(Pick),
-    /// Hostile: any word of any slot.
+    /// Hostile: stores any word of any slot.
     Store(Pick, usize, u32),
-    /// Hostile: any word of the header's line 2.
+    /// Hostile: stores any word of the header's line 2.
     StoreHeader(usize, u32),
     Claim(Range<u32>),
-    /// Tells of the slots that are owed an outcome.
+    /// Announces the slots that are owed an outcome.
     Announce,
-    /// Tells of those that were owed one the last time, too.
+    /// Announces the slots that were also owed an outcome at the last such call.
     AnnounceLasting,
     /// Completes a slot that is owed an outcome.
     Complete(Pick, Result<u32, Errno>),
-    /// Completes any slot, owed or not, of the queue or not.
+    /// Completes any slot, owed or not, inside the queue or not.
     CompleteAny(u32, Result<u32, Errno>),
     CompleteBatch([u32; 2], Result<u32, Errno>),
     CompleteOwed(Errno),
@@ -51,7 +50,7 @@ struct Held {
     /// The request that was published there, and whether a hostile store has hit the slot since.
     request: Request,
     disturbed: bool,
-    /// How often the host claimed it, and what it answered.
+    /// How often the host claimed it, and the outcome.
     claims: u32,
     answer: Option<Answer>,
 }
@@ -94,7 +93,7 @@ impl World {
         };
         let (host, device) = (host.expect("fit"), device.expect("fit"));
         if !bare {
-            // Hostile stores go to any slot; `groups.rs` has what becomes of those without a mark.
+            // Hostile stores go to any slot. `groups.rs` tests slots of groups without a mark.
             for group in 0..slots.div_ceil(GROUP_SLOTS) as usize {
                 memory.store(header_word::IN_USE + group, 1);
             }
@@ -118,7 +117,7 @@ impl World {
         let by_host = self.act_unchecked(action);
         self.compare(action);
         if by_host {
-            // Said again without the model: the host follows no illegal transition.
+            // Checked again without the model: the host makes no illegal step.
             for (slot, &from) in before.iter().enumerate() {
                 let to = self.memory.load(self.word(slot as u32, 6));
                 let owed = owed_before.contains(&(slot as u32));
@@ -127,20 +126,20 @@ impl World {
                     Action::Claim(_) => false,
                     _ => to == OK || to == ERROR,
                 };
-                // A claim in a bare queue is told of at once.
-                let told = self.model.bare
+                // A claim in a bare queue is announced at once.
+                let announced = self.model.bare
                     && self.model.owed.contains_key(&(slot as u32))
                     && matches!(action, Action::Claim(_))
                     && (from, to) == (1, 2);
                 assert!(
-                    to == from || owed && legal || told,
+                    to == from || owed && legal || announced,
                     "{action:?}: slot {slot} went from {from:#x} to {to:#x}"
                 );
             }
         }
     }
 
-    /// Serves and takes all that is left, and checks that no honest request was lost on the way.
+    /// Serves and takes everything that is left, and checks that no honest request was lost.
     pub(crate) fn finish(mut self) {
         let slots = self.model.slots.len() as u32;
         self.act(&Action::Claim(0..slots));
@@ -248,8 +247,8 @@ impl World {
         self.held.push(Held {
             ticket,
             request,
-            // Until it is published, nobody relies on what a reserved slot holds; but the host may
-            // have claimed there what a hostile store pretended.
+            // Before the publication, nobody relies on the words of a reserved slot. But the host may have claimed
+            // a request there that a hostile store made up.
             disturbed: self.model.owed.contains_key(&slot),
             claims: 0,
             answer: None,
@@ -326,7 +325,7 @@ impl World {
         let owed: Vec<u32> = self.model.owed.keys().copied().collect();
         if let Some(pick) = picked(pick, owed.len()) {
             self.complete(owed[pick], result);
-            // Once is all.
+            // Each is completed once.
             self.complete(owed[pick], Ok(!0));
         }
     }
@@ -355,13 +354,13 @@ impl World {
         }
     }
 
-    /// Completes a slot in the model; whether it was owed that.
+    /// Completes a slot in the model. Returns whether it was owed an outcome.
     fn answer(&mut self, slot: u32, result: Result<u32, Errno>) -> bool {
         let answer = answer_of(result);
         let owed = self.model.complete(slot, answer);
         let held = self.held.iter_mut().find(|held| held.ticket.slot() == slot);
         if let (true, Some(held)) = (owed, held) {
-            // What the device is told of it.
+            // The outcome as the device sees it.
             let count = match (self.model.counts, answer.status) {
                 (true, _) => answer.count,
                 (false, OK) => held.request.count(),
@@ -372,7 +371,7 @@ impl World {
         owed
     }
 
-    /// Compares everything that can be seen; every word of a large queue only now and then.
+    /// Compares everything that can be seen. Compares every word of a large queue only now and then.
     fn compare(&mut self, action: &Action) {
         self.acts += 1;
         if self.model.slots.len() <= 8 || self.acts.is_multiple_of(16) {
@@ -431,7 +430,7 @@ fn said(outcome: &Outcome) -> (u32, Answer) {
     (outcome.tag, answer_of(outcome.result))
 }
 
-/// A request of any operation, with everything set that it may carry.
+/// Returns a request of any operation, with every word set that it may carry.
 pub(crate) fn some_request(seed: u64, bare: bool) -> Request {
     let [a, b, c] = [mix(seed), mix(!seed), mix(seed ^ 0x55)];
     let (file, buffer) = (
