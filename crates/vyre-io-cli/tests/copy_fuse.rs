@@ -6,7 +6,7 @@ use std::fs;
 
 use common::fuse::Mounted;
 use common::process::{send, stopped};
-use common::{contents, copy, file, names, stderr, vyre_io};
+use common::{contents, copy, file, has_gpu, names, stderr, vyre_io};
 use rustix::process::Signal;
 use vyre_faults::Faults;
 
@@ -61,6 +61,10 @@ fn what_a_file_system_lacks_is_done_without() {
 
 #[test]
 fn bytes_that_cannot_be_read_in_the_middle_are_an_input_error() {
+    let mut ways = vec![&[][..], &["--direct"], &["--block-size", "4k"]];
+    if has_gpu() {
+        ways.push(&["--device", "cuda"]);
+    }
     for bad in [700_000, 3 << 20] {
         let faults = Faults {
             words: &["eio-read"],
@@ -71,7 +75,7 @@ fn bytes_that_cannot_be_read_in_the_middle_are_an_input_error() {
             return;
         };
         let dst = mounted.beside().join("dst");
-        for more in [&[][..], &["--direct"], &["--block-size", "4k"]] {
+        for more in &ways {
             let output = copy(&mounted.path().join("src"), &dst, more);
             let says = stderr(&output);
             assert_eq!(output.status.code(), Some(1), "{says}");

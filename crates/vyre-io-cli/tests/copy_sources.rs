@@ -57,6 +57,7 @@ fn an_empty_file_is_still_empty_when_copied() {
 #[test]
 fn holes_are_not_filled() {
     const LEN: u64 = 256 << 20;
+    let gpu = has_gpu();
     for dir in places() {
         let (src, dst) = (dir.path().join("src"), dir.path().join("dst"));
         let sparse = File::create(&src).expect("room");
@@ -73,7 +74,11 @@ fn holes_are_not_filled() {
                 &["--direct", "--no-sync"],
                 &[Denied::Lengths, Denied::NamelessFiles],
             ),
+            (&["--device", "cuda", "--verify"], &[]),
         ] {
+            if more.contains(&"cuda") && !gpu {
+                continue;
+            }
             let output = output_denied(vyre_io().arg("copy").args([&src, &dst]).args(more), denied);
             assert!(
                 output.status.success(),
