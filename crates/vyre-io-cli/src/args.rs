@@ -18,11 +18,11 @@ pub(crate) enum Command {
     Copy(CopyArgs),
     /// Measure the queue and the loop
     Bench(BenchArgs),
-    /// Say what this machine offers, and what costs speed
+    /// Report what this machine supports, and what makes it slow
     Doctor(DoctorArgs),
 }
 
-/// How results are printed.
+/// Format of results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// For people
@@ -50,23 +50,23 @@ impl std::str::FromStr for Size {
 pub(crate) struct CopyArgs {
     /// File or block device to copy
     pub(crate) src: PathBuf,
-    /// File to write, or the directory for it. An existing file is replaced when the copy is complete,
-    /// and keeps its mode, owner, ACL and extended attributes
+    /// File to write, or its directory. An existing file is replaced when the copy is complete, and keeps
+    /// its mode, owner, ACL and extended attributes
     pub(crate) dst: PathBuf,
     /// Replace an existing DST even if it is write-protected, has more hard links, or its owner or
     /// attributes cannot be kept
     #[arg(long)]
     pub(crate) replace: bool,
-    /// Who plays the device: threads, cuda or cuda:N (the GPU of that number)
+    /// The device: threads, cuda, or cuda:N for GPU number N
     #[arg(long, value_name = "DEVICE", default_value = "threads")]
     pub(crate) device: DeviceArg,
-    /// Blocks in flight; with --device cuda, each has a warp of the GPU
+    /// Number of blocks in flight. With --device cuda, a warp of the GPU handles each
     #[arg(long, value_name = "N", default_value = "6", value_parser = count)]
     pub(crate) lanes: NonZeroU32,
-    /// Slots of the queue, 1 to 4096 [default: 64, or as many as there are lanes]
+    /// Number of slots of the queue, 1 to 4096 [default: 64, or the number of lanes if that is larger]
     #[arg(long, value_name = "N", value_parser = slots)]
     pub(crate) slots: Option<NonZeroU32>,
-    /// Bytes moved by one request
+    /// Number of bytes that one request moves
     #[arg(long, value_name = "SIZE", default_value = "1MiB")]
     pub(crate) block_size: Size,
     /// Bypass the page cache (O_DIRECT)
@@ -75,17 +75,17 @@ pub(crate) struct CopyArgs {
     /// Read both files again and compare their hashes before DST gets its name
     #[arg(long)]
     pub(crate) verify: bool,
-    /// Do not wait until DST is on stable storage
+    /// Do not wait for DST to reach stable storage
     #[arg(long)]
     pub(crate) no_sync: bool,
 }
 
-/// Who plays the device.
+/// The device end of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DeviceArg {
     /// Threads of this process
     Threads,
-    /// Warps of the GPU with that number
+    /// Warps of the GPU with this number
     Cuda(u32),
 }
 
@@ -93,7 +93,7 @@ impl std::str::FromStr for DeviceArg {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const EXPECTED: &str = "threads, cuda or cuda:N is needed";
+        const EXPECTED: &str = "expected threads, cuda or cuda:N";
         match text.split_once(':') {
             None if text == "threads" => Ok(Self::Threads),
             None if text == "cuda" => Ok(Self::Cuda(0)),
@@ -103,20 +103,20 @@ impl std::str::FromStr for DeviceArg {
     }
 }
 
-/// Where blocks that were read are when the kernel has their outcome.
+/// Memory that holds a block when the kernel has its outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LandArg {
-    /// In memory of the host, which the GPU maps
+    /// Host memory, which the GPU maps
     None,
-    /// In memory of the GPU: the warp copies each block there
+    /// GPU memory: the warp copies each block there
     Kernel,
-    /// In memory of the GPU: the loop moves each block there before the outcome
+    /// GPU memory: the loop moves each block there before it publishes the outcome
     Loop,
-    /// In memory of the GPU, by the way that is faster for the block size
+    /// GPU memory, in the way that is faster for the block size
     Auto,
 }
 
-/// What the lanes ask for.
+/// Requests that the lanes submit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum BenchOp {
@@ -124,18 +124,18 @@ pub(crate) enum BenchOp {
     Read,
     /// Writes of stamped blocks to the file
     Write,
-    /// Fences, which move no bytes: the cost of the queue alone
+    /// Fences, which move no bytes: measures the queue alone
     Fence,
-    /// No requests: the cost of waiting for requests
+    /// No requests: measures the cost of waiting for them
     Idle,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Pattern {
-    /// Any block, each as likely
+    /// Blocks in random order
     Random,
-    /// One block after the other
+    /// Blocks in the order of the file
     Sequential,
 }
 
@@ -151,51 +151,50 @@ pub(crate) enum PolicyArg {
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("target"))]
 pub(crate) struct BenchArgs {
-    /// Regular file or block device to read or write; with --op write its contents are lost
+    /// Regular file or block device to read or write. --op write destroys its contents
     #[arg(long, value_name = "PATH", group = "target")]
     pub(crate) file: Option<PathBuf>,
-    /// First make a file of this size, in which each block contains its own offset, so that reads
-    /// can be checked. The file is kept. An existing file is replaced only if an earlier benchmark
-    /// made it
+    /// Create a file of this size first. Each block contains its own offset, so that reads can be
+    /// verified. The file is kept. An existing file is replaced only if an earlier benchmark created it
     #[arg(long, num_args = 2, value_names = ["SIZE", "PATH"], group = "target")]
     pub(crate) create: Option<Vec<String>>,
-    /// What to ask for
+    /// Requests to submit
     #[arg(long, value_enum, default_value = "read")]
     pub(crate) op: BenchOp,
-    /// Which blocks
+    /// Order of the blocks
     #[arg(long, value_enum, default_value = "random")]
     pub(crate) pattern: Pattern,
-    /// Bytes of one request
+    /// Number of bytes of one request
     #[arg(long, value_name = "SIZE", default_value = "4KiB")]
     pub(crate) block_size: Size,
-    /// Who plays the device: threads, cuda or cuda:N (the GPU of that number)
+    /// The device: threads, cuda, or cuda:N for GPU number N
     #[arg(long, value_name = "DEVICE", default_value = "threads")]
     pub(crate) device: DeviceArg,
-    /// Threads that play the device, or warps of the GPU
+    /// Number of threads, or of warps of the GPU, that submit requests
     #[arg(long, value_name = "N", default_value = "1", value_parser = count)]
     pub(crate) lanes: NonZeroU32,
-    /// Requests in flight, over all lanes [default: 64; on a GPU, one for each lane]
+    /// Number of requests in flight, of all lanes together [default: 64; on a GPU, one for each lane]
     #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) depth: Option<NonZeroU32>,
-    /// Slots of each queue, 1 to 4096 [default: as many as its lanes need, at least 64]
+    /// Number of slots of each queue, 1 to 4096 [default: as many as its lanes need, at least 64]
     #[arg(long, value_name = "N", value_parser = slots)]
     pub(crate) slots: Option<NonZeroU32>,
-    /// Queues; the lanes are spread over them [default: one for each loop]
+    /// Number of queues, over which the lanes are spread [default: one for each loop]
     #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) queues: Option<NonZeroU32>,
-    /// Threads that serve, each with a ring of its own; the queues are spread over them
+    /// Number of threads that serve the queues, each with its own ring
     #[arg(long, value_name = "N", default_value = "1", value_parser = count)]
     pub(crate) loops: NonZeroU32,
-    /// With --device cuda: warps read each block whole, and verify it if it is stamped
+    /// With --device cuda: each warp reads its blocks in full, and verifies them if they are stamped
     #[arg(long, requires = "device")]
     pub(crate) consume: bool,
-    /// With --device cuda: where the blocks that are read end up
+    /// With --device cuda: memory in which the blocks that are read end up
     #[arg(long, value_enum, value_name = "WAY", default_value = "none")]
     pub(crate) land: LandArg,
     /// With --device cuda: access slots in words of 4 bytes instead of units of 16
     #[arg(long, requires = "device")]
     pub(crate) words: bool,
-    /// With --device cuda: take the kernel from a file of PTX
+    /// With --device cuda: load the kernel from a PTX file
     #[arg(long, value_name = "PATH", requires = "device")]
     pub(crate) ptx: Option<PathBuf>,
     /// With --device cuda: write the kernel's PTX to a file, and measure nothing
@@ -207,17 +206,17 @@ pub(crate) struct BenchArgs {
     /// How the loop waits for work
     #[arg(long, value_enum, default_value = "adaptive")]
     pub(crate) policy: PolicyArg,
-    /// Cores to run on, such as 0-3,8: the first for the loops, the rest for the lanes [default:
+    /// Cores to run on, such as 0-3,8: the first ones for the loops, the others for the lanes [default:
     /// cores that no other benchmark uses]
     #[arg(long, value_name = "LIST")]
     pub(crate) cores: Option<CoreList>,
-    /// How long to measure, over all rounds
+    /// Number of seconds to measure, over all rounds
     #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
     pub(crate) seconds: f64,
-    /// Measure a raw io_uring loop too, in turns with ours, and report the ratio
+    /// Also measure a raw io_uring loop, in turns with vyre-io, and report the ratio
     #[arg(long)]
     pub(crate) baseline: bool,
-    /// How the result is printed
+    /// Format of the result
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: Format,
 }
@@ -230,7 +229,7 @@ impl std::str::FromStr for CoreList {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const EXPECTED: &str = "numbers and ranges of cores are needed, such as 0-3,8";
+        const EXPECTED: &str = "expected numbers and ranges of cores, such as 0-3,8";
         let mut cores = Vec::new();
         for part in text.split(',') {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -247,31 +246,31 @@ impl std::str::FromStr for CoreList {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct DoctorArgs {
-    /// Files, block devices or directories to try: a directory stands for a new file in it
+    /// Files, block devices or directories to test. In a directory, a new file is tested
     #[arg(value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
-    /// How the report is printed
+    /// Format of the report
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: Format,
 }
 
 fn count(text: &str) -> Result<NonZeroU32, &'static str> {
     text.parse()
-        .map_err(|_| "a whole number from 1 on is needed")
+        .map_err(|_| "expected a whole number of at least 1")
 }
 
 fn slots(text: &str) -> Result<NonZeroU32, String> {
     const MOST: u32 = vyre_io::ioq::abi::MAX_SLOTS;
     match text.parse() {
         Ok(slots) if NonZeroU32::get(slots) <= MOST => Ok(slots),
-        _ => Err(format!("a whole number from 1 to {MOST} is needed")),
+        _ => Err(format!("expected a whole number from 1 to {MOST}")),
     }
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (0.01..=86_400.0).contains(&seconds) => Ok(seconds),
-        _ => Err("a number of seconds from 0.01 to 86400 is needed".into()),
+        _ => Err("expected a number of seconds from 0.01 to 86400".into()),
     }
 }
 

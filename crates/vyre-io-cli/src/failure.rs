@@ -24,13 +24,13 @@ pub(crate) enum Failure {
         source: io::Error,
     },
     #[error(
-        "{} exists, and does not begin with a benchmark's stamp (nor does a file whose benchmark was \
-         interrupted while it wrote): choose another name, delete the file, or measure it with --file",
+        "{} exists and does not begin with a benchmark's stamp: choose another name, or measure it \
+         with --file; if an interrupted benchmark left it, delete the file",
         Shown(.0)
     )]
     NotOurs(PathBuf),
     #[error(
-        "{} is not a regular file or a block device; name one, since requests need offsets, which pipes, \
+        "{} is neither a regular file nor a block device; name one: requests need offsets, which pipes, \
          sockets and character devices do not have",
         Shown(.0)
     )]
@@ -38,7 +38,7 @@ pub(crate) enum Failure {
     #[error("{} is a directory; name a file", Shown(.0))]
     Directory(PathBuf),
     #[error(
-        "{} cannot be measured: its file system states no size; name another file",
+        "{} cannot be measured: its file system reports no size; name another file",
         Shown(.0)
     )]
     NoSize(PathBuf),
@@ -47,8 +47,8 @@ pub(crate) enum Failure {
     #[error("{} and {} are the same file; name another DST", Shown(.0), Shown(.1))]
     SameFile(PathBuf, PathBuf),
     #[error(
-        "the directory {} is not writable, and the copy is a new file in it, also where it replaces one; \
-         make it writable, or use `cp` to write into an old file",
+        "the directory {} is not writable, but the copy is always a new file in it; make it writable, \
+         or use `cp` to write into an existing file",
         Shown(.0)
     )]
     NotWritable(PathBuf),
@@ -56,7 +56,7 @@ pub(crate) enum Failure {
     #[error("cannot copy to {}: {why}", Shown(.path))]
     Refused { path: PathBuf, why: String },
     #[error("{} changed while it was copied: at byte {offset} it has {found} bytes instead of \
-         {expected}; copy it again when nobody writes to it",
+         {expected}; copy it again when no process writes to it",
         Shown(.path)
     )]
     SourceChanged {
@@ -66,21 +66,21 @@ pub(crate) enum Failure {
         found: u32,
     },
     #[error(
-        "{} states a size of {size} bytes, but ends before that: its file system does not tell true \
+        "{} reports a size of {size} bytes but ends earlier: its file system reports wrong \
          sizes; use `cat`, which reads to the end",
         Shown(.path)
     )]
     LessThanStated { path: PathBuf, size: u64 },
     #[error(
-        "{} states a size of {size} bytes, but has more: its file system does not tell true sizes; use \
+        "{} reports a size of {size} bytes but has more: its file system reports wrong sizes; use \
          `cat`, which reads to the end",
         Shown(.path)
     )]
     MoreThanStated { path: PathBuf, size: u64 },
     #[error(
         "the copy of {} differs from its source in the block at byte {offset}, and was discarded: the \
-         source may have been written to, or a drive is failing; copy it again when nobody writes \
-         to it",
+         source may have been written to, or a drive is failing; copy it again when no process \
+         writes to it",
         Shown(.path)
     )]
     Mismatch { path: PathBuf, offset: u64 },
@@ -115,8 +115,8 @@ pub(crate) enum Failure {
     #[error("the copy by the GPU failed: {0}")]
     GpuCopy(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error(
-        "{0} lanes on the GPU gave up: the loop ended, or an outcome did not come in time, or a queue \
-         had no slot"
+        "{0} lanes on the GPU gave up: the loop ended, an outcome was late, or a queue had no free \
+         slot"
     )]
     LanesGaveUp(u32),
     #[error("the raw io_uring loop failed: {0}")]
@@ -167,7 +167,7 @@ fn advice(error: &io::Error) -> &'static str {
     match errno {
         Os::NOENT => "; check the path",
         Os::ACCESS => "; check the permissions of the file and of its directories",
-        Os::PERM => "; only its owner or root may do that, or a security policy forbids it",
+        Os::PERM => "; only its owner or root may do that, or a security policy denies it",
         Os::NOSPC => "; make room, or choose another file system",
         Os::DQUOT => "; make room, or have the quota raised",
         Os::FBIG => "; raise the limit (`ulimit -f`), or choose a file system for larger files",

@@ -312,13 +312,13 @@ fn messages_of_bench_say_what_to_do() {
         (&["--file", dir][..], "is a directory; name a file"),
         (
             &["--file", "/proc/version"],
-            "its file system states no size",
+            "its file system reports no size",
         ),
         (&["--op", "fence", "--cores", "70000"], "numbers and ranges"),
         (&["--op", "fence", "--cores", "1000,1001"], "may use: 0"),
         (
             &["--op", "fence", "--lanes", "0"],
-            "a whole number from 1 on",
+            "a whole number of at least 1",
         ),
         (&["--op", "fence", "--slots", "5000"], "from 1 to 4096"),
         (&["--op", "fence", "--loops", "4"], "--lanes 4"),

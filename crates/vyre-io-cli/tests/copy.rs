@@ -137,7 +137,7 @@ fn a_pipe_is_refused_and_not_waited_for() {
         0,
     )
     .expect("a pipe");
-    assert_refused(&pipe, &dir.path().join("dst"), "not a regular file");
+    assert_refused(&pipe, &dir.path().join("dst"), "neither a regular file");
 }
 
 /// Root reads everything, so the kernel is asked for a file that even root cannot read.
@@ -289,7 +289,12 @@ fn messages_of_copy_say_what_to_do() {
             &[],
             "choose another directory",
         ),
-        (&*src, &*dst, &["--lanes", "0"], "a whole number from 1 on"),
+        (
+            &*src,
+            &*dst,
+            &["--lanes", "0"],
+            "a whole number of at least 1",
+        ),
         (&*src, &*dst, &["--slots", "0"], "from 1 to 4096"),
     ] {
         let output = copy(src, dst, more);

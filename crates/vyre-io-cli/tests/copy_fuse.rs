@@ -88,16 +88,13 @@ fn bytes_that_cannot_be_read_in_the_middle_are_an_input_error() {
 #[test]
 fn a_size_that_is_not_true_is_noticed() {
     for (size, says) in [
-        (0, "states a size of 0 bytes, but has more"),
-        (10_000, "states a size of 10000 bytes, but has more"),
+        (0, "reports a size of 0 bytes but has more"),
+        (10_000, "reports a size of 10000 bytes but has more"),
         (50_000, ""),
-        (
-            100_000,
-            "states a size of 100000 bytes, but ends before that",
-        ),
+        (100_000, "reports a size of 100000 bytes but ends earlier"),
         (
             9_000_000,
-            "states a size of 9000000 bytes, but ends before that",
+            "reports a size of 9000000 bytes but ends earlier",
         ),
     ] {
         let faults = Faults {
