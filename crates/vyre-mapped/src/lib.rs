@@ -1,0 +1,38 @@
+#![doc = include_str!("../README.md")]
+//!
+//! # Module map
+//!
+//! | to | use |
+//! | --- | --- |
+//! | map a range of a file | [`Mapping::new`]; [`MapError`] says why not |
+//! | prepare a thread | [`Recovery`]; [`RecoveryError`] says why not |
+//! | read as `pread` does | [`Mapping::read_at`] |
+//! | copy without a system call | [`Mapping::copy_to`], then [`Mapping::file_size`] once for many copies |
+//! | copy to memory that a device shares | [`Mapping::copy_to_ptr`] |
+//! | read pages in beforehand | [`Mapping::populate`] |
+
+#![deny(missing_docs)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+//
+// The files, in the order of their dependencies:
+//   error        why a call did not succeed
+//   arch, sys    all unsafe code: the copy, the handler of SIGBUS, the mapping
+//   recovery     the thread that copies
+//   file_system  which files may be mapped
+//   mapping      the safe interface
+//   raw_copy     a copy to memory that others share
+
+mod arch;
+mod error;
+mod file_system;
+mod mapping;
+mod raw_copy;
+mod recovery;
+mod sys;
+
+pub use error::{CopyError, MapError, RecoveryError};
+pub use mapping::Mapping;
+pub use recovery::Recovery;
+
+/// An errno of the kernel.
+pub use rustix::io::Errno;

@@ -1,0 +1,189 @@
+//! A mapping of a range of a file.
+
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::fstat;
+use rustix::io::{Errno, fcntl_dupfd_cloexec, pread};
+use rustix::param::page_size;
+
+use crate::error::{CopyError, MapError};
+use crate::file_system::examine;
+use crate::recovery::Recovery;
+use crate::sys::Pages;
+
+/// A read-only mapping of a range of a regular local file.
+///
+/// The mapping shows the page cache: later writes of any process, and truncations, take effect at once.
+/// No reference to the bytes is ever created; they are copied out.
+#[derive(Debug)]
+pub struct Mapping {
+    file: OwnedFd,
+    range: Range<u64>,
+    /// Whether bytes of the range can lie past the end of the file.
+    checks_size: bool,
+    /// The file offset of the first mapped page.
+    first: u64,
+    pages: Pages,
+}
+
+impl Mapping {
+    /// Maps a range of a file. The range may reach past the end of the file, which may grow. The file
+    /// must be open for reading, and may be closed afterwards.
+    ///
+    /// # Errors
+    /// A [`MapError`] that names the reason: the range has no bytes or is too long; the file is not a
+    /// regular file on a file system for which copies are known to be right; it is open for writing
+    /// only or with `O_DIRECT`; or the kernel refuses a call.
+    pub fn new(file: impl AsFd, range: Range<u64>) -> Result<Self, MapError> {
+        if range.is_empty() {
+            return Err(MapError::EmptyRange);
+        }
+        let found = examine(file.as_fd())?;
+        let page = page_size() as u64;
+        let first = range.start - range.start % page;
+        let len = range
+            .end
+            .checked_next_multiple_of(page)
+            .filter(|&end| i64::try_from(end).is_ok())
+            .and_then(|end| usize::try_from(end - first).ok())
+            .filter(|&len| isize::try_from(len).is_ok())
+            .ok_or(MapError::RangeTooLong)?;
+        let file = fcntl_dupfd_cloexec(file, 0).map_err(MapError::Query)?;
+        let pages = Pages::map(file.as_fd(), first, len).map_err(MapError::Map)?;
+        Ok(Self {
+            file,
+            checks_size: !found.cannot_shrink || found.size < range.end,
+            range,
+            first,
+            pages,
+        })
+    }
+
+    /// Returns the range of the file, in bytes.
+    pub fn range(&self) -> Range<u64> {
+        self.range.clone()
+    }
+
+    /// Returns whether bytes of the range can lie past the end of the file. If not, because the file is
+    /// a memfd that is sealed against shrinking, the size need not be checked after a copy.
+    pub fn checks_size(&self) -> bool {
+        self.checks_size
+    }
+
+    /// Returns the present size of the file in bytes. Costs a system call.
+    ///
+    /// # Errors
+    /// The errno of fstat(2).
+    pub fn file_size(&self) -> Result<u64, Errno> {
+        fstat(&self.file).map(|stat| stat.st_size as u64)
+    }
+
+    /// Has the kernel read a part of the range into the page cache, and map its pages, as far as the
+    /// file reaches. Blocks until that is done, so it is for a thread that may wait.
+    ///
+    /// # Errors
+    /// - [`Errno::INVAL`] if the part is not inside the range, or before Linux 5.14.
+    /// - [`Errno::FAULT`] if the file ends before the part does: what comes before its end is mapped.
+    /// - Another errno of madvise(2).
+    pub fn populate(&self, part: Range<u64>) -> Result<(), Errno> {
+        let (offset, len) = self.locate(&part).ok_or(Errno::INVAL)?;
+        let before = offset % page_size();
+        self.pages.populate(offset - before, len + before)
+    }
+
+    /// Copies a range of the file to the start of `destination`. Returns the number of bytes, which is
+    /// the length of the range.
+    ///
+    /// A page that is not in memory is read in, while the thread waits. Past the end of the file, the
+    /// rest of its last page reads as zeros: if [`checks_size`](Self::checks_size), compare the range
+    /// with [`file_size`](Self::file_size) after the copy, and do not use bytes past that size.
+    /// [`read_at`](Self::read_at) does so.
+    ///
+    /// # Errors
+    /// - [`CopyError::OutOfRange`] if the range is not inside the mapping.
+    /// - [`CopyError::DestinationTooShort`] if the destination is shorter than the range.
+    /// - [`CopyError::Fault`] if an access raised SIGBUS, since the file ends before the range does or a
+    ///   page could not be read.
+    #[inline]
+    pub fn copy_to(
+        &self,
+        recovery: &Recovery,
+        range: Range<u64>,
+        destination: &mut [u8],
+    ) -> Result<usize, CopyError> {
+        let _ = recovery;
+        let (offset, wanted) = self.locate(&range).ok_or(CopyError::OutOfRange)?;
+        let len = destination.len();
+        let destination = destination
+            .get_mut(..wanted)
+            .ok_or(CopyError::DestinationTooShort { len, wanted })?;
+        completed(wanted, self.pages.copy_to_slice(offset, destination))
+    }
+
+    /// Reads at an offset of the file, with the result that pread(2) could have had during the call: by
+    /// a copy, and by pread(2) where the mapping does not serve. Returns the number of bytes, which is
+    /// less than the length of `destination` only at the end of the file. Later bytes of `destination`
+    /// may have been written, too.
+    ///
+    /// # Errors
+    /// The errno of pread(2).
+    pub fn read_at(
+        &self,
+        recovery: &Recovery,
+        offset: u64,
+        destination: &mut [u8],
+    ) -> Result<usize, Errno> {
+        let len = destination.len();
+        let end = offset.saturating_add(len as u64);
+        if let Ok(copied) = self.copy_to(recovery, offset..end, destination)
+            && (!self.checks_size || end <= self.file_size()?)
+        {
+            return Ok(copied);
+        }
+        self.pread(offset, destination)
+    }
+
+    /// Reads by system calls, until the destination is full or the file ends.
+    #[cold]
+    fn pread(&self, offset: u64, destination: &mut [u8]) -> Result<usize, Errno> {
+        let mut done = 0;
+        while done < destination.len() {
+            match pread(&self.file, &mut destination[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(Errno::INTR) => {}
+                // What was read before is a result, as the kernel has it.
+                Err(_) if done > 0 => break,
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(done)
+    }
+
+    pub(crate) fn pages(&self) -> &Pages {
+        &self.pages
+    }
+
+    /// Returns where a range of the file lies in the mapping.
+    #[inline]
+    pub(crate) fn locate(&self, range: &Range<u64>) -> Option<(usize, usize)> {
+        let is_inside = self.range.start <= range.start
+            && range.start <= range.end
+            && range.end <= self.range.end;
+        // Inside the mapping, so both fit the address space.
+        is_inside.then(|| {
+            let offset = range.start - self.first;
+            (offset as usize, (range.end - range.start) as usize)
+        })
+    }
+}
+
+/// Returns the result of a copy of `len` bytes that left so many out.
+#[inline]
+pub(crate) fn completed(len: usize, left: usize) -> Result<usize, CopyError> {
+    match left {
+        0 => Ok(len),
+        left => Err(CopyError::Fault { copied: len - left }),
+    }
+}
