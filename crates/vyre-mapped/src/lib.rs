@@ -10,6 +10,7 @@
 //! | copy without a system call | [`Mapping::copy_to`], then [`Mapping::file_size`] once for many copies |
 //! | copy to memory that a device shares | [`Mapping::copy_to_ptr`] |
 //! | read pages in beforehand | [`Mapping::populate`] |
+//! | know which pages are in memory | [`Residency`], kept up to date by a [`Watcher`] |
 
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -21,6 +22,8 @@
 //   file_system  which files may be mapped
 //   mapping      the safe interface
 //   raw_copy     a copy to memory that others share
+//   residency    which pages are in memory
+//   watcher      the thread that finds that out
 
 mod arch;
 mod error;
@@ -28,11 +31,15 @@ mod file_system;
 mod mapping;
 mod raw_copy;
 mod recovery;
+mod residency;
 mod sys;
+mod watcher;
 
 pub use error::{CopyError, MapError, RecoveryError};
 pub use mapping::Mapping;
 pub use recovery::Recovery;
+pub use residency::{Residency, Source};
+pub use watcher::Watcher;
 
 /// An errno of the kernel.
 pub use rustix::io::Errno;

@@ -161,6 +161,10 @@ impl Mapping {
         Ok(done)
     }
 
+    pub(crate) fn file(&self) -> &OwnedFd {
+        &self.file
+    }
+
     pub(crate) fn pages(&self) -> &Pages {
         &self.pages
     }

@@ -39,6 +39,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use libc::{SIGBUS, sigaction, siginfo_t};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+use rustix::param::page_size;
 
 use crate::arch::{AVAILABLE, copy, interrupted};
 use crate::error::RecoveryError;
@@ -80,6 +81,35 @@ impl Pages {
         let start = self.base.as_ptr().wrapping_add(offset).cast();
         // SAFETY: the range is inside the mapping, and the advice leaves its bytes alone.
         unsafe { madvise(start, len, Advice::LinuxPopulateRead) }
+    }
+
+    /// Returns the number of pages.
+    pub(crate) fn count(&self) -> usize {
+        self.len / page_size()
+    }
+
+    /// Returns the address of the first page.
+    pub(crate) fn address(&self) -> usize {
+        self.base.addr().get()
+    }
+
+    /// Stores, for each page from `first` on, a byte whose lowest bit says whether the page is in the
+    /// page cache.
+    pub(crate) fn in_page_cache(&self, first: usize, pages: &mut [u8]) -> Result<(), Errno> {
+        assert!(
+            first
+                .checked_add(pages.len())
+                .is_some_and(|end| end <= self.count())
+        );
+        let start = self.base.as_ptr().wrapping_add(first * page_size());
+        let len = pages.len() * page_size();
+        // SAFETY: the range is inside the mapping, and the call writes one byte for each of its pages.
+        let result = unsafe { libc::mincore(start.cast(), len, pages.as_mut_ptr()) };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(last_errno())
+        }
     }
 
     /// Copies bytes from `offset` on to all of a slice. Returns how many were not copied because of a
