@@ -75,9 +75,10 @@ fn a_kernel_makes_no_read_modify_write_and_no_other_width_on_a_queue() {
     }
 }
 
-fn prebuilt(name: &str) -> String {
-    let root = env!("CARGO_MANIFEST_DIR");
-    let at = |folder: &str| std::fs::read_to_string(format!("{root}/{folder}/{name}.ptx"));
-    let ptx = at("ptx").or_else(|_| at("../vyre-ioq-cuda/ptx"));
-    ptx.expect("the prebuilt PTX")
+fn prebuilt(name: &str) -> &'static str {
+    match name {
+        "bench" => include_str!("../ptx/bench.ptx"),
+        "copy" => include_str!("../ptx/copy.ptx"),
+        _ => panic!("no kernel {name}"),
+    }
 }

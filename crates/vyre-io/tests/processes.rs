@@ -1,5 +1,5 @@
-//! Device ends in other processes, and what becomes of either side when the other is killed. The
-//! other process is the C program of the example `sandboxed_reader`.
+//! Device ends in other processes, and what happens to either side when the other is killed. The other
+//! process is the C program of the example `sandboxed_reader`.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -22,19 +22,18 @@ use host::{Client, RANGE, secret, secret_file};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Kills at random moments.
+/// Number of kills at random moments.
 const KILLS: u32 = 120;
 
-/// Set where this program is started again, to be the host that is killed: its directory.
+/// Environment variable of the process that is the host and is killed: its directory.
 const HOST_IN: &str = "VYRE_IO_TEST_HOST_IN";
 
-/// The reader, compiled once. It needs a C compiler, and the lack of one is a failure: nothing here
-/// would have run.
+/// Compiles the reader once. Without a C compiler the test fails, because nothing would have run.
 fn reader() -> &'static Path {
     static READER: OnceLock<PathBuf> = OnceLock::new();
     READER.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        // A name of its own: the host that is killed compiles one as well.
+        // The host that is killed compiles a reader as well, under another name.
         let name = if std::env::var_os(HOST_IN).is_some() {
             "reader-of-host"
         } else {
@@ -67,13 +66,13 @@ fn reader() -> &'static Path {
     })
 }
 
-/// A loop with the queue of one reader and that of a witness, which is a thread's, and must be
-/// served whatever becomes of the reader.
+/// A loop with the queue of a reader and that of a witness. The witness is a thread, and must be served
+/// whatever happens to the reader.
 struct Hosted {
     io: IoLoop,
     client: Client,
     path: PathBuf,
-    /// Keeps the pipe open whose reads never end.
+    /// Keeps a pipe open whose reads never end.
     endless: std::io::PipeWriter,
     witness: DeviceQueue,
     file: FileHandle,
@@ -114,7 +113,7 @@ impl Hosted {
         started.expect("a process and a socket")
     }
 
-    /// Starts the reader, waits for it to say something, and kills it some time after.
+    /// Starts the reader, waits until it prints something, and kills it some time later.
     fn kill_after(&self, mode: &[&str], said: &str, after: Duration) {
         let mut child = self.start(mode, Stdio::piped());
         let mut line = String::new();
@@ -134,7 +133,7 @@ impl Hosted {
         );
     }
 
-    /// The witness gets its bytes.
+    /// Checks that the witness gets its bytes.
     fn serves_others(&mut self) {
         self.turns += 1;
         let at = self.turns * 31 % 4000;
@@ -151,7 +150,7 @@ impl Hosted {
         assert_eq!(bytes, secret()[from..from + 96]);
     }
 
-    /// Waits until that many requests of the readers are claimed and not answered: their reads of
+    /// Waits until that many requests of the readers are claimed and have no outcome: their reads of
     /// the pipe.
     fn comes_to_owe(&self, open: u64) {
         let give_up = Instant::now() + LIMIT;
@@ -165,7 +164,7 @@ impl Hosted {
         }
     }
 
-    /// The next reader on the same queue can do all that it may, and nothing else.
+    /// Checks that the next reader on the same queue can do all that it may, and nothing else.
     fn serves_the_next(&self) {
         let child = self.start(&["show"], Stdio::piped());
         let output = child.wait_with_output().expect("own child");
@@ -208,7 +207,7 @@ fn a_reader_that_is_killed_in_any_state_harms_nobody() {
         }
         hosted.comes_to_owe(lap + 1);
     }
-    // What the dead asked for gets its outcomes, and the next reader throws them away.
+    // The requests of the dead readers get outcomes, and the next reader discards them.
     hosted.endless.write_all(&[7; 3 * 64]).expect("a reader");
     hosted.comes_to_owe(0);
     hosted.serves_the_next();
@@ -235,7 +234,7 @@ fn a_reader_that_is_killed_at_any_moment_harms_nobody() {
     hosted.io.stop().expect("an orderly end");
 }
 
-/// Starts a reader with a request that stays open, and lives until it is killed.
+/// Starts a reader whose request stays open, and runs until it is killed.
 fn be_the_host(directory: &str) {
     let hosted = Hosted::new(Path::new(directory));
     let mut reader = hosted.start(&["await", "1000"], Stdio::inherit());
@@ -257,7 +256,7 @@ fn a_host_that_is_killed_ends_the_waits_of_its_device() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("this program");
-    // The test harness of the host says a few things before its reader does.
+    // The test harness of the host prints a few lines before its reader does.
     let mut said = BufReader::new(host.stdout.take().expect("piped"));
     let mut line = String::new();
     while !line.trim_end().ends_with("waiting") {
@@ -265,12 +264,13 @@ fn a_host_that_is_killed_ends_the_waits_of_its_device() {
         let more = said.read_line(&mut line).expect("a pipe");
         assert_ne!(more, 0, "the host ended before its reader waited");
     }
-    // Longer than the reader bears a heart to stand still: a host that lives ends no wait.
+    // Longer than the standstill that ends a wait of the reader: a host that lives ends no wait.
     thread::sleep(Duration::from_millis(1500));
     host.kill().expect("own child");
     let status = host.wait().expect("own child");
     assert_eq!(status.signal(), Some(9), "{status}");
-    // The reader's limit is a minute: what ends its wait is the heart. The pipe ends with it.
+    // The time limit of the reader is a minute, so what ends its wait is the heartbeat. The pipe ends
+    // with it.
     let mut rest = String::new();
     said.read_to_string(&mut rest).expect("a pipe");
     assert_eq!(rest, "host gone\n");

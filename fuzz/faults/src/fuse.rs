@@ -85,7 +85,7 @@ impl Node {
     }
 }
 
-/// Request that was not answered yet.
+/// Request without a reply.
 enum Held {
     Read(u64, u64, u32, ReplyData),
     Statfs(ReplyStatfs),
@@ -229,7 +229,7 @@ fn statfs(reply: ReplyStatfs) {
     reply.statfs(0, 0, 0, 0, 0, 512, 255, 0);
 }
 
-/// Returns the number of bytes that such a file transfers of those that were asked for.
+/// Returns the number of bytes that a file with this fault transfers of those that were asked for.
 fn share(node: &Node, asked: usize, [short, half]: [&str; 2]) -> usize {
     if node.is(short) {
         asked.min(1000)

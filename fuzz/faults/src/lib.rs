@@ -1,5 +1,5 @@
-//! Harness for tests of faults that only a real kernel can cause: files that hang, lose bytes,
-//! answer short or refuse; full and frozen file systems; limits, filters and signals.
+//! Harness for tests of faults that only a real kernel can cause: files that hang, fail, lose bytes or
+//! transfer too few; full and frozen file systems; limits, filters and signals.
 //!
 //! A test runs in a child process, since it may hang or be killed. Its parent sets up a stage
 //! before the test and removes it afterwards, whatever became of the child. The parent serves the

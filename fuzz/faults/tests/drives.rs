@@ -39,7 +39,7 @@ fn a_bad_sector_is_not_the_end_of_the_file(scene: &Scene) {
         assert_eq!(ask(&device, read(BAD).exact()), Err(Errno::EIO));
         let before = BAD - u64::from(LEN) / 2;
         assert_eq!(ask(&device, read(before).exact()), Err(Errno::EIO));
-        // What comes before the bad sector may count.
+        // The bytes before the bad sector may count.
         let some = ask(&device, read(before));
         assert!(
             some == Err(Errno::EIO) || some.is_ok_and(|count| count <= LEN / 2),

@@ -7,7 +7,7 @@ use vyre_faults::{Ext4, Need, Scene, Test, tests};
 use vyre_ioloop::{IoLoop, LoopGroup, Rights};
 use vyre_ioq::{DeviceQueue, Errno, FileHandle, Request};
 
-/// Drive that claims 64 MiB and has 16.
+/// Drive that reports 64 MiB and has 16.
 const THIN: Need = Need::Ext4(Ext4 {
     at: "thin",
     mib: 64,
@@ -66,7 +66,7 @@ fn a_failed_sync_fails_every_later_one_of_every_queue(scene: &Scene) {
             check_failed(device, file, pool);
         }
     }
-    // Room on the drive brings no bytes back.
+    // Free space on the drive brings no bytes back.
     scene.drain("thin.store");
     for device in [&two, &one] {
         check_failed(device, file, pool);
@@ -119,7 +119,7 @@ fn a_failed_sync_fails_syncs_of_other_loops_and_groups(scene: &Scene) {
     check_failed(&two, other, other_pool);
     check_failed(&three, other, other_pool);
     check_failed(&one, first, pool);
-    // Nor does a loop forget that begins later.
+    // A loop that starts later knows of the failure too.
     let (parts, last, pool) = new(&file);
     let (host, four) = queue(8);
     let late = parts.builder().queue(host).spawn().unwrap();
@@ -146,7 +146,7 @@ fn a_file_opened_anew_after_a_failed_sync_has_no_failure(scene: &Scene) {
     scene.drain("thin.store");
     let insert =
         |file: File| -> FileHandle { io.insert_file(file, 0..1 << 40, Rights::all()).unwrap() };
-    // The old descriptions are what they were, under whatever handle.
+    // The old descriptions keep the failure, under any handle.
     check_failed(&device, insert(old), pool);
     check_failed(&device, insert(older), pool);
     let new = insert(open(scene, "file"));

@@ -51,7 +51,7 @@ fn hung_syncs_delay_no_other_queue(scene: &Scene) {
 fn frozen_writes_and_empty_pipes_delay_no_other_queue(scene: &Scene) {
     const WRITES: usize = 64;
     const PROBES: usize = 16;
-    // The other device's queue keeps room for more.
+    // The queue of the other device has room for more.
     const MOST_WAITING: usize = 6;
     let mut parts = Parts::new(1 << 20);
     let frozen: Vec<_> = (0..WRITES)

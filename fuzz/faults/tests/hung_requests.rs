@@ -1,4 +1,4 @@
-//! Tests that requests which the kernel keeps hold up no others.
+//! Tests that requests which hang in the kernel do not delay others.
 
 use std::io::PipeWriter;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub(crate) const TESTS: &[Test] = tests![
     an_insertion_that_hangs_delays_only_its_caller: [Need::Fuse],
 ];
 
-/// Numbers of requests that hang: below and above what the kernel's workers (4 a core) and a FUSE
+/// Numbers of hanging requests: below and above what the workers of the kernel (4 a core) and a FUSE
 /// connection (12 in the background) take.
 pub(crate) const COUNTS: [usize; 5] = [1, 4, 12, 16, 64];
 

@@ -1,4 +1,4 @@
-//! Tests of a host that does not get all that it asks for.
+//! Tests of a host that lacks resources or permissions.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
@@ -69,7 +69,7 @@ fn a_ring_that_cannot_be_entered_is_reported(scene: &Scene) {
     let mut parts = Parts::new(4096);
     let file = parts.file(scene.healthy(4096));
     let pool = parts.pool;
-    // A loop finds out when it starts, or with the first request.
+    // A loop fails when it starts, or with the first request.
     match parts.builder().queue(host).spawn() {
         Err(error) => {
             let text = chain(&error);
@@ -127,8 +127,8 @@ fn without_registration_the_plain_path_serves(scene: &Scene) {
 }
 
 fn without_locked_memory_the_plain_path_serves(scene: &Scene) {
-    // The files come first: they need a directory that this process may write. Root may lock what
-    // it likes, so the process has to be somebody else; who already is cannot change.
+    // The files come first: they need a directory that this process may write. Root may lock any amount
+    // of memory, so the process must change its user. A process that is not root cannot, and need not.
     let parts = Parts::new(1 << 20);
     let dir = std::fs::File::open(scene.path("")).unwrap();
     rustix::fs::fchmod(&dir, rustix::fs::Mode::from_raw_mode(0o777)).unwrap();

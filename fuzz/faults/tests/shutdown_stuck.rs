@@ -32,7 +32,7 @@ pub(crate) const TESTS: &[Test] = tests![
 const SOON: Duration = Duration::from_millis(300);
 const LEN: usize = 4096;
 
-/// Request that the kernel keeps, and a fence that waits for it.
+/// A request that the kernel holds, and a fence that waits for it.
 struct Kept {
     device: DeviceQueue,
     request: Ticket,
@@ -63,8 +63,8 @@ impl Kept {
         (io, kept)
     }
 
-    /// Asserts that no outcome gave the buffer back, since the kernel still has it, and that the
-    /// device sees the end.
+    /// Asserts that neither has an outcome, because the kernel still uses the buffer, and that the
+    /// device sees Failed.
     fn check(&self) {
         assert_eq!(self.device.host_state(), Some(LoopState::Failed));
         for ticket in [&self.request, &self.fence] {
@@ -221,7 +221,7 @@ fn requests_that_the_kernel_does_not_hold_are_cancelled(scene: &Scene) {
     assert_eq!(outcome_of(&device, cancelled), Err(Errno::ECANCELED));
     assert!(device.poll(&hung).is_none());
 
-    // As the device must expect: the bytes come after the end, if they come.
+    // The bytes come after the shutdown, if at all.
     assert_eq!(contents(&memory, 0, 4096), [0; 4096]);
     fuse.release();
     let task = format!("/proc/self/task/{thread_id}");

@@ -1,5 +1,5 @@
-//! Tests that no request of a device makes a signal end the host, and that signals from others do
-//! not disturb a loop.
+//! Tests that no request of a device raises a signal that ends the host, and that signals from others
+//! do not disturb a loop.
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
@@ -145,7 +145,7 @@ fn the_threads_of_loops_block_signals_from_others(_: &Scene) {
         SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGALRM, SIGTERM, SIGUSR1, SIGUSR2, SIGCHLD, SIGTSTP,
         SIGTTIN, SIGTTOU, SIGURG, SIGXCPU, SIGXFSZ, SIGVTALRM, SIGPROF, SIGWINCH, SIGIO,
     ];
-    // What a thread does itself: a debugger, a sanitizer or the standard library needs these.
+    // Signals of the thread itself: a debugger, a sanitizer or the standard library needs these.
     let of_itself = [SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGSYS];
     let check = |thread: u32| {
         assert_eq!(blocked_by(thread, &of_others), of_others);

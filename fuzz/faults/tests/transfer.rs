@@ -1,4 +1,4 @@
-//! Tests of transfers that the kernel cuts short, and of those that it cannot make at once.
+//! Tests of short transfers, and of transfers that the kernel cannot complete at once.
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
@@ -137,8 +137,8 @@ fn short_direct_writes_are_resumed(scene: &Scene) {
     for name in ["short-write.dio", "half-write.dio"] {
         assert!(writes(scene.sync_fuse().open(name), name, Some));
     }
-    // Linux makes EIO of a short answer to a write that it sent asynchronously, and does not say how
-    // much was written.
+    // Linux turns a short reply to an asynchronous write into EIO, and does not say how much was
+    // written.
     for (name, flags) in kinds(["short-write", "half-write"]) {
         let file = scene.fuse().open_with(&name, flags);
         let is_known = |wrote| (wrote != Err(Errno::EIO)).then_some(wrote);
@@ -228,7 +228,7 @@ fn a_prefetch_reads_ahead_its_whole_range(scene: &Scene) {
         });
         let prefetch = Request::prefetch(file, at as u64, len as u32);
         assert_eq!(ask(&device, prefetch), Ok(0));
-        // Of a file that nobody reads, the kernel takes pages back when memory runs low.
+        // When memory runs low, the kernel drops pages of a file that nobody reads.
         eventually("the read-ahead", || {
             raw::resident(&disk, LEN) >= len / 4 * 3
         });

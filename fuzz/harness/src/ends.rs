@@ -1,4 +1,4 @@
-//! The host's end and the device's, step by step, with a hostile device beside them.
+//! The host end and the device end of a queue, step by step, with a hostile device beside them.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -9,7 +9,7 @@ use vyre_ioq::{DeviceQueue, Errno, HostQueue, NotOwed, QueueLayout, Request, Tic
 
 const WORD: usize = size_of::<u32>();
 
-/// A queue between guard pages, and what the host's end must make of it.
+/// A queue between guard pages, and a model of what the host end must do with it.
 #[derive(Debug)]
 pub struct Ends {
     memory: GuardedMemory,
@@ -18,23 +18,23 @@ pub struct Ends {
     adversary: Adversary,
     tickets: Vec<Ticket>,
     owed: Vec<bool>,
-    /// Those of them of which the host has told.
+    /// Those that the host has announced.
     told: Vec<bool>,
     in_use: Vec<bool>,
     first: usize,
     stride: usize,
     /// Requests claimed so far.
     pub claims: u64,
-    /// Outcomes given so far.
+    /// Outcomes stored so far.
     pub outcomes: u64,
 }
 
 impl Ends {
-    /// One of a few geometries: `kind` wraps around them. Bare queues lie at the start of their
-    /// page or at its end, so that either guard is next to a slot.
+    /// Makes a queue of one of a few geometries, chosen by `kind` modulo their number. Bare queues lie
+    /// at the start or at the end of their page, so that a guard page is next to a slot.
     ///
     /// # Panics
-    /// If there is no memory.
+    /// If memory cannot be allocated.
     pub fn new(kind: u8, seed: u64) -> Self {
         let (layout, at_end) = match kind % 6 {
             0 => (QueueLayout::with_slots(8), false),
@@ -80,12 +80,12 @@ impl Ends {
         }
     }
 
-    /// Slots of the queue.
+    /// Returns the number of slots.
     pub const fn slots(&self) -> u32 {
         self.host.geometry().slots()
     }
 
-    /// The hostile device.
+    /// Returns the hostile device.
     pub const fn adversary(&mut self) -> &mut Adversary {
         &mut self.adversary
     }
@@ -95,7 +95,7 @@ impl Ends {
         self.tickets.extend(self.device.submit(request));
     }
 
-    /// Takes an outcome, if there is one. What it is, the hostile device may have decided.
+    /// Takes an outcome, if there is one. The hostile device may have stored it.
     pub fn take(&mut self, which: u32) {
         if !self.tickets.is_empty() {
             let which = which as usize % self.tickets.len();
@@ -104,7 +104,7 @@ impl Ends {
         }
     }
 
-    /// Stores any word of the memory.
+    /// Stores to any word of the memory.
     pub fn store(&mut self, word: u32, value: u32) {
         let words = self.memory.len() / WORD;
         self.memory
@@ -114,7 +114,7 @@ impl Ends {
     /// Has the host claim what is published.
     ///
     /// # Panics
-    /// If it claims anything else, anything twice, or not all of it.
+    /// If it claims anything else, claims anything twice, or leaves anything out.
     pub fn sweep(&mut self, range: Range<u32>) {
         let expected = self.published(&range);
         let mut statuses = self.statuses();
@@ -145,10 +145,11 @@ impl Ends {
         self.check();
     }
 
-    /// Has the host tell of its claims.
+    /// Has the host announce its claims.
     ///
     /// # Panics
-    /// If it tells of anything else, or twice, or stores over what the device has put there.
+    /// If it announces anything else, announces anything twice, or stores over what the device has
+    /// stored there.
     pub fn announce(&mut self) {
         let mut expected = self.statuses();
         let mut stored = 0;
@@ -167,7 +168,8 @@ impl Ends {
     /// Has the host complete any slot.
     ///
     /// # Panics
-    /// If it does so where it owes nothing, or not where it does, or stores another outcome.
+    /// If it completes a slot for which no outcome is owed, refuses one for which it is, or stores
+    /// another outcome.
     pub fn complete(&mut self, slot: u32, result: Result<u32, Errno>) {
         let owed = self.owed.get_mut(slot as usize);
         let expected = owed.is_some_and(std::mem::take);
@@ -191,10 +193,10 @@ impl Ends {
         self.check();
     }
 
-    /// Has the host complete whatever it owes.
+    /// Has the host complete every slot that it has claimed.
     ///
     /// # Panics
-    /// If that is more or less than it claimed.
+    /// If it completes more or fewer slots than it claimed.
     pub fn complete_owed(&mut self, errno: Errno) {
         let expected = self.owed.iter().filter(|&&owed| owed).count() as u32;
         let kept: Vec<u32> = (0..self.slots())
@@ -215,7 +217,8 @@ impl Ends {
         self.check();
     }
 
-    /// The end: all that was claimed gets an outcome, and nothing was stored outside the queue.
+    /// Ends the run. Everything that was claimed gets an outcome, and nothing was stored outside the
+    /// queue.
     ///
     /// # Panics
     /// If not so.
@@ -236,7 +239,7 @@ impl Ends {
         self.memory.load(first + word, Ordering::Acquire)
     }
 
-    /// How many slots of a range hold a request that the host has to claim.
+    /// Returns how many slots of a range hold a request that the host must claim.
     fn published(&mut self, range: &Range<u32>) -> u32 {
         for (group, in_use) in self.in_use.iter_mut().enumerate().skip(1) {
             let mark = header_word::IN_USE + group;

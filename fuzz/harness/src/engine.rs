@@ -1,4 +1,4 @@
-//! The engine between an honest device and a hostile one.
+//! An engine with honest and hostile devices.
 
 mod honest;
 
@@ -14,38 +14,38 @@ use vyre_uring::{Buffer, SimTransport};
 use crate::watch::Watch;
 use honest::Honest;
 
-/// Slots of the shared queue that honest lanes use, and that a hostile device uses.
+/// Slots of the shared queue that honest lanes use, and slots that a hostile device uses.
 const HONEST: u32 = 6;
 const BESIDE: u32 = 6;
-/// Slots of the hostile queue: a group, and a part of the next.
+/// Slots of the hostile queue: one group, and a part of the next.
 const HOSTILE: u32 = 72;
-/// Passes in which whatever the honest asked for is served: far more than it takes.
+/// Passes that are more than enough to serve every honest request.
 const PASSES: u32 = 100_000;
 
-/// Which hostile device.
+/// A hostile device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// The one that shares a queue with honest lanes, and keeps to slots of its own.
+    /// Shares a queue with honest lanes, and uses only its own slots.
     Beside,
-    /// The one with a queue to itself, which keeps to nothing.
+    /// Has a queue to itself, and stores anywhere in it.
     Alone,
 }
 
-/// How the simulated transport behaves.
+/// Faults of the simulated transport.
 #[derive(Clone, Copy, Debug)]
 pub struct Faults {
     /// Seed of the transport and of the hostile devices.
     pub seed: u64,
-    /// Operations that the transport takes at once; not zero.
+    /// Most operations that the transport takes at once; not zero.
     pub capacity: u32,
-    /// The most passes that an operation takes.
+    /// Most passes that an operation takes.
     pub latency: u32,
-    /// How often a transfer is short, or interrupted.
+    /// Probability of a short or interrupted transfer.
     pub disturbed: f64,
 }
 
 /// An engine on a simulated transport, with two queues: one that honest lanes share with a hostile
-/// device, one that is a hostile device's alone.
+/// device, and one that only a hostile device uses.
 #[derive(Debug)]
 pub struct World {
     engine: Engine<SimTransport>,
@@ -58,10 +58,10 @@ pub struct World {
 }
 
 impl World {
-    /// An engine that runs.
+    /// Makes a running engine.
     ///
     /// # Panics
-    /// If there is no memory or no file in memory.
+    /// If memory or a file in memory cannot be created.
     pub fn new(faults: Faults) -> Self {
         let mut files = FileTable::new();
         let mut buffers = BufferTable::new();
@@ -82,7 +82,7 @@ impl World {
         };
         let hosts = vec![host(&shared, &layouts[0]), host(&hostile, &layouts[1])];
         let honest = Honest::new(&shared, &mut files, &mut buffers, HONEST);
-        // A handle that both guess is one table's: what is behind it, either may use.
+        // Both share one table, so either may use a handle that it guesses.
         let spared = honest.handles();
         let adversary = |memory: &GuardedMemory, layout, seed| {
             let device = Adversary::new(memory.region(), layout, seed).expect("fit");
@@ -111,7 +111,7 @@ impl World {
         }
     }
 
-    /// One of the hostile devices.
+    /// Returns one of the hostile devices.
     pub const fn adversary(&mut self, which: Which) -> &mut Adversary {
         match which {
             Which::Beside => &mut self.beside,
@@ -119,7 +119,7 @@ impl World {
         }
     }
 
-    /// Stores any word of the hostile queue.
+    /// Stores to any word of the hostile queue.
     pub fn store(&mut self, word: u32, value: u32) {
         if !self.honest.handles().contains(&value) {
             let words = self.hostile.len() / size_of::<u32>();
@@ -128,17 +128,17 @@ impl World {
         }
     }
 
-    /// An honest lane reads.
+    /// Has an honest lane publish a READ.
     pub fn read(&mut self, offset: u32, count: u32) {
         self.honest.read(offset, count);
     }
 
-    /// An honest lane writes.
+    /// Has an honest lane publish a WRITE.
     pub fn write(&mut self, count: u32) {
         self.honest.write(count);
     }
 
-    /// An honest lane asks for a fence, or for what it wrote to be durable.
+    /// Has an honest lane publish a FENCE or a SYNC.
     pub fn order(&mut self, sync: bool) {
         let request = if sync {
             Request::sync(self.honest.writable())
@@ -148,28 +148,28 @@ impl World {
         self.honest.publish(request);
     }
 
-    /// The honest lanes take what outcomes there are.
+    /// Has the honest lanes take and check all outcomes.
     ///
     /// # Panics
-    /// If one is wrong.
+    /// If an outcome is wrong.
     pub fn take(&mut self) {
         self.honest.take();
     }
 
-    /// One pass of the engine, with nobody else at work.
+    /// Runs one pass of the engine, while the devices rest.
     ///
     /// # Panics
-    /// If the engine did anything to either queue that it must not do, or its books are wrong.
+    /// If the engine did anything to a queue that it must not do, or its counters are wrong.
     pub fn step(&mut self) {
         self.watched(|engine| {
             let _ = engine.step();
         });
     }
 
-    /// Passes until the honest lanes have all their outcomes, and then the end of the engine.
+    /// Runs passes until the honest lanes have all outcomes, and then shuts the engine down.
     ///
     /// # Panics
-    /// If an honest request stays without an outcome, or any claimed one.
+    /// If an honest request or a claimed one stays without an outcome.
     pub fn finish(&mut self) {
         for _ in 0..PASSES {
             if self.honest.is_done() {
@@ -188,13 +188,14 @@ impl World {
         assert!(self.shared.is_intact() && self.hostile.is_intact());
     }
 
-    /// Requests claimed in both queues, and outcomes given, as the words of the queues tell it.
+    /// Returns the numbers of requests claimed and outcomes stored in both queues, as the words of the
+    /// queues show them.
     pub fn claimed_and_completed(&self) -> (u64, u64) {
         let sum = |of: fn(&Watch) -> u64| self.watches.iter().map(of).sum();
         (sum(|watch| watch.claimed), sum(|watch| watch.completed))
     }
 
-    /// Outcomes of honest requests so far, each of them checked.
+    /// Returns the number of checked outcomes of honest requests.
     pub const fn honest_outcomes(&self) -> u64 {
         self.honest.outcomes()
     }
@@ -214,7 +215,7 @@ impl World {
     }
 }
 
-/// A file in memory that holds these bytes.
+/// Returns a file in memory with these bytes.
 fn file(bytes: &[u8]) -> File {
     let flags = rustix::fs::MemfdFlags::CLOEXEC;
     let file = File::from(rustix::fs::memfd_create("vyre-fuzz-harness", flags).expect("a file"));

@@ -1,11 +1,11 @@
-//! What attacks the queue and the loop.
+//! Attacks on the queue and the loop.
 //!
-//! - [`targets`]: what a fuzzer calls with any bytes. `fuzz/fuzz_targets` hands them to libFuzzer; a test here
+//! - [`targets`]: the bodies of the fuzz targets. `fuzz/fuzz_targets` passes them to libFuzzer; a test
 //!   replays the seeds without it.
-//! - [`volume`]: so many hostile words against the host's end and the engine.
-//! - [`soak`]: so many requests of honest producers, each with a checksum.
+//! - [`volume`]: a given number of hostile words against the host end and the engine.
+//! - [`soak`]: a given number of requests of honest producers, each with a checksum.
 //!
-//! All three panic on the first thing that is wrong.
+//! All three panic at the first violation.
 
 pub mod ends;
 pub mod engine;
@@ -38,7 +38,7 @@ impl Random {
     }
 }
 
-/// A few bits of everything, for patterns and checksums.
+/// Mixes the bits of a number, for patterns and checksums.
 pub(crate) const fn mix(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -17,7 +17,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Run {
-    /// Hostile words against the host's end and the engine
+    /// Store hostile words against the host end and the engine
     Words {
         /// How many, such as 1000000 or 1e9
         #[arg(value_parser = count)]
@@ -26,12 +26,12 @@ enum Run {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
-    /// Requests of several producers, each with a checksum
+    /// Have several producers submit requests, each with a checksum
     Soak {
         /// How many, such as 1000000 or 1e9
         #[arg(value_parser = count)]
         operations: u64,
-        /// Threads that ask
+        /// Number of producer threads
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=4))]
         producers: u32,
     },
@@ -78,7 +78,7 @@ fn main() {
     }
 }
 
-/// `1000000`, `1_000_000` or `1e6`; not zero.
+/// Parses `1000000`, `1_000_000` or `1e6`, but not zero.
 fn count(text: &str) -> Result<u64, String> {
     let digits = text.replace('_', "");
     let number = match digits.split_once('e') {

@@ -1,4 +1,4 @@
-//! So many requests of honest producers: none lost, none twice, none torn.
+//! A given number of requests of honest producers: none is lost, doubled or torn.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -11,16 +11,16 @@ use vyre_ioq::{
 
 use crate::mix;
 
-/// Slots of the queue: few, so that every one is used again at once, and at times none is free.
+/// Slots of the queue. They are few, so that each is reused at once and sometimes none is free.
 const SLOTS: u32 = 32;
-/// Requests that a producer has out at once, at most.
+/// Most requests that a producer has in flight.
 const HELD: usize = 16;
-/// How far apart the oldest and the youngest of them may be.
+/// Largest distance between the numbers of the oldest and the newest of them.
 const WINDOW: u64 = 64;
-/// A producer that waits for longer has lost something.
+/// A producer that waits longer has lost a request.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a run came to.
+/// Counts of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Report {
     /// Requests that were claimed, each for the first time and with a right checksum.
@@ -61,7 +61,8 @@ fn checksum(request: &Request) -> u32 {
     words.iter().fold(1, |sum, &word| mix(sum ^ word)) as u32
 }
 
-/// What the host answers: a function of the whole request, told apart by its checksum.
+/// Returns the outcome of a request, which is a function of all its words. A checksum tells outcomes
+/// apart.
 fn outcome_of(checksum: u32) -> Result<u32, Errno> {
     let value = mix(checksum.into()) as u32;
     if checksum.is_multiple_of(7) {
@@ -71,7 +72,7 @@ fn outcome_of(checksum: u32) -> Result<u32, Errno> {
     }
 }
 
-/// Which requests of one producer were claimed: all below `low`, and those whose bits are set.
+/// The claimed requests of one producer: all below `low`, and those whose bits are set.
 #[derive(Clone, Debug, Default)]
 struct Seen {
     low: u64,
@@ -92,10 +93,10 @@ impl Seen {
     }
 }
 
-/// Has `producers` threads ask `operations` times in all, and one thread answer.
+/// Has `producers` threads submit `operations` requests in all, and one thread complete them.
 ///
 /// # Panics
-/// If a request is lost, served twice or torn, or an outcome is.
+/// If a request or an outcome is lost, doubled or torn.
 pub fn run(operations: u64, producers: u32) -> Report {
     let layout = QueueLayout::with_slots(SLOTS);
     let memory = GuardedMemory::new(layout.bytes()).expect("memory");
@@ -135,7 +136,7 @@ pub fn run(operations: u64, producers: u32) -> Report {
     }
 }
 
-/// Goes down when its producer ends, also by a panic.
+/// Counts down when its producer ends, even by a panic.
 struct Running<'a>(&'a AtomicU32);
 
 impl Drop for Running<'_> {
@@ -145,7 +146,8 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Publishes and takes; how many outcomes, and how often there was no slot.
+/// Publishes requests and takes outcomes. Returns the number of outcomes, and how often no slot was
+/// free.
 fn produce(device: &DeviceQueue, producer: u32, requests: u64) -> (u64, u64) {
     let mut held: Vec<(Ticket, u64, Request)> = Vec::with_capacity(HELD);
     let (mut next, mut taken, mut full) = (0, 0, 0);
@@ -182,7 +184,7 @@ fn produce(device: &DeviceQueue, producer: u32, requests: u64) -> (u64, u64) {
     (taken, full)
 }
 
-/// Serves until no producer is left.
+/// Completes requests until no producer is left.
 fn consume(host: &mut HostQueue, running: &AtomicU32, producers: u32) -> Vec<Seen> {
     let mut seen = vec![Seen::default(); producers as usize];
     let mut claimed = Vec::with_capacity(SLOTS as usize);
@@ -194,11 +196,11 @@ fn consume(host: &mut HostQueue, running: &AtomicU32, producers: u32) -> Vec<See
             seen[request.file().raw() as usize].note(request.file_offset());
             claimed.push((claim.slot, request.buffer().raw()));
         });
-        // Some are told of before they have their outcome.
+        // Some are announced before they are completed.
         if many == 1 {
             host.announce_claims();
         }
-        // Some are kept for the next pass, and the order is not that of the claims.
+        // Some are left for the next pass, and the order differs from that of the claims.
         while claimed.len() > if many == 0 { 0 } else { 3 } {
             let (slot, sum) = claimed.swap_remove(claimed.len() / 2);
             host.complete(slot, outcome_of(sum)).expect("owed once");

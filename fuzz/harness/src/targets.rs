@@ -1,4 +1,4 @@
-//! What a fuzzer calls: each takes any bytes, and panics on what must not happen.
+//! The bodies of the fuzz targets. Each takes any bytes, and panics if a rule is broken.
 
 use std::cell::OnceCell;
 use std::sync::atomic::Ordering;
@@ -10,7 +10,7 @@ use vyre_ioq::{DeviceQueue, Errno, FileHandle, HostQueue, Op, Request};
 use crate::ends::Ends;
 use crate::engine::{Faults, Which, World};
 
-/// One target: its name, which is that of its seeds' directory, and its body.
+/// A target: its name, which is also that of the directory of its seeds, and its body.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
@@ -21,12 +21,12 @@ pub const ALL: &[Target] = &[
     ("hostile", hostile),
 ];
 
-/// Memory that is offered as a queue, at most.
+/// Most bytes of memory that are offered as a queue.
 const ATTACH_BYTES: usize = 4096 * 2;
-/// Actions of one input, at most: a longer one finds nothing that two short ones do not.
+/// Most actions of one input. A longer input finds nothing that two short ones do not.
 const ACTIONS: usize = 256;
 
-/// Takes numbers off a string of bytes; zeroes when it ends.
+/// Reads numbers from bytes; zeros after their end.
 struct Bytes<'a>(&'a [u8]);
 
 impl Bytes<'_> {
@@ -55,7 +55,7 @@ impl Bytes<'_> {
     }
 }
 
-/// Any bytes as memory that somebody says is a queue: an error, or a queue whose every slot is
+/// Takes any bytes as the memory of a queue. Attaching returns an error, or a queue whose slots are all
 /// inside the bytes.
 ///
 /// # Panics
@@ -72,8 +72,8 @@ pub fn attach(bytes: &[u8]) {
 
 fn attach_in(memory: &GuardedMemory, bytes: &[u8]) {
     let len = bytes.len().min(ATTACH_BYTES) & !3;
-    // At the start of a page, as a queue with a header has to be; if there can be none, before the
-    // guard too.
+    // At the start of a page, as a queue with a header must be. A bare queue is also placed just before
+    // the guard page.
     let end = ATTACH_BYTES - len;
     let places = if len < HEADER_BYTES {
         &[0, end][..]
@@ -104,7 +104,7 @@ fn attach_in(memory: &GuardedMemory, bytes: &[u8]) {
     }
 }
 
-/// Any words as a slot: what is accepted means exactly what the words say.
+/// Takes any words as a slot. A request that is accepted means exactly what the words say.
 ///
 /// # Panics
 /// If not so.
@@ -156,9 +156,9 @@ pub fn decode(bytes: &[u8]) {
     assert_eq!(rest, [words[1], words[2], words[5], words[7], words[11]]);
 }
 
-/// Both ends of a queue, step by step, and stores of any word anywhere: nothing is claimed twice or
-/// left out, and what is claimed is completed exactly once. The first byte picks the geometry; then
-/// come actions, each a byte and its operands.
+/// Steps both ends of a queue, and stores to any word. Nothing is claimed twice or left out, and every
+/// claim is completed exactly once. The first byte chooses the geometry. Actions follow, each a byte
+/// and its operands.
 ///
 /// # Panics
 /// If not so.
@@ -196,9 +196,9 @@ pub fn ends(bytes: &[u8]) {
     ends.finish();
 }
 
-/// Hostile devices while an engine serves: nothing is served twice, what is claimed gets one
-/// outcome, and honest lanes get the right ones. Four bytes set the transport up; then come
-/// actions, each a byte and its operands.
+/// Runs an engine with hostile devices. Nothing is served twice, every claim gets one outcome, and
+/// honest lanes get the right ones. Four bytes configure the transport. Actions follow, each a byte and
+/// its operands.
 ///
 /// # Panics
 /// If not so.

@@ -1,4 +1,4 @@
-//! So many hostile words: a part against the host's end alone, the rest against the engine.
+//! A given number of hostile words: half against the host end alone, half against the engine.
 
 use std::time::Instant;
 
@@ -8,28 +8,28 @@ use crate::Random;
 use crate::ends::Ends;
 use crate::engine::{Faults, Which, World};
 
-/// What a run came to.
+/// Counts of a run, against the host end and against the engine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Report {
-    /// Words that hostile devices stored against the host's end, and against the engine.
+    /// Words that hostile devices stored.
     pub words: [u64; 2],
-    /// Requests that were claimed meanwhile.
+    /// Requests that were claimed.
     pub claimed: [u64; 2],
-    /// Outcomes given: as many as claims.
+    /// Outcomes that were stored: as many as claims.
     pub completed: [u64; 2],
     /// Outcomes of honest requests, each checked.
     pub honest: u64,
-    /// Queues, and engines, that were made for it.
+    /// Queues and engines that were made.
     pub worlds: [u64; 2],
 }
 
-/// Words that one world gets before the next is made.
+/// Words for one queue or engine before the next is made.
 const WORLD_WORDS: u64 = 1 << 20;
 
-/// Stores `words` hostile words, half of them against each, and prints how it goes.
+/// Stores `words` hostile words, half of them against each, and prints its progress.
 ///
 /// # Panics
-/// On anything that must not happen: see [`Ends`] and [`World`].
+/// If a rule is broken: see [`Ends`] and [`World`].
 pub fn run(words: u64, seed: u64) -> Report {
     let start = Instant::now();
     let mut report = Report::default();

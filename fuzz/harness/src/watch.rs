@@ -1,4 +1,4 @@
-//! What a host did to a queue, told from the words alone.
+//! Checks what a host did to a queue, by the words alone.
 
 use std::sync::atomic::Ordering;
 
@@ -8,12 +8,12 @@ use vyre_ioq::test_utils::GuardedMemory;
 const WORD: usize = size_of::<u32>();
 const SLOT_WORDS: usize = 16;
 const FIRST: usize = HEADER_BYTES / WORD;
-/// A count that no outcome in these tests has.
+/// A COUNT that no outcome in these tests has.
 const NO_COUNT: u32 = 0xfeed_f00d;
 
-/// Looks at a queue with a header before and after a host has had its turn. While the device's
-/// side rests, every change is the host's: each is held to the protocol, and every claim and every
-/// outcome is counted, without asking the host.
+/// Compares the words of a queue with a header before and after the host runs. The devices rest
+/// meanwhile, so every change is made by the host. Each change must follow the protocol, and every
+/// claim and outcome is counted without asking the host.
 #[derive(Debug)]
 pub(crate) struct Watch {
     memory: GuardedMemory,
@@ -45,9 +45,9 @@ impl Watch {
         self.claimed - self.completed
     }
 
-    /// Before the host's turn. Stores into the counts of slots that it owes an outcome, as a
-    /// device may that does not mind its own: so an outcome shows even where the device has
-    /// forged the same.
+    /// Prepares for a run of the host. Stores to COUNT of the slots that await an outcome, as a
+    /// careless device may, so that an outcome is visible even where the device has forged the same
+    /// one.
     pub(crate) fn before(&mut self) {
         for (group, in_use) in self.in_use.iter_mut().enumerate() {
             let mark = header_word::IN_USE + group;
@@ -66,13 +66,14 @@ impl Watch {
         }
     }
 
-    /// After it. The host was to claim whatever is published, and may have told of what it owes.
+    /// Checks after the run. The host must have claimed whatever is published, and may have announced
+    /// its claims.
     ///
     /// # Panics
-    /// If the host did anything that it must not do, or left out what it must.
+    /// If the host did anything that it must not do, or omitted anything that it must do.
     pub(crate) fn after(&mut self) {
         for (word, &before) in self.header.iter().enumerate() {
-            // Line 1 is the host's.
+            // Line 1 belongs to the host.
             let own = (header_word::STATE..header_word::STATE + 16).contains(&word);
             let now = self.memory.load(word, Ordering::Relaxed);
             assert!(
@@ -101,7 +102,7 @@ impl Watch {
             && before[word::STATUS] == status::PUBLISHED
             && self.in_use[slot / GROUP_SLOTS as usize]
         {
-            // The claim itself stores nothing; an outcome in the same pass shows.
+            // A claim stores nothing. An outcome in the same pass is visible.
             self.claimed += 1;
             self.owed[slot] = !is_outcome;
             self.completed += u64::from(is_outcome);

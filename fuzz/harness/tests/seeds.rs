@@ -1,4 +1,4 @@
-//! The fuzz targets without a fuzzer: every committed seed, and mutants of them.
+//! The fuzz targets without a fuzzer: every committed seed, and mutants of the seeds.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use vyre_fuzz_harness::{Random, targets};
 
-/// Mutants of a target's seeds.
+/// Number of mutants for each target.
 const MUTANTS: u32 = 2_000;
 
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
@@ -31,7 +31,7 @@ fn run(body: fn(&[u8]), what: &str, input: &[u8]) {
     assert!(ended.is_ok(), "{what} fails: {input:02x?}");
 }
 
-/// Changes a seed a little: bits, bytes, lengths, a piece of another.
+/// Changes a seed: bits, bytes, its length, or a piece of another seed.
 fn mutate(random: &mut Random, seed: &[u8], other: &[u8]) -> Vec<u8> {
     let mut bytes = seed.to_vec();
     for _ in 0..1 + random.below(4) {

@@ -1,4 +1,4 @@
-//! Lanes that keep to the protocol, and check every outcome.
+//! Lanes that follow the protocol and check every outcome.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -15,7 +15,7 @@ const FILE: u32 = 2000;
 const PIECE: u32 = 256;
 const FILL: u8 = 0xee;
 
-/// What is behind one slot, and what was last asked for there.
+/// The bytes of one slot, and its last request.
 #[derive(Debug)]
 struct Lane {
     ticket: Ticket,
@@ -89,8 +89,8 @@ impl Honest {
         self.publish(Request::write(self.writable, 0, count).from_buffer(self.pool, 0));
     }
 
-    /// Publishes a request, if a lane is free: READ and WRITE on the piece of the buffer, and of
-    /// the written file, that belongs to the slot.
+    /// Publishes a request, if a lane is free. READ and WRITE use the piece of the buffer and of the
+    /// written file that belongs to the slot.
     pub(super) fn publish(&mut self, mut request: Request) {
         if self.lanes.len() as u32 == self.slots {
             return;
@@ -160,7 +160,7 @@ impl Honest {
     }
 }
 
-/// Bytes that differ from place to place and from seed to seed.
+/// Returns bytes that differ from place to place and from seed to seed.
 fn pattern(seed: u32, len: u32) -> Vec<u8> {
     let first = u64::from(seed) << 32;
     (first..first + u64::from(len))
