@@ -19,13 +19,11 @@ struct Step {
 type Run = fn(&Workspace, &mut Report) -> Result<()>;
 
 const fn step(name: &'static str, about: &'static str, run: Run) -> Step {
-    let full = false;
-    Step { name, about, run, full }
+    Step { name, about, run, full: false }
 }
 
 const fn full(name: &'static str, about: &'static str, run: Run) -> Step {
-    let full = true;
-    Step { name, about, run, full }
+    Step { name, about, run, full: true }
 }
 
 /// In the order they run.

@@ -68,10 +68,7 @@ struct Row {
 
 /// What is wrong with the table: an ordering without a row, a row without an ordering, no catcher.
 pub(crate) fn check(files: &BTreeMap<String, String>) -> Vec<String> {
-    let Some(table) = files.get(TABLE) else {
-        return vec![format!("{TABLE} is missing")];
-    };
-    let rows = match rows(table) {
+    let rows = match rows(files.get(TABLE).map_or("", String::as_str)) {
         Ok(rows) => rows,
         Err(error) => return vec![error],
     };
@@ -89,15 +86,11 @@ pub(crate) fn check(files: &BTreeMap<String, String>) -> Vec<String> {
         *balance.entry(row.place.clone()).or_default() -= 1;
     }
     let uneven = balance.iter().filter(|(_, count)| **count != 0);
-    uneven
-        .map(|(place, count)| {
-            if *count > 0 {
-                format!("{TABLE}: no row for {place}")
-            } else {
-                format!("{TABLE}: a row for {place}, which is not there")
-            }
-        })
-        .collect()
+    let wrong = uneven.map(|(place, count)| match count {
+        1.. => format!("{TABLE}: no row for {place}"),
+        _ => format!("{TABLE}: a row for {place}, which is not there"),
+    });
+    wrong.collect()
 }
 
 /// The rows of the table that has a column `caught by`.

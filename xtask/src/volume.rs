@@ -6,9 +6,8 @@ use crate::workspace::{Result, Workspace, cmd, stream};
 
 /// Packages with a `tests/props.rs`.
 const PROPS: &[&str] = &["vyre-ioq", "vyre-ioloop"];
-/// How many cases each property has; proptest itself reads it. Unset, `CI_CASES` here.
+/// How many cases each property has; proptest itself reads it.
 const CASES: &str = "PROPTEST_CASES";
-const CI_CASES: &str = "4096";
 
 /// Each fuzz target with the most bytes that make a difference to it.
 const TARGETS: &[(&str, u32)] =
@@ -16,7 +15,7 @@ const TARGETS: &[(&str, u32)] =
 
 /// Runs the property tests. Without a seed, proptest takes a fresh one in every run.
 pub(crate) fn props(ws: &Workspace, report: &mut Report) -> Result<()> {
-    let cases = std::env::var(CASES).unwrap_or_else(|_| CI_CASES.to_owned());
+    let cases = std::env::var(CASES).unwrap_or_else(|_| "4096".to_owned());
     for package in PROPS {
         let props = cmd!(ws, "cargo test --release -p {package} --test props");
         let props = props.env(CASES, &cases).env_remove("PROPTEST_RNG_SEED");

@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use xshell::Cmd;
-
 use super::{Catcher, Place, SOURCES, TABLE, Tool};
 use crate::report::Report;
 use crate::workspace::{Result, Workspace};
@@ -56,22 +54,19 @@ pub(crate) fn run(ws: &Workspace, options: &Options) -> Result<()> {
         for catcher in row.catchers.iter().filter(|c| wanted(c.tool)) {
             let verdict = runs(&copy, catcher)?;
             println!("  without {}: {verdict:?} by {catcher}", row.place);
-            if verdict == Verdict::Caught {
-                caught += 1;
-            } else {
-                missed.push(format!("{}, by {catcher}", row.place));
+            match verdict {
+                Verdict::Caught => caught += 1,
+                _ => missed.push(format!("{}, by {catcher}", row.place)),
             }
         }
         copy.sh.write_file(&path, whole)?;
     }
     println!("\n{caught} caught, {} not", missed.len());
-    if !missed.is_empty() {
-        return Err(format!("not caught: {}", missed.join("; ")).into());
+    match (missed.as_slice(), caught) {
+        ([], 0) => Err("nothing was weakened".into()),
+        ([], _) => Ok(()),
+        (missed, _) => Err(format!("not caught: {}", missed.join("; ")).into()),
     }
-    if caught == 0 {
-        return Err("nothing was weakened".into());
-    }
-    Ok(())
 }
 
 /// The text of a file with the `nth` such ordering relaxed, or its fence gone.
@@ -107,8 +102,10 @@ fn runs(copy: &Workspace, catcher: &Catcher) -> Result<Verdict> {
     let (file, test) = parts.ok_or_else(|| format!("{catcher}: not file::test"))?;
     let (command, test) = match catcher.tool {
         Tool::Loom => (proofs::loom_tests(copy), catcher.test.as_str()),
-        Tool::Miri => (with_file(proofs::miri_tests(copy, proofs::Model::Stacked), file), test),
-        Tool::Tsan => (with_file(proofs::tsan_tests(copy), file), test),
+        Tool::Miri => {
+            (proofs::miri_tests(copy, proofs::Model::Stacked).args(["--test", file]), test)
+        }
+        Tool::Tsan => (proofs::tsan_tests(copy).args(["--test", file]), test),
     };
     let command = command.args(["--", "--exact", test]).quiet().ignore_status();
     let shown = command.to_string();
@@ -119,10 +116,6 @@ fn runs(copy: &Workspace, catcher: &Catcher) -> Result<Verdict> {
         println!("  $ {shown}\n{text}");
     }
     Ok(verdict)
-}
-
-fn with_file<'a>(command: Cmd<'a>, file: &str) -> Cmd<'a> {
-    command.args(["--test", file])
 }
 
 /// A test that ran and passed, or that failed for a reason of its own: what it asserts, or what the
