@@ -203,7 +203,7 @@ pub(crate) struct BenchArgs {
     /// Bypass the page cache (O_DIRECT)
     #[arg(long)]
     pub(crate) direct: bool,
-    /// How the loop waits for work
+    /// Way in which the loop waits for work
     #[arg(long, value_enum, default_value = "adaptive")]
     pub(crate) policy: PolicyArg,
     /// Cores to run on, such as 0-3,8: the first ones for the loops, the others for the lanes [default:

@@ -1,4 +1,4 @@
-//! What `copy` and `bench` share: opening files for buffered or direct I/O, and cores.
+//! Opening of files for buffered or direct I/O, by `copy` and `bench`.
 
 use std::fs::File;
 use std::io;

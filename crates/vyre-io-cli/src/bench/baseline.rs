@@ -1,4 +1,4 @@
-//! The yardstick: a raw io_uring loop that does the same work with no queue, no lanes and no
+//! The baseline: a raw io_uring loop that does the same work with no queue, no lanes and no
 //! checks. One thread, one registered file, one registered buffer, fixed operations, the ring's
 //! descriptor registered, single issuer with deferred task work; as many operations in flight,
 //! each replaced as soon as it is reaped.

@@ -49,10 +49,10 @@ const LANES_ALONE: u32 = 1024;
 const LANES_OF_BLOCK: u32 = 4;
 /// A page, of which the stop word is the first.
 const STOP_BYTES: usize = 4096;
-/// How often the end of the kernel is looked for.
+/// Interval between checks for the end of the kernel.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// As the kernel's `LaneQueue`.
+/// Layout of the kernel's `LaneQueue`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 struct LaneQueue {
@@ -71,7 +71,7 @@ impl LaneQueue {
     }
 }
 
-/// As the kernel's `Args`.
+/// Layout of the kernel's `Args`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 struct Args {
@@ -98,7 +98,7 @@ struct Args {
     lands: u32,
 }
 
-/// What lanes ask for.
+/// Requests that lanes submit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestKind {
     /// Blocks of the file.
@@ -112,23 +112,23 @@ pub(super) enum RequestKind {
 /// One run of the kernel.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Work {
-    /// What to ask for.
+    /// Requests to submit.
     pub(super) op: RequestKind,
     /// Any block, each as likely, rather than one after the other.
     pub(super) random: bool,
     /// Whole blocks in the file; not used by fences.
     pub(super) blocks: u64,
-    /// Whether blocks that are read hold stamps, to be verified where they are looked at.
+    /// Set if the blocks contain stamps, which lanes verify in the blocks that they read in full.
     pub(super) stamped: bool,
     /// READ: one block in so many is read whole by its warp. 0 is none.
     pub(super) look_each: u32,
-    /// How long the lanes go on.
+    /// Time for which the lanes submit requests.
     pub(super) time: Duration,
     /// Operations of each lane; 0: until the time is over.
     pub(super) operations: u64,
-    /// How long a lane waits for one outcome before it gives up.
+    /// Time after which a lane gives up waiting for an outcome.
     pub(super) timeout: Duration,
-    /// How long the host's heartbeat may stand still before lanes give up; none: they wait on.
+    /// Time for which the host's heartbeat may stand still before lanes give up. `None` is no limit.
     pub(super) standstill: Option<Duration>,
     /// Set if lanes access slots in words: see [`QueueView::in_words`].
     pub(super) words: bool,
@@ -168,7 +168,7 @@ impl Bench {
         self.loaded.kernel().registers()
     }
 
-    /// Whether the PTX was compiled beforehand.
+    /// Returns whether the PTX was compiled beforehand.
     pub(super) const fn is_prebuilt(&self) -> bool {
         self.loaded.is_prebuilt()
     }
@@ -196,7 +196,8 @@ impl Bench {
         Ok((hosts, room))
     }
 
-    /// As [`room`](Self::room), of what the caller brings. Each block of the memory has a lane.
+    /// Returns a room of queues and memory that the caller provides, with a lane for each block of the
+    /// memory.
     ///
     /// # Errors
     /// [`CudaError`]: there is no memory.
@@ -291,7 +292,7 @@ impl Bench {
     }
 }
 
-/// As kernels count time; what is longer than 584 years is as long.
+/// Returns a time in nanoseconds, at most 584 years.
 fn nanoseconds(time: Duration) -> u64 {
     time.as_nanos().try_into().unwrap_or(u64::MAX)
 }
@@ -371,7 +372,7 @@ fn suits(block_size: u32, landing: Landing, work: &Work) -> bool {
     !in_sectors || block_size.is_multiple_of(SECTOR)
 }
 
-/// Where the lanes put what they counted.
+/// Memory to which the lanes write their counts.
 #[derive(Debug)]
 struct Results {
     lanes: GpuMemory,

@@ -19,7 +19,7 @@ const DEPTH: u32 = 64;
 /// Most slots of a queue.
 const MAX_SLOTS: u32 = vyre_io::ioq::abi::MAX_SLOTS;
 
-/// How the lanes are laid out.
+/// Division of the work among lanes, queues and loops.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) op: BenchOp,
@@ -240,7 +240,7 @@ impl Plan {
         self.cores.list.get(self.loops as usize..)
     }
 
-    /// Whether lanes have to share a core.
+    /// Returns whether lanes share a core.
     pub(super) fn is_crowded(&self) -> bool {
         let cores = match self.cores.list.len() {
             0 => self.cores.allowed,

@@ -1,4 +1,4 @@
-//! What a run came to, for people and for programs.
+//! Report of a run, which is also the JSON object.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -55,7 +55,7 @@ pub(super) struct Report {
     pub(super) recorded: Histogram<u64>,
 }
 
-/// How ours compares with the raw loop.
+/// Comparison of vyre-io with the raw loop.
 #[derive(Debug, Serialize)]
 pub(super) struct Compared {
     /// Median over the rounds.

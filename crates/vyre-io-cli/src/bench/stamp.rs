@@ -1,4 +1,4 @@
-//! What a benchmark's file holds: in every 512 bytes, which ones they are.
+//! Stamps of a benchmark's file: every 512 bytes contain their own offset.
 //!
 //! A sector is a magic number, its own index in the file, a checksum of the two, and a fill that
 //! depends on the index. So any read that is aligned to sectors can be verified, whatever the
@@ -31,7 +31,7 @@ pub(super) fn write(offset: u64, bytes: &mut [u8]) {
     }
 }
 
-/// Whether whole sectors hold what `write` puts there.
+/// Returns whether sectors contain the stamps of [`write`].
 pub(super) fn is_intact(offset: u64, bytes: &[u8]) -> bool {
     let first = offset / SECTOR as u64;
     (first..)

@@ -1,4 +1,4 @@
-//! What lanes counted.
+//! Counts of the lanes.
 
 use std::io;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub(super) const VERIFY: u64 = 4096;
 /// Latencies are recorded from a nanosecond to a minute, to three digits.
 const LONGEST: u64 = 60_000_000_000;
 
-/// What lanes counted.
+/// Counts of one or more lanes.
 pub(super) struct Tally {
     pub(super) ops: u64,
     pub(super) bytes: u64,
@@ -52,7 +52,7 @@ impl Tally {
         }
     }
 
-    /// What lanes on a GPU counted.
+    /// Returns the counts of lanes on a GPU.
     pub(super) fn of_gpu(counted: &Counted) -> Self {
         let mut tally = Self {
             ops: counted.ops,

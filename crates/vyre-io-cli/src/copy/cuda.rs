@@ -13,7 +13,7 @@ use super::lanes::{Job, Paths};
 use super::progress::Phase;
 use crate::failure::Failure;
 
-/// How often the end of the kernel is looked for, and the bar moved.
+/// Interval between checks for the end of the kernel, and between updates of the bar.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// The kernel on a GPU, and its queue and memory.

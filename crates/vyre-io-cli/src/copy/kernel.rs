@@ -29,7 +29,7 @@ const NAME: &str = "vyre_ioq_copy";
 /// Threads of a warp.
 const WARP: u32 = 32;
 
-/// As the kernel's `Args`.
+/// Layout of the kernel's `Args`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 struct Args {
@@ -52,7 +52,7 @@ struct Args {
 /// Bytes of the kernel's `Shared`.
 const SHARED_BYTES: usize = 24;
 
-/// As the kernel's `Fault`.
+/// Layout of the kernel's `Fault`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 struct Fault {
@@ -65,7 +65,7 @@ struct Fault {
     spare: u32,
 }
 
-/// What a request was for.
+/// Purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Reading a block of the source.
@@ -89,7 +89,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// Why lanes did not do what they were told. All of them have ended.
+/// Reason for which lanes failed. All of them have ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum GpuCopyError {
     /// The GPU did not do what it was told.
@@ -98,11 +98,11 @@ pub(super) enum GpuCopyError {
     /// A request came back with an errno.
     #[error("{step} failed at byte {offset}: {errno}")]
     Refused {
-        /// What it was for.
+        /// Purpose of the request.
         step: Step,
-        /// Where in the file; 0 for the steps at the end.
+        /// Offset in the file; 0 for the steps at the end.
         offset: u64,
-        /// Why.
+        /// Error of the request.
         errno: Errno,
     },
     /// The source ended early.
@@ -111,7 +111,7 @@ pub(super) enum GpuCopyError {
          writes to it"
     )]
     Short {
-        /// Where in the file.
+        /// Offset in the file.
         offset: u64,
         /// Bytes that should be there.
         expected: u32,
@@ -121,9 +121,9 @@ pub(super) enum GpuCopyError {
     /// There was no outcome.
     #[error("{step} has no outcome at byte {offset}: look at why the loop ended, or had no slot")]
     NoOutcome {
-        /// What it was for.
+        /// Purpose of the request.
         step: Step,
-        /// Where in the file; 0 for the steps at the end.
+        /// Offset in the file; 0 for the steps at the end.
         offset: u64,
     },
 }
@@ -159,7 +159,7 @@ impl Fault {
     }
 }
 
-/// What the lanes are to do. Handles are those that the queue's host gave out.
+/// Task of the lanes. The handles are those of the queue's host.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Task {
     /// Copies every block, and fences the writes.
@@ -363,7 +363,7 @@ impl Run {
         bytes.min(self.bytes)
     }
 
-    /// Whether every lane has ended.
+    /// Returns whether every lane has ended.
     ///
     /// # Errors
     /// [`CudaError::Driver`] if the kernel failed.

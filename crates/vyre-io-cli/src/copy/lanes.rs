@@ -14,7 +14,7 @@ use super::pieces::Pieces;
 use super::progress::Phase;
 use crate::failure::Failure;
 
-/// What all lanes work on.
+/// Job that all lanes share.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) from: FileHandle,
@@ -42,7 +42,7 @@ pub(super) struct Lane<'a> {
     phase: &'a Phase,
     pieces: &'a Pieces,
     failed: &'a AtomicBool,
-    /// Where the lane's own block of the buffer begins.
+    /// Offset of the lane's own block in the buffer.
     place: u64,
 }
 

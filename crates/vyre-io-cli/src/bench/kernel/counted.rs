@@ -6,11 +6,11 @@ use std::time::Duration;
 use bytemuck::{Pod, Zeroable};
 use vyre_io::Errno;
 
-/// As the kernel's `SUB_BUCKETS` and `BUCKETS`.
+/// Values of the kernel's `SUB_BUCKETS` and `BUCKETS`.
 const SUB_BUCKETS: u64 = 32;
 pub(super) const BUCKETS: usize = 1056;
 
-/// As the kernel's `Lane`.
+/// Layout of the kernel's `Lane`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub(super) struct Lane {
@@ -29,7 +29,7 @@ pub(super) struct Lane {
     end: u32,
 }
 
-/// What the lanes of a run counted together.
+/// Sums over the lanes of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Counted {
     /// Requests that have an outcome.
@@ -44,7 +44,7 @@ pub(crate) struct Counted {
     pub(crate) verified: u64,
     /// Blocks that do not.
     pub(crate) bad: u64,
-    /// Where in the file one of these is.
+    /// Offset in the file of one of them.
     pub(crate) bad_offset: u64,
     /// Lanes that gave up: the host was gone, or an outcome did not come, or there was no slot.
     pub(crate) gave_up: u32,
