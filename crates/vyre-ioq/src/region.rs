@@ -158,6 +158,8 @@ impl<const N: usize> Words<'_, N> {
     /// Loads a word. Words are little-endian in memory on every machine.
     #[inline]
     pub(crate) fn load(self, word: usize, order: Ordering) -> u32 {
+        #[cfg(feature = "test-utils")]
+        crate::test_utils::before_load();
         // SAFETY: `word_ptr` is valid, aligned and only accessed atomically (`Region`'s contract);
         // the reference dies with the expression.
         let shared = unsafe { self.word_ptr(word).as_ref() };

@@ -5,7 +5,7 @@
 //! host's own cache lines. Call it step by step if a failure must be repeated, or
 //! [spawn](Adversary::spawn) it beside a running loop. [`GuardedMemory`] lies between two pages that cannot
 //! be accessed. Both work on a [`Region`](crate::Region), so they can test any end of a queue: this crate's
-//! or your own.
+//! or your own. [`on_each_load`] lets a test act between any two words that one of this crate's ends loads.
 //!
 //! ```
 //! use vyre_ioq::test_utils::{Adversary, Attack, GuardedMemory};
@@ -36,6 +36,7 @@
 mod adversary;
 mod attack;
 mod guard;
+mod load_hook;
 mod random;
 #[cfg(test)]
 mod tests;
@@ -44,4 +45,6 @@ mod thread;
 pub use adversary::Adversary;
 pub use attack::{Attack, Weights};
 pub use guard::GuardedMemory;
+pub(crate) use load_hook::before_load;
+pub use load_hook::{LoadHook, on_each_load};
 pub use thread::HostileThread;
