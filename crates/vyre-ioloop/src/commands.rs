@@ -13,15 +13,11 @@ use vyre_uring::{Buffer, Transport};
 
 use crate::engine::Engine;
 use crate::engine::table_changes::replica::{Named, NewEntry};
-use crate::error::TableError;
 use crate::file_table::FileEntry;
 use crate::rights::Rights;
 
-pub(crate) use revocations::RevocationLimits;
 use revocations::RevokingList;
-
-/// The channel for the answer to a command.
-pub(crate) type Reply<A> = mpsc::SyncSender<Result<A, TableError>>;
+pub(crate) use revocations::{Reply, RevocationLimits};
 
 /// A table change and the channel for its answer. The receiver may be gone.
 #[derive(Debug)]

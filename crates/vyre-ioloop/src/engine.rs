@@ -21,6 +21,7 @@ mod slot_lists;
 mod submission;
 mod sweep;
 mod sync_groups;
+mod syncs;
 pub(crate) mod table_changes;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! Several loops that share their files and buffers.
 
 mod authority;
-mod builder;
+pub(crate) mod builder;
 mod reopen;
 mod revocation;
 #[cfg(test)]
@@ -23,8 +23,6 @@ use crate::ioloop::{Deadline, IoLoop};
 use crate::ranges::{buffer_range, file_range};
 use crate::rights::Rights;
 use authority::Authority;
-
-pub use builder::LoopGroupBuilder;
 
 /// Several threads that serve queues with io_uring, each with its own ring and queues. A handle
 /// means the same file or buffer in all of them.
@@ -106,11 +104,6 @@ struct Answers {
 }
 
 impl LoopGroup {
-    /// Returns a builder for a group.
-    pub fn builder() -> LoopGroupBuilder {
-        LoopGroupBuilder::new()
-    }
-
     /// Adds a byte range of a file to all loops. A range without an end covers the rest of the file.
     /// When it returns, every loop knows the handle.
     ///

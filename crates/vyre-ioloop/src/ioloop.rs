@@ -1,6 +1,6 @@
 //! The thread around an engine.
 
-mod builder;
+pub(crate) mod builder;
 mod limits;
 mod run;
 #[cfg(test)]
@@ -26,8 +26,6 @@ use crate::options::LoopOptions;
 use crate::ranges::{buffer_range, file_range};
 use crate::rights::Rights;
 
-pub use builder::IoLoopBuilder;
-pub(crate) use builder::Starting;
 pub(crate) use thread::{Deadline, Thread};
 
 /// A thread that serves queues with io_uring.
@@ -76,11 +74,6 @@ pub struct IoLoop {
 }
 
 impl IoLoop {
-    /// Returns a builder for a loop.
-    pub fn builder() -> IoLoopBuilder {
-        IoLoopBuilder::new()
-    }
-
     /// Shuts the loop down in order: claimed requests are finished, and unclaimed ones get ECANCELED.
     /// Requests that have not ended by the [`drain_timeout`](crate::LoopOptions::drain_timeout) are
     /// cancelled, as by [`abort`](Self::abort). After success, the kernel can access no buffer any

@@ -48,8 +48,10 @@ pub use error::{
     GroupSpawnError, GroupStopError, SharedQueueError, SpawnError, StopError, TableError,
 };
 pub use file_table::FileTable;
-pub use group::{LoopGroup, LoopGroupBuilder};
-pub use ioloop::{IoLoop, IoLoopBuilder};
+pub use group::LoopGroup;
+pub use group::builder::LoopGroupBuilder;
+pub use ioloop::IoLoop;
+pub use ioloop::builder::IoLoopBuilder;
 pub use options::LoopOptions;
 pub use rights::Rights;
 pub use shared_queue::shared_queue;

@@ -1,14 +1,17 @@
 //! Revocations that wait for requests in flight. After a time limit, the requests are cancelled. After
 //! another, those that the kernel still holds are reported.
 
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use vyre_uring::Transport;
 
-use super::Reply;
 use crate::engine::Engine;
 use crate::engine::table_changes::Revocation;
 use crate::error::TableError;
+
+/// Channel for the answer to a command.
+pub(crate) type Reply<A> = mpsc::SyncSender<Result<A, TableError>>;
 
 /// The time limits of a revocation.
 #[derive(Clone, Copy, Debug)]
@@ -131,8 +134,6 @@ impl RevokingList {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
-
     use vyre_ioq::{Errno, Queue, QueueLayout, Request};
     use vyre_uring::{Buffer, SimTransport};
 

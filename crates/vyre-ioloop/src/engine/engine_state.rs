@@ -59,12 +59,6 @@ impl EngineState {
         Some(slot)
     }
 
-    /// Lists the files with writes in flight, for the SYNCs of a queue.
-    pub(super) fn list_writes(&mut self, queue: usize) {
-        let files = &self.files.entries;
-        self.queues[queue].list_writes(|file| files.at(file).map(|entry| entry.identity));
-    }
-
     /// Returns a request of a queue that the transport does not hold and that waits for no write.
     pub(super) fn first_waiting(&self, queue: u32) -> Option<u32> {
         let lists = &self.queues[queue as usize].lists;

@@ -125,24 +125,6 @@ impl EngineState {
         }
     }
 
-    /// Resumes the SYNCs that waited for a write.
-    #[inline]
-    fn write_finished(&mut self, id: SlotId, file: Option<u32>, sequence: u64) {
-        let identity = file
-            .and_then(|file| self.files.entries.at(file))
-            .map(|entry| entry.identity);
-        let backlogged = &mut self.backlogged;
-        self.queues[id.queue as usize].write_finished(
-            id.slot,
-            sequence,
-            |awaited| identity == Some(awaited),
-            |lists, slot| {
-                lists.push(SlotList::Backlog, slot);
-                *backlogged += 1;
-            },
-        );
-    }
-
     /// Lets the next parked request of a queue proceed after one on an unbounded file has ended.
     #[cold]
     fn unbounded_finished(&mut self, queue: u32) {

@@ -5,7 +5,7 @@ use vyre_ioq::{Errno, HostQueue};
 use super::barriers::Barriers;
 use super::request_state::{Admitted, Flush, RequestState};
 use super::shares::Share;
-use super::slot_lists::{SlotList, SlotLists};
+use super::slot_lists::SlotLists;
 use super::sync_groups::SyncGroups;
 use crate::counters::QueueCounters;
 use crate::file_identity::FileIdentity;
@@ -38,12 +38,12 @@ pub(crate) struct QueueState {
     /// The outcomes that are decided but not yet published.
     pub(crate) outcomes: Vec<(u32, Result<u32, Errno>)>,
     /// The admitted WRITE requests without an outcome: one bit for each slot.
-    writes: Box<[u64]>,
+    pub(crate) writes: Box<[u64]>,
     /// The sorted list of their files, as of the last admitted SYNCs.
-    written: Vec<FileIdentity>,
+    pub(crate) written: Vec<FileIdentity>,
     /// The number of the last admitted request, now and as of that list.
-    sequence: u64,
-    listed_at: u64,
+    pub(crate) sequence: u64,
+    pub(crate) listed_at: u64,
 }
 
 impl QueueState {
@@ -115,73 +115,6 @@ impl QueueState {
         self.barriers.clear();
         self.sync_groups.clear();
         self.writes.fill(0);
-    }
-
-    /// Lists the files of the outstanding WRITE requests, for the SYNCs that are about to be admitted.
-    /// This is done once for all SYNCs of a pass, because it visits all of those writes.
-    pub(crate) fn list_writes(&mut self, identity: impl Fn(u32) -> Option<FileIdentity>) {
-        self.leader = None;
-        self.listed_at = self.sequence;
-        self.written.clear();
-        for (&word, first) in self.writes.iter().zip((0..).step_by(64)) {
-            let mut left = word;
-            while left != 0 {
-                let slot = first + left.trailing_zeros() as usize;
-                left &= left - 1;
-                let file = self.requests[slot].file().and_then(&identity);
-                self.written.extend(file);
-            }
-        }
-        self.written.sort_unstable();
-    }
-
-    /// Makes an admitted SYNC wait for the listed writes to its file. Returns whether there are any.
-    pub(crate) fn hold_sync(&mut self, slot: u32) -> bool {
-        let request = &mut self.requests[slot as usize];
-        request.sequence = self.listed_at;
-        let Admitted::Sync {
-            identity, writes, ..
-        } = &mut request.admitted
-        else {
-            return false;
-        };
-        let before = self.written.partition_point(|file| file < identity);
-        let through = self.written.partition_point(|file| file <= identity);
-        *writes = (through - before) as u32;
-        let waits = *writes > 0;
-        if waits {
-            self.lists.push(SlotList::AwaitsWrites, slot);
-        }
-        waits
-    }
-
-    /// Counts the end of a write for the SYNCs that wait for it, and passes each that is due to `due`.
-    #[inline]
-    pub(crate) fn write_finished(
-        &mut self,
-        slot: u32,
-        sequence: u64,
-        is_on: impl Fn(FileIdentity) -> bool,
-        mut due: impl FnMut(&mut SlotLists, u32),
-    ) {
-        self.writes[slot as usize / 64] &= !(1 << (slot % 64));
-        let mut next = self.lists.first(SlotList::AwaitsWrites);
-        while let Some(slot) = next {
-            next = self.lists.after(slot);
-            let request = &mut self.requests[slot as usize];
-            if let Admitted::Sync {
-                identity, writes, ..
-            } = &mut request.admitted
-                && request.sequence >= sequence
-                && is_on(*identity)
-            {
-                *writes -= 1;
-                if *writes == 0 {
-                    self.lists.remove(slot);
-                    due(&mut self.lists, slot);
-                }
-            }
-        }
     }
 
     /// Returns the current counters of the queue.

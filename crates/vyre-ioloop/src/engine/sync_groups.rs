@@ -4,14 +4,6 @@
 //! all. If it ends early, by its deadline, the next one leads. They form a ring, so that any of them
 //! can leave in constant time.
 
-use vyre_ioq::Errno;
-
-use super::engine_state::EngineState;
-use super::queue_state::QueueState;
-use super::request_state::Admitted;
-use super::slot_id::SlotId;
-use super::slot_lists::SlotList;
-
 #[derive(Clone, Copy, Debug)]
 struct Node {
     before: u32,
@@ -46,7 +38,7 @@ impl SyncGroups {
     }
 
     /// Removes a slot from its ring. Returns the next slot, if that now leads.
-    fn leave(&mut self, slot: u32) -> Option<u32> {
+    pub(crate) fn leave(&mut self, slot: u32) -> Option<u32> {
         let Node {
             before,
             after,
@@ -69,65 +61,6 @@ impl SyncGroups {
     /// Puts every slot in a ring by itself again.
     pub(crate) fn clear(&mut self) {
         *self = Self::new(self.0.len() as u32);
-    }
-}
-
-impl QueueState {
-    /// Makes a newly admitted SYNC follow another of its pass. Returns whether there is one.
-    pub(super) fn follow_sync(&mut self, slot: u32, file: u32) -> bool {
-        if let Some(leader) = self.leader
-            && matches!(self.requests[leader as usize].admitted, Admitted::Sync { file: of, .. } if of == file)
-        {
-            self.sync_groups.join(leader, slot);
-            return true;
-        }
-        self.leader = Some(slot);
-        false
-    }
-}
-
-impl EngineState {
-    /// Removes a SYNC that is about to end early from its ring. If it leads, the next one takes its
-    /// place in `line`.
-    pub(super) fn leave_sync_group(&mut self, id: SlotId, line: Option<SlotList>) {
-        let queue = &mut self.queues[id.queue as usize];
-        let Some(next) = queue.sync_groups.leave(id.slot) else {
-            return;
-        };
-        let successor = SlotId { slot: next, ..id };
-        if line != Some(SlotList::AwaitsWrites) {
-            self.enqueue(successor);
-            return;
-        }
-        let waits_for = match queue.requests[id.slot as usize].admitted {
-            Admitted::Sync { writes, .. } => writes,
-            _ => 0,
-        };
-        if let Admitted::Sync { writes, .. } = &mut queue.requests[next as usize].admitted {
-            *writes = waits_for;
-        }
-        queue.lists.push(SlotList::AwaitsWrites, next);
-    }
-
-    /// Ends the SYNCs that shared a completed flush, or repeats the flush for them if it was cancelled.
-    #[cold]
-    pub(super) fn sync_finished(
-        &mut self,
-        id: SlotId,
-        result: Result<u32, Errno>,
-        cancelled: bool,
-    ) {
-        if cancelled && result.is_err() {
-            self.leave_sync_group(id, None);
-            return;
-        }
-        let sync_groups =
-            |state: &mut Self, slot| state.queues[id.queue as usize].sync_groups.leave(slot);
-        let mut next = sync_groups(self, id.slot);
-        while let Some(slot) = next {
-            next = sync_groups(self, slot);
-            self.finish(SlotId { slot, ..id }, result);
-        }
     }
 }
 

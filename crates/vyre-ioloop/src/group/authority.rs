@@ -1,6 +1,7 @@
 //! The authority over the handles of a group. Loops have replicas of the tables, but only the authority
 //! chooses handles.
 
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::buffer_table::BufferTable;
@@ -10,10 +11,24 @@ use crate::file_table::FileTable;
 use crate::handle_table::HandleTable;
 
 use super::reopen;
-use super::revocation::{Answer, is_in_flight};
 
 /// The numbers of the loops that have an entry. A loop that had ended before never got it.
 type Holders = Vec<usize>;
+
+/// The channel by which a loop answers a revocation: once when the revocation is over; if the time
+/// limit passes first, then and once more when it is over. It closes when the loop ends.
+pub(super) type Answer = Receiver<Result<(), TableError>>;
+
+/// Returns whether a loop may still have requests in flight on the revoked entry.
+pub(super) fn is_in_flight(answer: &Answer) -> bool {
+    loop {
+        match answer.try_recv() {
+            Ok(Err(TableError::InFlight { .. })) => {}
+            Ok(_) | Err(TryRecvError::Disconnected) => return false,
+            Err(TryRecvError::Empty) => return true,
+        }
+    }
+}
 
 /// The two tables of handles. No lock is held while a loop is asked for anything.
 #[derive(Debug)]

@@ -7,8 +7,15 @@ use crate::buffer_table::BufferTable;
 use crate::commands::Shutdown;
 use crate::error::{GroupSpawnError, SpawnError};
 use crate::file_table::FileTable;
-use crate::ioloop::{IoLoopBuilder, Starting};
+use crate::ioloop::builder::{IoLoopBuilder, Starting};
 use crate::options::LoopOptions;
+
+impl LoopGroup {
+    /// Returns a builder for a group.
+    pub fn builder() -> LoopGroupBuilder {
+        LoopGroupBuilder::new()
+    }
+}
 
 /// Configures and spawns a [`LoopGroup`].
 #[derive(Debug)]

@@ -1,30 +1,16 @@
 //! Revocations in all loops of a group, each within one timeout for all of them.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use vyre_ioq::{BufferHandle, FileHandle};
 
 use super::LoopGroup;
+use super::authority::Answer;
 use crate::commands::{Command, RevocationLimits};
 use crate::engine::table_changes::replica::Named;
 use crate::error::TableError;
 use crate::ioloop::Deadline;
-
-/// The channel by which a loop answers a revocation: once when the revocation is over; if the time
-/// limit passes first, then and once more when it is over. It closes when the loop ends.
-pub(super) type Answer = Receiver<Result<(), TableError>>;
-
-/// Returns whether a loop may still have requests in flight on the revoked entry.
-pub(super) fn is_in_flight(answer: &Answer) -> bool {
-    loop {
-        match answer.try_recv() {
-            Ok(Err(TableError::InFlight { .. })) => {}
-            Ok(_) | Err(TryRecvError::Disconnected) => return false,
-            Err(TryRecvError::Empty) => return true,
-        }
-    }
-}
 
 impl LoopGroup {
     /// Revokes a file handle in all loops, as [`revoke_file_within`](Self::revoke_file_within) does

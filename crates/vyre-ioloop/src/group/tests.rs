@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use vyre_ioq::{DeviceQueue, Errno, LoopState, Queue, QueueLayout, Request};
 use vyre_uring::{RegisterError, SimTransport};
 
+use super::builder::LoopGroupBuilder;
 use super::*;
 use crate::error::{GroupSpawnError, SpawnError, StopError, TableError};
 use crate::faulty::{Faulty, Orders};

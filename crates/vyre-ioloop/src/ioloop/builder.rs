@@ -15,6 +15,13 @@ use crate::error::{SpawnError, StopError};
 use crate::file_table::FileTable;
 use crate::options::LoopOptions;
 
+impl IoLoop {
+    /// Returns a builder for a loop.
+    pub fn builder() -> IoLoopBuilder {
+        IoLoopBuilder::new()
+    }
+}
+
 /// Configures and spawns an [`IoLoop`].
 #[derive(Debug)]
 #[must_use = "call `spawn`"]
