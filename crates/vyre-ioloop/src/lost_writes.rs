@@ -230,7 +230,7 @@ struct Lost {
 #[derive(Debug)]
 struct Registry {
     files: BTreeMap<FileIdentity, Known>,
-    /// The number of files at which files that no entry names are dropped.
+    /// When this many files are known, those that no entry names are dropped.
     tidy_at: usize,
     kept: usize,
 }

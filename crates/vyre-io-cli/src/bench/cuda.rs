@@ -150,7 +150,7 @@ impl Cuda {
     }
 }
 
-/// What the kernel is to do; nothing, if it is to idle.
+/// Returns the work of the kernel, or `None` if it only idles.
 fn work(args: &BenchArgs, target: Option<&Target>, time: Duration) -> Option<Work> {
     let op = match args.op {
         BenchOp::Read => RequestKind::Read,

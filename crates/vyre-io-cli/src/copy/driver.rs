@@ -54,7 +54,7 @@ impl<'a> Driver<'a> {
         .await;
     }
 
-    /// Ends the waits for the beginning.
+    /// Wakes everyone who waits for the beginning.
     pub(super) fn begin(&self) {
         self.begun.set(true);
     }
