@@ -69,8 +69,8 @@ pub trait Transport {
     /// [`EnterError::Fatal`], as for [`submit`](Self::submit).
     fn wait(&mut self, timeout: Option<Duration>) -> Result<(), EnterError>;
 
-    /// Returns a waker by which another thread ends a [`wait`](Self::wait) early. A wake-up that
-    /// comes before the wait ends the next one; a wake-up may end one wait too many.
+    /// Returns a waker by which another thread ends a [`wait`](Self::wait) early. If a wake-up comes
+    /// between two waits, it ends the next one. A wait may also end without a wake-up.
     ///
     /// Returns `None` if the transport cannot be woken, which is the default. Its caller should then
     /// use short timeouts. A transport around another one forwards the call.

@@ -42,8 +42,8 @@ impl Ring {
         }
     }
 
-    /// Returns a waker by which another thread ends a [`wait`](Self::wait) early. A wake-up that
-    /// comes before the wait ends the next one; a wake-up may end one wait too many. Returns `None`
+    /// Returns a waker by which another thread ends a [`wait`](Self::wait) early. If a wake-up comes
+    /// between two waits, it ends the next one. A wait may also end without a wake-up. Returns `None`
     /// if the kernel made no eventfd.
     pub fn waker(&mut self) -> Option<Waker> {
         if self.wake.is_none() {

@@ -65,8 +65,8 @@ impl SimBuilder {
         self
     }
 
-    /// Sets the largest number of calls of reap after which an operation completes, beyond the first.
-    /// Default: 0, every operation completes in the first call.
+    /// Sets the maximum delay of a completion, in calls of reap beyond the first. Default: 0, every
+    /// operation completes in the first call.
     pub fn max_latency(mut self, reaps: u32) -> Self {
         self.max_latency = reaps;
         self
