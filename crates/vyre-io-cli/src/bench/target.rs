@@ -30,7 +30,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Opens or makes the file; none for operations that need none.
+    /// Opens or creates the file. Returns `None` for operations without a file.
     pub(super) fn open(args: &BenchArgs, plan: &Plan) -> Result<Option<Self>, Failure> {
         let writes = args.op == BenchOp::Write;
         if !writes && args.op != BenchOp::Read {

@@ -19,8 +19,7 @@ use crate::failure::Failure;
 /// Number of requests in flight while blocks are checked or restored.
 const DEPTH: u32 = 64;
 
-/// Returns the first of the offsets with which the blocks of the buffer are stamped. It lies past
-/// the end of the file.
+/// Returns the offset in the stamp of the buffer's first block. It lies past the end of the file.
 fn labels(target: &Target, size: u32) -> u64 {
     target.blocks * u64::from(size)
 }
