@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{Ordering, fence};
 
 use rustix::fs::fstat;
 use rustix::io::{Errno, fcntl_dupfd_cloexec, pread};
@@ -76,6 +77,10 @@ impl Mapping {
     /// # Errors
     /// The errno of fstat(2).
     pub fn file_size(&self) -> Result<u64, Errno> {
+        // Acquire: the loads of earlier copies come before the kernel's load of the size. A processor
+        // may order loads otherwise, and a system call is no barrier. The partner is the kernel's
+        // truncation, which stores the size before it changes a page (see `file_system`).
+        fence(Ordering::Acquire);
         fstat(&self.file).map(|stat| stat.st_size as u64)
     }
 
