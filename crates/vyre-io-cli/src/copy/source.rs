@@ -32,7 +32,7 @@ pub(super) struct Source {
     pub(super) opened: Opened,
     path: PathBuf,
     about: Metadata,
-    /// `None` if the length is known only after the source was read to its end.
+    /// Number of bytes to copy. `None` if it is known only after the source was read to its end.
     len: Option<u64>,
     /// Set if the kernel generates the contents, so that the size means nothing.
     made_up: bool,
