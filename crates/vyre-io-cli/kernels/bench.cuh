@@ -35,7 +35,7 @@ struct Args {
     u64 blocks;              // of the file
     u64 nanoseconds;         // to go on
     u64 timeout;             // nanoseconds to wait for one outcome
-    u64 standstill;          // nanoseconds that the host's heartbeat may stand still; 0: any
+    u64 heartbeat_timeout;   // nanoseconds that the host's heartbeat may stand still; 0: any
     u64 operations;          // of each lane; 0: until the time is over
     u64 seed;
     u32 queue_count, lane_count, block_size;
@@ -236,7 +236,7 @@ VYRE_IOQ_DEVICE inline void run_lane(const Args &args, u32 number) {
     if (leader) ticket = at.queue.reserve(number / args.queue_count);
     WaitLimits limits;
     limits.timeout_ns = args.timeout;
-    limits.heartbeat_timeout_ns = args.standstill;
+    limits.heartbeat_timeout_ns = args.heartbeat_timeout;
     Lane lane = {};
     lane.end = (u32)WaitStatus::COMPLETED;
     lane.began = simt::now_ns();

@@ -10,7 +10,7 @@ namespace copy {
 
 // Nanoseconds. A loop that sleeps beats a few times a second; one that the kernel holds, in a file
 // system that does not answer, does not.
-constexpr u64 STANDSTILL = 60000000000ull;
+constexpr u64 HEARTBEAT_TIMEOUT_NS = 60000000000ull;
 
 // What went wrong, if something did.
 enum class Step : u32 { NONE, READ, WRITE, FENCE, SYNC };
@@ -81,7 +81,7 @@ VYRE_IOQ_DEVICE inline bool ask(const Args &args, const Request &request, u32 hi
                             u32 expected, Fault *fault) {
     WaitLimits limits;
     limits.timeout_ns = ~0ull;
-    limits.heartbeat_timeout_ns = STANDSTILL;
+    limits.heartbeat_timeout_ns = HEARTBEAT_TIMEOUT_NS;
     WaitResult result = args.queue.warp_perform(FULL_WARP, request, hint, limits);
     u32 found = result.outcome.bytes();
     if (result.ok() && found >= expected) return true;

@@ -264,7 +264,7 @@ fn a_host_that_is_killed_ends_the_waits_of_its_device() {
         let more = said.read_line(&mut line).expect("a pipe");
         assert_ne!(more, 0, "the host ended before its reader waited");
     }
-    // Longer than the standstill that ends a wait of the reader: a host that lives ends no wait.
+    // Longer than the heartbeat timeout that ends a wait of the reader: a host that lives ends no wait.
     thread::sleep(Duration::from_millis(1500));
     host.kill().expect("own child");
     let status = host.wait().expect("own child");

@@ -322,7 +322,7 @@ class WaitTimer {
 
     VYRE_IOQ_DEVICE WaitStatus check_header(const u32 *header, u64 now, bool over) {
         u32 beat_now = host_heartbeat(header);
-        // A standstill counts from this wait's first look at the heartbeat, however late that is.
+        // The heartbeat timeout counts from this wait's first look at the heartbeat, however late that is.
         if (!knows_beat || beat != beat_now) beat_at = now;
         heartbeat_moved = heartbeat_moved || (knows_beat && beat != beat_now);
         beat = beat_now;

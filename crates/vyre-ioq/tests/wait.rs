@@ -115,15 +115,15 @@ fn an_outcome_is_seen_although_the_host_stopped_before_the_wait_began() {
 }
 
 #[test]
-fn a_standstill_of_zero_is_no_limit() {
+fn a_heartbeat_timeout_of_zero_is_no_limit() {
     let (_host, device) = common::queue(1);
     let ticket = device.submit_owned(fence(0)).expect("free");
-    let patience = WaitLimits::new(Duration::from_millis(1)).with_standstill(Duration::ZERO);
-    let none = ticket.wait(patience);
+    let limits = WaitLimits::new(Duration::from_millis(1)).with_heartbeat_timeout(Duration::ZERO);
+    let none = ticket.wait(limits);
     assert!(matches!(none, Err(Unanswered::TimedOut { .. })), "{none:?}");
 }
 
-/// A killed host leaves its state as it was. A wait with a standstill limit ends nevertheless.
+/// A killed host leaves its state as it was. A wait with a heartbeat timeout ends nevertheless.
 ///
 /// Rule: ABI-7.11.
 #[test]
@@ -132,24 +132,26 @@ fn a_wait_ends_when_the_heartbeat_stands_still() {
     host.set_state(LoopState::Running);
     host.beat();
     let still = Duration::from_millis(5);
-    let patience = WaitLimits::new(Duration::from_secs(60)).with_standstill(still);
+    let limits = WaitLimits::new(Duration::from_secs(60)).with_heartbeat_timeout(still);
     let ticket = device.submit(fence(0)).expect("free");
-    let gone = device.wait_with(ticket, patience).expect_err("killed");
-    let WaitError::HostStill { ticket, standstill } = gone else {
+    let gone = device.wait_with(ticket, limits).expect_err("killed");
+    let WaitError::HeartbeatTimedOut {
+        ticket,
+        heartbeat_timeout,
+    } = gone
+    else {
         panic!("{gone}")
     };
-    assert_eq!(standstill, still);
+    assert_eq!(heartbeat_timeout, still);
     // The outcome comes first.
     claim(&mut host);
     host.complete(0, Ok(0)).expect("owed");
-    assert!(device.wait_with(ticket, patience).is_ok());
+    assert!(device.wait_with(ticket, limits).is_ok());
 
     let (_host, device) = Queue::anonymous(QueueLayout::bare(1)).expect("memory");
     let ticket = device.submit(fence(0)).expect("free");
-    let patience = WaitLimits::new(2 * still).with_standstill(Duration::from_nanos(1));
-    let over = device
-        .wait_with(ticket, patience)
-        .expect_err("no heartbeat");
+    let limits = WaitLimits::new(2 * still).with_heartbeat_timeout(Duration::from_nanos(1));
+    let over = device.wait_with(ticket, limits).expect_err("no heartbeat");
     assert!(
         matches!(
             over,

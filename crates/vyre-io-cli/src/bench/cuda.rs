@@ -182,7 +182,7 @@ const NOTHING: Work = Work {
     time: Duration::ZERO,
     operations: 0,
     timeout: TIMEOUT,
-    standstill: None,
+    heartbeat_timeout: None,
     words: false,
 };
 

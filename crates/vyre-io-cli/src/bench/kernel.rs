@@ -85,7 +85,7 @@ struct Args {
     blocks: u64,
     nanoseconds: u64,
     timeout: u64,
-    standstill: u64,
+    heartbeat_timeout: u64,
     operations: u64,
     seed: u64,
     queue_count: u32,
@@ -129,7 +129,7 @@ pub(super) struct Work {
     /// Time after which a lane gives up waiting for an outcome.
     pub(super) timeout: Duration,
     /// Time for which the host's heartbeat may stand still before lanes give up. `None` is no limit.
-    pub(super) standstill: Option<Duration>,
+    pub(super) heartbeat_timeout: Option<Duration>,
     /// Set if lanes access slots in words: see [`QueueView::in_words`].
     pub(super) words: bool,
 }
@@ -306,7 +306,7 @@ impl Args {
             blocks: work.blocks,
             nanoseconds: nanoseconds(work.time),
             timeout: nanoseconds(work.timeout),
-            standstill: work.standstill.map_or(0, nanoseconds),
+            heartbeat_timeout: work.heartbeat_timeout.map_or(0, nanoseconds),
             operations: work.operations,
             seed: 0x5eed,
             queue_count,

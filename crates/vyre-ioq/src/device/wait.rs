@@ -28,16 +28,16 @@ const NAP: Duration = Duration::from_millis(1);
 /// let ticket = device.submit(Request::fence())?;
 /// // This host has no heartbeat, as if it had been killed.
 /// let limits =
-///     WaitLimits::new(Duration::from_secs(60)).with_standstill(Duration::from_millis(20));
+///     WaitLimits::new(Duration::from_secs(60)).with_heartbeat_timeout(Duration::from_millis(20));
 /// let gone = device.wait_with(ticket, limits).expect_err("nobody serves");
-/// assert!(matches!(gone, WaitError::HostStill { .. }));
+/// assert!(matches!(gone, WaitError::HeartbeatTimedOut { .. }));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct WaitLimits {
     time: Duration,
-    standstill: Option<Duration>,
+    heartbeat_timeout: Option<Duration>,
 }
 
 impl WaitLimits {
@@ -45,20 +45,20 @@ impl WaitLimits {
     pub const fn new(time: Duration) -> Self {
         Self {
             time,
-            standstill: None,
+            heartbeat_timeout: None,
         }
     }
 
-    /// Also ends the wait when the host's heartbeat has not moved for `standstill`, because the host was
-    /// killed or is late.
+    /// Also ends the wait when the host's heartbeat has not moved for `heartbeat_timeout`, because the
+    /// host was killed or is late.
     ///
     /// A host that sleeps moves its heartbeat late too, so allow at least a second. Zero is no limit, which
     /// is the default. A bare queue has no heartbeat, so a wait there ends by time alone.
-    pub const fn with_standstill(mut self, standstill: Duration) -> Self {
-        self.standstill = if standstill.is_zero() {
+    pub const fn with_heartbeat_timeout(mut self, heartbeat_timeout: Duration) -> Self {
+        self.heartbeat_timeout = if heartbeat_timeout.is_zero() {
             None
         } else {
-            Some(standstill)
+            Some(heartbeat_timeout)
         };
         self
     }
@@ -74,10 +74,10 @@ pub enum Unanswered {
     #[error("the host is gone and left the request unanswered")]
     HostGone,
     /// The heartbeat has not moved for as long as the limits allow.
-    #[error("the host's heartbeat has not moved for {standstill:?}: it is dead, or late")]
-    HostStill {
+    #[error("the host's heartbeat has not moved for {heartbeat_timeout:?}: it is dead, or late")]
+    HeartbeatTimedOut {
         /// Time for which it has not moved, at least.
-        standstill: Duration,
+        heartbeat_timeout: Duration,
     },
     /// The time limit has passed.
     #[error(
@@ -103,17 +103,17 @@ pub enum WaitError {
     /// The host has stopped or failed and left this request without an outcome.
     #[error("the host is gone and left slot {} unanswered", .0.slot())]
     HostGone(Ticket),
-    /// The heartbeat has not moved for as long as [`WaitLimits::with_standstill`] allows.
+    /// The heartbeat has not moved for as long as [`WaitLimits::with_heartbeat_timeout`] allows.
     #[error(
-        "no outcome for slot {}; the host's heartbeat has not moved for {standstill:?}: it is dead, or \
-         late",
+        "no outcome for slot {}; the host's heartbeat has not moved for {heartbeat_timeout:?}: it is \
+         dead, or late",
         .ticket.slot()
     )]
-    HostStill {
+    HeartbeatTimedOut {
         /// Ticket of the request.
         ticket: Ticket,
         /// Time for which it has not moved, at least.
-        standstill: Duration,
+        heartbeat_timeout: Duration,
     },
     /// The time limit has passed.
     #[error(
@@ -138,7 +138,7 @@ impl WaitError {
     pub fn into_ticket(self) -> Ticket {
         match self {
             Self::HostGone(ticket)
-            | Self::HostStill { ticket, .. }
+            | Self::HeartbeatTimedOut { ticket, .. }
             | Self::TimedOut { ticket, .. } => ticket,
         }
     }
@@ -146,7 +146,10 @@ impl WaitError {
     fn of(unanswered: Unanswered, ticket: Ticket) -> Self {
         match unanswered {
             Unanswered::HostGone => Self::HostGone(ticket),
-            Unanswered::HostStill { standstill } => Self::HostStill { ticket, standstill },
+            Unanswered::HeartbeatTimedOut { heartbeat_timeout } => Self::HeartbeatTimedOut {
+                ticket,
+                heartbeat_timeout,
+            },
             Unanswered::TimedOut { limit, host_moved } => Self::TimedOut {
                 ticket,
                 limit,
@@ -221,7 +224,7 @@ impl DeviceQueue {
     ///
     /// # Errors
     /// [`WaitError::HostGone`] if the host has ended without an outcome for this request;
-    /// [`WaitError::HostStill`] if the heartbeat has not moved for the standstill limit;
+    /// [`WaitError::HeartbeatTimedOut`] if the heartbeat has not moved for its own limit;
     /// [`WaitError::TimedOut`] if the time limit has passed. Each returns the ticket.
     ///
     /// # Panics
@@ -244,7 +247,7 @@ impl DeviceQueue {
     ) -> Result<Outcome, Unanswered> {
         let WaitLimits {
             time: limit,
-            standstill,
+            heartbeat_timeout,
         } = limits;
         let mut started = None;
         let mut watch = Watch::new(self.host_heartbeat());
@@ -262,13 +265,13 @@ impl DeviceQueue {
             let waited = started.get_or_insert_with(Instant::now).elapsed();
             let heard = self.host_heartbeat();
             let still = watch.still(heard, waited);
-            if let Some(standstill) = standstill
+            if let Some(heartbeat_timeout) = heartbeat_timeout
                 && heard.is_some()
-                && still >= standstill
+                && still >= heartbeat_timeout
             {
                 return self
                     .poll(ticket)
-                    .ok_or(Unanswered::HostStill { standstill });
+                    .ok_or(Unanswered::HeartbeatTimedOut { heartbeat_timeout });
             }
             if waited >= limit {
                 return self.poll(ticket).ok_or_else(|| Unanswered::TimedOut {
@@ -290,7 +293,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_late_check_is_no_evidence_of_a_standstill() {
+    fn one_late_check_is_no_evidence_of_a_dead_host() {
         let second = Duration::from_secs(1);
         let mut watch = Watch::new(Some(7));
         assert_eq!(watch.still(Some(7), 10 * second), Duration::ZERO);

@@ -321,7 +321,7 @@ static int obey(const struct line *line)
     uint32_t slot = number32(line, 1);
     enum vyre_ioq_result result;
     if (strcmp(command, "hello") == 0) {
-        printf("ok %s standstill doorbell\n", DRIVER);
+        printf("ok %s heartbeat_timeout doorbell\n", DRIVER);
     } else if (strcmp(command, "attach") == 0 && line->count == 5) {
         attach(line);
     } else if (strcmp(command, "reserve") == 0) {

@@ -93,8 +93,8 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ),
     ("a_wait_ends_at_its_limit", waits::a_wait_ends_at_its_limit),
     (
-        "a_wait_ends_when_the_heart_stands_still",
-        waits::a_wait_ends_when_the_heart_stands_still,
+        "a_wait_ends_when_the_heartbeat_stands_still",
+        waits::a_wait_ends_when_the_heartbeat_stands_still,
     ),
     ("many_threads", threads::many_threads),
     (
@@ -106,7 +106,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
 /// Scenarios that need an extra, which a driver may lack.
 const EXTRAS: &[(&str, &str)] = &[
     ("the_doorbell_rings_when_asleep", "doorbell"),
-    ("a_wait_ends_when_the_heart_stands_still", "standstill"),
+    (
+        "a_wait_ends_when_the_heartbeat_stands_still",
+        "heartbeat_timeout",
+    ),
 ];
 
 /// Runs every scenario. Fails if the driver did nothing in one. Returns the extras that the driver lacks.
@@ -249,7 +252,7 @@ fn the_example_of_the_c_readme_compiles() {
 /// A driver that answers without doing anything must not pass.
 #[test]
 fn a_driver_that_does_nothing_fails() {
-    const IDLE: &str = "while read -r line; do echo ok idle standstill doorbell; done";
+    const IDLE: &str = "while read -r line; do echo ok idle heartbeat_timeout doorbell; done";
     let idle = Kind::Program("sh".into(), &["-c", IDLE]);
     for (scenario, run) in SCENARIOS {
         let mut driver = Driver::start(&idle);

@@ -81,7 +81,7 @@ fn outcome(outcome: Option<Outcome>) -> String {
 impl End {
     fn obey(&mut self, words: &[&str]) -> Option<String> {
         Some(match (words[0], words.len()) {
-            ("hello", 1) => "ok rust standstill doorbell".into(),
+            ("hello", 1) => "ok rust heartbeat_timeout doorbell".into(),
             ("quit", 1) => "ok".into(),
             ("attach", 5) => self.attach(words)?,
             ("reserve", 1) => match self.device.as_ref()?.reserve() {
@@ -173,12 +173,12 @@ impl End {
     fn wait(&mut self, words: &[&str]) -> Option<String> {
         let ticket = self.tickets.remove(&number(words, 1)?)?;
         let limits = WaitLimits::new(Duration::from_micros(number(words, 2)?))
-            .with_standstill(Duration::from_micros(number(words, 3)?));
+            .with_heartbeat_timeout(Duration::from_micros(number(words, 3)?));
         Some(match self.device.as_ref()?.wait_with(ticket, limits) {
             Ok(taken) => outcome(Some(taken)),
             Err(error) => {
                 let answer = match error {
-                    WaitError::HostGone(_) | WaitError::HostStill { .. } => "err HostGone",
+                    WaitError::HostGone(_) | WaitError::HeartbeatTimedOut { .. } => "err HostGone",
                     WaitError::TimedOut {
                         host_moved: true, ..
                     } => "err TimedOut alive",

@@ -183,7 +183,7 @@ pub(crate) fn a_wait_ends_at_its_limit(driver: &mut Driver) {
     driver.expect("wait 0 20000 0", "err TimedOut still");
 }
 
-pub(crate) fn a_wait_ends_when_the_heart_stands_still(driver: &mut Driver) {
+pub(crate) fn a_wait_ends_when_the_heartbeat_stands_still(driver: &mut Driver) {
     let mut rig = Rig::headed(driver, 1);
     rig.host.set_state(LoopState::Running);
     driver.expect(&format!("submit {}", read_tagged(1)), "ok 0");

@@ -292,7 +292,7 @@ std::string threads(Line &line) {
 std::string obey(const std::string &command, Line &line) {
     Outcome outcome = {};
     if (command == "hello") {
-        return std::string("ok shim-") + (as_warps ? "warps" : "threads") + " standstill doorbell";
+        return std::string("ok shim-") + (as_warps ? "warps" : "threads") + " heartbeat_timeout doorbell";
     }
     if (command == "attach") return attach(line);
     if (command == "reserve") return said(queue.reserve());

@@ -85,7 +85,7 @@ void waits() {
         check(result.heartbeat_moved, "its heartbeat moved");
         check(result.outcome.error() == NO_OUTCOME, "no outcome, and no success");
     }
-    // The host is dead: the standstill ends the wait, and counts from the first reading.
+    // The host is dead: the heartbeat timeout ends the wait, and counts from the first reading.
     WaitResult result = waited(SECOND / 20, false, limits);
     check(result.status == WaitStatus::HOST_GONE, "a host that stands still");
     check(result.outcome.error() != 0, "no outcome, and no success");

@@ -32,7 +32,7 @@ fn peer_process() {
 }
 
 /// Starts the kernel on a queue and a buffer of another process: where these are, and the handles.
-fn start(gpu: &Gpu, words: &[String], standstill: Option<Duration>) -> Run {
+fn start(gpu: &Gpu, words: &[String], heartbeat_timeout: Option<Duration>) -> Run {
     let bench = Bench::load(gpu).expect("the kernel");
     let map = |path: &str| MappedMemory::from_memfd(gpu, open(path)).expect("memory");
     let queue = GpuQueue::attach(gpu, map(&words[0])).expect("a queue");
@@ -48,7 +48,7 @@ fn start(gpu: &Gpu, words: &[String], standstill: Option<Duration>) -> Run {
         time: 10 * LIMIT,
         operations: 0,
         timeout: LIMIT,
-        standstill,
+        heartbeat_timeout,
         words: false,
     };
     let raw = |word: &str| word.parse().expect("a handle");

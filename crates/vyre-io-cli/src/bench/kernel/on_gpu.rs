@@ -20,7 +20,7 @@ fn work(op: RequestKind, operations: u64) -> Work {
         time: Duration::from_secs(60),
         operations,
         timeout: Duration::from_secs(10),
-        standstill: None,
+        heartbeat_timeout: None,
         words: false,
     }
 }

@@ -48,7 +48,7 @@ fn work(op: RequestKind) -> Work {
         time: Duration::from_secs(120),
         operations: BLOCKS / u64::from(LANES),
         timeout: Duration::from_secs(60),
-        standstill: None,
+        heartbeat_timeout: None,
         words: false,
     }
 }
@@ -342,7 +342,7 @@ fn lanes_end_when_the_process_of_their_host_is_killed() {
         blocks: peer::BLOCKS,
         stamped: false,
         operations: 0,
-        standstill: Some(Duration::from_secs(1)),
+        heartbeat_timeout: Some(Duration::from_secs(1)),
         ..work(RequestKind::Read)
     };
     let args = stage.args(&work, queue, data, peer::BLOCK as u32);
