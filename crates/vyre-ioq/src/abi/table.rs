@@ -59,12 +59,14 @@ macro_rules! table {
             )+
             $($($extra)+)?
 
-            pub(super) const TABLE: super::Table = super::Table {
+            use $crate::abi::table::{Row, Table};
+
+            pub(super) const TABLE: Table = Table {
                 about: concat!($($about),+),
                 heading: $heading,
                 prefix: $prefix,
                 columns: $columns,
-                rows: &[$(super::Row {
+                rows: &[$(Row {
                     name: stringify!($name),
                     value: $value,
                     literal: stringify!($value),
