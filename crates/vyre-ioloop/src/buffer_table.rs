@@ -67,7 +67,7 @@ impl BufferTable {
         let range = buffer_range(range, &buffer);
         let entry = self.entry(buffer, range, rights)?;
         let handle = self.entries.insert(entry);
-        self.settle(entry, handle.is_ok());
+        self.count_entry(entry, handle.is_ok());
         handle.map(BufferHandle::from_raw)
     }
 
@@ -87,7 +87,7 @@ impl BufferTable {
         let range = buffer_range(range, &buffer);
         let entry = self.entry(buffer, range, rights)?;
         let inserted = self.entries.insert_at(handle.raw(), entry);
-        self.settle(entry, inserted.is_ok());
+        self.count_entry(entry, inserted.is_ok());
         inserted
     }
 
@@ -186,8 +186,8 @@ impl BufferTable {
         BufferSlot::new(index as u32)
     }
 
-    /// Counts a new entry, or releases a buffer that no entry names.
-    fn settle(&mut self, entry: BufferEntry, inserted: bool) {
+    /// Counts an entry that was inserted. Releases the buffer if no entry names it.
+    fn count_entry(&mut self, entry: BufferEntry, inserted: bool) {
         let place = &mut self.held[entry.slot.index() as usize];
         if let Some(held) = place {
             held.entries += u32::from(inserted);

@@ -180,7 +180,7 @@ impl Inbox {
 
     /// Accepts new revocations and advances those under way: see [`RevokingList`].
     #[inline]
-    pub(crate) fn settle<T: Transport>(&mut self, engine: &mut Engine<T>) {
+    pub(crate) fn advance_revocations<T: Transport>(&mut self, engine: &mut Engine<T>) {
         if !self.revoking.is_empty() {
             self.revoking.advance(engine);
         }

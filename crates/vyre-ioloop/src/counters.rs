@@ -77,7 +77,7 @@ counters! {
         retried,
         /// Requests that waited in the host: for their queue's share of the ring or of the pass, behind
         /// other waiting requests, or behind other requests to pipes and similar files.
-        deferred,
+        waited,
         /// Requests whose deadline passed.
         timed_out,
         /// Completions that match no operation in flight. Any at all indicates a bug in this crate or

@@ -12,7 +12,7 @@ const GENERATIONS: u32 = 1 << (u32::BITS - INDEX_BITS);
 const INDICES: usize = 1 << INDEX_BITS;
 
 #[derive(Clone, Debug)]
-struct Place<E> {
+struct IndexState<E> {
     /// The handle of the entry, or of the next entry at this index.
     handle: u32,
     entry: Option<E>,
@@ -27,7 +27,7 @@ struct Place<E> {
 /// Entries under 32-bit handles. A look-up is one bounds check and one comparison.
 #[derive(Clone, Debug)]
 pub(crate) struct HandleTable<E> {
-    places: Vec<Place<E>>,
+    indices: Vec<IndexState<E>>,
     free: Vec<u32>,
     /// Free indices that have used every generation, longest retired first. They are used again only if
     /// there is no other, because their handles then repeat.
@@ -47,7 +47,7 @@ impl<E> HandleTable<E> {
     /// Creates a table of at most `limit` indices.
     pub(crate) fn with_limit(limit: usize) -> Self {
         let mut table = Self {
-            places: Vec::new(),
+            indices: Vec::new(),
             free: Vec::new(),
             retired: VecDeque::new(),
             lingering: 0,
@@ -61,38 +61,38 @@ impl<E> HandleTable<E> {
     pub(crate) fn insert(&mut self, entry: E) -> Result<u32, TableError> {
         let index = match self.free.pop() {
             Some(index) => index as usize,
-            None if self.places.len() < self.limit => {
-                self.grow_to(self.places.len() + 1);
-                self.places.len() - 1
+            None if self.indices.len() < self.limit => {
+                self.grow_to(self.indices.len() + 1);
+                self.indices.len() - 1
             }
             None => self.retired.pop_front().ok_or(TableError::Full)? as usize,
         };
-        let place = &mut self.places[index];
-        place.entry = Some(entry);
-        Ok(place.handle)
+        let state = &mut self.indices[index];
+        state.entry = Some(entry);
+        Ok(state.handle)
     }
 
     /// Adds an entry under a handle of the caller's choice.
     pub(crate) fn insert_at(&mut self, handle: u32, entry: E) -> Result<(), TableError> {
         let index = handle & INDEX_MASK;
-        if index as usize >= self.places.len() {
-            let fresh = self.places.len() as u32..index;
+        if index as usize >= self.indices.len() {
+            let fresh = self.indices.len() as u32..index;
             self.grow_to(index as usize + 1);
             self.free.extend(fresh);
-        } else if self.places[index as usize].entry.is_some() {
+        } else if self.indices[index as usize].entry.is_some() {
             return Err(TableError::Taken { handle });
         }
         self.free.retain(|&free| free != index);
         self.retired.retain(|&retired| retired != index);
-        let place = &mut self.places[index as usize];
-        place.handle = handle;
-        place.entry = Some(entry);
+        let state = &mut self.indices[index as usize];
+        state.handle = handle;
+        state.entry = Some(entry);
         Ok(())
     }
 
     fn grow_to(&mut self, len: usize) {
-        let first = self.places.len();
-        self.places.extend((first..len).map(|index| Place {
+        let first = self.indices.len();
+        self.indices.extend((first..len).map(|index| IndexState {
             handle: index as u32,
             entry: None,
             hidden: false,
@@ -104,9 +104,9 @@ impl<E> HandleTable<E> {
     #[inline]
     pub(crate) fn get(&self, handle: u32) -> Option<(u32, &E)> {
         let index = handle & INDEX_MASK;
-        let place = self.places.get(index as usize)?;
-        match &place.entry {
-            Some(entry) if place.handle == handle && !place.hidden => Some((index, entry)),
+        let state = self.indices.get(index as usize)?;
+        match &state.entry {
+            Some(entry) if state.handle == handle && !state.hidden => Some((index, entry)),
             _ => None,
         }
     }
@@ -114,7 +114,7 @@ impl<E> HandleTable<E> {
     /// Returns the entry at an index from `get`, even if it was revoked since.
     #[inline]
     pub(crate) fn at(&self, index: u32) -> Option<&E> {
-        self.places.get(index as usize)?.entry.as_ref()
+        self.indices.get(index as usize)?.entry.as_ref()
     }
 
     /// Counts the end of a request on an entry. Returns whether the entry was revoked and can now be
@@ -126,11 +126,11 @@ impl<E> HandleTable<E> {
 
     #[cold]
     fn release_lingering(&mut self, index: u32) -> bool {
-        match self.places.get_mut(index as usize) {
-            Some(place) if place.users > 0 => {
-                place.users -= 1;
-                self.lingering -= u32::from(place.users == 0);
-                place.users == 0
+        match self.indices.get_mut(index as usize) {
+            Some(state) if state.users > 0 => {
+                state.users -= 1;
+                self.lingering -= u32::from(state.users == 0);
+                state.users == 0
             }
             _ => false,
         }
@@ -138,9 +138,9 @@ impl<E> HandleTable<E> {
 
     /// Counts the end of all requests on an entry, at shutdown.
     pub(crate) fn release_all(&mut self, index: u32) {
-        if let Some(place) = self.places.get_mut(index as usize) {
-            self.lingering -= u32::from(place.users > 0);
-            place.users = 0;
+        if let Some(state) = self.indices.get_mut(index as usize) {
+            self.lingering -= u32::from(state.users > 0);
+            state.users = 0;
         }
     }
 
@@ -152,11 +152,11 @@ impl<E> HandleTable<E> {
         users: impl FnOnce(u32) -> u32,
     ) -> Option<(u32, bool)> {
         let (index, _) = self.get(handle)?;
-        let place = &mut self.places[index as usize];
-        place.hidden = true;
-        place.users = users(index);
-        self.lingering += u32::from(place.users > 0);
-        Some((index, place.users == 0))
+        let state = &mut self.indices[index as usize];
+        state.hidden = true;
+        state.users = users(index);
+        self.lingering += u32::from(state.users > 0);
+        Some((index, state.users == 0))
     }
 
     /// Hides an entry that no request has used, until it is revealed or removed.
@@ -168,36 +168,36 @@ impl<E> HandleTable<E> {
     /// Returns the index of an entry that is hidden and not revoked.
     pub(crate) fn hidden(&self, handle: u32) -> Option<u32> {
         let index = handle & INDEX_MASK;
-        let place = self.places.get(index as usize)?;
-        let is_hidden = place.hidden && place.users == 0 && place.entry.is_some();
-        (place.handle == handle && is_hidden).then_some(index)
+        let state = self.indices.get(index as usize)?;
+        let is_hidden = state.hidden && state.users == 0 && state.entry.is_some();
+        (state.handle == handle && is_hidden).then_some(index)
     }
 
     /// Returns the index of an entry that is revoked and still in use.
     pub(crate) fn revoked(&self, handle: u32) -> Option<u32> {
         let index = handle & INDEX_MASK;
-        let place = self.places.get(index as usize)?;
-        (place.handle == handle && place.users > 0).then_some(index)
+        let state = self.indices.get(index as usize)?;
+        (state.handle == handle && state.users > 0).then_some(index)
     }
 
     /// Reveals a hidden entry to requests, and returns it.
     pub(crate) fn reveal(&mut self, handle: u32) -> Option<&mut E> {
         let index = self.hidden(handle)?;
-        let place = &mut self.places[index as usize];
-        place.hidden = false;
-        place.entry.as_mut()
+        let state = &mut self.indices[index as usize];
+        state.hidden = false;
+        state.entry.as_mut()
     }
 
     /// Returns a table with the same used and free handles, and with other entries.
     pub(crate) fn map<F>(&self, entry: impl Fn(&E) -> F) -> HandleTable<F> {
-        let places = self.places.iter().map(|place| Place {
-            handle: place.handle,
-            entry: place.entry.as_ref().map(&entry),
-            hidden: place.hidden,
-            users: place.users,
+        let indices = self.indices.iter().map(|state| IndexState {
+            handle: state.handle,
+            entry: state.entry.as_ref().map(&entry),
+            hidden: state.hidden,
+            users: state.users,
         });
         HandleTable {
-            places: places.collect(),
+            indices: indices.collect(),
             free: self.free.clone(),
             retired: self.retired.clone(),
             lingering: self.lingering,
@@ -208,18 +208,18 @@ impl<E> HandleTable<E> {
     /// Removes an entry on which nothing is in flight. Its index is reused under another handle. An
     /// index that has used every handle is retired until no other index is left.
     pub(crate) fn remove(&mut self, index: u32) -> Option<E> {
-        let place = self.places.get_mut(index as usize)?;
-        debug_assert_eq!(place.users, 0, "removed while in use");
-        let entry = place.entry.take()?;
-        place.hidden = false;
-        let generation = (place.handle >> INDEX_BITS) + 1;
+        let state = self.indices.get_mut(index as usize)?;
+        debug_assert_eq!(state.users, 0, "removed while in use");
+        let entry = state.entry.take()?;
+        state.hidden = false;
+        let generation = (state.handle >> INDEX_BITS) + 1;
         if generation < GENERATIONS {
-            place.handle = generation << INDEX_BITS | index;
+            state.handle = generation << INDEX_BITS | index;
             self.free.push(index);
         } else {
             // Handle 0 is never given out.
             let first = u32::from(index == 0);
-            place.handle = first << INDEX_BITS | index;
+            state.handle = first << INDEX_BITS | index;
             self.retired.push_back(index);
         }
         Some(entry)
@@ -227,10 +227,10 @@ impl<E> HandleTable<E> {
 
     /// Returns every entry that has not been removed, with its index.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &E)> {
-        self.places
+        self.indices
             .iter()
             .zip(0..)
-            .filter_map(|(place, index)| Some((index, place.entry.as_ref()?)))
+            .filter_map(|(state, index)| Some((index, state.entry.as_ref()?)))
     }
 
     /// Returns the number of entries that have not been removed.
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(table.get(old), None, "revoked");
         assert_eq!(table.remove(index), Some('a'));
         let new = table.insert('b').expect("room");
-        assert_eq!(new & INDEX_MASK, index, "the place is reused");
+        assert_eq!(new & INDEX_MASK, index, "the state is reused");
         assert_eq!(table.get(old), None);
         assert_eq!(table.get(new), Some((index, &'b')));
     }
@@ -275,7 +275,7 @@ mod tests {
         let mut last_use = std::collections::HashMap::new();
         let mut shortest = usize::MAX;
         for turn in 0..10 * GENERATIONS as usize {
-            let handle = table.insert(()).expect("there is always a place");
+            let handle = table.insert(()).expect("there is always a state");
             assert_ne!(handle, 0);
             if let Some(before) = last_use.insert(handle, turn) {
                 shortest = shortest.min(turn - before);
@@ -326,7 +326,7 @@ mod tests {
         table.hide(handle);
         assert_eq!(table.get(handle), None);
         assert_eq!(table.hidden(handle), Some(1));
-        assert_eq!(table.insert('b'), Ok(2), "its place is taken");
+        assert_eq!(table.insert('b'), Ok(2), "its state is taken");
         assert_eq!(table.reveal(handle), Some(&mut 'a'));
         assert_eq!(table.get(handle), Some((1, &'a')));
         assert_eq!(table.reveal(handle), None, "it is not hidden");

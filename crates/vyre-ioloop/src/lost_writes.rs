@@ -231,7 +231,7 @@ struct Lost {
 struct Registry {
     files: BTreeMap<FileIdentity, Known>,
     /// When this many files are known, those that no entry names are dropped.
-    tidy_at: usize,
+    prune_at: usize,
     kept: usize,
 }
 
@@ -246,13 +246,13 @@ impl Registry {
     const fn new() -> Self {
         Self {
             files: BTreeMap::new(),
-            tidy_at: 64,
+            prune_at: 64,
             kept: 0,
         }
     }
 
     fn insert(&mut self, identity: FileIdentity, file: &Arc<OwnedFd>, repeats: bool) -> Flushes {
-        self.tidy();
+        self.prune();
         let known = self.files.entry(identity).or_insert(Known {
             log: Weak::new(),
             clean: Vec::new(),
@@ -308,13 +308,13 @@ impl Registry {
     }
 
     /// Forgets the files that no entry names and that have lost nothing, once there are many.
-    fn tidy(&mut self) {
-        if self.files.len() < self.tidy_at {
+    fn prune(&mut self) {
+        if self.files.len() < self.prune_at {
             return;
         }
         self.files
             .retain(|_, known| known.lost.is_some() || known.log.strong_count() > 0);
-        self.tidy_at = 64.max(2 * self.files.len());
+        self.prune_at = 64.max(2 * self.files.len());
     }
 }
 

@@ -225,7 +225,7 @@ fn check_deferred_fence(early: u32, fence: u32) {
         Some(Ok(8)),
         "{early} came before the fence in {fence}"
     );
-    assert!(passes > 1, "found by the second look of the first pass");
+    assert!(passes > 1, "found by the second sweep of the first pass");
 }
 
 /// Rules: ABI-6.7, ABI-6.9.
@@ -238,8 +238,8 @@ fn a_deferred_fence_waits_for_requests_that_the_second_sweep_had_passed() {
     }
 }
 
-/// The second look ends at the last fence of the first, and what comes after that was looked at before
-/// there was either.
+/// The second sweep ends at the last fence of the first. The slots behind it were loaded before either fence was
+/// published.
 ///
 /// Rules: ABI-6.7, ABI-6.9.
 #[test]
@@ -260,7 +260,7 @@ fn a_deferred_fence_completes_during_the_next_sweep() {
         _ => seen.send(slots.outcome(140)).unwrap(),
     });
     let _ = rig.engine.step();
-    assert_eq!(rig.slots.outcome(140), None, "owed another look");
+    assert_eq!(rig.slots.outcome(140), None, "not covered yet");
     rig.slots.publish(200, &rig.write);
     let _ = rig.engine.step();
     assert_eq!(seen_at_push.try_recv(), Ok(Some(Ok(0))));

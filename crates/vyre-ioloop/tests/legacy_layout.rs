@@ -154,7 +154,7 @@ impl World {
         }
         self.check("EMPTY", with(0x00));
         let _ = self.engine.step();
-        self.check("EMPTY, and looked at", with(0x00));
+        self.check("EMPTY, and swept", with(0x00));
         assert_eq!(published, with(0x01), "the bytes given are those");
         // The second publication stores STATUS alone: the request must be unchanged.
         for _ in 0..2 {

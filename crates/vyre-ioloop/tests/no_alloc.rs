@@ -58,13 +58,13 @@ struct Lane {
 impl Lane {
     /// Takes the outcome of the previous request, and publishes the next.
     fn go(&mut self, request: Request, expected: Result<u32, Errno>) {
-        self.settle(self.at);
+        self.finish(self.at);
         let ticket = self.device.submit(request).expect("a free slot");
         self.window[self.at] = Some((ticket, expected));
         self.at = (self.at + 1) % DEPTH;
     }
 
-    fn settle(&mut self, at: usize) {
+    fn finish(&mut self, at: usize) {
         if let Some((ticket, expected)) = self.window[at].take() {
             let outcome = self.device.wait_for(ticket, LIMIT).expect("an outcome");
             assert_eq!(outcome.result, expected);
@@ -121,7 +121,7 @@ fn requests_of_every_kind_are_served_without_an_allocation() {
             };
             lane.go(request, expected);
         }
-        (0..DEPTH).for_each(|at| lane.settle(at));
+        (0..DEPTH).for_each(|at| lane.finish(at));
     };
     serve(2_000);
     let before = ALLOCATIONS.load(Ordering::Relaxed);

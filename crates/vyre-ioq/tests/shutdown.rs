@@ -13,7 +13,7 @@ use vyre_ioq::{Errno, HostQueue, LoopState, Queue, QueueLayout, WaitError};
 /// The host end does not know the transfers. An outcome would hand back a buffer that the kernel may still
 /// write to.
 ///
-/// Rule: SEC-10.
+/// Rules: ABI-7.12, SEC-10.
 #[test]
 fn a_dropped_host_fails_the_queue_and_answers_nothing() {
     let (mut host, device) = queue(3);
@@ -30,7 +30,7 @@ fn a_dropped_host_fails_the_queue_and_answers_nothing() {
     }
 }
 
-/// Rule: SEC-10.
+/// Rules: ABI-7.12, SEC-10.
 #[test]
 fn an_owner_that_unwinds_leaves_what_is_in_flight_unanswered() {
     let (mut host, device) = queue(2);

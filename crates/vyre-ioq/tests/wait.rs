@@ -15,7 +15,7 @@ const SHORT: Duration = Duration::from_millis(20);
 /// Long enough for another thread to run on a busy machine.
 const LONG: Duration = Duration::from_millis(300);
 
-/// Rule: ABI-7.3.
+/// Rule: ABI-7.1.
 #[test]
 fn a_wait_ends_when_the_host_stops_or_fails() {
     for state in [LoopState::Stopped, LoopState::Failed] {

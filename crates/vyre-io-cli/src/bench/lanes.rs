@@ -22,10 +22,10 @@ use crate::failure::Failure;
 /// that has a core to itself, and less where lanes share one.
 const POLLS: u32 = 2048;
 const POLLS_CROWDED: u32 = 64;
-/// At most so many times `POLLS` pass before the lane looks at its younger requests. Each look takes
+/// The maximum number of times that `POLLS` pass before the lane polls its younger requests. That takes
 /// cache lines away from the loop that is about to write to them, so it becomes rare where requests
 /// complete in order.
-const PATIENCE: u32 = 64;
+const MAX_ROUNDS: u32 = 64;
 
 /// All lanes, and what they share.
 pub(super) struct Lanes<'a> {
@@ -140,7 +140,7 @@ impl<'a> Lanes<'a> {
     }
 
     /// Copies a block out of the buffer.
-    fn look(&self, place: u64, bytes: &mut [u8]) {
+    fn read_block(&self, place: u64, bytes: &mut [u8]) {
         let read = self.buffer.read_at(place as usize, bytes);
         debug_assert!(read.is_ok(), "every place is inside the buffer");
     }
@@ -158,7 +158,7 @@ struct Lane<'a> {
     bytes: Vec<u8>,
     tally: Tally,
     polls: u32,
-    patience: u32,
+    rounds: u32,
 }
 
 impl<'a> Lane<'a> {
@@ -185,7 +185,7 @@ impl<'a> Lane<'a> {
             } else {
                 POLLS
             },
-            patience: 1,
+            rounds: 1,
         }
     }
 
@@ -199,7 +199,7 @@ impl<'a> Lane<'a> {
         }
         let mut last = started;
         while let Some(flight) = self.flights.pop_front() {
-            let (done, place, slot) = self.settle(flight)?;
+            let (done, place, slot) = self.wait_for_one(flight)?;
             last = done;
             if done < end {
                 self.submit(slot, place, done);
@@ -241,8 +241,8 @@ impl<'a> Lane<'a> {
 
     /// Waits for the oldest request, or for another of this lane's that is faster. Returns when that
     /// was, and the place and the slot that are free again.
-    fn settle(&mut self, mut flight: Flight) -> Result<(Instant, u64, Reservation), Failure> {
-        let (mut polls, mut waits) = (self.polls, self.patience);
+    fn wait_for_one(&mut self, mut flight: Flight) -> Result<(Instant, u64, Reservation), Failure> {
+        let (mut polls, mut waits) = (self.polls, self.rounds);
         loop {
             match self.device.take_and_keep(flight.ticket) {
                 Ok((outcome, slot)) => {
@@ -262,7 +262,7 @@ impl<'a> Lane<'a> {
             waits -= 1;
             if waits == 0 {
                 self.prefer_a_faster(&mut flight);
-                waits = self.patience;
+                waits = self.rounds;
             }
             if self.device.host_state().is_some_and(LoopState::is_gone) {
                 return Err(Failure::Requests {
@@ -280,9 +280,9 @@ impl<'a> Lane<'a> {
         let faster = self.flights.iter().position(done);
         if let Some(other) = faster.and_then(|index| self.flights.get_mut(index)) {
             std::mem::swap(other, flight);
-            self.patience = (self.patience / 2).max(1);
+            self.rounds = (self.rounds / 2).max(1);
         } else {
-            self.patience = (self.patience * 2).min(PATIENCE);
+            self.rounds = (self.rounds * 2).min(MAX_ROUNDS);
         }
     }
 
@@ -304,7 +304,7 @@ impl<'a> Lane<'a> {
                 .written
                 .mark(offset / u64::from(self.lanes.plan.block_size));
         } else if target.stamped && self.tally.ops.is_multiple_of(SAMPLE) {
-            self.lanes.look(place, &mut self.bytes);
+            self.lanes.read_block(place, &mut self.bytes);
             self.tally
                 .note_block(offset, stamp::is_intact(offset, &self.bytes));
         }

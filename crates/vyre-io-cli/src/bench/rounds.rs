@@ -102,7 +102,7 @@ fn one(
     }
     let mut round = round(args, plan, target, time)?;
     if let Some(target) = writes {
-        written::settle(args, plan, target, &mut round.tally)?;
+        written::verify_and_restore(args, plan, target, &mut round.tally)?;
     }
     Ok(round)
 }

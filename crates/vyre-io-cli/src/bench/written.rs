@@ -39,7 +39,7 @@ pub(super) fn prepare(buffer: &Buffer, target: &Target, size: u32) {
 }
 
 /// Checks blocks that the lanes wrote, and restores the file's own stamps.
-pub(super) fn settle(
+pub(super) fn verify_and_restore(
     args: &BenchArgs,
     plan: &Plan,
     target: &Target,

@@ -13,11 +13,11 @@ pub(super) struct Pieces {
     blocks: Blocks,
     /// Files whose data counts. Other parts are holes in all of them. Without files, all is data.
     files: Vec<OwnedFd>,
-    place: Mutex<Place>,
+    cursor: Mutex<Cursor>,
 }
 
 /// Position up to which blocks were taken.
-struct Place {
+struct Cursor {
     at: u64,
     /// End of the data that contains `at`.
     end: u64,
@@ -36,21 +36,21 @@ impl Pieces {
         Self {
             blocks,
             files,
-            place: Mutex::new(Place { at: 0, end }),
+            cursor: Mutex::new(Cursor { at: 0, end }),
         }
     }
 
     /// Takes the next block.
     pub(super) fn next(&self) -> Option<Piece> {
-        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = place.at;
-        if place.at >= place.end {
-            let (start, end) = self.data(place.at)?;
-            *place = Place { at: start, end };
+        let mut cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = cursor.at;
+        if cursor.at >= cursor.end {
+            let (start, end) = self.data(cursor.at)?;
+            *cursor = Cursor { at: start, end };
         }
-        let block = self.blocks.piece(place.at, place.end)?;
-        let skipped = place.at - before;
-        place.at += u64::from(block.len);
+        let block = self.blocks.piece(cursor.at, cursor.end)?;
+        let skipped = cursor.at - before;
+        cursor.at += u64::from(block.len);
         Some(Piece { block, skipped })
     }
 

@@ -393,7 +393,7 @@ mod tests {
         let (reader, _writer) = std::io::pipe().unwrap();
         let reader = OwnedFd::from(reader);
         let mut trial = Trial::start().unwrap();
-        trial.patience = std::time::Duration::from_millis(1);
+        trial.read_limit = std::time::Duration::from_millis(1);
         let mut probe = Probe::new(Path::new("gone"));
         let open = |_| rustix::io::fcntl_dupfd_cloexec(&reader, 0);
         probe
@@ -406,7 +406,7 @@ mod tests {
         let late = |finding: &&Finding| finding.what.contains("in time");
         assert_eq!(probe.findings.iter().filter(late).count(), 1);
         // Other paths are tried all the same.
-        trial.patience = std::time::Duration::from_secs(60);
+        trial.read_limit = std::time::Duration::from_secs(60);
         let (report, _) = super::probe(Path::new("/proc/self/exe"), Some(&mut trial));
         assert!(report.data_path.is_some(), "{report:?}");
     }

@@ -126,9 +126,9 @@ pub(super) struct Ring {
     pub(super) refused: Vec<Rung>,
     pub(super) sq_entries: u32,
     pub(super) cq_entries: u32,
-    pub(super) registered_ring_fd: Step,
-    pub(super) registered_files: Step,
-    pub(super) registered_buffers: Step,
+    pub(super) registered_ring_fd: StepReport,
+    pub(super) registered_files: StepReport,
+    pub(super) registered_buffers: StepReport,
     pub(super) missing_operations: Vec<&'static str>,
     /// How requests are served: `registered` if buffers could be registered, else `plain`.
     pub(super) data_path: &'static str,
@@ -143,7 +143,7 @@ pub(super) struct Rung {
 
 /// A step that makes the ring faster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Step {
+pub(super) struct StepReport {
     pub(super) in_use: bool,
     /// The reason if the step was not taken.
     pub(super) why: Option<String>,
@@ -152,7 +152,7 @@ pub(super) struct Step {
     pub(super) errno: Option<Errno>,
 }
 
-impl Step {
+impl StepReport {
     pub(super) const fn in_use() -> Self {
         Self {
             in_use: true,

@@ -10,14 +10,14 @@ use vyre_io::Buffer;
 use vyre_io::uring::{self, BufferSlot, FileSlot, Opcode, Operation, SetupError};
 
 use super::host::seccomp_advice;
-use super::report::{Finding, Memlock, Ring, Rung, Step};
+use super::report::{Finding, Memlock, Ring, Rung, StepReport};
 use super::units::words;
 
 /// The memory that is registered as a trial: well below the lowest limit that distributions set.
 const TRIAL_BUFFER: usize = 1 << 20;
 
 /// The time limit for a trial read. A slower file system is reported as not answering.
-const PATIENCE: Duration = Duration::from_secs(5);
+const READ_LIMIT: Duration = Duration::from_secs(5);
 
 const BUFFER: BufferSlot = BufferSlot::new(0);
 
@@ -41,9 +41,9 @@ const SINCE: [(&str, &str); 6] = [
 pub(super) struct Trial {
     ring: uring::Ring,
     /// Whether the trial buffer could be registered.
-    buffers: Step,
+    buffers: StepReport,
     /// The time limit for a read.
-    pub(super) patience: Duration,
+    pub(super) read_limit: Duration,
     /// The slot of the next file.
     next: u32,
 }
@@ -67,12 +67,12 @@ impl Trial {
             .drop_deadline(LATE)
             .build()?;
         let buffers = match Buffer::anonymous(TRIAL_BUFFER) {
-            Err(error) => Step::not(error),
+            Err(error) => StepReport::not(error),
             Ok(buffer) => match ring.set_buffer(BUFFER, Some(buffer)) {
-                Err(error) => Step::not(error),
-                Ok(()) if ring.is_buffer_registered(BUFFER) => Step::in_use(),
+                Err(error) => StepReport::not(error),
+                Ok(()) if ring.is_buffer_registered(BUFFER) => StepReport::in_use(),
                 Ok(()) => match ring.setup_report().plain_buffers() {
-                    (_, Some(errno)) => Step::refused(errno),
+                    (_, Some(errno)) => StepReport::refused(errno),
                     _ => ring.setup_report().buffers().into(),
                 },
             },
@@ -80,7 +80,7 @@ impl Trial {
         Ok(Self {
             ring,
             buffers,
-            patience: PATIENCE,
+            read_limit: READ_LIMIT,
             next: 0,
         })
     }
@@ -104,7 +104,7 @@ impl Trial {
             len,
         };
         let token = self.ring.push(op, 0).map_err(untried)?;
-        let end = Instant::now() + self.patience;
+        let end = Instant::now() + self.read_limit;
         let mut result = None;
         // The completion of an earlier read that was late may come first.
         while result.is_none() {
@@ -163,7 +163,7 @@ fn untried(error: impl Display) -> ReadError {
     ReadError::Untried(error.to_string())
 }
 
-impl From<uring::SetupStep> for Step {
+impl From<uring::SetupStep> for StepReport {
     fn from(step: uring::SetupStep) -> Self {
         match step {
             uring::SetupStep::InUse => Self::in_use(),
@@ -174,7 +174,7 @@ impl From<uring::SetupStep> for Step {
 }
 
 /// Returns the remedy for a refused step. `scarce` is the remedy if a resource was exhausted.
-fn remedy(step: &Step, since: &str, scarce: &str) -> String {
+fn remedy(step: &StepReport, since: &str, scarce: &str) -> String {
     match step.errno {
         Some(Errno::PERM | Errno::ACCESS | Errno::NOSYS) => seccomp_advice(),
         Some(Errno::INVAL) => format!("run Linux {since} or later"),
@@ -263,9 +263,9 @@ mod tests {
                 .collect(),
             sq_entries: 256,
             cq_entries: 512,
-            registered_ring_fd: Step::in_use(),
-            registered_files: Step::in_use(),
-            registered_buffers: Step::in_use(),
+            registered_ring_fd: StepReport::in_use(),
+            registered_files: StepReport::in_use(),
+            registered_buffers: StepReport::in_use(),
             missing_operations: Vec::new(),
             data_path: "registered",
         }
@@ -304,9 +304,9 @@ mod tests {
     #[test]
     fn what_is_missing_costs_and_says_how_to_mend_it() {
         let mut ring = ring(&[], &[]);
-        ring.registered_ring_fd = Step::refused(Errno::INVAL);
-        ring.registered_files = Step::refused(Errno::MFILE);
-        ring.registered_buffers = Step::refused(Errno::NOMEM);
+        ring.registered_ring_fd = StepReport::refused(Errno::INVAL);
+        ring.registered_files = StepReport::refused(Errno::MFILE);
+        ring.registered_buffers = StepReport::refused(Errno::NOMEM);
         ring.missing_operations.push("READ_FIXED");
         let findings = ring.findings(&LIMIT);
         let costs: Vec<_> = findings
@@ -329,7 +329,7 @@ mod tests {
     #[test]
     fn a_forbidden_registration_is_put_down_to_seccomp() {
         let mut ring = ring(&[], &[]);
-        ring.registered_buffers = Step::refused(Errno::PERM);
+        ring.registered_buffers = StepReport::refused(Errno::PERM);
         let finding = &ring.findings(&LIMIT)[1];
         let advice = finding.advice.as_deref().unwrap();
         assert!(advice.contains("io_uring_register"), "{finding:?}");

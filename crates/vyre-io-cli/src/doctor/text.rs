@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::report::{Alignment, Gpu, IoUring, PathReport, Report, Ring, Seccomp, Step};
+use super::report::{Alignment, Gpu, IoUring, PathReport, Report, Ring, Seccomp, StepReport};
 use super::units::bytes;
 
 /// The column at which values start.
@@ -105,7 +105,7 @@ impl Ring {
     }
 }
 
-impl Display for Step {
+impl Display for StepReport {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match (&self.why, self.in_use) {
             (_, true) => f.write_str("yes"),
@@ -171,8 +171,8 @@ mod tests {
 
     #[test]
     fn a_step_says_why_it_is_not_in_use() {
-        assert_eq!(Step::in_use().to_string(), "yes");
-        let refused = Step::refused(Errno::MFILE);
+        assert_eq!(StepReport::in_use().to_string(), "yes");
+        let refused = StepReport::refused(Errno::MFILE);
         assert_eq!(refused.to_string(), "no (Too many open files)");
     }
 }

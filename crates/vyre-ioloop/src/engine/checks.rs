@@ -48,7 +48,7 @@ impl ReadAhead {
     }
 }
 
-/// A request that may be queue.
+/// A request that has passed the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Plan {
     Read(Transfer),
@@ -91,7 +91,7 @@ pub(crate) fn resolve(
                 piece: entry.traits.read_ahead,
             }))
         }
-        // A FENCE names nothing, and is taken in without a plan. There are no other operations yet.
+        // A FENCE names nothing: the sweep defers it without a plan. There are no other operations yet.
         _ => Err(Errno::EINVAL),
     }
 }

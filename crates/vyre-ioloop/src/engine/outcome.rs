@@ -90,7 +90,7 @@ impl EngineState {
         });
     }
 
-    /// Stores all decided outcomes of a queue in its slots, and then those of the fences that are due.
+    /// Publishes the stored outcomes of a queue, and then those of the fences that are due.
     /// No other function of the engine does so.
     ///
     /// Fences come after the outcomes that they wait for. Each outcome is a release store, so a device

@@ -21,7 +21,7 @@ const MAX_REFUSALS: u16 = 16;
 /// An admitted request, with the part that is still to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admitted {
-    /// The slot is not claimed.
+    /// The slot holds no admitted request.
     None,
     Read(Transfer),
     Write {
@@ -78,7 +78,7 @@ impl Admitted {
         }
     }
 
-    /// Returns the next operation of the request. A fence has none.
+    /// Returns the next operation of the request. A slot without a request has none.
     #[inline]
     pub(crate) fn operation(&self) -> Option<Operation> {
         Some(match *self {
@@ -128,7 +128,8 @@ pub(crate) enum Flush {
     Awaited(Round),
 }
 
-/// A claimed slot. Everything in it was checked at the claim, and the device can change none of it.
+/// An admitted request. Everything in it was checked at its admission, and the device can change none
+/// of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestState {
     pub(crate) admitted: Admitted,
@@ -136,7 +137,7 @@ pub(crate) struct RequestState {
     pub(crate) token: Option<Token>,
     /// The epoch of the request.
     pub(crate) epoch: u32,
-    /// The number of the claim in its queue.
+    /// The number of the admission in its queue; of a SYNC, that of the last request that it may wait for.
     pub(crate) sequence: u64,
     /// Microseconds of the engine's clock; 0 is never.
     pub(crate) expires: u64,
@@ -221,8 +222,8 @@ impl RequestState {
                 self.retries += 1;
                 Next::Retry
             }
-            // From a id off its blocks, a file that enforces its alignment cannot be asked for
-            // the rest. Such a file stops there at its end alone.
+            // A file that enforces its alignment transfers nothing from an offset inside a
+            // block. Such a file stops there only at its end.
             Err(OsErrno::INVAL) if self.is_off_a_block(align) => {
                 Next::Finish(self.cancelled.map_or_else(|| self.short(), Err))
             }

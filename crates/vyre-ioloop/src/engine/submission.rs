@@ -66,16 +66,16 @@ impl<T: Transport> Engine<T> {
                 return;
             }
             _ if admitted.is_unbounded() && !self.state.shares.take_unbounded(&mut queue.share) => {
-                self.state.counters.deferred += 1;
+                self.state.counters.waited += 1;
                 queue.lists.push(SlotList::Parked, id.slot);
                 return;
             }
             _ => {}
         }
         // Nobody overtakes those who wait: there may be room for one queue's and not for another's,
-        // so all of them are then queue in turn.
+        // so all of them are then served in turn.
         if self.state.backlogged > 0 || !matches!(self.push(id), Push::Done(_)) {
-            self.state.counters.deferred += 1;
+            self.state.counters.waited += 1;
             self.state.enqueue(id);
         }
     }
@@ -156,7 +156,7 @@ impl<T: Transport> Engine<T> {
     #[cold]
     pub(super) fn not_pushed(&mut self, id: SlotId, error: PushError) {
         if matches!(error, PushError::Full) {
-            self.state.counters.deferred += 1;
+            self.state.counters.waited += 1;
             self.state.enqueue(id);
         } else {
             self.refused(id, error);

@@ -174,7 +174,7 @@ fn serve<T: Transport>(
         if flags.take_commands() {
             inbox.serve(engine);
         }
-        inbox.settle(engine);
+        inbox.advance_revocations(engine);
         if let Some(errno) = engine.failure() {
             return failed(engine, options, errno);
         }

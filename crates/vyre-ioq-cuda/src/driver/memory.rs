@@ -81,7 +81,7 @@ impl DeviceMemory {
         check("cuMemsetD8", unsafe {
             sys::cuMemsetD8_v2(made.address, 0, len)
         })?;
-        settle(&current)?;
+        wait_for_null_stream(&current)?;
         Ok(made)
     }
 
@@ -109,7 +109,7 @@ impl DeviceMemory {
         check("cuMemcpyHtoD", unsafe {
             sys::cuMemcpyHtoD_v2(made.address, bytes.as_ptr().cast(), bytes.len())
         })?;
-        settle(&current)?;
+        wait_for_null_stream(&current)?;
         Ok(made)
     }
 
@@ -148,7 +148,7 @@ impl Drop for DeviceMemory {
 
 /// Waits for the null stream, which runs fills and copies. The streams of kernels do not wait for it,
 /// so kernels could otherwise overtake them.
-fn settle(_: &Current<'_>) -> Result<(), CudaError> {
+fn wait_for_null_stream(_: &Current<'_>) -> Result<(), CudaError> {
     // SAFETY: the null stream is always there.
     check("cuStreamSynchronize", unsafe {
         sys::cuStreamSynchronize(ptr::null_mut())

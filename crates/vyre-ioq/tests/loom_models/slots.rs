@@ -153,7 +153,7 @@ fn a_request_over_the_outcome_of_another_lane() {
 
 /// Beside an announced slot, the sweep loads the statuses of a chunk once more.
 ///
-/// Rule: ABI-4.6.
+/// Rules: ABI-4.2, ABI-4.15.
 #[test]
 fn a_request_beside_an_announced_claim() {
     explore("one announced, one new", 3, || {
