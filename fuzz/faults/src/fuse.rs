@@ -14,10 +14,8 @@ use fuser::{
     ReplyOpen, ReplyStatfs, ReplyWrite, Request, Session, TimeOrNow, WriteFlags,
 };
 
-use crate::scene::pattern;
+use crate::scene::{self, pattern};
 
-/// Length of a file that is not empty, in bytes.
-pub(crate) const LEN: usize = (1 << 20) + 777;
 /// Limit of background requests: the kernel's default.
 const BACKGROUND: u16 = 12;
 /// Lifetime of cached attributes. They change by requests of this kernel alone.
@@ -326,7 +324,7 @@ impl Filesystem for FaultyFs {
         let name = name.to_string_lossy();
         let data = match state.words(&name).contains("empty") {
             true => Vec::new(),
-            false => pattern(0, LEN),
+            false => pattern(0, scene::Fuse::LEN),
         };
         let inode = state.add(&name, data, mode & 0o7777);
         let flags = state.flags(inode);

@@ -153,7 +153,7 @@ pub struct Fuse {
 
 impl Fuse {
     /// Length in bytes of a file that is not empty. It is not a whole number of blocks.
-    pub const LEN: usize = crate::fuse::LEN;
+    pub const LEN: usize = (1 << 20) + 777;
 
     /// Returns the path of a file.
     pub fn path(&self, name: &str) -> PathBuf {

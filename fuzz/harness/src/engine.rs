@@ -2,8 +2,6 @@
 
 mod honest;
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use vyre_ioloop::{BufferTable, Engine, FileTable, Rights};
@@ -12,7 +10,7 @@ use vyre_ioq::{HostQueue, QueueLayout, Request};
 use vyre_uring::{Buffer, SimTransport};
 
 use crate::watch::Watch;
-use honest::Honest;
+use honest::{Honest, file};
 
 /// Slots of the shared queue that honest lanes use, and slots that a hostile device uses.
 const HONEST: u32 = 6;
@@ -213,12 +211,4 @@ impl World {
         let owes: u64 = self.watches.iter().map(Watch::owes).sum();
         assert_eq!(u64::from(self.engine.in_flight()), owes, "the ledgers");
     }
-}
-
-/// Returns a file in memory with these bytes.
-fn file(bytes: &[u8]) -> File {
-    let flags = rustix::fs::MemfdFlags::CLOEXEC;
-    let file = File::from(rustix::fs::memfd_create("vyre-fuzz-harness", flags).expect("a file"));
-    file.write_all_at(bytes, 0).expect("room");
-    file
 }

@@ -4,13 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Files;
-
 /// Where rules are defined, and how the names of theirs begin.
 const TEXTS: &[(&str, &str)] = &[("ABI.md", "ABI-"), ("SECURITY.md", "SEC-")];
 
 /// Returns the counts, for the closing table.
-pub(super) fn check(files: &Files, errors: &mut Vec<String>) -> String {
+pub(super) fn check(files: &BTreeMap<String, String>, errors: &mut Vec<String>) -> String {
     let defined = defined(files, errors);
     let mut tests: BTreeMap<&str, u32> = defined.iter().map(|rule| (rule.as_str(), 0)).collect();
     let mut citations = 0;
@@ -42,7 +40,7 @@ pub(super) fn check(files: &Files, errors: &mut Vec<String>) -> String {
 }
 
 /// Names of the rules that have an anchor in the texts.
-fn defined(files: &Files, errors: &mut Vec<String>) -> BTreeSet<String> {
+fn defined(files: &BTreeMap<String, String>, errors: &mut Vec<String>) -> BTreeSet<String> {
     let mut defined = BTreeSet::new();
     for (path, prefix) in TEXTS {
         let text = files.get(*path).map_or("", String::as_str);
@@ -101,7 +99,7 @@ mod tests {
         let files = [("ABI.md", rules), ("a/tests/b.rs", test)];
         let files = files.map(|(path, text)| (path.to_owned(), text.to_owned()));
         let mut errors = Vec::new();
-        check(&Files::from(files), &mut errors);
+        check(&BTreeMap::from(files), &mut errors);
         errors
     }
 

@@ -43,8 +43,8 @@ impl Honest {
         buffers: &mut BufferTable,
         slots: u32,
     ) -> Self {
-        let read = super::file(&pattern(0, FILE));
-        let written = super::file(&[]);
+        let read = file(&pattern(0, FILE));
+        let written = file(&[]);
         let memory = Buffer::anonymous((slots * PIECE) as usize).expect("memory");
         let twin = written.try_clone().expect("a descriptor");
         let rights = Rights::WRITE | Rights::SYNC;
@@ -166,4 +166,12 @@ fn pattern(seed: u32, len: u32) -> Vec<u8> {
     (first..first + u64::from(len))
         .map(|at| mix(at) as u8)
         .collect()
+}
+
+/// Returns a file in memory with these bytes.
+pub(super) fn file(bytes: &[u8]) -> File {
+    let flags = rustix::fs::MemfdFlags::CLOEXEC;
+    let file = File::from(rustix::fs::memfd_create("vyre-fuzz-harness", flags).expect("a file"));
+    file.write_all_at(bytes, 0).expect("room");
+    file
 }
