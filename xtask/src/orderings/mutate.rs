@@ -80,7 +80,8 @@ pub(super) fn weakened(place: &Place, text: &str, nth: usize) -> Result<String> 
         let line = if at != number {
             line.to_owned()
         } else if line.trim_start().starts_with("fence(") {
-            String::new()
+            // Never executed, but the import is still used: warnings are errors.
+            format!("if false {{ {} }}", line.trim())
         } else {
             line.replace(&format!("Ordering::{}", place.order), "Ordering::Relaxed")
         };
