@@ -197,11 +197,11 @@ impl<T: Transport> Engine<T> {
     }
 
     /// Returns the number of claimed requests without an outcome.
-    pub fn in_flight(&self) -> u32 {
+    pub fn outstanding(&self) -> u32 {
         self.state
             .queues
             .iter()
-            .map(|queue| queue.host.in_flight())
+            .map(|queue| queue.host.owed())
             .sum()
     }
 

@@ -68,7 +68,7 @@ fn a_request_in_the_backlog_times_out() {
     pass_deadline(&mut rig, &clock, &timed);
     assert_eq!(rig.wait(timed).result, Err(Errno::ETIMEDOUT));
     assert!(blockers.iter().all(|blocker| rig.pending(blocker)) && rig.pending(&patient));
-    assert_eq!(rig.engine.in_flight(), 5);
+    assert_eq!(rig.engine.outstanding(), 5);
     // The next request of its slot is served once. The request that timed out is not served after all.
     let next = rig.submit(read(64));
     assert_eq!(next.slot(), slot, "used again");
@@ -104,7 +104,7 @@ fn a_request_that_waits_for_another_on_a_pipe_times_out() {
     for outcome in rig.wait_all(patient) {
         assert_eq!(outcome.result, Ok(4));
     }
-    assert_eq!(rig.engine.in_flight(), 0);
+    assert_eq!(rig.engine.outstanding(), 0);
 }
 
 /// Rule: ABI-6.17.
@@ -308,7 +308,7 @@ fn many_deadlines_at_once_are_all_kept() {
         clock.advance(Duration::from_micros(1));
         assert_eq!(rig.wait(kept).result, Err(Errno::ETIMEDOUT));
     }
-    assert_eq!(rig.engine.in_flight(), 0);
+    assert_eq!(rig.engine.outstanding(), 0);
     assert!(control.state().flights.is_empty());
     assert_eq!(rig.engine.counters().timed_out, 256);
 }
@@ -339,6 +339,6 @@ fn the_deadline_of_a_deferred_barrier_counts_from_its_claim() {
     for slot in [2, 3] {
         assert_eq!(slots.outcome(slot), Some(Err(Errno::ETIMEDOUT)), "{slot}");
     }
-    assert_eq!(engine.in_flight(), 2);
+    assert_eq!(engine.outstanding(), 2);
     engine.stop(LIMIT).expect("all of it ends");
 }

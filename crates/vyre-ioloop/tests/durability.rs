@@ -226,7 +226,7 @@ fn a_successful_flush_waits_for_overlapping_ones_and_for_no_later_ones() {
     three.transport.end(Ok(0));
     assert_eq!(three.outcome(&third), Some(Ok(0)));
     assert_eq!(one.outcome(&first), Some(Ok(0)));
-    assert_eq!((one.engine.in_flight(), two.engine.in_flight()), (0, 0));
+    assert_eq!((one.engine.outstanding(), two.engine.outstanding()), (0, 0));
 }
 
 /// Rule: ABI-6.17.

@@ -92,7 +92,7 @@ fn endless_reads_delay_neither_their_own_queue_nor_another() {
         assert_eq!(rig.outcome_of(queue, prefetch), Ok(0));
     }
     assert_eq!(rig.outcome_of(1, Request::fence()), Ok(0));
-    assert_eq!(rig.engine.in_flight(), 300);
+    assert_eq!(rig.engine.outstanding(), 300);
     rig.engine.stop(LIMIT).expect("pipes can be left");
 }
 
@@ -159,7 +159,7 @@ fn pipe_requests_beyond_the_limit_are_served_in_order() {
     }
     let _ = rig.engine.step();
     assert_eq!(seen, (0..32).collect::<Vec<_>>());
-    assert_eq!(rig.engine.in_flight(), 0);
+    assert_eq!(rig.engine.outstanding(), 0);
 }
 
 /// One queue uses files that never answer. A quarter of the entries is available to the other queue at
@@ -194,7 +194,7 @@ fn a_queue_that_starts_late_has_its_reserve() {
     control.state().complete(|flight| flight.queue == 1);
     let _ = rig.engine.step();
     assert_eq!(
-        rig.engine.in_flight(),
+        rig.engine.outstanding(),
         64,
         "all requests of the late queue have outcomes"
     );
@@ -223,7 +223,7 @@ fn large_requests_are_served_in_pieces_and_delay_no_deadline() {
     let mut timed = None;
     let mut passes = 0;
     let before = rig.devices[0].host_heartbeat().expect("a header");
-    while rig.engine.in_flight() > 0 || passes == 0 {
+    while rig.engine.outstanding() > 0 || passes == 0 {
         let _ = rig.engine.step();
         passes += 1;
         let mut state = control.state();

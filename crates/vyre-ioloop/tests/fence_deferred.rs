@@ -101,7 +101,7 @@ impl Endless {
     }
 
     fn check_end(&self, claimed: u32) {
-        assert_eq!(self.engine.in_flight(), 0);
+        assert_eq!(self.engine.outstanding(), 0);
         let counters = self.engine.queue_counters(0).unwrap();
         assert_eq!(counters.claimed, u64::from(claimed));
         assert_eq!(counters.succeeded + counters.failed, u64::from(claimed));
@@ -131,7 +131,7 @@ fn run(kind: Kind) -> usize {
     let ordered = endless.completed().into_iter().filter(|slot| slot % 2 == 1);
     let early = ordered.count();
     let mut passes = 0;
-    while endless.engine.in_flight() > 0 {
+    while endless.engine.outstanding() > 0 {
         assert_eq!(endless.pass(), 0);
         endless.check_order(kind);
         passes += 1;

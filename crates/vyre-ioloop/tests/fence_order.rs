@@ -202,7 +202,7 @@ fn run(seed: u64, habits: Habits) {
         passes += 1;
         assert!(passes < 1_000, "unanswered: {:?}", device.borrow().open);
     }
-    assert_eq!(engine.in_flight(), 0);
+    assert_eq!(engine.outstanding(), 0);
 }
 
 fn run_seeds(habits: Habits) {

@@ -155,7 +155,7 @@ fn against_an_engine<T: Transport>(transport: T, seed: u64, weights: Weights, th
     check_counts(&adversary);
     assert_eq!(engine.failure(), None);
     engine.stop(LIMIT).expect("all of it ends");
-    assert_eq!(engine.in_flight(), 0);
+    assert_eq!(engine.outstanding(), 0);
     for queue in 0..2 {
         let counters = engine.queue_counters(queue).expect("a queue");
         assert_eq!(counters.claimed, counters.succeeded + counters.failed);

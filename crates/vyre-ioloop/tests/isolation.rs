@@ -255,7 +255,7 @@ fn a_slot_in_service_is_not_claimed_again() {
     linger(&mut engine);
     assert_eq!(slots.outcome(0), Some(Ok(4)), "the outcome of the first");
     assert_eq!(contents(&memory, 1000, 100), [0; 100]);
-    assert_eq!(engine.in_flight(), 0);
+    assert_eq!(engine.outstanding(), 0);
 }
 
 /// A completion that comes late, or twice, is not taken for that of the present request.
@@ -281,7 +281,7 @@ fn a_stale_completion_does_not_complete_the_next_request_of_the_slot() {
     let read = contents(&memory, 0, 64);
     assert_eq!(read, pattern(1, 4096)[4000..4064], "completed too early");
     assert_eq!(rig.engine.queue_counters(0).unwrap().bytes_read, 128);
-    assert_eq!(rig.engine.in_flight(), 0);
+    assert_eq!(rig.engine.outstanding(), 0);
 }
 
 /// The queue returns an error, and no counter wraps around.
@@ -293,6 +293,6 @@ fn an_outcome_that_is_not_owed_is_refused() {
     for slot in [0, 3, 4, u32::MAX] {
         assert_eq!(host.complete(slot, Ok(0)), Err(NotOwed { slot }));
     }
-    assert_eq!(host.in_flight(), 0);
+    assert_eq!(host.owed(), 0);
     assert_eq!(slots.load(0, word::STATUS), status::EMPTY);
 }

@@ -102,7 +102,7 @@ fn every_length_and_every_alignment_is_served() {
             assert_eq!(word, GUARD, "{count} slots, {start} words after a page");
         }
     }
-    assert_eq!(engine.in_flight(), 0);
+    assert_eq!(engine.outstanding(), 0);
 }
 
 /// A file with bytes past 4 GiB, one buffer, and a queue of three slots, of which the middle one is

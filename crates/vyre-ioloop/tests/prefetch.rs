@@ -49,7 +49,7 @@ fn a_large_prefetch_completes_after_its_last_piece_has_started() {
     assert_eq!(rig.wait(prefetch).result, Ok(0));
     assert_eq!(next, 77 + u64::from(LARGE), "not past the range");
     assert!(pieces > 1);
-    assert_eq!(rig.engine.in_flight(), 0);
+    assert_eq!(rig.engine.outstanding(), 0);
 }
 
 #[test]

@@ -70,14 +70,14 @@ proptest! {
                 slots.store(slot, word::STATUS, status);
             }
             let _ = engine.step();
-            prop_assert!(engine.in_flight() <= 8);
+            prop_assert!(engine.outstanding() <= 8);
         }
         let quiet = engine.stop(Duration::ZERO);
         prop_assert!(quiet.is_ok() || hung > 0.0);
         let kept = quiet.map_or_else(|busy| busy.in_flight, |()| 0);
         // Fences that wait for operations that the kernel holds have no outcome either.
-        prop_assert!(engine.in_flight() >= kept);
-        prop_assert!(kept > 0 || engine.in_flight() == 0);
+        prop_assert!(engine.outstanding() >= kept);
+        prop_assert!(kept > 0 || engine.outstanding() == 0);
         // Nothing outside the two ranges was touched.
         let mut bytes = vec![0; 4096];
         std::os::unix::fs::FileExt::read_exact_at(&disk, &mut bytes, 0).expect("whole");

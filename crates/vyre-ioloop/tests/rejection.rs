@@ -112,7 +112,7 @@ impl World {
             assert_eq!(bytes[range.clone()], pattern(1, 4096)[range], "{what}");
         }
         assert_eq!(self.slots.load(at, word::TAG), bad[word::TAG], "{what}");
-        assert_eq!(self.engine.in_flight(), 0, "{what}");
+        assert_eq!(self.engine.outstanding(), 0, "{what}");
         for slot in 0..SLOTS {
             self.slots.store(slot, word::STATUS, 0);
         }

@@ -222,11 +222,11 @@ fn a_stop_completes_everything_that_was_not_served() {
     cancelled.push(rig.submit(Request::sync(file)));
     let fence = rig.submit(Request::fence());
     rig.linger();
-    assert_eq!(rig.engine.in_flight(), 23);
+    assert_eq!(rig.engine.outstanding(), 23);
     cancelled.push(rig.submit(Request::read(file, 0, 1).into_buffer(pool, 0)));
     cancelled.push(rig.submit(Request::fence()));
     rig.engine.stop(LIMIT).unwrap();
-    assert_eq!(rig.engine.in_flight(), 0);
+    assert_eq!(rig.engine.outstanding(), 0);
     for ticket in cancelled {
         assert!(!rig.pending(&ticket), "by the stop itself");
         assert_eq!(rig.wait(ticket).result, Err(Errno::ECANCELED));

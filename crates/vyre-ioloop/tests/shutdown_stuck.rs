@@ -34,7 +34,7 @@ fn a_stop_reports_operations_that_the_kernel_holds_and_they_get_no_outcome() {
         "asked again, it does not claim that the buffers are free"
     );
     assert_eq!(rig.device.host_state(), Some(LoopState::Failed));
-    assert_eq!(rig.engine.in_flight(), 4);
+    assert_eq!(rig.engine.outstanding(), 4);
     for ticket in kept.into_iter().chain([fence]) {
         assert!(rig.pending(&ticket), "the kernel may write to the buffer");
     }
@@ -119,7 +119,7 @@ fn a_completion_after_failed_stores_no_outcome() {
         assert_eq!(slots.outcome(slot), None, "slot {slot}");
     }
     assert_eq!(device.host_state(), Some(LoopState::Failed));
-    assert_eq!(engine.in_flight(), 1);
+    assert_eq!(engine.outstanding(), 1);
 }
 
 /// A bare queue has no state: CLAIMED keeps the device and the next host from the slot.

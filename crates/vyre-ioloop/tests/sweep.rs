@@ -85,7 +85,7 @@ fn only_published_is_a_request_and_only_the_device_publishes() {
         }
         slots.store(2, word::STATUS, other);
         let _ = engine.step();
-        assert_eq!(engine.in_flight(), 0, "status {other:#x}");
+        assert_eq!(engine.outstanding(), 0, "status {other:#x}");
         assert_eq!(slots.load(2, word::STATUS), other, "left as it is");
     }
     for op in [op::READ, op::FENCE, 99] {

@@ -195,7 +195,7 @@ fn one_flush_completes_all_syncs_claimed_before_it() {
     assert!(syncs.iter().all(|sync| setup.rig.pending(sync)));
     setup.complete();
     assert_eq!(setup.outcomes(syncs), vec![Ok(0); 40]);
-    assert_eq!((setup.flushes(), setup.rig.engine.in_flight()), (1, 0));
+    assert_eq!((setup.flushes(), setup.rig.engine.outstanding()), (1, 0));
 }
 
 /// Rule: ABI-6.11.
@@ -233,7 +233,7 @@ fn a_failed_flush_fails_every_sync_that_shares_it() {
     setup.complete();
     setup.control.state().fail(OsErrno::NOSPC, |_| true);
     assert_eq!(setup.outcomes(syncs), vec![Err(Errno::ENOSPC); 3]);
-    assert_eq!(setup.rig.engine.in_flight(), 0);
+    assert_eq!(setup.rig.engine.outstanding(), 0);
 }
 
 /// Whether or not it leads the group, and whether or not the flush has begun.
@@ -270,7 +270,7 @@ fn a_sync_that_times_out_leaves_the_others_that_share_its_flush() {
         assert_eq!(setup.flushes(), flushes);
         setup.complete();
         assert_eq!(setup.outcomes(syncs), vec![Ok(0); 2]);
-        assert_eq!(setup.rig.engine.in_flight(), 0);
+        assert_eq!(setup.rig.engine.outstanding(), 0);
     }
 }
 
@@ -286,6 +286,6 @@ fn a_stop_completes_every_sync_that_shares_a_flush() {
         }
         setup.rig.engine.stop(LIMIT).expect("all of it ends");
         assert_eq!(setup.outcomes(syncs), vec![Err(Errno::ECANCELED); 5]);
-        assert_eq!(setup.rig.engine.in_flight(), 0);
+        assert_eq!(setup.rig.engine.outstanding(), 0);
     }
 }

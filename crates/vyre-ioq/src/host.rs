@@ -54,7 +54,7 @@ pub struct HostQueue {
     faulty: SlotSet,
     /// Groups that the sweep leaves out until the device marks them as in use.
     unused: u64,
-    in_flight: u32,
+    owed_slots: u32,
     beat: u32,
     state: LoopState,
     faults: HostFaults,
@@ -130,7 +130,7 @@ impl HostQueue {
             lasting: SlotSet::new(),
             faulty: SlotSet::new(),
             unused: geometry.groups() & !1,
-            in_flight: 0,
+            owed_slots: 0,
             beat: 0,
             state: LoopState::Starting,
             faults: HostFaults::default(),
@@ -161,8 +161,8 @@ impl HostQueue {
 
     /// Returns the number of claimed slots that are still owed an outcome.
     #[inline]
-    pub const fn in_flight(&self) -> u32 {
-        self.in_flight
+    pub const fn owed(&self) -> u32 {
+        self.owed_slots
     }
 
     /// Returns the counts of what the device has done against the protocol so far.

@@ -90,7 +90,7 @@ fn owned_tickets_that_are_dropped_lose_no_slot() {
             device.unreserve(device.reserve().expect("given back"));
             drop(tickets);
             assert_eq!(host.complete_owed(Errno::EIO), slots - 1, "lap {lap}");
-            assert_eq!((host.in_flight(), host.faults().total()), (0, 0));
+            assert_eq!((host.owed(), host.faults().total()), (0, 0));
         }
         // Each slot is free once.
         let mut held: Vec<_> = (0..slots)

@@ -35,7 +35,7 @@ fn a_claim_whose_sink_panics_is_still_owed() {
         host.claim_published(0..2, |_| panic!("sink"));
     }));
     assert!(sunk.is_err());
-    assert_eq!((host.in_flight(), host.complete_owed(Errno::EIO)), (1, 1));
+    assert_eq!((host.owed(), host.complete_owed(Errno::EIO)), (1, 1));
     assert_eq!(
         device.take(ticket).expect("served").bytes(),
         Err(Errno::EIO)

@@ -24,7 +24,7 @@ fn a_slot_that_is_owed_nothing_is_not_completed() {
     assert!(host.is_owed(0));
     let batch = [(0, Ok(1)), (0, Ok(2)), (1, Ok(3))];
     assert_eq!(host.complete_batch(&batch).expect_err("twice").slot, 0);
-    assert_eq!(host.in_flight(), 0);
+    assert_eq!(host.owed(), 0);
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn a_slot_that_is_owed_nothing_holds_up_no_other_of_its_batch() {
     ];
     let not_owed = host.complete_batch(&batch).expect_err("two of them");
     assert_eq!(not_owed.slot, 4, "the first");
-    assert_eq!(host.in_flight(), 0);
+    assert_eq!(host.owed(), 0);
     let taken = tickets.map(|ticket| device.take(ticket).expect("an outcome").bytes());
     assert_eq!(taken, [Ok(7), Err(Errno::EIO), Ok(9)]);
 }
@@ -66,12 +66,12 @@ fn a_set_of_slots_is_completed_at_once() {
     assert!([1, 63].iter().all(|&slot| odd.contains(slot)));
     assert!([0, 62, 65].iter().all(|&slot| !odd.contains(slot)));
     host.complete_all(odd, Ok(5)).expect("owed");
-    assert_eq!(host.in_flight(), 38);
+    assert_eq!(host.owed(), 38);
     let not_owed = host
         .complete_all(first, Err(Errno::EIO))
         .expect_err("half of them");
     assert_eq!(not_owed.slot, 1, "the first");
-    assert_eq!(host.in_flight(), 6, "all others are completed");
+    assert_eq!(host.owed(), 6, "all others are completed");
     host.complete_all(second, Ok(7)).expect("owed");
     assert_eq!(host.complete_all(second.to_empty(), Ok(7)), Ok(()));
     let nowhere = host.claim(u32::MAX - 1..u32::MAX).slots();
@@ -84,7 +84,7 @@ fn a_set_of_slots_is_completed_at_once() {
         };
         assert_eq!(device.take(ticket).expect("an outcome").bytes(), expected);
     }
-    assert_eq!((host.in_flight(), host.faults().total()), (0, 0));
+    assert_eq!((host.owed(), host.faults().total()), (0, 0));
 }
 
 /// The host of another, longer queue has claimed the slots.

@@ -61,7 +61,7 @@ fn owed_slots_that_are_not_safe_stay_owed_and_unanswered() {
             slot != 1
         });
         assert_eq!((completed, asked), (2, vec![0, 1, 2]), "owed slots alone");
-        assert_eq!((host.in_flight(), host.is_owed(1)), (1, true));
+        assert_eq!((host.owed(), host.is_owed(1)), (1, true));
         let found = tickets
             .each_ref()
             .map(|ticket| device.poll(ticket).map(|found| found.result));

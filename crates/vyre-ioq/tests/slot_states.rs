@@ -78,7 +78,7 @@ fn a_claim_stores_nothing() {
     assert_eq!(rig.claim(), [0, 1, 2]);
     assert_eq!(rig.claim(), [], "claimed, and PUBLISHED all the same");
     assert!(rig.words() == before, "a store");
-    assert_eq!(rig.host.in_flight(), 3);
+    assert_eq!(rig.host.owed(), 3);
 }
 
 /// Devices of vyre 0.7 may wait for CLAIMED.

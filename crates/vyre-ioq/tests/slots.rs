@@ -33,7 +33,7 @@ fn a_queue_is_as_deep_as_it_has_slots() {
             .collect();
         assert_eq!(device.submit(read(0)).err(), Some(QueueFull { slots }));
         assert_eq!(claim(&mut host), (0..slots).collect::<Vec<_>>());
-        assert_eq!(host.in_flight(), slots);
+        assert_eq!(host.owed(), slots);
         assert_eq!(
             device.reserve().err(),
             Some(QueueFull { slots }),

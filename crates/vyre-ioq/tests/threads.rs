@@ -137,7 +137,7 @@ fn none_lost_doubled_or_torn(layout: QueueLayout, total: u32) {
     let lost = seen.iter().filter(|&&times| times == 0).count();
     let doubled = seen.iter().filter(|&&times| times > 1).count();
     assert_eq!((lost, doubled), (0, 0), "lost and doubled of {total}");
-    assert_eq!((host.in_flight(), host.faults().total()), (0, 0));
+    assert_eq!((host.owed(), host.faults().total()), (0, 0));
     println!("{total} requests by {PRODUCERS} producers: 0 lost, 0 doubled, 0 torn");
 }
 

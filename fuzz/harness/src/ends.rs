@@ -256,6 +256,6 @@ impl Ends {
 
     fn check(&self) {
         let owed = self.claims - self.outcomes;
-        assert_eq!(u64::from(self.host.in_flight()), owed, "the ledger");
+        assert_eq!(u64::from(self.host.owed()), owed, "the ledger");
     }
 }

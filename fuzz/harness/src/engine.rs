@@ -209,6 +209,6 @@ impl World {
             assert_eq!(completed, watch.completed, "outcomes of queue {queue}");
         }
         let owes: u64 = self.watches.iter().map(Watch::owes).sum();
-        assert_eq!(u64::from(self.engine.in_flight()), owes, "the ledgers");
+        assert_eq!(u64::from(self.engine.outstanding()), owes, "the ledgers");
     }
 }

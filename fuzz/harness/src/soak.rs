@@ -127,7 +127,7 @@ pub fn run(operations: u64, producers: u32) -> Report {
             "lost at the end"
         );
     }
-    assert_eq!((host.in_flight(), host.faults().total()), (0, 0));
+    assert_eq!((host.owed(), host.faults().total()), (0, 0));
     assert!(memory.is_intact(), "a store outside the queue");
     Report {
         claimed: seen.iter().map(|seen| seen.low).sum(),

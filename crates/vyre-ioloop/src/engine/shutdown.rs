@@ -14,7 +14,7 @@ use super::slot_id::SlotId;
 
 impl<T: Transport> Engine<T> {
     /// Starts to drain: claimed requests are finished, and requests published from now on complete with
-    /// ECANCELED. Step the engine until [`in_flight`](Self::in_flight) is zero, and then
+    /// ECANCELED. Step the engine until [`outstanding`](Self::outstanding) is zero, and then
     /// [`stop`](Self::stop) it.
     pub fn drain(&mut self) {
         self.draining = true;

@@ -204,7 +204,7 @@ fn drain<T: Transport>(
     let end = Instant::now().checked_add(options.drain_timeout);
     let mut backoff = Backoff::new(WaitPolicy::ADAPTIVE);
     engine.drain();
-    while engine.in_flight() > 0 {
+    while engine.outstanding() > 0 {
         if let Some(errno) = engine.failure() {
             return failed(engine, options, errno);
         }
@@ -241,7 +241,7 @@ fn fail<T: Transport>(engine: &mut Engine<T>, options: LoopOptions) -> u32 {
         Ok(Ok(())) => 0,
         Ok(Err(busy)) => busy.in_flight,
         // A transport that panics even here may hold anything that has no outcome.
-        Err(_) => engine.in_flight(),
+        Err(_) => engine.outstanding(),
     }
 }
 

@@ -250,7 +250,7 @@ impl World {
 
     fn step(&mut self) {
         let _ = self.engine.step();
-        assert!(self.engine.in_flight() <= HONEST + HOSTILE, "the ledger");
+        assert!(self.engine.outstanding() <= HONEST + HOSTILE, "the ledger");
         for slot in 0..HONEST {
             let used = self.published.iter().find(|other| other.slot == slot);
             let status = self.slots.load(slot, word::STATUS);
@@ -383,7 +383,7 @@ impl World {
     pub(crate) fn finish(&mut self) {
         self.draining = true;
         self.engine.stop(Duration::ZERO).expect("nothing hangs");
-        assert_eq!(self.engine.in_flight(), 0);
+        assert_eq!(self.engine.outstanding(), 0);
         self.take();
         assert_eq!(self.published.len(), 0, "without an outcome");
         let counters = self.engine.queue_counters(0).expect("a queue");

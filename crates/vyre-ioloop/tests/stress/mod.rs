@@ -251,7 +251,7 @@ impl Stress {
         self.check_all_answered();
         self.step();
         self.step();
-        assert_eq!(self.engine.in_flight(), 0);
+        assert_eq!(self.engine.outstanding(), 0);
         assert_eq!(self.engine.counters().stray, 0);
         for &revocation in &self.revocations {
             assert!(self.engine.is_revoked(revocation), "{revocation:?}");

@@ -137,7 +137,7 @@ impl HostQueue {
         self.announced.remove_mask(slots);
         self.lasting.remove_mask(slots);
         self.faulty.remove_mask(slots);
-        self.in_flight += slots.len();
+        self.owed_slots += slots.len();
         if self.geometry.is_bare() && !slots.is_empty() {
             self.announce(slots);
         }

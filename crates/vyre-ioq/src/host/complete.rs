@@ -67,7 +67,7 @@ impl HostQueue {
         let in_ledger = self.owed.mask(slots.group()).bits();
         let owed = SlotMask::new(slots.group(), slots.bits() & in_ledger);
         self.owed.remove_mask(owed);
-        self.in_flight -= owed.len();
+        self.owed_slots -= owed.len();
         for slot in owed {
             self.count_overwrite(slot);
         }
@@ -101,7 +101,7 @@ impl HostQueue {
         if slot >= self.geometry.slots() || !self.owed.remove(slot) {
             return Err(NotOwed { slot });
         }
-        self.in_flight -= 1;
+        self.owed_slots -= 1;
         self.count_overwrite(slot);
         Ok(())
     }

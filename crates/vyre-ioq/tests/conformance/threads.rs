@@ -48,7 +48,7 @@ fn serve(rig: &mut Rig, total: u32) {
         }
     }
     assert!(seen.iter().all(|&seen| seen), "one was lost");
-    assert_eq!((rig.host.in_flight(), rig.host.faults().total()), (0, 0));
+    assert_eq!((rig.host.owed(), rig.host.faults().total()), (0, 0));
 }
 
 fn many(driver: &mut Driver, mut rig: Rig, each: u32) {

@@ -41,7 +41,7 @@ fn serve(host: &mut HostQueue, buffers: &[Plain], mut requests: u32) {
             thread::yield_now();
         }
     }
-    assert_eq!((host.in_flight(), host.faults().total()), (0, 0));
+    assert_eq!((host.owed(), host.faults().total()), (0, 0));
 }
 
 fn queue(layout: QueueLayout) -> (HostQueue, Arc<DeviceQueue>, Arc<Vec<Plain>>) {
@@ -140,7 +140,7 @@ fn a_request_over_the_outcome_of_another_lane() {
                 }
                 tags.sort_unstable();
                 assert_eq!(tags, [1, 2], "each once");
-                assert_eq!((host.in_flight(), host.faults().total()), (0, 0));
+                assert_eq!((host.owed(), host.faults().total()), (0, 0));
             })
         };
         let ticket = ask(&device, &buffers, 2);
@@ -209,7 +209,7 @@ fn a_claim_is_announced_while_a_hostile_device_publishes_there() {
             _ => times.1.once_more(),
         }
         assert!(device.poll(&ticket).is_some(), "no outcome");
-        assert_eq!((host.in_flight(), host.faults().total()), (0, 0));
+        assert_eq!((host.owed(), host.faults().total()), (0, 0));
     });
     assert!(swallowed.get() > 0, "it never came in between");
     assert!(served.get() > 0, "it never came after");

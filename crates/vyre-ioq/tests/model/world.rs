@@ -377,7 +377,7 @@ impl World {
         if self.model.slots.len() <= 8 || self.acts.is_multiple_of(16) {
             self.compare_slots(action);
         }
-        assert_eq!(self.host.in_flight() as usize, self.model.owed.len());
+        assert_eq!(self.host.owed() as usize, self.model.owed.len());
         let faults = self.host.faults();
         let found = Faults {
             unknown: faults.unknown_status,

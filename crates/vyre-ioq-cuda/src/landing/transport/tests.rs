@@ -429,7 +429,7 @@ fn a_read_whose_move_does_not_end_gets_no_outcome() {
     let busy = engine.stop(Duration::from_millis(1));
     assert_eq!(busy, Err(Busy::new(1)));
     assert_eq!(device.host_state(), Some(LoopState::Failed));
-    assert_eq!(engine.in_flight(), 1);
+    assert_eq!(engine.outstanding(), 1);
     assert_eq!(device.poll(&ticket), None);
     // The move may still write to its destination, so the device may not use the block.
     moves.borrow_mut().may_end = 1;
