@@ -30,8 +30,8 @@ use crate::sync::Ordering;
 /// let mut claims = Vec::new();
 /// host.claim_published(0..8, |claim| claims.push(claim));
 /// for claim in claims {
-///     let answer = Request::decode(&claim.image).map(|_| 0).map_err(|_| Errno::EINVAL);
-///     host.complete(claim.slot, answer)?;
+///     let result = Request::decode(&claim.image).map(|_| 0).map_err(|_| Errno::EINVAL);
+///     host.complete(claim.slot, result)?;
 /// }
 /// assert_eq!(device.take(ticket).expect("served").bytes(), Ok(0));
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -106,8 +106,8 @@ impl QueueState {
                 *waits |= holds(request);
             }
         }
-        let answered = |slot: u32| !waits[slot as usize];
-        self.counters.failed += u64::from(self.host.complete_owed_where(errno, answered));
+        let is_safe = |slot: u32| !waits[slot as usize];
+        self.counters.failed += u64::from(self.host.complete_owed_where(errno, is_safe));
         for request in self.requests.iter_mut().filter(|request| !holds(request)) {
             *request = RequestState::IDLE;
         }

@@ -54,7 +54,7 @@ impl<T: Transport> Engine<T> {
         }
         self.stopped = true;
         self.drain();
-        // What a panic kept from the requests may be in the transport: not to be answered yet.
+        // What a panic kept from the requests may be in the transport, so it gets no outcome yet.
         if self.kept() == StillHeld::Named {
             self.cancel_everything();
         }
@@ -102,7 +102,7 @@ impl<T: Transport> Engine<T> {
                 }
             }
         }
-        // Before anything is answered in another way.
+        // Before any outcome is stored in another way.
         self.state.publish_all_outcomes();
     }
 
