@@ -4,7 +4,9 @@
 //! - every access to the source lies between the two labels;
 //! - between the labels, `start` and `end`, the bounds of the mapping, stay in the registers in which they were passed, and `len`
 //!   holds the number of bytes that are still to be copied;
-//! - at the second label, that number is the first result.
+//! - at the second label, that number is the first result;
+//! - the stack pointer and the return address stay where they were at the call, as the CFI says. So a
+//!   handler or a profiler that interrupts the copy can unwind through it.
 #![expect(
     unsafe_code,
     reason = "two functions in assembly, and access to the registers of a signal's context"
@@ -70,9 +72,11 @@ mod imp {
         end: usize,           // r8
     ) -> Pair {
         naked_asm!(
+            ".cfi_startproc",
             "test rdi, rdi",
             "jz 4f",
-            // Interrupted, the instruction leaves in rcx what is left, as its definition says.
+            // Interrupted, the instruction leaves in rcx what is left, as its definition says. It copies
+            // upwards: the calling convention has the direction flag clear.
             "2:",
             "rep movsb",
             "3:",
@@ -82,6 +86,7 @@ mod imp {
             "lea rax, [rip + 2b]",
             "lea rdx, [rip + 3b]",
             "ret",
+            ".cfi_endproc",
         )
     }
 
@@ -131,6 +136,7 @@ mod imp {
         end: usize,           // x4
     ) -> Pair {
         naked_asm!(
+            ".cfi_startproc",
             "cbz x0, 9f",
             // A fault leaves x3 as it was before the block, word or byte that could not be loaded.
             "2:",
@@ -168,6 +174,7 @@ mod imp {
             "adr x0, 2b",
             "adr x1, 5b",
             "ret",
+            ".cfi_endproc",
         )
     }
 

@@ -1,11 +1,13 @@
 //! The files of which a mapping gives the bytes that `pread` would give.
 //!
-//! A file system is allowed if it keeps two rules, which [`Mapping::read_at`](crate::Mapping::read_at)
+//! A file system is allowed if it keeps three rules, which [`Mapping::read_at`](crate::Mapping::read_at)
 //! relies on.
 //!
 //! 1. **A truncation sets the size before it changes a page.** A copy that sees a page cleared or removed
 //!    then finds the new size when it asks afterwards.
-//! 2. **A read may see a part of a concurrent write.** A copy does, so `pread` must be allowed to.
+//! 2. **An append changes a page before it sets the size.** A copy that begins after the new size was seen then
+//!    finds the new bytes.
+//! 3. **A read may see a part of a concurrent write.** A copy does, so `pread` must be allowed to.
 //!
 //! ext4 sets the size in `ext4_setattr` before it calls `truncate_pagecache`; tmpfs sets it in
 //! `shmem_setattr` before `unmap_mapping_range` and `shmem_truncate_range`. Neither takes the inode's

@@ -7,7 +7,7 @@
 //! | map a range of a file | [`Mapping::new`]; [`MapError`] says why not |
 //! | prepare a thread | [`Recovery`]; [`RecoveryError`] says why not |
 //! | read as `pread` does | [`Mapping::read_at`] |
-//! | copy without a system call | [`Mapping::copy_to`], then [`Mapping::file_size`] once for many copies |
+//! | copy without a system call | [`Mapping::copy_to`], with [`Mapping::file_size`] before and after many copies |
 //! | copy to memory that a device shares | [`Mapping::copy_to_ptr`] |
 //! | read pages in beforehand | [`Mapping::populate`] |
 //! | know which pages are in memory | [`Residency`], kept up to date by a [`Watcher`] |

@@ -81,7 +81,11 @@ impl Mapping {
         // may order loads otherwise, and a system call is no barrier. The partner is the kernel's
         // truncation, which stores the size before it changes a page (see `file_system`).
         fence(Ordering::Acquire);
-        fstat(&self.file).map(|stat| stat.st_size as u64)
+        let size = fstat(&self.file).map(|stat| stat.st_size as u64);
+        // Acquire: the kernel's load of the size comes before the loads of later copies. The partner is the
+        // kernel's append, which stores the size after it has changed a page.
+        fence(Ordering::Acquire);
+        size
     }
 
     /// Has the kernel read a part of the range into the page cache, and map its pages, as far as the
@@ -101,9 +105,10 @@ impl Mapping {
     /// the length of the range.
     ///
     /// A page that is not in memory is read in, while the thread waits. Past the end of the file, the
-    /// rest of its last page reads as zeros: if [`checks_size`](Self::checks_size), compare the range
-    /// with [`file_size`](Self::file_size) after the copy, and do not use bytes past that size.
-    /// [`read_at`](Self::read_at) does so.
+    /// rest of its last page reads as zeros. If [`checks_size`](Self::checks_size), compare the range with
+    /// [`file_size`](Self::file_size) twice, once for any number of copies: before them, since a file that
+    /// grows during a copy may have shown zeros in place of its new bytes, and after them, since a file
+    /// may have shrunk. Do not use bytes past either size. [`read_at`](Self::read_at) does so.
     ///
     /// # Errors
     /// - [`CopyError::OutOfRange`] if the range is not inside the mapping.
@@ -126,9 +131,10 @@ impl Mapping {
         completed(wanted, self.pages.copy_to_slice(offset, destination))
     }
 
-    /// Reads at an offset of the file, with the result that pread(2) could have had during the call: by
-    /// a copy, and by pread(2) where the mapping does not serve. Returns the number of bytes, which is
-    /// less than the length of `destination` only at the end of the file. Later bytes of `destination`
+    /// Reads at an offset of the file, with a result that pread(2) could have given during the call. Copies
+    /// out of the mapping, and calls pread(2) for a range that is not inside it or that reaches past the end
+    /// of the file. Returns the number of bytes, which is less than the length of `destination` only at the
+    /// end of the file or before an error. Later bytes of `destination`
     /// may have been written, too.
     ///
     /// # Errors
@@ -141,8 +147,11 @@ impl Mapping {
     ) -> Result<usize, Errno> {
         let len = destination.len();
         let end = offset.saturating_add(len as u64);
-        if let Ok(copied) = self.copy_to(recovery, offset..end, destination)
-            && (!self.checks_size || end <= self.file_size()?)
+        let is_in_file = || Ok::<_, Errno>(!self.checks_size || end <= self.file_size()?);
+        if self.locate(&(offset..end)).is_some()
+            && is_in_file()?
+            && let Ok(copied) = self.copy_to(recovery, offset..end, destination)
+            && is_in_file()?
         {
             return Ok(copied);
         }

@@ -22,8 +22,10 @@
 //!    this action asks for. If that was the default, the signal is sent again with the same
 //!    information, and ends the process as it would have done.
 //!
-//! A thread that blocks SIGBUS would be killed by a fault, and so would a process whose handler was
-//! replaced by one that does not forward. [`check`] finds both. Neither is undefined behaviour.
+//! A fault ends the process if the thread blocks SIGBUS, or if another handler has replaced this one and
+//! does not forward. [`check`] finds both. Neither is undefined behaviour.
+//!
+//! For its own faults the handler makes no call into the C library, so `errno` stays as it is.
 #![expect(
     unsafe_code,
     reason = "maps files, copies out of the mappings and handles SIGBUS"
@@ -173,8 +175,14 @@ pub(crate) fn install() -> Result<(), RecoveryError> {
             ours.sa_flags = libc::SA_SIGINFO
                 | libc::SA_ONSTACK
                 | ours.sa_flags & (libc::SA_NODEFER | libc::SA_RESTART);
+            if previous.sa_sigaction == libc::SIG_IGN {
+                // A signal that is ignored interrupts no system call.
+                ours.sa_flags |= libc::SA_RESTART;
+            }
             let replaced = replace(&ours)?;
-            if replaced.sa_sigaction != previous.sa_sigaction {
+            if (replaced.sa_sigaction, replaced.sa_flags)
+                != (previous.sa_sigaction, previous.sa_flags)
+            {
                 // Another thread may have changed the action in between.
                 set_previous(replaced);
             }
@@ -281,7 +289,7 @@ unsafe fn forward(signal: c_int, code: c_int, info: *mut siginfo_t, context: *mu
         libc::SIG_IGN if !is_access(code) => {}
         libc::SIG_DFL | libc::SIG_IGN => {
             // SAFETY: the information is that of this signal, as the caller vouches.
-            unsafe { end_process(signal, info) };
+            unsafe { end_process(signal, code, info) };
         }
         function => {
             if flags & libc::SA_RESETHAND != 0 {
@@ -307,13 +315,18 @@ unsafe fn forward(signal: c_int, code: c_int, info: *mut siginfo_t, context: *mu
 ///
 /// # Safety
 /// `info` is the information of the signal that is being handled.
-unsafe fn end_process(signal: c_int, info: *mut siginfo_t) {
+unsafe fn end_process(signal: c_int, code: c_int, info: *mut siginfo_t) {
+    // SAFETY: the call takes no pointer.
+    let process = unsafe { libc::getpid() };
+    if process == 1 && !is_access(code) {
+        // The default action of the first process of a container ignores signals of processes. It would
+        // take our handler away, and the process would run on without.
+        return;
+    }
     // SAFETY: zeros are valid, and stand for the default action with an empty mask.
     let default: sigaction = unsafe { zeroed() };
     // SAFETY: the default action names no function.
     unsafe { libc::sigaction(signal, &default, ptr::null_mut()) };
-    // SAFETY: the call takes no pointer.
-    let process = unsafe { libc::getpid() };
     // SAFETY: the call takes no pointer.
     let thread = unsafe { libc::syscall(libc::SYS_gettid) };
     // SAFETY: the kernel reads the information, which is valid, and delivers a signal of this process to

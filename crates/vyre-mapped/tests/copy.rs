@@ -267,6 +267,37 @@ fn check(contents: &[u8], smallest: u64, at: u64, seen: &[u8], wanted: usize) {
     }
 }
 
+/// A file grows, while another thread reads at its end. No byte of the file is zero, so no byte of a result
+/// may be: a copy that sees the zeros after the old end must not be taken for one of the new bytes.
+#[test]
+fn reads_beside_appends_never_show_the_zeros_after_the_end() {
+    let whole = pattern(64 * page());
+    for file in files(&[]) {
+        let mapping = Mapping::new(&file, 0..64 * page()).unwrap();
+        for _ in 0..8 {
+            ftruncate(&file, 0).unwrap();
+            let ended = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    for (at, bytes) in whole.chunks(16).enumerate() {
+                        file.write_all_at(bytes, 16 * at as u64).unwrap();
+                    }
+                    ended.store(true, Relaxed);
+                });
+                let recovery = Recovery::new().unwrap();
+                let mut seen = [0; 48];
+                while !ended.load(Relaxed) {
+                    let size = mapping.file_size().unwrap();
+                    let at = size.min(64 * page() - 48);
+                    let count = mapping.read_at(&recovery, at, &mut seen).unwrap();
+                    let expected = &whole[at as usize..][..count];
+                    assert_eq!(seen[..count], *expected, "at {at}");
+                }
+            });
+        }
+    }
+}
+
 #[test]
 fn descriptors_are_not_leaked() {
     let file = OwnedFd::from(memfd(&[1]));

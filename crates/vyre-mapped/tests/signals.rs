@@ -167,6 +167,17 @@ fn copy_faults(recovery: &Recovery) {
     assert_eq!(copy, Err(CopyError::Fault { copied }));
 }
 
+/// Gives the thread an alternate signal stack, for the rest of a test.
+fn use_alternate_stack(memory: &mut [u8]) {
+    let stack = libc::stack_t {
+        ss_sp: memory.as_mut_ptr().cast(),
+        ss_flags: 0,
+        ss_size: memory.len(),
+    };
+    // SAFETY: the memory outlives every signal of the test.
+    assert_eq!(unsafe { libc::sigaltstack(&stack, ptr::null_mut()) }, 0);
+}
+
 fn raise() {
     // SAFETY: the call takes no pointer.
     assert_eq!(unsafe { libc::raise(SIGBUS) }, 0);
@@ -236,13 +247,7 @@ fn handlers_run_on_the_alternate_stack_of_the_thread() {
     alone("handlers_run_on_the_alternate_stack_of_the_thread", || {
         install_own(SA_ONSTACK);
         let mut memory = vec![0u8; 64 << 10];
-        let stack = libc::stack_t {
-            ss_sp: memory.as_mut_ptr().cast(),
-            ss_flags: 0,
-            ss_size: memory.len(),
-        };
-        // SAFETY: the memory outlives every signal of this test.
-        assert_eq!(unsafe { libc::sigaltstack(&stack, ptr::null_mut()) }, 0);
+        use_alternate_stack(&mut memory);
         let recovery = Recovery::new().unwrap();
         memory.fill(0);
         copy_faults(&recovery);
@@ -409,4 +414,119 @@ fn each_thread_recovers_on_its_own() {
         }
         assert_eq!(FAULTS.load(SeqCst), 400);
     });
+}
+
+static FRAMES: std::sync::Mutex<String> = std::sync::Mutex::new(String::new());
+
+/// Notes the frames of the thread, and maps the page that faulted.
+extern "C" fn own_with_frames(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // Nothing else of this process allocates or holds the lock: the fault is that of a copy.
+    *FRAMES.lock().unwrap() = std::backtrace::Backtrace::force_capture().to_string();
+    own(signal, info, context);
+}
+
+#[test]
+fn a_handler_can_unwind_through_a_copy() {
+    alone("a_handler_can_unwind_through_a_copy", || {
+        install(own_with_frames as *const () as usize, SA_SIGINFO);
+        // A backtrace needs more than the standard library's alternate stack.
+        let mut memory = vec![0u8; 1 << 20];
+        use_alternate_stack(&mut memory);
+        let recovery = Recovery::new().unwrap();
+        let len = page_size();
+        let mapping = Mapping::new(memfd(len), 0..len as u64).unwrap();
+        let destination = ptr::NonNull::new(foreign_memory().wrapping_add(len / 2)).unwrap();
+        // SAFETY: the destination is mapped; its second half faults, and the own handler maps it.
+        let copy = unsafe { mapping.copy_to_ptr(&recovery, 0..len as u64, destination) };
+        assert_eq!(copy, Ok(len));
+        let frames = FRAMES.lock().unwrap();
+        assert!(frames.contains("copy_to_ptr"), "{frames}");
+    });
+}
+
+#[test]
+fn a_forked_child_recovers() {
+    alone("a_forked_child_recovers", || {
+        let recovery = Recovery::new().unwrap();
+        let file = memfd(2 * page_size());
+        let mapping = Mapping::new(&file, 0..2 * page_size() as u64).unwrap();
+        let mut seen = vec![1; 2 * page_size()];
+        ftruncate(&file, 1).unwrap();
+        // SAFETY: the child copies and exits. It takes no lock and allocates nothing.
+        let process = unsafe { libc::fork() };
+        if process == 0 {
+            let copy = mapping.copy_to(&recovery, mapping.range(), &mut seen);
+            let is_fault = matches!(copy, Err(CopyError::Fault { .. }));
+            // SAFETY: the call takes no pointer.
+            unsafe { libc::_exit(if is_fault { 7 } else { 8 }) };
+        }
+        let mut status = 0;
+        // SAFETY: the call writes the status alone.
+        assert_eq!(unsafe { libc::waitpid(process, &mut status, 0) }, process);
+        assert_eq!(libc::WEXITSTATUS(status), 7, "status {status:#x}");
+    });
+}
+
+#[test]
+fn a_signal_that_was_ignored_interrupts_no_system_call() {
+    alone(
+        "a_signal_that_was_ignored_interrupts_no_system_call",
+        || {
+            install(libc::SIG_IGN, 0);
+            let _recovery = Recovery::new().unwrap();
+            let (reader, writer) = rustix::pipe::pipe().unwrap();
+            // SAFETY: the call takes no pointer.
+            let thread = unsafe { libc::pthread_self() };
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    for _ in 0..20 {
+                        std::thread::sleep(std::time::Duration::from_millis(10));
+                        // SAFETY: the thread waits for this one.
+                        assert_eq!(unsafe { libc::pthread_kill(thread, SIGBUS) }, 0);
+                    }
+                    rustix::io::write(&writer, b"x").unwrap();
+                });
+                assert_eq!(rustix::io::read(&reader, &mut [0u8; 1]), Ok(1));
+            });
+        },
+    );
+}
+
+/// The kernel drops signals of processes whose action is the default where the first process of a PID
+/// namespace gets them. Our handler must stay then.
+#[test]
+fn the_first_process_of_a_container_keeps_the_handler() {
+    const NAME: &str = "the_first_process_of_a_container_keeps_the_handler";
+    if std::env::var_os(CHILD).is_some() {
+        end_in_a_minute();
+        assert_eq!(std::process::id(), 1);
+        // The test harness runs this in a thread of the first process.
+        install(libc::SIG_DFL, 0);
+        let recovery = Recovery::new().unwrap();
+        raise();
+        assert_eq!(recovery.check(), Ok(()));
+        return copy_faults(&recovery);
+    }
+    let unshare = |command: &[&std::ffi::OsStr]| {
+        Command::new("unshare")
+            .args(["--pid", "--fork"])
+            .args(command)
+            .env(CHILD, "")
+            .output()
+    };
+    let may = unshare(&["true".as_ref()]).is_ok_and(|it| it.status.success());
+    if !may {
+        eprintln!("SKIPPED: {NAME}: no new PID namespace");
+        return;
+    }
+    let program = std::env::current_exe().unwrap();
+    let arguments = ["--exact", NAME, "--nocapture"].map(std::ffi::OsStr::new);
+    let child = unshare(&[&[program.as_os_str()], &arguments[..]].concat()).unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(
+        child.status.success() && said.contains("1 passed"),
+        "{}: {said}{}",
+        child.status,
+        String::from_utf8_lossy(&child.stderr)
+    );
 }
