@@ -10,8 +10,8 @@
 //! 3. **A read may see a part of a concurrent write.** A copy does, so `pread` must be allowed to.
 //!
 //! ext4 sets the size in `ext4_setattr` before it calls `truncate_pagecache`; tmpfs sets it in
-//! `shmem_setattr` before `unmap_mapping_range` and `shmem_truncate_range`. Neither takes the inode's
-//! lock for a buffered read.
+//! `shmem_setattr` before `unmap_mapping_range` and `shmem_truncate_range`. Both set it in `write_end`, after
+//! the bytes were copied to the page. Neither takes the inode's lock for a buffered read.
 
 use std::os::fd::BorrowedFd;
 
