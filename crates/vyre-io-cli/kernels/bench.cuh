@@ -1,24 +1,24 @@
 // The persistent kernel behind `vyre-io bench --device cuda`. Each lane is a warp that keeps one
-// request in flight: it asks for a block, waits, brings the block to memory of the GPU and looks at it
-// if it is told to, and asks for the next, until its time is over, its operations are done or the host
-// says stop.
+// request in flight. It requests a block, waits for it, moves the block to GPU memory and verifies
+// it if the arguments say so, and requests the next one. It ends when its time is over, its
+// operations are done, or the host stores the stop word.
 //
-// Comes after vyre_ioq.cuh. src/bench/kernel.rs has the same structures, byte for byte; its tests run
-// the same text on threads.
+// Include it after vyre_ioq.cuh. src/bench/kernel.rs has the same structures with the same layout;
+// its tests run the same text on threads.
 
 namespace vyre_ioq {
 namespace bench {
 
 enum : u32 {
     SUB_BUCKETS = 32,   // buckets of a latency for each power of two
-    BUCKETS = 1056,     // up to 2^37 ticks; what is longer goes into the last
+    BUCKETS = 1056,     // up to 2^37 ticks; the last bucket also holds longer ones
     LOOK_EACH = 16,     // operations between two looks at whether to stop
     SECTOR = 512,       // bytes that carry one stamp
     UNITS_OF_SECTOR = SECTOR / 16,
     AHEAD = 8,          // loads that a lane has in flight when a warp reads a block
 };
 
-// A queue that some of the lanes use, and the handles that its host gave out.
+// A queue of some of the lanes, with the handles that its host gave out.
 struct LaneQueue {
     Queue queue;
     u32 file, pool;
@@ -27,33 +27,33 @@ struct LaneQueue {
 struct Args {
     const LaneQueue *queues;
     unsigned char *data;     // mapped memory: a block for each lane
-    struct Lane *lanes;      // in GPU memory, as the next
+    struct Lane *lanes;      // in GPU memory
     u32 *histograms;         // BUCKETS words for each lane
     const u32 *stop;         // mapped memory: any value but 0 ends every lane
-    u32 *stopped;            // in GPU memory: what lane 0 found there, for the others
+    u32 *stopped;            // in GPU memory: what lane 0 found in `stop`, for the others
     unsigned char *landed;   // in GPU memory: a block for each lane; null: they stay in `data`
-    u64 blocks;              // of the file
-    u64 nanoseconds;         // to go on
+    u64 blocks;              // number of blocks in the file
+    u64 nanoseconds;         // time for which lanes submit requests
     u64 timeout;             // nanoseconds to wait for one outcome
-    u64 heartbeat_timeout;   // nanoseconds that the host's heartbeat may stand still; 0: any
-    u64 operations;          // of each lane; 0: until the time is over
+    u64 heartbeat_timeout;   // nanoseconds that the host's heartbeat may stand still; 0: no limit
+    u64 operations;          // number for each lane; 0: until the time is over
     u64 seed;
     u32 queue_count, lane_count, block_size;
     u32 op;                  // OP_READ, OP_WRITE, OP_FENCE
-    u32 random;              // 0: each lane takes one block after the other
+    u32 random;              // 0: each lane takes its blocks in order
     u32 stamped;             // 1: the blocks hold stamps
-    u32 look_each;           // READ: every so many blocks is read whole; 0: none
-    u32 lands;               // READ: 1: the warp brings the block to `landed`
+    u32 look_each;           // READ: one block in this many is read in full; 0: none
+    u32 lands;               // READ: 1: the warp copies each block to `landed`
 };
 
-// What a lane did.
+// Results of a lane.
 struct Lane {
     u64 ops, bytes, failed, verified, bad;
-    u64 bad_offset;          // of the first bad block
+    u64 bad_offset;          // offset of the first bad block
     u64 began, ended;        // by the GPU's clock, in nanoseconds
     u64 ticks;               // the same time in ticks of the multiprocessor
-    u64 waited;              // those of them that requests took
-    u64 sum;                 // of all words that it read whole, so that the reads are done
+    u64 waited;              // ticks that requests took
+    u64 sum;                 // sum of all words of the blocks read in full, so that the reads are not omitted
     u32 first_error;         // errno
     u32 end;                 // WaitStatus of the wait that failed, or COMPLETED
 };
@@ -76,7 +76,8 @@ inline u64 high_product(u64 a, u64 b) { return (u64)((unsigned __int128)a * b >>
 inline u32 log2_of(u64 value) { return 63 - (u32)__builtin_clzll(value); }
 #endif
 
-// Values below SUB_BUCKETS have a bucket each; from there on every power of two has SUB_BUCKETS.
+// Each value below SUB_BUCKETS has a bucket of its own; above, each power of two has SUB_BUCKETS
+// buckets.
 VYRE_IOQ_DEVICE inline u32 bucket_of(u64 value) {
     if (value < SUB_BUCKETS) return (u32)value;
     u32 power = log2_of(value);
@@ -84,7 +85,7 @@ VYRE_IOQ_DEVICE inline u32 bucket_of(u64 value) {
     return bucket < BUCKETS ? bucket : BUCKETS - 1;
 }
 
-// ---- Which block: SplitMix64, as the lanes on a CPU. ----
+// ---- The choice of blocks: SplitMix64, as for lanes on a CPU ----
 
 VYRE_IOQ_DEVICE inline u64 next_block(const Args &args, u64 *state) {
     if (args.random == 0) {
@@ -99,7 +100,7 @@ VYRE_IOQ_DEVICE inline u64 next_block(const Args &args, u64 *state) {
     return high_product(z ^ z >> 31, args.blocks);
 }
 
-// ---- Stamps: a sector is a magic number, its index, and their XXH3 in all its other words. ----
+// ---- Stamps: a sector holds a magic number, its index, and the XXH3 of both in all other words ----
 
 enum : u64 { STAMP_MAGIC = 0x706d747365727976ull };  // "vyrestmp"
 
@@ -109,8 +110,8 @@ VYRE_IOQ_DEVICE inline u64 byte_swapped(u64 value) {
     return value << 32 | value >> 32;
 }
 
-// XXH3, 64 bits, of the 16 bytes of magic number and index. The two constants are words of its
-// secret: 24 ^ 32, and 40 ^ 48.
+// Returns the 64-bit XXH3 of the 16 bytes of magic number and index. The two constants are words of
+// its secret: 24 ^ 32, and 40 ^ 48.
 VYRE_IOQ_DEVICE inline u64 stamp_of(u64 index) {
     u64 low = STAMP_MAGIC ^ 0x6782737bea4239b9ull;
     u64 high = index ^ 0xaf56bc3b0996523aull;
@@ -119,14 +120,14 @@ VYRE_IOQ_DEVICE inline u64 stamp_of(u64 index) {
     return hash ^ hash >> 32;
 }
 
-// The unit of a sector that a lane of the warp has to do with.
+// Returns a unit of a stamped sector.
 VYRE_IOQ_DEVICE inline Pair stamp_unit(u64 index, u32 unit) {
     if (unit == 0) return Pair{STAMP_MAGIC, index};
     u64 fill = stamp_of(index);
     return Pair{fill, fill};
 }
 
-// The warp stamps a block.
+// Stamps a block by the whole warp.
 VYRE_IOQ_DEVICE inline void stamp_block(Pair *block, u64 offset, u32 bytes) {
     u32 lane = simt::lane_id();
     for (u32 sector = 0; sector < bytes / SECTOR; ++sector) {
@@ -134,8 +135,9 @@ VYRE_IOQ_DEVICE inline void stamp_block(Pair *block, u64 offset, u32 bytes) {
     }
 }
 
-// The warp loads a block, a lane the unit of its number of every sector, several before it uses the
-// first: one after the other would wait for the bus each time. `use` gets each unit with its sector.
+// Loads a block by the whole warp: each lane loads the unit with its number of every sector. It
+// loads several units before it uses the first, since one at a time would wait for the bus each
+// time. `use` gets each unit with its sector.
 template <typename Use>
 VYRE_IOQ_DEVICE inline void load_block(const Pair *block, u32 bytes, const Use &use) {
     const Pair *own = block + simt::lane_id();
@@ -150,7 +152,7 @@ VYRE_IOQ_DEVICE inline void load_block(const Pair *block, u32 bytes, const Use &
     for (; sector < sectors; ++sector) use(sector, own[sector * UNITS_OF_SECTOR]);
 }
 
-// The warp reads a block whole; whether every sector is as it was stamped.
+// Reads a block in full by the whole warp, and returns whether every sector holds its stamp.
 VYRE_IOQ_DEVICE inline bool read_block(const Pair *block, u64 offset, u32 bytes, bool stamped,
                                    u64 *sum) {
     u32 lane = simt::lane_id();
@@ -166,8 +168,8 @@ VYRE_IOQ_DEVICE inline bool read_block(const Pair *block, u64 offset, u32 bytes,
     return simt::ballot(FULL_WARP, wrong != 0) == 0;
 }
 
-// The warp copies a block. Each lane reads only what it wrote itself, if it then reads the copy by
-// `read_block`; for others it takes a `sync`.
+// Copies a block by the whole warp. In read_block(), each lane reads only what it wrote itself; any
+// other reader needs a sync() first.
 VYRE_IOQ_DEVICE inline void copy_block(const Pair *from, Pair *to, u32 bytes) {
     Pair *own = to + simt::lane_id();
     load_block(from, bytes, [&](u32 sector, const Pair &found) {
@@ -175,7 +177,7 @@ VYRE_IOQ_DEVICE inline void copy_block(const Pair *from, Pair *to, u32 bytes) {
     });
 }
 
-// Every lane's share has to be there, so that no compiler leaves its reads out.
+// Returns the sum over all lanes, so that the compiler cannot omit the reads of any.
 VYRE_IOQ_DEVICE inline u64 sum_over_warp(u64 own) {
     u64 total = 0;
     for (u32 from = 0; from < 32; ++from) {
@@ -198,7 +200,7 @@ VYRE_IOQ_DEVICE inline Request request_of(const Args &args, const LaneQueue &at,
     return Request::fence();
 }
 
-// The lane's leader alone.
+// Called by the leader alone.
 VYRE_IOQ_DEVICE inline void count_reply(const Args &args, const WaitResult &result, Lane *lane) {
     if (result.status != WaitStatus::COMPLETED) {
         lane->end = (u32)result.status;
@@ -212,8 +214,8 @@ VYRE_IOQ_DEVICE inline void count_reply(const Args &args, const WaitResult &resu
     }
 }
 
-// Whether the lanes are to stop. Lane 0 alone looks across the bus, where the GPU has its loads of one
-// address one after the other.
+// Returns whether the lanes must stop. Only lane 0 loads the stop word across the bus: a GPU
+// serializes its loads of one address of host memory.
 VYRE_IOQ_DEVICE inline bool is_stopped(const Args &args, u32 number) {
     if (number != 0) return mem::load_device(args.stopped) != 0;
     if (mem::load_system(args.stop) == 0) return false;
@@ -221,7 +223,7 @@ VYRE_IOQ_DEVICE inline bool is_stopped(const Args &args, u32 number) {
     return true;
 }
 
-// The whole warp, with all 32 lanes.
+// Runs one lane by all 32 threads of a warp.
 VYRE_IOQ_DEVICE inline void run_lane(const Args &args, u32 number) {
     const LaneQueue at = args.queues[number % args.queue_count];
     bool leader = simt::lane_id() == 0;
@@ -231,7 +233,7 @@ VYRE_IOQ_DEVICE inline void run_lane(const Args &args, u32 number) {
     u32 *histogram = args.histograms + (u64)number * BUCKETS;
     u64 share = args.blocks * number / args.lane_count;
     u64 state = args.random == 0 ? share : args.seed ^ (u64)number << 40;
-    // A slot of its own for the whole run. Without one, the first result says QUEUE_FULL.
+    // The lane keeps one slot for the whole run. Without a slot, the first result is QUEUE_FULL.
     Ticket ticket{NO_SLOT};
     if (leader) ticket = at.queue.reserve(number / args.queue_count);
     WaitLimits limits;
@@ -253,7 +255,8 @@ VYRE_IOQ_DEVICE inline void run_lane(const Args &args, u32 number) {
         bool read = args.op == OP_READ && result.ok();
         if (read && args.lands != 0) {
             copy_block(block, landed, args.block_size);
-            // The warp has the block before the next request may change it, and before the clock says so.
+            // The whole warp has copied the block before the next request may change it and before
+            // the clock is read.
             simt::sync(FULL_WARP);
             after = ticks();
         }
@@ -268,7 +271,7 @@ VYRE_IOQ_DEVICE inline void run_lane(const Args &args, u32 number) {
                 if (!intact && lane.bad == 0) lane.bad_offset = offset;
                 (intact ? lane.verified : lane.bad) += 1;
             }
-            // The warp has read the block before the next request may change it.
+            // The whole warp has read the block before the next request may change it.
             simt::sync(FULL_WARP);
         }
         if (leader) {
@@ -279,9 +282,9 @@ VYRE_IOQ_DEVICE inline void run_lane(const Args &args, u32 number) {
         }
         go = simt::shuffle(FULL_WARP, go, 0);
     }
-    // Nobody looks at the stop word any more; and what ended this lane will end the others.
+    // Lane 0 no longer loads the stop word, and whatever ended this lane will end the others too.
     if (leader && number == 0 && lane.end != (u32)WaitStatus::COMPLETED) mem::or_device(args.stopped, 1);
-    // What has no outcome keeps its slot.
+    // A slot whose request has no outcome stays reserved.
     if (leader && lane.end == (u32)WaitStatus::COMPLETED) at.queue.unreserve(ticket);
     lane.sum = sum_over_warp(lane.sum);
     lane.ended = simt::now_ns();
@@ -292,7 +295,7 @@ VYRE_IOQ_DEVICE inline void run_lane(const Args &args, u32 number) {
 }  // namespace vyre_ioq
 
 extern "C" __global__ void vyre_ioq_bench(const vyre_ioq::bench::Args args) {
-    // Whole warps come and go: `lane_count` is a number of warps.
+    // Warps run or skip as a whole: `lane_count` is a number of warps.
     vyre_ioq::u32 number = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
     if (number < args.lane_count) vyre_ioq::bench::run_lane(args, number);
 }

@@ -1,37 +1,37 @@
-// The kernel behind `vyre-io copy --device cuda`. Each lane is a warp that takes a block which no other
-// lane has, reads it into its own part of mapped memory, writes it to the destination, and takes the
-// next. The lane that ends last asks for the fence, or for the bytes to be on stable storage.
+// The kernel behind `vyre-io copy --device cuda`. Each lane is a warp. It takes a block that no
+// other lane has taken, reads it into its own part of mapped memory, writes it to the destination,
+// and takes the next one. The last lane to end requests the fence or the sync.
 //
-// Comes after vyre_ioq.cuh. src/copy/kernel.rs has the same structures, byte for byte; its tests run
-// the same text on threads.
+// Include it after vyre_ioq.cuh. src/copy/kernel.rs has the same structures with the same layout;
+// its tests run the same text on threads.
 
 namespace vyre_ioq {
 namespace copy {
 
-// Nanoseconds. A loop that sleeps beats a few times a second; one that the kernel holds, in a file
-// system that does not answer, does not.
+// Nanoseconds. A sleeping loop beats a few times a second; a loop that hangs in a system call, in a
+// file system that does not answer, does not beat.
 constexpr u64 HEARTBEAT_TIMEOUT_NS = 60000000000ull;
 
-// What went wrong, if something did.
+// The step that failed, or NONE.
 enum class Step : u32 { NONE, READ, WRITE, FENCE, SYNC };
 
 struct Args {
     Queue queue;
     unsigned char *data;     // mapped memory: a block for each lane
     u32 *copied;             // mapped memory: a word for each lane, the blocks that it has copied
-    struct Shared *shared;   // in GPU memory, as the next
+    struct Shared *shared;   // in GPU memory
     struct Fault *faults;    // one for each lane
-    u64 bytes;               // of the file
+    u64 bytes;               // length of the file
     u32 from, to, pool;      // handles
     u32 lane_count, block_size;
-    u32 granularity;         // what the lengths of requests have to be a multiple of
-    u32 fence, sync;         // 1: to be asked for at the end
+    u32 granularity;         // the lengths of requests are multiples of this
+    u32 fence, sync;         // 1: request it at the end
 };
 
-// What the lanes have together. Zero at first.
+// State that the lanes share. Zero at first.
 struct Shared {
-    u64 next;                // the first block that no lane has
-    u64 ended;               // lanes
+    u64 next;                // the first block that no lane has taken
+    u64 ended;               // number of lanes that have ended
     u32 failed;              // 1: no lane takes another block
     u32 spare;
 };
@@ -40,7 +40,7 @@ struct Fault {
     u64 offset;              // in the file
     u32 step;                // Step
     u32 end;                 // WaitStatus
-    u32 error;               // errno, or 0 if too few bytes came
+    u32 error;               // errno, or 0 if too few bytes were moved
     u32 expected, found;     // bytes
     u32 spare;
 };
@@ -51,7 +51,7 @@ VYRE_IOQ_DEVICE __forceinline__ u64 take_number(u64 *at) { return atomicAdd(at, 
 inline u64 take_number(u64 *at) { return __atomic_fetch_add(at, 1, __ATOMIC_RELAXED); }
 #endif
 
-// The lowest lane's number, for all.
+// Takes a number for the warp, and returns it to all lanes.
 VYRE_IOQ_DEVICE inline u64 numbered(u64 *at) {
     u64 number = simt::lane_id() == 0 ? take_number(at) : 0;
     u64 high = simt::shuffle(FULL_WARP, (u32)(number >> 32), 0);
@@ -60,8 +60,8 @@ VYRE_IOQ_DEVICE inline u64 numbered(u64 *at) {
 
 struct Block {
     u64 offset;
-    u32 bytes;               // of the file; 0: there is no further block
-    u32 ask;                 // to ask for: rounded up for direct I/O
+    u32 bytes;               // bytes of the file; 0: there is no further block
+    u32 ask;                 // bytes to request: rounded up for direct I/O
 };
 
 VYRE_IOQ_DEVICE inline Block next_block(const Args &args) {
@@ -75,8 +75,8 @@ VYRE_IOQ_DEVICE inline Block next_block(const Args &args) {
     return Block{offset, bytes, ask};
 }
 
-// One request of the whole warp: whether it moved so many bytes. It waits for as long as the host's
-// heart beats: a slow drive is no reason to give up.
+// Performs one request of the whole warp, and returns whether it moved at least `expected` bytes.
+// It waits for as long as the host's heartbeat moves: a slow drive is no reason to give up.
 VYRE_IOQ_DEVICE inline bool ask(const Args &args, const Request &request, u32 hint, Step step, u64 offset,
                             u32 expected, Fault *fault) {
     WaitLimits limits;
@@ -94,7 +94,7 @@ VYRE_IOQ_DEVICE inline bool copy_block(const Args &args, const Block &block, u32
     u64 place = (u64)number * args.block_size;
     Request read = Request::read(args.from, block.offset, block.ask, args.pool, place);
     if (!ask(args, read, number, Step::READ, block.offset, block.bytes, fault)) return false;
-    // What a direct write carries past the end of the file, until it is trimmed.
+    // Zero the bytes that a direct write carries past the end of the file, which is trimmed later.
     for (u32 at = block.bytes + simt::lane_id(); at < block.ask; at += 32) {
         args.data[place + at] = 0;
     }
@@ -102,8 +102,8 @@ VYRE_IOQ_DEVICE inline bool copy_block(const Args &args, const Block &block, u32
     return ask(args, write, number, Step::WRITE, block.offset, block.ask, fault);
 }
 
-// By the lane that ends last. It needs no order with the others: each had all of its outcomes, and
-// what it misses of their failures is in their faults.
+// Called by the last lane to end. It needs no ordering with the other lanes: each has taken all of
+// its outcomes, and failures that this lane does not see are in their faults.
 VYRE_IOQ_DEVICE inline void finish(const Args &args, u32 number, Fault *fault) {
     if (args.fence != 0) {
         if (!ask(args, Request::fence(), number, Step::FENCE, 0, 0, fault)) return;
@@ -111,7 +111,7 @@ VYRE_IOQ_DEVICE inline void finish(const Args &args, u32 number, Fault *fault) {
     if (args.sync != 0) ask(args, Request::sync(args.to), number, Step::SYNC, 0, 0, fault);
 }
 
-// The whole warp, with all 32 lanes.
+// Runs one lane by all 32 threads of a warp.
 VYRE_IOQ_DEVICE inline void run_lane(const Args &args, u32 number) {
     bool leader = simt::lane_id() == 0;
     Fault fault = {};
@@ -133,7 +133,7 @@ VYRE_IOQ_DEVICE inline void run_lane(const Args &args, u32 number) {
 }  // namespace vyre_ioq
 
 extern "C" __global__ void vyre_ioq_copy(const vyre_ioq::copy::Args args) {
-    // Whole warps come and go: `lane_count` is a number of warps.
+    // Warps run or skip as a whole: `lane_count` is a number of warps.
     vyre_ioq::u32 number = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
     if (number < args.lane_count) vyre_ioq::copy::run_lane(args, number);
 }

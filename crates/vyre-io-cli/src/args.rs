@@ -191,7 +191,7 @@ pub(crate) struct BenchArgs {
     /// With --device cuda: memory in which the blocks that are read end up
     #[arg(long, value_enum, value_name = "WAY", default_value = "none")]
     pub(crate) land: LandArg,
-    /// With --device cuda: access slots in words of 4 bytes instead of units of 16
+    /// With --device cuda: access slots by words of 4 bytes instead of units of 16 bytes
     #[arg(long, requires = "device")]
     pub(crate) words: bool,
     /// With --device cuda: load the kernel from a PTX file

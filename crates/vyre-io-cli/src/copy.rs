@@ -44,7 +44,8 @@ use source::{Source, Watched};
 
 /// Slots of the queue, unless there are more lanes.
 const SLOTS: u32 = 64;
-/// Maximum number of lanes that verify what a GPU copied, which may have more than a CPU has room for.
+/// Maximum number of lanes that verify a copy made by a GPU, which may have more lanes than a CPU
+/// can run.
 const VERIFIERS: u32 = 6;
 /// Maximum number of threads that compare hashes.
 const HASHERS: u32 = 4;
@@ -117,7 +118,7 @@ struct Stack {
     /// Set if the length of the source is known.
     sized: bool,
     source: Watched,
-    /// Those that copy in place of threads, with a queue of their own.
+    /// Lanes on a GPU, with a queue of their own, that copy in place of threads.
     gpu: Option<GpuLanes>,
 }
 
@@ -259,7 +260,7 @@ impl Stack {
         }
     }
 
-    /// Returns the pieces to copy, or to compare: all that is not a hole in both files.
+    /// Returns the pieces to copy or to compare: everything that is not a hole in both files.
     fn pieces(&self, copy: Option<&Destination>) -> Result<Pieces, Failure> {
         let mut files = Vec::new();
         if let Some(sparse) = &self.sparse {
@@ -320,7 +321,7 @@ impl Stack {
     }
 }
 
-/// Reports the copy. A failure to print is no failure of the copy: DST is complete.
+/// Reports the copy. A failure to print is not a failure of the copy, since DST is complete.
 fn report(args: &CopyArgs, bytes: u64, took: Duration) {
     let seconds = took.as_secs_f64().max(1e-9);
     let verified = if args.verify { ", verified" } else { "" };

@@ -145,7 +145,8 @@ impl Failure {
         }
     }
 
-    /// As [`file`](Self::file), for the errno of a request.
+    /// Returns the failure of a request on a file, as [`file`](Self::file) does for other
+    /// operations.
     pub(crate) fn request(what: &'static str, path: &Path, errno: Errno) -> Self {
         Self::file(what, path, errno)
     }

@@ -1,5 +1,5 @@
-//! Measures what the engine's steps cost for one request, with few and with many requests in its
-//! hands: the table in DESIGN.md says which of these costs are constant.
+//! Measures what the engine's steps cost for one request, while it holds few or many requests. The
+//! table in DESIGN.md says which of these costs are constant.
 //!
 //! The transport is a simulation that never completes anything by itself, so that requests wait.
 

@@ -53,7 +53,7 @@ impl BufferTable {
         self.insert_range(buffer, range, Rights::READ | Rights::WRITE)
     }
 
-    /// Adds a byte range of a buffer. A range without an end ends with the buffer.
+    /// Adds a byte range of a buffer. A range without an end extends to the end of the buffer.
     ///
     /// # Errors
     /// - [`TableError::BadRange`] if the range is reversed or ends past the buffer.
@@ -91,8 +91,8 @@ impl BufferTable {
         inserted
     }
 
-    /// Adds a buffer as pages of equal size, each under its own handle, in order. This is for devices
-    /// that cannot give a buffer offset, as in the bare layout. A last part that does not fill a page
+    /// Adds a buffer as pages of equal size, each under its own handle, in order. This is for
+    /// devices that cannot give a buffer offset, as in the bare layout. A partial page at the end
     /// is left out.
     ///
     /// # Errors

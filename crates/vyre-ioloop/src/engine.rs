@@ -46,7 +46,7 @@ use reclaim::{Closing, Reclaimable};
 use shares::Shares;
 
 /// The number of passes between two heartbeats while the loop is busy. A pass that moves many bytes
-/// takes long and counts for more.
+/// takes a long time and counts for more.
 const BEAT_EVERY: u32 = 256;
 
 /// The number of bytes with which a pass counts for two.
@@ -179,8 +179,8 @@ impl<T: Transport> Engine<T> {
         progress
     }
 
-    /// Sleeps until the transport has a completion, the next deadline of a claimed request, a
-    /// [`waker`](Self::waker) is used, or `timeout` has passed. Devices see a heartbeat first.
+    /// Sleeps until the transport has a completion, the next deadline of a claimed request passes,
+    /// a [`waker`](Self::waker) is used, or `timeout` has passed. Devices see a heartbeat first.
     pub fn wait(&mut self, timeout: Duration) {
         let timeout = self.longest_sleep(timeout);
         self.state.counters.sleeps += 1;

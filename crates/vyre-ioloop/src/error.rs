@@ -61,7 +61,7 @@ pub enum TableError {
     /// Every handle is in use.
     #[error("the table is full: 1,048,575 entries; revoke some")]
     Full,
-    /// The kernel did not say what the descriptor is.
+    /// The kernel did not report what the descriptor refers to.
     #[error("the descriptor cannot be examined: {0}")]
     Examine(std::io::Error),
     /// The transport has no free slot for another file or buffer.
@@ -101,7 +101,7 @@ pub enum TableError {
          revoked when the kernel lets the thread go"
     )]
     Unresponsive {
-        /// Time that the thread was waited for.
+        /// Time that the caller waited for the thread.
         waited: Duration,
     },
     /// The loop has ended, and the kernel still holds operations of it. One of them may be on the
@@ -252,7 +252,7 @@ pub enum StopError {
          in use until the kernel lets the thread go"
     )]
     Unresponsive {
-        /// Time that the thread was waited for.
+        /// Time that the caller waited for the thread.
         waited: Duration,
     },
     /// The process is a fork of the one that the loop runs in. Nothing was done to the loop.

@@ -86,7 +86,7 @@ use authority::Authority;
 /// [`stop`](Self::stop) reports the reason.
 ///
 /// Dropping the group drains, as [`stop`](Self::stop) does, and drops the errors. A drop during a
-/// panic's unwinding aborts instead. In a forked child, it does nothing.
+/// panic aborts instead. In a forked child, it does nothing.
 #[derive(Debug)]
 #[must_use = "dropping it stops the loops"]
 pub struct LoopGroup {

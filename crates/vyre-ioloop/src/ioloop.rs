@@ -57,9 +57,9 @@ pub(crate) use thread::{Deadline, Thread};
 /// ```
 ///
 /// # Shutdown
-/// A drop drains, as [`stop`](Self::stop) does, and discards the error. By default, that takes up to
-/// 40 seconds, for instance if a device waits for bytes of a pipe without a writer. A drop while a
-/// panic unwinds aborts instead, as [`abort`](Self::abort) does, which takes up to 10 seconds. In a
+/// A drop drains, as [`stop`](Self::stop) does, and discards the error. By default, that takes up
+/// to 40 seconds, for instance if a device waits for bytes of a pipe without a writer. A drop
+/// during a panic aborts instead, as [`abort`](Self::abort) does; that takes up to 10 seconds. In a
 /// forked child, a drop does nothing, and every method finds that the loop has ended.
 #[derive(Debug)]
 #[must_use = "dropping it stops the loop"]

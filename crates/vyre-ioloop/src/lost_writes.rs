@@ -151,7 +151,7 @@ pub(crate) struct Flushes {
     pub(crate) always: bool,
 }
 
-/// The value of `clean_since` for a description from before a failure. There are never that many
+/// The value of `clean_since` for a description from before a failure. No file ever has that many
 /// failures.
 const NEVER: u32 = u32::MAX;
 

@@ -15,7 +15,8 @@ pub(crate) fn file_range(range: impl RangeBounds<u64>) -> Range<u64> {
     start..end
 }
 
-/// Returns the bytes of a range of a buffer. A range without an end ends with the buffer.
+/// Returns the bytes of a range of a buffer. A range without an end extends to the end of the
+/// buffer.
 pub(crate) fn buffer_range(range: impl RangeBounds<u64>, buffer: &Buffer) -> Range<u64> {
     bytes(range, buffer.len() as u64)
 }

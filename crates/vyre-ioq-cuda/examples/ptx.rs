@@ -10,8 +10,8 @@ use std::fs;
 
 use vyre_ioq_cuda::Program;
 
-/// Line of the PTX that NVRTC 12.4 makes. Drivers refuse PTX that is newer than they are, and an older
-/// NVRTC has no accesses of 16 bytes.
+/// Version line of the PTX that NVRTC 12.4 generates. Drivers refuse PTX that is newer than they
+/// are, and an older NVRTC has no accesses of 16 bytes.
 const VERSION: &str = "\n.version 8.4\n";
 
 fn main() -> Result<(), Box<dyn Error>> {

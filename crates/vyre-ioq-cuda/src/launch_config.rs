@@ -32,9 +32,9 @@ impl LaunchConfig {
         self
     }
 
-    /// Makes the launch cooperative: all blocks of the grid run at once, as kernels need whose blocks
-    /// wait for each other. The grid starts when the GPU has room for all of it. A grid that is too
-    /// large for the GPU is refused.
+    /// Makes the launch cooperative: all blocks of the grid run at once, which kernels require if
+    /// their blocks wait for each other. The grid starts when the GPU has room for all of it. A
+    /// grid that is too large for the GPU is refused.
     #[must_use]
     pub const fn cooperative(mut self) -> Self {
         self.cooperative = true;

@@ -125,7 +125,7 @@ impl<'a> Program<'a> {
         self.prebuilt.starts_with(&self.first_line())
     }
 
-    /// The first line of prebuilt PTX.
+    /// Returns the first line of prebuilt PTX.
     fn first_line(&self) -> String {
         let text = [headers::CUDA, self.source].concat();
         format!(

@@ -227,9 +227,9 @@ struct Queue {
 
     /// Gives up a published request without taking its outcome.
     ///
-    /// The host still serves the request. Its slot is reused once it has an outcome and no other slot is
-    /// free. Until then the request's buffer must not be used, and no call tells when that is. Of several
-    /// lanes that share a ticket, one abandons it, once.
+    /// The host still serves the request. Its slot is reused once it has an outcome and no other
+    /// slot is free. Until then the request's buffer must not be used, and no call tells when that
+    /// is. If several lanes share a ticket, one of them abandons it, once.
     VYRE_IOQ_DEVICE void abandon(Ticket ticket) const {
         if (ticket.is_none()) return;
         // Release, paired with the acquire in reclaim(): the publication happens before the status is
@@ -288,8 +288,8 @@ struct Queue {
         // finds what was published, or this load finds the host asleep.
         mem::fence_system_seq_cst();
         if (mem::load_system(base + HEADER_WORD_ASLEEP) != 1) return false;
-        // The first ring continues from the number that an earlier device end stored. Of several lanes
-        // that come first, one sets it.
+        // The first ring continues from the number that an earlier device end stored. If several
+        // lanes come first, one of them sets it.
         if (mem::load_device(&device_state->rings) == 0) {
             u32 previous = mem::load_system(base + HEADER_WORD_DOORBELL);
             mem::compare_exchange_device(&device_state->rings, 0, previous);
@@ -338,7 +338,7 @@ struct Queue {
         return result;
     }
 
-    /// Waits as warp_wait(), and each lane keeps its slot as in wait_and_keep().
+    /// Waits as warp_wait() does, but each lane keeps its slot, as with wait_and_keep().
     VYRE_IOQ_DEVICE WaitResult warp_wait_and_keep(u32 mask, Ticket ticket,
                                                   const WaitLimits &limits) const {
         u32 leader = simt::lowest_bit(mask), lane = simt::lane_id();
@@ -376,12 +376,12 @@ struct Queue {
         return broadcast(mask, result);
     }
 
-    /// Performs as warp_perform(), in a slot that the warp has reserved and keeps.
+    /// Performs a request as warp_perform() does, in a slot that the warp has reserved and keeps.
     ///
     /// After HOST_GONE or TIMED_OUT the slot still holds the request; publish nothing in it before
     /// wait_and_keep() has returned its outcome.
     ///
-    /// @param ticket That of the lowest lane.
+    /// @param ticket The ticket of the lowest lane.
     VYRE_IOQ_DEVICE WaitResult warp_perform_kept(u32 mask, Ticket ticket, const Request &request,
                                                  const WaitLimits &limits) const {
         WaitResult result = {};
@@ -453,7 +453,7 @@ struct Queue {
         return first + (u64)slot * ((bare ? BARE_SLOT_BYTES : SLOT_BYTES) / 4);
     }
 
-    // Bits of a lock word that stand for no slot.
+    // Returns the bits of a lock word that stand for no slot.
     VYRE_IOQ_DEVICE u32 absent(u32 index) const {
         u32 present = slots - index * 32;
         return present < 32 ? 0xffffffff << present : 0;
@@ -542,7 +542,7 @@ struct Queue {
         return result;
     }
 
-    // The result before the first poll. There is nothing to wait for without a slot.
+    // Returns the result before the first poll. There is nothing to wait for without a slot.
     VYRE_IOQ_DEVICE static WaitResult initial_result(Ticket ticket) {
         WaitStatus status = ticket.is_none() ? WaitStatus::QUEUE_FULL : WaitStatus::PENDING;
         return WaitResult{status, false, ticket, Outcome{}};

@@ -239,7 +239,8 @@ VYRE_IOQ_DEVICE inline void store_unit(u32 *at, const Unit &unit, bool as_unit) 
     mem::store_system(at + 3, unit.d);
 }
 
-// Stores words 4 to 7 of a slot with release. As words, STATUS, the third, goes last.
+// Stores words 4 to 7 of a slot with release. If stored as words, STATUS, the third, is stored
+// last.
 VYRE_IOQ_DEVICE inline void publish_unit(u32 *at, const Unit &unit, bool as_unit) {
 #if VYRE_IOQ_UNITS_
     if (as_unit) return store_b128_release(at, unit);
@@ -335,12 +336,13 @@ class WaitTimer {
         return over ? WaitStatus::TIMED_OUT : WaitStatus::PENDING;
     }
 
-    // Fewer checks if the wait sleeps: a poll takes a microsecond, and a sleep at most 1 ms.
+    // Returns fewer checks if the wait sleeps: a poll takes a microsecond, and a sleep at most 1
+    // ms.
     VYRE_IOQ_DEVICE u32 stuck_checks() const {
         return STUCK_CHECKS / (1 + (limits.sleep_ns < 1000000 ? limits.sleep_ns : 1000000) / 1000);
     }
 
-    // Often enough to see the heartbeat move within the limits.
+    // Returns an interval that is short enough to see the heartbeat move within the limits.
     VYRE_IOQ_DEVICE u64 header_check_ns() const {
         if (limits.max_polls != 0) return 0;
         u64 each = HEADER_CHECK_NS;

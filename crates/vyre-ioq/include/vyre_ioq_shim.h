@@ -26,7 +26,7 @@
 namespace vyre_ioq {
 namespace mem {
 
-// With nvcc, the CPU attaches to a queue by these.
+// With nvcc, the CPU uses these functions to attach to a queue.
 VYRE_IOQ_HOST_DEVICE inline u32 load_system(const u32 *at) {
     return __atomic_load_n(at, __ATOMIC_RELAXED);
 }

@@ -264,7 +264,8 @@ impl DeviceQueue {
         self.reclaim().ok_or(QueueFull { slots })
     }
 
-    /// Locks the lowest free slot of those that a word of locks covers, of which `first` is the lowest.
+    /// Locks the lowest free slot of those that a word of locks covers. `first` is the lowest slot
+    /// of the word.
     #[inline]
     fn lock_free_slot(&self, first: u32, locks: &AtomicUsize) -> Option<u32> {
         let past_the_end = usize::MAX

@@ -104,7 +104,8 @@ mod imp {
     /// Sets the program counter.
     ///
     /// # Safety
-    /// As for `registers`; the code at `counter` may run with the other registers as they are.
+    /// `context` is as for `registers`, and the code at `counter` may run with the other registers
+    /// unchanged.
     pub(super) unsafe fn set_counter(context: *mut c_void, counter: usize) {
         // SAFETY: the caller vouches for the context.
         let registers = unsafe { &mut (*context.cast::<ucontext_t>()).uc_mcontext.gregs };
@@ -195,7 +196,8 @@ mod imp {
     /// Sets the program counter.
     ///
     /// # Safety
-    /// As for `registers`; the code at `counter` may run with the other registers as they are.
+    /// `context` is as for `registers`, and the code at `counter` may run with the other registers
+    /// unchanged.
     pub(super) unsafe fn set_counter(context: *mut c_void, counter: usize) {
         // SAFETY: the caller vouches for the context.
         let machine = unsafe { &mut (*context.cast::<ucontext_t>()).uc_mcontext };
@@ -203,7 +205,8 @@ mod imp {
     }
 }
 
-/// Elsewhere nothing is copied: no [`Recovery`](crate::Recovery) exists, without which nothing calls this.
+/// On other architectures nothing is copied: a copy needs a [`Recovery`](crate::Recovery), and none
+/// exists.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod imp {
     use std::ffi::c_void;
@@ -224,7 +227,7 @@ mod imp {
         Pair(len, 0)
     }
 
-    /// Returns what no fault of a copy has.
+    /// Returns values that no fault of a copy has.
     ///
     /// # Safety
     /// None is needed.

@@ -44,7 +44,7 @@ const REMOTE: &[u32] = &[
     0x0bd0_0bd0, // Lustre
 ];
 
-/// What was found out about a file that may be mapped.
+/// Properties of a file that may be mapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Found {
     /// The size in bytes.

@@ -197,7 +197,7 @@ impl Mapping {
     }
 }
 
-/// Returns the result of a copy of `len` bytes that left so many out.
+/// Returns the result of a copy of `len` bytes of which `left` were not copied.
 #[inline]
 pub(crate) fn completed(len: usize, left: usize) -> Result<usize, CopyError> {
     match left {

@@ -87,9 +87,9 @@ impl Residency {
         ones.sum::<u32>() as usize
     }
 
-    /// Finds out which pages are in memory: those of a part of the range, rounded outwards to groups of
-    /// 64 pages. For a thread that may wait: a scan of 1 GiB takes up to some 20 ms. To limit the rate,
-    /// scan in parts.
+    /// Finds out which pages are in memory: those of a part of the range, rounded outwards to
+    /// groups of 64 pages. Call it on a thread that may wait: a scan of 1 GiB takes up to about 20
+    /// ms. To limit the rate, scan in parts.
     ///
     /// # Errors
     /// - [`Errno::INVAL`] if the part is not inside the mapping.
@@ -157,8 +157,9 @@ impl Residency {
         self.words[page / PAGES].load(Relaxed) >> (page % PAGES) & 1 == 1
     }
 
-    /// Finds out whether mincore(2) tells the truth: it does to the owner of the file. It does to others
-    /// who may write the file, too, but rights change, and a wrong answer would go unnoticed.
+    /// Finds out whether mincore(2) tells the truth: it does to the owner of the file. It also does
+    /// so to others who may write the file, but rights change, and a wrong answer would go
+    /// unnoticed.
     fn source(&self) -> Result<Source, Errno> {
         let owner = fstat(self.mapping.file())?.st_uid;
         Ok(if owner == geteuid().as_raw() {

@@ -16,8 +16,8 @@ const STEP: u64 = 16 << 20;
 /// A thread that scans a mapping over and over, part by part, at a limited rate. It also maps the pages
 /// that it finds in memory, so that a copy has no page fault and the next scan is quicker.
 ///
-/// Threads that copy ask the [`Residency`] and never wait for the watcher. Dropped, it ends after the
-/// scan that is under way.
+/// Threads that copy ask the [`Residency`] and never wait for the watcher. A dropped watcher ends
+/// after the scan that is under way.
 #[derive(Debug)]
 pub struct Watcher {
     stop: Arc<AtomicBool>,
@@ -25,8 +25,8 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Starts the thread. It scans so many bytes of the mapping in a second, at most, in parts of up to
-    /// 16 MiB. A scan of 1 GiB takes 0.5 ms to 25 ms of a processor.
+    /// Starts the thread. It scans at most this many bytes of the mapping per second, in parts of
+    /// up to 16 MiB. A scan of 1 GiB takes 0.5 ms to 25 ms of a processor.
     ///
     /// # Errors
     /// If the kernel starts no thread.

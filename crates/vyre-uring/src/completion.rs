@@ -20,7 +20,7 @@ impl Token {
         Self(raw)
     }
 
-    /// Returns the number that the token was made of.
+    /// Returns the number from which the token was made.
     #[inline]
     pub const fn raw(self) -> u64 {
         self.0

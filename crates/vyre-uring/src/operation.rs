@@ -81,9 +81,9 @@ pub enum Operation {
     /// `posix_fadvise(2)` with `WILLNEED`: starts read-ahead. A prefetch of zero bytes does nothing,
     /// unlike the system call, for which zero means the rest of the file.
     ///
-    /// The kernel limits the read-ahead of one operation and completes it without an error all the
-    /// same. Request more in pieces of [`FileTraits::read_ahead`](crate::FileTraits::read_ahead)
-    /// bytes.
+    /// The kernel limits the read-ahead of one operation; an operation beyond the limit still
+    /// completes without an error. Request more in pieces of
+    /// [`FileTraits::read_ahead`](crate::FileTraits::read_ahead) bytes.
     Prefetch {
         /// The file to read ahead in.
         file: FileSlot,

@@ -83,7 +83,7 @@ pub struct Ring {
     spare_indexes: SpareIndexes,
     report: SetupReport,
     drop_deadline: Duration,
-    /// The value of `pushed` when a quiesce had waited in vain.
+    /// The value of `pushed` when a quiesce gave up.
     given_up: Option<u32>,
     /// The kernel knows one thread as the ring's only issuer.
     _one_thread: PhantomData<*mut ()>,

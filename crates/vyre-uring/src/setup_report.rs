@@ -115,7 +115,7 @@ pub struct RingFeatures {
     pub fast_poll: bool,
     /// `RSRC_TAGS`: the tables can be changed while in use.
     pub rsrc_tags: bool,
-    /// `MIN_TIMEOUT`: waits for a batch with a shorter limit for a part of it.
+    /// `MIN_TIMEOUT`: a wait for a batch can have a shorter time limit for a part of it.
     pub min_timeout: bool,
 }
 

@@ -1,7 +1,7 @@
 //! The operations in flight, by token.
 //!
 //! This is the only record of what is in flight. The operations on a file or a buffer are counted
-//! from it when that is needed, which is when a slot changes.
+//! from it only when a slot changes.
 
 use crate::completion::Token;
 use crate::error::RegisterError;

@@ -132,8 +132,8 @@ pub trait Transport {
     /// accesses a buffer any more; the completions can still be reaped.
     ///
     /// # Errors
-    /// [`Busy`] if the kernel has not given everything back within `deadline`. Whatever has completed
-    /// can be reaped, and the call may be repeated. An implementation returns it before `deadline` is
-    /// over if waiting longer is of no use.
+    /// [`Busy`] if the kernel has not given everything back within `deadline`. Whatever has
+    /// completed can be reaped, and the call may be repeated. An implementation returns this error
+    /// before `deadline` if waiting longer is of no use.
     fn quiesce(&mut self, deadline: Duration) -> Result<(), Busy>;
 }

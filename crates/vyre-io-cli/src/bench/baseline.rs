@@ -1,7 +1,7 @@
-//! The baseline: a raw io_uring loop that does the same work with no queue, no lanes and no
-//! checks. One thread, one registered file, one registered buffer, fixed operations, the ring's
-//! descriptor registered, single issuer with deferred task work; as many operations in flight,
-//! each replaced as soon as it is reaped.
+//! The baseline: a raw io_uring loop that does the same work with no queue, no lanes and no checks.
+//! It runs on one thread with one registered file, one registered buffer, fixed operations, a
+//! registered ring descriptor, and a single issuer with deferred task work. It keeps the same
+//! number of operations in flight, and replaces each as soon as it is reaped.
 
 #![expect(
     unsafe_code,
@@ -74,7 +74,7 @@ impl Raw {
         })
     }
 
-    /// Runs for `time`, on a thread of its own; operations in a second.
+    /// Runs for `time` on a thread of its own, and returns the operations per second.
     pub(super) fn run(self, target: &Target, time: Duration) -> Result<f64, Failure> {
         let buffer = self.buffer.clone();
         let rate = thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! The device's part of a benchmark where a GPU plays it: each lane is a warp of one kernel.
+//! The device's part of a benchmark on a GPU: each lane is a warp of one kernel.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,14 +21,14 @@ use crate::failure::Failure;
 /// Time after which a lane gives up waiting for an outcome. A drive that takes longer is broken.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the report says of the GPU.
+/// Facts about the GPU for the report.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct GpuReport {
     name: String,
     compute_capability: String,
-    /// Of each thread of the kernel.
+    /// Registers that each thread of the kernel uses.
     registers: u32,
-    /// `nvrtc`, or `prebuilt`: where the kernel came from.
+    /// Source of the kernel: `nvrtc` or `prebuilt`.
     ptx: &'static str,
     /// Width of the accesses of lanes to slots: `units` of 16 bytes, or `words` of 4.
     access: &'static str,
@@ -130,7 +130,7 @@ impl Cuda {
         })
     }
 
-    /// Runs the kernel. Whatever comes of it, it has ended on return.
+    /// Runs the kernel. The kernel has ended when this returns, even with an error.
     fn run(
         &self,
         plan: &Plan,

@@ -47,7 +47,7 @@ const SECTOR: u32 = 512;
 /// With more lanes, blocks hold several: a multiprocessor runs few blocks at once.
 const LANES_ALONE: u32 = 1024;
 const LANES_OF_BLOCK: u32 = 4;
-/// A page, of which the stop word is the first.
+/// Bytes of the memory that holds the stop word at its start: one page.
 const STOP_BYTES: usize = 4096;
 /// Interval between checks for the end of the kernel.
 const LOOK: Duration = Duration::from_millis(1);
@@ -114,17 +114,17 @@ pub(super) enum RequestKind {
 pub(super) struct Work {
     /// Requests to submit.
     pub(super) op: RequestKind,
-    /// Any block, each as likely, rather than one after the other.
+    /// Set if lanes choose blocks at random instead of one after the other.
     pub(super) random: bool,
     /// Whole blocks in the file; not used by fences.
     pub(super) blocks: u64,
     /// Set if the blocks contain stamps, which lanes verify in the blocks that they read in full.
     pub(super) stamped: bool,
-    /// READ: one block in so many is read whole by its warp. 0 is none.
+    /// READ: one block in this many is read in full by its warp. 0: none.
     pub(super) look_each: u32,
     /// Time for which the lanes submit requests.
     pub(super) time: Duration,
-    /// Operations of each lane; 0: until the time is over.
+    /// Number of operations of each lane; 0: until the time is over.
     pub(super) operations: u64,
     /// Time after which a lane gives up waiting for an outcome.
     pub(super) timeout: Duration,
@@ -176,7 +176,7 @@ impl Bench {
     /// Makes queues, and a block of memory for each lane.
     ///
     /// # Errors
-    /// [`CudaError`]: the layout is unfit, or there is no memory.
+    /// [`CudaError`] if the layout is invalid or there is no memory.
     pub(super) fn room(
         &self,
         layout: QueueLayout,
@@ -200,7 +200,7 @@ impl Bench {
     /// memory.
     ///
     /// # Errors
-    /// [`CudaError`]: there is no memory.
+    /// [`CudaError`] if there is no memory.
     ///
     /// # Panics
     /// If a block has no bytes.
@@ -232,17 +232,18 @@ impl Bench {
         })
     }
 
-    /// Starts the lanes. `handles` are, for each queue, the file and the buffer of the room as the
-    /// queue's host names them. No other lanes may be at work in the room, and none may have given up
-    /// there: a request may still be on its way to its block.
+    /// Starts the lanes. `handles` holds one pair for each queue: the handles that the queue's host
+    /// has given to the file and to the room's buffer. No other lanes may run in the room, and none
+    /// may have given up there: a request could still be in flight on its block.
     ///
     /// # Errors
-    /// [`Failure::GpuBlockSize`] if blocks are to be stamped, looked at or landed by the kernel, and
-    /// their size is not a multiple of 512 bytes; [`Failure::Cuda`] if there is no memory on the GPU,
-    /// or the driver does not launch the kernel.
+    /// [`Failure::GpuBlockSize`] if the kernel stamps, verifies or lands blocks, and their size is
+    /// not a multiple of 512 bytes; [`Failure::Cuda`] if the GPU has no free memory, or if the
+    /// driver does not launch the kernel.
     ///
     /// # Panics
-    /// If there is not a pair of handles for each queue, and a queue, a lane and a block at least.
+    /// If `handles` does not hold one pair for each queue, or if there is no queue, no lane or no
+    /// block.
     pub(super) fn start(
         &self,
         room: &Arc<Room>,
@@ -340,7 +341,8 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// The memory that blocks are read into and written from, for the buffer tables of the hosts.
+    /// Returns the memory that blocks are read into and written from, for the buffer tables of the
+    /// hosts.
     pub(super) fn buffer(&self) -> Buffer {
         self.data.clone()
     }
@@ -356,7 +358,7 @@ impl Room {
         suits(self.block_size, self.landing, work)
     }
 
-    /// Stores the word that tells the lanes to end, each within 16 requests, if it is not 0.
+    /// Stores the stop word: a value other than 0 makes each lane end within 16 requests.
     fn set_stop(&self, word: u64) {
         let stored = self.stop.write_at(0, &word.to_le_bytes());
         debug_assert!(stored.is_ok(), "the buffer is a page");
@@ -387,7 +389,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Waits until every lane has ended; what they counted.
+    /// Waits until every lane has ended, and returns what they counted.
     ///
     /// # Errors
     /// [`CudaError::Driver`] if the kernel failed.

@@ -70,7 +70,7 @@ impl<'a> Lanes<'a> {
         &self.buffer
     }
 
-    /// Lets all lanes work for `time`, from the moment when the last of them is ready.
+    /// Runs all lanes for `time`, counted from the moment when the last of them is ready.
     pub(super) fn run(
         &self,
         devices: &[DeviceQueue],
@@ -239,8 +239,8 @@ impl<'a> Lane<'a> {
         .exact()
     }
 
-    /// Waits for the oldest request, or for another of this lane's that is faster. Returns when that
-    /// was, and the place and the slot that are free again.
+    /// Waits for the oldest request, or for a younger one that completes first. Returns when it
+    /// completed, and the place and the slot that are free again.
     fn wait_for_one(&mut self, mut flight: Flight) -> Result<(Instant, u64, Reservation), Failure> {
         let (mut polls, mut waits) = (self.polls, self.rounds);
         loop {
@@ -274,7 +274,7 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// Changes places with a younger request that is done already, if there is one.
+    /// Swaps the request with a younger one that has completed already, if there is one.
     fn prefer_a_faster(&mut self, flight: &mut Flight) {
         let done = |other: &Flight| self.device.poll(&other.ticket).is_some();
         let faster = self.flights.iter().position(done);

@@ -16,7 +16,7 @@ use super::target::Target;
 use crate::args::{BenchArgs, BenchOp, PolicyArg};
 use crate::failure::Failure;
 
-/// What requests name in every queue: the file, if there is one, and the buffer.
+/// Handles that requests name in every queue: the file, if there is one, and the buffer.
 #[derive(Clone, Copy)]
 pub(super) struct Handles {
     pub(super) file: Option<FileHandle>,
@@ -90,7 +90,8 @@ impl Loops {
         self.handles
     }
 
-    /// Time that all loops together have spent on cores. Zero where the kernel does not say.
+    /// Returns the processor time of all loops together. Returns zero if the kernel does not report
+    /// it.
     pub(super) fn cpu_time(&self) -> Duration {
         let threads = (0..self.group.loops()).filter_map(|index| self.group.thread_id(index));
         threads.map(cpu_time).sum()

@@ -162,7 +162,7 @@ impl Plan {
         self.loops
     }
 
-    /// Entries of each loop's ring: a larger one is more memory to walk through.
+    /// Returns the entries of each loop's ring, as few as suffice: a larger ring takes more memory.
     pub(super) const fn ring_entries(&self) -> u32 {
         let entries = self.depth.div_ceil(self.loops).next_power_of_two();
         if entries < 8 {
@@ -182,17 +182,18 @@ impl Plan {
         self.depth
     }
 
-    /// The queue that a lane uses.
+    /// Returns the queue that a lane uses.
     pub(super) const fn queue_of(&self, lane: u32) -> u32 {
         lane % self.queues
     }
 
-    /// Requests that a lane keeps in flight: an equal share, the first lanes one more.
+    /// Returns the number of requests that a lane keeps in flight: an equal share, and one more in
+    /// the first lanes.
     pub(super) const fn depth_of(&self, lane: u32) -> u32 {
         self.depth / self.lanes + (lane < self.depth % self.lanes) as u32
     }
 
-    /// Requests in flight in the lanes before this one.
+    /// Returns the number of requests in flight in the lanes before this one.
     pub(super) fn depth_before(&self, lane: u32) -> u32 {
         (0..lane).map(|earlier| self.depth_of(earlier)).sum()
     }
@@ -249,7 +250,7 @@ impl Plan {
         self.lanes as usize + self.loops as usize > cores.max(2)
     }
 
-    /// A lane's core: any but the loops'.
+    /// Returns the core of a lane: any except the loops'.
     pub(super) fn lane_core(&self, lane: u32) -> Option<usize> {
         let cores = self.lane_cores().filter(|cores| !cores.is_empty())?;
         Some(cores[lane as usize % cores.len()])

@@ -15,7 +15,7 @@ pub(super) struct Round {
 }
 
 impl Round {
-    /// `used` is what all loops together spent in the time `wall`.
+    /// `used` is the processor time of all loops together during `wall`.
     pub(super) fn new(tally: Tally, used: Duration, wall: Duration, plan: &Plan) -> Self {
         let wall = wall.as_secs_f64().max(1e-9);
         Self {

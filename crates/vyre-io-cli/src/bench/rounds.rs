@@ -1,4 +1,4 @@
-//! All rounds of a run: those of vyre-io, and in turns with them those of the raw loop.
+//! All rounds of a run: vyre-io and the raw loop take turns.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ pub(super) struct Used {
     pub(super) gpu_wait_fraction: Option<f64>,
 }
 
-/// Rate of the raw loop, and the ratio of ours to it.
+/// Rate of the raw loop, and the ratio of vyre-io's rate to it.
 pub(super) struct Baseline {
     pub(super) iops: Figure,
     pub(super) ratio: Figure,
@@ -120,7 +120,7 @@ fn raw(args: &BenchArgs, plan: &Plan, target: &Target, time: Duration) -> Result
     Ok(rate)
 }
 
-/// A round with threads as the device.
+/// Runs a round with threads as the device.
 fn round(
     args: &BenchArgs,
     plan: &Plan,

@@ -9,7 +9,7 @@ use vyre_io::Errno;
 use super::kernel::Counted;
 use crate::failure::Failure;
 
-/// One completion in so many is verified while the clock runs.
+/// One completion in this many is verified while the clock runs.
 pub(super) const SAMPLE: u64 = 256;
 /// Blocks read again and verified after the clock has stopped.
 pub(super) const VERIFY: u64 = 4096;
@@ -71,7 +71,8 @@ impl Tally {
         tally
     }
 
-    /// Adds what was verified after the clock had stopped: neither its operations nor its time.
+    /// Adds blocks that were verified after the clock had stopped, without their operations and
+    /// time.
     pub(super) fn add_verified(&mut self, other: &Counted) {
         self.failed += other.failed;
         self.first_errno = self.first_errno.or(other.first_error);
@@ -112,7 +113,7 @@ impl Tally {
         self.failed + self.bad
     }
 
-    /// Fails if any request did, or any block was wrong.
+    /// Fails if any request failed or any block was wrong.
     pub(super) fn check(&self) -> Result<(), Failure> {
         if self.bad > 0 {
             return Err(Failure::BadStamps {

@@ -10,7 +10,8 @@ use crate::failure::Failure;
 /// Queue, file and buffer for requests outside the measured time.
 pub(super) struct Untimed<'a> {
     pub(super) device: &'a DeviceQueue,
-    /// Number of requests in flight. The queue has as many free slots, the buffer as many blocks.
+    /// Number of requests in flight. The queue has this many free slots, and the buffer has this
+    /// many blocks.
     pub(super) depth: u32,
     pub(super) buffer: &'a Buffer,
     pub(super) pool: BufferHandle,

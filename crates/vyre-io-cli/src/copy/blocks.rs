@@ -19,7 +19,7 @@ pub(super) struct Block {
     pub(super) offset: u64,
     /// Bytes of the file.
     pub(super) len: u32,
-    /// Bytes to ask for: `len`, rounded up for direct I/O.
+    /// Number of bytes to request: `len`, rounded up for direct I/O.
     pub(super) ask: u32,
 }
 

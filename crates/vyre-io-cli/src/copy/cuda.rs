@@ -1,4 +1,4 @@
-//! The device's part of a copy where a GPU plays it: warps of one kernel move the blocks.
+//! The device's part of a copy on a GPU: warps of one kernel move the blocks.
 
 use std::sync::Arc;
 use std::thread;
@@ -63,7 +63,7 @@ impl GpuLanes {
         self.run(&Task::Sync { file: job.to }, paths, |_| {})
     }
 
-    /// Runs the kernel. Whatever comes of it, it has ended on return.
+    /// Runs the kernel. The kernel has ended when this returns, even with an error.
     fn run(
         &self,
         task: &Task,
@@ -81,7 +81,7 @@ impl GpuLanes {
     }
 }
 
-/// In the words that lanes on a CPU have for it.
+/// Converts an error of the kernel to the failure that lanes on a CPU would report.
 fn failure(error: GpuCopyError, paths: Paths<'_>) -> Failure {
     match error {
         GpuCopyError::Cuda(error) => error.into(),

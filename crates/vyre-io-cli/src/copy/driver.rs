@@ -54,7 +54,7 @@ impl<'a> Driver<'a> {
         .await;
     }
 
-    /// Wakes everyone who waits for the beginning.
+    /// Wakes the futures that wait in [`begun`](Self::begun).
     pub(super) fn begin(&self) {
         self.begun.set(true);
     }

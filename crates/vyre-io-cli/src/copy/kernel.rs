@@ -92,7 +92,7 @@ impl fmt::Display for Step {
 /// Reason for which lanes failed. All of them have ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum GpuCopyError {
-    /// The GPU did not do what it was told.
+    /// An operation on the GPU failed.
     #[error(transparent)]
     Cuda(#[from] CudaError),
     /// A request came back with an errno.
@@ -159,7 +159,7 @@ impl Fault {
     }
 }
 
-/// Task of the lanes. The handles are those of the queue's host.
+/// Task of the lanes. The queue's host has given out the handles.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Task {
     /// Copies every block, and fences the writes.
@@ -172,8 +172,9 @@ pub(super) enum Task {
         pool: BufferHandle,
         /// Bytes of the file.
         bytes: u64,
-        /// What lengths of requests have to be a multiple of, for direct I/O; else 1. A last block
-        /// is written with zeros up to there, to be cut off when the task is done.
+        /// Number of bytes that the length of each request must be a multiple of: 1 without direct
+        /// I/O. The last block is padded with zeros to such a length, and the padding is cut off
+        /// when the task is done.
         granularity: u32,
     },
     /// Brings a file to stable storage.
@@ -246,7 +247,7 @@ impl Copier {
     /// Makes a queue, and a block of memory for each lane.
     ///
     /// # Errors
-    /// [`CudaError`]: the layout is unfit, or there is no memory.
+    /// [`CudaError`] if the layout is invalid or there is no memory.
     pub(super) fn room(
         &self,
         layout: QueueLayout,
@@ -268,13 +269,13 @@ impl Copier {
         Ok((host, room))
     }
 
-    /// Starts the lanes, when no others use the room.
+    /// Starts the lanes. No other lanes may use the room.
     ///
     /// # Errors
-    /// [`CudaError`]: there is no memory on the GPU, or the driver does not launch the kernel.
+    /// [`CudaError`] if the GPU has no free memory, or if the driver does not launch the kernel.
     ///
     /// # Panics
-    /// If blocks are not a multiple of the granularity.
+    /// If the block size is not a multiple of the granularity.
     pub(super) fn start(&self, room: &Arc<Room>, task: &Task) -> Result<Run, CudaError> {
         let args = task.args(room.lanes, room.block_size);
         let shared = GpuMemory::zeroed(&self.gpu, SHARED_BYTES)?;
@@ -315,13 +316,13 @@ pub(super) struct Room {
     block_size: u32,
     data: Buffer,
     data_ptr: u64,
-    /// A word for each lane: the blocks that it has copied.
+    /// A word for each lane: the number of blocks that it has copied.
     copied: Buffer,
     copied_ptr: u64,
 }
 
 impl Room {
-    /// The memory that blocks go through, for the buffer table of the host.
+    /// Returns the memory that blocks pass through, for the buffer table of the host.
     pub(super) fn buffer(&self) -> Buffer {
         self.data.clone()
     }
@@ -356,8 +357,8 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Bytes copied by now, as far as the lanes have said. A last block that is short counts as a
-    /// whole one until all are done.
+    /// Returns the number of bytes copied so far, as the lanes report it. A short last block counts
+    /// as a whole one until all lanes are done.
     pub(super) fn bytes_copied(&self) -> u64 {
         let bytes = self.room.blocks_copied() * u64::from(self.room.block_size);
         bytes.min(self.bytes)

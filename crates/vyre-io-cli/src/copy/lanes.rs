@@ -23,7 +23,7 @@ pub(super) struct Job {
     pub(super) buffer: Buffer,
     pub(super) blocks: Blocks,
     pub(super) lanes: u32,
-    /// Number of bytes of which the length of each write is a multiple: 1 unless the copy bypasses
+    /// Number of bytes that the length of each write is a multiple of: 1 unless the copy bypasses
     /// the page cache.
     pub(super) write_granularity: u32,
 }
@@ -35,7 +35,7 @@ pub(super) struct Paths<'a> {
     pub(super) to: &'a Path,
 }
 
-/// One block in flight, and what it takes to move it.
+/// A lane: one block in flight, and the means to move it.
 pub(super) struct Lane<'a> {
     job: &'a Job,
     driver: &'a Driver<'a>,
@@ -122,7 +122,7 @@ impl Job {
 }
 
 impl Lane<'_> {
-    /// The next block that no lane has taken.
+    /// Returns the next block that no lane has taken.
     fn next(&self) -> Option<Block> {
         if self.failed.load(Ordering::Relaxed) {
             return None;
@@ -215,7 +215,7 @@ impl Lane<'_> {
         })
     }
 
-    /// Reads bytes of the source again that another read did not return at once.
+    /// Reads a range of the source again, of which another read returned only a part.
     pub(super) async fn read_again(
         &self,
         offset: u64,
@@ -228,8 +228,8 @@ impl Lane<'_> {
     }
 
     /// Reads a block into the lane's place. Past the block's own bytes, a direct read may find
-    /// nothing. After a short count the rest is asked for: only that tells the end of the file from
-    /// a sector that cannot be read.
+    /// nothing. After a short count, the rest is requested: only that distinguishes the end of the
+    /// file from a sector that cannot be read.
     async fn read(&self, file: FileHandle, block: Block, path: &Path) -> Result<(), Failure> {
         let mut found = 0;
         loop {
@@ -269,7 +269,8 @@ impl Lane<'_> {
             .map_err(|errno| Failure::request("write", path, errno))
     }
 
-    /// Zeroes what a direct write carries past the end of the file, until it is trimmed.
+    /// Zeroes the bytes that a direct write carries past the end of the file, which is trimmed
+    /// later.
     fn clear_tail(&self, block: Block, len: u32) {
         let zeros = vec![0; (len - block.len) as usize];
         let tail = (self.place + u64::from(block.len)) as usize;

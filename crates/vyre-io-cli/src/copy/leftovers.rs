@@ -3,7 +3,7 @@
 //! A hidden name is `.vyre-io-` and 16 hexadecimal digits. Its file is locked (`flock`) for as long as
 //! the copy that made it runs. A later copy into the same directory removes such a file if
 //!
-//! - the directory is on a file system of this machine, where locks are known to all who could run;
+//! - the directory is on a file system of this machine, where every running copy sees the locks;
 //! - it is a regular file that belongs to the user of the later copy;
 //! - the later copy wins its lock, so that nobody works on it.
 

@@ -84,7 +84,7 @@ impl Pieces {
 }
 
 /// Returns the first range of data of a file at or after an offset. If the file system does not
-/// tell, all is data.
+/// report holes, the whole file counts as data.
 fn extent(file: &OwnedFd, at: u64, len: u64) -> Option<(u64, u64)> {
     match rustix::fs::seek(file, SeekFrom::Data(at)) {
         Ok(start) if start < len => {
@@ -135,8 +135,8 @@ mod tests {
         }
     }
 
-    /// Only tests something on a file system with holes. Elsewhere all is data, which is correct
-    /// too.
+    /// Tests something only on a file system with holes. Elsewhere the whole file counts as data,
+    /// which is correct too.
     #[test]
     fn holes_are_skipped_unless_another_file_has_data_there() {
         const M: u64 = 1 << 20;

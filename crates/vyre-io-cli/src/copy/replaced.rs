@@ -83,8 +83,9 @@ impl Replaced {
         })
     }
 
-    /// Gives `file` the owner, attributes and mode of the old file. If that is not permitted, it
-    /// fails; with `--replace` it goes on, and the group gets no more rights than others have.
+    /// Gives `file` the owner, attributes and mode of the old file. If that is not permitted, the
+    /// call fails; with `--replace` it continues, and the group gets no more rights than others
+    /// have.
     pub(super) fn make_alike(&self, file: impl AsFd) -> Result<(), Failure> {
         let file = file.as_fd();
         let owned = self.give_owner(file);
@@ -177,7 +178,7 @@ fn give_mode(file: impl AsFd, mode: u32) -> Result<(), (Kept, Errno)> {
     }
 }
 
-/// Returns the reason why no file can be renamed over this one, with whatever options.
+/// Returns the reason why no file can be renamed over this one, whatever the options.
 fn cannot_be_renamed_over(
     path: &Path,
     old: &Metadata,

@@ -1,6 +1,6 @@
 //! File systems by the magic number that `statfs` returns, and their peculiarities.
 
-/// Magic numbers and names. ext2 and ext3 share ext4's, and mostly its driver.
+/// Magic numbers and names. ext2 and ext3 have the magic number of ext4, and usually its driver.
 const NAMES: &[(u32, &str)] = &[
     (0x0000_4d44, "vfat"),
     (0x0000_6969, "nfs"),

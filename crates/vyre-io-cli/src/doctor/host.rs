@@ -17,7 +17,7 @@ use super::units::bytes;
 /// those of a container's own namespace permit neither io_uring nor more locked memory.
 const FIRST_USER_NAMESPACE: &str = "user:[4026531837]";
 
-/// The limit below which a pool of usual size does not fit.
+/// The limit below which a pool of typical size does not fit.
 const SMALL_MEMLOCK: u64 = 64 << 20;
 
 /// The settings that determine whether io_uring may be used.

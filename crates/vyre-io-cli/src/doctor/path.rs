@@ -15,7 +15,7 @@ use super::report::{Alignment, AlignmentSource, Finding, PathReport};
 use super::ring::{ReadError, Trial};
 use super::units::{bytes, words};
 
-/// The least bytes of a trial read, and the alignment that needs no remark.
+/// The minimum number of bytes of a trial read, and the alignment that needs no remark.
 const PAGE: u32 = 4096;
 
 /// A path under examination, with the findings so far.
@@ -28,7 +28,7 @@ struct Probe<'a> {
 /// Opens the file with these flags in addition to its own.
 type Open<'a> = &'a dyn Fn(OFlags) -> Result<OwnedFd, Errno>;
 
-/// Examines a path. Without a ring, reports only what needs none.
+/// Examines a path. Without a ring, reports only the findings that need none.
 pub(super) fn probe(path: &Path, trial: Option<&mut Trial>) -> (PathReport, Vec<Finding>) {
     let mut probe = Probe::new(path);
     if let Err(errno) = probe.look(trial) {
@@ -76,7 +76,7 @@ impl<'a> Probe<'a> {
         }
     }
 
-    /// Opened with O_PATH, which neither blocks nor affects a device.
+    /// Opens the file with O_PATH, which neither blocks nor affects a device.
     fn identify(&mut self) -> Result<FileType, Errno> {
         let named = open(self.path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let stat = fstat(&named)?;

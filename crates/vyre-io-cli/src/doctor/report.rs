@@ -86,7 +86,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Whether I/O would fail, here or on a path.
+    /// Returns whether I/O would fail, here or on a path.
     pub(super) fn is_broken(&self) -> bool {
         self.findings
             .iter()

@@ -1,4 +1,4 @@
-//! The host's part: files, memory, queues, and the way to another process.
+//! The host's part: files, memory, queues, and the connection to another process.
 
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
@@ -17,20 +17,20 @@ use vyre_io::{
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// What the reader may see of the secret file.
+/// Range of the secret file that the reader may read.
 pub(crate) const RANGE: Range<u64> = 4096..8192;
 /// Bytes of the secret file.
 const FILE_LEN: u64 = 3 * 4096;
-/// Bytes of the memory that host and reader share.
+/// Size in bytes of the memory that host and reader share.
 const BUFFER_LEN: usize = 1 << 16;
 
-/// The bytes of the secret file: each place has its own.
+/// Returns the bytes of the secret file, each computed from its position.
 pub(crate) fn secret() -> Vec<u8> {
     (0..FILE_LEN).map(|at| (at / 7 + at % 251) as u8).collect()
 }
 
-/// A file that nobody can open by its name any more, the host included, unless it is root: all that
-/// is left of it is the descriptor.
+/// Creates a file that nobody except root can open by its name any more, not even the host, which
+/// keeps only the descriptor.
 pub(crate) fn secret_file(directory: &Path) -> Result<(PathBuf, File)> {
     let path = directory.join("secret");
     File::create(&path)?.write_all(&secret())?;
@@ -39,19 +39,19 @@ pub(crate) fn secret_file(directory: &Path) -> Result<(PathBuf, File)> {
     Ok((path, file))
 }
 
-/// What one reader process is given: a queue and memory of its own, and handles.
+/// Resources of one reader process: a queue and memory of its own, and handles.
 pub(crate) struct Client {
     queue: OwnedFd,
     memory: OwnedFd,
     queue_len: usize,
     file: FileHandle,
     buffer: BufferHandle,
-    /// A file whose reads never end, for those who want to see a request that stays open.
+    /// File whose reads never end, for readers that test a request that stays open.
     endless: Option<FileHandle>,
 }
 
 impl Client {
-    /// Makes the queue and the memory, and adds what the reader may name to the tables.
+    /// Makes the queue and the memory, and inserts what the reader may access into the tables.
     pub(crate) fn new(
         secret: File,
         endless: Option<FileHandle>,
@@ -72,8 +72,8 @@ impl Client {
         Ok((client, host))
     }
 
-    /// Starts a reader. Its standard input is a socket, by which it gets the two descriptors and
-    /// the numbers that it needs; nothing else of this process is open in it.
+    /// Starts a reader. Its standard input is a socket, through which it gets the two descriptors
+    /// and the numbers that it needs; it inherits nothing else from this process.
     pub(crate) fn start(
         &self,
         reader: &Path,

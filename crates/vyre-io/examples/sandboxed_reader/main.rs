@@ -1,8 +1,8 @@
 //! A process without any right to a file reads parts of it, and can reach nothing else.
 //!
-//! This program is the host. It opens a file, takes away every permission from it, and starts a
-//! reader: a C program that links nothing of this project, and gives up its privileges before it
-//! does anything. The reader gets a queue and a piece of memory, both as sealed memfds, by a socket.
+//! This program is the host. It opens a file, removes all permissions from it, and starts a reader:
+//! a C program that links nothing of this project, and gives up its privileges before it does
+//! anything. The reader gets a queue and a piece of memory, both as sealed memfds, over a socket.
 //!
 //! ```sh
 //! cc -O2 -I crates/vyre-ioq/include crates/vyre-io/examples/sandboxed_reader/reader.c -o target/reader

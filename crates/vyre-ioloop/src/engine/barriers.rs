@@ -157,8 +157,8 @@ impl Barriers {
     }
 
     /// Returns whether the current round has found a SYNC. Then no barrier goes ahead: a fence may
-    /// have to wait for that SYNC, which is not covered yet. This comes to an end, since each round
-    /// that finds a SYNC adds to the slots that are claimed.
+    /// have to wait for that SYNC, which is not covered yet. This terminates, since each round that
+    /// finds a SYNC adds to the claimed slots.
     #[inline]
     pub(super) fn has_uncovered_sync(&self) -> bool {
         self.syncs.len() > self.earlier_syncs
@@ -230,8 +230,9 @@ impl Barriers {
         }
     }
 
-    /// Ends a closed epoch that has nothing outstanding, and those after it, as far as all older
-    /// ones have ended; or one that has no fence either, wherever it is.
+    /// Ends `epoch`, which is closed and has nothing outstanding, if it has no fence. Then ends the
+    /// oldest epochs for as long as they are closed and have nothing outstanding: their fences are
+    /// due.
     fn end_epochs(&mut self, epoch: u32) {
         if self.lists.is_empty(FIRST_EPOCH + epoch) {
             self.epochs.end(epoch);

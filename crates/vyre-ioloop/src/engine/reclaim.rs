@@ -26,9 +26,9 @@ impl Reclaimable {
 /// The files and buffers of removed entries. When this is dropped, another thread closes and drops
 /// them. The transport must have released a file before, so that this is its last close.
 ///
-/// A close can take as long as the other end likes: a file system in another process or on another
-/// machine flushes, a socket lingers, a terminal drains, a drive is written back. Unmapping gigabytes
-/// takes most of a second.
+/// A close can take as long as the other end takes: a file system in another process or on another
+/// machine flushes, a socket lingers, a terminal drains, a drive is written back. Unmapping
+/// gigabytes takes most of a second.
 #[derive(Debug, Default)]
 pub(super) struct Closing {
     files: Vec<Arc<OwnedFd>>,

@@ -13,9 +13,9 @@ use crate::os_errno::device_errno;
 /// The number of times in a row that an operation may end with EINTR before that becomes the outcome.
 const MAX_INTERRUPTIONS: u16 = 1_000;
 
-/// The number of times in a row that an operation may end with EAGAIN, or with either. It is small: the
-/// kernel itself waits for a file that can be polled, and after the first EAGAIN the transport has
-/// worker threads serve any other file.
+/// The number of times in a row that an operation may end with EAGAIN, or with either of the two.
+/// It is small: the kernel itself waits for a file that can be polled, and after the first EAGAIN
+/// the transport has worker threads serve any other file.
 const MAX_REFUSALS: u16 = 16;
 
 /// An admitted request, with the part that is still to do.
@@ -299,8 +299,8 @@ impl RequestState {
         Ok(self.moved)
     }
 
-    /// Returns the outcome of a request whose last operation failed. As with pread(2), bytes moved
-    /// before count, unless the request is EXACT.
+    /// Returns the outcome of a request whose last operation failed. As with pread(2), the outcome
+    /// is a short count if earlier operations moved bytes, unless the request is EXACT.
     #[cold]
     fn failed(&self, errno: OsErrno) -> Result<u32, Errno> {
         if let Some(reason) = self.cancelled

@@ -106,7 +106,8 @@ impl<T: Transport> Engine<T> {
         self.state.publish_all_outcomes();
     }
 
-    /// Ends the requests that wait for room in the transport, and the fences that become due by that.
+    /// Ends the requests that wait for room in the transport, and the fences that thereby become
+    /// due.
     fn cancel_backlog(&mut self) {
         for queue in 0..self.state.queues.len() as u32 {
             while let Some(slot) = self.state.first_waiting(queue) {

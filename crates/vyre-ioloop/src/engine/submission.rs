@@ -14,7 +14,7 @@ use crate::os_errno::from_os;
 /// Result of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Push {
-    /// The transport has taken the operation, of so many bytes, or has refused it for good.
+    /// The transport has taken an operation of this many bytes, or has refused it permanently.
     Done(u32),
     /// The queue may use no more of the transport, or the pass is over.
     NoShare,

@@ -55,15 +55,15 @@ impl LoopGroupBuilder {
         self
     }
 
-    /// Sets the number of loops. The default is one. The later call of this and
-    /// [`pin_to`](Self::pin_to) counts.
+    /// Sets the number of loops. The default is one. The last call of this and
+    /// [`pin_to`](Self::pin_to) takes effect.
     pub fn loops(mut self, loops: usize) -> Self {
         self.cores = vec![None; loops];
         self
     }
 
-    /// Sets one loop for each of these cores, with its thread bound to that core. The later call of
-    /// this and [`loops`](Self::loops) counts.
+    /// Sets one loop for each of these cores, with its thread bound to that core. The last call of
+    /// this and [`loops`](Self::loops) takes effect.
     pub fn pin_to(mut self, cores: impl IntoIterator<Item = usize>) -> Self {
         self.cores = cores.into_iter().map(Some).collect();
         self

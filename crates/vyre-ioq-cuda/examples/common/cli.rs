@@ -13,29 +13,29 @@ use crate::common::{Device, Error};
 enum Kind {
     /// A GPU.
     Cuda,
-    /// Threads of the CPU, which run the kernel's text as g++ compiles it. Slow.
+    /// Threads of the CPU, which run the kernel as compiled by g++. Slow.
     Threads,
 }
 
-/// What runs the kernel, and what serves it.
+/// The device that runs the kernel, and the loops that serve it.
 #[derive(Debug, Args)]
 pub(crate) struct On {
-    /// What runs the kernel.
+    /// Device that runs the kernel.
     #[arg(long, value_enum, default_value = "cuda")]
     device: Kind,
     /// Number of the GPU.
     #[arg(long, default_value_t = 0)]
     gpu: u32,
-    /// Warps of the kernel: one for each multiprocessor, 128 at most, unless said otherwise.
+    /// Number of warps of the kernel; by default one for each multiprocessor, at most 128.
     #[arg(long)]
     warps: Option<u32>,
-    /// Loops that serve it, each with a thread and a queue of its own.
+    /// Number of loops that serve the kernel, each with a thread and a queue of its own.
     #[arg(long)]
     loops: Option<u32>,
 }
 
 impl On {
-    /// The device, its warps, and the loops.
+    /// Returns the device, the number of warps, and the number of loops.
     pub(crate) fn open(&self) -> Result<(Device, u32, u32), Error> {
         let (device, loops) = match self.device {
             Kind::Cuda => (Device::gpu(self.gpu)?, 4),
@@ -51,7 +51,8 @@ impl On {
     }
 }
 
-/// The file that was given, or one that `make` fills, and that goes when its guard is dropped.
+/// Returns the file that was given, or a temporary one that `make` fills and that is deleted with
+/// its guard.
 pub(crate) fn given_or_made(
     given: Option<PathBuf>,
     make: impl FnOnce(&Path) -> Result<(), Error>,
@@ -64,7 +65,8 @@ pub(crate) fn given_or_made(
     Ok((file.path().to_owned(), Some(file)))
 }
 
-/// Says how the example ended: 0 well, 1 not. Wrong usage ends with 2 before.
+/// Reports an error, and returns the exit status: 0 for success, 1 for failure. Wrong usage has
+/// ended the program with 2 before.
 pub(crate) fn end(result: Result<(), Error>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
@@ -79,12 +81,12 @@ pub(crate) fn end(result: Result<(), Error>) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Bytes a second, for people.
+/// Formats a rate in bytes per second.
 pub(crate) fn rate(bytes: u64, time: std::time::Duration) -> String {
     format!("{:.2} GB/s", bytes as f64 / time.as_secs_f64() / 1e9)
 }
 
-/// `256MiB` and such.
+/// Parses a size, such as `256MiB`.
 pub(crate) fn size<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
     let size = parse_size::parse_size(text).map_err(|error| error.to_string())?;
     T::try_from(size).map_err(|_| "too much".to_owned())

@@ -1,5 +1,5 @@
-//! What the examples share: the device that runs a kernel, the loops that serve it, and what can go
-//! wrong.
+//! The parts that the examples share: the device that runs a kernel, the loops that serve it, and
+//! the errors.
 
 #![expect(unsafe_code, reason = "launching a kernel is unsafe")]
 
@@ -23,15 +23,15 @@ use vyre_uring::{Buffer, OutOfRange};
 
 use threads::{Program, Threads, ThreadsError};
 
-/// Comes before the text of each kernel, after `vyre_ioq.cuh`.
+/// Device code that precedes each kernel, after `vyre_ioq.cuh`.
 pub(crate) const GRID: &str = include_str!("grid.cuh");
 const WARP: u32 = 32;
-/// More than that, and a multiprocessor may have no room for the registers of one block.
+/// Largest number of warps in a block: a multiprocessor may lack registers for more.
 const MOST_WARPS_OF_BLOCK: u32 = 8;
-/// Slots of a queue come in groups of so many.
+/// Number of slots in a group: queues have whole groups.
 const GROUP: u32 = abi::GROUP_SLOTS;
 
-/// Why an example did not get to its end.
+/// Reason why an example failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]
@@ -62,14 +62,14 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// For what the system said of a file.
+    /// Wraps an error of the operating system about a file.
     pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |reason| Self::File { path, reason }
     }
 }
 
-/// What the kernel's `End` says.
+/// Describes a value of the kernel's `End`.
 fn why(end: u32, errno: u32) -> String {
     match end {
         1 => format!("its request failed with {}", Errno::from_raw(errno)),
@@ -79,18 +79,18 @@ fn why(end: u32, errno: u32) -> String {
     }
 }
 
-/// What runs the kernel.
+/// The device that runs the kernel.
 #[derive(Debug)]
 pub(crate) enum Device {
     Gpu {
         gpu: Gpu,
-        /// All memory that kernels may reach.
+        /// All memory that kernels may access.
         kept: Vec<Box<dyn Any + Send>>,
     },
     Threads(Threads),
 }
 
-/// Memory of the device's own.
+/// Memory of the device.
 #[derive(Debug)]
 pub(crate) struct Memory {
     pub(crate) address: u64,
@@ -111,26 +111,26 @@ pub(crate) struct Code {
 }
 
 impl Code {
-    /// What is compiled, after `vyre_ioq.cuh`.
+    /// Returns the text to compile after `vyre_ioq.cuh`.
     pub(crate) fn source(self) -> String {
         [GRID, self.text].concat()
     }
 }
 
 impl Device {
-    /// The GPU of this number.
+    /// Opens the GPU with this number.
     pub(crate) fn gpu(ordinal: u32) -> Result<Self, Error> {
         let gpu = Gpu::open(ordinal)?;
         let kept = Vec::new();
         Ok(Self::Gpu { gpu, kept })
     }
 
-    /// Threads in its place.
+    /// Creates threads that stand in for a GPU.
     pub(crate) fn threads() -> Result<Self, Error> {
         Ok(Self::Threads(Threads::new()?))
     }
 
-    /// What it is called.
+    /// Returns the name of the device.
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Gpu { gpu, .. } => {
@@ -138,7 +138,7 @@ impl Device {
                 let (major, minor) = is.compute;
                 format!("{} (compute capability {major}.{minor})", is.name)
             }
-            Self::Threads(_) => "threads in the place of a GPU".to_owned(),
+            Self::Threads(_) => "threads in place of a GPU".to_owned(),
         }
     }
 
@@ -161,7 +161,8 @@ impl Device {
         }
     }
 
-    /// Zeroed memory that loops and kernels reach, and its address for kernels.
+    /// Allocates zeroed memory that loops and kernels access. Returns it with its address for
+    /// kernels.
     pub(crate) fn mapped(&mut self, len: usize) -> Result<(Buffer, u64), Error> {
         match self {
             Self::Gpu { gpu, kept } => {
@@ -175,7 +176,7 @@ impl Device {
         }
     }
 
-    /// Memory of the device that holds a copy of `items`.
+    /// Allocates device memory that holds a copy of `items`.
     pub(crate) fn holding<T: NoUninit>(&mut self, items: &[T]) -> Result<Memory, Error> {
         let bytes = bytemuck::cast_slice(items);
         match self {
@@ -208,11 +209,11 @@ impl Device {
         }
     }
 
-    /// Runs a kernel on at least so many warps, to its end; how long it took.
+    /// Runs a kernel to its end on at least this many warps. Returns how long it took.
     ///
     /// # Safety
-    /// `args` has the layout of the kernel's parameter. What the kernel reaches through it is memory
-    /// of this device, and the loops' meanwhile, or nobody's.
+    /// `args` has the layout of the kernel's parameter. Everything that the kernel accesses through
+    /// it is memory of this device, which nothing but the loops accesses meanwhile.
     pub(crate) unsafe fn run<A: NoUninit>(
         &mut self,
         code: Code,
@@ -259,7 +260,7 @@ impl Memory {
     }
 }
 
-/// As the kernels' `Port`.
+/// Laid out as the kernels' `Port`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 struct Port {
@@ -268,7 +269,7 @@ struct Port {
     pool: u32,
 }
 
-/// As the kernels' `Grid`.
+/// Laid out as the kernels' `Grid`.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
 struct Grid {
@@ -280,7 +281,7 @@ struct Grid {
     warp: u64,
 }
 
-/// Loops that serve a kernel, each with a queue of its own; one file and one buffer for all.
+/// Loops that serve a kernel, each with a queue of its own. They share one file and one buffer.
 #[derive(Debug)]
 pub(crate) struct Service {
     loops: Vec<IoLoop>,
@@ -289,13 +290,13 @@ pub(crate) struct Service {
     data: u64,
 }
 
-/// What a kernel asks of its loops.
+/// Requirements of a kernel on its loops.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Demand {
     pub(crate) rights: Rights,
     pub(crate) loops: u32,
     pub(crate) warps: u32,
-    /// Requests that a warp has in flight, and bytes of the buffer that are its own.
+    /// Number of requests that a warp has in flight, and of bytes in its part of the buffer.
     pub(crate) requests: u32,
     pub(crate) bytes: usize,
 }
@@ -337,22 +338,22 @@ impl Service {
         })
     }
 
-    /// Where the kernel finds the ports.
+    /// Returns the address of the ports, for kernels.
     pub(crate) fn ports(&self) -> u64 {
         self.ports.address
     }
 
-    /// Where the kernel finds its `Grid`.
+    /// Returns the address of the `Grid`, for kernels.
     pub(crate) fn grid(&self) -> u64 {
         self.grid.address
     }
 
-    /// Where the kernel finds the buffer.
+    /// Returns the address of the buffer, for kernels.
     pub(crate) fn data(&self) -> u64 {
         self.data
     }
 
-    /// After the kernel's end: stops the loops, and says whether a warp gave up, or whether the loops
+    /// Stops the loops after the kernel has ended. Fails if a warp gave up, or if the loops
     /// answered another number of requests than `expected`.
     pub(crate) fn finish(self, expected: u64) -> Result<(), Error> {
         let grid = self.grid.read::<Grid>()?[0];
@@ -374,8 +375,8 @@ impl Service {
         })
     }
 
-    /// Requests that had OK for an answer, and faults of the device. The counters lag the outcomes by
-    /// a pass of the loop: so many are waited for.
+    /// Returns the number of requests that succeeded, and of faults of the device. The counters lag
+    /// the outcomes by a pass of the loop, so this waits until `expected` requests are counted.
     fn answered(&self, expected: u64) -> (u64, u64) {
         let end = Instant::now() + TIMEOUT;
         loop {
@@ -391,11 +392,11 @@ impl Service {
     }
 }
 
-/// How long a kernel waits for one outcome, or for its other warps. Loops that are merely slow are
-/// not to be taken for dead: on threads, all share a few cores.
+/// Time that a kernel waits for one outcome, or for its other warps. It is long enough for slow
+/// loops: with threads as the device, everything shares a few cores.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What was found out by the GPU is what the CPU finds, or the example has failed.
+/// Fails unless the GPU's result is right according to the CPU.
 pub(crate) fn ensure(right: bool, what: impl FnOnce() -> String) -> Result<(), Error> {
     if right {
         Ok(())
@@ -404,7 +405,7 @@ pub(crate) fn ensure(right: bool, what: impl FnOnce() -> String) -> Result<(), E
     }
 }
 
-/// As the kernels' `mix`.
+/// Computes the kernels' `mix`.
 pub(crate) fn mix(z: u64) -> u64 {
     let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,5 +1,5 @@
-//! Threads in the place of a GPU: g++ compiles the text of a kernel, and the program runs it on 32
-//! threads for each warp. Slow; good for seeing a kernel work, and for tests, where there is no GPU.
+//! Threads in place of a GPU: g++ compiles the kernel, and the program runs it on 32 threads for
+//! each warp. This is slow, and serves to try a kernel and to test it on machines without a GPU.
 
 use std::fs;
 use std::io;
@@ -14,11 +14,11 @@ use vyre_ioq_cuda::QueueView;
 use vyre_uring::{Buffer, BufferError};
 
 const PROGRAM: &str = include_str!("threads.cpp");
-/// Where the program maps memory: where no kernel of Linux puts anything by itself.
+/// Address at which the program maps memory: Linux places nothing there by itself.
 const FIRST_ADDRESS: u64 = 0x10_0000_0000;
 const ADDRESS_STEP: u64 = 0x4_0000_0000;
 
-/// Why a kernel did not run on threads.
+/// Reason why a kernel did not run on threads.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ThreadsError {
     /// The program's files could not be written.
@@ -30,16 +30,16 @@ pub(crate) enum ThreadsError {
     /// The compiler refused the kernel.
     #[error("g++ does not compile the kernel; mend it by what it said:\n{0}")]
     Refused(String),
-    /// The program that was compiled does not start.
+    /// The compiled program does not start.
     #[error("cannot start the kernel's program ({0}): is TMPDIR mounted noexec?")]
     NoStart(io::Error),
-    /// The program ended early, and said why on standard error.
+    /// The program ended early and has printed the reason on standard error.
     #[error("the threads ended with {0}; what they wrote above says why")]
     Ended(ExitStatus),
-    /// No memory.
+    /// The memory could not be allocated.
     #[error(transparent)]
     Memory(#[from] BufferError),
-    /// No queue.
+    /// The queue could not be created.
     #[error(transparent)]
     Queue(#[from] SharedQueueError),
 }
@@ -52,7 +52,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// The kernel `name` of `text`.
+    /// Compiles the kernel `name` of `text`.
     pub(crate) fn compile(text: &str, name: &str) -> Result<Self, ThreadsError> {
         let dir = directory()?;
         for (file, text) in headers::CUDA_FILES {
@@ -77,7 +77,7 @@ impl Program {
     }
 }
 
-/// Memory that the threads will share, and the queues in it.
+/// Memory that the threads share, and the queues in it.
 #[derive(Debug)]
 pub(crate) struct Threads {
     dir: TempDir,
@@ -94,13 +94,13 @@ impl Threads {
         })
     }
 
-    /// Zeroed memory, and its address for kernels.
+    /// Allocates zeroed memory. Returns it with its address for kernels.
     pub(crate) fn memory(&mut self, len: usize) -> Result<(Buffer, u64), ThreadsError> {
         let (buffer, memfd) = Buffer::memfd(len)?;
         Ok((buffer, self.place(memfd)))
     }
 
-    /// A queue: the host's end, and the kernels'.
+    /// Creates a queue. Returns the host's end and the kernels' view.
     pub(crate) fn queue(
         &mut self,
         layout: QueueLayout,
@@ -113,7 +113,7 @@ impl Threads {
         Ok((host, view))
     }
 
-    /// Memory that is shared with others besides; its address for kernels.
+    /// Adds memory that other processes share. Returns its address for kernels.
     pub(crate) fn place(&mut self, memfd: OwnedFd) -> u64 {
         let address = FIRST_ADDRESS + self.memories.len() as u64 * ADDRESS_STEP;
         self.memories.push((address, memfd));

@@ -91,7 +91,7 @@ struct Gather : Worker<Args> {
 }  // namespace gather
 
 extern "C" __global__ void gather_kernel(const gather::Args args) {
-    // Whole warps come and go: `args.warps` is a number of warps.
+    // Warps run or skip as a whole: `args.warps` is a number of warps.
     vyre_ioq::u32 warp = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
     if (warp < args.warps) gather::Gather(args, warp).run();
 }

@@ -22,7 +22,7 @@ use rows::Plan;
 struct Cli {
     #[command(flatten)]
     on: cli::On,
-    /// The table, rows of f32 values one after the other; without one, an example is made.
+    /// File with the table, as rows of f32 values; without one, an example is made.
     #[arg(long)]
     file: Option<PathBuf>,
     /// Rows of the example.
@@ -37,7 +37,7 @@ struct Cli {
     /// Nodes of a mini-batch.
     #[arg(long, default_value_t = 1024)]
     batch_size: u32,
-    /// Neighbours of a node: 1 to 32.
+    /// Number of neighbours of a node: 1 to 32.
     #[arg(long, default_value_t = 25)]
     fanout: u32,
     /// Which nodes they are.

@@ -18,14 +18,14 @@ pub(crate) const KERNEL: Code = Code {
     name: "gather_kernel",
 };
 
-/// Lanes of a warp, each of which can ask for a row.
+/// Number of lanes of a warp, each of which can request a row.
 const LANES: u32 = 32;
-/// Bytes of a value.
+/// Number of bytes of a value.
 const VALUE: u64 = size_of::<f32>() as u64;
-/// `SplitMix64` adds it for each number that it gives.
+/// Increment of `SplitMix64`.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// As the kernel's `Args`.
+/// Laid out as the kernel's `Args`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 struct Args {
@@ -45,12 +45,12 @@ struct Args {
     batches: u32,
 }
 
-/// What is gathered.
+/// The rows to gather.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) warps: u32,
     pub(crate) loops: u32,
-    /// Rows of the table, and values of a row.
+    /// Number of rows in the table, and of values in a row.
     pub(crate) rows: u64,
     pub(crate) columns: u32,
     /// Neighbours of each node.
@@ -60,18 +60,18 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
 }
 
-/// What the kernel made of it.
+/// Results of the kernel.
 #[derive(Debug)]
 pub(crate) struct Gathered {
-    /// The averages of each node, one node after the other.
+    /// Averages of all nodes, one node after the other.
     pub(crate) means: Vec<f32>,
-    /// How long each mini-batch took.
+    /// Time that each mini-batch took.
     pub(crate) batches: Vec<Duration>,
     pub(crate) elapsed: Duration,
 }
 
 impl Plan {
-    /// Rows that are asked for, all together.
+    /// Returns the number of rows that are requested in total.
     pub(crate) fn requests(&self) -> u64 {
         self.nodes() * u64::from(self.fanout)
     }
@@ -84,7 +84,7 @@ impl Plan {
         u64::from(self.batches) * u64::from(self.batch_size)
     }
 
-    /// As the kernel's `neighbour`.
+    /// Computes the kernel's `neighbour`.
     pub(crate) fn neighbour(&self, node: u64, number: u32) -> u64 {
         let number = node * u64::from(LANES) + u64::from(number);
         mix(self.seed.wrapping_add(number.wrapping_mul(STEP))) % self.rows
@@ -174,7 +174,7 @@ impl Gathered {
             }
             for (column, (sum, found)) in sums.iter().zip(found).enumerate() {
                 let mean = sum / plan.fanout as f32;
-                // By bits: a table of someone's may hold values that are not numbers.
+                // Compared by bits: the user's table may hold NaN.
                 let same = mean.to_bits() == found.to_bits() || mean.is_nan() && found.is_nan();
                 ensure(same, || {
                     format!("node {node}, column {column}: {mean} on the CPU, {found} there")
@@ -185,7 +185,7 @@ impl Gathered {
     }
 }
 
-/// How many rows of so many values a file holds.
+/// Returns how many rows of `columns` values a file holds.
 pub(crate) fn rows_of(file: &File, path: &Path, columns: u32) -> Result<u64, Error> {
     let bytes = file.metadata().map_err(Error::file(path))?.len();
     match bytes / (u64::from(columns.max(1)) * VALUE) {

@@ -17,12 +17,12 @@ pub(crate) const KERNEL: Code = Code {
     name: "kv_spill_kernel",
 };
 
-/// Bytes that a lane of the kernel takes at a time.
+/// Number of bytes that a lane of the kernel processes at a time.
 const UNIT: u32 = 16;
-/// Bytes of a value.
+/// Number of bytes of a value.
 const VALUE: usize = size_of::<u64>();
 
-/// As the kernel's `Counts`.
+/// Laid out as the kernel's `Counts`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct Counts {
@@ -34,7 +34,7 @@ pub(crate) struct Counts {
     pub(crate) synced: u64,
 }
 
-/// As the kernel's `Args`.
+/// Laid out as the kernel's `Args`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 struct Args {
@@ -52,7 +52,7 @@ struct Args {
     phases: u32,
 }
 
-/// What the kernel does, as a set of bits.
+/// Phases of the kernel, as a set of bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Phases(u32);
 
@@ -66,7 +66,7 @@ impl Phases {
     }
 }
 
-/// Which blocks, and how.
+/// The choice of blocks and phases.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) warps: u32,
@@ -78,19 +78,20 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Bytes of the file.
+    /// Returns the length of the file in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.blocks * u64::from(self.block_size)
     }
 
-    /// A write and a read for each block, and a fence and a sync for each queue.
+    /// Returns the number of requests: a write and a read for each block, and a fence and a sync
+    /// for each queue.
     fn requests(&self) -> u64 {
         let of = |phase, count| if self.phases.has(phase) { count } else { 0 };
         let spill = self.blocks + 2 * u64::from(self.loops);
         of(Phases::SPILL, spill) + of(Phases::RESTORE, self.blocks)
     }
 
-    /// A step through the blocks that comes to each of them, far from the one before.
+    /// Returns a stride that visits every block, each far from the one before.
     fn stride(&self) -> u64 {
         let golden = (self.blocks as f64 * 0.618) as u64;
         let mut strides = golden.max(1)..;
@@ -113,8 +114,8 @@ fn common_factor(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { common_factor(b, a % b) }
 }
 
-/// Spills to `file` and restores from it, by a kernel on `device`. What the kernel counted, and how
-/// long it took.
+/// Spills to `file` and restores from it, by a kernel on `device`. Returns what the kernel counted,
+/// and how long it took.
 pub(crate) fn spill(
     device: &mut Device,
     file: &File,
@@ -151,7 +152,7 @@ pub(crate) fn spill(
     Ok((counts.read()?[0], elapsed))
 }
 
-/// Whether the kernel did all of it, and found what it had written.
+/// Checks that the kernel did everything and found what it had written.
 pub(crate) fn check(counts: &Counts, plan: &Plan) -> Result<(), Error> {
     let (Counts { bad, early, .. }, all) = (*counts, plan.blocks);
     ensure(bad == 0, || {
@@ -175,7 +176,7 @@ pub(crate) fn check(counts: &Counts, plan: &Plan) -> Result<(), Error> {
     })
 }
 
-/// Reads the file on the CPU: whether it holds every block, and nothing else.
+/// Reads the file on the CPU, and checks that it holds every block and nothing else.
 pub(crate) fn verify(file: &File, path: &Path, plan: &Plan) -> Result<(), Error> {
     let len = file.metadata().map_err(Error::file(path))?.len();
     ensure(len == plan.bytes(), || {
@@ -198,7 +199,7 @@ pub(crate) fn verify(file: &File, path: &Path, plan: &Plan) -> Result<(), Error>
     Ok(())
 }
 
-/// As the kernel's `value_of`.
+/// Computes the kernel's `value_of`.
 fn value_of(seed: u64, block: u64, at: u64) -> u64 {
     let start = seed.wrapping_add(mix(block + 1));
     mix(start.wrapping_add(at.wrapping_mul(0x9e37_79b9_7f4a_7c15)))

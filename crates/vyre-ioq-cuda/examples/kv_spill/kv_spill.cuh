@@ -160,7 +160,7 @@ struct Spill : Worker<Args> {
 }  // namespace kv_spill
 
 extern "C" __global__ void kv_spill_kernel(const kv_spill::Args args) {
-    // Whole warps come and go: `args.warps` is a number of warps.
+    // Warps run or skip as a whole: `args.warps` is a number of warps.
     vyre_ioq::u32 warp = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
     if (warp < args.warps) kv_spill::Spill(args, warp).run();
 }

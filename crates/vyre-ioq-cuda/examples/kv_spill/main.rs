@@ -36,13 +36,14 @@ struct Cli {
     /// Blocks.
     #[arg(long, default_value_t = 4096)]
     blocks: u64,
-    /// Bytes of a block; 64 KiB is K and V of 16 tokens with 8 heads of 128 values of 2 bytes.
+    /// Number of bytes of a block; 64 KiB is K and V of 16 tokens with 8 heads of 128 values of 2
+    /// bytes.
     #[arg(long, default_value = "64KiB", value_parser = cli::size::<u32>)]
     block: u32,
     /// What is in the blocks.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Do only half of it, with --file.
+    /// Run one of the two phases only; requires --file.
     #[arg(long, value_enum, requires = "file")]
     only: Option<Only>,
 }
@@ -79,7 +80,7 @@ fn run(cli: Cli) -> Result<(), Error> {
     Ok(())
 }
 
-/// A file to spill to is made anew.
+/// Opens the file, which is created or emptied if blocks are to be spilled to it.
 fn open(path: &Path, phases: Phases) -> Result<File, Error> {
     let spills = phases != Phases::RESTORE;
     let mut options = File::options();

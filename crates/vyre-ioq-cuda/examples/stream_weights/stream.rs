@@ -19,11 +19,11 @@ pub(crate) const KERNEL: Code = Code {
     name: "stream_weights_kernel",
 };
 
-/// Lanes of a warp, and bytes that each takes at a time.
+/// Number of lanes of a warp, and of bytes that each processes at a time.
 const LANES: usize = 32;
 const UNIT: usize = 16;
 
-/// As the kernel's `Tensor`.
+/// Laid out as the kernel's `Tensor`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 struct TensorEntry {
@@ -34,7 +34,7 @@ struct TensorEntry {
     spare: u32,
 }
 
-/// As the kernel's `Layer`.
+/// Laid out as the kernel's `Layer`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 struct LayerEntry {
@@ -44,7 +44,7 @@ struct LayerEntry {
     spare: u32,
 }
 
-/// As the kernel's `Found`: what a block holds.
+/// Result of reducing a block, laid out as the kernel's `Found`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 struct Found {
@@ -54,7 +54,7 @@ struct Found {
     odd: u32,
 }
 
-/// As the kernel's `Args`.
+/// Laid out as the kernel's `Args`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 struct Args {
@@ -72,7 +72,7 @@ struct Args {
     block_size: u32,
 }
 
-/// How the file is streamed.
+/// The plan by which the file is streamed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) warps: u32,
@@ -81,17 +81,17 @@ pub(crate) struct Plan {
     pub(crate) block_size: u32,
 }
 
-/// What the kernel found.
+/// Results of the kernel.
 #[derive(Debug)]
 pub(crate) struct Streamed {
     blocks: Vec<Found>,
-    /// Of each layer, and the end of their chain.
+    /// Digest of each layer, and the end of the chain of digests.
     digests: Vec<u64>,
     block_size: u32,
     pub(crate) elapsed: Duration,
 }
 
-/// What a tensor's values are, together.
+/// Totals of the values of a tensor.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Totals {
     pub(crate) sum: f64,
@@ -158,7 +158,7 @@ pub(crate) fn stream(
     })
 }
 
-/// The kernel's tables, and how many blocks there are.
+/// Returns the kernel's tables and the number of blocks.
 fn tables(layers: &[Layer], block_size: u32) -> (Vec<TensorEntry>, Vec<LayerEntry>, u64) {
     let (mut tensors, mut entries, mut blocks) = (Vec::new(), Vec::new(), 0);
     for layer in layers {
@@ -233,7 +233,8 @@ impl Totals {
     }
 }
 
-/// As the kernel's `reduce`: the sums of the lanes are made and added in the same order.
+/// Reduces a block as the kernel's `reduce` does: the sums of the lanes are computed and added in
+/// the same order.
 fn reduce(bytes: &[u8], dtype: u32, offset: u64, chain: u64) -> Found {
     let mut sums = [0.0; LANES];
     let mut found = Found::default();
@@ -281,7 +282,7 @@ fn count_value(found: &mut Found, sum: &mut f64, bits: u32) {
     found.largest = found.largest.max(magnitude);
 }
 
-/// f16 to f32, by bits.
+/// Converts f16 to f32 by bits.
 fn widened(half: u32) -> u32 {
     let (magnitude, sign) = ((half & 0x7fff) << 13, (half & 0x8000) << 16);
     if magnitude >= 0x7c00 << 13 {

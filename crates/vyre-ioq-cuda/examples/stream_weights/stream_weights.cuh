@@ -211,7 +211,7 @@ struct Stream : Worker<Args> {
 }  // namespace stream_weights
 
 extern "C" __global__ void stream_weights_kernel(const stream_weights::Args args) {
-    // Whole warps come and go: `args.warps` is a number of warps.
+    // Warps run or skip as a whole: `args.warps` is a number of warps.
     vyre_ioq::u32 warp = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
     if (warp < args.warps) stream_weights::Stream(args, warp).run();
 }

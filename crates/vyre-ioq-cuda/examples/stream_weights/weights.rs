@@ -1,4 +1,4 @@
-//! Files of weights: which bytes are which tensor's, and an example of one.
+//! Weight files: the tensors and where their bytes are, and an example file.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use crate::common::{Error, mix};
 pub(crate) struct Tensor {
     pub(crate) name: String,
     pub(crate) dtype: Dtype,
-    /// Of its first byte, in the file.
+    /// Offset of its first byte in the file.
     pub(crate) offset: u64,
     pub(crate) bytes: u64,
 }
@@ -28,10 +28,10 @@ pub(crate) struct Layer {
     pub(crate) tensors: Vec<Tensor>,
 }
 
-/// More than any header has, and little enough to read.
+/// Largest accepted header: longer than any real one, and short enough to read.
 const MOST_HEADER: u64 = 100_000_000;
 
-/// The layers of a safetensors file, in order. Tensors without bytes are left out.
+/// Returns the layers of a safetensors file, in order. Tensors without bytes are left out.
 pub(crate) fn layers(file: &File, path: &Path) -> Result<Vec<Layer>, Error> {
     let unfit = |what: &str| Error::Unfit(format!("{}: {what}", path.display()));
     let mut length = [0; 8];
@@ -88,8 +88,8 @@ fn tensor(name: String, info: &TensorInfo, data: u64) -> Tensor {
     }
 }
 
-/// What comes before the first number in a tensor's name, and the number: `model.layers` and 12.
-/// Tensors without one, embeddings and such, are a layer before all.
+/// Splits a tensor's name at its first number, as into `model.layers` and 12. Tensors without a
+/// number, such as embeddings, form a layer before all others.
 fn layer_of(name: &str) -> (String, u64) {
     let parts: Vec<&str> = name.split('.').collect();
     let numbered = parts.iter().enumerate().find_map(|(at, part)| {
@@ -143,8 +143,8 @@ impl View for Made {
     }
 }
 
-/// Writes the weights of a small language model, as near to `size` bytes as whole layers come: bf16
-/// projections, f16 gates, f32 norms.
+/// Writes the weights of a small language model, as close to `size` bytes as whole layers allow:
+/// bf16 projections, f16 gates, f32 norms.
 pub(crate) fn write_example(path: &Path, size: u64) -> Result<(), Error> {
     const LAYERS: u64 = 8;
     // A layer has 10 matrices of hidden × hidden values of 2 bytes, about; the embedding has 8.

@@ -19,8 +19,9 @@ use crate::error::CudaError;
 /// Interval between queries of copies that outlived their `CopyStream`.
 const INTERVAL: Duration = Duration::from_millis(10);
 
-/// Stream that copies from buffers to the memory that belongs to each, and keeps both until the copies
-/// have ended. Dropping it does not wait: copies still in flight are waited for on a thread of their own.
+/// Stream that copies from buffers to the memory that belongs to each, and keeps both until the
+/// copies have ended. Dropping it does not wait: a separate thread waits for the copies that are
+/// still in flight.
 #[derive(Debug)]
 pub(crate) struct CopyStream {
     /// `None` only while it is being dropped.

@@ -104,8 +104,8 @@ impl<M: Mover> Moves<M> {
         destination.copied().flatten()
     }
 
-    /// Returns the number by which the inner transport is to know the next operation. Returns `None`
-    /// if all numbers are in use.
+    /// Returns the number under which the inner transport will hold the next operation. Returns
+    /// `None` if all numbers are in use.
     pub(super) fn next_number(&self) -> Option<u32> {
         self.free.last().copied()
     }

@@ -18,10 +18,10 @@ use super::moves::Moves;
 /// The longest sleep while moves are under way: the end of a move does not wake the loop.
 const NAP: Duration = Duration::from_micros(20);
 
-/// A transport around another one, by which READs land in memory of the GPU. If a buffer has a
-/// [destination](Mover::destination), the bytes that were read into it are moved there before the loop
-/// learns of the completion. The kernel then finds the block in the GPU's own memory once it has the
-/// outcome.
+/// A transport around another one that makes READs land in memory of the GPU. If a buffer has a
+/// [destination](Mover::destination), the bytes that were read into it are moved there before the
+/// loop learns of the completion. The kernel then finds the block in the GPU's own memory once it
+/// has the outcome.
 ///
 /// This is the only code that calls CUDA while requests are served, and it has to be requested:
 /// [`IoLoopBuilder::spawn_with`] with [`LandingTransport::new`]. The calls are copies, events and

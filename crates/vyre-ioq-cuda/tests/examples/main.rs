@@ -165,7 +165,7 @@ fn programs_verify_what_threads_did() {
             "{name}: {said}"
         );
         assert!(
-            said.starts_with("threads in the place of a GPU"),
+            said.starts_with("threads in place of a GPU"),
             "{name}: {said}"
         );
     }

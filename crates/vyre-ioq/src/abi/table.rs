@@ -7,7 +7,7 @@ pub struct Table {
     pub about: &'static str,
     /// The heading above the table in `ABI.md`.
     pub heading: &'static str,
-    /// What begins the names in C, after `VYRE_IOQ_`.
+    /// The prefix of the names in C, after `VYRE_IOQ_`.
     pub prefix: &'static str,
     /// The head of the table, with `|` between its cells. The number and the name come first, the
     /// meaning last.

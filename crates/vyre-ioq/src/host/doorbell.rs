@@ -52,8 +52,9 @@ impl HostQueue {
     /// Returns the doorbell, a word that changes when the device rings, or `None` for a queue without
     /// [`Features::DOORBELL`]. Only a change has a meaning, not the value.
     ///
-    /// The load is relaxed and orders nothing. Sweep the slots after [`wake`](Self::wake), and again after
-    /// the next [`announce_sleep`](Self::announce_sleep), which finds what the first sweep missed.
+    /// The load is relaxed and orders nothing. Sweep the slots after [`wake`](Self::wake), and
+    /// again after the next [`announce_sleep`](Self::announce_sleep): the second sweep finds what
+    /// the first one missed.
     pub fn doorbell(&self) -> Option<u32> {
         self.features
             .contains(Features::DOORBELL)

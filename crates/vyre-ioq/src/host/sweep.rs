@@ -77,7 +77,7 @@ impl HostQueue {
         }
     }
 
-    /// Adds the groups to a sweep that the device has marked since the sweep began, as far as they are
+    /// Adds to a sweep the groups that the device has marked since the sweep began and that are
     /// still ahead.
     ///
     /// Call this after a FENCE or SYNC is claimed. The device may have marked a group after the sweep

@@ -191,8 +191,8 @@ impl Adversary {
             .find(|&slot| fits(self.load(slot, word::STATUS)))
     }
 
-    /// Loads a word. Acquire: the load of a status pairs with the release in `HostQueue::complete`, as that of
-    /// any device must that reuses the slot.
+    /// Loads a word. Acquire: the load of a status pairs with the release in `HostQueue::complete`,
+    /// as it must in any device that reuses the slot.
     fn load(&self, slot: u32, word: usize) -> u32 {
         self.region
             .words::<1>(self.geometry.slot_word(slot) + word)
@@ -203,8 +203,8 @@ impl Adversary {
         self.put(self.geometry.slot_word(slot) + word, value);
     }
 
-    /// Stores a word. Release: the store of a status pairs with the acquire in `HostQueue::claim`. It does no
-    /// harm to other words.
+    /// Stores a word. Release: the store of a status pairs with the acquire in `HostQueue::claim`.
+    /// For other words, it does no harm.
     fn put(&mut self, word: usize, mut value: u32) {
         while self.spared.contains(&value) {
             value = value.wrapping_add(EDGES[0]);

@@ -131,7 +131,7 @@ impl GuardedMemory {
         self.pages.words::<1>(self.place(word)).load(0, order)
     }
 
-    /// Stores a word behind the back of both ends, as a hostile device may.
+    /// Stores a word without the knowledge of either end, as a hostile device may.
     ///
     /// # Panics
     /// If the word is outside, or `order` is no order of a store.
@@ -155,7 +155,7 @@ impl GuardedMemory {
         self.start / WORD + word
     }
 
-    /// Returns the words of the pages of which no byte is lent out.
+    /// Returns the words of the pages that contain no lent byte.
     fn slack(&self) -> impl Iterator<Item = usize> {
         let end = (self.start + self.len).div_ceil(WORD);
         (0..self.start / WORD).chain(end..self.mapping.len / WORD)
@@ -272,7 +272,7 @@ mod fault_tests {
     const ACCESS: &str = "VYRE_IOQ_TEST_ACCESS";
     const SIGSEGV: i32 = 11;
 
-    /// Runs in a process of its own, which is to end there.
+    /// Runs in a child process, which must end at the access.
     #[test]
     fn accesses_outside() {
         let Ok(which) = std::env::var(ACCESS) else {

@@ -33,8 +33,8 @@ impl Ring {
         Ok(taken)
     }
 
-    /// Publishes the queued entries to the kernel. Returns how many it shall take: zero once the
-    /// ring is poisoned.
+    /// Publishes the queued entries to the kernel. Returns how many entries the kernel may take:
+    /// zero once the ring is poisoned.
     #[inline]
     pub(super) fn publish(&mut self) -> u32 {
         self.kernel.sq.sync();

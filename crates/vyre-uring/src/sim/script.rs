@@ -92,8 +92,8 @@ impl SimBuilder {
         self
     }
 
-    /// Sets whether the first operation on each file that is put into a slot fails with `EAGAIN`, as
-    /// a non-blocking operation does that would block. Default: no.
+    /// Sets whether the first operation on each file that is put into a slot fails with `EAGAIN`,
+    /// as a non-blocking operation that would block does. Default: no.
     pub fn refuse_first(mut self, refuse: bool) -> Self {
         self.refuse_first = refuse;
         self

@@ -38,7 +38,7 @@ pub(crate) struct Counted {
     pub(crate) bytes: u64,
     /// Requests whose outcome is an error.
     pub(crate) failed: u64,
-    /// The errno of one of them.
+    /// Errno of one of the failed requests.
     pub(crate) first_error: Option<Errno>,
     /// Blocks that were read whole and hold their stamps.
     pub(crate) verified: u64,
@@ -46,17 +46,19 @@ pub(crate) struct Counted {
     pub(crate) bad: u64,
     /// Offset in the file of one of them.
     pub(crate) bad_offset: u64,
-    /// Lanes that gave up: the host was gone, or an outcome did not come, or there was no slot.
+    /// Number of lanes that gave up because the host was gone, an outcome did not come, or no slot
+    /// was free.
     pub(crate) gave_up: u32,
-    /// Those of them that found the host gone.
+    /// Number of lanes that gave up because the host was gone.
     pub(crate) host_gone: u32,
-    /// The share of a lane's time that passed in requests, the mean of the lanes.
+    /// Share of a lane's time that passed in requests: mean of the lanes.
     pub(crate) wait_fraction: f64,
     /// The sum of the 64-bit words of all blocks that were read whole, modulo 2^64.
     pub(crate) sum: u64,
-    /// From the first lane's beginning to the last one's end.
+    /// Time from the start of the first lane to the end of the last.
     pub(crate) elapsed: Duration,
-    /// Nanoseconds from before the publication until the block is where it lands, and how often.
+    /// Latencies in nanoseconds, from before the publication until the block has landed, each with
+    /// its frequency.
     pub(crate) latencies: BTreeMap<u64, u64>,
 }
 
@@ -113,7 +115,7 @@ impl Counted {
     }
 }
 
-/// The middle of what the kernel's `bucket_of` puts into a bucket, in ticks.
+/// Returns the middle of a bucket of the kernel's `bucket_of`, in ticks.
 pub(super) fn middle(bucket: u64) -> f64 {
     if bucket < SUB_BUCKETS {
         return bucket as f64;

@@ -1,5 +1,5 @@
-//! A kernel in one process, its loop in another, and either killed in mid-run. Where there is no GPU,
-//! each test says so and does nothing.
+//! Tests of a kernel in one process and its loop in another, either of which is killed while it
+//! runs. Where there is no GPU, each test says so and does nothing.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use super::*;
 use crate::common::gpu;
 
 const LANES: usize = 8;
-/// Longer than anything here takes, unless it hangs.
+/// Time limit of a wait: longer than anything here takes, unless it hangs.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The other process. Among the tests, it does nothing.
@@ -58,7 +58,7 @@ fn start(gpu: &Gpu, words: &[String], heartbeat_timeout: Option<Duration>) -> Ru
     run.expect("a launch")
 }
 
-/// A thread's queue, which is served whatever becomes of the others.
+/// Queue of a thread, which must be served whatever happens to the other queues.
 struct Witness {
     device: DeviceQueue,
     file: FileHandle,

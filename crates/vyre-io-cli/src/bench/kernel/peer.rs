@@ -1,4 +1,4 @@
-//! The other process: this test program, started again, to be killed.
+//! The other process: this test program, started again so that it can be killed.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -8,16 +8,17 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use vyre_io::{Buffer, BufferTable, FileTable, IoLoop, QueueLayout, Rights, shared_queue};
 
-/// Set in the other process, to what it is to do.
+/// Environment variable that holds the task of the other process.
 const TASK: &str = "VYRE_IO_TEST_TASK";
-/// What its lines for this process begin with: the test harness prints others.
+/// Prefix of the lines that the other process prints for this one: the test harness prints other
+/// lines.
 const MARK: &str = "peer: ";
 
 /// Bytes of a block, and blocks of the file.
 pub(super) const BLOCK: usize = 4096;
 pub(super) const BLOCKS: u64 = 1024;
 
-/// What this process was started for, if it is the other one.
+/// Returns the task of this process, or `None` if it is not the other process.
 pub(super) fn task() -> Option<Vec<String>> {
     let task = std::env::var(TASK).ok()?;
     Some(task.split(' ').map(str::to_owned).collect())
@@ -28,12 +29,12 @@ pub(super) fn say(words: &str) {
     println!("{MARK}{words}");
 }
 
-/// Waits until the process that started this one has no more use for it, or is gone.
+/// Waits until the parent process has no more use for this one, or has ended.
 pub(super) fn wait_for_the_end() {
     let _ = std::io::stdin().read(&mut [0]);
 }
 
-/// Where another process finds this one's memory.
+/// Returns the path by which another process opens this one's memory.
 pub(super) fn path_of(memfd: &OwnedFd) -> String {
     format!("/proc/{}/fd/{}", std::process::id(), memfd.as_raw_fd())
 }
@@ -50,7 +51,7 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// Starts this program again, with the test `test` alone, which is to call [`task`].
+    /// Starts this program again to run the test `test` alone, which must call [`task`].
     pub(super) fn start(test: &str, task: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("a program"))
             .args(["--exact", test, "--nocapture"])
@@ -63,7 +64,7 @@ impl Peer {
         Self { child, output }
     }
 
-    /// The next that it says.
+    /// Returns the next line that it prints for this process.
     pub(super) fn said(&mut self) -> String {
         loop {
             let mut line = String::new();
@@ -95,7 +96,7 @@ impl Drop for Peer {
 }
 
 /// The task of a host: serves a queue and a buffer that another process maps, until it is killed.
-/// Says where they are, and the handles of the file and the buffer.
+/// Prints where they are, and the handles of the file and the buffer.
 pub(super) fn host(lanes: usize) {
     let (mut files, mut buffers) = (FileTable::new(), BufferTable::new());
     let file = tempfile::tempfile().expect("a file");

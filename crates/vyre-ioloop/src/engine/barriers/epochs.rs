@@ -8,7 +8,7 @@ struct Epoch {
     /// Requests that are admitted and have not completed.
     outstanding: u32,
     older: u32,
-    /// The next newer epoch. Of a free number, the next free one.
+    /// The next newer epoch. For a free number: the next free number.
     newer: u32,
 }
 
@@ -50,7 +50,7 @@ impl Epochs {
         }
     }
 
-    /// Admits a request to the open epoch, and returns that.
+    /// Admits a request to the open epoch, and returns the epoch's number.
     #[inline]
     pub(super) fn admit(&mut self) -> u32 {
         self.epochs[self.open as usize].outstanding += 1;
