@@ -338,3 +338,25 @@ unsafe fn end_process(signal: c_int, code: c_int, info: *mut siginfo_t) {
         unsafe { libc::raise(signal) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::panic::catch_unwind;
+
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+
+    use super::*;
+
+    #[test]
+    fn a_copy_of_bytes_outside_the_mapping_is_not_begun() {
+        let memfd = memfd_create("vyre-mapped", MemfdFlags::empty()).unwrap();
+        ftruncate(&memfd, page_size() as u64).unwrap();
+        let pages = Pages::map(memfd.as_fd(), 0, page_size()).unwrap();
+        for offset in [page_size(), page_size() - 7, usize::MAX] {
+            let copy = catch_unwind(|| pages.copy_to_slice(offset, &mut [0; 8]));
+            assert!(copy.is_err(), "{offset}");
+        }
+        assert_eq!(pages.copy_to_slice(page_size() - 8, &mut [0; 8]), 0);
+    }
+}

@@ -248,9 +248,10 @@ fn reads_beside_truncations_are_those_of_pread() {
                 }
             };
             let readers = [1, 2].map(|seed| scope.spawn(reader(seed)));
-            let faults: u64 = readers.map(|it| it.join().unwrap()).iter().sum();
+            let faults = readers.map(std::thread::ScopedJoinHandle::join);
+            // Before a panic of a reader goes on: the scope waits for the thread that truncates.
             ended.store(true, Relaxed);
-            faults
+            faults.map(Result::unwrap).iter().sum::<u64>()
         });
         assert!(faults > 0, "no copy met a truncation");
     }
