@@ -61,7 +61,7 @@ const STEPS: &[Step] = &[
     full("coverage", "the lines that the tests run", checks::coverage),
 ];
 
-/// How to run the steps.
+/// Options for a run of the steps.
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Run also the steps that are slow, or that not every machine can run

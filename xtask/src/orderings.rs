@@ -19,7 +19,7 @@ const ORDERS: &[&str] = &["Acquire", "Release", "AcqRel", "SeqCst"];
 /// Columns of the table, in order.
 const COLUMNS: usize = 6;
 
-/// What runs the test that catches a missing ordering.
+/// Tool that runs the test that catches a missing ordering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Tool {
     /// A model, under loom
@@ -66,7 +66,7 @@ struct Row {
     catchers: Vec<Catcher>,
 }
 
-/// What is wrong with the table: an ordering without a row, a row without an ordering, no catcher.
+/// Returns the faults of the table: an ordering without a row, a row without an ordering, no catcher.
 pub(crate) fn check(files: &BTreeMap<String, String>) -> Vec<String> {
     let rows = match rows(files.get(TABLE).map_or("", String::as_str)) {
         Ok(rows) => rows,

@@ -16,7 +16,7 @@ const THREADED: &[&str] = &["--test=threads", "--test=ordering", "--test=doorbel
 /// ThreadSanitizer needs a standard library built for it, and the target named for that.
 const TSAN_TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// What Miri holds references to. Neither accepts all that the other does.
+/// Aliasing model by which Miri judges references. Neither accepts all that the other does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Model {
     Stacked,

@@ -1,4 +1,4 @@
-//! What a step found out, and the counting of tests.
+//! Results of a step, and the counting of tests.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,7 +8,7 @@ use xshell::Cmd;
 
 use crate::workspace::{Result, stream};
 
-/// What a step found out. It is kept also when the step fails.
+/// Results of a step, which are kept even if the step fails.
 #[derive(Default)]
 pub(crate) struct Report {
     /// One short line for the closing table.
@@ -16,7 +16,8 @@ pub(crate) struct Report {
     pub(crate) tests: Tally,
 }
 
-/// Why a step, or a part of it, cannot run on this machine. No failure, but never silent.
+/// Reason why a step, or a part of it, cannot run on this machine. It is not a failure, but it is always
+/// reported.
 #[derive(Debug)]
 pub(crate) struct Skip(pub(crate) String);
 

@@ -12,7 +12,7 @@ use crate::workspace::{Result, Workspace, cmd};
 const LINES_WARN: usize = 500;
 const LINES_MAX: usize = 600;
 
-/// What must call what, so that a contributor's run is the hosted run.
+/// Calls that files must contain, so that a contributor's run is the hosted run.
 const ONE_DOOR: &[(&str, &str)] = &[
     ("README.md", "cargo xtask ci"),
     ("CONTRIBUTING.md", "cargo xtask ci --full"),
@@ -67,7 +67,7 @@ pub(crate) fn copy(ws: &Workspace, to: &str) -> Result<Workspace> {
     Workspace::at(&root)
 }
 
-/// What is wrong with one file.
+/// Returns the faults of one file.
 fn file(path: &str, text: &str) -> Vec<String> {
     let mut errors = Vec::new();
     let lines = text.lines().count();

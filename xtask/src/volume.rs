@@ -6,7 +6,7 @@ use crate::workspace::{Result, Workspace, cmd, stream};
 
 /// Packages with a `tests/props.rs`.
 const PROPS: &[&str] = &["vyre-ioq", "vyre-ioloop"];
-/// How many cases each property has; proptest itself reads it.
+/// Variable with the number of cases of each property, which proptest itself reads.
 const CASES: &str = "PROPTEST_CASES";
 
 /// Each fuzz target with the most bytes that make a difference to it.

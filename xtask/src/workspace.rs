@@ -7,11 +7,11 @@ use std::process::{Command, Stdio};
 use cargo_metadata::{MetadataCommand, Package};
 use xshell::{Cmd, Shell};
 
-/// What went wrong, in words for the person at the terminal.
+/// Error with a message for the person at the terminal.
 pub(crate) type Error = Box<dyn std::error::Error>;
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Where cargo installs the tools of [`crate::tools`].
+/// Folder in which cargo installs the tools of [`crate::tools`].
 pub(crate) const TOOLS: &str = "target/tools";
 
 pub(crate) struct Workspace {
@@ -72,7 +72,7 @@ impl Workspace {
     }
 }
 
-/// What cargo says of the members of a workspace.
+/// Metadata of the members of a workspace.
 pub(crate) fn metadata(manifest: &Path) -> Result<cargo_metadata::Metadata> {
     Ok(MetadataCommand::new().manifest_path(manifest).no_deps().exec()?)
 }

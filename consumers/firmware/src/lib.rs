@@ -15,7 +15,7 @@ pub const BLOCK: u32 = 512;
 /// Polls of one read before the caller is asked whether to go on.
 const POLLS: u32 = 1_000_000;
 
-/// Why a block is not there.
+/// Reason why a block is not there.
 #[derive(Debug)]
 pub enum ReadError {
     /// Every slot has a request; finish one first.
@@ -32,7 +32,7 @@ pub enum ReadError {
 #[derive(Debug)]
 pub struct Pending(Ticket);
 
-/// Where in the host's buffer a block has arrived, and how much of it the file had.
+/// Position of a block in the host's buffer, and the number of its bytes that the file had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrived {
     pub at: u64,

@@ -134,7 +134,7 @@ enum : u32 {
     STATUS_EMPTY = 0u,
     /** Holds a request. */
     STATUS_PUBLISHED = 1u,
-    /** Holds a request that the host has announced it serves. */
+    /** Holds a request that the host is serving and has announced. */
     STATUS_CLAIMED = 2u,
     /** Succeeded; COUNT holds the bytes transferred, except in a bare queue without counts. */
     STATUS_OK = 0x10u,
@@ -191,7 +191,7 @@ enum : u32 {
     MAGIC_1 = 0x514f49u,
 };
 
-/** Why memory is no queue: the rules of ABI.md, section 3. */
+/** Reasons why memory is not a queue: one for each rule of ABI.md, section 3. */
 enum class AttachError : u32 {
     /** There is a queue. */
     NONE,

@@ -114,7 +114,7 @@
 #define VYRE_IOQ_STATUS_EMPTY 0u
 /** Holds a request. */
 #define VYRE_IOQ_STATUS_PUBLISHED 1u
-/** Holds a request that the host has announced it serves. */
+/** Holds a request that the host is serving and has announced. */
 #define VYRE_IOQ_STATUS_CLAIMED 2u
 /** Succeeded; COUNT holds the bytes transferred, except in a bare queue without counts. */
 #define VYRE_IOQ_STATUS_OK 0x10u
@@ -205,7 +205,7 @@ struct vyre_ioq_header {
     vyre_ioq_word reserved[6];
 };
 
-/** Why memory is no queue: the rules of ABI.md, section 3. */
+/** Reasons why memory is not a queue: one for each rule of ABI.md, section 3. */
 enum vyre_ioq_attach_error {
     /** There is a queue. */
     VYRE_IOQ_ATTACH_OK = 0,

@@ -187,7 +187,7 @@ table! {
         EMPTY: u32 = 0, "device";
         /// Holds a request.
         PUBLISHED: u32 = 1, "host";
-        /// Holds a request that the host has announced it serves.
+        /// Holds a request that the host is serving and has announced.
         CLAIMED: u32 = 2, "host";
         /// Succeeded; COUNT holds the bytes transferred, except in a bare queue without counts.
         OK: u32 = 0x10, "device";

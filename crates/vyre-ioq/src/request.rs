@@ -44,7 +44,7 @@ handle! {
 }
 
 bitflags::bitflags! {
-    /// Flags of a request: word 10. The host rejects a flag that the operation does not take with EINVAL.
+    /// Flags of a request: word 10. A request with a flag that its operation does not take fails with EINVAL.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct Flags: u32 {
         /// WRITE: the bytes are on stable storage when the request completes.

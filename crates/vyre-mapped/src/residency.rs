@@ -34,8 +34,8 @@ pub enum Source {
 /// The pages of a mapping that were in memory at the last scan.
 ///
 /// A helper thread [scans](Self::scan), and threads that copy [ask](Self::contains), without a lock. The
-/// answer may be out of date. A copy of a page that has left memory is right all the same, but waits
-/// until the page was read in.
+/// answer may be out of date. A copy of a page that has left memory still succeeds, but waits
+/// until the page is read in.
 #[derive(Debug)]
 pub struct Residency {
     mapping: Arc<Mapping>,

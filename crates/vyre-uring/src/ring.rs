@@ -140,7 +140,7 @@ impl Ring {
         self.tokens.len()
     }
 
-    /// Returns whether the buffer in this slot is registered with the kernel. A buffer that is not
+    /// Returns whether the buffer in this slot is registered with the kernel. Otherwise it
     /// is served by plain reads and writes.
     pub fn is_buffer_registered(&self, slot: BufferSlot) -> bool {
         self.buffers

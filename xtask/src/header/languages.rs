@@ -38,7 +38,9 @@ pub(super) fn c() -> Result<String> {
     }
     out.push_str(word);
     structs(&mut out, declare)?;
-    out.push_str("\n/** Why memory is no queue: the rules of ABI.md, section 3. */\n");
+    out.push_str(
+        "\n/** Reasons why memory is not a queue: one for each rule of ABI.md, section 3. */\n",
+    );
     out.push_str("enum vyre_ioq_attach_error {\n    /** There is a queue. */\n");
     out.push_str("    VYRE_IOQ_ATTACH_OK = 0");
     for (name, rule) in attach_errors() {
@@ -84,7 +86,9 @@ pub(super) fn cuda() -> Result<String> {
     for (word, value) in abi::MAGIC.iter().enumerate() {
         writeln!(out, "    MAGIC_{word} = {value:#x}u,")?;
     }
-    out.push_str("};\n\n/** Why memory is no queue: the rules of ABI.md, section 3. */\n");
+    out.push_str(
+        "};\n\n/** Reasons why memory is not a queue: one for each rule of ABI.md, section 3. */\n",
+    );
     out.push_str("enum class AttachError : u32 {\n    /** There is a queue. */\n    NONE,\n");
     for (name, rule) in attach_errors() {
         comment(&mut out, "    ", rule);

@@ -10,7 +10,7 @@ use crate::{proofs, tidy, tools};
 /// Below the workspace; its own target directories stay for the next time.
 const COPY: &str = "target/orderings";
 
-/// Which orderings to weaken.
+/// The orderings to weaken.
 #[derive(clap::Args, Default)]
 pub(crate) struct Options {
     /// With these catchers alone (may be given more than once)

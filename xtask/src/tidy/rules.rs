@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Where rules are defined, and how the names of theirs begin.
+/// The files that define rules, with the prefix of the names of their rules.
 const TEXTS: &[(&str, &str)] = &[("ABI.md", "ABI-"), ("SECURITY.md", "SEC-")];
 
 /// Returns the counts, for the closing table.

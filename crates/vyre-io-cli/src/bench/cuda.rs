@@ -18,7 +18,7 @@ use super::target::Target;
 use crate::args::{BenchArgs, BenchOp, Pattern};
 use crate::failure::Failure;
 
-/// Time after which a lane gives up waiting for an outcome. A drive that takes longer is broken.
+/// Time after which a lane gives up waiting for an outcome. A drive that takes longer counts as broken.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Facts about the GPU for the report.

@@ -145,7 +145,7 @@ impl Lane<'_> {
         Ok(())
     }
 
-    /// Copies to the end of the file, wherever that is. Returns the number of bytes and their hash.
+    /// Copies up to the end of the file, which need not be known before. Returns the number of bytes and their hash.
     pub(super) async fn copy_to_the_end(&self, paths: Paths<'_>) -> Result<(u64, u128), Failure> {
         let (mut offset, mut hash) = (0, Xxh3Default::new());
         let mut bytes = vec![0; self.job.blocks.size() as usize];

@@ -1,4 +1,4 @@
-//! Numbers of bytes and errnos in words.
+//! Byte counts and errnos as text.
 
 use rustix::io::Errno;
 

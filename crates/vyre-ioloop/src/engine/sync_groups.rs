@@ -1,8 +1,8 @@
 //! SYNCs that share a flush: those of one file that were claimed in one pass.
 //!
-//! One of them leads: it waits for the writes before it and is flushed, and its outcome is that of
-//! all. If it ends early, by its deadline, the next one leads. They form a ring, so that any of them
-//! can leave in constant time.
+//! One of them leads: it waits for the earlier writes and starts the flush, and all of them get its
+//! outcome. If it ends early, at its deadline, the next one leads. They form a ring, so that any of
+//! them can leave in constant time.
 
 #[derive(Clone, Copy, Debug)]
 struct Node {

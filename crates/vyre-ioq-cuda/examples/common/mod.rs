@@ -396,7 +396,7 @@ impl Service {
 /// loops: with threads as the device, everything shares a few cores.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Fails unless the GPU's result is right according to the CPU.
+/// Fails if the CPU does not confirm the GPU's result.
 pub(crate) fn ensure(right: bool, what: impl FnOnce() -> String) -> Result<(), Error> {
     if right {
         Ok(())

@@ -155,7 +155,7 @@ impl GuardedMemory {
         self.start / WORD + word
     }
 
-    /// Returns the words of the pages that contain no lent byte.
+    /// Returns the words of the pages that lie outside the memory.
     fn slack(&self) -> impl Iterator<Item = usize> {
         let end = (self.start + self.len).div_ceil(WORD);
         (0..self.start / WORD).chain(end..self.mapping.len / WORD)

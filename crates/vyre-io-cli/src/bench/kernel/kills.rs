@@ -15,7 +15,7 @@ const LANES: usize = 8;
 /// Time limit of a wait: longer than anything here takes, unless it hangs.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The other process. Among the tests, it does nothing.
+/// Runs the task of the other process. In an ordinary test run, it does nothing.
 #[test]
 fn peer_process() {
     let Some(task) = task() else { return };

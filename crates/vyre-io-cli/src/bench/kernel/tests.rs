@@ -308,7 +308,7 @@ fn a_file_that_is_no_kernel_is_refused_with_its_name() {
     assert!(error.to_string().contains("no/such.ptx"), "{error}");
 }
 
-/// The other process. Among the tests, it does nothing.
+/// Runs the task of the other process. In an ordinary test run, it does nothing.
 #[test]
 fn peer_process() {
     if peer::task().is_some() {

@@ -6,7 +6,7 @@ use crate::engine::slot_id::SlotId;
 const NOWHERE: u32 = u32::MAX;
 
 /// The requests with a deadline, the earliest first. Adding one, removing one and popping the earliest
-/// cost the logarithm of their number. Nothing is allocated after the creation.
+/// take time logarithmic in their number. Nothing is allocated after the creation.
 #[derive(Debug)]
 pub(crate) struct Deadlines {
     /// The binary heap of times and requests.
