@@ -127,7 +127,7 @@ VYRE_IOQ_DEVICE inline Pair stamp_unit(u64 index, u32 unit) {
     return Pair{fill, fill};
 }
 
-// Stamps a block by the whole warp.
+// Stamps a block with the whole warp.
 VYRE_IOQ_DEVICE inline void stamp_block(Pair *block, u64 offset, u32 bytes) {
     u32 lane = simt::lane_id();
     for (u32 sector = 0; sector < bytes / SECTOR; ++sector) {
@@ -135,9 +135,9 @@ VYRE_IOQ_DEVICE inline void stamp_block(Pair *block, u64 offset, u32 bytes) {
     }
 }
 
-// Loads a block by the whole warp: each lane loads the unit with its number of every sector. It
-// loads several units before it uses the first, since one at a time would wait for the bus each
-// time. `use` gets each unit with its sector.
+// Loads a block with the whole warp: lane N loads unit N of every sector. It loads several units
+// before it uses the first, since one at a time would wait for the bus each time. `use` gets each
+// unit with its sector.
 template <typename Use>
 VYRE_IOQ_DEVICE inline void load_block(const Pair *block, u32 bytes, const Use &use) {
     const Pair *own = block + simt::lane_id();
@@ -152,7 +152,7 @@ VYRE_IOQ_DEVICE inline void load_block(const Pair *block, u32 bytes, const Use &
     for (; sector < sectors; ++sector) use(sector, own[sector * UNITS_OF_SECTOR]);
 }
 
-// Reads a block in full by the whole warp, and returns whether every sector holds its stamp.
+// Reads a block in full with the whole warp, and returns whether every sector holds its stamp.
 VYRE_IOQ_DEVICE inline bool read_block(const Pair *block, u64 offset, u32 bytes, bool stamped,
                                    u64 *sum) {
     u32 lane = simt::lane_id();
@@ -168,8 +168,8 @@ VYRE_IOQ_DEVICE inline bool read_block(const Pair *block, u64 offset, u32 bytes,
     return simt::ballot(FULL_WARP, wrong != 0) == 0;
 }
 
-// Copies a block by the whole warp. In read_block(), each lane reads only what it wrote itself; any
-// other reader needs a sync() first.
+// Copies a block with the whole warp. In read_block(), each lane reads only what it wrote itself;
+// any other reader needs a sync() first.
 VYRE_IOQ_DEVICE inline void copy_block(const Pair *from, Pair *to, u32 bytes) {
     Pair *own = to + simt::lane_id();
     load_block(from, bytes, [&](u32 sector, const Pair &found) {
@@ -223,7 +223,7 @@ VYRE_IOQ_DEVICE inline bool is_stopped(const Args &args, u32 number) {
     return true;
 }
 
-// Runs one lane by all 32 threads of a warp.
+// Runs one lane on all 32 threads of a warp.
 VYRE_IOQ_DEVICE inline void run_lane(const Args &args, u32 number) {
     const LaneQueue at = args.queues[number % args.queue_count];
     bool leader = simt::lane_id() == 0;

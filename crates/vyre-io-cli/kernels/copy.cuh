@@ -111,7 +111,7 @@ VYRE_IOQ_DEVICE inline void finish(const Args &args, u32 number, Fault *fault) {
     if (args.sync != 0) ask(args, Request::sync(args.to), number, Step::SYNC, 0, 0, fault);
 }
 
-// Runs one lane by all 32 threads of a warp.
+// Runs one lane on all 32 threads of a warp.
 VYRE_IOQ_DEVICE inline void run_lane(const Args &args, u32 number) {
     bool leader = simt::lane_id() == 0;
     Fault fault = {};

@@ -74,7 +74,7 @@ pub struct Engine<T: Transport> {
     shared: Arc<SharedCounters>,
     /// The clock of `RequestState::expires`.
     clock: Clock,
-    /// The time at which the next cancellations of operations in flight are repeated.
+    /// The time at which cancellations of operations in flight are next repeated.
     ask_again: u64,
     /// The queue that next gives its waiting requests to the transport.
     turn: usize,

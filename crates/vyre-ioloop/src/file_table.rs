@@ -26,7 +26,7 @@ pub(crate) struct FileEntry {
     pub(crate) base: u64,
     pub(crate) len: u64,
     pub(crate) rights: Rights,
-    /// Whether the descriptor is open with O_DIRECT.
+    /// The alignment of direct I/O, if the descriptor is open with O_DIRECT.
     pub(crate) align: Option<DirectAlign>,
     /// The traits that determine how the file is served.
     pub(crate) traits: FileTraits,

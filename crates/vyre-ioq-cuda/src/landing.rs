@@ -1,5 +1,5 @@
-//! Where the bytes of a READ are when a kernel learns of its outcome: in mapped memory of the host, or
-//! in memory of the GPU. The kernel moves them there itself, or the loop does.
+//! The place of a READ's bytes when a kernel learns of its outcome: mapped memory of the host, or
+//! memory of the GPU. The kernel moves them there itself, or the loop does.
 
 mod buffer;
 mod copy_engine;
@@ -35,7 +35,7 @@ pub enum Landing {
 }
 
 impl Landing {
-    /// Returns the faster way for blocks of so many bytes that a kernel reads more than once.
+    /// Returns the faster way for blocks of this many bytes that a kernel reads more than once.
     pub const fn for_size(bytes: u32) -> Self {
         if bytes < LOOP_FROM {
             Self::Kernel

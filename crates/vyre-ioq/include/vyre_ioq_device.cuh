@@ -181,7 +181,7 @@ VYRE_IOQ_DEVICE __forceinline__ u64 now_ns() {
     return time;
 }
 
-/// Sleeps for about so many nanoseconds, at most 1 ms.
+/// Sleeps for about this many nanoseconds, at most 1 ms.
 VYRE_IOQ_DEVICE __forceinline__ void sleep(u32 nanoseconds) { __nanosleep(nanoseconds); }
 
 /// Returns the number of bits set.

@@ -404,14 +404,14 @@ impl Request {
     }
 }
 
-/// Error of words that are no request. The device gets EINVAL for each of them.
+/// Error of words that are not a valid request. The device gets EINVAL for each of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
     /// Word 0 names no operation.
     #[error("operation {0:#x} is unknown; operations are 1 to 5")]
     UnknownOp(u32),
-    /// Word 10 has a bit that is no flag.
+    /// Word 10 has a bit that is not a flag.
     #[error("flags {0:#x} have an unknown bit; clear it")]
     UnknownFlag(u32),
     /// Word 10 has a flag that this operation does not take.

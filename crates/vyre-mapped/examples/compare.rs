@@ -15,7 +15,7 @@ use std::time::Instant;
 use vyre_mapped::{Mapping, Recovery};
 
 const FILE: u64 = 256 << 20;
-/// The number of bytes that a way reads in a round.
+/// The number of bytes that each method reads in a round.
 const ROUND: u64 = 64 << 20;
 const BLOCKS: [usize; 5] = [512, 4 << 10, 16 << 10, 64 << 10, 128 << 10];
 

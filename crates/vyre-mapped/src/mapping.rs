@@ -77,9 +77,10 @@ impl Mapping {
     /// # Errors
     /// The errno of fstat(2).
     pub fn file_size(&self) -> Result<u64, Errno> {
-        // Acquire: the loads of earlier copies come before the kernel's load of the size. A processor
-        // may order loads otherwise, and a system call is no barrier. The partner is the kernel's
-        // truncation, which stores the size before it changes a page (see `file_system`).
+        // Acquire: the loads of earlier copies come before the kernel's load of the size. A
+        // processor may order loads otherwise, and a system call is not a barrier. The partner is
+        // the kernel's truncation, which stores the size before it changes a page (see
+        // `file_system`).
         fence(Ordering::Acquire);
         let size = fstat(&self.file).map(|stat| stat.st_size as u64);
         // Acquire: the kernel's load of the size comes before the loads of later copies. The partner is the

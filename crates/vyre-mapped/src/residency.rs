@@ -1,4 +1,4 @@
-//! Which pages of a mapping are in memory.
+//! A map of the pages of a mapping that are in memory.
 
 use std::fs::File;
 use std::ops::Range;

@@ -131,7 +131,7 @@ pub struct Busy {
 }
 
 impl Busy {
-    /// Creates the error for so many operations, for an implementation of
+    /// Creates the error for this many operations, for an implementation of
     /// [`Transport`](crate::Transport).
     pub const fn new(in_flight: u32) -> Self {
         Self { in_flight }
@@ -145,7 +145,7 @@ pub enum SetupError {
     /// The kernel does not take this number of entries.
     #[error("a ring cannot have {0} entries: ask for 1 to 32768")]
     Entries(u32),
-    /// The table cannot have so many slots.
+    /// The table cannot have this many slots.
     #[error("a table cannot have {asked} {what}: ask for at most {max}")]
     TableSize {
         /// "files" or "buffers".

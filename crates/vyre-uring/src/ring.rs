@@ -90,7 +90,7 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Creates a ring whose tables have so many slots. The kernel's buffer table has one index for
+    /// Creates a ring whose tables have this many slots. The kernel's buffer table has one index for
     /// each slot, and more up to `buffer_indexes`.
     pub(crate) fn new(
         kernel: KernelRing,

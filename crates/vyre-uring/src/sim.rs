@@ -51,7 +51,7 @@ pub struct SimTransport {
 /// The script's decision for an operation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fate {
-    /// It is performed, on at most so many bytes.
+    /// It is performed on at most this many bytes.
     Perform(u32),
     Fail(Errno),
     /// It completes only once cancelled.

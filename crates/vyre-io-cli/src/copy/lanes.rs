@@ -28,7 +28,7 @@ pub(super) struct Job {
     pub(super) write_granularity: u32,
 }
 
-/// For messages.
+/// Paths of the source and the destination, for messages.
 #[derive(Clone, Copy)]
 pub(super) struct Paths<'a> {
     pub(super) from: &'a Path,

@@ -29,9 +29,9 @@
 //! 5. Nothing allocates after [`new`](Barriers::new).
 //!
 //! # Costs
-//! Fences are handled in sets, one for each group of slots in which a sweep found some. To defer, cover
-//! and pop a set takes constant time, as do the admission and the completion of a request and the
-//! removal of a fence. A deadline adds constant time.
+//! Fences are handled in sets, one for each group of slots in which a sweep found some. Each of
+//! these takes constant time: deferring, covering and popping a set, admitting and completing a
+//! request, and removing a fence. A deadline adds constant time.
 
 mod epochs;
 mod set_lists;
@@ -89,7 +89,7 @@ pub(super) struct Barriers {
 }
 
 impl Barriers {
-    /// Returns the barriers of a queue with so many slots: none.
+    /// Returns the barriers of a queue with this many slots: none.
     pub(super) fn new(slots: u32) -> Self {
         Self {
             sets: vec![FenceSet::default(); slots as usize].into(),

@@ -117,7 +117,7 @@ impl Admitted {
 /// Progress of a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flush {
-    /// It has not started, or has ended, or the request is no flush.
+    /// It has not started, or has ended, or the request is not a flush.
     None,
     /// The kernel holds it, as part of a round.
     Begun(Round),

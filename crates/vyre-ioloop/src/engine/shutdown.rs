@@ -38,7 +38,7 @@ impl<T: Transport> Engine<T> {
         self.end(deadline, LoopState::Stopped)
     }
 
-    /// As [`stop`](Self::stop), but tells devices that the host failed.
+    /// Ends service as [`stop`](Self::stop) does, but tells devices that the host failed.
     ///
     /// # Errors
     /// As for [`stop`](Self::stop).

@@ -11,7 +11,7 @@ use vyre_uring::Transport;
 use super::Engine;
 use super::barriers::{DeferredSync, FenceSet};
 
-/// What a sweep found.
+/// Results of a sweep.
 #[derive(Clone, Copy, Debug, Default)]
 struct Swept {
     claimed: u32,

@@ -35,7 +35,7 @@ pub(super) fn table(files: &FileTable) -> FileTable {
     }
 }
 
-/// As [`table`], for one entry.
+/// Returns the same entry with a separate open file, as [`table`] does for all entries.
 pub(super) fn entry(entry: &FileEntry) -> FileEntry {
     let mut own = entry.clone();
     if let Some(file) = reopen(&entry.file) {

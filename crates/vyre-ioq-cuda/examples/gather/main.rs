@@ -40,7 +40,7 @@ struct Cli {
     /// Number of neighbours of a node: 1 to 32.
     #[arg(long, default_value_t = 25)]
     fanout: u32,
-    /// Which nodes they are.
+    /// Seed that determines the nodes.
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }

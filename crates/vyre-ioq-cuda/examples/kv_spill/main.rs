@@ -40,7 +40,7 @@ struct Cli {
     /// bytes.
     #[arg(long, default_value = "64KiB", value_parser = cli::size::<u32>)]
     block: u32,
-    /// What is in the blocks.
+    /// Seed that determines the contents of the blocks.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Run one of the two phases only; requires --file.

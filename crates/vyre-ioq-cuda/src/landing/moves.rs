@@ -37,7 +37,7 @@ pub(super) struct Moves<M> {
     batches: VecDeque<u32>,
     /// The number of moves in no batch yet: the last ones of `moving`.
     unbatched: u32,
-    /// To be reaped.
+    /// Completions that are ready to be reaped.
     ready: VecDeque<Completion>,
 }
 

@@ -3,7 +3,7 @@
 /// A table of `ABI.md`.
 #[derive(Clone, Copy, Debug)]
 pub struct Table {
-    /// What the numbers are.
+    /// The kind of the numbers.
     pub about: &'static str,
     /// The heading above the table in `ABI.md`.
     pub heading: &'static str,
@@ -29,7 +29,7 @@ pub struct Row {
     pub last: Option<u32>,
     /// The cells between the name and the meaning, with `|` between them.
     pub cells: &'static str,
-    /// What the number means.
+    /// The meaning of the number.
     pub meaning: &'static str,
 }
 

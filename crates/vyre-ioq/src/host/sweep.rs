@@ -140,7 +140,7 @@ impl HostQueue {
             together |= status;
             bytes |= u64::from(status) << (8 * slot);
         }
-        // Tests `together`: `bytes` truncates a word that is no status.
+        // Tests `together`: `bytes` truncates a word that is not a status.
         if together == 0 {
             return Found::default();
         }
@@ -153,9 +153,9 @@ impl HostQueue {
         }
     }
 
-    /// Sweeps the slots of a chunk one by one, because one of them holds CLAIMED or a word that is no status.
-    /// Acquire, and in the order of the slots, as in [`sweep_chunk`](Self::sweep_chunk): these are the
-    /// loads that find the requests.
+    /// Sweeps the slots of a chunk one by one, because one of them holds CLAIMED or a word that is
+    /// not a status. Acquire, and in the order of the slots, as in
+    /// [`sweep_chunk`](Self::sweep_chunk): these are the loads that find the requests.
     #[cold]
     fn sweep_each(&self, first: u32, count: u32) -> Found {
         let mut found = Found::default();

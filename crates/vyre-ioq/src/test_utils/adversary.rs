@@ -34,7 +34,7 @@ const STATUSES: [u32; 5] = [
     status::ERROR,
 ];
 
-/// Seeded device that keeps no rule of the protocol.
+/// Seeded device that follows no rule of the protocol.
 ///
 /// Equal seeds, settings and calls against an equal host store the same words. The adversary knows where the
 /// words of the queue are and nothing that a device could not know. It accesses no memory outside its

@@ -125,7 +125,7 @@ impl GuardedMemory {
     /// Loads a word, as a device may. Words are little-endian in memory on every machine.
     ///
     /// # Panics
-    /// If the word is outside, or `order` is no order of a load.
+    /// If the word is outside, or `order` is not valid for a load.
     #[inline]
     pub fn load(&self, word: usize, order: Ordering) -> u32 {
         self.pages.words::<1>(self.place(word)).load(0, order)
@@ -134,7 +134,7 @@ impl GuardedMemory {
     /// Stores a word without the knowledge of either end, as a hostile device may.
     ///
     /// # Panics
-    /// If the word is outside, or `order` is no order of a store.
+    /// If the word is outside, or `order` is not valid for a store.
     #[inline]
     pub fn store(&self, word: usize, value: u32, order: Ordering) {
         self.pages

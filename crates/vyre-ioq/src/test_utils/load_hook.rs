@@ -1,4 +1,4 @@
-//! What a test does between two loads of shared words.
+//! Hooks that run between two loads of shared words, for tests.
 
 use std::boxed::Box;
 use std::cell::{Cell, RefCell};
