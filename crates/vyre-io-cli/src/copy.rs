@@ -80,6 +80,9 @@ pub(crate) fn run(args: &CopyArgs) -> Result<(), Failure> {
         .copy(args, &destination)
         .map_err(|failure| stack.explain(failure))?;
     stack.io.stop()?;
+    if !args.no_sync {
+        destination.prepare_sync_of_name();
+    }
     destination.publish()?;
     if !args.no_sync
         && let Durable::Unsupported(error) = destination.sync_name()?

@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 
 use common::fuse::Mounted;
 use common::process::{send, stopped};
@@ -57,6 +58,33 @@ fn what_a_file_system_lacks_is_done_without() {
             assert_eq!(names(&mounted.path()), ["dst", "src"]);
         }
     }
+}
+
+/// The first sync of a whole file system, which the name needs where the directory cannot be opened,
+/// reports the errors of all files since the mount.
+#[test]
+fn an_earlier_error_of_another_file_is_no_failure_of_the_copy() {
+    let faults = Faults {
+        words: &["empty", "no-opendir"],
+        writeback: true,
+        ..Faults::default()
+    };
+    let Some(mounted) = Mounted::new(faults, &[]) else {
+        return;
+    };
+    let other = fs::File::create(mounted.path().join("other.eio-write")).expect("a file");
+    other
+        .write_all_at(&[1], faults.middle)
+        .expect("kept by the kernel");
+    other.sync_all().expect_err("the server refuses the byte");
+
+    let (src, dst) = (
+        file(mounted.beside(), "src", 100_000),
+        mounted.path().join("dst"),
+    );
+    let output = copy(&src, &dst, &[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(fs::read(&dst).expect("dst"), contents(100_000));
 }
 
 #[test]

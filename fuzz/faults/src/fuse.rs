@@ -35,6 +35,8 @@ pub struct Faults {
     pub size: Option<u64>,
     /// Set if the kernel may send the parts of direct I/O at once.
     pub asynchronous: bool,
+    /// Set if the kernel keeps written bytes, and sends them later.
+    pub writeback: bool,
 }
 
 impl Default for Faults {
@@ -44,6 +46,7 @@ impl Default for Faults {
             middle: 512 << 10,
             size: None,
             asynchronous: false,
+            writeback: false,
         }
     }
 }
@@ -253,6 +256,9 @@ impl Filesystem for FaultyFs {
             // As libfuse asks for it; the kernel may not have it.
             let _ = config.add_capabilities(InitFlags::FUSE_ASYNC_DIO);
         }
+        if self.state().faults.writeback {
+            let _ = config.add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE);
+        }
         Ok(())
     }
 
@@ -410,6 +416,14 @@ impl Filesystem for FaultyFs {
             reply.error(Errno::EIO);
         } else {
             reply.ok();
+        }
+    }
+
+    fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        if self.state().faults.words.contains(&"no-opendir") {
+            reply.error(Errno::EACCES);
+        } else {
+            reply.opened(FileHandle(0), FopenFlags::empty());
         }
     }
 

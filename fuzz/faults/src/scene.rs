@@ -144,6 +144,7 @@ fn freezer(what: &str, at: &Path) {
 /// | `full-flush` | ENOSPC for a close |
 /// | `fail-fsync-once` | EIO for the first |
 /// | `no-truncate`, `no-chmod` | ENOSYS |
+/// | `no-opendir` | EACCES, for the directory of a mount with [`Faults::words`](crate::Faults::words) |
 /// | `no-fsyncdir` | EINVAL, for the directory of a mount with [`Faults::words`](crate::Faults::words) |
 /// | `empty` | is created empty; others hold [`Fuse::LEN`] bytes of `pattern(0, …)` |
 #[derive(Debug)]

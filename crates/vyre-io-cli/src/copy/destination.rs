@@ -229,6 +229,14 @@ impl Destination {
         link(&self.opened.fd, self.way, &self.directory.fd, name)
     }
 
+    /// Prepares [`Self::sync_name`], after the bytes were synced and before the file has its name.
+    pub(super) fn prepare_sync_of_name(&self) {
+        if !self.directory.readable {
+            // The first such sync of a descriptor also reports errors that other files had before.
+            let _ = rustix::fs::syncfs(&self.opened.fd);
+        }
+    }
+
     /// Makes the name durable.
     pub(super) fn sync_name(&self) -> Result<Durable, Failure> {
         // A directory that may not be read cannot be synced by itself.
