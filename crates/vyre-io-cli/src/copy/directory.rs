@@ -77,11 +77,17 @@ impl Directory {
         }
         let about = rustix::fs::fstatfs(&self.fd)
             .map_err(|errno| Failure::file("examine", &self.path, errno))?;
-        // These say so only when the file is made.
-        let is_windows = [0x4d44, 0x2011_bab0].contains(&(about.f_type as u32));
-        let odd = |byte: &u8| *byte < 0x20 || b"*?<>|\":\\".contains(byte);
-        if is_windows && name.as_bytes().iter().any(odd) {
-            return refuse("its file system has no names with such characters".into());
+        // These say so only when the file is made or gets its name.
+        if [0x4d44, 0x2011_bab0].contains(&(about.f_type as u32)) {
+            match windows_name(name) {
+                WindowsName::Odd => {
+                    return refuse("its file system has no names with such characters".into());
+                }
+                WindowsName::Long => {
+                    return Err(Failure::file("copy to", path, Errno::NAMETOOLONG));
+                }
+                WindowsName::Fit => {}
+            }
         }
         Ok(())
     }
@@ -177,6 +183,26 @@ impl Directory {
     }
 }
 
+/// What vfat and exFAT make of a name.
+#[derive(Debug, PartialEq, Eq)]
+enum WindowsName {
+    Fit,
+    Odd,
+    Long,
+}
+
+fn windows_name(name: &OsStr) -> WindowsName {
+    const MAX_UNITS: usize = 255;
+    let odd = |byte: &u8| *byte < 0x20 || b"*?<>|\":\\".contains(byte);
+    if name.as_bytes().iter().any(odd) {
+        WindowsName::Odd
+    } else if name.to_string_lossy().encode_utf16().count() > MAX_UNITS {
+        WindowsName::Long
+    } else {
+        WindowsName::Fit
+    }
+}
+
 pub(super) fn link(
     file: &OwnedFd,
     way: Way,
@@ -205,5 +231,24 @@ pub(super) fn rename_new(directory: &OwnedFd, from: &OsStr, to: &OsStr) -> rusti
             }
         }
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_windows_file_systems_lack_are_known_early() {
+        let kind = |name: &str| windows_name(OsStr::new(name));
+        assert_eq!(kind(&"n".repeat(255)), WindowsName::Fit);
+        assert_eq!(kind(&"n".repeat(256)), WindowsName::Long);
+        // Three bytes each, and one unit.
+        assert_eq!(kind(&"\u{20ac}".repeat(255)), WindowsName::Fit);
+        // Four bytes each, and two units.
+        assert_eq!(kind(&"\u{1f4be}".repeat(128)), WindowsName::Long);
+        for odd in ["a*", "a?b", "\"", "a:b", "\\", "\u{1}"] {
+            assert_eq!(kind(odd), WindowsName::Odd, "{odd}");
+        }
     }
 }

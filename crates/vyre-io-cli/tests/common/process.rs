@@ -28,6 +28,8 @@ pub(crate) enum Denied {
     Lengths,
     /// Syncing by a call, as of directories. Data is synced by the ring.
     Syncs,
+    /// Asking the kernel for the auxiliary vector, which Linux before 6.4 does not offer.
+    AuxiliaryVector,
 }
 
 impl Denied {
@@ -42,6 +44,17 @@ impl Denied {
             Self::Links => (libc::SYS_linkat, vec![], libc::EPERM),
             Self::Lengths => (libc::SYS_ftruncate, vec![], libc::EOPNOTSUPP),
             Self::Syncs => (libc::SYS_fsync, vec![], libc::EINVAL),
+            Self::AuxiliaryVector => {
+                const PR_GET_AUXV: u64 = 0x4155_5856;
+                let which = SeccompCondition::new(
+                    0,
+                    SeccompCmpArgLen::Dword,
+                    SeccompCmpOp::Eq,
+                    PR_GET_AUXV,
+                );
+                let rule = which.and_then(|which| SeccompRule::new(vec![which]));
+                (libc::SYS_prctl, vec![rule.expect("a rule")], libc::EINVAL)
+            }
         }
     }
 }
