@@ -153,7 +153,6 @@ impl<T: Transport> Engine<T> {
         let mut claimed = 0;
         for queue in 0..self.state.queues.len() {
             claimed += self.sweep_queue(queue);
-            self.state.publish_outcomes(queue);
         }
         let expired = if self.is_timed() { self.expire() } else { 0 };
         let started = self.submit();

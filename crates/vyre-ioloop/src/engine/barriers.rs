@@ -32,7 +32,9 @@
 //! Fences are handled in sets, one for each group of slots in which a sweep found some. Each of
 //! these takes constant time: deferring, covering and popping a set, admitting and completing a
 //! request, and removing a fence. A deadline adds constant time.
+//! A fence that has to wait for nothing belongs to no epoch, and takes no steps in lists.
 
+mod deferred_fences;
 mod epochs;
 mod set_lists;
 #[cfg(test)]
@@ -40,6 +42,7 @@ mod tests;
 
 use vyre_ioq::{Request, SlotMask};
 
+use deferred_fences::DeferredFences;
 use epochs::Epochs;
 use set_lists::SetLists;
 
@@ -63,20 +66,19 @@ pub(super) struct DeferredSync {
     pub(super) expires: u64,
 }
 
-/// Lists of fence sets. The lists of the epochs follow.
-const FOUND: u32 = 0;
-const EARLIER: u32 = 1;
-const DUE: u32 = 2;
-const FIRST_EPOCH: u32 = 3;
+/// List of the fence sets whose epochs have ended. The lists of the epochs follow.
+const DUE: u32 = 0;
+const FIRST_EPOCH: u32 = 1;
 
 /// Barriers of one queue.
 #[derive(Debug)]
 pub(super) struct Barriers {
-    /// Fences, by the number of their set. A set that is in use holds at least one fence, so there
-    /// are at most as many as slots.
+    /// Fences that have not waited in an epoch.
+    deferred: DeferredFences,
+    /// Fences that wait in an epoch or have waited in one, by the number of their set. A set that is
+    /// in use holds at least one fence, so there are at most as many as slots.
     sets: Box<[FenceSet]>,
-    /// The sets that the current round has found, those that earlier rounds have found, those that
-    /// are due, and those of each epoch.
+    /// The sets whose epochs have ended, so that they are due, and those of each epoch.
     lists: SetLists,
     epochs: Epochs,
     /// Times of the deadlines of fences, by slot.
@@ -92,6 +94,7 @@ impl Barriers {
     /// Returns the barriers of a queue with this many slots: none.
     pub(super) fn new(slots: u32) -> Self {
         Self {
+            deferred: DeferredFences::new(slots),
             sets: vec![FenceSet::default(); slots as usize].into(),
             lists: SetLists::new(slots, FIRST_EPOCH + Epochs::number(slots)),
             epochs: Epochs::new(slots),
@@ -105,13 +108,13 @@ impl Barriers {
     /// Returns whether any barrier is deferred.
     #[inline]
     pub(super) fn has_deferred(&self) -> bool {
-        !(self.syncs.is_empty() && self.lists.is_empty(FOUND) && self.lists.is_empty(EARLIER))
+        self.deferred.any() || !self.syncs.is_empty()
     }
 
     /// Begins a round, which covers what the rounds before it have found.
     #[inline]
     pub(super) fn begin_round(&mut self) {
-        self.lists.append(FOUND, EARLIER);
+        self.deferred.begin_round();
         self.earlier_syncs = self.syncs.len();
     }
 
@@ -124,9 +127,7 @@ impl Barriers {
     /// Defers fences that the current round has found in one group of slots.
     #[inline]
     pub(super) fn defer_fences(&mut self, set: FenceSet) {
-        let number = self.lists.take_free();
-        self.sets[number as usize] = set;
-        self.lists.push(FOUND, number);
+        self.deferred.push(set);
     }
 
     /// Defers a SYNC that the current round has found.
@@ -136,24 +137,18 @@ impl Barriers {
 
     /// Notes that the current round has passed the slots below `end`. The fences that it has thereby
     /// covered are due if nothing is outstanding, so that their lanes need not wait for the end of
-    /// the round.
+    /// the round. Returns whether there are any.
     #[inline]
-    pub(super) fn pass(&mut self, end: u32) {
-        if !self.lists.is_empty(EARLIER) {
-            self.pass_some(end);
-        }
+    pub(super) fn pass(&mut self, end: u32) -> bool {
+        self.deferred.any_of_earlier_rounds() && self.pass_some(end)
     }
 
-    fn pass_some(&mut self, end: u32) {
+    fn pass_some(&mut self, end: u32) -> bool {
         if !self.syncs.is_empty() || !self.epochs.is_clear() {
-            return;
+            return false;
         }
-        while let Some(number) = self.lists.first(EARLIER)
-            && self.sets[number as usize].fences.last() < Some(end)
-        {
-            self.lists.remove(number);
-            self.lists.push(DUE, number);
-        }
+        self.deferred.make_due_below(end);
+        self.deferred.any_due()
     }
 
     /// Returns whether the current round has found a SYNC. Then no barrier goes ahead: a fence may
@@ -190,11 +185,11 @@ impl Barriers {
     #[inline]
     pub(super) fn end_round(&mut self, waits: impl FnMut(u32, u64)) {
         debug_assert!(self.syncs.is_empty(), "a fence may have to wait for a SYNC");
-        if self.lists.is_empty(EARLIER) {
+        if !self.deferred.any_of_earlier_rounds() {
             return;
         }
         if self.epochs.is_clear() {
-            self.lists.append(EARLIER, DUE);
+            self.deferred.make_due();
         } else {
             self.close_epoch(waits);
         }
@@ -202,16 +197,16 @@ impl Barriers {
 
     #[cold]
     fn close_epoch(&mut self, mut waits: impl FnMut(u32, u64)) {
-        let mut next = self.lists.first(EARLIER);
-        while let Some(number) = next {
-            for slot in self.sets[number as usize].timed {
+        let closed = self.epochs.close();
+        for set in self.deferred.take_earlier() {
+            let number = self.lists.take_free();
+            for slot in set.timed {
                 self.set_of[slot as usize] = number;
                 waits(slot, self.expires[slot as usize]);
             }
-            next = self.lists.after(EARLIER, number);
+            self.sets[number as usize] = set;
+            self.lists.push(FIRST_EPOCH + closed, number);
         }
-        let closed = self.epochs.close();
-        self.lists.append(EARLIER, FIRST_EPOCH + closed);
     }
 
     /// Admits a request to the open epoch. Returns the epoch, which
@@ -246,18 +241,25 @@ impl Barriers {
     /// Removes a set of fences that are due, and returns it.
     #[inline]
     pub(super) fn pop_due(&mut self) -> Option<FenceSet> {
-        let number = self.lists.first(DUE)?;
+        match self.lists.first(DUE) {
+            // These have been claimed first.
+            Some(number) => Some(self.pop_ended(number)),
+            None => self.deferred.pop_due(),
+        }
+    }
+
+    fn pop_ended(&mut self, number: u32) -> FenceSet {
         let set = self.free(number);
         for slot in set.timed {
             self.set_of[slot as usize] = NONE;
         }
-        Some(set)
+        set
     }
 
     /// Returns whether any fence is due.
     #[inline]
     pub(super) fn has_due(&self) -> bool {
-        !self.lists.is_empty(DUE)
+        self.deferred.any_due() || !self.lists.is_empty(DUE)
     }
 
     /// Removes a fence whose deadline has passed. Returns whether a fence with a deadline waits
@@ -288,7 +290,8 @@ impl Barriers {
 
     /// Returns the slots of all fences, in whatever state.
     pub(super) fn fences(&self) -> impl Iterator<Item = u32> + '_ {
-        self.sets.iter().flat_map(|set| set.fences)
+        let sets = self.sets.iter().chain(self.deferred.iter());
+        sets.flat_map(|set| set.fences)
     }
 
     /// Removes everything, at the end of service.

@@ -13,8 +13,9 @@ impl<T: Transport> Engine<T> {
     /// Publishes the outcomes, and the counters of the queues that have changed.
     #[inline]
     pub(super) fn publish(&mut self) {
-        self.state.publish_all_outcomes();
-        for (queue, shared) in self.state.queues.iter_mut().zip(&self.shared.queues) {
+        for (number, shared) in self.shared.queues.iter().enumerate() {
+            self.state.publish_outcomes(number);
+            let queue = &mut self.state.queues[number];
             if std::mem::take(&mut queue.has_counted) {
                 shared.publish(&queue.counters());
             }
@@ -98,6 +99,13 @@ impl EngineState {
     /// them, because a store that waits for its cache line delays all others.
     #[inline]
     pub(super) fn publish_outcomes(&mut self, queue: usize) {
+        let state = &self.queues[queue];
+        if !state.outcomes.is_empty() || state.barriers.has_due() {
+            self.publish_some_outcomes(queue);
+        }
+    }
+
+    fn publish_some_outcomes(&mut self, queue: usize) {
         let state = &mut self.queues[queue];
         if !state.outcomes.is_empty() {
             state.has_counted = true;

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use vyre_ioq::{Claim, Errno, Op, Request};
+use vyre_ioq::{Claim, Claims, Errno, Op, Request};
 use vyre_uring::Transport;
 
 use super::Engine;
@@ -46,10 +46,11 @@ impl<T: Transport> Engine<T> {
             return 0;
         }
         self.admit_covered(queue);
-        let queue = &mut self.state.queues[queue];
-        queue.counters.claimed += u64::from(claimed);
+        let state = &mut self.state.queues[queue];
+        state.counters.claimed += u64::from(claimed);
         // Also for fences that a pass ended which claimed nothing.
-        queue.has_counted = true;
+        state.has_counted = true;
+        self.state.publish_outcomes(queue);
         claimed
     }
 
@@ -60,71 +61,78 @@ impl<T: Transport> Engine<T> {
         let mut cursor = self.state.queues[queue].host.sweep(slots);
         while let Some(group) = cursor.next() {
             let end = group.end;
-            let mut claims = self.state.queues[queue].host.claim(group);
-            swept.claimed += claims.slots().len();
-            let mut found = FenceSet {
-                fences: claims.slots().to_empty(),
-                timed: claims.slots().to_empty(),
-            };
-            let mut last_sync = None;
-            while let Some(Claim { slot, image, .. }) =
-                self.state.queues[queue].host.next_claim(&mut claims)
-            {
-                if self.draining {
-                    // Here, and not later: what was claimed before the drain is finished.
-                    self.reject(queue, slot, Errno::ECANCELED);
-                    continue;
+            let claims = self.state.queues[queue].host.claim(group);
+            if !claims.slots().is_empty() {
+                swept.claimed += claims.slots().len();
+                let last_barrier = self.admit_claims(queue, claims);
+                if last_barrier.is_some() {
+                    swept.last_barrier = last_barrier;
+                    // A group may have come into use after the sweep began and before the barrier was
+                    // published.
+                    self.state.queues[queue].host.refresh(&mut cursor);
                 }
-                // Decoded here, where the words are in registers; and for a fence apart, which then
-                // makes no request of them.
-                if Op::from_word(image.op) == Some(Op::Fence) {
-                    match Request::decode(&image).map(|fence| fence.deadline()) {
-                        Ok(deadline) => {
-                            found.fences.insert(slot);
-                            if deadline != 0 {
-                                let expires = self.expiry(deadline);
-                                found.timed.insert(slot);
-                                let barriers = &mut self.state.queues[queue].barriers;
-                                barriers.set_deadline(slot, expires);
-                            }
-                        }
-                        Err(error) => self.reject(queue, slot, error.errno()),
-                    }
-                    continue;
-                }
-                // One by one, not by one match with a guard, which would have the request in memory.
-                let request = match Request::decode(&image) {
-                    Ok(request) => request,
-                    Err(error) => {
-                        self.reject(queue, slot, error.errno());
-                        continue;
-                    }
-                };
-                if request.op().is_barrier() {
-                    self.defer_sync(queue, slot, request);
-                    last_sync = Some(slot);
-                    continue;
-                }
-                let deadline = request.deadline();
-                self.admit_or_reject(queue, slot, &request, move |engine| engine.expiry(deadline));
             }
-            let last = found.fences.last().max(last_sync);
-            let state = &mut self.state.queues[queue];
-            if last.is_some() {
-                swept.last_barrier = last;
-                if !found.fences.is_empty() {
-                    state.barriers.defer_fences(found);
-                }
-                // A group may have come into use after the sweep began and before the barrier was
-                // published.
-                state.host.refresh(&mut cursor);
-            }
-            state.barriers.pass(end);
-            if state.barriers.has_due() {
+            if self.state.queues[queue].barriers.pass(end) {
                 self.state.publish_outcomes(queue);
             }
         }
         swept
+    }
+
+    /// Admits the claimed requests of one group, and defers the barriers. Returns the highest slot of
+    /// a barrier.
+    #[inline]
+    fn admit_claims(&mut self, queue: usize, mut claims: Claims) -> Option<u32> {
+        let mut found = FenceSet {
+            fences: claims.slots().to_empty(),
+            timed: claims.slots().to_empty(),
+        };
+        let mut last_sync = None;
+        while let Some(Claim { slot, image, .. }) =
+            self.state.queues[queue].host.next_claim(&mut claims)
+        {
+            if self.draining {
+                // Here, and not later: what was claimed before the drain is finished.
+                self.reject(queue, slot, Errno::ECANCELED);
+                continue;
+            }
+            // Decoded here, where the words are in registers; and for a fence apart, which then
+            // makes no request of them.
+            if Op::from_word(image.op) == Some(Op::Fence) {
+                match Request::decode(&image).map(|fence| fence.deadline()) {
+                    Ok(deadline) => {
+                        found.fences.insert(slot);
+                        if deadline != 0 {
+                            let expires = self.expiry(deadline);
+                            found.timed.insert(slot);
+                            let barriers = &mut self.state.queues[queue].barriers;
+                            barriers.set_deadline(slot, expires);
+                        }
+                    }
+                    Err(error) => self.reject(queue, slot, error.errno()),
+                }
+                continue;
+            }
+            // One by one, not by one match with a guard, which would have the request in memory.
+            let request = match Request::decode(&image) {
+                Ok(request) => request,
+                Err(error) => {
+                    self.reject(queue, slot, error.errno());
+                    continue;
+                }
+            };
+            if request.op().is_barrier() {
+                self.defer_sync(queue, slot, request);
+                last_sync = Some(slot);
+                continue;
+            }
+            let deadline = request.deadline();
+            self.admit_or_reject(queue, slot, &request, move |engine| engine.expiry(deadline));
+        }
+        if !found.fences.is_empty() {
+            self.state.queues[queue].barriers.defer_fences(found);
+        }
+        found.fences.last().max(last_sync)
     }
 
     #[cold]

@@ -90,7 +90,9 @@ impl HostQueue {
             self.count_faults(SlotMask::new(group, found.faults << shift));
         }
         let unread = SlotMask::new(group, found.requests << shift);
-        self.mark_claimed(unread);
+        if !unread.is_empty() {
+            self.mark_claimed(unread);
+        }
         Claims { unread }
     }
 
@@ -138,7 +140,7 @@ impl HostQueue {
         self.lasting.remove_mask(slots);
         self.faulty.remove_mask(slots);
         self.owed_slots += slots.len();
-        if self.geometry.is_bare() && !slots.is_empty() {
+        if self.geometry.is_bare() {
             self.announce(slots);
         }
     }
