@@ -32,7 +32,7 @@ pub(crate) enum Tool {
 
 /// One ordering of the sources.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct Site {
     /// Below the crate's `src`.
     file: String,
     function: String,
@@ -46,7 +46,7 @@ struct Catcher {
     test: String,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, function, order } = self;
         write!(f, "{order} in `{function}` of {file}")
@@ -62,7 +62,7 @@ impl fmt::Display for Catcher {
 /// A row of the table.
 #[derive(Debug)]
 struct Row {
-    place: Place,
+    site: Site,
     catchers: Vec<Catcher>,
 }
 
@@ -72,23 +72,23 @@ pub(crate) fn check(files: &BTreeMap<String, String>) -> Vec<String> {
         Ok(rows) => rows,
         Err(error) => return vec![error],
     };
-    let mut balance = BTreeMap::<Place, i32>::new();
+    let mut balance = BTreeMap::<Site, i32>::new();
     for (path, text) in files {
         let Some(file) = path.strip_prefix(SOURCES).filter(|file| !file.starts_with(HOSTILE))
         else {
             continue;
         };
-        for (place, _) in places(file, text) {
-            *balance.entry(place).or_default() += 1;
+        for (site, _) in sites(file, text) {
+            *balance.entry(site).or_default() += 1;
         }
     }
     for row in &rows {
-        *balance.entry(row.place.clone()).or_default() -= 1;
+        *balance.entry(row.site.clone()).or_default() -= 1;
     }
     let uneven = balance.iter().filter(|(_, count)| **count != 0);
-    let wrong = uneven.map(|(place, count)| match count {
-        1.. => format!("{TABLE}: no row for {place}"),
-        _ => format!("{TABLE}: a row for {place}, which is not there"),
+    let wrong = uneven.map(|(site, count)| match count {
+        1.. => format!("{TABLE}: no row for {site}"),
+        _ => format!("{TABLE}: a row for {site}, which is not there"),
     });
     wrong.collect()
 }
@@ -112,14 +112,14 @@ fn row(line: &str) -> Result<Row, String> {
     let (Some(&[file, function, order]), COLUMNS) = (cells.first_chunk(), cells.len()) else {
         return Err(format!("{TABLE}: not {COLUMNS} columns: {line}"));
     };
-    let place = Place {
+    let site = Site {
         file: file.to_owned(),
         function: function.trim_matches('`').to_owned(),
         order: order.to_owned(),
     };
     let catchers: Option<Vec<_>> = cells[COLUMNS - 1].split(',').map(catcher).collect();
     match catchers {
-        Some(catchers) => Ok(Row { place, catchers }),
+        Some(catchers) => Ok(Row { site, catchers }),
         None => Err(format!("{TABLE}: names no test that catches it: {line}")),
     }
 }
@@ -137,7 +137,7 @@ fn catcher(text: &str) -> Option<Catcher> {
 }
 
 /// The orderings of a file in the order of its lines, and the number of the line, from 0.
-fn places(file: &str, text: &str) -> Vec<(Place, usize)> {
+fn sites(file: &str, text: &str) -> Vec<(Site, usize)> {
     let mut found = Vec::new();
     // The compiler says what is wrong with a file that has no tokens.
     let tokens: TokenStream = text.parse().unwrap_or_default();
@@ -146,7 +146,7 @@ fn places(file: &str, text: &str) -> Vec<(Place, usize)> {
 }
 
 /// Looks for `fn name` and `Ordering::Acquire`.
-fn walk(file: &str, tokens: TokenStream, function: &mut String, found: &mut Vec<(Place, usize)>) {
+fn walk(file: &str, tokens: TokenStream, function: &mut String, found: &mut Vec<(Site, usize)>) {
     let mut before = [const { String::new() }; 3];
     for token in tokens {
         let text = match &token {
@@ -160,9 +160,9 @@ fn walk(file: &str, tokens: TokenStream, function: &mut String, found: &mut Vec<
             text.clone_into(function);
         }
         if before == ["Ordering", ":", ":"] && ORDERS.contains(&&*text) {
-            let place =
-                Place { file: file.to_owned(), function: function.clone(), order: text.clone() };
-            found.push((place, token.span().start().line - 1));
+            let site =
+                Site { file: file.to_owned(), function: function.clone(), order: text.clone() };
+            found.push((site, token.span().start().line - 1));
         }
         before.rotate_left(1);
         before[2] = text;

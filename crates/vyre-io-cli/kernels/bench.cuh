@@ -12,7 +12,7 @@ namespace bench {
 enum : u32 {
     SUB_BUCKETS = 32,   // buckets of a latency for each power of two
     BUCKETS = 1056,     // up to 2^37 ticks; the last bucket also holds longer ones
-    LOOK_EACH = 16,     // operations between two looks at whether to stop
+    POLL_EACH = 16,     // operations between two polls of the stop word
     SECTOR = 512,       // bytes that carry one stamp
     UNITS_OF_SECTOR = SECTOR / 16,
     AHEAD = 8,          // loads that a lane has in flight when a warp reads a block
@@ -42,7 +42,7 @@ struct Args {
     u32 op;                  // OP_READ, OP_WRITE, OP_FENCE
     u32 random;              // 0: each lane takes its blocks in order
     u32 stamped;             // 1: the blocks hold stamps
-    u32 look_each;           // READ: one block in this many is read in full; 0: none
+    u32 read_each;           // READ: one block in this many is read in full; 0: none
     u32 lands;               // READ: 1: the warp copies each block to `landed`
 };
 
@@ -264,8 +264,8 @@ VYRE_IOQ_DEVICE inline void run_lane(const Args &args, u32 number) {
             if (result.status == WaitStatus::COMPLETED) count_up(&histogram[bucket_of(after - before)]);
             count_reply(args, result, &lane);
         }
-        bool look = args.look_each != 0 && round % args.look_each == 0;
-        if (read && look) {
+        bool in_full = args.read_each != 0 && round % args.read_each == 0;
+        if (read && in_full) {
             bool intact = read_block(landed, offset, args.block_size, args.stamped != 0, &lane.sum);
             if (leader && args.stamped != 0) {
                 if (!intact && lane.bad == 0) lane.bad_offset = offset;
@@ -278,7 +278,7 @@ VYRE_IOQ_DEVICE inline void run_lane(const Args &args, u32 number) {
             go = lane.end == (u32)WaitStatus::COMPLETED;
             if (args.operations != 0 && round + 1 >= args.operations) go = 0;
             if (simt::now_ns() - lane.began >= args.nanoseconds) go = 0;
-            if (round % LOOK_EACH == 0 && is_stopped(args, number)) go = 0;
+            if (round % POLL_EACH == 0 && is_stopped(args, number)) go = 0;
         }
         go = simt::shuffle(FULL_WARP, go, 0);
     }

@@ -12,8 +12,8 @@ namespace copy {
 // file system that does not answer, does not beat.
 constexpr u64 HEARTBEAT_TIMEOUT_NS = 60000000000ull;
 
-// The step that failed, or NONE.
-enum class Step : u32 { NONE, READ, WRITE, FENCE, SYNC };
+// Purpose of the request that failed, or NONE.
+enum class Purpose : u32 { NONE, READ, WRITE, FENCE, SYNC };
 
 struct Args {
     Queue queue;
@@ -38,7 +38,7 @@ struct Shared {
 
 struct Fault {
     u64 offset;              // in the file
-    u32 step;                // Step
+    u32 purpose;             // Purpose
     u32 end;                 // WaitStatus
     u32 error;               // errno, or 0 if too few bytes were moved
     u32 expected, found;     // bytes
@@ -77,7 +77,7 @@ VYRE_IOQ_DEVICE inline Block next_block(const Args &args) {
 
 // Performs one request of the whole warp, and returns whether it moved at least `expected` bytes.
 // It waits for as long as the host's heartbeat moves: a slow drive is no reason to give up.
-VYRE_IOQ_DEVICE inline bool ask(const Args &args, const Request &request, u32 hint, Step step, u64 offset,
+VYRE_IOQ_DEVICE inline bool ask(const Args &args, const Request &request, u32 hint, Purpose purpose, u64 offset,
                             u32 expected, Fault *fault) {
     WaitLimits limits;
     limits.timeout_ns = ~0ull;
@@ -86,29 +86,29 @@ VYRE_IOQ_DEVICE inline bool ask(const Args &args, const Request &request, u32 hi
     u32 found = result.outcome.bytes();
     if (result.ok() && found >= expected) return true;
     u32 error = result.status == WaitStatus::COMPLETED ? result.outcome.error() : 0;
-    *fault = Fault{offset, (u32)step, (u32)result.status, error, expected, found, 0};
+    *fault = Fault{offset, (u32)purpose, (u32)result.status, error, expected, found, 0};
     return false;
 }
 
 VYRE_IOQ_DEVICE inline bool copy_block(const Args &args, const Block &block, u32 number, Fault *fault) {
     u64 place = (u64)number * args.block_size;
     Request read = Request::read(args.from, block.offset, block.ask, args.pool, place);
-    if (!ask(args, read, number, Step::READ, block.offset, block.bytes, fault)) return false;
+    if (!ask(args, read, number, Purpose::READ, block.offset, block.bytes, fault)) return false;
     // Zero the bytes that a direct write carries past the end of the file, which is trimmed later.
     for (u32 at = block.bytes + simt::lane_id(); at < block.ask; at += 32) {
         args.data[place + at] = 0;
     }
     Request write = Request::write(args.to, block.offset, block.ask, args.pool, place).exact();
-    return ask(args, write, number, Step::WRITE, block.offset, block.ask, fault);
+    return ask(args, write, number, Purpose::WRITE, block.offset, block.ask, fault);
 }
 
 // Called by the last lane to end. It needs no ordering with the other lanes: each has taken all of
 // its outcomes, and failures that this lane does not see are in their faults.
 VYRE_IOQ_DEVICE inline void finish(const Args &args, u32 number, Fault *fault) {
     if (args.fence != 0) {
-        if (!ask(args, Request::fence(), number, Step::FENCE, 0, 0, fault)) return;
+        if (!ask(args, Request::fence(), number, Purpose::FENCE, 0, 0, fault)) return;
     }
-    if (args.sync != 0) ask(args, Request::sync(args.to), number, Step::SYNC, 0, 0, fault);
+    if (args.sync != 0) ask(args, Request::sync(args.to), number, Purpose::SYNC, 0, 0, fault);
 }
 
 // Runs one lane on all 32 threads of a warp.
@@ -122,7 +122,7 @@ VYRE_IOQ_DEVICE inline void run_lane(const Args &args, u32 number) {
         copied += 1;
         if (leader) mem::store_system(args.copied + number, copied);
     }
-    if (leader && fault.step != 0) mem::or_device(&args.shared->failed, 1);
+    if (leader && fault.purpose != 0) mem::or_device(&args.shared->failed, 1);
     u64 before = numbered(&args.shared->ended);
     u32 failed = leader ? mem::load_device(&args.shared->failed) : 0;
     failed = simt::shuffle(FULL_WARP, failed, 0);

@@ -232,7 +232,8 @@ pub enum StopError {
     Ring {
         /// Errno that the kernel gave.
         errno: Errno,
-        /// Number of operations that the kernel still holds.
+        /// Number of operations that the kernel still holds. If the transport panicked while the loop
+        /// ended, their number is unknown, and this is the number of requests without an outcome.
         kept: u32,
     },
     /// The loop's thread panicked: in a transport given to `spawn_with`, or by a bug in this crate.
@@ -241,7 +242,8 @@ pub enum StopError {
     Panicked {
         /// Message of the panic.
         message: String,
-        /// Number of operations that the kernel still holds.
+        /// Number of operations that the kernel still holds. If the transport panicked while the loop
+        /// ended, their number is unknown, and this is the number of requests without an outcome.
         kept: u32,
     },
     /// The loop's thread did not answer in time. It is in a system call that does not return, as

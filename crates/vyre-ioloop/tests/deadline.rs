@@ -62,18 +62,18 @@ fn a_request_in_the_backlog_times_out() {
     let clock = rig.engine.drive_clock();
     let read = |offset| Request::read(file, 0, 64).into_buffer(pool, offset);
     let blockers = [0; 4].map(|_| rig.submit(read(0)));
-    let patient = rig.submit(read(128));
+    let untimed = rig.submit(read(128));
     let timed = rig.submit(read(64).with_deadline(SOON));
     let slot = timed.slot();
     pass_deadline(&mut rig, &clock, &timed);
     assert_eq!(rig.wait(timed).result, Err(Errno::ETIMEDOUT));
-    assert!(blockers.iter().all(|blocker| rig.pending(blocker)) && rig.pending(&patient));
+    assert!(blockers.iter().all(|blocker| rig.pending(blocker)) && rig.pending(&untimed));
     assert_eq!(rig.engine.outstanding(), 5);
     // The next request of its slot is served once. The request that timed out is not served after all.
     let next = rig.submit(read(64));
     assert_eq!(next.slot(), slot, "used again");
     rig.linger();
-    for ticket in blockers.into_iter().chain([patient, next]) {
+    for ticket in blockers.into_iter().chain([untimed, next]) {
         control.state().complete(|_| true);
         assert!(rig.wait(ticket).result.is_ok());
     }
@@ -93,15 +93,15 @@ fn a_request_that_waits_for_another_on_a_pipe_times_out() {
     let mut rig = tables.on_ring(4, 8);
     let clock = rig.engine.drive_clock();
     let read = |offset| Request::read(pipe, 0, 4).into_buffer(pool, offset);
-    let mut patient = vec![rig.submit(read(0)), rig.submit(read(0))];
-    patient.push(rig.submit(read(4)));
+    let mut untimed = vec![rig.submit(read(0)), rig.submit(read(0))];
+    untimed.push(rig.submit(read(4)));
     let timed = rig.submit(read(8).with_deadline(SOON));
-    patient.push(rig.submit(read(12)));
+    untimed.push(rig.submit(read(12)));
     pass_deadline(&mut rig, &clock, &timed);
     assert_eq!(rig.wait(timed).result, Err(Errno::ETIMEDOUT));
-    assert!(patient.iter().all(|ticket| rig.pending(ticket)));
+    assert!(untimed.iter().all(|ticket| rig.pending(ticket)));
     writer.write_all(&[1; 16]).unwrap();
-    for outcome in rig.wait_all(patient) {
+    for outcome in rig.wait_all(untimed) {
         assert_eq!(outcome.result, Ok(4));
     }
     assert_eq!(rig.engine.outstanding(), 0);
@@ -117,18 +117,18 @@ fn a_fence_that_timed_out_does_not_affect_the_next_request_of_its_slot() {
     let mut rig = tables.on_ring(8, 8);
     let clock = rig.engine.drive_clock();
     let read = rig.submit(Request::read(pipe, 0, 4).into_buffer(pool, 0));
-    let patient = rig.submit(Request::fence());
+    let untimed = rig.submit(Request::fence());
     let timed = rig.submit(Request::fence().with_deadline(SOON));
     let slot = timed.slot();
     pass_deadline(&mut rig, &clock, &timed);
     assert_eq!(rig.wait(timed).result, Err(Errno::ETIMEDOUT));
-    assert!(rig.pending(&patient));
+    assert!(rig.pending(&untimed));
     let tenant = rig.submit(Request::read(other_pipe, 0, 4).into_buffer(pool, 8));
     assert_eq!(tenant.slot(), slot, "used again");
     rig.linger();
     writer.write_all(b"data").unwrap();
     assert_eq!(rig.wait(read).result, Ok(4));
-    assert_eq!(rig.wait(patient).result, Ok(0));
+    assert_eq!(rig.wait(untimed).result, Ok(0));
     rig.linger();
     assert!(rig.pending(&tenant), "not taken for the fence");
 }
@@ -221,7 +221,7 @@ fn a_cancellation_without_effect_is_repeated_every_20_ms() {
     control.state().cancels = false;
     let read = Request::read(file, 0, 64).into_buffer(pool, 0);
     let timed = [1, 2].map(|n| rig.submit(read.with_deadline(n * SOON)));
-    let patient = rig.submit(read);
+    let untimed = rig.submit(read);
     pass_deadline(&mut rig, &clock, &timed[0]);
     rig.linger();
     assert_eq!(
@@ -246,7 +246,7 @@ fn a_cancellation_without_effect_is_repeated_every_20_ms() {
     clock.advance(Duration::from_secs(1));
     rig.linger();
     assert_eq!(control.state().asked, asked, "nothing is left to ask for");
-    assert!(rig.pending(&patient));
+    assert!(rig.pending(&untimed));
 }
 
 /// The engine asks for a sleep that ends at the deadline, however long the caller allows.

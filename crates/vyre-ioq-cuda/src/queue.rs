@@ -17,25 +17,25 @@ use crate::memory::MappedMemory;
 #[repr(C)]
 pub struct QueueView {
     /// Address of the first byte of the queue.
-    pub base: u64,
+    base: u64,
     /// Address of the first byte of slot 0.
-    pub first: u64,
+    first: u64,
     /// Address of the `vyre_ioq::DeviceState` in GPU memory: locks, marks and counters of the lanes.
-    pub device_state: u64,
+    device_state: u64,
     /// Identifier that the creator gave the queue.
-    pub id: u64,
+    id: u64,
     /// Number of slots.
-    pub slots: u32,
+    slots: u32,
     /// Bits of the features that both ends know.
-    pub features: u32,
+    features: u32,
     /// 1 for the bare layout, otherwise 0.
-    pub bare: u8,
+    bare: u8,
     /// 1 if slots are accessed in units of 16 bytes, otherwise 0.
-    pub units: u8,
+    units: u8,
     /// 1 if outcomes carry bytes moved and errnos, otherwise 0. See [`HostQueue::carries_counts`].
-    pub counts: u8,
+    counts: u8,
     /// Padding: zero.
-    pub padding: [u8; 5],
+    padding: [u8; 5],
 }
 
 impl QueueView {
@@ -75,6 +75,25 @@ impl QueueView {
     #[must_use]
     pub const fn in_words(self) -> Self {
         Self { units: 0, ..self }
+    }
+
+    /// Returns the address of the first byte of the queue for kernels.
+    #[must_use]
+    pub const fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Returns whether slots are accessed in units of 16 bytes: the slots are aligned to 16 bytes, and the
+    /// view is not [`in_words`](Self::in_words).
+    #[must_use]
+    pub const fn uses_units(&self) -> bool {
+        self.units != 0
+    }
+
+    /// Returns whether the queue has the bare layout.
+    #[must_use]
+    pub const fn is_bare(&self) -> bool {
+        self.bare != 0
     }
 
     fn of(base: u64, device_state: u64, geometry: &Geometry) -> Self {

@@ -40,7 +40,7 @@ fn mapped_memory_is_given_back_with_the_last_of_its_parts() {
         let at = first.device_ptr();
         assert_eq!(rest.device_ptr(), at + first.len() as u64);
         let (host, queue) = GpuQueue::in_memory(&gpu, first, layout).expect("a queue");
-        assert_eq!(queue.view().base, at);
+        assert_eq!(queue.view().base(), at);
         let buffer = rest.into_buffer().expect("bytes");
         drop((host, queue));
         buffer.write_at(0, b"still there").expect("inside");

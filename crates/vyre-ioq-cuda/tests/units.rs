@@ -12,16 +12,20 @@ fn units_are_used_only_where_slots_are_aligned_to_16_bytes() {
     let memory = Region::allocate(4 * BARE_SLOT_BYTES).expect("memory");
     let bare = HostQueue::attach_bare(memory).expect("a bare queue");
     for (base, units) in [
-        (0x1000, 1),
-        (0x1004, 0),
-        (0x1008, 0),
-        (0x100c, 0),
-        (0x1010, 1),
+        (0x1000, true),
+        (0x1004, false),
+        (0x1008, false),
+        (0x100c, false),
+        (0x1010, true),
     ] {
         let view = QueueView::at(base, 0, &bare);
-        assert_eq!((view.bare, view.units), (1, units), "{base:#x}");
-        assert_eq!(view.in_words().units, 0, "{base:#x}");
+        assert_eq!(
+            (view.is_bare(), view.uses_units()),
+            (true, units),
+            "{base:#x}"
+        );
+        assert!(!view.in_words().uses_units(), "{base:#x}");
     }
     let (host, _device) = Queue::anonymous(QueueLayout::with_slots(4)).expect("memory");
-    assert_eq!(QueueView::at(0x1000, 0, &host).units, 1);
+    assert!(QueueView::at(0x1000, 0, &host).uses_units());
 }

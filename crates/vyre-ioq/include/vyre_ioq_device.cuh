@@ -210,7 +210,7 @@ VYRE_IOQ_DEVICE __forceinline__ u32 reduce_or(u32 mask, u32 bits) {
 namespace detail {
 
 enum : u32 {
-    /// Polls between two looks at the clock.
+    /// Polls between two reads of the clock.
     POLLS_PER_CHECK = 64,
     /// Checks that see the same time before the clock counts as broken: some seconds.
     STUCK_CHECKS = 65536,
@@ -323,7 +323,7 @@ class WaitTimer {
 
     VYRE_IOQ_DEVICE WaitStatus check_header(const u32 *header, u64 now, bool over) {
         u32 beat_now = host_heartbeat(header);
-        // The heartbeat timeout counts from this wait's first look at the heartbeat, however late that is.
+        // The heartbeat timeout counts from this wait's first poll of the heartbeat, however late that is.
         if (!knows_beat || beat != beat_now) beat_at = now;
         heartbeat_moved = heartbeat_moved || (knows_beat && beat != beat_now);
         beat = beat_now;

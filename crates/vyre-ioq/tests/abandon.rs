@@ -105,7 +105,7 @@ fn owned_tickets_that_are_dropped_lose_no_slot() {
 #[test]
 fn an_owned_ticket_gives_its_outcome_and_its_slot() {
     let (mut host, device) = Queue::anonymous(QueueLayout::with_slots(1)).expect("memory");
-    let patience = WaitLimits::new(Duration::from_secs(60));
+    let limits = WaitLimits::new(Duration::from_secs(60));
     for lap in 0..5 {
         let ticket = device.submit_owned(fence(lap)).expect("free");
         assert_eq!(ticket.slot(), 0);
@@ -117,7 +117,7 @@ fn an_owned_ticket_gives_its_outcome_and_its_slot() {
             0 => assert_eq!(ticket.take().expect("served").tag, lap),
             1 => drop(device.take(ticket.into_ticket()).expect("served")),
             _ => {
-                assert_eq!(ticket.wait(patience).expect("served").tag, lap);
+                assert_eq!(ticket.wait(limits).expect("served").tag, lap);
                 assert!(device.reserve().is_err(), "still the ticket's");
                 drop(ticket);
             }
@@ -125,7 +125,7 @@ fn an_owned_ticket_gives_its_outcome_and_its_slot() {
     }
     let ticket = device.submit_owned(fence(9)).expect("free");
     host.set_state(LoopState::Failed);
-    assert_eq!(ticket.wait(patience), Err(Unanswered::HostGone));
+    assert_eq!(ticket.wait(limits), Err(Unanswered::HostGone));
 }
 
 #[test]

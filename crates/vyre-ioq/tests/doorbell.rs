@@ -14,7 +14,7 @@ use vyre_ioq::abi::header_word::{ASLEEP, DOORBELL};
 use vyre_ioq::{DeviceQueue, Features, HostQueue, Queue, QueueLayout, Request};
 
 /// Time limit of a run in which a ring was lost.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
 fn layout(slots: u32) -> QueueLayout {
     QueueLayout::with_slots(slots).with_features(Features::DOORBELL)
@@ -91,7 +91,7 @@ fn no_two_rings_store_the_same_whatever_the_word_holds() {
     }
 }
 
-/// Rule: ABI-7.9.
+/// Rules: ABI-3.3, ABI-7.9.
 #[test]
 fn nobody_sleeps_and_nobody_rings_where_it_was_not_offered() {
     let plain = QueueLayout::with_slots(1);
@@ -122,7 +122,7 @@ fn nobody_sleeps_and_nobody_rings_where_it_was_not_offered() {
 fn requests_are_served_by_a_host_that_sleeps_whenever_it_can() {
     let each = if cfg!(miri) { 20 } else { 2_000 };
     let (mut host, device) = Queue::anonymous(layout(2)).expect("memory");
-    let (done, give_up) = (AtomicBool::new(false), Instant::now() + PATIENCE);
+    let (done, deadline) = (AtomicBool::new(false), Instant::now() + WAIT_LIMIT);
     thread::scope(|scope| {
         let lane = || {
             for _ in 0..each {
@@ -131,7 +131,7 @@ fn requests_are_served_by_a_host_that_sleeps_whenever_it_can() {
                         Ok(ticket) => break ticket,
                         Err(_) => thread::yield_now(),
                     }
-                    assert!(Instant::now() < give_up, "no slot");
+                    assert!(Instant::now() < deadline, "no slot");
                 };
                 let _ = device.ring();
                 let _ = device.wait(ticket).expect("served");

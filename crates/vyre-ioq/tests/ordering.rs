@@ -19,7 +19,7 @@ use vyre_ioq::{
 const SLOTS: u32 = 2;
 const LANES: u32 = 3;
 /// Time limit of a run in which a slot was lost.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
 fn write(tag: u32) -> Request {
     Request::write(FileHandle::from_raw(1), 0, 4)
@@ -65,10 +65,10 @@ fn a_buffer_changes_hands_with_its_slot(layout: QueueLayout) {
 }
 
 fn one_lane(device: &DeviceQueue, buffers: &[Plain], gone: &AtomicBool, tags: Range<u32>) {
-    let give_up = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_LIMIT;
     let check = || {
         assert!(!gone.load(Ordering::Relaxed), "the host panicked");
-        assert!(Instant::now() < give_up, "no slot or no outcome");
+        assert!(Instant::now() < deadline, "no slot or no outcome");
     };
     for tag in tags {
         let reservation = loop {

@@ -211,7 +211,7 @@ proptest! {
 
     /// Rule: ABI-4.11.
     #[test]
-    fn an_honest_device_loses_nothing_and_is_blamed_for_nothing(
+    fn an_honest_device_loses_nothing_and_causes_no_fault(
         (slots, bare) in geometry(),
         actions in prop::collection::vec(
             action().prop_filter("honest", |action| !matches!(action, Action::Store(..))),
@@ -286,11 +286,11 @@ enum Hold {
 
 /// State of a slot before an action: its status word, whether the host owes it an outcome, and what the device
 /// holds for it.
-type Place = (&'static str, bool, Hold);
+type SlotCase = (&'static str, bool, Hold);
 
 /// Returns queues of two slots, whose first slot is in each possible state. The second is free: a sweep over
 /// both must load its status and leave the first alone if that is owed an outcome.
-fn places() -> Vec<(Place, impl Fn(bool) -> World)> {
+fn slot_cases() -> Vec<(SlotCase, impl Fn(bool) -> World)> {
     let words = [
         ("EMPTY", EMPTY, 0),
         ("PUBLISHED", PUBLISHED, 1),
@@ -306,7 +306,7 @@ fn places() -> Vec<(Place, impl Fn(bool) -> World)> {
         .into_iter()
         .flat_map(|word| ends.into_iter().flatten().map(move |ends| (word, ends)))
         .map(|((name, status, op), (owed, hold))| {
-            let place = (name, owed, hold);
+            let case = (name, owed, hold);
             let make = move |bare| {
                 let mut world = World::new(2, bare);
                 if hold != Hold::Nothing {
@@ -326,7 +326,7 @@ fn places() -> Vec<(Place, impl Fn(bool) -> World)> {
                 assert_eq!(world.model.status(0), status);
                 world
             };
-            (place, make)
+            (case, make)
         })
         .collect()
 }
@@ -376,27 +376,27 @@ fn every_action() -> Vec<(&'static str, Action)> {
 #[test]
 #[cfg_attr(miri, ignore = "tens of thousands of queues")]
 fn every_state_meets_every_action() {
-    let mut met = std::collections::BTreeMap::<(Place, &str), u32>::new();
+    let mut met = std::collections::BTreeMap::<(SlotCase, &str), u32>::new();
     let mut seconds = every_action();
     seconds.retain(|(name, _)| *name != "store any word");
     for bare in [false, true] {
-        for (place, make) in places() {
+        for (case, make) in slot_cases() {
             for (name, action) in every_action() {
                 for (_, second) in &seconds {
                     let mut world = make(bare);
                     world.act(&action);
                     world.act(second);
                     world.finish();
-                    *met.entry((place, name)).or_default() += 1;
+                    *met.entry((case, name)).or_default() += 1;
                 }
             }
         }
     }
     let names: std::collections::BTreeSet<_> = every_action().iter().map(|it| it.0).collect();
-    for (place, _) in places() {
+    for (case, _) in slot_cases() {
         for name in &names {
-            let count = met.get(&(place, *name)).copied().unwrap_or(0);
-            assert!(count > 0, "{place:?} never met {name}");
+            let count = met.get(&(case, *name)).copied().unwrap_or(0);
+            assert!(count > 0, "{case:?} never met {name}");
         }
     }
     println!(

@@ -19,7 +19,7 @@ use vyre_ioq::{
 
 const PRODUCERS: u32 = 4;
 /// Time limit of a run in which something was lost.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Returns the request with number `id`: its words come from a mix, and its buffer handle is a checksum over
 /// all others.
@@ -60,10 +60,10 @@ impl Drop for Running<'_> {
 /// Publishes `ids`, up to eight at a time, and checks every outcome.
 fn produce(device: &DeviceQueue, ids: std::ops::Range<u32>, bare: bool) {
     let mut held = VecDeque::<(Ticket, u32)>::new();
-    let give_up = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_LIMIT;
     let mut ids = ids.peekable();
     while ids.peek().is_some() || !held.is_empty() {
-        assert!(Instant::now() < give_up, "lost: {held:?}");
+        assert!(Instant::now() < deadline, "lost: {held:?}");
         while let (true, Some(&id)) = (held.len() < 8, ids.peek()) {
             let Ok(ticket) = device.submit(numbered(id, bare)) else {
                 break;
@@ -213,9 +213,9 @@ fn against_a_rewriter(at: usize, values: [u32; 2], mut claim: impl FnMut(&mut Ho
         });
         let _done = SetOnDrop(&done);
         let enough = if cfg!(miri) { 30 } else { 50_000 };
-        let give_up = Instant::now() + Duration::from_secs(3);
+        let deadline = Instant::now() + Duration::from_secs(3);
         let mut claims = 0;
-        while claims < enough && Instant::now() < give_up {
+        while claims < enough && Instant::now() < deadline {
             let claimed = claim(&mut host);
             claims += claimed;
             match host.complete(0, Ok(0)) {

@@ -18,7 +18,7 @@ const HELD: usize = 16;
 /// Largest distance between the numbers of the oldest and the newest of them.
 const WINDOW: u64 = 64;
 /// A producer that waits longer has lost a request.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Counts of a run.
 #[derive(Clone, Copy, Debug)]
@@ -176,7 +176,7 @@ fn produce(device: &DeviceQueue, producer: u32, requests: u64) -> (u64, u64) {
         }
         if taken == before {
             thread::yield_now();
-            assert!(last_outcome.elapsed() < PATIENCE, "lost: {held:?}");
+            assert!(last_outcome.elapsed() < WAIT_LIMIT, "lost: {held:?}");
         } else if taken % 1024 < HELD as u64 {
             last_outcome = Instant::now();
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Catcher, Place, SOURCES, TABLE, Tool};
+use super::{Catcher, SOURCES, Site, TABLE, Tool};
 use crate::report::Report;
 use crate::workspace::{Result, Workspace};
 use crate::{proofs, tidy, tools};
@@ -34,7 +34,7 @@ pub(crate) fn run(ws: &Workspace, options: &Options) -> Result<()> {
     }
     let copy = tidy::copy(ws, COPY)?;
     let mut rows = super::rows(&ws.sh.read_file(TABLE)?)?;
-    rows.retain(|row| functions.is_empty() || functions.contains(&row.place.function));
+    rows.retain(|row| functions.is_empty() || functions.contains(&row.site.function));
 
     let catchers: BTreeSet<&Catcher> = rows.iter().flat_map(|row| &row.catchers).collect();
     for catcher in catchers.into_iter().filter(|c| wanted(c.tool)) {
@@ -44,19 +44,19 @@ pub(crate) fn run(ws: &Workspace, options: &Options) -> Result<()> {
         println!("  passes as things are: {catcher}");
     }
     let (mut caught, mut missed) = (0, Vec::new());
-    let mut earlier = BTreeMap::<&Place, usize>::new();
+    let mut earlier = BTreeMap::<&Site, usize>::new();
     for row in &rows {
-        let nth = earlier.entry(&row.place).or_default();
-        let path = copy.root.join(SOURCES).join(&row.place.file);
+        let nth = earlier.entry(&row.site).or_default();
+        let path = copy.root.join(SOURCES).join(&row.site.file);
         let whole = copy.sh.read_file(&path)?;
-        copy.sh.write_file(&path, weakened(&row.place, &whole, *nth)?)?;
+        copy.sh.write_file(&path, weakened(&row.site, &whole, *nth)?)?;
         *nth += 1;
         for catcher in row.catchers.iter().filter(|c| wanted(c.tool)) {
             let verdict = runs(&copy, catcher)?;
-            println!("  without {}: {verdict:?} by {catcher}", row.place);
+            println!("  without {}: {verdict:?} by {catcher}", row.site);
             match verdict {
                 Verdict::Caught => caught += 1,
-                _ => missed.push(format!("{}, by {catcher}", row.place)),
+                _ => missed.push(format!("{}, by {catcher}", row.site)),
             }
         }
         copy.sh.write_file(&path, whole)?;
@@ -70,12 +70,12 @@ pub(crate) fn run(ws: &Workspace, options: &Options) -> Result<()> {
 }
 
 /// The text of a file with the `nth` such ordering relaxed, or its fence gone.
-pub(super) fn weakened(place: &Place, text: &str, nth: usize) -> Result<String> {
-    let places = super::places(&place.file, text);
-    let mut lines = places.iter().filter(|(found, _)| found == place);
+pub(super) fn weakened(site: &Site, text: &str, nth: usize) -> Result<String> {
+    let sites = super::sites(&site.file, text);
+    let mut lines = sites.iter().filter(|(found, _)| found == site);
     let &(_, number) = lines
         .nth(nth)
-        .ok_or_else(|| format!("{place}: not in the sources; run `cargo xtask ci --step tidy`"))?;
+        .ok_or_else(|| format!("{site}: not in the sources; run `cargo xtask ci --step tidy`"))?;
     let change = |(at, line): (usize, &str)| {
         let line = if at != number {
             line.to_owned()
@@ -83,7 +83,7 @@ pub(super) fn weakened(place: &Place, text: &str, nth: usize) -> Result<String> 
             // Never executed, but the import is still used: warnings are errors.
             format!("if false {{ {} }}", line.trim())
         } else {
-            line.replace(&format!("Ordering::{}", place.order), "Ordering::Relaxed")
+            line.replace(&format!("Ordering::{}", site.order), "Ordering::Relaxed")
         };
         line + "\n"
     };

@@ -57,12 +57,12 @@ fn a_row_needs_a_test_that_catches() {
 
 #[test]
 fn one_ordering_is_weakened_at_a_time() {
-    let place = |function: &str, order: &str| Place {
+    let site = |function: &str, order: &str| Site {
         file: "a.rs".to_owned(),
         function: function.to_owned(),
         order: order.to_owned(),
     };
-    let weakened = |function, order, nth| mutate::weakened(&place(function, order), SOURCE, nth);
+    let weakened = |function, order, nth| mutate::weakened(&site(function, order), SOURCE, nth);
     let without_fence = weakened("second", "SeqCst", 0).unwrap();
     let never = "if false { fence(Ordering::SeqCst); }";
     assert_eq!(without_fence, SOURCE.replace("    fence(Ordering::SeqCst);", never));

@@ -116,7 +116,7 @@ impl Cuda {
             let again = Work {
                 op: RequestKind::Read,
                 random: target.blocks > VERIFY,
-                look_each: 1,
+                read_each: 1,
                 time: TIMEOUT,
                 operations: target.blocks.min(VERIFY).div_ceil(lanes),
                 ..work_on(target)
@@ -162,7 +162,7 @@ fn work(args: &BenchArgs, target: Option<&Target>, time: Duration) -> Option<Wor
     Some(Work {
         op,
         random: args.pattern == Pattern::Random,
-        look_each: match (args.consume, base.stamped) {
+        read_each: match (args.consume, base.stamped) {
             (true, _) => 1,
             (false, true) => SAMPLE as u32,
             (false, false) => 0,
@@ -178,7 +178,7 @@ const NOTHING: Work = Work {
     random: false,
     blocks: 0,
     stamped: false,
-    look_each: 0,
+    read_each: 0,
     time: Duration::ZERO,
     operations: 0,
     timeout: TIMEOUT,

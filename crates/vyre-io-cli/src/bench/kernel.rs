@@ -94,7 +94,7 @@ struct Args {
     op: u32,
     random: u32,
     stamped: u32,
-    look_each: u32,
+    read_each: u32,
     lands: u32,
 }
 
@@ -121,7 +121,7 @@ pub(super) struct Work {
     /// Set if the blocks contain stamps, which lanes verify in the blocks that they read in full.
     pub(super) stamped: bool,
     /// READ: one block in this many is read in full by its warp. 0: none.
-    pub(super) look_each: u32,
+    pub(super) read_each: u32,
     /// Time for which the lanes submit requests.
     pub(super) time: Duration,
     /// Number of operations of each lane; 0: until the time is over.
@@ -320,7 +320,7 @@ impl Args {
             },
             random: work.random.into(),
             stamped: work.stamped.into(),
-            look_each: work.look_each,
+            read_each: work.read_each,
             ..Self::zeroed()
         }
     }
@@ -367,7 +367,7 @@ impl Room {
 
 fn suits(block_size: u32, landing: Landing, work: &Work) -> bool {
     let in_sectors = match work.op {
-        RequestKind::Read => work.look_each != 0 || landing == Landing::Kernel,
+        RequestKind::Read => work.read_each != 0 || landing == Landing::Kernel,
         RequestKind::Write => work.stamped,
         RequestKind::Fence => false,
     };

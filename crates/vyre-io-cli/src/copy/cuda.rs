@@ -8,7 +8,7 @@ use vyre_io::{HostQueue, QueueLayout};
 use vyre_ioq_cuda::Gpu;
 
 use super::blocks::Blocks;
-use super::kernel::{Copier, GpuCopyError, Room, Step, Task};
+use super::kernel::{Copier, GpuCopyError, Purpose, Room, Task};
 use super::lanes::{Job, Paths};
 use super::progress::Phase;
 use crate::failure::Failure;
@@ -85,11 +85,11 @@ impl GpuLanes {
 fn failure(error: GpuCopyError, paths: Paths<'_>) -> Failure {
     match error {
         GpuCopyError::Cuda(error) => error.into(),
-        GpuCopyError::Refused { step, errno, .. } => match step {
-            Step::Read => Failure::request("read", paths.from, errno),
-            Step::Write => Failure::request("write", paths.to, errno),
-            Step::Fence => Failure::request("order the writes to", paths.to, errno),
-            Step::Sync => Failure::request("sync", paths.to, errno),
+        GpuCopyError::Refused { purpose, errno, .. } => match purpose {
+            Purpose::Read => Failure::request("read", paths.from, errno),
+            Purpose::Write => Failure::request("write", paths.to, errno),
+            Purpose::Fence => Failure::request("order the writes to", paths.to, errno),
+            Purpose::Sync => Failure::request("sync", paths.to, errno),
         },
         GpuCopyError::Short {
             offset,
@@ -120,14 +120,14 @@ mod tests {
             to: Path::new("dst"),
         };
         let (offset, errno) = (4096, Errno::ENOSPC);
-        for (step, what, path) in [
-            (Step::Read, "read", paths.from),
-            (Step::Write, "write", paths.to),
-            (Step::Fence, "order the writes to", paths.to),
-            (Step::Sync, "sync", paths.to),
+        for (purpose, what, path) in [
+            (Purpose::Read, "read", paths.from),
+            (Purpose::Write, "write", paths.to),
+            (Purpose::Fence, "order the writes to", paths.to),
+            (Purpose::Sync, "sync", paths.to),
         ] {
             let refused = GpuCopyError::Refused {
-                step,
+                purpose,
                 offset,
                 errno,
             };
@@ -147,8 +147,8 @@ mod tests {
             words.starts_with("src changed while it was copied: at byte 4096 it has 7 bytes"),
             "{words}"
         );
-        let step = Step::Read;
-        let gone = failure(GpuCopyError::NoOutcome { step, offset }, paths);
+        let purpose = Purpose::Read;
+        let gone = failure(GpuCopyError::NoOutcome { purpose, offset }, paths);
         assert!(gone.to_string().contains("the loop ended"), "{gone}");
         assert_eq!(gone.status(), 1);
     }

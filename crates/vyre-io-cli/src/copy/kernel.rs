@@ -57,7 +57,7 @@ const SHARED_BYTES: usize = 24;
 #[repr(C)]
 struct Fault {
     offset: u64,
-    step: u32,
+    purpose: u32,
     end: u32,
     error: u32,
     expected: u32,
@@ -67,7 +67,7 @@ struct Fault {
 
 /// Purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum Purpose {
     /// Reading a block of the source.
     Read,
     /// Writing a block to the destination.
@@ -78,7 +78,7 @@ pub(super) enum Step {
     Sync,
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for Purpose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Read => "reading the source",
@@ -96,10 +96,10 @@ pub(super) enum GpuCopyError {
     #[error(transparent)]
     Cuda(#[from] CudaError),
     /// A request came back with an errno.
-    #[error("{step} failed at byte {offset}: {errno}")]
+    #[error("{purpose} failed at byte {offset}: {errno}")]
     Refused {
         /// Purpose of the request.
-        step: Step,
+        purpose: Purpose,
         /// Offset in the file; 0 for the steps at the end.
         offset: u64,
         /// Error of the request.
@@ -119,10 +119,12 @@ pub(super) enum GpuCopyError {
         found: u32,
     },
     /// There was no outcome.
-    #[error("{step} has no outcome at byte {offset}: look at why the loop ended, or had no slot")]
+    #[error(
+        "{purpose} has no outcome at byte {offset}: look at why the loop ended, or had no slot"
+    )]
     NoOutcome {
         /// Purpose of the request.
-        step: Step,
+        purpose: Purpose,
         /// Offset in the file; 0 for the steps at the end.
         offset: u64,
     },
@@ -132,20 +134,20 @@ impl Fault {
     fn into_result(self) -> Result<(), GpuCopyError> {
         /// `WaitStatus::COMPLETED`.
         const ANSWERED: u32 = 1;
-        let step = match self.step {
+        let purpose = match self.purpose {
             0 => return Ok(()),
-            1 => Step::Read,
-            2 => Step::Write,
-            3 => Step::Fence,
-            _ => Step::Sync,
+            1 => Purpose::Read,
+            2 => Purpose::Write,
+            3 => Purpose::Fence,
+            _ => Purpose::Sync,
         };
         let offset = self.offset;
         Err(if self.end != ANSWERED {
-            GpuCopyError::NoOutcome { step, offset }
+            GpuCopyError::NoOutcome { purpose, offset }
         } else if self.error != 0 {
             let errno = Errno::from_raw(self.error);
             GpuCopyError::Refused {
-                step,
+                purpose,
                 offset,
                 errno,
             }

@@ -106,7 +106,7 @@ impl EngineState {
                 return None;
             }
             (Flush::Doubted { round, errno }, Err(second)) if request.cancelled.is_none() => {
-                // Nothing was moved, so nothing was lost but what the device is told of. Where every
+                // Nothing was moved, so nothing was lost except what the outcome reports. Where every
                 // write is flushed, it may have been the flush again.
                 if flushes.always && !is_refusal(second) {
                     flushes.note(errno);

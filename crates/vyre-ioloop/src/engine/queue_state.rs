@@ -89,16 +89,16 @@ impl QueueState {
         };
     }
 
-    /// Completes the requests that are owed an outcome when service ends, except those in `kept`:
+    /// Completes the requests that are owed an outcome when service ends, except those in `still_held`:
     /// requests that the transport still holds, and fences that may have to wait for one of them.
-    pub(crate) fn give_up(&mut self, errno: Errno, kept: StillHeld) {
-        let holds = |request: &RequestState| match kept {
+    pub(crate) fn complete_rest(&mut self, errno: Errno, still_held: StillHeld) {
+        let holds = |request: &RequestState| match still_held {
             StillHeld::Nothing => false,
             StillHeld::Named => request.token.is_some(),
             StillHeld::Unknown => request.admitted != Admitted::None,
         };
         let mut waits = vec![false; self.requests.len()];
-        if kept == StillHeld::Unknown || self.requests.iter().any(holds) {
+        if still_held == StillHeld::Unknown || self.requests.iter().any(holds) {
             for fence in self.barriers.fences() {
                 waits[fence as usize] = true;
             }

@@ -55,7 +55,7 @@ impl<T: Transport> Engine<T> {
         self.stopped = true;
         self.drain();
         // What a panic kept from the requests may be in the transport, so it gets no outcome yet.
-        if self.kept() == StillHeld::Named {
+        if self.still_held() == StillHeld::Named {
             self.cancel_everything();
         }
         let quiet = self.quiesce(deadline);
@@ -63,18 +63,18 @@ impl<T: Transport> Engine<T> {
         // Also what was decided before a panic.
         self.state.publish_all_outcomes();
         self.state.forsake_flushes();
-        let kept = if quiet.is_ok() {
+        let still_held = if quiet.is_ok() {
             StillHeld::Nothing
         } else {
-            self.kept()
+            self.still_held()
         };
-        if kept == StillHeld::Unknown {
+        if still_held == StillHeld::Unknown {
             self.state.backlogged = 0;
         } else {
             self.cancel_everything();
         }
         for queue in 0..self.state.queues.len() {
-            self.state.queues[queue].give_up(Errno::ECANCELED, kept);
+            self.state.queues[queue].complete_rest(Errno::ECANCELED, still_held);
             self.sweep_queue(queue);
             self.state.publish_outcomes(queue);
         }
@@ -133,7 +133,7 @@ impl<T: Transport> Engine<T> {
     }
 
     /// Returns the operations that the transport still holds, with their requests.
-    fn kept(&self) -> StillHeld {
+    fn still_held(&self) -> StillHeld {
         let requests = self.state.queues.iter().flat_map(|queue| &queue.requests);
         let named = requests.filter(|request| request.token.is_some()).count() as u32;
         match self.transport.in_flight() {

@@ -17,12 +17,12 @@ type Holders = Vec<usize>;
 
 /// The channel by which a loop answers a revocation: once when the revocation is over; if the time
 /// limit passes first, then and once more when it is over. It closes when the loop ends.
-pub(super) type Answer = Receiver<Result<(), TableError>>;
+pub(super) type RevocationReply = Receiver<Result<(), TableError>>;
 
 /// Returns whether a loop may still have requests in flight on the revoked entry.
-pub(super) fn is_in_flight(answer: &Answer) -> bool {
+pub(super) fn is_in_flight(reply: &RevocationReply) -> bool {
     loop {
-        match answer.try_recv() {
+        match reply.try_recv() {
             Ok(Err(TableError::InFlight { .. })) => {}
             Ok(_) | Err(TryRecvError::Disconnected) => return false,
             Err(TryRecvError::Empty) => return true,
@@ -36,7 +36,7 @@ pub(super) struct Authority {
     files: Mutex<HandleTable<Holders>>,
     buffers: Mutex<HandleTable<Holders>>,
     /// The revoked handles on which loops still have requests in flight.
-    late: Mutex<Vec<(Named, Vec<Answer>)>>,
+    late: Mutex<Vec<(Named, Vec<RevocationReply>)>>,
 }
 
 impl Authority {
@@ -98,7 +98,7 @@ impl Authority {
     }
 
     /// Allows reuse of a revoked handle's index after these loops have no request in flight on it.
-    pub(super) fn release_after(&self, named: Named, late: Vec<Answer>) {
+    pub(super) fn release_after(&self, named: Named, late: Vec<RevocationReply>) {
         if late.is_empty() {
             self.release(named);
         } else {
@@ -117,7 +117,7 @@ impl Authority {
         });
     }
 
-    fn late(&self) -> MutexGuard<'_, Vec<(Named, Vec<Answer>)>> {
+    fn late(&self) -> MutexGuard<'_, Vec<(Named, Vec<RevocationReply>)>> {
         self.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

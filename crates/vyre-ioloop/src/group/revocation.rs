@@ -6,7 +6,7 @@ use std::time::Duration;
 use vyre_ioq::{BufferHandle, FileHandle};
 
 use super::LoopGroup;
-use super::authority::Answer;
+use super::authority::RevocationReply;
 use crate::commands::{Command, RevocationLimits};
 use crate::engine::table_changes::replica::Named;
 use crate::error::TableError;
@@ -83,7 +83,7 @@ impl LoopGroup {
             });
             (index, answer)
         };
-        let asked: Vec<(usize, Answer)> = holders.into_iter().map(send).collect();
+        let asked: Vec<(usize, RevocationReply)> = holders.into_iter().map(send).collect();
         let (mut late, mut first) = (Vec::new(), None);
         for (index, answer) in asked {
             let waited = answer.recv_timeout(deadline.left());

@@ -233,7 +233,8 @@ fn failed<T: Transport>(
     })
 }
 
-/// Tells devices that the host failed. Returns the number of operations that the kernel holds.
+/// Tells devices that the host failed. Returns the number of operations that the kernel holds, or after a
+/// panic of the transport the number of requests without an outcome.
 #[cold]
 fn fail<T: Transport>(engine: &mut Engine<T>, options: LoopOptions) -> u32 {
     let failed = panic::catch_unwind(AssertUnwindSafe(|| engine.fail(options.abort_timeout)));

@@ -94,11 +94,11 @@ pub(crate) enum Device {
 #[derive(Debug)]
 pub(crate) struct Memory {
     pub(crate) address: u64,
-    place: Place,
+    backing: Backing,
 }
 
 #[derive(Debug)]
-enum Place {
+enum Backing {
     Gpu(Arc<GpuMemory>),
     Threads(Buffer),
 }
@@ -138,7 +138,7 @@ impl Device {
                 let (major, minor) = is.compute;
                 format!("{} (compute capability {major}.{minor})", is.name)
             }
-            Self::Threads(_) => "threads in place of a GPU".to_owned(),
+            Self::Threads(_) => "threads in backing of a GPU".to_owned(),
         }
     }
 
@@ -185,14 +185,14 @@ impl Device {
                 kept.push(Box::new(Arc::clone(&memory)));
                 Ok(Memory {
                     address: memory.device_ptr(),
-                    place: Place::Gpu(memory),
+                    backing: Backing::Gpu(memory),
                 })
             }
             Self::Threads(threads) => {
                 let (buffer, address) = threads.memory(bytes.len())?;
                 buffer.write_at(0, bytes)?;
-                let place = Place::Threads(buffer);
-                Ok(Memory { address, place })
+                let backing = Backing::Threads(buffer);
+                Ok(Memory { address, backing })
             }
         }
     }
@@ -247,9 +247,9 @@ impl Device {
 impl Memory {
     /// Copies everything out.
     pub(crate) fn read<T: Pod>(&self) -> Result<Vec<T>, Error> {
-        let bytes = match &self.place {
-            Place::Gpu(memory) => memory.read()?,
-            Place::Threads(buffer) => {
+        let bytes = match &self.backing {
+            Backing::Gpu(memory) => memory.read()?,
+            Backing::Threads(buffer) => {
                 let mut bytes = vec![0; buffer.len()];
                 buffer.read_at(0, &mut bytes)?;
                 bytes

@@ -199,7 +199,7 @@ void run_thread(Tally &tally, u32 lane, u32 each) {
     }
 }
 
-WaitLimits patient() {
+WaitLimits wait_limits() {
     WaitLimits limits;
     limits.timeout_ns = TIMEOUT_NS;
     limits.sleep_ns = 1000;
@@ -213,7 +213,7 @@ void submit_together(Tally &tally, u32 mask, u32 hint, u32 tag) {
         if (done) continue;
         Ticket ticket = queue.warp_submit(left, numbered(tag), hint);
         if (!ticket.is_none()) queue.ring();
-        WaitResult result = queue.warp_wait(left, ticket, patient());
+        WaitResult result = queue.warp_wait(left, ticket, wait_limits());
         if (result.status == WaitStatus::QUEUE_FULL) {
             sched_yield();
             continue;
@@ -234,7 +234,7 @@ void share(Tally &tally, u32 mask, u32 lane, u32 hint, const std::vector<u32> &t
         if ((sharing >> lane & 1) == 0) break;
         WaitResult result;
         do {
-            result = queue.warp_perform(sharing, numbered(tags[lane]), hint, patient());
+            result = queue.warp_perform(sharing, numbered(tags[lane]), hint, wait_limits());
         } while (result.status == WaitStatus::QUEUE_FULL);
         if (result.status != WaitStatus::COMPLETED || !is_right(tags[leader], result.outcome)) {
             tally.wrong = "a result that the warp does not share";

@@ -111,7 +111,7 @@ Queue attached() {
     return queue;
 }
 
-WaitLimits patient() {
+WaitLimits wait_limits() {
     WaitLimits limits;
     limits.sleep_ns = 1000;
     return limits;
@@ -158,7 +158,7 @@ void *thread(void *argument) {
         check(notes[ticket.slot] == tag, "a slot with two users");
         // The last store for this slot: only the lock orders it before the next user's.
         notes[ticket.slot] = 0;
-        check_reply(queue.wait(ticket, patient()), tag, BLOCK);
+        check_reply(queue.wait(ticket, wait_limits()), tag, BLOCK);
     }
     return nullptr;
 }
@@ -171,7 +171,7 @@ void together(const Queue &queue, u32 first, u32 lane, u32 lap) {
     check(!ticket.is_none(), "full, with a slot for each lane");
     notes[ticket.slot] = tag;
     queue.publish(ticket, asking(true, tag, first + lane, BLOCK));
-    check_reply(queue.warp_wait(MASK, ticket, patient()), tag, BLOCK);
+    check_reply(queue.warp_wait(MASK, ticket, wait_limits()), tag, BLOCK);
     u32 other = (first + next) << 24 | lap << 8;
     for (u32 i = 0; i < BLOCK; ++i) {
         check(blocks[first + next][i] == mix(other + i), "bytes of a neighbour's READ");
@@ -204,11 +204,11 @@ void *lane_of_warp(void *argument) {
     for (u32 lap = 0; lap < laps; ++lap) {
         together(queue, first, lane, lap);
         auto once = [&](const Request &request) {
-            return queue.warp_perform(MASK, request, first, patient());
+            return queue.warp_perform(MASK, request, first, wait_limits());
         };
         shared(once, first << 24 | lap << 8, warp, lane);
         auto again = [&](const Request &request) {
-            return queue.warp_perform_kept(MASK, kept, request, patient());
+            return queue.warp_perform_kept(MASK, kept, request, wait_limits());
         };
         shared(again, first << 24 | lap << 8 | 0x80, warp, lane);
     }
@@ -258,7 +258,7 @@ void *mourner(void *) {
     Queue queue = attached();
     WaitResult result;
     do {
-        result = queue.perform(asking(true, 1, 0, 0), 0, patient());
+        result = queue.perform(asking(true, 1, 0, 0), 0, wait_limits());
     } while (result.status == WaitStatus::COMPLETED);
     check(result.status == WaitStatus::HOST_GONE, "a host that stopped, and nobody sees it");
     check(farewell == 7, "what came before STOPPED");

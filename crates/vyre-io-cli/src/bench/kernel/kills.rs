@@ -44,7 +44,7 @@ fn start(gpu: &Gpu, words: &[String], heartbeat_timeout: Option<Duration>) -> Ru
         random: true,
         blocks: BLOCKS,
         stamped: false,
-        look_each: 1,
+        read_each: 1,
         time: 10 * LIMIT,
         operations: 0,
         timeout: LIMIT,

@@ -16,7 +16,7 @@ fn work(op: RequestKind, operations: u64) -> Work {
         random: true,
         blocks: 1024,
         stamped: true,
-        look_each: 1,
+        read_each: 1,
         time: Duration::from_secs(60),
         operations,
         timeout: Duration::from_secs(10),

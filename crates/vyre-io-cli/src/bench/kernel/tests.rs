@@ -44,7 +44,7 @@ fn work(op: RequestKind) -> Work {
         random: false,
         blocks: BLOCKS,
         stamped: true,
-        look_each: 1,
+        read_each: 1,
         time: Duration::from_secs(120),
         operations: BLOCKS / u64::from(LANES),
         timeout: Duration::from_secs(60),
@@ -139,7 +139,7 @@ fn run_program(
     let layout = QueueLayout::with_slots(64).with_id(7);
     let (host, view) = stage.device.queue(layout).expect("memory");
     let queue = LaneQueue::of(work, view, (file_handle, pool));
-    assert_eq!(queue.queue.units, u8::from(!work.words));
+    assert_eq!(queue.queue.uses_units(), !work.words);
     let builder = IoLoop::builder().files(files).buffers(buffers).queue(host);
     let io = builder.spawn().expect("a loop");
 
@@ -275,9 +275,9 @@ fn buckets_follow_one_another() {
 
 #[test]
 fn blocks_that_the_kernel_cannot_work_with_are_refused() {
-    let work = |op, stamped, look_each| Work {
+    let work = |op, stamped, read_each| Work {
         stamped,
-        look_each,
+        read_each,
         ..work(op)
     };
     let (read, write) = (RequestKind::Read, RequestKind::Write);

@@ -77,7 +77,7 @@ fn a_kernel_copies_files_and_reports_what_it_cannot() {
                 matches!(
                     refused,
                     Err(GpuCopyError::Refused {
-                        step: Step::Write,
+                        purpose: Purpose::Write,
                         errno: Errno::ENOSPC,
                         ..
                     })

@@ -191,7 +191,7 @@ fn a_full_destination_ends_every_lane() {
         asked,
     } = stage.copy(from, full.expect("a device"), 1 << 20, 1);
     let Err(GpuCopyError::Refused {
-        step: Step::Write,
+        purpose: Purpose::Write,
         offset,
         errno: Errno::ENOSPC,
     }) = result
@@ -218,10 +218,10 @@ fn a_sync_that_fails_is_told_from_a_write() {
         copied,
         asked,
     } = stage.copy(holding(b"x"), to, 1, 1);
-    let Err(GpuCopyError::Refused { step, errno, .. }) = result else {
+    let Err(GpuCopyError::Refused { purpose, errno, .. }) = result else {
         panic!("a pipe was synced: {result:?}")
     };
-    assert_eq!((step, errno, copied), (Step::Sync, Errno::EINVAL, 1));
+    assert_eq!((purpose, errno, copied), (Purpose::Sync, Errno::EINVAL, 1));
     assert_eq!(asked, 4);
     drop(reader);
 }
@@ -230,7 +230,7 @@ fn a_sync_that_fails_is_told_from_a_write() {
 fn every_fault_has_its_error() {
     let fault = Fault {
         offset: 4096,
-        step: 2,
+        purpose: 2,
         end: 1,
         error: 28,
         ..Fault::zeroed()
@@ -243,7 +243,7 @@ fn every_fault_has_its_error() {
     );
     let gone = Fault { end: 3, ..fault }.into_result();
     let expected = GpuCopyError::NoOutcome {
-        step: Step::Write,
+        purpose: Purpose::Write,
         offset: 4096,
     };
     assert_eq!(gone, Err(expected));
