@@ -17,26 +17,22 @@ pub(crate) fn fmt(ws: &Workspace, _: &mut Report) -> Result<()> {
             .map_err(|error| format!("{error}: without --locked, it updates the lock file"))?;
     }
     tools::need(ws, "taplo")?;
-    cmd!(ws, "taplo fmt --check --diff").run()?;
-    Ok(())
+    Ok(cmd!(ws, "taplo fmt --check --diff").run()?)
 }
 
 pub(crate) fn typos(ws: &Workspace, _: &mut Report) -> Result<()> {
     tools::need(ws, "typos")?;
-    cmd!(ws, "typos").run()?;
-    Ok(())
+    Ok(cmd!(ws, "typos").run()?)
 }
 
 pub(crate) fn clippy(ws: &Workspace, _: &mut Report) -> Result<()> {
     let all = ["--workspace", "--all-targets", "--all-features"];
-    cmd!(ws, "cargo clippy {all...} -- -D warnings").run()?;
-    Ok(())
+    Ok(cmd!(ws, "cargo clippy {all...} -- -D warnings").run()?)
 }
 
 pub(crate) fn docs(ws: &Workspace, _: &mut Report) -> Result<()> {
     let doc = cmd!(ws, "cargo doc --workspace --no-deps --all-features");
-    doc.env("RUSTDOCFLAGS", "-D warnings").run()?;
-    Ok(())
+    Ok(doc.env("RUSTDOCFLAGS", "-D warnings").run()?)
 }
 
 /// Builds for a target that has no `std` at all: where there is one, a crate that uses it by mistake
@@ -88,8 +84,7 @@ pub(crate) fn deny(ws: &Workspace, report: &mut Report) -> Result<()> {
 /// Known vulnerabilities. The database is fetched from its repository.
 pub(crate) fn advisories(ws: &Workspace, _: &mut Report) -> Result<()> {
     tools::need(ws, "cargo-deny")?;
-    cmd!(ws, "cargo-deny --all-features check advisories").run()?;
-    Ok(())
+    Ok(cmd!(ws, "cargo-deny --all-features check advisories").run()?)
 }
 
 /// Links of the documents within the repository, to headings as well.
@@ -105,9 +100,8 @@ pub(crate) fn web_links(ws: &Workspace, _: &mut Report) -> Result<()> {
 fn lychee(ws: &Workspace, args: &[&str]) -> Result<()> {
     tools::need(ws, "lychee")?;
     let documents = tidy::paths(ws)?.into_iter().filter(|path| path.ends_with(".md"));
-    cmd!(ws, "lychee --no-progress --include-fragments --root-dir . {args...} {documents...}")
-        .run()?;
-    Ok(())
+    let all = ["--no-progress", "--include-fragments", "--root-dir", "."];
+    Ok(cmd!(ws, "lychee {all...} {args...} {documents...}").run()?)
 }
 
 /// Packages what would be published and builds each package alone, as its users will.

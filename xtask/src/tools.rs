@@ -107,9 +107,8 @@ pub(crate) fn nightly(ws: &Workspace, components: &[&str]) -> Result<()> {
         return Ok(());
     }
     let with = components.iter().flat_map(|component| ["--component", component]);
-    cmd!(ws, "rustup toolchain install nightly --profile minimal --no-self-update {with...}")
-        .run()?;
-    Ok(())
+    let minimal = ["--profile", "minimal", "--no-self-update"];
+    Ok(cmd!(ws, "rustup toolchain install nightly {minimal...} {with...}").run()?)
 }
 
 pub(crate) fn has_toolchain(ws: &Workspace, version: &str) -> bool {
