@@ -40,22 +40,15 @@ mod set_lists;
 #[cfg(test)]
 mod tests;
 
-use vyre_ioq::{Request, SlotMask};
+use vyre_ioq::Request;
 
 use deferred_fences::DeferredFences;
+pub(super) use deferred_fences::FenceSet;
 use epochs::Epochs;
 use set_lists::SetLists;
 
 /// No set.
 const NONE: u32 = u32::MAX;
-
-/// Fences of one group of slots, in one state.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct FenceSet {
-    pub(super) fences: SlotMask,
-    /// The fences of the set that have a deadline.
-    pub(super) timed: SlotMask,
-}
 
 /// SYNC that is claimed and not yet admitted.
 #[derive(Clone, Copy, Debug)]

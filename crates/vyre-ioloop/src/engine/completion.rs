@@ -1,11 +1,13 @@
-//! Completion: the consequences of an operation's end.
+//! Completion: what the end of an operation means for its request, and the end of a request.
 
+use vyre_ioq::Errno;
 use vyre_uring::{Completion, Transport};
 
 use super::Engine;
 use super::engine_state::EngineState;
-use super::request_state::{Flush, Next, RequestState};
+use super::request_state::{Admitted, Flush, Next, RequestState};
 use super::slot_id::SlotId;
+use super::slot_lists::SlotList;
 
 impl<T: Transport> Engine<T> {
     #[inline]
@@ -87,5 +89,81 @@ impl EngineState {
         let (file, buffer) = (request.file(), request.buffer());
         *request = RequestState::IDLE;
         self.release(file, buffer);
+    }
+
+    /// Stores the outcome of a request, and releases everything that the request held.
+    #[inline]
+    pub(super) fn finish(&mut self, id: SlotId, result: Result<u32, Errno>) {
+        let Some(queue) = self.queues.get_mut(id.queue as usize) else {
+            return;
+        };
+        let Some(request) = queue.requests.get_mut(id.slot as usize) else {
+            return;
+        };
+        let moved = u64::from(result.unwrap_or(0));
+        let (mut is_write, mut is_sync) = (false, false);
+        let unbounded = request.admitted.is_unbounded();
+        match request.admitted {
+            Admitted::None => return,
+            Admitted::Read(_) => queue.counters.bytes_read += moved,
+            Admitted::Write { .. } => {
+                is_write = true;
+                queue.counters.bytes_written += moved;
+            }
+            Admitted::Sync { .. } => is_sync = true,
+            Admitted::Prefetch(_) => {}
+        }
+        let (file, buffer) = (request.file(), request.buffer());
+        let (epoch, sequence) = (request.epoch, request.sequence);
+        let (timed, cancelled) = (request.expires != 0, request.cancelled.is_some());
+        // Nothing else: the next admission writes it all.
+        request.admitted = Admitted::None;
+        request.expires = 0;
+        queue.store_outcome(id.slot, result);
+        queue.barriers.complete(epoch);
+        if timed {
+            self.deadlines.remove(id);
+        }
+        if cancelled && queue.lists.remove(id.slot).is_some() {
+            self.cancelling -= 1;
+        }
+        if unbounded {
+            self.unbounded_finished(id.queue);
+        }
+        if is_write {
+            self.write_finished(id, file, sequence);
+        }
+        self.release(file, buffer);
+        if is_sync {
+            self.sync_finished(id, result, cancelled);
+        }
+    }
+
+    /// Lets the next parked request of a queue proceed after one on an unbounded file has ended.
+    #[cold]
+    fn unbounded_finished(&mut self, queue: u32) {
+        let state = &mut self.queues[queue as usize];
+        state.share.give_back_unbounded();
+        if !state.lists.is_empty(SlotList::Parked)
+            && self.shares.take_unbounded(&mut state.share)
+            && let Some(slot) = state.lists.pop(SlotList::Parked)
+        {
+            self.enqueue(SlotId { queue, slot });
+        }
+    }
+
+    /// Counts the end of a request on its table entries.
+    #[inline]
+    pub(super) fn release(&mut self, file: Option<u32>, buffer: Option<u32>) {
+        if let Some(file) = file
+            && self.files.entries.release(file)
+        {
+            self.reclaimable.files.push(file);
+        }
+        if let Some(buffer) = buffer
+            && self.buffers.entries.release(buffer)
+        {
+            self.reclaimable.buffers.push(buffer);
+        }
     }
 }

@@ -10,6 +10,8 @@ use vyre_uring::Transport;
 
 use super::Engine;
 use super::barriers::{DeferredSync, FenceSet};
+use super::engine_state::EngineState;
+use super::slot_id::SlotId;
 
 /// Results of a sweep.
 #[derive(Clone, Copy, Debug, Default)]
@@ -169,5 +171,18 @@ impl<T: Transport> Engine<T> {
             self.admit_or_reject(queue, sync.slot, &sync.request, |_| sync.expires);
         }
         self.state.queues[queue].barriers.keep_memory(syncs);
+    }
+}
+
+impl EngineState {
+    /// Ends a round of sweeps: the fences that it has covered are due, or wait in an epoch.
+    #[inline]
+    pub(super) fn end_round(&mut self, queue: usize) {
+        let deadlines = &mut self.deadlines;
+        let number = queue as u32;
+        self.queues[queue].barriers.end_round(|slot, expires| {
+            let queue = number;
+            deadlines.insert(SlotId { queue, slot }, expires);
+        });
     }
 }

@@ -2,7 +2,15 @@
 
 use std::collections::VecDeque;
 
-use super::FenceSet;
+use vyre_ioq::SlotMask;
+
+/// Fences of one group of slots, in one state.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::engine) struct FenceSet {
+    pub(in crate::engine) fences: SlotMask,
+    /// The fences of the set that have a deadline.
+    pub(in crate::engine) timed: SlotMask,
+}
 
 /// Fence sets in the order in which rounds have found them. Fences are covered in that order, so
 /// two counts tell the states apart.
