@@ -138,7 +138,7 @@ impl Device {
                 let (major, minor) = is.compute;
                 format!("{} (compute capability {major}.{minor})", is.name)
             }
-            Self::Threads(_) => "threads in backing of a GPU".to_owned(),
+            Self::Threads(_) => "threads in place of a GPU".to_owned(),
         }
     }
 
