@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use vyre_io_cli::measure::cores::CoreList;
 
 #[derive(Debug, Parser)]
 #[command(name = "vyre-io", version, about, long_about = None)]
@@ -216,32 +217,12 @@ pub(crate) struct BenchArgs {
     /// Also measure a raw io_uring loop, in turns with vyre-io, and report the ratio
     #[arg(long)]
     pub(crate) baseline: bool,
+    /// Also write an SVG file with the distribution of latencies and the rates of the rounds
+    #[arg(long, value_name = "FILE", conflicts_with = "write_ptx")]
+    pub(crate) plot: Option<PathBuf>,
     /// Format of the result
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: Format,
-}
-
-/// Cores named on the command line, such as `0-3,8`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CoreList(pub(crate) Vec<usize>);
-
-impl std::str::FromStr for CoreList {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const EXPECTED: &str = "expected numbers and ranges of cores, such as 0-3,8";
-        let mut cores = Vec::new();
-        for part in text.split(',') {
-            let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let number = |text: &str| text.parse::<usize>().map_err(|_| EXPECTED);
-            let (first, last) = (number(first)?, number(last)?);
-            if first > last || last >= rustix::thread::CpuSet::MAX_CPU {
-                return Err(EXPECTED);
-            }
-            cores.extend(first..=last);
-        }
-        Ok(Self(cores))
-    }
 }
 
 #[derive(Debug, clap::Args)]

@@ -1,18 +1,15 @@
 //! `vyre-io bench`: measures the queue and the loop.
 
-mod baseline;
-mod cores;
 mod cuda;
-mod figure;
 pub(crate) mod kernel;
 mod lanes;
 mod loops;
 mod marks;
 mod plan;
+mod plot;
 mod report;
 mod round;
 mod rounds;
-mod stamp;
 mod tally;
 mod target;
 mod text;
@@ -44,7 +41,11 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     let target = Target::open(args, &plan)?;
     let rounds = Rounds::run(args, &plan, cuda.as_ref(), target.as_ref())?;
     let gpu = cuda.as_ref().map(Cuda::report);
-    print(&Report::new(args, &plan, &rounds, gpu), args.format)?;
+    let report = Report::new(args, &plan, &rounds, gpu);
+    print(&report, args.format)?;
+    if let Some(path) = &args.plot {
+        plot::write(&report, path)?;
+    }
     rounds.tally.check()
 }
 

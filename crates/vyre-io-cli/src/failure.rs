@@ -10,6 +10,9 @@ use vyre_io::{
     StopError, TableError, WaitError,
 };
 
+use vyre_io_cli::measure::cores::CoresError;
+use vyre_io_cli::measure::plot::PlotError;
+
 use crate::name::Shown;
 
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +20,8 @@ pub(crate) enum Failure {
     /// The arguments contradict each other or the files. Exit status 2, as for clap's own.
     #[error("{0}")]
     Usage(String),
+    #[error(transparent)]
+    Cores(#[from] CoresError),
     #[error("cannot {what} {}: {source}{}", Shown(.path), advice(.source))]
     File {
         what: &'static str,
@@ -121,6 +126,8 @@ pub(crate) enum Failure {
     LanesGaveUp(u32),
     #[error("the raw io_uring loop failed: {0}")]
     Baseline(#[source] io::Error),
+    #[error(transparent)]
+    Plot(#[from] PlotError),
     /// The problem has already been printed.
     #[error("there are problems, listed above")]
     Reported,
@@ -154,7 +161,7 @@ impl Failure {
     /// Returns the exit status of the process.
     pub(crate) const fn status(&self) -> u8 {
         match self {
-            Self::Usage(_) => 2,
+            Self::Usage(_) | Self::Cores(_) => 2,
             _ => 1,
         }
     }

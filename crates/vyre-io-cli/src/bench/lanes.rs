@@ -6,11 +6,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use vyre_io::{Buffer, DeviceQueue, Errno, FileHandle, LoopState, Request, Reservation, Ticket};
+use vyre_io_cli::measure::block_numbers::BlockNumbers;
+use vyre_io_cli::measure::cores::pin;
+use vyre_io_cli::measure::stamp;
 
-use super::cores::pin;
 use super::loops::Handles;
-use super::plan::{BlockNumbers, Plan};
-use super::stamp;
+use super::plan::Plan;
 use super::tally::{SAMPLE, Tally, VERIFY};
 use super::target::Target;
 use super::untimed::Untimed;
@@ -127,7 +128,7 @@ impl<'a> Lanes<'a> {
             return Ok(());
         }
         let mut numbers = BlockNumbers::new(1, target.blocks, target.blocks > VERIFY);
-        let blocks = (0..target.blocks.min(VERIFY)).map(|_| numbers.next());
+        let blocks = (0..target.blocks.min(VERIFY)).map(|_| numbers.draw());
         let untimed = Untimed {
             device,
             depth: self.plan.depth().min(self.plan.slots()),
@@ -216,7 +217,7 @@ impl<'a> Lane<'a> {
         let size = self.lanes.plan.block_size;
         let (request, offset) = match (self.handles.file, &mut self.numbers) {
             (Some(file), Some(numbers)) => {
-                let offset = numbers.next() * u64::from(size);
+                let offset = numbers.draw() * u64::from(size);
                 (self.transfer(file, offset, place), offset)
             }
             _ => (Request::fence(), 0),

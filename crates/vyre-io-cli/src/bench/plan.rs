@@ -3,12 +3,10 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use rand_xoshiro::SplitMix64;
-use rand_xoshiro::rand_core::{Rng, SeedableRng};
+use vyre_io_cli::measure::cores::Cores;
+use vyre_io_cli::measure::stamp;
 use vyre_ioq_cuda::landing::Landing;
 
-use super::cores::Cores;
-use super::stamp;
 use crate::args::{BenchArgs, BenchOp, DeviceArg, LandArg};
 use crate::failure::Failure;
 
@@ -90,6 +88,9 @@ fn check_target(args: &BenchArgs, on_gpu: bool) -> Result<u32, Failure> {
     }
     if !moves && has_file {
         return usage("fences and idling use no file: omit --file and --create");
+    }
+    if args.plot.is_some() && args.op == BenchOp::Idle {
+        return usage("--plot shows requests, and idling has none: omit it");
     }
     if args.baseline && !moves {
         return usage("--baseline compares only reads and writes");
@@ -267,36 +268,6 @@ impl Plan {
             ));
         }
         notes
-    }
-}
-
-/// Generator of block numbers, the same for the loop of this project and for the raw loop.
-#[derive(Clone, Debug)]
-pub(super) struct BlockNumbers {
-    next: u64,
-    blocks: u64,
-    random: Option<SplitMix64>,
-}
-
-impl BlockNumbers {
-    /// Returns numbers below `blocks`: random ones with the seed `start`, or consecutive ones from `start` on.
-    pub(super) fn new(start: u64, blocks: u64, random: bool) -> Self {
-        Self {
-            next: start,
-            blocks,
-            random: random.then(|| SplitMix64::seed_from_u64(start)),
-        }
-    }
-
-    #[inline]
-    pub(super) fn next(&mut self) -> u64 {
-        let Some(random) = &mut self.random else {
-            let number = self.next % self.blocks;
-            self.next += 1;
-            return number;
-        };
-        // Multiplies and shifts, since a division takes longer.
-        ((u128::from(random.next_u64()) * u128::from(self.blocks)) >> 64) as u64
     }
 }
 

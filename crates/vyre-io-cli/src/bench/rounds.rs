@@ -4,11 +4,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use vyre_io::{Queue, QueueLayout};
+use vyre_io::{Buffer, Queue, QueueLayout};
+use vyre_io_cli::measure::block_numbers::BlockNumbers;
+use vyre_io_cli::measure::figure::Figure;
+use vyre_io_cli::measure::raw_loop::RawLoop;
 
-use super::baseline::Raw;
 use super::cuda::Cuda;
-use super::figure::Figure;
 use super::lanes::Lanes;
 use super::loops::Loops;
 use super::plan::Plan;
@@ -113,7 +114,27 @@ fn raw(args: &BenchArgs, plan: &Plan, target: &Target, time: Duration) -> Result
     if writes {
         target.begin_writes()?;
     }
-    let rate = Raw::new(args, plan, target)?.run(target, time)?;
+    let (depth, block_size) = (plan.depth(), plan.block_size);
+    let buffer = Buffer::anonymous(depth as usize * block_size as usize)?;
+    if writes {
+        written::prepare(&buffer, target, block_size);
+    }
+    let raw = RawLoop {
+        file: target.duplicate()?,
+        buffer,
+        depth,
+        block_size,
+        writes,
+        polls: writes && !args.direct,
+        numbers: BlockNumbers::new(0, target.blocks, args.pattern == Pattern::Random),
+        core: plan.loop_cores().and_then(|cores| cores.first().copied()),
+    };
+    let mark = |_, block| {
+        if writes {
+            target.written.mark(block);
+        }
+    };
+    let rate = raw.run(time, mark).map_err(Failure::Baseline)?;
     if writes {
         written::restore(args, plan, target)?;
     }

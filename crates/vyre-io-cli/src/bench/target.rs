@@ -1,22 +1,19 @@
 //! The file under test.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
+use vyre_io_cli::measure::stamp;
 
 use super::marks::Marks;
 use super::plan::Plan;
-use super::stamp;
 use crate::args::{BenchArgs, BenchOp, Size};
 use crate::failure::Failure;
 use crate::stack::{self, Opened};
-
-/// Bytes written at once while a file is made.
-const CHUNK: usize = 1 << 20;
 
 pub(super) struct Target {
     path: PathBuf,
@@ -111,7 +108,7 @@ fn create(size: &str, path: &Path, block: u64) -> Result<PathBuf, Failure> {
     }
     let failed = |error| Failure::file("create", path, error);
     match File::create_new(path) {
-        Ok(file) => write_stamped(file, size.0).map_err(|error| {
+        Ok(file) => stamp::fill(&file, size.0).map_err(|error| {
             // It was not there before. What came of it is of no use.
             let _ = fs::remove_file(path);
             failed(error)
@@ -121,7 +118,7 @@ fn create(size: &str, path: &Path, block: u64) -> Result<PathBuf, Failure> {
                 return Err(Failure::NotOurs(path.into()));
             }
             let file = File::options().write(true).truncate(true).open(path);
-            file.and_then(|file| write_stamped(file, size.0))
+            file.and_then(|file| stamp::fill(&file, size.0))
                 .map_err(failed)?;
         }
         Err(error) => return Err(failed(error)),
@@ -129,25 +126,11 @@ fn create(size: &str, path: &Path, block: u64) -> Result<PathBuf, Failure> {
     Ok(path.into())
 }
 
-fn write_stamped(mut file: File, size: u64) -> io::Result<()> {
-    let mut chunk = vec![0; CHUNK];
-    let mut offset = 0;
-    while offset < size {
-        let len = (size - offset).min(CHUNK as u64) as usize;
-        stamp::write(offset, &mut chunk[..len]);
-        file.write_all(&chunk[..len])?;
-        offset += len as u64;
-    }
-    // Else the kernel writes it back during the measurement.
-    file.sync_all()
-}
-
 fn is_stamped(path: &Path) -> Result<bool, Failure> {
     let failed = |error| Failure::file("read", path, error);
     if !fs::metadata(path).map_err(failed)?.is_file() {
         return Ok(false);
     }
-    let mut sector = [0; stamp::SECTOR];
     let file = File::open(path).map_err(failed)?;
-    Ok(file.read_exact_at(&mut sector, 0).is_ok() && stamp::is_intact(0, &sector))
+    Ok(stamp::begins(&file))
 }

@@ -1,10 +1,10 @@
 //! Text report of a benchmark.
 
 use std::io::{self, Write};
-use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use indicatif::{BinaryBytes, HumanCount};
+use vyre_io_cli::measure::units::{rate, time};
 
 use super::report::{Latency, Report};
 use crate::args::{BenchOp, Pattern, PolicyArg};
@@ -43,7 +43,7 @@ pub(super) fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
 }
 
 /// Formats the description of the measurement, in two lines.
-fn title(report: &Report) -> String {
+pub(super) fn title(report: &Report) -> String {
     let pattern = match report.pattern {
         Pattern::Random => "random",
         Pattern::Sequential => "sequential",
@@ -180,26 +180,6 @@ fn cost(report: &Report) -> String {
     )
 }
 
-/// Formats a rate of operations per second.
-fn rate(rate: f64) -> String {
-    match rate {
-        rate if rate >= 1e6 => format!("{:.2} M/s", rate / 1e6),
-        rate if rate >= 1e3 => format!("{:.1} k/s", rate / 1e3),
-        rate => format!("{rate:.0} /s"),
-    }
-}
-
-/// Formats a time in nanoseconds.
-fn time(nanos: u64) -> String {
-    let time = Duration::from_nanos(nanos);
-    match nanos {
-        0..1_000 => format!("{nanos} ns"),
-        1_000..1_000_000 => format!("{:.1} µs", time.as_secs_f64() * 1e6),
-        1_000_000..1_000_000_000 => format!("{:.1} ms", time.as_secs_f64() * 1e3),
-        _ => format!("{:.1} s", time.as_secs_f64()),
-    }
-}
-
 fn count(number: u32, what: &str) -> String {
     plural(number.into(), what)
 }
@@ -214,13 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_have_units_that_fit() {
-        assert_eq!(rate(1_234_567.0), "1.23 M/s");
-        assert_eq!(rate(175_733.0), "175.7 k/s");
-        assert_eq!(rate(12.0), "12 /s");
-        assert_eq!(time(842), "842 ns");
-        assert_eq!(time(1_234), "1.2 µs");
-        assert_eq!(time(1_167_065_087), "1.2 s");
+    fn one_of_a_kind_has_no_plural() {
         assert_eq!(
             (plural(1, "loop"), plural(1_234, "loop")),
             ("1 loop".into(), "1,234 loops".into())

@@ -6,10 +6,10 @@
 //! and checked. If the file had stamps of its own, they are then restored.
 
 use vyre_io::{Buffer, DeviceQueue, FileHandle, Queue, QueueLayout, Request};
+use vyre_io_cli::measure::stamp;
 
 use super::loops::Loops;
 use super::plan::Plan;
-use super::stamp;
 use super::tally::{Tally, VERIFY};
 use super::target::Target;
 use super::untimed::Untimed;

@@ -16,27 +16,24 @@ use std::time::{Duration, Instant};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use vyre_io::Buffer;
 
+use super::block_numbers::BlockNumbers;
 use super::cores::{allowed, pin};
-use super::marks::Marks;
-use super::plan::{BlockNumbers, Plan};
-use super::target::Target;
-use super::written;
-use crate::args::{BenchArgs, BenchOp, Pattern};
-use crate::failure::Failure;
 
-pub(super) struct Raw {
-    file: OwnedFd,
-    buffer: Buffer,
-    depth: u32,
-    size: u32,
-    writes: bool,
+/// What a raw loop does.
+pub struct RawLoop {
+    pub file: OwnedFd,
+    /// Memory of as many blocks as there are operations in flight.
+    pub buffer: Buffer,
+    /// Number of operations in flight.
+    pub depth: u32,
+    /// Size of a block, in bytes.
+    pub block_size: u32,
+    pub writes: bool,
     /// Set for buffered writes, which a worker of the kernel carries out. The loop then polls and never
     /// sleeps, which is faster.
-    polls: bool,
-    numbers: BlockNumbers,
-    core: Option<usize>,
-    /// Cores for the kernel's workers, which would otherwise inherit the loop's core.
-    worker_cores: Vec<usize>,
+    pub polls: bool,
+    pub numbers: BlockNumbers,
+    pub core: Option<usize>,
 }
 
 /// Way in which entries name the file and the buffer: registered as far as the kernel supports it.
@@ -46,39 +43,20 @@ struct Registered {
     buffer: bool,
 }
 
-impl Raw {
-    pub(super) fn new(args: &BenchArgs, plan: &Plan, target: &Target) -> Result<Self, Failure> {
-        let (depth, size) = (plan.depth(), plan.block_size);
-        let buffer = Buffer::anonymous(depth as usize * size as usize)?;
-        let writes = args.op == BenchOp::Write;
-        if writes {
-            written::prepare(&buffer, target, size);
-        }
-        let core = plan.loop_cores().and_then(|cores| cores.first().copied());
-        Ok(Self {
-            file: target.duplicate()?,
-            buffer,
-            depth,
-            size,
-            writes,
-            polls: writes && !args.direct,
-            numbers: BlockNumbers::new(0, target.blocks, args.pattern == Pattern::Random),
-            core,
-            worker_cores: match core {
-                Some(core) => allowed()
-                    .into_iter()
-                    .filter(|&other| other != core)
-                    .collect(),
-                None => Vec::new(),
-            },
-        })
-    }
-
-    /// Runs for `time` on a thread of its own, and returns the operations per second.
-    pub(super) fn run(self, target: &Target, time: Duration) -> Result<f64, Failure> {
+impl RawLoop {
+    /// Runs for `time` on a thread of its own, and returns the operations per second. Calls `completed`
+    /// for each operation, with its place in the buffer and its block of the file. The place is free
+    /// until `completed` returns.
+    ///
+    /// # Errors
+    /// What the kernel reports for the ring or for an operation.
+    pub fn run(self, time: Duration, completed: impl FnMut(u32, u64) + Send) -> io::Result<f64> {
         let buffer = self.buffer.clone();
+        // The kernel's workers would otherwise inherit the loop's core.
+        let others = |core| allowed().into_iter().filter(move |&other| other != core);
+        let worker_cores: Vec<usize> = self.core.into_iter().flat_map(others).collect();
         let rate = thread::scope(|scope| {
-            let raw = scope.spawn(move || self.measure(&target.written, time));
+            let raw = scope.spawn(|| self.measure(time, &worker_cores, completed));
             raw.join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         });
@@ -86,12 +64,17 @@ impl Raw {
             // The kernel may still be at work on it.
             std::mem::forget(buffer);
         }
-        rate.map_err(Failure::Baseline)
+        rate
     }
 
-    fn measure(mut self, written: &Marks, time: Duration) -> io::Result<f64> {
+    fn measure(
+        mut self,
+        time: Duration,
+        worker_cores: &[usize],
+        mut completed: impl FnMut(u32, u64),
+    ) -> io::Result<f64> {
         pin(self.core);
-        let (mut ring, registered) = self.ring(self.depth.next_power_of_two())?;
+        let (mut ring, registered) = self.ring(self.depth.next_power_of_two(), worker_cores)?;
         let (mut submitter, mut submissions, mut completions) = ring.split();
         // An old kernel does without; the figure then includes the look-up.
         let _ = submitter.register_ring_fd();
@@ -117,9 +100,7 @@ impl Raw {
             for completion in &mut completions {
                 self.check(&completion)?;
                 let index = completion.user_data() as u32;
-                if self.writes {
-                    written.mark(blocks[index as usize]);
-                }
+                completed(index, blocks[index as usize]);
                 done += 1;
                 if measured.is_some() {
                     in_flight -= 1;
@@ -138,7 +119,7 @@ impl Raw {
 
     /// Sets up the best ring that this kernel supports. Each further attempt omits a flag that
     /// older kernels lack.
-    fn ring(&self, entries: u32) -> io::Result<(IoUring, Registered)> {
+    fn ring(&self, entries: u32, worker_cores: &[usize]) -> io::Result<(IoUring, Registered)> {
         let plain = IoUring::builder();
         let mut submit_all = plain.clone();
         submit_all.setup_submit_all();
@@ -157,9 +138,9 @@ impl Raw {
             .or_else(|_| cooperative.build(entries)) // 5.19
             .or_else(|_| submit_all.build(entries)) // 5.18
             .or_else(|_| plain.build(entries))?;
-        if !self.worker_cores.is_empty() {
+        if !worker_cores.is_empty() {
             // An old kernel does without.
-            let _ = ring.submitter().register_iowq_aff(&self.worker_set());
+            let _ = ring.submitter().register_iowq_aff(&cpu_set(worker_cores));
         }
         let iovec = libc::iovec {
             iov_base: self.buffer.as_ptr().cast(),
@@ -172,16 +153,6 @@ impl Raw {
         Ok((ring, Registered { file, buffer }))
     }
 
-    fn worker_set(&self) -> libc::cpu_set_t {
-        // SAFETY: a set of cores is an array of integers, for which zeros are valid.
-        let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-        for &core in &self.worker_cores {
-            // SAFETY: `allowed` names cores that a set of this size has.
-            unsafe { libc::CPU_SET(core, &mut set) };
-        }
-        set
-    }
-
     /// Queues the next operation on a block of the buffer. Returns its block of the file.
     #[inline]
     fn push(
@@ -190,7 +161,7 @@ impl Raw {
         registered: Registered,
         index: u32,
     ) -> io::Result<u64> {
-        let (block, size) = (self.numbers.next(), self.size);
+        let (block, size) = (self.numbers.draw(), self.block_size);
         let offset = block * u64::from(size);
         let place = self
             .buffer
@@ -221,12 +192,22 @@ impl Raw {
 
     fn check(&self, completion: &cqueue::Entry) -> io::Result<()> {
         match u32::try_from(completion.result()) {
-            Ok(moved) if moved == self.size => Ok(()),
+            Ok(moved) if moved == self.block_size => Ok(()),
             Ok(moved) => Err(io::Error::other(format!(
                 "{moved} of {} bytes were moved",
-                self.size
+                self.block_size
             ))),
             Err(_) => Err(io::Error::from_raw_os_error(-completion.result())),
         }
     }
+}
+
+fn cpu_set(cores: &[usize]) -> libc::cpu_set_t {
+    // SAFETY: a set of cores is an array of integers, for which zeros are valid.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    for &core in cores {
+        // SAFETY: `allowed` names cores that a set of this size has.
+        unsafe { libc::CPU_SET(core, &mut set) };
+    }
+    set
 }

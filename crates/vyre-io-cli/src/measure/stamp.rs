@@ -4,10 +4,16 @@
 //! depends on the index. So any read that is aligned to sectors can be verified, whatever the
 //! block size of the run that wrote it.
 
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Bytes that carry one stamp.
-pub(super) const SECTOR: usize = 512;
+pub const SECTOR: usize = 512;
+/// Bytes written at once while a file is filled.
+const CHUNK: usize = 1 << 20;
 const MAGIC: u64 = u64::from_le_bytes(*b"vyrestmp");
 const WORD: usize = size_of::<u64>();
 
@@ -19,7 +25,7 @@ fn head(index: u64) -> [u64; 3] {
 }
 
 /// Stamps whole sectors, the first of which is at `offset` of the file.
-pub(super) fn write(offset: u64, bytes: &mut [u8]) {
+pub fn write(offset: u64, bytes: &mut [u8]) {
     let first = offset / SECTOR as u64;
     for (index, sector) in (first..).zip(bytes.chunks_exact_mut(SECTOR)) {
         let head = head(index);
@@ -32,7 +38,7 @@ pub(super) fn write(offset: u64, bytes: &mut [u8]) {
 }
 
 /// Returns whether sectors contain the stamps of [`write`].
-pub(super) fn is_intact(offset: u64, bytes: &[u8]) -> bool {
+pub fn is_intact(offset: u64, bytes: &[u8]) -> bool {
     let first = offset / SECTOR as u64;
     (first..)
         .zip(bytes.chunks_exact(SECTOR))
@@ -47,11 +53,34 @@ pub(super) fn is_intact(offset: u64, bytes: &[u8]) -> bool {
 }
 
 /// Returns the offset for which the first sector was stamped. `None` if it has no stamp.
-pub(super) fn offset_of(bytes: &[u8]) -> Option<u64> {
+pub fn offset_of(bytes: &[u8]) -> Option<u64> {
     let words = bytes.first_chunk::<{ 2 * WORD }>()?;
     let (magic, index) = words.split_at(WORD);
     let index = u64::from_le_bytes(index.try_into().ok()?);
     (magic == MAGIC.to_le_bytes()).then(|| index.checked_mul(SECTOR as u64))?
+}
+
+/// Fills an empty file with `size` bytes of stamped sectors.
+///
+/// # Errors
+/// What the kernel reports for a write or for the sync.
+pub fn fill(mut file: &File, size: u64) -> io::Result<()> {
+    let mut chunk = vec![0; CHUNK];
+    let mut offset = 0;
+    while offset < size {
+        let len = (size - offset).min(CHUNK as u64) as usize;
+        write(offset, &mut chunk[..len]);
+        file.write_all(&chunk[..len])?;
+        offset += len as u64;
+    }
+    // Else the kernel writes it back during the measurement.
+    file.sync_all()
+}
+
+/// Returns whether a file begins with a stamp.
+pub fn begins(file: &File) -> bool {
+    let mut sector = [0; SECTOR];
+    file.read_exact_at(&mut sector, 0).is_ok() && is_intact(0, &sector)
 }
 
 #[cfg(test)]

@@ -6,55 +6,80 @@ use std::path::Path;
 
 use rustix::fs::FlockOperation;
 
-use crate::args::CoreList;
-use crate::failure::Failure;
-
 /// Directory of lock files. Every user may write to it.
 const LOCKS: &str = "/run/lock";
 
+/// Cores named on the command line, such as `0-3,8`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoreList(pub Vec<usize>);
+
+impl std::str::FromStr for CoreList {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const EXPECTED: &str = "expected numbers and ranges of cores, such as 0-3,8";
+        let mut cores = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let number = |text: &str| text.parse::<usize>().map_err(|_| EXPECTED);
+            let (first, last) = (number(first)?, number(last)?);
+            if first > last || last >= rustix::thread::CpuSet::MAX_CPU {
+                return Err(EXPECTED);
+            }
+            cores.extend(first..=last);
+        }
+        Ok(Self(cores))
+    }
+}
+
+/// Faults of a list of cores.
+#[derive(Debug, thiserror::Error)]
+pub enum CoresError {
+    #[error(
+        "--cores: this process may not use core {core}; those that it may use: {}",
+        allowed.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    NotAllowed { core: usize, allowed: Vec<usize> },
+    #[error("--cores: core {0} is named twice; name each once")]
+    Twice(usize),
+    #[error("--cores: name at least {0}, one for each loop and one for the lanes")]
+    TooFew(usize),
+}
+
 /// Cores of a run. They stay reserved until this is dropped.
 #[derive(Debug, Default)]
-pub(super) struct Cores {
+pub struct Cores {
     /// Cores to bind to, the loops' first. Empty if nothing is bound to a core.
-    pub(super) list: Vec<usize>,
+    pub list: Vec<usize>,
     /// Number of cores that this process may use, reserved or not.
-    pub(super) allowed: usize,
+    pub allowed: usize,
     /// Reason why nothing is bound.
-    pub(super) note: Option<String>,
+    pub note: Option<String>,
     _locks: Vec<File>,
 }
 
 impl Cores {
     /// Takes the named cores. Without them, reserves up to `most` of the cores that this process
     /// may use and no other benchmark has reserved, or none if there are fewer than `least`.
-    pub(super) fn choose(
-        named: Option<&CoreList>,
-        least: usize,
-        most: usize,
-    ) -> Result<Self, Failure> {
+    ///
+    /// # Errors
+    /// [`CoresError`] if the named cores do not fit.
+    pub fn choose(named: Option<&CoreList>, least: usize, most: usize) -> Result<Self, CoresError> {
         let allowed = allowed();
         let mut cores = Self {
             allowed: allowed.len(),
             ..Self::default()
         };
         if let Some(CoreList(named)) = named {
-            if let Some(core) = named.iter().find(|core| !allowed.contains(core)) {
-                let allowed: Vec<String> = allowed.iter().map(usize::to_string).collect();
-                return Err(Failure::Usage(format!(
-                    "--cores: this process may not use core {core}; those that it may use: {}",
-                    allowed.join(", ")
-                )));
+            if let Some(&core) = named.iter().find(|core| !allowed.contains(core)) {
+                return Err(CoresError::NotAllowed { core, allowed });
             }
             let twice = |&(nth, core): &(usize, &usize)| named[..nth].contains(core);
-            if let Some((_, core)) = named.iter().enumerate().find(twice) {
-                return Err(Failure::Usage(format!(
-                    "--cores: core {core} is named twice; name each once"
-                )));
+            if let Some((_, &core)) = named.iter().enumerate().find(twice) {
+                return Err(CoresError::Twice(core));
             }
             if named.len() < least {
-                return Err(Failure::Usage(format!(
-                    "--cores: name at least {least}, one for each loop and one for the lanes"
-                )));
+                return Err(CoresError::TooFew(least));
             }
             cores.list.clone_from(named);
             return Ok(cores);
@@ -109,7 +134,7 @@ fn lock(path: &Path) -> Option<File> {
 }
 
 /// Returns the cores that this process may use.
-pub(super) fn allowed() -> Vec<usize> {
+pub fn allowed() -> Vec<usize> {
     let Ok(set) = rustix::thread::sched_getaffinity(None) else {
         return Vec::new();
     };
@@ -119,7 +144,7 @@ pub(super) fn allowed() -> Vec<usize> {
 }
 
 /// Binds the calling thread to a core. Errors are ignored: binding only makes the figures steadier.
-pub(super) fn pin(core: Option<usize>) {
+pub fn pin(core: Option<usize>) {
     if let Some(core) = core {
         let mut set = rustix::thread::CpuSet::new();
         set.set(core);

@@ -7,16 +7,16 @@ const STEADY: f64 = 0.2;
 
 /// Values of one figure over all rounds.
 #[derive(Clone, Debug, Serialize, PartialEq)]
-pub(super) struct Figure {
-    pub(super) median: f64,
-    pub(super) min: f64,
-    pub(super) max: f64,
+pub struct Figure {
+    pub median: f64,
+    pub min: f64,
+    pub max: f64,
     /// Values in the order of the rounds.
-    pub(super) rounds: Vec<f64>,
+    pub rounds: Vec<f64>,
 }
 
 impl Figure {
-    pub(super) fn of(rounds: Vec<f64>) -> Self {
+    pub fn of(rounds: Vec<f64>) -> Self {
         let mut sorted = rounds.clone();
         sorted.sort_unstable_by(f64::total_cmp);
         let median = match sorted.len() {
@@ -33,7 +33,7 @@ impl Figure {
     }
 
     /// Returns whether the rounds differ so much that the median is not a measurement.
-    pub(super) fn is_unsteady(&self) -> bool {
+    pub fn is_unsteady(&self) -> bool {
         self.max - self.min > STEADY * self.median
     }
 }
