@@ -6,7 +6,7 @@ use clap::builder::PossibleValuesParser;
 
 use crate::report::{Report, Skip, Tally};
 use crate::workspace::{Result, Workspace};
-use crate::{checks, header, orderings, proofs, suites, tidy, tools, volume};
+use crate::{checks, compare, header, orderings, proofs, suites, tidy, tools, volume};
 
 struct Step {
     name: &'static str,
@@ -41,6 +41,7 @@ const STEPS: &[Step] = &[
     step("test", "all tests and doctests", suites::step),
     step("faults", "the real kernel: what hangs, fails, is full or forbidden", suites::faults),
     step("consumers", "programs as users would write them", suites::consumers),
+    step("compare", "a short comparison with the raw ring and others", compare::step),
     step("props", "property tests, many cases", volume::props),
     step("loom", "vyre-ioq in every order of its threads, within bounds", proofs::loom),
     step("hostile", "hostile words, and a soak of producers", volume::hostile),

@@ -3,6 +3,7 @@
 
 mod checks;
 mod ci;
+mod compare;
 mod header;
 mod orderings;
 mod proofs;
@@ -34,6 +35,12 @@ enum Command {
     Header,
     /// Compile the CUDA kernels of vyre-ioq-cuda anew; needs NVRTC 12.4, and no GPU
     Ptx,
+    /// Compare cached reads with a raw ring, fio and others on this machine; `--help` lists the options
+    #[command(disable_help_flag = true)]
+    Compare {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// Weaken each memory ordering of vyre-ioq in a copy, and see that what should catch it does
     Orderings(orderings::Options),
 }
@@ -56,6 +63,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Ci(options) => return Ok(ci::run(&ws, &options)),
         Command::Header => header::write(&ws).map(|note| println!("header: {note}")),
         Command::Ptx => ptx(&ws),
+        Command::Compare { options } => compare::run(&ws, "release", &options, |_| ()),
         Command::Orderings(options) => orderings::run(&ws, &options),
     }?;
     Ok(true)

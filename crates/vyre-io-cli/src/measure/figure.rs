@@ -32,6 +32,24 @@ impl Figure {
         }
     }
 
+    /// Returns the distance of the quartiles, as a share of the median. It is infinite without rounds.
+    pub fn spread(&self) -> f64 {
+        let mut sorted = self.rounds.clone();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let quartile = |share: f64| {
+            let place = share * (sorted.len() - 1) as f64;
+            let (below, above) = (
+                sorted[place.floor() as usize],
+                sorted[place.ceil() as usize],
+            );
+            below + (above - below) * place.fract()
+        };
+        if sorted.is_empty() || self.median == 0.0 {
+            return f64::INFINITY;
+        }
+        (quartile(0.75) - quartile(0.25)) / self.median
+    }
+
     /// Returns whether the rounds differ so much that the median is not a measurement.
     pub fn is_unsteady(&self) -> bool {
         self.max - self.min > STEADY * self.median
@@ -48,6 +66,17 @@ mod tests {
         assert_eq!(Figure::of(vec![4.0, 1.0, 2.0, 3.0]).median, 2.5);
         let none = Figure::of(Vec::new());
         assert_eq!((none.median, none.min, none.max), (0.0, 0.0, 0.0));
+    }
+
+    #[test]
+    fn the_spread_is_that_of_the_middle_half() {
+        assert_eq!(
+            Figure::of(vec![1.0, 2.0, 3.0, 4.0, 100.0]).spread(),
+            2.0 / 3.0
+        );
+        assert_eq!(Figure::of(vec![2.0, 4.0]).spread(), 1.0 / 3.0);
+        assert_eq!(Figure::of(vec![5.0]).spread(), 0.0);
+        assert_eq!(Figure::of(Vec::new()).spread(), f64::INFINITY);
     }
 
     #[test]

@@ -117,27 +117,8 @@ impl RawLoop {
         Ok(measured.unwrap_or(0.0))
     }
 
-    /// Sets up the best ring that this kernel supports. Each further attempt omits a flag that
-    /// older kernels lack.
     fn ring(&self, entries: u32, worker_cores: &[usize]) -> io::Result<(IoUring, Registered)> {
-        let plain = IoUring::builder();
-        let mut submit_all = plain.clone();
-        submit_all.setup_submit_all();
-        let mut cooperative = submit_all.clone();
-        cooperative.setup_coop_taskrun().setup_taskrun_flag();
-        let mut deferred = submit_all.clone();
-        deferred
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_taskrun_flag();
-        let mut top = deferred.clone();
-        top.setup_no_sqarray();
-        let ring = top
-            .build(entries) // Linux 6.6
-            .or_else(|_| deferred.build(entries)) // 6.1
-            .or_else(|_| cooperative.build(entries)) // 5.19
-            .or_else(|_| submit_all.build(entries)) // 5.18
-            .or_else(|_| plain.build(entries))?;
+        let ring = best_ring(entries)?;
         if !worker_cores.is_empty() {
             // An old kernel does without.
             let _ = ring.submitter().register_iowq_aff(&cpu_set(worker_cores));
@@ -210,4 +191,28 @@ fn cpu_set(cores: &[usize]) -> libc::cpu_set_t {
         unsafe { libc::CPU_SET(core, &mut set) };
     }
     set
+}
+
+/// Sets up the best ring that this kernel supports. Each further attempt omits a flag that older kernels lack.
+///
+/// # Errors
+/// What the kernel reports for the last attempt.
+pub fn best_ring(entries: u32) -> io::Result<IoUring> {
+    let plain = IoUring::builder();
+    let mut submit_all = plain.clone();
+    submit_all.setup_submit_all();
+    let mut cooperative = submit_all.clone();
+    cooperative.setup_coop_taskrun().setup_taskrun_flag();
+    let mut deferred = submit_all.clone();
+    deferred
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag();
+    let mut top = deferred.clone();
+    top.setup_no_sqarray();
+    top.build(entries) // Linux 6.6
+        .or_else(|_| deferred.build(entries)) // 6.1
+        .or_else(|_| cooperative.build(entries)) // 5.19
+        .or_else(|_| submit_all.build(entries)) // 5.18
+        .or_else(|_| plain.build(entries))
 }

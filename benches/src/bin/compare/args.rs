@@ -1,0 +1,66 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use vyre_io_cli::measure::cores::CoreList;
+
+/// Compares cached random reads through vyre-io with the other ways to do them.
+#[derive(Debug, Parser)]
+#[command(name = "compare")]
+pub(crate) struct Args {
+    /// File to read, with the stamps of `vyre-io bench --create` [default: a new nameless file of 1 GiB]
+    #[arg(long, value_name = "PATH", conflicts_with = "dir")]
+    pub(crate) file: Option<PathBuf>,
+    /// Directory of the new file
+    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+    pub(crate) dir: PathBuf,
+    /// Seconds of one measurement
+    #[arg(long, value_name = "S", default_value = "1", value_parser = seconds)]
+    pub(crate) seconds: f64,
+    /// Rounds of each table cell. Up to three times as many follow while they lie too far apart
+    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) rounds: u16,
+    /// Cores to run on, such as 2-3: the loop's, then the lane's. The pread pool uses all of them
+    /// [default: two that no other benchmark uses]
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cores: Option<CoreList>,
+    /// Seconds to wait for a quiet machine. The report says if it did not become quiet
+    #[arg(long, value_name = "S", default_value = "120")]
+    pub(crate) wait: u64,
+    /// Directory for tables, plots and results.json
+    #[arg(long, value_name = "DIR", default_value = "target/compare")]
+    pub(crate) out: PathBuf,
+    /// Program that hosts the original loop (built from `consumers/original`)
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) original: Option<PathBuf>,
+    /// Show in a few seconds that everything works: the figures mean nothing
+    #[arg(long)]
+    pub(crate) quick: bool,
+}
+
+impl Args {
+    /// Returns the time of one measurement.
+    pub(crate) fn time(&self) -> Duration {
+        let seconds = if self.quick { 0.05 } else { self.seconds };
+        Duration::from_secs_f64(seconds)
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, &'static str> {
+    match text.parse() {
+        Ok(seconds) if (0.01..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("expected a number of seconds from 0.01 to 3600"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Args as clap::CommandFactory>::command().debug_assert();
+    }
+}

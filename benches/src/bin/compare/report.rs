@@ -1,0 +1,215 @@
+//! Writes the results: tables as Markdown, plots, and JSON.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use vyre_io_cli::measure::figure::Figure;
+use vyre_io_cli::measure::units;
+
+use crate::error::CompareError;
+use crate::plots::{self, bytes, most_common};
+use crate::results::{Cell, Distribution, Results, Row};
+use crate::rounds::STEADY;
+
+/// Writes all files, and the tables to standard output too.
+pub(crate) fn write(results: &Results, out: &Path) -> Result<(), CompareError> {
+    fs::create_dir_all(out).map_err(CompareError::file("create", out))?;
+    let tables = tables(results);
+    let mut files = plots::draw(results)?;
+    files.push(("results.json", serde_json::to_string_pretty(results)?));
+    files.push(("compare.md", tables.clone()));
+    for (name, contents) in files {
+        let path = out.join(name);
+        fs::write(&path, contents).map_err(CompareError::file("write", &path))?;
+    }
+    let mut stdout = io::stdout().lock();
+    stdout
+        .write_all(tables.as_bytes())
+        .map_err(CompareError::Output)?;
+    let cells = results.rates.iter().map(|cell| cell.rows.len());
+    eprintln!(
+        "compare: measured {} rates and {} distributions; {} has the tables, plots and results.json",
+        cells.sum::<usize>(),
+        results.latencies.len(),
+        out.display()
+    );
+    Ok(())
+}
+
+fn tables(results: &Results) -> String {
+    let mut text = String::from("# Cached random reads\n\n");
+    table(&mut text, &["", ""], head(results));
+    text.push_str(
+        "\nMedians of the rounds, and their ranges. A ratio is that of the rate to the raw ring's in the same \
+         round. † marks figures whose rounds do not agree: their quartiles are more than ",
+    );
+    let _ = writeln!(text, "{:.0} % apart.", 100.0 * STEADY);
+    let cells = &results.rates;
+    let size = most_common(cells, |cell| cell.size);
+    let depth = most_common(cells, |cell| cell.depth);
+    let by_depth: Vec<&Cell> = cells.iter().filter(|cell| cell.size == size).collect();
+    let by_size: Vec<&Cell> = cells.iter().filter(|cell| cell.depth == depth).collect();
+    let depths = |cell: &Cell| format!("depth {}", cell.depth);
+    let sizes = |cell: &Cell| bytes(cell.size.into());
+    let rate = |row: &Row, _: &Cell| figure(&row.rate, units::rate);
+    let _ = write!(
+        text,
+        "\n## Reads per second, blocks of {}\n\n",
+        bytes(size.into())
+    );
+    grid(&mut text, &by_depth, depths, rate);
+    text.push_str("\nRatio to the raw ring:\n\n");
+    grid(&mut text, &by_depth, depths, ratio);
+    text.push_str("\n![Reads per second by depth](iops.svg)\n");
+    let _ = write!(text, "\n## Bytes per second, depth {depth}\n\n");
+    grid(&mut text, &by_size, sizes, |row, cell| {
+        let size = f64::from(cell.size);
+        figure(&row.rate, |rate| format!("{:.2} GB/s", rate * size / 1e9))
+    });
+    text.push_str("\nRatio to the raw ring:\n\n");
+    grid(&mut text, &by_size, sizes, ratio);
+    text.push_str("\n![Bytes per second by the size of a block](bytes.svg)\n");
+    text.push_str("\n## Latency\n\n");
+    let columns = ["", "depth", "p50", "p90", "p99", "p99.9", "max", "requests"];
+    table(&mut text, &columns, results.latencies.iter().map(latency));
+    text.push_str("\n![Distribution of latencies](latency.svg)\n");
+    text.push_str("\n## What was compared\n\n");
+    let compared = results.rates.first().map_or(&[][..], |cell| &cell.rows);
+    let compared = compared
+        .iter()
+        .map(|row| vec![row.name.into(), row.who.about().into()]);
+    let left_out = results.left_out.iter();
+    let left_out = left_out.map(|(who, why)| vec![(*who).into(), format!("left out: {why}")]);
+    table(&mut text, &["", ""], compared.chain(left_out));
+    text
+}
+
+/// Returns the rows that say on what, when and how it was measured.
+fn head(results: &Results) -> Vec<Vec<String>> {
+    let machine = &results.machine;
+    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    let noise = &machine.noise;
+    let quiet = match noise.faults.is_empty() {
+        true => "yes".into(),
+        false => format!("**no**: {}", noise.faults.join(", ")),
+    };
+    let bound = match machine.bound[..] {
+        [on_loop, lane, ..] => format!("loop on core {on_loop}, lane on core {lane}"),
+        _ => "**nothing is bound**".into(),
+    };
+    let rounds = results.rates.iter().flat_map(|cell| &cell.rows);
+    let rounds: Vec<usize> = rounds.map(|row| row.rate.rounds.len()).collect();
+    let (least, most) = (
+        rounds.iter().min().unwrap_or(&0),
+        rounds.iter().max().unwrap_or(&0),
+    );
+    let verified: u64 = results
+        .rates
+        .iter()
+        .flat_map(|cell| &cell.rows)
+        .map(|row| row.verified)
+        .sum();
+    let mut rows = vec![
+        (
+            "machine",
+            format!(
+                "{}, {} cores, {} GiB",
+                machine.processor, machine.cores, machine.memory_gib
+            ),
+        ),
+        ("kernel", machine.kernel.clone()),
+        (
+            "file",
+            format!(
+                "{}, {}, cached",
+                bytes(machine.file_bytes as f64),
+                machine.file_system
+            ),
+        ),
+        (
+            "date, commit",
+            format!("{}, {}", machine.date, machine.commit),
+        ),
+        ("command", format!("`{}`", machine.command)),
+        ("cores", bound),
+        (
+            "rounds",
+            format!("{least} to {most}, each of {} s", results.seconds),
+        ),
+        ("quiet before", quiet),
+        (
+            "noise before",
+            format!(
+                "load {}, others {}, stolen {}, spread of equal spins {}",
+                noise.load,
+                percent(noise.busy),
+                percent(noise.stolen),
+                percent(noise.spread)
+            ),
+        ),
+        ("stolen while measuring", percent(machine.stolen)),
+        ("verified", format!("{verified} blocks, none wrong")),
+    ];
+    if let Some(version) = &machine.fio {
+        rows.push(("fio", version.clone()));
+    }
+    if results.quick {
+        rows.push(("quick", "**these figures mean nothing**".into()));
+    }
+    rows.into_iter()
+        .map(|(name, value)| vec![name.into(), value])
+        .collect()
+}
+
+/// Writes a table of the rows of `cells`, a column for each.
+fn grid(
+    text: &mut String,
+    cells: &[&Cell],
+    column: impl Fn(&Cell) -> String,
+    value: impl Fn(&Row, &Cell) -> String,
+) {
+    let columns: Vec<String> = cells.iter().map(|cell| column(cell)).collect();
+    let mut names = vec![""];
+    names.extend(columns.iter().map(String::as_str));
+    let rows = cells.first().map_or(&[][..], |cell| &cell.rows);
+    let rows = rows.iter().enumerate().map(|(nth, row)| {
+        let mark = |row: &Row| if row.steady { "" } else { " †" };
+        let values = cells.iter().map(|cell| {
+            let row = &cell.rows[nth];
+            format!("{}{}", value(row, cell), mark(row))
+        });
+        [row.name.to_owned()].into_iter().chain(values).collect()
+    });
+    table(text, &names, rows);
+}
+
+fn ratio(row: &Row, _: &Cell) -> String {
+    let Figure {
+        median, min, max, ..
+    } = row.ratio;
+    format!("{median:.2} ({min:.2} to {max:.2})")
+}
+
+fn figure(figure: &Figure, unit: impl Fn(f64) -> String) -> String {
+    let Figure {
+        median, min, max, ..
+    } = *figure;
+    format!("{} ({} to {})", unit(median), unit(min), unit(max))
+}
+
+fn latency(row: &Distribution) -> Vec<String> {
+    let times = [row.p50, row.p90, row.p99, row.p999, row.max].map(units::time);
+    let first = [row.name.to_owned(), row.depth.to_string()];
+    let last = [row.count.to_string()];
+    first.into_iter().chain(times).chain(last).collect()
+}
+
+fn table(text: &mut String, columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
+    let _ = writeln!(text, "| {} |", columns.join(" | "));
+    let _ = writeln!(text, "|{}", " --- |".repeat(columns.len()));
+    for row in rows {
+        let _ = writeln!(text, "| {} |", row.join(" | "));
+    }
+}

@@ -1,0 +1,112 @@
+//! Results, which are also the contents of `results.json`.
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use vyre_io_cli::measure::figure::Figure;
+
+use crate::contestant::Contestant;
+use crate::lane::Work;
+use crate::machine::Machine;
+use crate::rounds::Rounds;
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Results {
+    pub(crate) machine: Machine,
+    /// The figures mean nothing.
+    pub(crate) quick: bool,
+    /// Of one measurement.
+    pub(crate) seconds: f64,
+    /// Who could not be measured, and why.
+    pub(crate) left_out: Vec<(&'static str, &'static str)>,
+    pub(crate) rates: Vec<Cell>,
+    pub(crate) latencies: Vec<Distribution>,
+}
+
+/// Rates at one depth and size.
+#[derive(Debug, Serialize)]
+pub(crate) struct Cell {
+    pub(crate) depth: u32,
+    pub(crate) size: u32,
+    pub(crate) rows: Vec<Row>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    #[serde(skip)]
+    pub(crate) who: Contestant,
+    /// Reads per second.
+    pub(crate) rate: Figure,
+    /// The rate to that of the raw ring in the same round.
+    pub(crate) ratio: Figure,
+    pub(crate) rate_spread: f64,
+    pub(crate) ratio_spread: f64,
+    /// Whether the rounds agree.
+    pub(crate) steady: bool,
+    /// Blocks that were checked and right.
+    pub(crate) verified: u64,
+}
+
+/// Latencies of one contestant at one depth, in nanoseconds.
+#[derive(Debug, Serialize)]
+pub(crate) struct Distribution {
+    pub(crate) depth: u32,
+    pub(crate) size: u32,
+    pub(crate) name: &'static str,
+    pub(crate) count: u64,
+    pub(crate) p50: u64,
+    pub(crate) p90: u64,
+    pub(crate) p99: u64,
+    pub(crate) p999: u64,
+    pub(crate) max: u64,
+    #[serde(skip)]
+    pub(crate) recorded: Histogram<u64>,
+}
+
+impl Cell {
+    pub(crate) fn new(
+        work: &Work,
+        contestants: &[Contestant],
+        rounds: &Rounds,
+        verified: &[u64],
+    ) -> Self {
+        let row = |(nth, (&who, &verified)): (usize, (&Contestant, &u64))| Row {
+            name: who.name(),
+            who,
+            rate: rounds.rates[nth].clone(),
+            ratio: rounds.ratios[nth].clone(),
+            rate_spread: rounds.rates[nth].spread(),
+            ratio_spread: rounds.ratios[nth].spread(),
+            steady: rounds.is_steady(nth),
+            verified,
+        };
+        Self {
+            depth: work.depth,
+            size: work.size,
+            rows: contestants
+                .iter()
+                .zip(verified)
+                .enumerate()
+                .map(row)
+                .collect(),
+        }
+    }
+}
+
+impl Distribution {
+    pub(crate) fn new(work: &Work, who: Contestant, recorded: Histogram<u64>) -> Self {
+        let at = |quantile| recorded.value_at_quantile(quantile);
+        Self {
+            depth: work.depth,
+            size: work.size,
+            name: who.name(),
+            count: recorded.len(),
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: recorded.max(),
+            recorded,
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! A comparison: what is measured, in which order.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use vyre_io_cli::measure::cores::{Cores, allowed};
+
+use crate::args::Args;
+use crate::checker;
+use crate::contestant::{ALL, Contestant};
+use crate::error::CompareError;
+use crate::lane::Work;
+use crate::machine::Machine;
+use crate::quiet::{self, Ticks};
+use crate::results::{Cell, Distribution, Results};
+use crate::rounds;
+use crate::target::Target;
+use crate::{fio, report};
+
+const KIB: u32 = 1024;
+/// The size for which depths are compared, and the depth for which sizes are.
+const SIZE: u32 = 4 * KIB;
+const DEPTH: u32 = 32;
+/// The most rounds, as a multiple of the least.
+const PATIENCE: usize = 3;
+
+/// What every measurement needs.
+pub(crate) struct Bench {
+    pub(crate) target: Target,
+    /// The loop's, and then the lane's.
+    pub(crate) cores: Cores,
+    /// Number of cores that this program may use.
+    pub(crate) allowed: usize,
+    /// Program that hosts the original loop.
+    pub(crate) original: Option<PathBuf>,
+    /// Version of fio.
+    pub(crate) fio: Option<String>,
+}
+
+impl Bench {
+    fn new(args: &Args, plan: &Plan) -> Result<Self, CompareError> {
+        let cores = Cores::choose(args.cores.as_ref(), 2, 2)?;
+        if let (Some(why), false) = (&cores.note, args.quick) {
+            return Err(CompareError::NoCores(why.clone()));
+        }
+        let largest = plan.cells.iter().map(|&(depth, size)| depth * size).max();
+        Ok(Self {
+            target: Target::open(args, largest.unwrap_or(0).into())?,
+            allowed: cores.allowed,
+            cores,
+            original: args.original.clone(),
+            fio: fio::version(),
+        })
+    }
+
+    /// Returns the core of a thread. `None` if nothing is bound.
+    pub(crate) fn core(&self, nth: usize) -> Option<usize> {
+        self.cores.list.get(nth).copied()
+    }
+
+    pub(crate) fn loop_core(&self) -> Option<usize> {
+        self.core(0)
+    }
+
+    pub(crate) fn lane_core(&self) -> Option<usize> {
+        self.core(1)
+    }
+
+    /// Returns the number of threads of the pread pool.
+    pub(crate) fn pool(&self) -> usize {
+        match self.cores.list.len() {
+            0 => self.allowed.max(1),
+            bound => bound,
+        }
+    }
+
+    fn work(&self, depth: u32, size: u32, time: Duration, latency: bool) -> Work {
+        Work {
+            depth,
+            size,
+            blocks: self.target.len / u64::from(size),
+            time,
+            latency,
+        }
+    }
+}
+
+/// What is measured.
+struct Plan {
+    /// Depths and sizes of which the rates are compared.
+    cells: Vec<(u32, u32)>,
+    /// Depths at which the latencies are compared.
+    latencies: &'static [u32],
+    rounds: (usize, usize),
+}
+
+impl Plan {
+    fn new(args: &Args) -> Self {
+        if args.quick {
+            return Self {
+                cells: vec![(1, SIZE), (DEPTH, SIZE), (DEPTH, 64 * KIB)],
+                latencies: &[1],
+                rounds: (1, 1),
+            };
+        }
+        let depths = [1, 8, DEPTH, 64].map(|depth| (depth, SIZE));
+        let sizes = [16, 64, 128, 1024].map(|size| (DEPTH, size * KIB));
+        let least = usize::from(args.rounds);
+        Self {
+            cells: [depths, sizes].concat(),
+            latencies: &[1, DEPTH],
+            rounds: (least, PATIENCE * least),
+        }
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), CompareError> {
+    let plan = Plan::new(args);
+    let bench = Bench::new(args, &plan)?;
+    let left_out: Vec<_> = ALL
+        .iter()
+        .filter_map(|who| Some((who.name(), who.missing(&bench)?)))
+        .collect();
+    for (who, why) in &left_out {
+        eprintln!("compare: LEFT OUT: {who}: {why}");
+    }
+    let is_there = |who: &Contestant| who.missing(&bench).is_none();
+    let contestants: Vec<Contestant> = ALL.iter().copied().filter(is_there).collect();
+
+    let cores = match bench.cores.list.len() {
+        0 => allowed(),
+        _ => bench.cores.list.clone(),
+    };
+    let (asleep, patience) = if args.quick {
+        (50, 0)
+    } else {
+        (1000, args.wait)
+    };
+    let (asleep, patience) = (Duration::from_millis(asleep), Duration::from_secs(patience));
+    let noise = quiet::wait(&cores, asleep, patience).map_err(CompareError::Machine)?;
+    let before = Ticks::now(&cores).map_err(CompareError::Machine)?;
+    let mut rates = Vec::new();
+    for &(depth, size) in &plan.cells {
+        let work = bench.work(depth, size, args.time(), false);
+        rates.push(cell(&bench, &contestants, &work, plan.rounds)?);
+    }
+    let mut latencies = Vec::new();
+    for &depth in plan.latencies {
+        let work = bench.work(depth, SIZE, args.time(), true);
+        latencies.extend(distributions(&bench, &contestants, &work, plan.rounds.0)?);
+    }
+    let after = Ticks::now(&cores).map_err(CompareError::Machine)?;
+    let (_, stolen) = after.since(before);
+    let results = Results {
+        machine: Machine::new(&bench, noise, stolen),
+        quick: args.quick,
+        seconds: args.time().as_secs_f64(),
+        left_out,
+        rates,
+        latencies,
+    };
+    report::write(&results, &args.out)
+}
+
+/// Compares the rates at one depth and size.
+fn cell(
+    bench: &Bench,
+    contestants: &[Contestant],
+    work: &Work,
+    rounds: (usize, usize),
+) -> Result<Cell, CompareError> {
+    eprintln!(
+        "compare: depth {}, blocks of {} KiB",
+        work.depth,
+        work.size / KIB
+    );
+    let mut verified = vec![0; contestants.len()];
+    let rounds = rounds::measure(contestants.len(), rounds, |nth| {
+        let measured = contestants[nth].measure(bench, work)?;
+        verified[nth] += measured.verified;
+        Ok::<_, CompareError>(measured.rate)
+    })?;
+    Ok(Cell::new(work, contestants, &rounds, &verified))
+}
+
+/// Records the latencies at one depth, in turns.
+fn distributions(
+    bench: &Bench,
+    contestants: &[Contestant],
+    work: &Work,
+    rounds: usize,
+) -> Result<Vec<Distribution>, CompareError> {
+    eprintln!("compare: latencies at depth {}", work.depth);
+    let recorded = contestants.iter().filter(|who| who.has_latency());
+    let mut recorded: Vec<_> = recorded.map(|&who| (who, checker::histogram())).collect();
+    for round in 0..rounds {
+        let count = recorded.len();
+        for turn in 0..count {
+            let (who, all) = &mut recorded[(turn + round) % count];
+            if let Some(latency) = who.measure(bench, work)?.latency {
+                // The bounds are the same, so there is nothing to refuse.
+                let _ = all.add(&latency);
+            }
+        }
+    }
+    let all = recorded.into_iter();
+    Ok(all
+        .map(|(who, recorded)| Distribution::new(work, who, recorded))
+        .collect())
+}

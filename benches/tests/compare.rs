@@ -1,0 +1,84 @@
+//! What `compare` promises: everyone is measured and verified, and the results are written.
+
+use std::fs;
+use std::io::Write;
+use std::process::Command;
+
+use serde_json::Value;
+
+/// The original loop needs a program that this test does not build; fio is not installed everywhere.
+const ALWAYS: [&str; 5] = [
+    "raw ring",
+    "vyre-io, ring",
+    "bare server, ring",
+    "bare server, mapping",
+    "pread pool",
+];
+const SVG: &str = "http://www.w3.org/2000/svg";
+
+fn compare(args: &[&str]) -> std::process::Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_compare"));
+    command.args(args).output().expect("the program runs")
+}
+
+#[test]
+fn a_quick_comparison_measures_everyone() {
+    let out = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let dir = out.path().to_str().expect("UTF-8");
+    let output = compare(&["--quick", "--dir", dir, "--out", dir]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains("LEFT OUT: original loop"), "{stderr}");
+    assert!(stderr.contains("compare: measured "), "{stderr}");
+
+    let read = |name: &str| fs::read_to_string(out.path().join(name)).expect(name);
+    let results: Value = serde_json::from_str(&read("results.json")).expect("JSON");
+    assert_eq!(results["quick"], true);
+    let cells = results["rates"].as_array().expect("cells");
+    assert_eq!(cells.len(), 3);
+    for cell in cells {
+        let rows = cell["rows"].as_array().expect("rows");
+        for name in ALWAYS {
+            let row = rows.iter().find(|row| row["name"] == name).expect(name);
+            assert!(row["rate"]["median"].as_f64() > Some(0.0), "{row}");
+            assert!(row["verified"].as_u64() > Some(0), "{row}");
+        }
+        assert_eq!(rows[0]["ratio"]["median"], 1.0, "the first is the raw ring");
+    }
+    let latencies = results["latencies"].as_array().expect("distributions");
+    let names: Vec<&Value> = latencies.iter().map(|one| &one["name"]).collect();
+    assert_eq!(names, [ALWAYS[0], ALWAYS[1], ALWAYS[4]]);
+    assert!(latencies.iter().all(|one| one["p50"].as_u64() > Some(0)));
+
+    let tables = read("compare.md");
+    assert_eq!(tables, String::from_utf8_lossy(&output.stdout));
+    assert!(tables.contains("these figures mean nothing"), "{tables}");
+    for (name, series) in [
+        ("iops.svg", &ALWAYS[..]),
+        ("bytes.svg", &ALWAYS),
+        ("latency.svg", &[ALWAYS[0], ALWAYS[1], ALWAYS[4]]),
+    ] {
+        let svg = read(name);
+        let document = roxmltree::Document::parse(&svg).expect(name);
+        let texts = document
+            .descendants()
+            .filter(|node| node.has_tag_name((SVG, "text")));
+        let texts: Vec<&str> = texts
+            .filter_map(|node| node.text())
+            .map(str::trim)
+            .collect();
+        let missing = series.iter().find(|one| !texts.contains(one));
+        assert_eq!(missing, None, "{name}: {texts:?}");
+    }
+}
+
+#[test]
+fn a_file_without_stamps_is_refused() {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    file.write_all(&[7; 4096]).expect("room");
+    let path = file.path().to_str().expect("UTF-8");
+    let output = compare(&["--quick", "--file", path]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("no stamps"), "{stderr}");
+}
