@@ -16,6 +16,9 @@ pub(crate) struct Args {
     /// Directory of the new file
     #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
     pub(crate) dir: PathBuf,
+    /// Read a memfd that cannot shrink instead of a file
+    #[arg(long, conflicts_with_all = ["file", "dir"])]
+    pub(crate) memfd: bool,
     /// Seconds of one measurement
     #[arg(long, value_name = "S", default_value = "1", value_parser = seconds)]
     pub(crate) seconds: f64,

@@ -8,6 +8,7 @@ use std::path::Path;
 use vyre_io_cli::measure::figure::Figure;
 use vyre_io_cli::measure::units;
 
+use crate::contestant::Contestant;
 use crate::error::CompareError;
 use crate::plots::{self, bytes, most_common};
 use crate::results::{Cell, Distribution, Results, Row};
@@ -41,35 +42,36 @@ pub(crate) fn write(results: &Results, out: &Path) -> Result<(), CompareError> {
 fn tables(results: &Results) -> String {
     let mut text = String::from("# Cached random reads\n\n");
     table(&mut text, &["", ""], head(results));
-    text.push_str(
-        "\nMedians of the rounds, and their ranges. A ratio is that of the rate to the raw ring's in the same \
-         round. † marks figures whose rounds do not agree: their quartiles are more than ",
+    let _ = writeln!(
+        text,
+        "\nMedians of the rounds, and their ranges. A ratio is that of two rates of the same round. † marks figures\n\
+         whose rounds do not agree: their quartiles are more than {:.0} % apart.",
+        100.0 * STEADY
     );
-    let _ = writeln!(text, "{:.0} % apart.", 100.0 * STEADY);
     let cells = &results.rates;
     let size = most_common(cells, |cell| cell.size);
     let depth = most_common(cells, |cell| cell.depth);
     let by_depth: Vec<&Cell> = cells.iter().filter(|cell| cell.size == size).collect();
     let by_size: Vec<&Cell> = cells.iter().filter(|cell| cell.depth == depth).collect();
-    let depths = |cell: &Cell| format!("depth {}", cell.depth);
-    let sizes = |cell: &Cell| bytes(cell.size.into());
-    let rate = |row: &Row, _: &Cell| figure(&row.rate, units::rate);
+    let depths: fn(&Cell) -> String = |cell| format!("depth {}", cell.depth);
+    let sizes: fn(&Cell) -> String = |cell| bytes(cell.size.into());
     let _ = write!(
         text,
         "\n## Reads per second, blocks of {}\n\n",
         bytes(size.into())
     );
+    let rate = |row: &Row, _: &Cell| match row.rate.median {
+        median if median >= 1e6 => figure(&row.rate, 1e-6, " M/s"),
+        _ => figure(&row.rate, 1e-3, " k/s"),
+    };
     grid(&mut text, &by_depth, depths, rate);
-    text.push_str("\nRatio to the raw ring:\n\n");
-    grid(&mut text, &by_depth, depths, ratio);
+    ratios(&mut text, &by_depth, depths);
     text.push_str("\n![Reads per second by depth](iops.svg)\n");
     let _ = write!(text, "\n## Bytes per second, depth {depth}\n\n");
     grid(&mut text, &by_size, sizes, |row, cell| {
-        let size = f64::from(cell.size);
-        figure(&row.rate, |rate| format!("{:.2} GB/s", rate * size / 1e9))
+        figure(&row.rate, f64::from(cell.size) / 1e9, " GB/s")
     });
-    text.push_str("\nRatio to the raw ring:\n\n");
-    grid(&mut text, &by_size, sizes, ratio);
+    ratios(&mut text, &by_size, sizes);
     text.push_str("\n![Bytes per second by the size of a block](bytes.svg)\n");
     text.push_str("\n## Latency\n\n");
     let columns = ["", "depth", "p50", "p90", "p99", "p99.9", "max", "requests"];
@@ -150,7 +152,10 @@ fn head(results: &Results) -> Vec<Vec<String>> {
             ),
         ),
         ("stolen while measuring", percent(machine.stolen)),
-        ("verified", format!("{verified} blocks, none wrong")),
+        (
+            "verified",
+            format!("{} blocks, none wrong", units::count(verified)),
+        ),
     ];
     if let Some(version) = &machine.fio {
         rows.push(("fio", version.clone()));
@@ -163,46 +168,76 @@ fn head(results: &Results) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// Writes a table of the rows of `cells`, a column for each.
+/// Writes a table of the rates, a column for each cell.
 fn grid(
     text: &mut String,
     cells: &[&Cell],
-    column: impl Fn(&Cell) -> String,
+    column: fn(&Cell) -> String,
     value: impl Fn(&Row, &Cell) -> String,
 ) {
-    let columns: Vec<String> = cells.iter().map(|cell| column(cell)).collect();
-    let mut names = vec![""];
-    names.extend(columns.iter().map(String::as_str));
     let rows = cells.first().map_or(&[][..], |cell| &cell.rows);
     let rows = rows.iter().enumerate().map(|(nth, row)| {
-        let mark = |row: &Row| if row.steady { "" } else { " †" };
         let values = cells.iter().map(|cell| {
             let row = &cell.rows[nth];
-            format!("{}{}", value(row, cell), mark(row))
+            format!("{}{}", value(row, cell), mark(row.rate.spread()))
         });
         [row.name.to_owned()].into_iter().chain(values).collect()
     });
+    columns(text, cells, column, rows);
+}
+
+/// Writes the ratios of everyone to the raw ring, and of vyre-io to everyone else.
+fn ratios(text: &mut String, cells: &[&Cell], column: fn(&Cell) -> String) {
+    let rows = cells.first().map_or(&[][..], |cell| &cell.rows);
+    let pair = |over: usize, under: usize| {
+        let name = format!("{} / {}", rows[over].name, rows[under].name);
+        let values = cells.iter().map(|cell| {
+            let ratio = cell.rows[over].rate.over(&cell.rows[under].rate);
+            format!("{}{}", figure(&ratio, 1.0, ""), mark(ratio.spread()))
+        });
+        [name].into_iter().chain(values).collect()
+    };
+    let ours = |nth: &usize| matches!(rows[*nth].who, Contestant::Ours(_));
+    let to_raw = (1..rows.len()).map(|over| pair(over, 0));
+    let of_ours = (1..rows.len()).filter(ours).flat_map(|over| {
+        let others = (1..rows.len()).filter(move |&under| under != over);
+        others.map(move |under| pair(over, under))
+    });
+    text.push('\n');
+    columns(text, cells, column, to_raw.chain(of_ours));
+}
+
+/// Writes a table with a column for each cell.
+fn columns(
+    text: &mut String,
+    cells: &[&Cell],
+    column: fn(&Cell) -> String,
+    rows: impl Iterator<Item = Vec<String>>,
+) {
+    let names: Vec<String> = cells.iter().map(|cell| column(cell)).collect();
+    let names: Vec<&str> = [""]
+        .into_iter()
+        .chain(names.iter().map(String::as_str))
+        .collect();
     table(text, &names, rows);
 }
 
-fn ratio(row: &Row, _: &Cell) -> String {
-    let Figure {
-        median, min, max, ..
-    } = row.ratio;
-    format!("{median:.2} ({min:.2} to {max:.2})")
+const fn mark(spread: f64) -> &'static str {
+    if spread <= STEADY { "" } else { " †" }
 }
 
-fn figure(figure: &Figure, unit: impl Fn(f64) -> String) -> String {
-    let Figure {
-        median, min, max, ..
-    } = *figure;
-    format!("{} ({} to {})", unit(median), unit(min), unit(max))
+/// Formats a median and its range in a unit.
+fn figure(figure: &Figure, factor: f64, unit: &str) -> String {
+    let decimals = if figure.median * factor < 100.0 { 2 } else { 0 };
+    let value = |value: f64| format!("{:.decimals$}", value * factor);
+    let (median, min, max) = (value(figure.median), value(figure.min), value(figure.max));
+    format!("{median}{unit} ({min} to {max})")
 }
 
 fn latency(row: &Distribution) -> Vec<String> {
     let times = [row.p50, row.p90, row.p99, row.p999, row.max].map(units::time);
     let first = [row.name.to_owned(), row.depth.to_string()];
-    let last = [row.count.to_string()];
+    let last = [units::count(row.count)];
     first.into_iter().chain(times).chain(last).collect()
 }
 

@@ -15,17 +15,11 @@ pub(crate) struct Rounds {
 
 impl Rounds {
     fn of(rates: &[Vec<f64>]) -> Self {
-        let base = rates.first().map_or(&[][..], Vec::as_slice);
-        let ratio = |rates: &Vec<f64>| {
-            rates
-                .iter()
-                .zip(base)
-                .map(|(rate, base)| rate / base)
-                .collect()
-        };
+        let rates: Vec<Figure> = rates.iter().cloned().map(Figure::of).collect();
+        let ratio = |rate: &Figure| rate.over(&rates[0]);
         Self {
-            rates: rates.iter().cloned().map(Figure::of).collect(),
-            ratios: rates.iter().map(ratio).map(Figure::of).collect(),
+            ratios: rates.iter().map(ratio).collect(),
+            rates,
         }
     }
 

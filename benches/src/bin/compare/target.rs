@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use memmap2::{Mmap, MmapOptions};
+use rustix::fs::{MemfdFlags, SealFlags};
 use vyre_io_cli::measure::stamp;
 
 use crate::args::Args;
@@ -22,6 +23,7 @@ pub(crate) struct Target {
     /// Path of the file, or of its directory if it has no name.
     pub(crate) place: PathBuf,
     mapping: Mmap,
+    is_memfd: bool,
 }
 
 impl Target {
@@ -35,7 +37,11 @@ impl Target {
                 }
                 (file, path.clone())
             }
-            None => (make(args)?, args.dir.clone()),
+            None if args.memfd => (make(args, memfd)?, "memfd".into()),
+            None => (
+                make(args, || tempfile::tempfile_in(&args.dir))?,
+                args.dir.clone(),
+            ),
         };
         let len = file
             .metadata()
@@ -55,6 +61,7 @@ impl Target {
             len,
             place,
             mapping,
+            is_memfd: args.memfd,
         })
     }
 
@@ -75,19 +82,32 @@ impl Target {
 
     /// Returns the name of its file system, from the longest mount point above it.
     pub(crate) fn file_system(&self) -> String {
+        if self.is_memfd {
+            return "memfd that cannot shrink".into();
+        }
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let place = fs::canonicalize(&self.place).unwrap_or_else(|_| self.place.clone());
         file_system(&mounts, &place).unwrap_or_else(|| "unknown".into())
     }
 }
 
-fn make(args: &Args) -> Result<File, CompareError> {
+fn make(args: &Args, create: impl FnOnce() -> io::Result<File>) -> Result<File, CompareError> {
     let size = if args.quick { QUICK_SIZE } else { SIZE };
-    let failed = || CompareError::file("create a file in", &args.dir);
-    let file = tempfile::tempfile_in(&args.dir).map_err(failed())?;
-    stamp::fill(&file, size).map_err(failed())?;
-    // Its own descriptor writes; reading starts at the beginning.
-    File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(failed())
+    let made = || {
+        let file = create()?;
+        stamp::fill(&file, size)?;
+        if args.memfd {
+            rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW)?;
+        }
+        // A descriptor of its own, whose reading begins at the start.
+        File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+    };
+    made().map_err(CompareError::file("make a file in", &args.dir))
+}
+
+fn memfd() -> io::Result<File> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    Ok(rustix::fs::memfd_create("vyre-compare", flags)?.into())
 }
 
 fn file_system(mounts: &str, place: &Path) -> Option<String> {

@@ -56,32 +56,31 @@ impl Rounds {
     ) -> Result<Self, Failure> {
         let each = Duration::from_secs_f64(args.seconds / f64::from(ROUNDS));
         let mut tally = Tally::new();
-        let (mut rates, mut raw_rates, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut rates, mut raw_rates) = (Vec::new(), Vec::new());
         let (mut cpu, mut gpu_waits) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             let round = one(args, plan, cuda, target, each)?;
             let rate = round.tally.rate();
             if let (Some(target), true) = (target, args.baseline) {
-                let raw = raw(args, plan, target, each)?;
-                ratios.push(rate / raw);
-                raw_rates.push(raw);
+                raw_rates.push(raw(args, plan, target, each)?);
             }
             rates.push(rate);
             cpu.push(round.cpu);
             gpu_waits.extend(round.gpu_wait);
             tally.add(&round.tally);
         }
+        let (iops, raw) = (Figure::of(rates), Figure::of(raw_rates));
         Ok(Self {
             tally,
-            iops: Figure::of(rates),
             used: Used {
                 loop_cpu_fraction: Figure::of(cpu).median,
                 gpu_wait_fraction: (!gpu_waits.is_empty()).then(|| Figure::of(gpu_waits).median),
             },
             baseline: args.baseline.then(|| Baseline {
-                iops: Figure::of(raw_rates),
-                ratio: Figure::of(ratios),
+                ratio: iops.over(&raw),
+                iops: raw,
             }),
+            iops,
         })
     }
 }

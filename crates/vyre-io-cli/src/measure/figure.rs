@@ -32,6 +32,13 @@ impl Figure {
         }
     }
 
+    /// Returns the ratio of this figure to another one in each round.
+    #[must_use]
+    pub fn over(&self, other: &Self) -> Self {
+        let pairs = self.rounds.iter().zip(&other.rounds);
+        Self::of(pairs.map(|(over, under)| over / under).collect())
+    }
+
     /// Returns the distance of the quartiles, as a share of the median. It is infinite without rounds.
     pub fn spread(&self) -> f64 {
         let mut sorted = self.rounds.clone();
@@ -66,6 +73,13 @@ mod tests {
         assert_eq!(Figure::of(vec![4.0, 1.0, 2.0, 3.0]).median, 2.5);
         let none = Figure::of(Vec::new());
         assert_eq!((none.median, none.min, none.max), (0.0, 0.0, 0.0));
+    }
+
+    #[test]
+    fn a_ratio_is_of_each_round() {
+        let ratio = Figure::of(vec![2.0, 9.0, 4.0]).over(&Figure::of(vec![1.0, 3.0, 4.0]));
+        assert_eq!(ratio.rounds, [2.0, 3.0, 1.0]);
+        assert_eq!(ratio.median, 2.0);
     }
 
     #[test]

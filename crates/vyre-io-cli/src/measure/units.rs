@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use indicatif::HumanCount;
+
 /// Formats a rate of operations per second.
 pub fn rate(rate: f64) -> String {
     match rate {
@@ -9,6 +11,11 @@ pub fn rate(rate: f64) -> String {
         rate if rate >= 1e3 => format!("{:.1} k/s", rate / 1e3),
         rate => format!("{rate:.0} /s"),
     }
+}
+
+/// Formats a number, with commas.
+pub fn count(number: u64) -> String {
+    HumanCount(number).to_string()
 }
 
 /// Formats a time in nanoseconds.
@@ -31,6 +38,7 @@ mod tests {
         assert_eq!(rate(1_234_567.0), "1.23 M/s");
         assert_eq!(rate(175_733.0), "175.7 k/s");
         assert_eq!(rate(12.0), "12 /s");
+        assert_eq!(count(1_234_567), "1,234,567");
         assert_eq!(time(842), "842 ns");
         assert_eq!(time(1_234), "1.2 µs");
         assert_eq!(time(1_167_065_087), "1.2 s");
