@@ -38,12 +38,20 @@ pub(crate) struct Args {
     /// Program that hosts the original loop (built from `consumers/original`)
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) original: Option<PathBuf>,
+    /// Measure, besides the raw ring, only those whose name contains this (may be given more than once)
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) only: Vec<String>,
     /// Show in a few seconds that everything works: the figures mean nothing
     #[arg(long)]
     pub(crate) quick: bool,
 }
 
 impl Args {
+    /// Returns whether one with this name is measured.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|text| name.contains(text.as_str()))
+    }
+
     /// Returns the time of one measurement.
     pub(crate) fn time(&self) -> Duration {
         let seconds = if self.quick { 0.05 } else { self.seconds };
@@ -65,5 +73,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         <Args as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn names_are_chosen_by_their_parts() {
+        let wants = |line: &str, name| Args::parse_from(line.split(' ')).wants(name);
+        assert!(wants("compare", "fio"));
+        assert!(wants(
+            "compare --only mapping --only fio",
+            "bare server, mapping"
+        ));
+        assert!(!wants("compare --only mapping --only fio", "pread pool"));
     }
 }

@@ -117,15 +117,16 @@ impl Plan {
 pub(crate) fn run(args: &Args) -> Result<(), CompareError> {
     let plan = Plan::new(args);
     let bench = Bench::new(args, &plan)?;
-    let left_out: Vec<_> = ALL
-        .iter()
-        .filter_map(|who| Some((who.name(), who.missing(&bench)?)))
-        .collect();
-    for (who, why) in &left_out {
-        eprintln!("compare: LEFT OUT: {who}: {why}");
+    let wanted = |who: &&Contestant| **who == Contestant::RawRing || args.wants(who.name());
+    let (mut contestants, mut left_out) = (Vec::new(), Vec::new());
+    for &who in ALL.iter().filter(wanted) {
+        if let Some(why) = who.missing(&bench) {
+            eprintln!("compare: LEFT OUT: {}: {why}", who.name());
+            left_out.push((who.name(), why));
+        } else {
+            contestants.push(who);
+        }
     }
-    let is_there = |who: &Contestant| who.missing(&bench).is_none();
-    let contestants: Vec<Contestant> = ALL.iter().copied().filter(is_there).collect();
 
     let cores = match bench.cores.list.len() {
         0 => allowed(),
