@@ -35,8 +35,8 @@ pub enum MapError {
     /// The file is on overlayfs. A mapping of a lower file never shows what is written after a copy-up.
     #[error("a mapping on overlayfs can miss later writes: map the file on its own file system")]
     Overlay,
-    /// The file is on XFS, which clears the end of the last page before it sets the size, and whose
-    /// reads are atomic with respect to its writes. A copy out of a mapping keeps neither rule.
+    /// The file is on XFS, whose buffered reads take the lock of the inode: they show a write or a
+    /// truncation whole or not at all. A copy out of a mapping can show a part.
     #[error("XFS reads keep rules that a mapping does not: read the file by pread")]
     Xfs,
     /// The file consists of huge pages.

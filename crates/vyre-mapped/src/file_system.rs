@@ -1,17 +1,18 @@
 //! The files of which a mapping gives the bytes that `pread` would give.
 //!
-//! A file system is allowed if it keeps three rules, which [`Mapping::read_at`](crate::Mapping::read_at)
-//! relies on.
+//! A buffered read of the kernel loads the size of the file first and copies bytes afterwards
+//! (`filemap_read` in `mm/filemap.c`, `shmem_file_read_iter` in `mm/shmem.c`). A copy out of a mapping after a
+//! question for the size takes the same two steps. A file system is allowed if two rules make the results
+//! the same.
 //!
-//! 1. **A truncation sets the size before it changes a page.** A copy that sees a page cleared or removed
-//!    then finds the new size when it asks afterwards.
-//! 2. **An append changes a page before it sets the size.** A copy that begins after the new size was seen then
-//!    finds the new bytes.
-//! 3. **A read may see a part of a concurrent write.** A copy does, so `pread` must be allowed to.
+//! 1. **A buffered read takes no lock of the file.** A write or a truncation between the two steps then shows
+//!    in a read as it shows in a copy: in part, or as zeros past a new end.
+//! 2. **An append changes a page before it sets the size.** A copy that begins after the new size was loaded
+//!    then finds the new bytes.
 //!
-//! ext4 sets the size in `ext4_setattr` before it calls `truncate_pagecache`; tmpfs sets it in
-//! `shmem_setattr` before `unmap_mapping_range` and `shmem_truncate_range`. Both set it in `write_end`, after
-//! the bytes were copied to the page. Neither takes the inode's lock for a buffered read.
+//! ext4 and tmpfs keep both: neither takes the inode's lock for a buffered read, and `write_end` sets the
+//! size after the bytes were copied to the page. A page past the end raises SIGBUS, since a fault compares
+//! with the size as well.
 
 use std::os::fd::BorrowedFd;
 

@@ -7,7 +7,7 @@
 //! | map a range of a file | [`Mapping::new`]; [`MapError`] says why not |
 //! | prepare a thread | [`Recovery`]; [`RecoveryError`] says why not |
 //! | read as `pread` does | [`Mapping::read_at`] |
-//! | copy without a system call | [`Mapping::copy_to`], with [`Mapping::file_size`] before and after many copies |
+//! | copy without a system call | [`Mapping::copy_to`], with [`SizeProbe`] or [`Mapping::file_size`] before them |
 //! | copy to memory that a device shares | [`Mapping::copy_to_ptr`] |
 //! | read pages in beforehand | [`Mapping::populate`] |
 //! | know which pages are in memory | [`Residency`], kept up to date by a [`Watcher`] |
@@ -21,6 +21,7 @@
 //   recovery     the thread that copies
 //   file_system  which files may be mapped
 //   mapping      the safe interface
+//   size_probe   where the file ends
 //   raw_copy     a copy to memory that others share
 //   residency    which pages are in memory
 //   watcher      the thread that finds that out
@@ -32,6 +33,7 @@ mod mapping;
 mod raw_copy;
 mod recovery;
 mod residency;
+mod size_probe;
 mod sys;
 mod watcher;
 
@@ -39,6 +41,7 @@ pub use error::{CopyError, MapError, RecoveryError};
 pub use mapping::Mapping;
 pub use recovery::Recovery;
 pub use residency::{Residency, Source};
+pub use size_probe::SizeProbe;
 pub use watcher::Watcher;
 
 /// An errno of the kernel.

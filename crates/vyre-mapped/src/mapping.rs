@@ -77,14 +77,10 @@ impl Mapping {
     /// # Errors
     /// The errno of fstat(2).
     pub fn file_size(&self) -> Result<u64, Errno> {
-        // Acquire: the loads of earlier copies come before the kernel's load of the size. A
-        // processor may order loads otherwise, and a system call is not a barrier. The partner is
-        // the kernel's truncation, which stores the size before it changes a page (see
-        // `file_system`).
-        fence(Ordering::Acquire);
         let size = fstat(&self.file).map(|stat| stat.st_size as u64);
-        // Acquire: the kernel's load of the size comes before the loads of later copies. The partner is the
-        // kernel's append, which stores the size after it has changed a page.
+        // Acquire: the kernel's load of the size comes before the loads of later copies. A processor
+        // may order loads otherwise, and a system call is not a barrier. The partner is the kernel's
+        // append, which stores the size after it has changed a page.
         fence(Ordering::Acquire);
         size
     }
@@ -106,10 +102,10 @@ impl Mapping {
     /// the length of the range.
     ///
     /// A page that is not in memory is read in, while the thread waits. Past the end of the file, the
-    /// rest of its last page reads as zeros. If [`checks_size`](Self::checks_size), compare the range with
-    /// [`file_size`](Self::file_size) twice, once for any number of copies: before them, since a file that
-    /// grows during a copy may have shown zeros in place of its new bytes, and after them, since a file
-    /// may have shrunk. Do not use bytes past either size. [`read_at`](Self::read_at) does so.
+    /// rest of its last page reads as zeros. If [`checks_size`](Self::checks_size), therefore compare the
+    /// range with [`file_size`](Self::file_size) before the copy, once for any number of copies, and do
+    /// not use bytes past that size. The result is then one that pread(2) could have given since
+    /// the comparison: pread, too, loads the size first and copies afterwards, without a lock.
     ///
     /// # Errors
     /// - [`CopyError::OutOfRange`] if the range is not inside the mapping.
@@ -148,11 +144,9 @@ impl Mapping {
     ) -> Result<usize, Errno> {
         let len = destination.len();
         let end = offset.saturating_add(len as u64);
-        let is_in_file = || Ok::<_, Errno>(!self.checks_size || end <= self.file_size()?);
         if self.locate(&(offset..end)).is_some()
-            && is_in_file()?
+            && (!self.checks_size || end <= self.file_size()?)
             && let Ok(copied) = self.copy_to(recovery, offset..end, destination)
-            && is_in_file()?
         {
             return Ok(copied);
         }

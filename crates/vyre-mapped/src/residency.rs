@@ -40,6 +40,9 @@ pub enum Source {
 pub struct Residency {
     mapping: Arc<Mapping>,
     words: Box<[AtomicU64]>,
+    /// The logarithm of the page size.
+    page_shift: u32,
+    scans: AtomicU64,
 }
 
 impl Residency {
@@ -49,6 +52,8 @@ impl Residency {
         Self {
             words: (0..words).map(|_| AtomicU64::new(0)).collect(),
             mapping,
+            page_shift: page_size().trailing_zeros(),
+            scans: AtomicU64::new(0),
         }
     }
 
@@ -64,17 +69,48 @@ impl Residency {
         let Some((offset, len)) = self.mapping.locate(&range) else {
             return false;
         };
-        let (mut page, end) = (offset / page_size(), (offset + len).div_ceil(page_size()));
-        while page < end {
+        // Relaxed: the bits are hints, and guard no other memory.
+        self.masks(offset, len)
+            .all(|(word, mask)| self.words[word].load(Relaxed) & mask == mask)
+    }
+
+    /// Notes that the pages of a range are not in memory, after a copy of it failed. The next scan finds
+    /// out anew. Does nothing for a range that is not inside the mapping.
+    pub fn forget(&self, range: Range<u64>) {
+        if let Some((offset, len)) = self.mapping.locate(&range) {
+            for (word, mask) in self.masks(offset, len) {
+                // Relaxed: as in `contains`.
+                self.words[word].fetch_and(!mask, Relaxed);
+            }
+        }
+    }
+
+    /// Returns each word of a range, with the bits of the range's pages.
+    #[inline]
+    fn masks(&self, offset: usize, len: usize) -> impl Iterator<Item = (usize, u64)> {
+        let mut page = offset >> self.page_shift;
+        let end = (offset + len + (1 << self.page_shift) - 1) >> self.page_shift;
+        std::iter::from_fn(move || {
+            if page >= end {
+                return None;
+            }
             let count = (end - page).min(PAGES - page % PAGES);
             let mask = (u64::MAX >> (PAGES - count)) << (page % PAGES);
-            // Relaxed: the bits are hints, and guard no other memory.
-            if self.words[page / PAGES].load(Relaxed) & mask != mask {
-                return false;
-            }
+            let word = page / PAGES;
             page += count;
-        }
-        true
+            Some((word, mask))
+        })
+    }
+
+    /// Returns how often a [`Watcher`](crate::Watcher) has scanned the whole mapping.
+    pub fn scans(&self) -> u64 {
+        // Relaxed: the number is a hint.
+        self.scans.load(Relaxed)
+    }
+
+    pub(crate) fn count_scan(&self) {
+        // Relaxed: as in `scans`.
+        self.scans.fetch_add(1, Relaxed);
     }
 
     /// Returns the number of pages that were in memory at the last scan.
@@ -95,7 +131,29 @@ impl Residency {
     /// - [`Errno::INVAL`] if the part is not inside the mapping.
     /// - Another errno if the kernel does not answer. Pages that were not asked about keep their bits.
     pub fn scan(&self, part: Range<u64>) -> Result<Source, Errno> {
-        let (offset, len) = self.mapping.locate(&part).ok_or(Errno::INVAL)?;
+        self.scan_words(&part, |_, _| ())
+    }
+
+    /// Scans a part, and maps the pages that it finds in memory and the last scan did not.
+    pub(crate) fn scan_and_map(&self, part: &Range<u64>) {
+        let page = page_size();
+        // A scan that fails leaves the map as it was; the next one may succeed.
+        let _ = self.scan_words(part, |word, mut new| {
+            while new != 0 {
+                let first = new.trailing_zeros();
+                let count = (new >> first).trailing_ones();
+                let offset = (word * PAGES + first as usize) * page;
+                // A failure leaves the pages to the page faults of copies.
+                let _ = self.mapping.pages().populate(offset, count as usize * page);
+                new &= u64::MAX.checked_shl(first + count).unwrap_or(0);
+            }
+        });
+    }
+
+    /// Finds out which pages of a part are in memory. Passes each word of the map to `found`, with its
+    /// new bits.
+    fn scan_words(&self, part: &Range<u64>, found: impl Fn(usize, u64)) -> Result<Source, Errno> {
+        let (offset, len) = self.mapping.locate(part).ok_or(Errno::INVAL)?;
         let group = page_size() * PAGES;
         let mut word = offset / group;
         let end = (offset + len).div_ceil(group);
@@ -118,43 +176,18 @@ impl Residency {
                     &mut resident[..count],
                 )?,
             }
-            for (word, pages) in words.iter().zip(resident.chunks_exact(PAGES)) {
+            for (index, pages) in (word..).zip(resident.chunks_exact(PAGES).take(words.len())) {
                 let bits = pages
                     .iter()
                     .rev()
                     .fold(0, |bits, page| bits << 1 | u64::from(page & 1));
                 // Relaxed: as in `contains`.
-                word.store(bits, Relaxed);
+                let old = self.words[index].swap(bits, Relaxed);
+                found(index, bits & !old);
             }
             word += words.len();
         }
         Ok(source)
-    }
-
-    /// Maps the pages of a part that were in memory at the last scan.
-    pub(crate) fn map_resident(&self, part: Range<u64>) {
-        let Some((offset, len)) = self.mapping.locate(&part) else {
-            return;
-        };
-        let end = (offset + len).div_ceil(page_size());
-        let mut page = offset / page_size();
-        while page < end {
-            let start = page;
-            while page < end && self.has_page(page) {
-                page += 1;
-            }
-            if page > start {
-                // A failure leaves the pages to the page faults of copies.
-                let (offset, len) = (start * page_size(), (page - start) * page_size());
-                let _ = self.mapping.pages().populate(offset, len);
-            }
-            page += 1;
-        }
-    }
-
-    fn has_page(&self, page: usize) -> bool {
-        // Relaxed: as in `contains`.
-        self.words[page / PAGES].load(Relaxed) >> (page % PAGES) & 1 == 1
     }
 
     /// Finds out whether mincore(2) tells the truth: it does to the owner of the file. It also does
@@ -217,10 +250,31 @@ mod tests {
             let mapped = (0..70).filter(|&page| pages[page] == 1);
             mapped.collect::<Vec<_>>()
         };
-        residency.map_resident(mapping.range());
         assert_eq!(mapped(), [], "nothing was scanned");
-        residency.scan(mapping.range()).unwrap();
-        residency.map_resident(mapping.range());
+        residency.scan_and_map(&mapping.range());
         assert_eq!(mapped(), [0, 1, 3, 69]);
+    }
+
+    #[test]
+    fn forgotten_pages_are_missing_until_the_next_scan() {
+        let file = memfd_create("vyre-mapped", MemfdFlags::empty()).unwrap();
+        let page = page_size() as u64;
+        ftruncate(&file, 130 * page).unwrap();
+        let whole = vec![1; 130 * page as usize];
+        pwrite(&file, &whole, 0).unwrap();
+        let mapping = Arc::new(Mapping::new(&file, 0..130 * page).unwrap());
+        let residency = Residency::new(mapping.clone());
+        residency.scan(mapping.range()).unwrap();
+        assert_eq!(residency.count(), 130);
+        residency.forget(60 * page + 1..66 * page);
+        assert_eq!(residency.count(), 124);
+        assert!(residency.contains(0..60 * page) && residency.contains(66 * page..130 * page));
+        for at in 60..66 {
+            assert!(!residency.contains(at * page..at * page + 1), "{at}");
+        }
+        residency.forget(0..131 * page);
+        assert_eq!(residency.count(), 124, "not inside the mapping");
+        residency.scan(mapping.range()).unwrap();
+        assert_eq!(residency.count(), 130);
     }
 }

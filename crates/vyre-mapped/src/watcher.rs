@@ -1,72 +1,145 @@
-//! A thread that keeps the map of a mapping up to date.
+//! A thread that keeps maps of pages up to date.
 
 use std::io;
-use std::num::NonZeroU64;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 use crate::residency::Residency;
 
 /// The largest number of bytes of one scan.
 const STEP: u64 = 16 << 20;
 
-/// A thread that scans a mapping over and over, part by part, at a limited rate. It also maps the pages
-/// that it finds in memory, so that a copy has no page fault and the next scan is quicker.
+/// The shortest rest after a scan.
+const REST: Duration = Duration::from_millis(1);
+
+/// A thread that scans mappings over and over, part by part, at a limited rate. It also maps the pages
+/// that it newly finds in memory, so that a copy has no page fault and the next scan is quicker.
 ///
-/// Threads that copy ask the [`Residency`] and never wait for the watcher. A dropped watcher ends
-/// after the scan that is under way.
+/// Threads that copy ask the [`Residency`] and never wait for the watcher. The thread sleeps while there
+/// is nothing to watch. It forgets a residency that nobody else holds, and unmaps the mapping if it was
+/// the last to hold that. A dropped watcher ends after the scan that is under way. The drop does not wait
+/// for the end.
 #[derive(Debug)]
 pub struct Watcher {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    shared: Arc<Shared>,
+    thread: Thread,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    /// The residencies that the thread has not seen.
+    new: Mutex<Vec<Arc<Residency>>>,
+}
+
+impl Shared {
+    fn take_new(&self) -> Vec<Arc<Residency>> {
+        let mut new = self.new.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *new)
+    }
 }
 
 impl Watcher {
-    /// Starts the thread. It scans at most this many bytes of the mapping per second, in parts of
-    /// up to 16 MiB. A scan of 1 GiB takes 0.5 ms to 25 ms of a processor.
+    /// Starts the thread. It rests after each scan, so that it uses `percent` of one processor at most,
+    /// from 1 to 100; other values count as the nearest of these. The first scan of a mapping is made
+    /// at once, without rests.
+    ///
+    /// A scan of 1 GiB takes 0.5 ms where all pages are in memory, and up to 25 ms where none is.
     ///
     /// # Errors
     /// If the kernel starts no thread.
-    pub fn spawn(residency: Arc<Residency>, bytes_per_second: NonZeroU64) -> io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
+    pub fn spawn(percent: u32) -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
         let watch = {
-            let stop = stop.clone();
-            move || watch(&residency, bytes_per_second, &stop)
+            let shared = shared.clone();
+            move || Rounds::default().run(&shared, percent.clamp(1, 100))
         };
-        let thread = thread::Builder::new()
+        let handle = thread::Builder::new()
             .name("vyre-residency".to_owned())
             .spawn(watch)?;
         Ok(Self {
-            stop,
-            thread: Some(thread),
+            shared,
+            thread: handle.thread().clone(),
         })
+    }
+
+    /// Has the thread keep a residency up to date.
+    pub fn watch(&self, residency: Arc<Residency>) {
+        let new = self.shared.new.lock();
+        new.unwrap_or_else(PoisonError::into_inner).push(residency);
+        self.thread.unpark();
     }
 }
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        // Relaxed: the flag alone is passed, and `unpark` and `join` order the rest.
-        self.stop.store(true, Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            let _ = thread.join();
-        }
+        // Relaxed: the flag alone is passed, and `unpark` orders it.
+        self.shared.stop.store(true, Relaxed);
+        self.thread.unpark();
     }
 }
 
-fn watch(residency: &Residency, bytes_per_second: NonZeroU64, stop: &AtomicBool) {
-    let whole = residency.mapping().range();
-    let mut part = whole.start..whole.start;
-    // Relaxed: as in `drop`.
-    while !stop.load(Relaxed) {
-        part = next_part(&whole, &part);
-        // A scan that fails leaves the map as it was; the next one may succeed.
-        let _ = residency.scan(part.clone());
-        residency.map_resident(part.clone());
-        thread::park_timeout(pause(&part, bytes_per_second));
+/// The residencies of a watcher, and where it is.
+#[derive(Default)]
+struct Rounds {
+    watched: Vec<Watched>,
+    turn: usize,
+}
+
+struct Watched {
+    residency: Arc<Residency>,
+    /// The part that was scanned last.
+    part: Range<u64>,
+}
+
+impl Rounds {
+    fn run(&mut self, shared: &Shared, percent: u32) {
+        loop {
+            self.watched
+                .retain(|watched| Arc::strong_count(&watched.residency) > 1);
+            for residency in shared.take_new() {
+                self.scan_whole(shared, residency);
+            }
+            // Relaxed: as in `drop`.
+            if shared.stop.load(Relaxed) {
+                return;
+            }
+            if self.watched.is_empty() {
+                thread::park();
+            } else {
+                let began = Instant::now();
+                self.scan_next();
+                thread::park_timeout(rest(began.elapsed(), percent));
+            }
+        }
+    }
+
+    /// Scans a mapping for the first time.
+    fn scan_whole(&mut self, shared: &Shared, residency: Arc<Residency>) {
+        let whole = residency.mapping().range();
+        let mut part = whole.start..whole.start;
+        // Relaxed: as in `drop`.
+        while part.end < whole.end && !shared.stop.load(Relaxed) {
+            part = next_part(&whole, &part);
+            residency.scan_and_map(&part);
+        }
+        residency.count_scan();
+        self.watched.push(Watched { residency, part });
+    }
+
+    /// Scans the next part of a mapping, of each mapping in turn.
+    fn scan_next(&mut self) {
+        self.turn = (self.turn + 1) % self.watched.len();
+        let Watched { residency, part } = &mut self.watched[self.turn];
+        let whole = residency.mapping().range();
+        *part = next_part(&whole, part);
+        residency.scan_and_map(part);
+        if part.end == whole.end {
+            residency.count_scan();
+        }
     }
 }
 
@@ -80,12 +153,9 @@ fn next_part(whole: &Range<u64>, part: &Range<u64>) -> Range<u64> {
     start..whole.end.min(start.saturating_add(STEP))
 }
 
-/// Returns how long to rest after a scan.
-fn pause(part: &Range<u64>, bytes_per_second: NonZeroU64) -> Duration {
-    // At least a page: a scan of a short mapping asks about a page, too.
-    let bytes = u128::from((part.end - part.start).max(4096));
-    let nanoseconds = bytes * 1_000_000_000 / u128::from(bytes_per_second.get());
-    Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+/// Returns how long to rest after a scan of this duration.
+fn rest(scan: Duration, percent: u32) -> Duration {
+    (scan * (100 - percent) / percent).max(REST)
 }
 
 #[cfg(test)]
@@ -106,14 +176,11 @@ mod tests {
     }
 
     #[test]
-    fn pauses_hold_the_rate() {
-        let rate = |rate| NonZeroU64::new(rate).unwrap();
-        assert_eq!(pause(&(0..STEP), rate(STEP)), Duration::from_secs(1));
-        assert_eq!(
-            pause(&(0..STEP), rate(4 * STEP)),
-            Duration::from_millis(250)
-        );
-        assert_eq!(pause(&(0..1), rate(4096)), Duration::from_secs(1));
-        assert_eq!(pause(&(0..STEP), rate(1)), Duration::from_secs(STEP));
+    fn rests_hold_the_rate() {
+        let scan = Duration::from_millis(10);
+        assert_eq!(rest(scan, 1), Duration::from_millis(990));
+        assert_eq!(rest(scan, 50), scan);
+        assert_eq!(rest(scan, 100), REST);
+        assert_eq!(rest(Duration::ZERO, 1), REST);
     }
 }
