@@ -2,6 +2,9 @@
 
 use rustix::io::Errno;
 
+/// The bit of the tokens of a wrapper. A ring has at most 2^15 entries, so no index has it.
+const WRAPPER: u64 = 1 << 31;
+
 /// Names one operation in flight. Once the operation has been reaped, the token names nothing: a
 /// generation distinguishes it from later operations in the same entry, until that entry was used
 /// 2^31 times more.
@@ -14,10 +17,24 @@ impl Token {
     pub(crate) const WAKE: Self = Self::pack(u32::MAX, 0);
 
     /// Creates a token, for an implementation of [`Transport`](crate::Transport). It must differ
-    /// from the token of every other operation in flight, and should differ from earlier ones.
+    /// from the token of every other operation in flight, and should differ from earlier ones. Bit 31
+    /// must be clear: a [`PageCacheTransport`](crate::PageCacheTransport) tells its own tokens from those
+    /// of the inner transport by it.
     #[inline]
     pub const fn from_raw(raw: u64) -> Self {
         Self(raw)
+    }
+
+    /// Creates the token of an operation that a wrapper performs itself. No inner transport has it.
+    #[inline]
+    pub(crate) const fn of_wrapper(number: u32) -> Self {
+        Self((number as u64) << 32 | WRAPPER)
+    }
+
+    /// Returns whether a wrapper made this token.
+    #[inline]
+    pub(crate) const fn is_of_wrapper(self) -> bool {
+        self.0 & WRAPPER != 0
     }
 
     /// Returns the number from which the token was made.

@@ -8,6 +8,7 @@
 //! | give it files and memory | [`FileSlot`], [`FileTraits`], [`BufferSlot`], [`Buffer`] |
 //! | run operations | [`Operation`], [`Ring`], [`Completion`]; [`Token`] to cancel one |
 //! | align direct I/O | [`direct_alignment`], [`alignment_of`], [`alignment_of_path`], [`DirectAlign`] |
+//! | copy cached bytes without a system call | [`PageCacheTransport`], [`CachedFile`] |
 //! | write code for any transport | [`Transport`]; `SimTransport` to test it (feature `sim`) |
 
 #![doc(html_root_url = "https://docs.rs/vyre-uring/latest")]
@@ -21,6 +22,7 @@
 //   setup_report, kernel_ring         the kernel's ring and what it can do
 //   token_table                       the operations in flight
 //   ring, setup                       the transport on io_uring: ring.rs maps its steps to files
+//   page_cache                        the transport that copies cached bytes, around another one
 //   sim                               the simulated transport
 
 mod align;
@@ -30,6 +32,7 @@ mod error;
 mod file_traits;
 mod kernel_ring;
 mod operation;
+mod page_cache;
 mod ring;
 mod setup;
 mod setup_report;
@@ -44,6 +47,9 @@ pub use completion::{Completion, Token};
 pub use error::{BufferError, Busy, EnterError, PushError, RegisterError, SetupError};
 pub use file_traits::FileTraits;
 pub use operation::{BufferSlot, FileSlot, Operation};
+pub use page_cache::{
+    CachedFile, MAX_COPY_BYTES, PageCacheCounters, PageCacheTransport, SUBMIT_COPY_BYTES,
+};
 pub use ring::Ring;
 pub use setup::RingBuilder;
 pub use setup_report::{Opcode, RefusedFlags, RingFeatures, SetupReport, SetupStep};
@@ -53,3 +59,4 @@ pub use transport::Transport;
 
 /// An errno of the kernel, with which a failed operation completes.
 pub use rustix::io::Errno;
+pub use vyre_mapped;

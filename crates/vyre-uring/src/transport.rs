@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
+use vyre_mapped::RecoveryError;
+
 use crate::buffer::Buffer;
 use crate::completion::{Completion, Token};
 use crate::error::{Busy, EnterError, PushError, RegisterError};
 use crate::file_traits::FileTraits;
 use crate::operation::{BufferSlot, FileSlot, Operation};
+use crate::page_cache::{CachedFile, PageCacheCounters};
 use crate::setup_report::SetupReport;
 
 /// Performs [`Operation`]s on files and buffers that are held in two tables.
@@ -39,7 +42,8 @@ pub trait Transport {
     ///
     /// # Errors
     /// Nothing was queued.
-    /// - [`PushError::Full`] if as many operations are in flight as the transport takes.
+    /// - [`PushError::Full`] if as many operations are in flight as the transport takes, or if it takes
+    ///   no more before the next [`submit`](Self::submit).
     /// - [`PushError::UnknownFile`] or [`PushError::UnknownBuffer`] if the slot is empty or beyond
     ///   the table.
     /// - [`PushError::OutOfRange`] if the range leaves the buffer, or passes `i64::MAX` in the file.
@@ -117,6 +121,30 @@ pub trait Transport {
     ) -> Result<(), RegisterError> {
         let _ = traits;
         self.set_file(slot, Some(file))
+    }
+
+    /// Allows reads of the file in a slot to be copied out of the page cache, where they give what the
+    /// kernel would. The next [`set_file`](Self::set_file) of the slot ends that.
+    ///
+    /// A transport that does not copy ignores the call, which is the default. A transport around
+    /// another one should forward it.
+    ///
+    /// # Errors
+    /// A [`RecoveryError`] if this thread cannot survive a truncation of the file during a copy. The
+    /// file is served as before.
+    fn set_page_cache(
+        &mut self,
+        slot: FileSlot,
+        cached: Arc<CachedFile>,
+    ) -> Result<(), RecoveryError> {
+        let _ = (slot, cached);
+        Ok(())
+    }
+
+    /// Returns the counts of the reads of such files. All are zero by default. A transport around
+    /// another one should forward the call.
+    fn page_cache_counters(&self) -> PageCacheCounters {
+        PageCacheCounters::default()
     }
 
     /// Puts a buffer into a slot, or empties the slot.

@@ -1,0 +1,378 @@
+//! A transport around another one that copies cached bytes out of a mapping.
+
+mod cached_file;
+mod copy;
+mod counters;
+mod queued;
+#[cfg(all(test, feature = "sim"))]
+mod tests;
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use vyre_mapped::{Recovery, RecoveryError};
+
+use crate::buffer::Buffer;
+use crate::completion::{Completion, Token};
+use crate::error::{Busy, EnterError, PushError, RegisterError};
+use crate::file_traits::FileTraits;
+use crate::operation::{BufferSlot, FileSlot, Operation};
+use crate::setup_report::SetupReport;
+use crate::transport::Transport;
+pub use cached_file::CachedFile;
+use cached_file::FileState;
+pub use counters::PageCacheCounters;
+use queued::{Done, Queued, Read};
+
+/// The largest number of bytes of a read that is copied. A longer one goes to the transport around:
+/// the copy would delay all other operations.
+pub const MAX_COPY_BYTES: u32 = 128 << 10;
+
+/// The number of bytes that one [`submit`](Transport::submit) copies at most. A push beyond it is
+/// refused with [`PushError::Full`].
+pub const SUBMIT_COPY_BYTES: u32 = 256 << 10;
+
+/// The number of submissions with copies between two checks that the thread still recovers from SIGBUS.
+const CHECK_EVERY: u32 = 256;
+
+/// A transport around another one that serves reads of cached bytes without a system call: it copies
+/// them out of a mapping of the file.
+///
+/// A [`Read`](Operation::Read) is copied if its file has a [`CachedFile`], if all its pages were
+/// in memory when they were last looked for, if it has at most [`MAX_COPY_BYTES`] bytes, and if it ends
+/// before the file does. All other operations go to the inner transport.
+///
+/// # Order of the steps
+/// [`push`](Transport::push) queues a copy. [`submit`](Transport::submit) asks once for the size of each
+/// file, then copies. [`reap`](Transport::reap) passes the completions on. The kernel's buffered read
+/// also loads the size before it copies, without a lock, so each result is one that pread(2) could
+/// have given between push and reap.
+///
+/// A read that reaches past the size, or whose copy raises SIGBUS, completes with `EINTR`. The caller
+/// pushes it again, as after every `EINTR`, and the inner transport then performs it.
+///
+/// # Limits
+/// - One submission copies at most [`SUBMIT_COPY_BYTES`].
+/// - A page that has left memory since it was last looked for is read in while the thread waits.
+/// - If the thread blocks SIGBUS, or if another handler has replaced the one of `vyre-mapped`, all
+///   operations go to the inner transport. The thread is checked at every 256th submission with copies and
+///   after every wait.
+#[derive(Debug)]
+pub struct PageCacheTransport<T> {
+    inner: T,
+    files: Vec<Option<FileState>>,
+    buffers: Vec<Option<Buffer>>,
+    queued: Vec<Queued>,
+    queued_bytes: u32,
+    done: Vec<Done>,
+    /// `None` until a cached file is set, and if the thread does not recover from SIGBUS.
+    recovery: Option<Recovery>,
+    until_check: u32,
+    /// The number of submissions with copies, to ask for each size once.
+    submission: u64,
+    next_token: u32,
+    counters: PageCacheCounters,
+}
+
+impl<T: Transport> PageCacheTransport<T> {
+    /// Wraps a transport whose tables are empty.
+    pub fn new(inner: T) -> Self {
+        let capacity = inner.capacity() as usize;
+        Self {
+            inner,
+            files: Vec::new(),
+            buffers: Vec::new(),
+            queued: Vec::with_capacity(capacity),
+            queued_bytes: 0,
+            done: Vec::with_capacity(capacity),
+            recovery: None,
+            until_check: 0,
+            submission: 0,
+            next_token: 0,
+            counters: PageCacheCounters::default(),
+        }
+    }
+
+    /// Returns the inner transport.
+    pub const fn inner(&self) -> &T {
+        &self.inner
+    }
+
+    /// Returns the number of copies that were pushed and not yet reaped.
+    #[inline]
+    fn held(&self) -> u32 {
+        (self.queued.len() + self.done.len()) as u32
+    }
+
+    /// Queues a read of cached bytes. Returns `None` if the inner transport is to perform it.
+    #[inline]
+    fn push_copy(&mut self, read: Read, user: u64) -> Option<Result<Token, PushError>> {
+        let state = self.files.get_mut(read.file.index() as usize)?.as_mut()?;
+        if self.recovery.is_none() || read.len == 0 || read.len > MAX_COPY_BYTES {
+            self.counters.passed_on += 1;
+            return None;
+        }
+        let buffer = self.buffers.get(read.buffer.index() as usize)?.as_ref()?;
+        // Otherwise the inner transport refuses the read.
+        let buffer_end = read.buffer_offset.checked_add(read.len.into())?;
+        if buffer_end > buffer.len() as u64 {
+            return None;
+        }
+        let end = read.offset.checked_add(read.len.into())?;
+        if !state.may_copy(read.offset..end) {
+            self.counters.passed_on += 1;
+            return None;
+        }
+        if self.queued_bytes + read.len > SUBMIT_COPY_BYTES || self.in_flight() >= self.capacity() {
+            return Some(Err(PushError::Full));
+        }
+        self.queued_bytes += read.len;
+        let token = Token::of_wrapper(self.next_token);
+        self.next_token = self.next_token.wrapping_add(1);
+        self.queued.push(Queued { read, token, user });
+        Some(Ok(token))
+    }
+
+    /// Copies what is queued, or returns it to the caller to be pushed again.
+    fn copy_queued(&mut self) {
+        self.check_thread();
+        self.submission += 1;
+        self.queued_bytes = 0;
+        for index in 0..self.queued.len() {
+            let Queued { read, token, user } = self.queued[index];
+            let result = self.copy(&read);
+            self.done.push(Done {
+                completion: Completion::new(user, token, result),
+                file: read.file,
+                buffer: read.buffer,
+            });
+        }
+        self.queued.clear();
+    }
+
+    /// Copies the bytes of one read.
+    ///
+    /// # Errors
+    /// `EINTR` if the inner transport is to perform the read.
+    #[inline]
+    fn copy(&mut self, read: &Read) -> Result<u32, Errno> {
+        let file = self.files.get_mut(read.file.index() as usize);
+        let buffer = self.buffers.get(read.buffer.index() as usize);
+        let (Some(Some(file)), Some(Some(buffer)), Some(recovery)) = (file, buffer, &self.recovery)
+        else {
+            return Err(Errno::INTR);
+        };
+        // In range: `push_copy` has checked it.
+        let range = read.offset..read.offset + u64::from(read.len);
+        if range.end > file.size_at(self.submission) {
+            self.counters.past_end += 1;
+            return Err(Errno::INTR);
+        }
+        if copy::to_buffer(file.cached(), recovery, &range, buffer, read.buffer_offset) {
+            self.counters.copied += 1;
+            self.counters.bytes += u64::from(read.len);
+            Ok(read.len)
+        } else {
+            self.counters.faulted += 1;
+            file.cached().residency().forget(range);
+            Err(Errno::INTR)
+        }
+    }
+
+    /// Checks from time to time that the thread recovers from SIGBUS.
+    fn check_thread(&mut self) {
+        if self.until_check == 0 {
+            self.until_check = CHECK_EVERY;
+            if self
+                .recovery
+                .as_ref()
+                .is_some_and(|recovery| recovery.check().is_err())
+            {
+                self.recovery = None;
+            }
+        }
+        self.until_check -= 1;
+    }
+
+    /// Returns the number of copies that were pushed and not yet reaped, of those that meet a condition.
+    fn held_on(&self, file: impl Fn(FileSlot) -> bool, buffer: impl Fn(BufferSlot) -> bool) -> u32 {
+        let queued = self.queued.iter().map(|it| (it.read.file, it.read.buffer));
+        let done = self.done.iter().map(|it| (it.file, it.buffer));
+        let held = queued.chain(done);
+        held.filter(|&(of, to)| file(of) || buffer(to)).count() as u32
+    }
+
+    /// Returns the copies on a file that are in flight as an error.
+    fn check_idle(&self, slot: FileSlot) -> Result<(), RegisterError> {
+        match self.held_on(|file| file == slot, |_| false) {
+            0 => Ok(()),
+            in_flight => Err(RegisterError::Busy { in_flight }),
+        }
+    }
+
+    fn forget_file(&mut self, slot: FileSlot) {
+        if let Some(state) = self.files.get_mut(slot.index() as usize) {
+            *state = None;
+        }
+    }
+}
+
+impl<T: Transport> Transport for PageCacheTransport<T> {
+    fn setup_report(&self) -> Option<&SetupReport> {
+        self.inner.setup_report()
+    }
+
+    #[inline]
+    fn capacity(&self) -> u32 {
+        self.inner.capacity()
+    }
+
+    #[inline]
+    fn in_flight(&self) -> u32 {
+        self.inner.in_flight() + self.held()
+    }
+
+    #[inline]
+    fn push(&mut self, operation: Operation, user: u64) -> Result<Token, PushError> {
+        if let Operation::Read {
+            file,
+            offset,
+            buffer,
+            buffer_offset,
+            len,
+        } = operation
+        {
+            let read = Read {
+                file,
+                offset,
+                buffer,
+                buffer_offset,
+                len,
+            };
+            if let Some(pushed) = self.push_copy(read, user) {
+                return pushed;
+            }
+        }
+        if self.held() > 0 && self.in_flight() >= self.capacity() {
+            return Err(PushError::Full);
+        }
+        self.inner.push(operation, user)
+    }
+
+    #[inline]
+    fn submit(&mut self) -> Result<u32, EnterError> {
+        // First, so that the kernel works while this thread copies.
+        let submitted = self.inner.submit();
+        if self.queued.is_empty() {
+            return submitted;
+        }
+        let copies = self.queued.len() as u32;
+        self.copy_queued();
+        submitted.map(|submitted| submitted + copies)
+    }
+
+    #[inline]
+    fn reap<F: FnMut(Completion)>(&mut self, mut sink: F) -> u32 {
+        let copies = self.done.len() as u32;
+        for done in self.done.drain(..) {
+            sink(done.completion);
+        }
+        copies + self.inner.reap(sink)
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> Result<(), EnterError> {
+        if self.held() > 0 {
+            return self.submit().map(drop);
+        }
+        // Much may happen during a sleep.
+        self.until_check = 0;
+        self.inner.wait(timeout)
+    }
+
+    fn waker(&mut self) -> Option<Waker> {
+        self.inner.waker()
+    }
+
+    fn cancel(&mut self, token: Token) -> bool {
+        if token.is_of_wrapper() {
+            // The next submission copies it.
+            return self.queued.iter().any(|queued| queued.token == token);
+        }
+        self.inner.cancel(token)
+    }
+
+    fn set_file(
+        &mut self,
+        slot: FileSlot,
+        file: Option<Arc<OwnedFd>>,
+    ) -> Result<(), RegisterError> {
+        self.check_idle(slot)?;
+        self.inner.set_file(slot, file)?;
+        self.forget_file(slot);
+        Ok(())
+    }
+
+    fn set_file_with(
+        &mut self,
+        slot: FileSlot,
+        file: Arc<OwnedFd>,
+        traits: FileTraits,
+    ) -> Result<(), RegisterError> {
+        self.check_idle(slot)?;
+        self.inner.set_file_with(slot, file, traits)?;
+        self.forget_file(slot);
+        Ok(())
+    }
+
+    fn set_page_cache(
+        &mut self,
+        slot: FileSlot,
+        cached: Arc<CachedFile>,
+    ) -> Result<(), RecoveryError> {
+        if self.recovery.is_none() {
+            self.recovery = Some(Recovery::new()?);
+        }
+        let index = slot.index() as usize;
+        if index >= self.files.len() {
+            self.files.resize_with(index + 1, || None);
+        }
+        self.files[index] = Some(FileState::new(cached));
+        Ok(())
+    }
+
+    fn page_cache_counters(&self) -> PageCacheCounters {
+        self.counters
+    }
+
+    fn set_buffer(
+        &mut self,
+        slot: BufferSlot,
+        buffer: Option<Buffer>,
+    ) -> Result<(), RegisterError> {
+        if let in_flight @ 1.. = self.held_on(|_| false, |buffer| buffer == slot) {
+            return Err(RegisterError::Busy { in_flight });
+        }
+        self.inner.set_buffer(slot, buffer.clone())?;
+        let index = slot.index() as usize;
+        if index >= self.buffers.len() {
+            self.buffers.resize_with(index + 1, || None);
+        }
+        self.buffers[index] = buffer;
+        Ok(())
+    }
+
+    fn quiesce(&mut self, deadline: Duration) -> Result<(), Busy> {
+        for Queued { read, token, user } in self.queued.drain(..) {
+            self.done.push(Done {
+                completion: Completion::new(user, token, Err(Errno::CANCELED)),
+                file: read.file,
+                buffer: read.buffer,
+            });
+        }
+        self.queued_bytes = 0;
+        self.inner.quiesce(deadline)
+    }
+}

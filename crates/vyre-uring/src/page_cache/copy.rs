@@ -1,0 +1,36 @@
+//! The copy from a mapping to a buffer.
+#![expect(unsafe_code, reason = "copies to memory that a device shares")]
+
+use std::ops::Range;
+use std::ptr::NonNull;
+
+use vyre_mapped::Recovery;
+
+use super::cached_file::CachedFile;
+use crate::buffer::Buffer;
+
+/// Copies a range of a file to an offset of a buffer. Returns whether all of it was copied: not if a
+/// range is outside, or if an access raised SIGBUS.
+#[inline]
+pub(super) fn to_buffer(
+    cached: &CachedFile,
+    recovery: &Recovery,
+    range: &Range<u64>,
+    buffer: &Buffer,
+    buffer_offset: u64,
+) -> bool {
+    let len = range.end.saturating_sub(range.start);
+    match buffer_offset.checked_add(len) {
+        Some(end) if end <= buffer.len() as u64 => {}
+        _ => return false,
+    }
+    // In range, so it fits the address space.
+    let address = buffer.as_ptr().wrapping_add(buffer_offset as usize);
+    let Some(destination) = NonNull::new(address) else {
+        return false;
+    };
+    let mapping = cached.residency().mapping();
+    // SAFETY: the range was just seen to be inside the buffer, which is borrowed, so its memory is valid.
+    // The code of this process accesses it by atomic operations alone: see `buffer`.
+    unsafe { mapping.copy_to_ptr(recovery, range.clone(), destination) }.is_ok()
+}
