@@ -78,6 +78,13 @@ counters! {
         /// Requests that waited in the host: for their queue's share of the ring or of the pass, behind
         /// other waiting requests, or behind other requests to pipes and similar files.
         waited,
+        /// READ operations that were copied out of the page cache. Only files with
+        /// [`page_cache_reads`](crate::FileOptions::page_cache_reads) count, here and below.
+        page_cache_reads,
+        /// READ operations that were performed by the transport, since they could not be copied.
+        page_cache_passed_on,
+        /// READ operations whose copy raised SIGBUS, and which the transport then performed.
+        page_cache_faults,
         /// Requests whose deadline passed.
         timed_out,
         /// Completions that match no operation in flight. Any at all indicates a bug in this crate or

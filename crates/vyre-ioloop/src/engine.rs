@@ -44,6 +44,7 @@ use progress::Progress;
 use queue_state::QueueState;
 use reclaim::{Closing, Reclaimable};
 use shares::Shares;
+use table_changes::set_file;
 
 /// The number of passes between two heartbeats while the loop is busy. A pass that moves many bytes
 /// takes a long time and counts for more.
@@ -100,7 +101,7 @@ impl<T: Transport> Engine<T> {
         queues: Vec<HostQueue>,
     ) -> Result<Self, RegisterError> {
         for (_, entry) in files.entries.iter() {
-            transport.set_file_with(entry.slot, entry.file.clone(), entry.traits)?;
+            set_file(&mut transport, entry)?;
         }
         for (index, held) in buffers.held.iter().enumerate() {
             if let Some(held) = held {
@@ -168,6 +169,7 @@ impl<T: Transport> Engine<T> {
         };
         if !progress.is_idle() {
             self.state.counters.busy_passes += 1;
+            self.count_page_cache_reads();
             self.shared.whole.publish(&self.state.counters);
         }
         let passes = 1 + self.state.shares.begin_pass() / BYTES_OF_A_PASS;
@@ -255,6 +257,15 @@ impl<T: Transport> Engine<T> {
         }
         // Faults of a device are counted without a claim.
         self.publish_counters();
+    }
+
+    #[inline]
+    fn count_page_cache_reads(&mut self) {
+        let counted = self.transport.page_cache_counters();
+        let counters = &mut self.state.counters;
+        counters.page_cache_reads = counted.copied;
+        counters.page_cache_passed_on = counted.passed_on + counted.past_end;
+        counters.page_cache_faults = counted.faulted;
     }
 
     fn publish_counters(&self) {

@@ -14,7 +14,7 @@ use vyre_uring::{BufferError, RegisterError, SetupError};
 /// Reason that a table of files or buffers was not changed, or that a change did not have its full
 /// effect.
 ///
-/// Building a table yields the variants down to [`Examine`](Self::Examine). Changing the tables of
+/// Building a table yields the variants down to [`PageCache`](Self::PageCache). Changing the tables of
 /// an engine or of a running loop yields any of them. A [`LoopGroup`](crate::LoopGroup) wraps the
 /// error of one loop in [`Loop`](Self::Loop).
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +64,11 @@ pub enum TableError {
     /// The kernel did not report what the descriptor refers to.
     #[error("the descriptor cannot be examined: {0}")]
     Examine(std::io::Error),
+    /// The file was to be read out of the page cache, and cannot be.
+    #[error(
+        "the file cannot be read out of the page cache: {0}; insert it without page_cache_reads"
+    )]
+    PageCache(vyre_mapped::MapError),
     /// The transport has no free slot for another file or buffer.
     #[error(
         "the loop has no room for another {what}: revoke one, or build the loop with more \

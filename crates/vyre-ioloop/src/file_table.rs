@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use rustix::fs::{FileType, OFlags};
 use vyre_ioq::FileHandle;
+use vyre_mapped::Residency;
 use vyre_uring::{DirectAlign, FileSlot, FileTraits, direct_alignment};
 
 use crate::error::TableError;
 use crate::file_identity::FileIdentity;
+use crate::file_options::FileOptions;
 use crate::handle_table::HandleTable;
 use crate::lost_writes::Flushes;
+use crate::page_cache::WatchedFile;
 use crate::ranges::{MAX_FILE, file_range};
 use crate::rights::Rights;
 
@@ -30,14 +33,20 @@ pub(crate) struct FileEntry {
     pub(crate) align: Option<DirectAlign>,
     /// The traits that determine how the file is served.
     pub(crate) traits: FileTraits,
+    /// The mapping out of which cached bytes are copied, if that is allowed.
+    pub(crate) watched: Option<WatchedFile>,
 }
 
 impl FileEntry {
     pub(crate) fn new(
         file: OwnedFd,
         range: Range<u64>,
-        rights: Rights,
+        options: impl Into<FileOptions>,
     ) -> Result<Self, TableError> {
+        let FileOptions {
+            rights,
+            page_cache_reads,
+        } = options.into();
         if range.start > range.end || range.end > MAX_FILE {
             return Err(TableError::BadRange {
                 range,
@@ -70,6 +79,10 @@ impl FileEntry {
         let file = Arc::new(file);
         let identity = FileIdentity::of(&stat);
         let has_offsets = matches!(kind, FileType::RegularFile | FileType::BlockDevice);
+        let watched = match page_cache_reads && rights.contains(Rights::READ) {
+            true => Some(WatchedFile::new(&file, range.clone())?),
+            false => None,
+        };
         Ok(Self {
             flushes: Flushes::of(identity, &file, has_offsets)
                 .always(flags.intersects(OFlags::DSYNC | OFlags::SYNC)),
@@ -81,6 +94,7 @@ impl FileEntry {
             rights,
             align,
             traits,
+            watched,
         })
     }
 }
@@ -163,9 +177,9 @@ impl FileTable {
     pub fn insert(
         &mut self,
         file: impl Into<OwnedFd>,
-        rights: Rights,
+        options: impl Into<FileOptions>,
     ) -> Result<FileHandle, TableError> {
-        self.insert_range(file, .., rights)
+        self.insert_range(file, .., options)
     }
 
     /// Adds a byte range of a file. A range without an end, or with the end `u64::MAX`, covers the rest
@@ -178,9 +192,9 @@ impl FileTable {
         &mut self,
         file: impl Into<OwnedFd>,
         range: impl RangeBounds<u64>,
-        rights: Rights,
+        options: impl Into<FileOptions>,
     ) -> Result<FileHandle, TableError> {
-        self.insert_entry(FileEntry::new(file.into(), file_range(range), rights)?)
+        self.insert_entry(FileEntry::new(file.into(), file_range(range), options)?)
     }
 
     /// Adds a file that was examined already.
@@ -206,10 +220,17 @@ impl FileTable {
         handle: FileHandle,
         file: impl Into<OwnedFd>,
         range: impl RangeBounds<u64>,
-        rights: Rights,
+        options: impl Into<FileOptions>,
     ) -> Result<(), TableError> {
-        let entry = FileEntry::new(file.into(), file_range(range), rights)?;
+        let entry = FileEntry::new(file.into(), file_range(range), options)?;
         self.insert_entry_at(handle.raw(), entry)
+    }
+
+    /// Returns the map of the pages of a file that are in memory, if it was inserted with
+    /// [`page_cache_reads`](FileOptions::page_cache_reads). Its mapping can read pages in beforehand.
+    pub fn residency(&self, handle: FileHandle) -> Option<&Arc<Residency>> {
+        let (_, entry) = self.entries.get(handle.raw())?;
+        Some(entry.watched.as_ref()?.cached.residency())
     }
 
     /// Adds an entry under a chosen handle, in a slot of this table's own.

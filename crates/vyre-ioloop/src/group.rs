@@ -18,6 +18,7 @@ use crate::commands::{Command, Reply, Shutdown};
 use crate::counters::{LoopCounters, QueueCounters};
 use crate::engine::table_changes::replica::{Named, NewEntry};
 use crate::error::{GroupStopError, TableError};
+use crate::file_options::FileOptions;
 use crate::file_table::FileEntry;
 use crate::ioloop::{Deadline, IoLoop};
 use crate::ranges::{buffer_range, file_range};
@@ -116,9 +117,9 @@ impl LoopGroup {
         &self,
         file: impl Into<OwnedFd>,
         range: impl RangeBounds<u64>,
-        rights: Rights,
+        options: impl Into<FileOptions>,
     ) -> Result<FileHandle, TableError> {
-        let entry = FileEntry::new(file.into(), file_range(range), rights)?;
+        let entry = FileEntry::new(file.into(), file_range(range), options)?;
         self.insert(&NewEntry::File(entry))
             .map(FileHandle::from_raw)
     }

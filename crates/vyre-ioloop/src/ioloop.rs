@@ -14,19 +14,24 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use vyre_ioq::{BufferHandle, FileHandle};
-use vyre_uring::{Buffer, SetupReport};
+use vyre_uring::{Buffer, PageCacheTransport, Ring, SetupReport};
 
 use crate::buffer_table::BufferTable;
 use crate::commands::{Command, ControlFlags, Reply, RevocationLimits, Shutdown};
 use crate::counters::{LoopCounters, QueueCounters, SharedCounters};
 use crate::engine::table_changes::replica::Named;
 use crate::error::{StopError, TableError};
+use crate::file_options::FileOptions;
 use crate::file_table::FileEntry;
 use crate::options::LoopOptions;
 use crate::ranges::{buffer_range, file_range};
 use crate::rights::Rights;
 
 pub(crate) use thread::{Deadline, Thread};
+
+/// The transport of a loop, around which [`IoLoopBuilder::spawn_with`](crate::IoLoopBuilder::spawn_with)
+/// puts another one.
+pub type BaseTransport = PageCacheTransport<Ring>;
 
 /// A thread that serves queues with io_uring.
 ///
@@ -141,10 +146,10 @@ impl IoLoop {
         &self,
         file: impl Into<OwnedFd>,
         range: impl RangeBounds<u64>,
-        rights: Rights,
+        options: impl Into<FileOptions>,
     ) -> Result<FileHandle, TableError> {
         // Here, since a file system that does not answer is not to stop the loop.
-        let entry = FileEntry::new(file.into(), file_range(range), rights)?;
+        let entry = FileEntry::new(file.into(), file_range(range), options)?;
         self.ask(|reply| Command::InsertFile { entry, reply })
     }
 

@@ -4,7 +4,7 @@
 //!
 //! | to | use |
 //! | --- | --- |
-//! | give files and buffers to devices | [`FileTable`], [`BufferTable`], [`Rights`] |
+//! | give files and buffers to devices | [`FileTable`], [`BufferTable`], [`FileOptions`], [`Rights`] |
 //! | run one loop | [`IoLoop`], [`IoLoopBuilder`], [`LoopOptions`], [`WaitPolicy`] |
 //! | run several loops with shared tables | [`LoopGroup`], [`LoopGroupBuilder`] |
 //! | drive a loop step by step | [`Engine`], [`Progress`], [`Revocation`]; [`block_signals`] |
@@ -24,6 +24,7 @@ mod error;
 #[path = "../tests/common/faulty.rs"]
 mod faulty;
 mod file_identity;
+mod file_options;
 mod file_table;
 mod group;
 mod handle_table;
@@ -31,6 +32,7 @@ mod ioloop;
 mod lost_writes;
 mod options;
 mod os_errno;
+mod page_cache;
 mod ranges;
 mod rights;
 mod shared_queue;
@@ -47,11 +49,12 @@ pub use engine::table_changes::Revocation;
 pub use error::{
     GroupSpawnError, GroupStopError, SharedQueueError, SpawnError, StopError, TableError,
 };
+pub use file_options::FileOptions;
 pub use file_table::FileTable;
 pub use group::LoopGroup;
 pub use group::builder::LoopGroupBuilder;
-pub use ioloop::IoLoop;
 pub use ioloop::builder::IoLoopBuilder;
+pub use ioloop::{BaseTransport, IoLoop};
 pub use options::LoopOptions;
 pub use rights::Rights;
 pub use shared_queue::shared_queue;

@@ -10,11 +10,11 @@ use std::task::Waker;
 use std::time::Duration;
 
 use common::*;
-use vyre_ioloop::{Engine, IoLoop, LoopGroup, LoopOptions, Rights, WaitPolicy};
+use vyre_ioloop::{BaseTransport, Engine, IoLoop, LoopGroup, LoopOptions, Rights, WaitPolicy};
 use vyre_ioq::{Errno, Queue, QueueLayout, Request};
 use vyre_uring::{
     Buffer, BufferSlot, Busy, Completion, EnterError, FileSlot, Operation, PushError,
-    RegisterError, Ring, SimTransport, Token, Transport,
+    RegisterError, SimTransport, Token, Transport,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -86,7 +86,9 @@ fn bounded(what: impl FnOnce() + Send + 'static) {
     }
 }
 
-fn hour_sleeper(wakes: bool) -> impl Fn(Ring) -> HourSleeper<Ring> + Send + Sync + 'static {
+fn hour_sleeper(
+    wakes: bool,
+) -> impl Fn(BaseTransport) -> HourSleeper<BaseTransport> + Send + Sync + 'static {
     move |inner| HourSleeper {
         inner,
         asked: Arc::default(),

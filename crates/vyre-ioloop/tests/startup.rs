@@ -6,7 +6,7 @@ use common::faulty::Faulty;
 use common::*;
 use vyre_ioloop::{IoLoop, LoopOptions, SpawnError};
 use vyre_ioq::{AttachError, Errno, HostQueue, LoopState, Queue, QueueLayout, Region, Request};
-use vyre_uring::SimTransport;
+use vyre_uring::{SimTransport, Transport as _};
 
 /// Rule: ABI-7.1.
 #[test]
@@ -27,7 +27,7 @@ fn a_loop_starts_and_serves_a_request_and_stops() {
 }
 
 #[test]
-fn a_loop_uses_the_transport_that_wraps_its_ring() {
+fn a_loop_uses_the_transport_that_wraps_its_own() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
@@ -36,8 +36,8 @@ fn a_loop_uses_the_transport_that_wraps_its_ring() {
     let (faulty, orders) = Faulty::new(sim);
     let builder = tables.builder().queue(host);
     let io = builder
-        .spawn_with(move |ring| {
-            assert_eq!(ring.in_flight(), 0);
+        .spawn_with(move |base| {
+            assert_eq!(base.in_flight(), 0);
             faulty
         })
         .unwrap();

@@ -59,4 +59,5 @@ pub use transport::Transport;
 
 /// An errno of the kernel, with which a failed operation completes.
 pub use rustix::io::Errno;
+/// The mappings under page-cache reads.
 pub use vyre_mapped;

@@ -6,7 +6,7 @@ use std::ops::RangeBounds;
 use std::os::fd::OwnedFd;
 
 use vyre_ioq::{BufferHandle, Errno, FileHandle};
-use vyre_uring::{Buffer, Transport};
+use vyre_uring::{Buffer, RegisterError, Transport};
 
 use super::Engine;
 use super::engine_state::EngineState;
@@ -14,6 +14,7 @@ use super::reclaim::Closing;
 use super::request_state::RequestState;
 use super::slot_id::SlotId;
 use crate::error::TableError;
+use crate::file_options::FileOptions;
 use crate::file_table::FileEntry;
 use crate::ranges::file_range;
 use crate::rights::Rights;
@@ -27,6 +28,19 @@ pub struct Revocation {
     is_file: bool,
 }
 
+/// Gives the file of an entry to a transport.
+pub(super) fn set_file<T: Transport>(
+    transport: &mut T,
+    entry: &FileEntry,
+) -> Result<(), RegisterError> {
+    transport.set_file_with(entry.slot, entry.file.clone(), entry.traits)?;
+    if let Some(watched) = &entry.watched {
+        // A thread that does not recover from SIGBUS serves all reads by the transport.
+        let _ = transport.set_page_cache(entry.slot, watched.cached.clone());
+    }
+    Ok(())
+}
+
 impl<T: Transport> Engine<T> {
     /// Adds a byte range of a file to the table of the running engine.
     ///
@@ -36,9 +50,9 @@ impl<T: Transport> Engine<T> {
         &mut self,
         file: impl Into<OwnedFd>,
         range: impl RangeBounds<u64>,
-        rights: Rights,
+        options: impl Into<FileOptions>,
     ) -> Result<FileHandle, TableError> {
-        self.insert_entry(FileEntry::new(file.into(), file_range(range), rights)?)
+        self.insert_entry(FileEntry::new(file.into(), file_range(range), options)?)
     }
 
     /// Adds a file that was examined already: examining it here could block on its file system.
@@ -57,8 +71,7 @@ impl<T: Transport> Engine<T> {
             .entries
             .get(handle)
             .ok_or(TableError::Unknown { handle })?;
-        let (slot, file, traits) = (entry.slot, entry.file.clone(), entry.traits);
-        if let Err(error) = self.transport.set_file_with(slot, file, traits) {
+        if let Err(error) = set_file(&mut self.transport, entry) {
             if let Some(entry) = files.remove(index) {
                 Closing::default().add_file(entry);
             }

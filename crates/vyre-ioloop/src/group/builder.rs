@@ -1,5 +1,5 @@
 use vyre_ioq::HostQueue;
-use vyre_uring::{Ring, Transport};
+use vyre_uring::Transport;
 
 use super::authority::Authority;
 use super::{LoopGroup, end_all, reopen};
@@ -7,6 +7,7 @@ use crate::buffer_table::BufferTable;
 use crate::commands::Shutdown;
 use crate::error::{GroupSpawnError, SpawnError};
 use crate::file_table::FileTable;
+use crate::ioloop::BaseTransport;
 use crate::ioloop::builder::{IoLoopBuilder, Starting};
 use crate::options::LoopOptions;
 
@@ -102,11 +103,11 @@ impl LoopGroupBuilder {
     /// [`GroupSpawnError`] if there is no loop, if a queue's loop does not exist, or if a loop does not
     /// start. Then no loop runs.
     pub fn spawn(self) -> Result<LoopGroup, GroupSpawnError> {
-        self.spawn_with(|_| |ring| ring)
+        self.spawn_with(|_| |base| base)
     }
 
-    /// Starts the loops as [`spawn`](Self::spawn) does, with a transport around each ring, as
-    /// [`IoLoopBuilder::spawn_with`] does. `wrap(index)` returns the function that wraps the ring of
+    /// Starts the loops as [`spawn`](Self::spawn) does, with a transport around that of each loop, as
+    /// [`IoLoopBuilder::spawn_with`] does. `wrap(index)` returns the function that wraps the transport of
     /// the loop with that number. It runs on this thread, once for each loop, in order, before any loop
     /// starts.
     ///
@@ -118,7 +119,7 @@ impl LoopGroupBuilder {
     ) -> Result<LoopGroup, GroupSpawnError>
     where
         T: Transport,
-        W: FnOnce(Ring) -> T + Send + 'static,
+        W: FnOnce(BaseTransport) -> T + Send + 'static,
     {
         let Dealt { shares, places } = deal(self.queues, self.cores.len())?;
         let failed = |index| move |reason| GroupSpawnError::Loop { index, reason };

@@ -10,6 +10,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::process::{Resource, getrlimit};
 
 use crate::file_table::{FileEntry, FileTable};
+use crate::page_cache::WatchedFile;
 
 /// The flags of a descriptor that affect its reads and writes.
 const KEPT: OFlags = OFlags::RWMODE
@@ -41,6 +42,7 @@ pub(super) fn entry(entry: &FileEntry) -> FileEntry {
     if let Some(file) = reopen(&entry.file) {
         own.file = Arc::new(file);
     }
+    own.watched = entry.watched.as_ref().map(WatchedFile::for_another_loop);
     own
 }
 

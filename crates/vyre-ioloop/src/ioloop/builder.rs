@@ -3,11 +3,11 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use vyre_ioq::HostQueue;
-use vyre_uring::{Ring, Transport};
+use vyre_uring::Transport;
 
 use super::run::{self, Setup, Started};
 use super::thread::End;
-use super::{IoLoop, Thread};
+use super::{BaseTransport, IoLoop, Thread};
 use crate::buffer_table::BufferTable;
 use crate::commands::{Command, ControlFlags};
 use crate::error::message_of;
@@ -93,19 +93,19 @@ impl IoLoopBuilder {
     /// [`SpawnError`] if there is no queue, if the thread cannot be set up, or if the ring or the
     /// kernel refuses the tables.
     pub fn spawn(self) -> Result<IoLoop, SpawnError> {
-        self.spawn_with(|ring| ring)
+        self.spawn_with(|base| base)
     }
 
-    /// Starts the loop as [`spawn`](Self::spawn) does, with a transport around the ring, such as one
+    /// Starts the loop as [`spawn`](Self::spawn) does, with a transport around its own, such as one
     /// that counts, or one that moves bytes elsewhere before a device gets the outcome. `wrap` runs
-    /// once, on the loop's thread, which then owns the result. The ring's tables are still empty.
+    /// once, on the loop's thread, which then owns the result. The tables are still empty.
     /// Threads that `wrap` spawns inherit the blocked signals.
     ///
     /// # Errors
     /// As for [`spawn`](Self::spawn).
     pub fn spawn_with<T: Transport>(
         self,
-        wrap: impl FnOnce(Ring) -> T + Send + 'static,
+        wrap: impl FnOnce(BaseTransport) -> T + Send + 'static,
     ) -> Result<IoLoop, SpawnError> {
         self.begin(wrap)?.finish()
     }
@@ -120,7 +120,7 @@ impl IoLoopBuilder {
     /// Starts the thread without waiting for it.
     pub(crate) fn begin<T: Transport>(
         self,
-        wrap: impl FnOnce(Ring) -> T + Send + 'static,
+        wrap: impl FnOnce(BaseTransport) -> T + Send + 'static,
     ) -> Result<Starting, SpawnError> {
         if self.setup.queues.is_empty() {
             return Err(SpawnError::NoQueue);

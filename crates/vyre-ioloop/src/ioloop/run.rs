@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno as OsErrno;
 use rustix::thread::CpuSet;
 use vyre_ioq::HostQueue;
-use vyre_uring::{Ring, SetupReport, Transport};
+use vyre_uring::{PageCacheTransport, Ring, SetupReport, Transport};
 
+use super::BaseTransport;
 use super::thread::End;
 use crate::buffer_table::BufferTable;
 use crate::commands::{Command, ControlFlags, Inbox, Shutdown};
@@ -93,7 +94,7 @@ pub(super) struct Started {
 /// belongs to one thread.
 pub(super) fn thread<T: Transport>(
     setup: Setup,
-    wrap: impl FnOnce(Ring) -> T,
+    wrap: impl FnOnce(BaseTransport) -> T,
     flags: &ControlFlags,
     end: &End,
     inbox: mpsc::Receiver<Command>,
@@ -136,7 +137,7 @@ pub(super) fn thread<T: Transport>(
 
 fn prepare<T: Transport>(
     setup: Setup,
-    wrap: impl FnOnce(Ring) -> T,
+    wrap: impl FnOnce(BaseTransport) -> T,
 ) -> Result<(Engine<T>, SetupReport), SpawnError> {
     // Before the ring is made, and before anything of the caller's runs here.
     block_signals().map_err(SpawnError::Signals)?;
@@ -145,7 +146,12 @@ fn prepare<T: Transport>(
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1_000));
     let ring = setup.ring(worker_cores)?;
     let report = ring.setup_report().clone();
-    let engine = Engine::new(wrap(ring), setup.files, setup.buffers, setup.queues)?;
+    let engine = Engine::new(
+        wrap(PageCacheTransport::new(ring)),
+        setup.files,
+        setup.buffers,
+        setup.queues,
+    )?;
     // With its entries registered, where it still can be asked.
     let report = engine.transport().setup_report().cloned().unwrap_or(report);
     Ok((engine, report))

@@ -6,9 +6,10 @@ use std::task::Waker;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use vyre_uring::vyre_mapped::RecoveryError;
 use vyre_uring::{
-    Buffer, BufferSlot, Busy, Completion, EnterError, FileSlot, FileTraits, Operation, PushError,
-    RegisterError, SetupReport, Token, Transport,
+    Buffer, BufferSlot, Busy, CachedFile, Completion, EnterError, FileSlot, FileTraits, Operation,
+    PageCacheCounters, PushError, RegisterError, SetupReport, Token, Transport,
 };
 
 use super::copy_engine::CopyEngine;
@@ -133,6 +134,18 @@ impl<T: Transport, M: Mover> Transport for LandingTransport<T, M> {
         traits: FileTraits,
     ) -> Result<(), RegisterError> {
         self.inner.set_file_with(slot, file, traits)
+    }
+
+    fn set_page_cache(
+        &mut self,
+        slot: FileSlot,
+        cached: Arc<CachedFile>,
+    ) -> Result<(), RecoveryError> {
+        self.inner.set_page_cache(slot, cached)
+    }
+
+    fn page_cache_counters(&self) -> PageCacheCounters {
+        self.inner.page_cache_counters()
     }
 
     fn set_buffer(
