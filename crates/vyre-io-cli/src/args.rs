@@ -204,6 +204,9 @@ pub(crate) struct BenchArgs {
     /// Bypass the page cache (O_DIRECT)
     #[arg(long)]
     pub(crate) direct: bool,
+    /// Copy blocks that are in memory out of the page cache, without a system call
+    #[arg(long, conflicts_with = "direct")]
+    pub(crate) page_cache: bool,
     /// Way in which the loop waits for work
     #[arg(long, value_enum, default_value = "adaptive")]
     pub(crate) policy: PolicyArg,

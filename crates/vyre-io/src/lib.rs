@@ -7,11 +7,11 @@
 //! | to | use |
 //! | --- | --- |
 //! | run a loop | [`IoLoop`], [`IoLoopBuilder`], [`WaitPolicy`]; [`LoopGroup`] for loops that share their tables |
-//! | give files and buffers to devices | [`FileTable`], [`BufferTable`], [`Rights`], [`Buffer`] |
+//! | give files and buffers to devices | [`FileTable`], [`BufferTable`], [`FileOptions`], [`Rights`], [`Buffer`] |
 //! | make a queue | [`Queue`], [`QueueLayout`]; [`shared_queue`] for another process |
 //! | be the device | [`DeviceQueue`], [`Request`], [`Ticket`], [`Outcome`] |
 //! | drive a loop step by step | [`Engine`] |
-//! | reach everything else | [`ioq`] (queue and ABI), [`uring`] (transport), `cuda` (GPUs; feature `cuda`) |
+//! | reach everything else | [`ioq`] (queue and ABI), [`uring`] (transport), [`mapped`] (page cache), `cuda` (GPUs; feature `cuda`) |
 
 #![doc(html_root_url = "https://docs.rs/vyre-io/latest")]
 #![deny(missing_docs)]
@@ -24,15 +24,19 @@ pub use vyre_ioq as ioq;
 /// The transport: registered files and buffers on io_uring (the crate `vyre-uring`).
 pub use vyre_uring as uring;
 
+/// Mappings of files whose copies survive truncation, under page-cache reads (the crate
+/// `vyre-mapped`).
+pub use vyre_uring::vyre_mapped as mapped;
+
 /// NVIDIA GPUs as devices: mapped memory, queues and kernels (the crate `vyre-ioq-cuda`).
 #[cfg(feature = "cuda")]
 pub use vyre_ioq_cuda as cuda;
 
 pub use vyre_ioloop::{
-    BufferTable, Engine, FileTable, GroupSpawnError, GroupStopError, IoLoop, IoLoopBuilder,
-    LoopCounters, LoopGroup, LoopGroupBuilder, LoopOptions, Progress, QueueCounters, Revocation,
-    Rights, SharedQueueError, SpawnError, StopError, TableError, WaitPolicy, block_signals,
-    shared_queue,
+    BaseTransport, BufferTable, Engine, FileOptions, FileTable, GroupSpawnError, GroupStopError,
+    IoLoop, IoLoopBuilder, LoopCounters, LoopGroup, LoopGroupBuilder, LoopOptions, Progress,
+    QueueCounters, Revocation, Rights, SharedQueueError, SpawnError, StopError, TableError,
+    WaitPolicy, block_signals, shared_queue,
 };
 pub use vyre_ioq::{
     AttachError, BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Outcome,

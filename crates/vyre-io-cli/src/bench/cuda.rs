@@ -13,7 +13,7 @@ use super::kernel::{Bench, Counted, RequestKind, Room, Work};
 use super::loops::{Handles, Landed, Loops};
 use super::plan::Plan;
 use super::round::Round;
-use super::tally::{SAMPLE, Tally, VERIFY};
+use super::tally::{SAMPLE, Served, Tally, VERIFY};
 use super::target::Target;
 use crate::args::{BenchArgs, BenchOp, Pattern};
 use crate::failure::Failure;
@@ -123,7 +123,7 @@ impl Cuda {
             };
             tally.add_verified(&self.run(plan, &loops, &room, &again)?);
         }
-        loops.stop()?;
+        tally.served = Served::of(&loops.stop()?);
         Ok(Round {
             gpu_wait,
             ..Round::new(tally, used, wall, plan)

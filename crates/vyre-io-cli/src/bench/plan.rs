@@ -89,6 +89,9 @@ fn check_target(args: &BenchArgs, on_gpu: bool) -> Result<u32, Failure> {
     if !moves && has_file {
         return usage("fences and idling use no file: omit --file and --create");
     }
+    if args.page_cache && args.op != BenchOp::Read {
+        return usage("--page-cache copies blocks that are read: use --op read");
+    }
     if args.plot.is_some() && args.op == BenchOp::Idle {
         return usage("--plot shows requests, and idling has none: omit it");
     }

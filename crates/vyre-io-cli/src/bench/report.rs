@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::cuda::GpuReport;
 use super::plan::Plan;
 use super::rounds::{Baseline, Rounds, Used};
+use super::tally::Served;
 use crate::args::{BenchArgs, BenchOp, DeviceArg, Pattern, PolicyArg};
 
 /// One JSON object.
@@ -43,6 +44,10 @@ pub(super) struct Report {
     /// Cores of the loops, then of the lanes. `None` if threads are not bound.
     pub(super) loop_cores: Option<Vec<usize>>,
     pub(super) lane_cores: Option<Vec<usize>>,
+    /// Whether blocks may be copied out of the page cache.
+    pub(super) page_cache: bool,
+    #[serde(flatten)]
+    pub(super) served: Served,
     #[serde(flatten)]
     pub(super) used: Used,
     #[serde(flatten)]
@@ -145,6 +150,8 @@ impl Report {
             landing: plan.landing.to_string(),
             loop_cores: plan.loop_cores().map(<[usize]>::to_vec),
             lane_cores: plan.lane_cores().map(<[usize]>::to_vec),
+            page_cache: args.page_cache,
+            served: tally.served,
             used: rounds.used,
             baseline: rounds.baseline.as_ref().map(Compared::of),
             unsteady: args.op != BenchOp::Idle

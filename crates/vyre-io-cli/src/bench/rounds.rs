@@ -14,7 +14,7 @@ use super::lanes::Lanes;
 use super::loops::Loops;
 use super::plan::Plan;
 use super::round::Round;
-use super::tally::Tally;
+use super::tally::{Served, Tally};
 use super::target::Target;
 use super::written;
 use crate::args::{BenchArgs, BenchOp, Pattern};
@@ -169,6 +169,6 @@ fn round(
     let used = loops.cpu_time().saturating_sub(before);
     let wall = started.elapsed();
     lanes.verify(&devices, handles, &mut tally)?;
-    loops.stop()?;
+    tally.served = Served::of(&loops.stop()?);
     Ok(Round::new(tally, used, wall, plan))
 }

@@ -4,7 +4,8 @@ use std::io;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use vyre_io::Errno;
+use serde::Serialize;
+use vyre_io::{Errno, LoopCounters};
 
 use super::kernel::Counted;
 use crate::failure::Failure;
@@ -15,6 +16,34 @@ pub(super) const SAMPLE: u64 = 256;
 pub(super) const VERIFY: u64 = 4096;
 /// Latencies are recorded from a nanosecond to a minute, to three digits.
 const LONGEST: u64 = 60_000_000_000;
+
+/// Operations by the way in which the loops performed them.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Served {
+    /// Reads copied out of the page cache.
+    pub(super) page_cache_reads: u64,
+    /// Operations performed by the ring.
+    pub(super) ring_operations: u64,
+    /// Reads whose copy failed. The ring then performed them.
+    pub(super) page_cache_faults: u64,
+}
+
+impl Served {
+    pub(super) const fn of(counters: &LoopCounters) -> Self {
+        let copied = counters.page_cache_reads;
+        Self {
+            page_cache_reads: copied,
+            ring_operations: counters.operations.saturating_sub(copied),
+            page_cache_faults: counters.page_cache_faults,
+        }
+    }
+
+    const fn add(&mut self, other: Self) {
+        self.page_cache_reads += other.page_cache_reads;
+        self.ring_operations += other.ring_operations;
+        self.page_cache_faults += other.page_cache_faults;
+    }
+}
 
 /// Counts of one or more lanes.
 pub(super) struct Tally {
@@ -27,6 +56,8 @@ pub(super) struct Tally {
     bad_offset: u64,
     pub(super) elapsed: Duration,
     pub(super) latency: Histogram<u64>,
+    /// Set once the loops have stopped.
+    pub(super) served: Served,
 }
 
 impl Tally {
@@ -42,6 +73,7 @@ impl Tally {
             elapsed: Duration::ZERO,
             latency: Histogram::new_with_bounds(1, LONGEST, 3)
                 .unwrap_or_else(|error| unreachable!("constant bounds: {error}")),
+            served: Served::default(),
         }
     }
 
@@ -86,6 +118,7 @@ impl Tally {
     /// Adds another round.
     pub(super) fn add(&mut self, other: &Self) {
         self.elapsed += other.elapsed;
+        self.served.add(other.served);
         self.add_lane(other);
     }
 

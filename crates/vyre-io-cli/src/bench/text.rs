@@ -7,6 +7,7 @@ use indicatif::{BinaryBytes, HumanCount};
 use vyre_io_cli::measure::units::{rate, time};
 
 use super::report::{Latency, Report};
+use super::tally::Served;
 use crate::args::{BenchOp, Pattern, PolicyArg};
 
 /// Length of the longest bar of the histogram, in characters.
@@ -17,6 +18,9 @@ pub(super) fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
     if report.op != BenchOp::Idle {
         rates(report, out)?;
         latencies(report, out)?;
+    }
+    if report.page_cache {
+        writeln!(out, "  {}", served(report))?;
     }
     writeln!(out, "  {}", cost(report))?;
     if let Some(gpu) = &report.gpu {
@@ -115,6 +119,25 @@ fn rates(report: &Report, out: &mut impl Write) -> io::Result<()> {
         plural(report.errors, "error"),
         plural(report.verified, "block"),
     )
+}
+
+/// Formats the ways in which the loops performed the reads.
+fn served(report: &Report) -> String {
+    let Served {
+        page_cache_reads,
+        ring_operations,
+        page_cache_faults,
+    } = report.served;
+    let all = page_cache_reads + ring_operations;
+    let percent = 100.0 * page_cache_reads as f64 / all.max(1) as f64;
+    let mut text = format!(
+        "{percent:.1} % copied out of the page cache, {} by the ring",
+        plural(ring_operations, "operation")
+    );
+    if page_cache_faults > 0 {
+        text += &format!(" ({} after a copy failed)", HumanCount(page_cache_faults));
+    }
+    text
 }
 
 fn latencies(report: &Report, out: &mut impl Write) -> io::Result<()> {

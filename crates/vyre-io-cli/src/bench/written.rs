@@ -68,7 +68,7 @@ pub(super) fn verify_and_restore(
         after.untimed().read(all, tally, stamp::is_intact)?;
     }
     target.written.clear();
-    after.loops.stop()
+    after.loops.stop().map(drop)
 }
 
 /// Restores the file's own stamps after the raw loop has written.
