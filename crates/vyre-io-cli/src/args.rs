@@ -67,9 +67,10 @@ pub(crate) struct CopyArgs {
     /// Number of slots of the queue, 1 to 4096 [default: 64, or the number of lanes if that is larger]
     #[arg(long, value_name = "N", value_parser = slots)]
     pub(crate) slots: Option<NonZeroU32>,
-    /// Number of bytes that one request moves
-    #[arg(long, value_name = "SIZE", default_value = "1MiB")]
-    pub(crate) block_size: Size,
+    /// Number of bytes that one request moves [default: 1MiB; a buffered copy of less than 128 MiB of data
+    /// by threads takes smaller blocks, down to 128KiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) block_size: Option<Size>,
     /// Bypass the page cache (O_DIRECT)
     #[arg(long)]
     pub(crate) direct: bool,

@@ -62,16 +62,17 @@ pub(crate) fn run(args: &CopyArgs) -> Result<(), Failure> {
         DeviceArg::Cuda(ordinal) => Some(cuda::open(ordinal)?),
     };
     let mut destination = Destination::create(args, &source)?;
+    let size = block_size(args, &source);
     let blocks = match source.len() {
         Some(len) => {
             let granularity = source.opened.granularity().max(destination.granularity());
-            let blocks = Blocks::new(len, args.block_size.0, granularity)?;
+            let blocks = Blocks::new(len, size, granularity)?;
             destination.reserve(len)?;
             blocks
         }
         None => {
             destination.buffer()?;
-            Blocks::unknown(args.block_size.0)?
+            Blocks::unknown(size)?
         }
     };
 
@@ -95,6 +96,14 @@ pub(crate) fn run(args: &CopyArgs) -> Result<(), Failure> {
     }
     report(args, copied, started.elapsed());
     Ok(())
+}
+
+fn block_size(args: &CopyArgs, source: &Source) -> u64 {
+    if let Some(size) = args.block_size {
+        return size.0;
+    }
+    let may_be_small = matches!(args.device, DeviceArg::Threads) && !args.direct;
+    blocks::size_for(source.data().filter(|_| may_be_small))
 }
 
 fn refuse_streams(args: &CopyArgs) -> Result<(), Failure> {

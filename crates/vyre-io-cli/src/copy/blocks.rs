@@ -5,6 +5,24 @@ use crate::failure::Failure;
 /// Largest block: counts of requests are 32 bits, and a last block may be rounded up.
 const MAX_BLOCK: u64 = 1 << 30;
 
+/// Default size of blocks.
+const DEFAULT: u64 = 1 << 20;
+/// Smallest size of blocks that is chosen by default.
+const SMALLEST: u64 = 128 << 10;
+/// Number of blocks that the data has at least, unless they would be too small.
+const ENOUGH: u64 = 128;
+
+/// Returns the size of the blocks of a buffered copy of `data` bytes. Little data takes small blocks:
+/// to zero and to register the memory of large ones would take a large part of the copy's time.
+pub(super) const fn size_for(data: Option<u64>) -> u64 {
+    let Some(data) = data else { return DEFAULT };
+    let size = match (data / ENOUGH).checked_next_power_of_two() {
+        Some(size) if size < DEFAULT => size,
+        _ => return DEFAULT,
+    };
+    if size < SMALLEST { SMALLEST } else { size }
+}
+
 /// Division of a file into blocks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Blocks {
@@ -80,6 +98,16 @@ impl Blocks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn little_data_takes_small_blocks() {
+        const M: u64 = 1 << 20;
+        let kib = |data| size_for(Some(data)) >> 10;
+        assert_eq!([0, 1, M, 16 * M].map(kib), [128; 4]);
+        assert_eq!([16 * M + 128, 32 * M, 64 * M].map(kib), [256, 256, 512]);
+        assert_eq!([128 * M, 1 << 40, u64::MAX].map(kib), [1024; 3]);
+        assert_eq!(size_for(None), M);
+    }
 
     #[test]
     fn a_block_size_that_cannot_be_used_is_a_usage_error() {

@@ -93,6 +93,13 @@ impl Source {
         self.about.is_file() && self.about.blocks().saturating_mul(512) < self.about.len()
     }
 
+    /// Returns the number of bytes that are not in holes, if it is known.
+    pub(super) fn data(&self) -> Option<u64> {
+        // Some file systems count no blocks.
+        let allocated = Some(self.about.blocks().saturating_mul(512)).filter(|&bytes| bytes > 0);
+        Some(self.len?.min(allocated.unwrap_or(u64::MAX)))
+    }
+
     pub(super) fn duplicate(&self) -> Result<OwnedFd, Failure> {
         let fd = self.opened.fd.try_clone();
         fd.map_err(|error| Failure::file("open", &self.path, error))
@@ -206,4 +213,30 @@ fn metadata(fd: &OwnedFd) -> std::io::Result<Metadata> {
 fn wait_for_reads(fd: &OwnedFd) -> rustix::io::Result<()> {
     let flags = rustix::fs::fcntl_getfl(fd)?;
     rustix::fs::fcntl_setfl(fd, flags - OFlags::NONBLOCK)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    /// Tests nothing on a file system without holes.
+    #[test]
+    fn holes_are_no_data() {
+        const M: u64 = 1 << 20;
+        let file = tempfile::NamedTempFile::new().expect("room");
+        file.as_file().set_len(64 * M).expect("room");
+        let block = vec![1; M as usize];
+        file.as_file().write_all_at(&block, 8 * M).expect("room");
+        let source = Source::open(file.path(), false).expect("a file");
+        if !source.may_have_holes() {
+            let line = b"SKIPPED: holes_are_no_data: temporary files have no holes\n";
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), line);
+            return;
+        }
+        let data = source.data().expect("a known size");
+        assert!((M..8 * M).contains(&data), "{data} bytes");
+        assert_eq!(source.len(), Some(64 * M));
+    }
 }
