@@ -125,6 +125,18 @@ impl QueueState {
         }
     }
 
+    /// Ends an admitted request: stores its outcome, and counts it out of its epoch.
+    #[inline(always)]
+    pub(crate) fn end(&mut self, slot: u32, result: Result<u32, Errno>) {
+        let request = &mut self.requests[slot as usize];
+        // Nothing else: the next admission writes it all.
+        request.admitted = Admitted::None;
+        request.expires = 0;
+        let epoch = request.epoch;
+        self.store_outcome(slot, result);
+        self.barriers.complete(epoch);
+    }
+
     /// Stores the outcome of a claimed slot for the next
     /// [publication](super::engine_state::EngineState::publish_outcomes).
     #[inline]

@@ -212,6 +212,13 @@ impl RequestState {
         }
     }
 
+    /// Returns whether a READ holds nothing but its table entries: no deadline, no place in a list of
+    /// cancellations, and no share of the requests on unbounded files.
+    #[inline]
+    pub(crate) const fn has_only_entries(&self) -> bool {
+        self.expires == 0 && self.cancelled.is_none() && !self.admitted.is_unbounded()
+    }
+
     /// Returns the next step after the end of the current operation. `align` is the offset alignment of
     /// a direct-I/O file, else 1.
     #[inline]
