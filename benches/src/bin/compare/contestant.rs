@@ -27,6 +27,7 @@ pub(crate) enum Contestant {
 pub(crate) const ALL: &[Contestant] = &[
     Contestant::RawRing,
     Contestant::Ours(Path::Ring),
+    Contestant::Ours(Path::PageCache),
     Contestant::Bare(Server::Ring),
     Contestant::Bare(Server::Mapping),
     Contestant::Original,
@@ -40,6 +41,8 @@ pub(crate) struct Measured {
     /// Reads per second.
     pub(crate) rate: f64,
     pub(crate) verified: u64,
+    /// Share of the reads that were copied out of the page cache. `None` for all but vyre-io.
+    pub(crate) copied: Option<f64>,
     pub(crate) latency: Option<Histogram<u64>>,
 }
 
@@ -48,6 +51,7 @@ impl Contestant {
         match self {
             Self::RawRing => "raw ring",
             Self::Ours(Path::Ring) => "vyre-io, ring",
+            Self::Ours(Path::PageCache) => "vyre-io, page cache",
             Self::Bare(Server::Ring) => "bare server, ring",
             Self::Bare(Server::Mapping) => "bare server, mapping",
             Self::Original => "original loop",
@@ -64,6 +68,9 @@ impl Contestant {
             }
             Self::Ours(Path::Ring) => {
                 "one lane, one loop with the policy `spin`, served by the ring"
+            }
+            Self::Ours(Path::PageCache) => {
+                "the same, with page-cache reads: blocks in memory are copied"
             }
             Self::Bare(Server::Ring) => {
                 "one lane, one thread that serves slots by READ_FIXED, no handles and no checks"
@@ -87,8 +94,9 @@ impl Contestant {
     }
 
     /// Returns why it cannot be measured here, if it cannot.
-    pub(crate) fn missing(self, bench: &Bench) -> Option<&'static str> {
+    pub(crate) fn missing(self, bench: &Bench) -> Option<&str> {
         match self {
+            Self::Ours(Path::PageCache) => bench.no_page_cache.as_deref(),
             Self::Original if bench.original.is_none() => {
                 Some("no --original: `cargo xtask compare` builds it")
             }
@@ -99,9 +107,14 @@ impl Contestant {
 
     /// Measures it once, and fails if any byte of the sample was wrong.
     pub(crate) fn measure(self, bench: &Bench, work: &Work) -> Result<Measured, CompareError> {
+        let mut copied = None;
         let (rate, checked) = match self {
             Self::RawRing => raw_ring(bench, work)?,
-            Self::Ours(path) => ours::measure(bench, path, work)?,
+            Self::Ours(path) => {
+                let (rate, checked, share) = ours::measure(bench, path, work)?;
+                copied = Some(share);
+                (rate, checked)
+            }
             Self::Bare(server) => bare::measure(bench, server, work)?,
             Self::Original => match &bench.original {
                 Some(program) => original::measure(bench, program, work)?,
@@ -111,6 +124,7 @@ impl Contestant {
                 return fio::measure(bench, work).map(|rate| Measured {
                     rate,
                     verified: 0,
+                    copied: None,
                     latency: None,
                 });
             }
@@ -126,6 +140,7 @@ impl Contestant {
         Ok(Measured {
             rate,
             verified: checked.verified,
+            copied,
             latency: checked.latency,
         })
     }

@@ -43,6 +43,8 @@ pub(crate) enum CompareError {
     Spawn(#[from] SpawnError),
     #[error("the loop did not end well: {0}")]
     Stop(#[from] StopError),
+    #[error("the pages of the file cannot be looked for: {0}")]
+    Residency(#[source] io::Error),
     #[error("the raw ring failed: {0}")]
     RawRing(#[source] io::Error),
     #[error("the bare server failed: {0}")]

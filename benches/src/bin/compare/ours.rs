@@ -1,16 +1,15 @@
 //! vyre-io: one loop and one lane, through the public interface.
 
-use std::fmt;
-
 use vyre_io::{
-    BufferHandle, BufferTable, DeviceQueue, Errno, FileHandle, FileTable, IoLoop, LoopOptions,
-    Queue, QueueLayout, Request, Reservation, Rights, Ticket, WaitPolicy,
+    BufferHandle, BufferTable, DeviceQueue, Errno, FileHandle, FileOptions, FileTable, IoLoop,
+    LoopOptions, Queue, QueueLayout, Request, Reservation, Rights, Ticket, WaitPolicy,
 };
 
 use crate::checker::Checked;
 use crate::error::CompareError;
 use crate::lane::{self, Device, Work};
 use crate::run::Bench;
+use crate::target::Target;
 
 /// Slots of the queue: as many as in a default queue of the command line.
 const SLOTS: u32 = 64;
@@ -20,32 +19,39 @@ const SLOTS: u32 = 64;
 pub(crate) enum Path {
     /// The ring serves every request.
     Ring,
+    /// The loop copies cached blocks out of a mapping of the file.
+    PageCache,
 }
 
-impl fmt::Display for Path {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ring => "ring",
-        })
-    }
+/// Returns why the file cannot be read out of the page cache, if it cannot.
+pub(crate) fn refusal(target: &Target) -> Result<Option<String>, CompareError> {
+    let opened = target
+        .reopen()
+        .map_err(CompareError::file("open", target.path()))?;
+    let options = FileOptions::new(Rights::READ).page_cache_reads(true);
+    let inserted = FileTable::new().insert(opened, options);
+    Ok(inserted.err().map(|error| error.to_string()))
 }
 
+/// Returns the reads per second, what was checked, and the share of the reads that were copied out of the
+/// page cache.
 pub(crate) fn measure(
     bench: &Bench,
     path: Path,
     work: &Work,
-) -> Result<(f64, Checked), CompareError> {
+) -> Result<(f64, Checked, f64), CompareError> {
     let buffer = work.buffer()?;
     let (mut files, mut buffers) = (FileTable::new(), BufferTable::new());
-    let file = files.insert(
-        bench
-            .target
-            .reopen()
-            .map_err(CompareError::file("open", bench.target.path()))?,
-        Rights::READ,
-    )?;
-    match path {
-        Path::Ring => {}
+    let target = &bench.target;
+    let opened = target
+        .reopen()
+        .map_err(CompareError::file("open", target.path()))?;
+    let options = FileOptions::new(Rights::READ).page_cache_reads(path == Path::PageCache);
+    let file = files.insert(opened, options)?;
+    if let Some(residency) = files.residency(file) {
+        // Otherwise, reads go to the ring until the watcher has found the file's pages.
+        let scanned = residency.scan(0..target.len);
+        scanned.map_err(|errno| CompareError::Residency(errno.into()))?;
     }
     let pool = buffers.insert(buffer.clone())?;
     let slots = SLOTS.max(work.depth);
@@ -60,9 +66,11 @@ pub(crate) fn measure(
     };
     let io = builder.options(options).spawn()?;
     let lane = Lane::new(&device, file, pool, work)?;
-    let measured = lane::run(lane, work, &buffer, bench.lane_core())?;
+    let (rate, checked) = lane::run(lane, work, &buffer, bench.lane_core())?;
+    let counters = io.counters();
     io.stop()?;
-    Ok(measured)
+    let copied = counters.page_cache_reads as f64;
+    Ok((rate, checked, copied / counters.operations.max(1) as f64))
 }
 
 /// The device end of one queue. A place keeps its slot.

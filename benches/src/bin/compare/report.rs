@@ -10,6 +10,7 @@ use vyre_io_cli::measure::units;
 
 use crate::contestant::Contestant;
 use crate::error::CompareError;
+use crate::ours::Path as OurPath;
 use crate::plots::{self, bytes, most_common};
 use crate::results::{Cell, Distribution, Results, Row};
 use crate::rounds::STEADY;
@@ -91,7 +92,6 @@ fn tables(results: &Results) -> String {
 /// Returns the rows that say on what, when and how it was measured.
 fn head(results: &Results) -> Vec<Vec<String>> {
     let machine = &results.machine;
-    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
     let noise = &machine.noise;
     let quiet = match noise.faults.is_empty() {
         true => "yes".into(),
@@ -111,7 +111,7 @@ fn head(results: &Results) -> Vec<Vec<String>> {
         .rates
         .iter()
         .flat_map(|cell| &cell.rows)
-        .map(|row| row.verified)
+        .map(|row| row.noted.verified)
         .sum();
     let mut rows = vec![
         (
@@ -197,14 +197,28 @@ fn ratios(text: &mut String, cells: &[&Cell], column: fn(&Cell) -> String) {
         });
         [name].into_iter().chain(values).collect()
     };
-    let ours = |nth: &usize| matches!(rows[*nth].who, Contestant::Ours(_));
+    let ours = |nth: usize| matches!(rows[nth].who, Contestant::Ours(_));
     let to_raw = (1..rows.len()).map(|over| pair(over, 0));
-    let of_ours = (1..rows.len()).filter(ours).flat_map(|over| {
-        let others = (1..rows.len()).filter(move |&under| under != over);
+    // Of two paths of vyre-io, the later is compared with the earlier.
+    let is_pair = |over: usize, under: usize| ours(over) && (under < over || !ours(under));
+    let others = |over| (1..rows.len()).filter(move |&under| under != over);
+    let of_ours = (1..rows.len()).flat_map(|over| {
+        let others = others(over).filter(move |&under| is_pair(over, under));
         others.map(move |under| pair(over, under))
     });
     text.push('\n');
     columns(text, cells, column, to_raw.chain(of_ours));
+    let page_cache = |row: &Row| row.who == Contestant::Ours(OurPath::PageCache);
+    let copied = rows.iter().position(page_cache).map(|nth| {
+        let share = |cell: &&Cell| cell.rows[nth].noted.copied.unwrap_or(0.0);
+        let shares = cells.iter().map(|cell| percent(share(cell)));
+        let name = "reads that were copied, in the round with the fewest".to_owned();
+        [name].into_iter().chain(shares).collect()
+    });
+    if copied.is_some() {
+        text.push('\n');
+        columns(text, cells, column, copied.into_iter());
+    }
 }
 
 /// Writes a table with a column for each cell.
@@ -220,6 +234,10 @@ fn columns(
         .chain(names.iter().map(String::as_str))
         .collect();
     table(text, &names, rows);
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
 }
 
 const fn mark(spread: f64) -> &'static str {

@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use vyre_io_cli::measure::figure::Figure;
 
-use crate::contestant::Contestant;
+use crate::contestant::{Contestant, Measured};
 use crate::lane::Work;
 use crate::machine::Machine;
 use crate::rounds::Rounds;
@@ -17,7 +17,7 @@ pub(crate) struct Results {
     /// Of one measurement.
     pub(crate) seconds: f64,
     /// Who could not be measured, and why.
-    pub(crate) left_out: Vec<(&'static str, &'static str)>,
+    pub(crate) left_out: Vec<(&'static str, String)>,
     pub(crate) rates: Vec<Cell>,
     pub(crate) latencies: Vec<Distribution>,
 }
@@ -43,8 +43,25 @@ pub(crate) struct Row {
     pub(crate) ratio_spread: f64,
     /// Whether the rounds agree.
     pub(crate) steady: bool,
+    #[serde(flatten)]
+    pub(crate) noted: Noted,
+}
+
+/// What the rounds of a row have in common.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Noted {
     /// Blocks that were checked and right.
     pub(crate) verified: u64,
+    /// The least share of reads that were copied out of the page cache. `None` for all but vyre-io.
+    pub(crate) copied: Option<f64>,
+}
+
+impl Noted {
+    pub(crate) fn add(&mut self, measured: &Measured) {
+        self.verified += measured.verified;
+        let shares = self.copied.into_iter().chain(measured.copied);
+        self.copied = shares.min_by(f64::total_cmp);
+    }
 }
 
 /// Latencies of one contestant at one depth, in nanoseconds.
@@ -68,9 +85,9 @@ impl Cell {
         work: &Work,
         contestants: &[Contestant],
         rounds: &Rounds,
-        verified: &[u64],
+        noted: &[Noted],
     ) -> Self {
-        let row = |(nth, (&who, &verified)): (usize, (&Contestant, &u64))| Row {
+        let row = |(nth, (&who, &noted)): (usize, (&Contestant, &Noted))| Row {
             name: who.name(),
             who,
             rate: rounds.rates[nth].clone(),
@@ -78,17 +95,12 @@ impl Cell {
             rate_spread: rounds.rates[nth].spread(),
             ratio_spread: rounds.ratios[nth].spread(),
             steady: rounds.is_steady(nth),
-            verified,
+            noted,
         };
         Self {
             depth: work.depth,
             size: work.size,
-            rows: contestants
-                .iter()
-                .zip(verified)
-                .enumerate()
-                .map(row)
-                .collect(),
+            rows: contestants.iter().zip(noted).enumerate().map(row).collect(),
         }
     }
 }

@@ -12,10 +12,10 @@ use crate::error::CompareError;
 use crate::lane::Work;
 use crate::machine::Machine;
 use crate::quiet::{self, Ticks};
-use crate::results::{Cell, Distribution, Results};
+use crate::results::{Cell, Distribution, Noted, Results};
 use crate::rounds;
 use crate::target::Target;
-use crate::{fio, report};
+use crate::{fio, ours, report};
 
 const KIB: u32 = 1024;
 /// The size for which depths are compared, and the depth for which sizes are.
@@ -35,6 +35,8 @@ pub(crate) struct Bench {
     pub(crate) original: Option<PathBuf>,
     /// Version of fio.
     pub(crate) fio: Option<String>,
+    /// Why the file cannot be read out of the page cache.
+    pub(crate) no_page_cache: Option<String>,
 }
 
 impl Bench {
@@ -44,8 +46,10 @@ impl Bench {
             return Err(CompareError::NoCores(why.clone()));
         }
         let largest = plan.cells.iter().map(|&(depth, size)| depth * size).max();
+        let target = Target::open(args, largest.unwrap_or(0).into())?;
         Ok(Self {
-            target: Target::open(args, largest.unwrap_or(0).into())?,
+            no_page_cache: ours::refusal(&target)?,
+            target,
             allowed: cores.allowed,
             cores,
             original: args.original.clone(),
@@ -122,7 +126,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CompareError> {
     for &who in ALL.iter().filter(wanted) {
         if let Some(why) = who.missing(&bench) {
             eprintln!("compare: LEFT OUT: {}: {why}", who.name());
-            left_out.push((who.name(), why));
+            left_out.push((who.name(), why.to_owned()));
         } else {
             contestants.push(who);
         }
@@ -175,13 +179,13 @@ fn cell(
         work.depth,
         work.size / KIB
     );
-    let mut verified = vec![0; contestants.len()];
+    let mut noted = vec![Noted::default(); contestants.len()];
     let rounds = rounds::measure(contestants.len(), rounds, |nth| {
         let measured = contestants[nth].measure(bench, work)?;
-        verified[nth] += measured.verified;
+        noted[nth].add(&measured);
         Ok::<_, CompareError>(measured.rate)
     })?;
-    Ok(Cell::new(work, contestants, &rounds, &verified))
+    Ok(Cell::new(work, contestants, &rounds, &noted))
 }
 
 /// Records the latencies at one depth, in turns.
