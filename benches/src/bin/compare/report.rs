@@ -10,8 +10,10 @@ use vyre_io_cli::measure::units;
 
 use crate::contestant::Contestant;
 use crate::error::CompareError;
+use crate::machine::Machine;
 use crate::ours::Path as OurPath;
 use crate::plots::{self, bytes, most_common};
+use crate::quiet::Noise;
 use crate::results::{Cell, Distribution, Results, Row};
 use crate::rounds::STEADY;
 
@@ -93,26 +95,11 @@ fn tables(results: &Results) -> String {
 fn head(results: &Results) -> Vec<Vec<String>> {
     let machine = &results.machine;
     let noise = &machine.noise;
-    let quiet = match noise.faults.is_empty() {
-        true => "yes".into(),
-        false => format!("**no**: {}", noise.faults.join(", ")),
-    };
-    let bound = match machine.bound[..] {
-        [on_loop, lane, ..] => format!("loop on core {on_loop}, lane on core {lane}"),
-        _ => "**nothing is bound**".into(),
-    };
-    let rounds = results.rates.iter().flat_map(|cell| &cell.rows);
-    let rounds: Vec<usize> = rounds.map(|row| row.rate.rounds.len()).collect();
-    let (least, most) = (
-        rounds.iter().min().unwrap_or(&0),
-        rounds.iter().max().unwrap_or(&0),
-    );
-    let verified: u64 = results
-        .rates
-        .iter()
-        .flat_map(|cell| &cell.rows)
-        .map(|row| row.noted.verified)
-        .sum();
+    let cells = || results.rates.iter().flat_map(|cell| &cell.rows);
+    let rounds: Vec<usize> = cells().map(|row| row.rate.rounds.len()).collect();
+    let (least, most) = (rounds.iter().min(), rounds.iter().max());
+    let (least, most) = (least.unwrap_or(&0), most.unwrap_or(&0));
+    let verified: u64 = cells().map(|row| row.noted.verified).sum();
     let mut rows = vec![
         (
             "machine",
@@ -135,12 +122,12 @@ fn head(results: &Results) -> Vec<Vec<String>> {
             format!("{}, {}", machine.date, machine.commit),
         ),
         ("command", format!("`{}`", machine.command)),
-        ("cores", bound),
+        ("cores", bound(machine)),
         (
             "rounds",
             format!("{least} to {most}, each of {} s", results.seconds),
         ),
-        ("quiet before", quiet),
+        ("quiet before", quiet(noise)),
         (
             "noise before",
             format!(
@@ -166,6 +153,20 @@ fn head(results: &Results) -> Vec<Vec<String>> {
     rows.into_iter()
         .map(|(name, value)| vec![name.into(), value])
         .collect()
+}
+
+fn quiet(noise: &Noise) -> String {
+    if noise.faults.is_empty() {
+        return "yes".into();
+    }
+    format!("**no**: {}", noise.faults.join(", "))
+}
+
+fn bound(machine: &Machine) -> String {
+    match machine.bound[..] {
+        [on_loop, lane, ..] => format!("loop on core {on_loop}, lane on core {lane}"),
+        _ => "**nothing is bound**".into(),
+    }
 }
 
 /// Writes a table of the rates, a column for each cell.
