@@ -43,6 +43,7 @@ const STEPS: &[Step] = &[
     step("consumers", "programs as users would write them", suites::consumers),
     step("compare", "a short comparison with the raw ring and others", compare::step),
     step("props", "property tests, many cases", volume::props),
+    step("disturb", "page-cache reads of a file that changes, a minute", volume::disturb),
     step("loom", "vyre-ioq in every order of its threads, within bounds", proofs::loom),
     step("hostile", "hostile words, and a soak of producers", volume::hostile),
     step("fuzz", "the fuzz targets build", volume::fuzz_build),

@@ -9,6 +9,9 @@ const PROPS: &[&str] = &["vyre-ioq", "vyre-ioloop"];
 /// Variable with the number of cases of each property, which proptest itself reads.
 const CASES: &str = "PROPTEST_CASES";
 
+/// Variable with the duration of the test of page-cache reads.
+const SECONDS: &str = "VYRE_IO_PAGE_CACHE_SECONDS";
+
 /// Each fuzz target with the most bytes that make a difference to it.
 const TARGETS: &[(&str, u32)] =
     &[("attach", 8192), ("decode", 64), ("ends", 512), ("hostile", 512)];
@@ -22,6 +25,15 @@ pub(crate) fn props(ws: &Workspace, report: &mut Report) -> Result<()> {
         counted(props, &mut report.tests)?;
     }
     report.note = format!("{} properties, {cases} cases each", report.tests.passed);
+    Ok(())
+}
+
+/// Reads a file out of the page cache for a minute, while others change it in every way.
+pub(crate) fn disturb(ws: &Workspace, report: &mut Report) -> Result<()> {
+    let seconds = std::env::var(SECONDS).unwrap_or_else(|_| "60".to_owned());
+    let disturb = cmd!(ws, "cargo test --release -p vyre-ioloop --test page_cache");
+    counted(disturb.env(SECONDS, &seconds), &mut report.tests)?;
+    report.note = format!("{seconds} s");
     Ok(())
 }
 
