@@ -5,6 +5,7 @@ mod common;
 mod own_handler;
 
 use std::fs::File;
+use std::io::Write;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -258,7 +259,9 @@ fn disturb(directory: &Path, time: Duration) {
     let handle = match files.insert(named.reopen().unwrap(), options) {
         Ok(handle) => handle,
         Err(TableError::PageCache(why)) => {
-            eprintln!("SKIPPED: {}: {why}", directory.display());
+            let test = "reads_beside_every_change_of_the_file_are_those_of_pread";
+            let text = format!("SKIPPED: {test}: {}: {why}\n", directory.display());
+            std::io::stderr().write_all(text.as_bytes()).unwrap();
             return;
         }
         Err(error) => panic!("{error}"),
