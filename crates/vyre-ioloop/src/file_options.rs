@@ -35,7 +35,8 @@ impl FileOptions {
     /// Such a read costs about half of one by io_uring, and gives a result that pread(2) could have
     /// given. All other reads are performed as without the option: of pages that are not in memory, of
     /// more than [`MAX_COPY_BYTES`](vyre_uring::MAX_COPY_BYTES), and past the size that the file had at the
-    /// insertion. A loop copies at most [`SUBMIT_COPY_BYTES`](vyre_uring::SUBMIT_COPY_BYTES) in a pass.
+    /// insertion. A pass of the loop copies about
+    /// [`SUBMIT_COPY_BYTES`](vyre_uring::SUBMIT_COPY_BYTES) at most.
     ///
     /// It needs a regular file on ext4 or tmpfs, or a memfd, open without `O_DIRECT`. Otherwise the
     /// insertion fails with [`TableError::PageCache`], which says why: insert the file without the option

@@ -29,6 +29,24 @@ pub(crate) use imp::copy;
 /// Whether the copy exists for this architecture.
 pub(crate) const AVAILABLE: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
 
+/// Loads the line of the processor's cache that holds an address. Never faults: a processor ignores a
+/// hint for an address that it cannot load.
+#[inline]
+pub(crate) fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the instruction changes neither memory nor registers, and never faults.
+    unsafe {
+        std::arch::asm!("prefetcht0 [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: the instruction changes neither memory nor registers, and never faults.
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = address;
+}
+
 /// Ends the copy if it was interrupted by a fault at this address. Returns whether it was.
 ///
 /// # Safety

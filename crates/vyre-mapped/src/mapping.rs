@@ -128,6 +128,15 @@ impl Mapping {
         completed(wanted, self.pages.copy_to_slice(offset, destination))
     }
 
+    /// Loads a range of the file into the processor's cache, as a hint for a copy that follows soon. Does
+    /// nothing for pages that are not mapped, or for a range that is not inside the mapping.
+    #[inline]
+    pub fn prefetch(&self, range: Range<u64>) {
+        if let Some((offset, len)) = self.locate(&range) {
+            self.pages.prefetch(offset, len);
+        }
+    }
+
     /// Reads at an offset of the file, with a result that pread(2) could have given during the call. Copies
     /// out of the mapping, and calls pread(2) for a range that is not inside it or that reaches past the end
     /// of the file. Returns the number of bytes, which is less than the length of `destination` only at the

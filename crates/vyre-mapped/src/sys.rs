@@ -43,8 +43,11 @@ use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 use rustix::param::page_size;
 
-use crate::arch::{AVAILABLE, copy, interrupted};
+use crate::arch::{AVAILABLE, copy, interrupted, prefetch};
 use crate::error::RecoveryError;
+
+/// The number of bytes of a line of the processor's cache.
+const LINE: usize = 64;
 
 /// A read-only shared mapping of whole pages, unmapped on drop.
 #[derive(Debug)]
@@ -111,6 +114,14 @@ impl Pages {
             Ok(())
         } else {
             Err(last_errno())
+        }
+    }
+
+    /// Loads the lines of a part of the mapping into the processor's cache.
+    #[inline]
+    pub(crate) fn prefetch(&self, offset: usize, len: usize) {
+        for line in (offset..offset.saturating_add(len)).step_by(LINE) {
+            prefetch(self.base.as_ptr().wrapping_add(line));
         }
     }
 

@@ -60,9 +60,8 @@ pub enum BufferError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PushError {
-    /// As many operations are in flight as the transport takes, or it takes no more before the next
-    /// submission.
-    #[error("the transport is full: submit, reap completions, then push again")]
+    /// As many operations are in flight as the transport takes.
+    #[error("the transport is full: reap completions, then push again")]
     Full,
     /// The transport failed for good earlier and takes nothing more.
     #[error("the transport failed earlier ({0}): reap what is left, then build a new one")]

@@ -7,6 +7,7 @@ mod queued;
 #[cfg(all(test, feature = "sim"))]
 mod tests;
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::Waker;
@@ -31,9 +32,16 @@ use queued::{Done, Queued, Read};
 /// the copy would delay all other operations.
 pub const MAX_COPY_BYTES: u32 = 128 << 10;
 
-/// The number of bytes that one [`submit`](Transport::submit) copies at most. A push beyond it is
-/// refused with [`PushError::Full`].
+/// The number of bytes that one [`submit`](Transport::submit) copies at most. The last copy may exceed
+/// it. What is left waits for the next submission.
 pub const SUBMIT_COPY_BYTES: u32 = 256 << 10;
+
+/// The largest number of bytes of a short read. Short reads overtake long ones, so that a flood of
+/// long copies delays a short one by little.
+const SHORT_BYTES: u32 = 16 << 10;
+
+/// The number of bytes of the next read that are loaded into the processor's cache during a copy.
+const PREFETCH_BYTES: u64 = 1024;
 
 /// The number of submissions with copies between two checks that the thread still recovers from SIGBUS.
 const CHECK_EVERY: u32 = 256;
@@ -55,7 +63,8 @@ const CHECK_EVERY: u32 = 256;
 /// pushes it again, as after every `EINTR`, and the inner transport then performs it.
 ///
 /// # Limits
-/// - One submission copies at most [`SUBMIT_COPY_BYTES`].
+/// - One submission copies at most [`SUBMIT_COPY_BYTES`], first the reads of up to 16 KiB. If there are
+///   any, it copies one longer read at most.
 /// - A page that has left memory since it was last looked for is read in while the thread waits.
 /// - If the thread blocks SIGBUS, or if another handler has replaced the one of `vyre-mapped`, all
 ///   operations go to the inner transport. The thread is checked at every 256th submission with copies and
@@ -65,8 +74,9 @@ pub struct PageCacheTransport<T> {
     inner: T,
     files: Vec<Option<FileState>>,
     buffers: Vec<Option<Buffer>>,
-    queued: Vec<Queued>,
-    queued_bytes: u32,
+    /// The reads of up to `SHORT_BYTES`, and the others.
+    short: VecDeque<Queued>,
+    long: VecDeque<Queued>,
     done: Vec<Done>,
     /// `None` until a cached file is set, and if the thread does not recover from SIGBUS.
     recovery: Option<Recovery>,
@@ -85,8 +95,8 @@ impl<T: Transport> PageCacheTransport<T> {
             inner,
             files: Vec::new(),
             buffers: Vec::new(),
-            queued: Vec::with_capacity(capacity),
-            queued_bytes: 0,
+            short: VecDeque::with_capacity(capacity),
+            long: VecDeque::with_capacity(capacity),
             done: Vec::with_capacity(capacity),
             recovery: None,
             until_check: 0,
@@ -104,7 +114,13 @@ impl<T: Transport> PageCacheTransport<T> {
     /// Returns the number of copies that were pushed and not yet reaped.
     #[inline]
     fn held(&self) -> u32 {
-        (self.queued.len() + self.done.len()) as u32
+        self.queued() + self.done.len() as u32
+    }
+
+    /// Returns the number of copies that wait for a submission.
+    #[inline]
+    fn queued(&self) -> u32 {
+        (self.short.len() + self.long.len()) as u32
     }
 
     /// Queues a read of cached bytes. Returns `None` if the inner transport is to perform it.
@@ -126,31 +142,69 @@ impl<T: Transport> PageCacheTransport<T> {
             self.counters.passed_on += 1;
             return None;
         }
-        if self.queued_bytes + read.len > SUBMIT_COPY_BYTES || self.in_flight() >= self.capacity() {
+        if self.in_flight() >= self.capacity() {
             return Some(Err(PushError::Full));
         }
-        self.queued_bytes += read.len;
         let token = Token::of_wrapper(self.next_token);
         self.next_token = self.next_token.wrapping_add(1);
-        self.queued.push(Queued { read, token, user });
+        let queue = match read.len <= SHORT_BYTES {
+            true => &mut self.short,
+            false => &mut self.long,
+        };
+        queue.push_back(Queued { read, token, user });
         Some(Ok(token))
     }
 
-    /// Copies what is queued, or returns it to the caller to be pushed again.
-    fn copy_queued(&mut self) {
+    /// Copies what is queued, up to the limit, or returns it to the caller to be pushed again. Returns
+    /// the number of operations that ended.
+    fn copy_queued(&mut self) -> u32 {
         self.check_thread();
         self.submission += 1;
-        self.queued_bytes = 0;
-        for index in 0..self.queued.len() {
-            let Queued { read, token, user } = self.queued[index];
-            let result = self.copy(&read);
-            self.done.push(Done {
-                completion: Completion::new(user, token, result),
-                file: read.file,
-                buffer: read.buffer,
-            });
+        let (before, mut bytes) = (self.done.len(), 0);
+        let has_short = !self.short.is_empty();
+        while bytes < SUBMIT_COPY_BYTES
+            && let Some(queued) = self.short.pop_front()
+        {
+            if let Some(next) = self.short.front() {
+                self.prefetch(&next.read);
+            }
+            bytes += queued.read.len;
+            self.copy_one(queued);
         }
-        self.queued.clear();
+        while bytes < SUBMIT_COPY_BYTES
+            && let Some(queued) = self.long.pop_front()
+        {
+            bytes += queued.read.len;
+            self.copy_one(queued);
+            if has_short {
+                break;
+            }
+        }
+        (self.done.len() - before) as u32
+    }
+
+    /// Loads the first lines of a read into the processor's cache.
+    #[inline]
+    fn prefetch(&self, read: &Read) {
+        if let Some(Some(file)) = self.files.get(read.file.index() as usize) {
+            let end = read
+                .offset
+                .saturating_add(u64::from(read.len).min(PREFETCH_BYTES));
+            file.cached()
+                .residency()
+                .mapping()
+                .prefetch(read.offset..end);
+        }
+    }
+
+    #[inline]
+    fn copy_one(&mut self, Queued { read, token, user }: Queued) {
+        let result = self.copy(&read);
+        self.done.push(Done {
+            completion: Completion::new(user, token, result),
+            file: read.file,
+            buffer: read.buffer,
+        });
     }
 
     /// Copies the bytes of one read.
@@ -199,7 +253,8 @@ impl<T: Transport> PageCacheTransport<T> {
 
     /// Returns the number of copies that were pushed and not yet reaped, of those that meet a condition.
     fn held_on(&self, file: impl Fn(FileSlot) -> bool, buffer: impl Fn(BufferSlot) -> bool) -> u32 {
-        let queued = self.queued.iter().map(|it| (it.read.file, it.read.buffer));
+        let queued = self.short.iter().chain(&self.long);
+        let queued = queued.map(|it| (it.read.file, it.read.buffer));
         let done = self.done.iter().map(|it| (it.file, it.buffer));
         let held = queued.chain(done);
         held.filter(|&(of, to)| file(of) || buffer(to)).count() as u32
@@ -266,11 +321,10 @@ impl<T: Transport> Transport for PageCacheTransport<T> {
     fn submit(&mut self) -> Result<u32, EnterError> {
         // First, so that the kernel works while this thread copies.
         let submitted = self.inner.submit();
-        if self.queued.is_empty() {
+        if self.queued() == 0 {
             return submitted;
         }
-        let copies = self.queued.len() as u32;
-        self.copy_queued();
+        let copies = self.copy_queued();
         submitted.map(|submitted| submitted + copies)
     }
 
@@ -298,8 +352,9 @@ impl<T: Transport> Transport for PageCacheTransport<T> {
 
     fn cancel(&mut self, token: Token) -> bool {
         if token.is_of_wrapper() {
-            // The next submission copies it.
-            return self.queued.iter().any(|queued| queued.token == token);
+            // A submission copies it soon.
+            let mut queued = self.short.iter().chain(&self.long);
+            return queued.any(|queued| queued.token == token);
         }
         self.inner.cancel(token)
     }
@@ -365,14 +420,13 @@ impl<T: Transport> Transport for PageCacheTransport<T> {
     }
 
     fn quiesce(&mut self, deadline: Duration) -> Result<(), Busy> {
-        for Queued { read, token, user } in self.queued.drain(..) {
+        for Queued { read, token, user } in self.short.drain(..).chain(self.long.drain(..)) {
             self.done.push(Done {
                 completion: Completion::new(user, token, Err(Errno::CANCELED)),
                 file: read.file,
                 buffer: read.buffer,
             });
         }
-        self.queued_bytes = 0;
         self.inner.quiesce(deadline)
     }
 }

@@ -42,8 +42,7 @@ pub trait Transport {
     ///
     /// # Errors
     /// Nothing was queued.
-    /// - [`PushError::Full`] if as many operations are in flight as the transport takes, or if it takes
-    ///   no more before the next [`submit`](Self::submit).
+    /// - [`PushError::Full`] if as many operations are in flight as the transport takes.
     /// - [`PushError::UnknownFile`] or [`PushError::UnknownBuffer`] if the slot is empty or beyond
     ///   the table.
     /// - [`PushError::OutOfRange`] if the range leaves the buffer, or passes `i64::MAX` in the file.

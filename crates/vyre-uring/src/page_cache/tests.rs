@@ -195,18 +195,29 @@ fn a_file_that_became_longer_again_is_copied_after_some_reads() {
 }
 
 #[test]
-fn one_submission_copies_a_bounded_number_of_bytes() {
+fn one_submission_copies_a_bounded_number_of_bytes_and_short_reads_first() {
     let mut fixture = fixture();
     fixture.scan();
-    let half = SUBMIT_COPY_BYTES / 2;
-    for _ in 0..2 {
-        fixture.push(0, half).unwrap();
-        fixture.push(0, half).unwrap();
-        assert_eq!(fixture.push(0, 1), Err(PushError::Full));
-        // What the inner transport performs has room.
-        assert!(fixture.is_passed_on(0, MAX_COPY_BYTES + 1));
-        assert_eq!(fixture.reap().len(), 3);
+    for _ in 0..5 {
+        fixture.push(0, MAX_COPY_BYTES).unwrap();
     }
+    let mut submit = || {
+        let copied = fixture.transport.submit().unwrap();
+        let mut users = Vec::new();
+        assert_eq!(fixture.transport.reap(|it| users.push(it.user)), copied);
+        users
+    };
+    assert_eq!(submit(), [0, 0], "SUBMIT_COPY_BYTES");
+    fixture.transport.push(read(page(), 5), 7).unwrap();
+    let mut submit = || {
+        let copied = fixture.transport.submit().unwrap();
+        let mut users = Vec::new();
+        assert_eq!(fixture.transport.reap(|it| users.push(it.user)), copied);
+        users
+    };
+    assert_eq!(submit(), [7, 0], "one long read beside short ones");
+    assert_eq!(submit(), [0, 0]);
+    assert_eq!(submit(), []);
 }
 
 #[test]
