@@ -7,6 +7,7 @@
 mod file_system;
 mod gpu;
 mod host;
+mod page_cache;
 mod path;
 mod report;
 mod ring;

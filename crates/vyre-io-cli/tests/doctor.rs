@@ -3,6 +3,7 @@
 mod common;
 
 use std::ffi::OsStr;
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -212,6 +213,58 @@ fn what_the_kernel_makes_up_is_not_sent_to_another_file_system() {
     assert!(findings(&report, "O_DIRECT").is_empty(), "{report}");
 }
 
+/// What the report says of page-cache reads of a path.
+fn page_cache(path: impl AsRef<Path>) -> Value {
+    let output = doctor(&[path.as_ref().as_os_str(), "--format=json".as_ref()]);
+    // A refusal is information: it changes neither the status nor the findings.
+    assert!(output.status.success(), "{output:?}");
+    let report = json(&output);
+    let found = findings(&report, "page-cache reads");
+    assert!(found.is_empty(), "{report}");
+    report["paths"][0].get("page_cache").unwrap().clone()
+}
+
+#[test]
+fn page_cache_reads_are_possible_or_refused_with_the_reason() {
+    let file = temporary_file("/dev/shm");
+    assert_eq!(page_cache(file.path()), "possible");
+    let said = text(&doctor(&[file.path()]));
+    let line = "  page cache      page-cache reads are possible\n";
+    assert!(said.contains(line), "{said}");
+    // As it is for an empty file, and for a file in the directory.
+    file.as_file().set_len(0).unwrap();
+    assert_eq!(page_cache(file.path()), "possible");
+    assert_eq!(page_cache("/dev/shm"), "possible");
+
+    let refused = page_cache("/proc/version");
+    let why = "file system 0x9fa0 is not one of ext4 and tmpfs";
+    assert!(refused.as_str().unwrap().starts_with(why), "{refused}");
+    let said = text(&doctor(&["/proc/version"]));
+    let line = format!("  page cache      no page-cache reads: {why}");
+    assert!(said.contains(&line), "{said}");
+
+    assert_eq!(page_cache("/dev/tty"), Value::Null, "left unopened");
+}
+
+/// mincore(2) tells the truth to the owner alone.
+#[test]
+fn of_another_users_file_only_mapped_pages_are_known() {
+    let file = temporary_file("/dev/shm");
+    if std::os::unix::fs::fchown(file.as_file(), Some(12_345), None).is_err() {
+        let why = "only root can give a file to another user";
+        let line = format!("SKIPPED: of_another_users_file_only_mapped_pages_are_known: {why}\n");
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
+        return;
+    }
+    let output = doctor(&[file.path().as_os_str(), "--format=json".as_ref()]);
+    assert!(output.status.success(), "{output:?}");
+    let report = json(&output);
+    assert_eq!(report["paths"][0]["page_cache"], "possible");
+    let found = findings(&report, "only pages that the process has mapped");
+    assert_eq!(found.len(), 1, "{report}");
+    assert_eq!(found[0]["level"], "note");
+}
+
 #[test]
 fn want_of_descriptors_names_its_remedy() {
     // One is left, which the loader needs first, and the ring takes for good.
@@ -268,6 +321,8 @@ fn wrong_bytes_from_fuse_are_warned_of() {
         let report = json(&doctor(&[path, "--format=json"]));
         let found = findings(&report, "FOPEN_DIRECT_IO");
         assert_eq!(found.len(), 1, "{report}");
+        let refused = report["paths"][0]["page_cache"].as_str().unwrap();
+        assert!(refused.contains("depends on another process"), "{report}");
         assert!(
             found[0]["advice"]
                 .as_str()

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use vyre_io::uring::alignment_of;
 
 use super::file_system::{caveat, hazard, is_generated, is_memory, name};
+use super::page_cache;
 use super::report::{Alignment, AlignmentSource, Finding, PathReport};
 use super::ring::{ReadError, Trial};
 use super::units::{bytes, words};
@@ -145,6 +146,8 @@ impl<'a> Probe<'a> {
         let buffered = open(OFlags::empty())?;
         if kind == FileType::BlockDevice {
             self.report.size = seek(&buffered, SeekFrom::End(0)).ok();
+        } else {
+            self.page_cache(&buffered);
         }
         let direct = self.direct(&buffered, kind, open)?;
         let Some(trial) = trial else {
@@ -180,6 +183,18 @@ impl<'a> Probe<'a> {
             self.report.reason += "; buffers cannot be registered";
         }
         Ok(())
+    }
+
+    /// Reports whether page-cache reads are possible. They are an option, so a refusal is no finding.
+    fn page_cache(&mut self, buffered: &OwnedFd) {
+        let verdict = page_cache::examine(buffered);
+        if verdict.mapped_pages_alone {
+            self.find(Finding::note(
+                "another user owns it: page-cache reads copy only pages that the process has mapped",
+                "run as its owner, or have the pages mapped beforehand (Mapping::populate)",
+            ));
+        }
+        self.report.page_cache = Some(verdict.text);
     }
 
     /// Returns the file opened for direct I/O, or why that is not possible or has no effect.

@@ -216,6 +216,8 @@ pub(super) struct PathReport {
     pub(super) direct_opens: Option<bool>,
     /// The alignment that direct I/O would need.
     pub(super) alignment: Option<Alignment>,
+    /// `possible`, or the reason why page-cache reads are not; null if that was not tried.
+    pub(super) page_cache: Option<String>,
     pub(super) data_path: Option<&'static str>,
     pub(super) reason: String,
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use super::page_cache::POSSIBLE;
 use super::report::{Alignment, Gpu, IoUring, PathReport, Report, Ring, Seccomp, StepReport};
 use super::units::bytes;
 
@@ -133,6 +134,11 @@ impl PathReport {
             (Some(true), None) => row(f, "  direct I/O", "O_DIRECT opens, but means nothing")?,
             (Some(false), _) => row(f, "  direct I/O", "refused")?,
             (None, _) => {}
+        }
+        match self.page_cache.as_deref() {
+            Some(POSSIBLE) => row(f, "  page cache", "page-cache reads are possible")?,
+            Some(why) => row(f, "  page cache", format!("no page-cache reads: {why}"))?,
+            None => {}
         }
         row(f, "  data path", self.data_path.unwrap_or("unknown"))?;
         row(f, "    because", &self.reason)
