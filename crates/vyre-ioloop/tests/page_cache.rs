@@ -334,6 +334,7 @@ fn disturb(directory: &Path, time: Duration) {
     );
 }
 
+/// Rules: SEC-17, SEC-18.
 #[test]
 fn reads_beside_every_change_of_the_file_are_those_of_pread() {
     own_handler::install();

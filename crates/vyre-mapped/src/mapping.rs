@@ -67,7 +67,7 @@ impl Mapping {
     }
 
     /// Returns whether bytes of the range can lie past the end of the file. If not, because the file is
-    /// a memfd that is sealed against shrinking, the size need not be checked after a copy.
+    /// a memfd that is sealed against shrinking, the size need not be checked before a copy.
     pub fn checks_size(&self) -> bool {
         self.checks_size
     }

@@ -93,6 +93,7 @@ fn ranges_that_cannot_be_mapped_are_refused() {
     assert_eq!(refused(0..1 << 62), Err(MapError::Map(Errno::NOMEM)));
 }
 
+/// Rule: SEC-17.
 #[test]
 fn a_copy_past_the_end_of_the_file_is_a_fault_and_no_crash() {
     let contents = pattern(4 * page());
@@ -126,6 +127,7 @@ fn a_copy_past_the_end_of_the_file_is_a_fault_and_no_crash() {
     }
 }
 
+/// Rule: SEC-17.
 #[test]
 fn reads_at_the_end_of_the_file_are_short_as_those_of_pread() {
     let contents = pattern(2 * page() + 10);
@@ -208,6 +210,8 @@ fn populate_ends_at_the_end_of_the_file() {
 
 /// A thread truncates and extends the file and writes it anew, while others read. Each byte below the
 /// smallest size is the file's; each byte of a result is the file's or, after an extension, zero.
+///
+/// Rule: SEC-17.
 #[test]
 fn reads_beside_truncations_are_those_of_pread() {
     let seconds = std::env::var("VYRE_MAPPED_SECONDS").map_or(1, |it| it.parse().unwrap());
@@ -270,6 +274,8 @@ fn check(contents: &[u8], smallest: u64, at: u64, seen: &[u8], wanted: usize) {
 
 /// A file grows, while another thread reads at its end. No byte of the file is zero, so no byte of a result
 /// may be: a copy that sees the zeros after the old end must not be taken for one of the new bytes.
+///
+/// Rule: SEC-17.
 #[test]
 fn reads_beside_appends_never_show_the_zeros_after_the_end() {
     let whole = pattern(64 * page());

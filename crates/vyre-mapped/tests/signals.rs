@@ -184,6 +184,7 @@ fn raise() {
     assert_eq!(unsafe { libc::raise(SIGBUS) }, 0);
 }
 
+/// Rule: SEC-18.
 #[test]
 fn foreign_faults_reach_the_programs_own_handler() {
     alone("foreign_faults_reach_the_programs_own_handler", || {
@@ -201,6 +202,7 @@ fn foreign_faults_reach_the_programs_own_handler() {
     });
 }
 
+/// Rule: SEC-18.
 #[test]
 fn a_fault_at_the_destination_is_foreign() {
     alone("a_fault_at_the_destination_is_foreign", || {
@@ -275,6 +277,7 @@ fn a_handler_that_is_to_be_reset_is_called_once() {
     });
 }
 
+/// Rule: SEC-18.
 #[test]
 fn without_an_own_handler_a_foreign_fault_ends_the_process() {
     ends_by_sigbus(
@@ -300,6 +303,7 @@ fn beside_the_standard_library_a_foreign_fault_ends_the_process() {
     );
 }
 
+/// Rule: SEC-18.
 #[test]
 fn a_foreign_fault_that_was_ignored_ends_the_process() {
     ends_by_sigbus("a_foreign_fault_that_was_ignored_ends_the_process", || {
@@ -331,6 +335,7 @@ fn a_signal_of_a_process_that_was_ignored_stays_ignored() {
     );
 }
 
+/// Rule: SEC-18.
 #[test]
 fn signals_of_a_process_during_copies_reach_the_own_handler() {
     alone(
@@ -366,6 +371,7 @@ fn signals_of_a_process_during_copies_reach_the_own_handler() {
     );
 }
 
+/// Rule: SEC-17.
 #[test]
 fn a_thread_that_blocks_the_signal_gets_no_copies() {
     alone("a_thread_that_blocks_the_signal_gets_no_copies", || {

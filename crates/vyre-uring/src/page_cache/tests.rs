@@ -139,6 +139,7 @@ fn what_cannot_be_copied_goes_to_the_inner_transport() {
     assert_eq!(fixture.transport.page_cache_counters().passed_on, 4);
 }
 
+/// Rule: SEC-2.
 #[test]
 fn ranges_outside_the_buffer_are_refused_as_by_the_inner_transport() {
     let mut fixture = fixture();
@@ -158,6 +159,7 @@ fn ranges_outside_the_buffer_are_refused_as_by_the_inner_transport() {
     assert!(outside((8 << 20) - 9).is_ok());
 }
 
+/// Rule: SEC-17.
 #[test]
 fn a_file_that_became_shorter_is_read_by_the_inner_transport() {
     let mut fixture = fixture();
@@ -237,6 +239,7 @@ fn copies_count_as_operations_in_flight_until_they_are_reaped() {
     assert!(fixture.push(0, 1).is_ok());
 }
 
+/// Rule: SEC-7.
 #[test]
 fn slots_are_busy_while_copies_on_them_are_in_flight() {
     let mut fixture = fixture();
@@ -255,6 +258,7 @@ fn slots_are_busy_while_copies_on_them_are_in_flight() {
     assert_eq!(fixture.push(0, 1), unknown);
 }
 
+/// Rule: SEC-9.
 #[test]
 fn another_file_in_the_slot_is_not_read_out_of_the_old_mapping() {
     let mut fixture = fixture();
@@ -271,6 +275,7 @@ fn another_file_in_the_slot_is_not_read_out_of_the_old_mapping() {
     assert_eq!(bytes, [9; 5]);
 }
 
+/// Rule: SEC-7.
 #[test]
 fn a_quiesce_ends_copies_without_writing_to_the_buffer() {
     let mut fixture = fixture();
@@ -297,6 +302,7 @@ fn a_wait_with_copies_in_flight_submits_them_and_returns() {
     assert_eq!(seen, [(7, Ok(5))]);
 }
 
+/// Rule: SEC-17.
 #[test]
 fn a_thread_that_blocks_sigbus_copies_nothing() {
     use nix::sys::signal::{SigSet, Signal};
