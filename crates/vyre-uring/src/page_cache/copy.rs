@@ -6,8 +6,13 @@ use std::ptr::NonNull;
 
 use vyre_mapped::Recovery;
 
+use super::PREFETCH_BYTES;
 use super::cached_file::CachedFile;
 use crate::buffer::Buffer;
+
+/// The number of bytes that are copied at once. The processor does not look ahead beyond a page, so the
+/// next one is prefetched meanwhile.
+const PART_BYTES: u64 = 4096;
 
 /// Copies a range of a file to an offset of a buffer. Returns whether all of it was copied: not if a
 /// range is outside, or if an access raised SIGBUS.
@@ -30,7 +35,21 @@ pub(super) fn to_buffer(
         return false;
     };
     let mapping = cached.residency().mapping();
-    // SAFETY: the range was just seen to be inside the buffer, which is borrowed, so its memory is valid.
-    // The code of this process accesses it by atomic operations alone: see `buffer`.
-    unsafe { mapping.copy_to_ptr(recovery, range.clone(), destination) }.is_ok()
+    let mut part = range.start..range.start;
+    let mut destination = destination;
+    while part.end < range.end {
+        part = part.end..range.end.min(part.end + PART_BYTES);
+        mapping.prefetch(part.end..range.end.min(part.end + PREFETCH_BYTES));
+        let part = part.clone();
+        let bytes = part.end - part.start;
+        // SAFETY: the range was just seen to be inside the buffer, which is borrowed, so its memory is
+        // valid, and the part is inside the range. The code of this process accesses the memory by
+        // atomic operations alone: see `buffer`.
+        if unsafe { mapping.copy_to_ptr(recovery, part, destination) }.is_err() {
+            return false;
+        }
+        // SAFETY: still inside the buffer, or at its end.
+        destination = unsafe { destination.add(bytes as usize) };
+    }
+    true
 }
