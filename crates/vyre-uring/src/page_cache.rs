@@ -32,8 +32,8 @@ use queued::{Done, Queued, Read};
 /// the copy would delay all other operations.
 pub const MAX_COPY_BYTES: u32 = 128 << 10;
 
-/// The number of bytes that one [`submit`](Transport::submit) copies at most. The last copy may exceed
-/// it. What is left waits for the next submission.
+/// The number of bytes after which one [`submit`](Transport::submit) begins no further copy, except for
+/// one read of more than 16 KiB. What is left waits for the next submission.
 pub const SUBMIT_COPY_BYTES: u32 = 256 << 10;
 
 /// The largest number of bytes of a short read. Short reads overtake long ones, so that a flood of
@@ -63,8 +63,8 @@ const CHECK_EVERY: u32 = 256;
 /// pushes it again, as after every `EINTR`, and the inner transport then performs it.
 ///
 /// # Limits
-/// - One submission copies at most [`SUBMIT_COPY_BYTES`], first the reads of up to 16 KiB. If there are
-///   any, it copies one longer read at most.
+/// - One submission copies about [`SUBMIT_COPY_BYTES`], first the reads of up to 16 KiB. If there
+///   are any, it copies exactly one longer read after them, if one waits.
 /// - A page that has left memory since it was last looked for is read in while the thread waits.
 /// - If the thread blocks SIGBUS, or if another handler has replaced the one of `vyre-mapped`, all
 ///   operations go to the inner transport. The thread is checked at every 256th submission with copies and
@@ -171,12 +171,11 @@ impl<T: Transport> PageCacheTransport<T> {
             bytes += queued.read.len;
             self.copy_one(queued);
         }
-        while bytes < SUBMIT_COPY_BYTES
-            && let Some(queued) = self.long.pop_front()
-        {
+        // One at least, so that a flood of short reads starves no long one.
+        while let Some(queued) = self.long.pop_front() {
             bytes += queued.read.len;
             self.copy_one(queued);
-            if has_short {
+            if has_short || bytes >= SUBMIT_COPY_BYTES {
                 break;
             }
         }

@@ -27,13 +27,18 @@ fn page() -> u64 {
 }
 
 fn fixture() -> Fixture {
+    fixture_of(8)
+}
+
+/// With room for a number of operations in flight.
+fn fixture_of(capacity: u32) -> Fixture {
     let file = tempfile::tempfile_in("/dev/shm").unwrap();
     let contents: Vec<u8> = (0..40 * page()).map(|at| (at % 251 + 1) as u8).collect();
     file.write_all_at(&contents, 0).unwrap();
     let inner = SimTransport::builder(7)
         .files(2)
         .buffers(1)
-        .capacity(8)
+        .capacity(capacity)
         .build();
     let mut transport = PageCacheTransport::new(inner);
     let descriptor: OwnedFd = file.try_clone().unwrap().into();
@@ -327,4 +332,30 @@ fn a_thread_that_blocks_sigbus_copies_nothing() {
         .set_page_cache(FILE, fixture.cached.clone());
     assert_eq!(set, Ok(()));
     assert!(!fixture.is_passed_on(0, 5));
+}
+
+/// Rule: SEC-12.
+#[test]
+fn a_flood_of_short_reads_starves_no_long_one() {
+    let mut fixture = fixture_of(32);
+    fixture.scan();
+    fixture.push(0, MAX_COPY_BYTES).unwrap();
+    let mut pushed = 0;
+    for _ in 0..3 {
+        // More than one submission copies.
+        while pushed < 20 {
+            fixture.push(page(), SHORT_BYTES).unwrap();
+            pushed += 1;
+        }
+        fixture.transport.submit().unwrap();
+        let mut is_copied = false;
+        fixture.transport.reap(|it| {
+            is_copied |= it.user == 0;
+            pushed -= u32::from(it.user != 0);
+        });
+        if is_copied {
+            return;
+        }
+    }
+    panic!("the long read was not copied");
 }
