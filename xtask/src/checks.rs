@@ -1,7 +1,6 @@
 //! The steps that are a few commands.
 
 use crate::report::{Report, Skip, counted};
-use crate::tidy;
 use crate::tools::{self, BARE_TARGET};
 use crate::workspace::{Result, Workspace, cmd, stream, succeeds};
 
@@ -97,7 +96,7 @@ pub(crate) fn web_links(ws: &Workspace, _: &mut Report) -> Result<()> {
 
 fn lychee(ws: &Workspace, args: &[&str]) -> Result<()> {
     tools::need(ws, "lychee")?;
-    let documents = tidy::paths(ws)?.into_iter().filter(|path| path.ends_with(".md"));
+    let documents = ws.paths()?.into_iter().filter(|path| path.ends_with(".md"));
     let all = ["--no-progress", "--include-fragments", "--root-dir", "."];
     Ok(cmd!(ws, "lychee {all...} {args...} {documents...}").run()?)
 }
@@ -131,7 +130,7 @@ pub(crate) fn publish(ws: &Workspace, report: &mut Report) -> Result<()> {
 /// Builds the published crates with the oldest versions that they allow of what they name.
 pub(crate) fn minimal_versions(ws: &Workspace, report: &mut Report) -> Result<()> {
     tools::nightly(ws, &[])?;
-    let copy = tidy::copy(ws, "target/minimal-versions/copy")?;
+    let copy = ws.copy("target/minimal-versions/copy")?;
     cmd!(copy, "cargo +nightly update -Zdirect-minimal-versions").run()?;
     let crates = ws.published().into_iter().flat_map(|name| ["-p", name]);
     cmd!(copy, "cargo check --locked --all-features --target-dir ../target {crates...}").run()?;

@@ -57,7 +57,7 @@ const STEPS: &[Step] = &[
     full("miri", "vyre-ioq under Miri, with Stacked Borrows", proofs::miri),
     full("miri-tree", "vyre-ioq under Miri, with Tree Borrows", proofs::miri_tree),
     full("tsan", "vyre-ioq under ThreadSanitizer", proofs::tsan),
-    full("orderings", "each memory ordering weakened is caught", orderings::step),
+    full("orderings", "each memory ordering weakened is caught", orderings::mutate::step),
     full("fuzz-run", "the fuzz targets, a minute each", volume::fuzz),
     full("kani", "the proofs of vyre-ioq", checks::kani),
     full("coverage", "the lines that the tests run", checks::coverage),

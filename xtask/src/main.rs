@@ -42,7 +42,7 @@ enum Command {
         options: Vec<String>,
     },
     /// Weaken each memory ordering of vyre-ioq in a copy, and see that what should catch it does
-    Orderings(orderings::Options),
+    Orderings(orderings::mutate::Options),
 }
 
 fn main() -> ExitCode {
@@ -64,7 +64,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Header => header::write(&ws).map(|note| println!("header: {note}")),
         Command::Ptx => ptx(&ws),
         Command::Compare { options } => compare::run(&ws, "release", &options, |_| ()),
-        Command::Orderings(options) => orderings::run(&ws, &options),
+        Command::Orderings(options) => orderings::mutate::run(&ws, &options),
     }?;
     Ok(true)
 }

@@ -1,14 +1,12 @@
 //! The table of `crates/vyre-ioq/ORDERINGS.md`, checked: it lists the orderings of the sources, all of
 //! them and no other, and each is caught by what it says.
 
-mod mutate;
+pub(crate) mod mutate;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use proc_macro2::{TokenStream, TokenTree};
-
-pub(crate) use self::mutate::{Options, run, step};
 
 const SOURCES: &str = "crates/vyre-ioq/src/";
 /// Below them: the hostile device, to which nobody owes an order.

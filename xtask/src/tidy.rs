@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::orderings;
 use crate::report::Report;
-use crate::workspace::{Result, Workspace, cmd};
+use crate::workspace::{Result, Workspace};
 
 /// Lines of a Rust file: more than the first earns a warning, more than the second fails.
 const LINES_WARN: usize = 500;
@@ -24,7 +24,7 @@ const ONE_DOOR: &[(&str, &str)] = &[
 type Files = BTreeMap<String, String>;
 
 pub(crate) fn run(ws: &Workspace, report: &mut Report) -> Result<()> {
-    let paths = paths(ws)?;
+    let paths = ws.paths()?;
     let read = |path: &String| Some((path.clone(), ws.sh.read_file(path).ok()?));
     let files: Files = paths.iter().filter_map(read).collect();
     let mut errors = [
@@ -44,27 +44,6 @@ pub(crate) fn run(ws: &Workspace, report: &mut Report) -> Result<()> {
     let rust = files.keys().filter(|path| path.ends_with(".rs")).count();
     report.note = format!("{rust} Rust files of {} files, {rules}", paths.len());
     if rust == 0 { Err("found no Rust file".into()) } else { Ok(()) }
-}
-
-/// The files that are there and that git tracks or would add.
-pub(crate) fn paths(ws: &Workspace) -> Result<Vec<String>> {
-    let listed = cmd!(ws, "git ls-files -z --cached --others --exclude-standard").read()?;
-    let there = |path: &&str| !path.is_empty() && ws.root.join(path).is_file();
-    let mut paths: Vec<_> = listed.split('\0').filter(there).map(str::to_owned).collect();
-    paths.sort_unstable();
-    paths.dedup();
-    Ok(paths)
-}
-
-/// Copies the files of the workspace, and opens the workspace that they make there.
-pub(crate) fn copy(ws: &Workspace, to: &str) -> Result<Workspace> {
-    let root = ws.root.join(to);
-    for path in paths(ws)? {
-        let to = root.join(&path);
-        ws.sh.create_dir(to.parent().unwrap_or(&root))?;
-        ws.sh.copy_file(path, to)?;
-    }
-    Workspace::at(&root)
 }
 
 /// Returns the faults of one file.

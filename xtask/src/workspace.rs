@@ -70,6 +70,27 @@ impl Workspace {
         let published = |member: &&Package| member.publish.as_ref().is_none_or(|to| !to.is_empty());
         self.members.iter().filter(published).map(|member| member.name.as_str()).collect()
     }
+
+    /// The files that are there and that git tracks or would add.
+    pub(crate) fn paths(&self) -> Result<Vec<String>> {
+        let listed = cmd!(self, "git ls-files -z --cached --others --exclude-standard").read()?;
+        let there = |path: &&str| !path.is_empty() && self.root.join(path).is_file();
+        let mut paths: Vec<_> = listed.split('\0').filter(there).map(str::to_owned).collect();
+        paths.sort_unstable();
+        paths.dedup();
+        Ok(paths)
+    }
+
+    /// Copies the files of the workspace, and opens the workspace that they make there.
+    pub(crate) fn copy(&self, to: &str) -> Result<Self> {
+        let root = self.root.join(to);
+        for path in self.paths()? {
+            let to = root.join(&path);
+            self.sh.create_dir(to.parent().unwrap_or(&root))?;
+            self.sh.copy_file(path, to)?;
+        }
+        Self::at(&root)
+    }
 }
 
 /// Metadata of the members of a workspace.

@@ -18,6 +18,7 @@
 // The files, in the order of their dependencies:
 //   operation, completion, error      what is asked of a transport, and what it answers
 //   buffer, file_traits, align        memory and files
+//   cached_file, page_cache_counters  files whose cached bytes may be copied, and what became of reads
 //   transport                         the interface
 //   setup_report, kernel_ring         the kernel's ring and what it can do
 //   token_table                       the operations in flight
@@ -27,12 +28,14 @@
 
 mod align;
 mod buffer;
+mod cached_file;
 mod completion;
 mod error;
 mod file_traits;
 mod kernel_ring;
 mod operation;
 mod page_cache;
+mod page_cache_counters;
 mod ring;
 mod setup;
 mod setup_report;
@@ -43,13 +46,13 @@ mod transport;
 
 pub use align::{DirectAlign, alignment_of, alignment_of_path, direct_alignment};
 pub use buffer::{Buffer, OutOfRange};
+pub use cached_file::CachedFile;
 pub use completion::{Completion, Token};
 pub use error::{BufferError, Busy, EnterError, PushError, RegisterError, SetupError};
 pub use file_traits::FileTraits;
 pub use operation::{BufferSlot, FileSlot, Operation};
-pub use page_cache::{
-    CachedFile, MAX_COPY_BYTES, PageCacheCounters, PageCacheTransport, SUBMIT_COPY_BYTES,
-};
+pub use page_cache::{MAX_COPY_BYTES, PageCacheTransport, SUBMIT_COPY_BYTES};
+pub use page_cache_counters::PageCacheCounters;
 pub use ring::Ring;
 pub use setup::RingBuilder;
 pub use setup_report::{Opcode, RefusedFlags, RingFeatures, SetupReport, SetupStep};

@@ -1,8 +1,7 @@
 //! A transport around another one that copies cached bytes out of a mapping.
 
-mod cached_file;
 mod copy;
-mod counters;
+mod file_state;
 mod queued;
 #[cfg(all(test, feature = "sim"))]
 mod tests;
@@ -17,15 +16,15 @@ use rustix::io::Errno;
 use vyre_mapped::{Recovery, RecoveryError};
 
 use crate::buffer::Buffer;
+use crate::cached_file::CachedFile;
 use crate::completion::{Completion, Token};
 use crate::error::{Busy, EnterError, PushError, RegisterError};
 use crate::file_traits::FileTraits;
 use crate::operation::{BufferSlot, FileSlot, Operation};
+use crate::page_cache_counters::PageCacheCounters;
 use crate::setup_report::SetupReport;
 use crate::transport::Transport;
-pub use cached_file::CachedFile;
-use cached_file::FileState;
-pub use counters::PageCacheCounters;
+use file_state::FileState;
 use queued::{Done, Queued, Read};
 
 /// The largest number of bytes of a read that is copied. A longer one goes to the transport around:

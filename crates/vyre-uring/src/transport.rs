@@ -8,11 +8,12 @@ use std::time::Duration;
 use vyre_mapped::RecoveryError;
 
 use crate::buffer::Buffer;
+use crate::cached_file::CachedFile;
 use crate::completion::{Completion, Token};
 use crate::error::{Busy, EnterError, PushError, RegisterError};
 use crate::file_traits::FileTraits;
 use crate::operation::{BufferSlot, FileSlot, Operation};
-use crate::page_cache::{CachedFile, PageCacheCounters};
+use crate::page_cache_counters::PageCacheCounters;
 use crate::setup_report::SetupReport;
 
 /// Performs [`Operation`]s on files and buffers that are held in two tables.

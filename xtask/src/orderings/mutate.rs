@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Catcher, SOURCES, Site, TABLE, Tool};
 use crate::report::Report;
 use crate::workspace::{Result, Workspace};
-use crate::{proofs, tidy, tools};
+use crate::{proofs, tools};
 
 /// Below the workspace; its own target directories stay for the next time.
 const COPY: &str = "target/orderings";
@@ -32,7 +32,7 @@ pub(crate) fn run(ws: &Workspace, options: &Options) -> Result<()> {
     if wanted(Tool::Miri) || wanted(Tool::Tsan) {
         tools::nightly(ws, &["miri", "rust-src"])?;
     }
-    let copy = tidy::copy(ws, COPY)?;
+    let copy = ws.copy(COPY)?;
     let mut rows = super::rows(&ws.sh.read_file(TABLE)?)?;
     rows.retain(|row| functions.is_empty() || functions.contains(&row.site.function));
 

@@ -7,8 +7,8 @@ use std::ptr::NonNull;
 use vyre_mapped::Recovery;
 
 use super::PREFETCH_BYTES;
-use super::cached_file::CachedFile;
 use crate::buffer::Buffer;
+use crate::cached_file::CachedFile;
 
 /// The number of bytes that are copied at once. The processor does not look ahead beyond a page, so the
 /// next one is prefetched meanwhile.

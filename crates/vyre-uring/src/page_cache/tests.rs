@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::ftruncate;
 use rustix::param::page_size;
 
-use super::cached_file::ASK_SIZE_EVERY;
+use super::file_state::ASK_SIZE_EVERY;
 use super::*;
 use crate::sim::SimTransport;
 
