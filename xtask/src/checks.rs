@@ -50,8 +50,7 @@ pub(crate) fn no_std(ws: &Workspace, report: &mut Report) -> Result<()> {
 /// before its tests: these may turn on features of the crates below, which it must not need.
 pub(crate) fn features(ws: &Workspace, report: &mut Report) -> Result<()> {
     tools::need(ws, "cargo-hack")?;
-    let which =
-        ["--workspace", "--ignore-private", "--feature-powerset", "--exclude-features=default"];
+    let which = ["--workspace", "--ignore-private", "--feature-powerset", "--exclude-features=default"];
     for part in ["--lib", "--tests"] {
         cmd!(ws, "cargo-hack hack clippy {which...} {part} --quiet -- -D warnings").run()?;
     }
@@ -112,8 +111,7 @@ pub(crate) fn publish(ws: &Workspace, report: &mut Report) -> Result<()> {
     let mut verified = Vec::new();
     let dry = ["--dry-run", "--locked", "--allow-dirty"];
     stream(cmd!(ws, "cargo publish --workspace {dry...} {to...}"), |line| {
-        let name =
-            line.trim_start().strip_prefix("Verifying ").and_then(|line| line.split(' ').next());
+        let name = line.trim_start().strip_prefix("Verifying ").and_then(|line| line.split(' ').next());
         verified.extend(name.map(str::to_owned));
     })?;
     ws.sh.remove_path("target/publish")?;
@@ -168,9 +166,7 @@ pub(crate) fn coverage(ws: &Workspace, report: &mut Report) -> Result<()> {
 /// The proofs. A proof that is missing or a case that cannot be reached is a failure.
 pub(crate) fn kani(ws: &Workspace, report: &mut Report) -> Result<()> {
     if !succeeds(cmd!(ws, "cargo kani --version")) {
-        return Err(
-            Skip("no Kani: run `cargo install kani-verifier && cargo kani setup`".into()).into()
-        );
+        return Err(Skip("no Kani: run `cargo install kani-verifier && cargo kani setup`".into()).into());
     }
     let mut unreachable = false;
     stream(cmd!(ws, "cargo kani -p vyre-ioq"), |line| {

@@ -4,12 +4,7 @@ use crate::report::Report;
 use crate::workspace::{Result, Workspace, cmd, stream};
 
 /// Builds the program in `benches`, and the one in `consumers` that hosts the original loop, and starts it.
-pub(crate) fn run(
-    ws: &Workspace,
-    profile: &str,
-    options: &[String],
-    on_line: impl FnMut(&str),
-) -> Result<()> {
+pub(crate) fn run(ws: &Workspace, profile: &str, options: &[String], on_line: impl FnMut(&str)) -> Result<()> {
     let at = ["--manifest-path", "consumers/Cargo.toml", "-p", "consumer-original"];
     let to = &[format!("--profile={profile}"), format!("--target-dir={}", ws.target.display())];
     cmd!(ws, "cargo build {at...} {to...}").run()?;

@@ -114,8 +114,7 @@ fn with_table(text: &str, heading: &str, head: &str, rows: &[String]) -> Result<
 mod tests {
     use super::*;
 
-    const DOCUMENT: &str =
-        "x\n### Flags\n\ntext\n\n| value | old |\n| --- | --- |\n| 7 | a |\n\nafter\n";
+    const DOCUMENT: &str = "x\n### Flags\n\ntext\n\n| value | old |\n| --- | --- |\n| 7 | a |\n\nafter\n";
 
     #[test]
     fn a_table_is_replaced_and_nothing_else() {

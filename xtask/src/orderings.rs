@@ -72,8 +72,7 @@ pub(crate) fn check(files: &BTreeMap<String, String>) -> Vec<String> {
     };
     let mut balance = BTreeMap::<Site, i32>::new();
     for (path, text) in files {
-        let Some(file) = path.strip_prefix(SOURCES).filter(|file| !file.starts_with(HOSTILE))
-        else {
+        let Some(file) = path.strip_prefix(SOURCES).filter(|file| !file.starts_with(HOSTILE)) else {
             continue;
         };
         for (site, _) in sites(file, text) {
@@ -110,11 +109,7 @@ fn row(line: &str) -> Result<Row, String> {
     let (Some(&[file, function, order]), COLUMNS) = (cells.first_chunk(), cells.len()) else {
         return Err(format!("{TABLE}: not {COLUMNS} columns: {line}"));
     };
-    let site = Site {
-        file: file.to_owned(),
-        function: function.trim_matches('`').to_owned(),
-        order: order.to_owned(),
-    };
+    let site = Site { file: file.to_owned(), function: function.trim_matches('`').to_owned(), order: order.to_owned() };
     let catchers: Option<Vec<_>> = cells[COLUMNS - 1].split(',').map(catcher).collect();
     match catchers {
         Some(catchers) => Ok(Row { site, catchers }),
@@ -158,8 +153,7 @@ fn walk(file: &str, tokens: TokenStream, function: &mut String, found: &mut Vec<
             text.clone_into(function);
         }
         if before == ["Ordering", ":", ":"] && ORDERS.contains(&&*text) {
-            let site =
-                Site { file: file.to_owned(), function: function.clone(), order: text.clone() };
+            let site = Site { file: file.to_owned(), function: function.clone(), order: text.clone() };
             found.push((site, token.span().start().line - 1));
         }
         before.rotate_left(1);

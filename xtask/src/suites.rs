@@ -20,8 +20,7 @@ pub(crate) fn step(ws: &Workspace, report: &mut Report) -> Result<()> {
     let junit = ws.target.join("nextest/ci/junit.xml");
     ws.sh.remove_path(&junit)?;
     let what = ["--workspace", "--all-features", "--exclude", FAULTS];
-    let outcome =
-        cmd!(ws, "cargo-nextest nextest run {what...} --profile ci --run-ignored all").run();
+    let outcome = cmd!(ws, "cargo-nextest nextest run {what...} --profile ci --run-ignored all").run();
     if let Ok(xml) = ws.sh.read_file(&junit) {
         let packages = packages(&xml)?;
         println!("\n  tests by package:");

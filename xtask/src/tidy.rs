@@ -100,10 +100,8 @@ fn brackets(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn crates(files: &Files) -> Vec<String> {
-    let dirs: Vec<_> = files
-        .keys()
-        .filter_map(|path| path.strip_prefix("crates/")?.strip_suffix("/Cargo.toml"))
-        .collect();
+    let dirs: Vec<_> =
+        files.keys().filter_map(|path| path.strip_prefix("crates/")?.strip_suffix("/Cargo.toml")).collect();
     if dirs.is_empty() {
         return vec!["there is no crate under crates/".to_owned()];
     }
@@ -114,8 +112,7 @@ fn crates(files: &Files) -> Vec<String> {
 }
 
 fn one_door(files: &Files) -> Vec<String> {
-    let silent =
-        |(path, call): &&(&str, &str)| files.get(*path).is_none_or(|text| !text.contains(call));
+    let silent = |(path, call): &&(&str, &str)| files.get(*path).is_none_or(|text| !text.contains(call));
     let silent = ONE_DOOR.iter().filter(silent);
     silent.map(|(path, call)| format!("{path}: does not mention `{call}`")).collect()
 }

@@ -53,9 +53,7 @@ pub(crate) fn run(ws: &Workspace, report: &mut Report) -> Result<()> {
         missing.push(BARE_TARGET);
     }
     let minimal = ["--profile", "minimal", "--no-self-update"];
-    if !has_toolchain(ws, msrv)
-        && cmd!(ws, "rustup toolchain install {msrv} {minimal...}").run().is_err()
-    {
+    if !has_toolchain(ws, msrv) && cmd!(ws, "rustup toolchain install {msrv} {minimal...}").run().is_err() {
         missing.push(msrv);
     }
     for tool in CARGO_TOOLS.iter().filter(|tool| !tool.full) {

@@ -139,11 +139,9 @@ mod tests {
     #[test]
     fn both_streams_arrive_in_order_and_without_colours() {
         let sh = Shell::new().unwrap();
-        let script =
-            "printf 'one\\n'; printf '\\033[32mtwo\\033(B\\033[m\\r\\n' >&2; echo three; exit 3";
+        let script = "printf 'one\\n'; printf '\\033[32mtwo\\033(B\\033[m\\r\\n' >&2; echo three; exit 3";
         let mut lines = Vec::new();
-        let outcome =
-            stream(xshell::cmd!(sh, "sh -c {script}"), |line| lines.push(line.to_owned()));
+        let outcome = stream(xshell::cmd!(sh, "sh -c {script}"), |line| lines.push(line.to_owned()));
         assert_eq!(lines, ["one", "two", "three"]);
         assert!(outcome.unwrap_err().to_string().contains("exit status: 3"));
         assert!(stream(xshell::cmd!(sh, "no-such-program"), |_| ()).is_err());

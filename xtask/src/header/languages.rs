@@ -38,9 +38,7 @@ pub(super) fn c() -> Result<String> {
     }
     out.push_str(word);
     structs(&mut out, declare)?;
-    out.push_str(
-        "\n/** Reasons why memory is not a queue: one for each rule of ABI.md, section 3. */\n",
-    );
+    out.push_str("\n/** Reasons why memory is not a queue: one for each rule of ABI.md, section 3. */\n");
     out.push_str("enum vyre_ioq_attach_error {\n    /** There is a queue. */\n");
     out.push_str("    VYRE_IOQ_ATTACH_OK = 0");
     for (name, rule) in attach_errors() {
@@ -86,9 +84,7 @@ pub(super) fn cuda() -> Result<String> {
     for (word, value) in abi::MAGIC.iter().enumerate() {
         writeln!(out, "    MAGIC_{word} = {value:#x}u,")?;
     }
-    out.push_str(
-        "};\n\n/** Reasons why memory is not a queue: one for each rule of ABI.md, section 3. */\n",
-    );
+    out.push_str("};\n\n/** Reasons why memory is not a queue: one for each rule of ABI.md, section 3. */\n");
     out.push_str("enum class AttachError : u32 {\n    /** There is a queue. */\n    NONE,\n");
     for (name, rule) in attach_errors() {
         comment(&mut out, "    ", rule);
@@ -232,9 +228,7 @@ fn declare(out: &mut String, name: &str, fields: &[Field]) -> fmt::Result {
 
 fn assert(out: &mut String, name: &str, fields: &[Field]) -> fmt::Result {
     let name = format!("vyre_ioq_{name}");
-    let mut claim = |what: &str, value: u32| {
-        writeln!(out, "VYRE_IOQ_ASSERT_({what} == {value}, \"{name}: ABI.md\");")
-    };
+    let mut claim = |what: &str, value: u32| writeln!(out, "VYRE_IOQ_ASSERT_({what} == {value}, \"{name}: ABI.md\");");
     claim(&format!("sizeof(struct {name})"), 64)?;
     claim(&format!("VYRE_IOQ_ALIGNOF_(struct {name})"), 4)?;
     for (field, first, _) in fields {

@@ -73,9 +73,8 @@ pub(crate) fn run(ws: &Workspace, options: &Options) -> Result<()> {
 pub(super) fn weakened(site: &Site, text: &str, nth: usize) -> Result<String> {
     let sites = super::sites(&site.file, text);
     let mut lines = sites.iter().filter(|(found, _)| found == site);
-    let &(_, number) = lines
-        .nth(nth)
-        .ok_or_else(|| format!("{site}: not in the sources; run `cargo xtask ci --step tidy`"))?;
+    let &(_, number) =
+        lines.nth(nth).ok_or_else(|| format!("{site}: not in the sources; run `cargo xtask ci --step tidy`"))?;
     let change = |(at, line): (usize, &str)| {
         let line = if at != number {
             line.to_owned()
@@ -103,9 +102,7 @@ fn runs(copy: &Workspace, catcher: &Catcher) -> Result<Verdict> {
     let (file, test) = parts.ok_or_else(|| format!("{catcher}: not file::test"))?;
     let (command, test) = match catcher.tool {
         Tool::Loom => (proofs::loom_tests(copy), catcher.test.as_str()),
-        Tool::Miri => {
-            (proofs::miri_tests(copy, proofs::Model::Stacked).args(["--test", file]), test)
-        }
+        Tool::Miri => (proofs::miri_tests(copy, proofs::Model::Stacked).args(["--test", file]), test),
         Tool::Tsan => (proofs::tsan_tests(copy).args(["--test", file]), test),
     };
     let command = command.args(["--", "--exact", test]).quiet().ignore_status();
@@ -146,10 +143,7 @@ mod tests {
         let failed = "test result: FAILED. 0 passed; 1 failed";
         assert_eq!(verdict(true, ok), Verdict::Passed);
         assert_eq!(verdict(false, failed), Verdict::Caught);
-        assert_eq!(
-            verdict(false, "error: Undefined Behavior: Data race detected"),
-            Verdict::Caught
-        );
+        assert_eq!(verdict(false, "error: Undefined Behavior: Data race detected"), Verdict::Caught);
         assert_eq!(verdict(false, "error[E0425]: cannot find"), Verdict::Broken);
         assert_eq!(verdict(true, "test result: ok. 0 passed; 0 failed"), Verdict::Broken);
     }

@@ -64,8 +64,7 @@ fn names(line: &str) -> Vec<&str> {
         for (at, _) in line.match_indices(prefix) {
             let number = &line[at + prefix.len()..];
             let end = number.find(|c: char| !c.is_ascii_digit() && c != '.');
-            let name =
-                line[at..][..prefix.len() + end.unwrap_or(number.len())].trim_end_matches('.');
+            let name = line[at..][..prefix.len() + end.unwrap_or(number.len())].trim_end_matches('.');
             if name.len() > prefix.len() {
                 names.push(name);
             }
@@ -76,8 +75,7 @@ fn names(line: &str) -> Vec<&str> {
 
 fn cites(line: &str) -> bool {
     let comment = line.trim_start().trim_start_matches('/').trim_start();
-    line.trim_start().starts_with("//")
-        && (comment.starts_with("Rule: ") || comment.starts_with("Rules: "))
+    line.trim_start().starts_with("//") && (comment.starts_with("Rule: ") || comment.starts_with("Rules: "))
 }
 
 fn is_test(path: &str) -> bool {

@@ -14,10 +14,7 @@ fn a_skip_must_be_seen() {
 
 #[test]
 fn unfinished_work_and_ignored_tests_are_found() {
-    assert_eq!(
-        file("a.rs", concat!("// FIX", "ME: this")),
-        ["a.rs:1: unfinished work, marked in a comment"]
-    );
+    assert_eq!(file("a.rs", concat!("// FIX", "ME: this")), ["a.rs:1: unfinished work, marked in a comment"]);
     assert_eq!(file("a.rs", concat!("#[test]\n    #[ign", "ore = \"slow\"]\nfn f() {}")).len(), 1);
     assert_eq!(file("a.rs", "fn f() {}").len(), 0);
 }
@@ -32,32 +29,24 @@ fn long_files_are_found() {
 
 #[test]
 fn actions_are_pinned() {
-    let errors =
-        |action: &str| file(".github/workflows/a.yml", &format!("- uses: {action}\n")).len();
+    let errors = |action: &str| file(".github/workflows/a.yml", &format!("- uses: {action}\n")).len();
     assert_eq!(errors("a/b@0123456789abcdef0123456789abcdef01234567 # v1.2.3"), 0);
-    for action in
-        ["a/b@v1", "a/b", "a/b@0123456789abcdef", "a/b@0123456789abcdef0123456789abcdef0123456z"]
-    {
+    for action in ["a/b@v1", "a/b", "a/b@0123456789abcdef", "a/b@0123456789abcdef0123456789abcdef0123456z"] {
         assert_eq!(errors(action), 1, "{action}");
     }
 }
 
 #[test]
 fn manifests_take_the_lints() {
-    for (text, errors) in
-        [("[package]", 1), ("[lints]\nworkspace = true", 0), ("[workspace.lints.rust]", 0)]
-    {
+    for (text, errors) in [("[package]", 1), ("[lints]\nworkspace = true", 0), ("[workspace.lints.rust]", 0)] {
         assert_eq!(file("a/Cargo.toml", text).len(), errors, "{text}");
     }
 }
 
 #[test]
 fn crates_need_their_documents() {
-    let all = [
-        ("crates/vyre-ioq/Cargo.toml", ""),
-        ("crates/vyre-ioq/README.md", ""),
-        ("crates/vyre-ioq/CHANGELOG.md", ""),
-    ];
+    let all =
+        [("crates/vyre-ioq/Cargo.toml", ""), ("crates/vyre-ioq/README.md", ""), ("crates/vyre-ioq/CHANGELOG.md", "")];
     assert_eq!(crates(&files(all)), Vec::<String>::new());
     let mut changed = files(all);
     changed.remove("crates/vyre-ioq/CHANGELOG.md");
