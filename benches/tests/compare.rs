@@ -1,4 +1,4 @@
-//! What `compare` promises: everyone is measured and verified, and the results are written.
+//! Tests that `compare` measures and verifies every contestant, and writes its results.
 
 use std::fs;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! What `vyre-io bench --plot` promises: an SVG file that shows the run.
+//! Tests that `vyre-io bench --plot` writes an SVG file that shows the run.
 
 mod common;
 

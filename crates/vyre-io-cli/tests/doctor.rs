@@ -213,7 +213,7 @@ fn what_the_kernel_makes_up_is_not_sent_to_another_file_system() {
     assert!(findings(&report, "O_DIRECT").is_empty(), "{report}");
 }
 
-/// What the report says of page-cache reads of a path.
+/// Returns the report's text on page-cache reads of a path.
 fn page_cache(path: impl AsRef<Path>) -> Value {
     let output = doctor(&[path.as_ref().as_os_str(), "--format=json".as_ref()]);
     // A refusal is information: it changes neither the status nor the findings.

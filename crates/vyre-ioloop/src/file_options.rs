@@ -1,4 +1,4 @@
-//! How a file is added to a table.
+//! Options of the insertion of a file.
 
 use crate::rights::Rights;
 

@@ -153,7 +153,7 @@ impl Disturbed {
     }
 }
 
-/// What was known when a read was submitted.
+/// State of the file when a read was submitted.
 struct Before {
     offset: u64,
     len: u64,
@@ -320,10 +320,7 @@ fn disturb(directory: &Path, time: Duration) {
         "faults of the program's own"
     );
     let copied = counters.page_cache_reads;
-    assert!(
-        copied > reads / 100,
-        "{copied} of {reads} reads were copied"
-    );
+    assert!(copied > reads / 4, "{copied} of {reads} reads were copied");
     assert!(counters.page_cache_passed_on > 0);
 
     println!(

@@ -17,7 +17,7 @@ use crate::mapping::Mapping;
 #[derive(Debug)]
 pub struct SizeProbe {
     file: OwnedFd,
-    /// Whether the offset of the open file is this probe's own.
+    /// Set if nobody else uses the offset of the open file.
     is_own: bool,
     never_changes: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! What became of the reads of files with a mapping.
+//! Counts of the reads of files with a mapping.
 
 /// Counts of the reads of files that have a [`CachedFile`](crate::CachedFile), since the transport was
 /// made.

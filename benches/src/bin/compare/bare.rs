@@ -19,7 +19,7 @@ use slots::{Lane, Slots};
 /// Sweeps without a request before a server offers its core to others, which matters where cores are shared.
 const SWEEPS: u32 = 2048;
 
-/// What serves the slots.
+/// The way in which a bare server performs reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Server {
     /// READ_FIXED on a raw ring.

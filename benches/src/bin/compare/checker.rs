@@ -11,7 +11,7 @@ const SAMPLE: u64 = 1021;
 /// Latencies are recorded from a nanosecond to a minute, to three digits.
 const LONGEST: u64 = 60_000_000_000;
 
-/// What one thread checks and records while it measures.
+/// Verifies a sample of the blocks that one thread reads, and records latencies.
 pub(crate) struct Checker {
     left: u64,
     bytes: Vec<u8>,
@@ -21,13 +21,13 @@ pub(crate) struct Checker {
 }
 
 struct Latency {
-    /// When the request of each place was published: right after the completion before it. The first
-    /// request of a place is not recorded.
+    /// Time at which the request of each place was published, which is right after the completion before
+    /// it. `None` for the first request of a place, whose latency is not recorded.
     since: Vec<Option<Instant>>,
     recorded: Histogram<u64>,
 }
 
-/// What was found.
+/// Results of a [`Checker`].
 #[derive(Debug)]
 pub(crate) struct Checked {
     pub(crate) verified: u64,

@@ -26,7 +26,7 @@ pub(crate) trait Device {
     fn take(&mut self, place: u32) -> Option<Result<u32, Errno>>;
 }
 
-/// What is read, and how.
+/// Parameters of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Work {
     /// Number of requests in flight.
@@ -36,7 +36,7 @@ pub(crate) struct Work {
     /// Number of blocks in the file.
     pub(crate) blocks: u64,
     pub(crate) time: Duration,
-    /// Whether latencies are recorded, which costs a reading of the clock for each request.
+    /// Set to record latencies. Each request then reads the clock.
     pub(crate) latency: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What a table's head says of the machine.
+//! Description of the machine, for the head of the tables.
 
 use std::fs;
 use std::path::Path;

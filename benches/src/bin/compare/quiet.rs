@@ -1,4 +1,4 @@
-//! Whether the machine is quiet enough to measure on.
+//! Checks that the machine is quiet enough for a measurement.
 
 use std::fs;
 use std::hint::black_box;
@@ -22,7 +22,7 @@ const SPREAD: f64 = 0.03;
 const SPINS: usize = 100;
 const STEPS: u64 = 1_000_000;
 
-/// What was found.
+/// Measured disturbances of the machine.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Noise {
     /// Runnable threads, the mean of the last minute.
@@ -33,7 +33,7 @@ pub(crate) struct Noise {
     pub(crate) stolen: f64,
     /// Largest spread of equal spins on one core.
     pub(crate) spread: f64,
-    /// Why the machine is not quiet.
+    /// Reasons why the machine is not quiet. Empty if it is.
     pub(crate) faults: Vec<String>,
 }
 

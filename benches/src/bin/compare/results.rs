@@ -14,9 +14,9 @@ pub(crate) struct Results {
     pub(crate) machine: Machine,
     /// The figures mean nothing.
     pub(crate) quick: bool,
-    /// Of one measurement.
+    /// Duration of one measurement.
     pub(crate) seconds: f64,
-    /// Who could not be measured, and why.
+    /// Contestants that could not be measured, each with the reason.
     pub(crate) left_out: Vec<(&'static str, String)>,
     pub(crate) rates: Vec<Cell>,
     pub(crate) latencies: Vec<Distribution>,
@@ -41,13 +41,13 @@ pub(crate) struct Row {
     pub(crate) ratio: Figure,
     pub(crate) rate_spread: f64,
     pub(crate) ratio_spread: f64,
-    /// Whether the rounds agree.
+    /// Set if the rounds agree: the quartiles of rate and ratio are close to each other.
     pub(crate) steady: bool,
     #[serde(flatten)]
     pub(crate) noted: Noted,
 }
 
-/// What the rounds of a row have in common.
+/// Counts over all rounds of a row.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Noted {
     /// Blocks that were checked and right.

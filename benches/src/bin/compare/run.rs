@@ -24,10 +24,10 @@ const DEPTH: u32 = 32;
 /// The most rounds, as a multiple of the least.
 const PATIENCE: usize = 3;
 
-/// What every measurement needs.
+/// The file, the cores and the programs that every measurement uses.
 pub(crate) struct Bench {
     pub(crate) target: Target,
-    /// The loop's, and then the lane's.
+    /// The core of the loop, then that of the lane.
     pub(crate) cores: Cores,
     /// Number of cores that this program may use.
     pub(crate) allowed: usize,
@@ -35,7 +35,7 @@ pub(crate) struct Bench {
     pub(crate) original: Option<PathBuf>,
     /// Version of fio.
     pub(crate) fio: Option<String>,
-    /// Why the file cannot be read out of the page cache.
+    /// Reason why the file cannot be read out of the page cache. `None` if it can.
     pub(crate) no_page_cache: Option<String>,
 }
 
@@ -89,7 +89,7 @@ impl Bench {
     }
 }
 
-/// What is measured.
+/// The measurements to make.
 struct Plan {
     /// Depths and sizes of which the rates are compared.
     cells: Vec<(u32, u32)>,

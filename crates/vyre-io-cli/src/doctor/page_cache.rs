@@ -1,4 +1,4 @@
-//! Whether reads of a file can be copied out of the page cache.
+//! Checks that reads of a file can be copied out of the page cache.
 
 use std::os::fd::OwnedFd;
 
@@ -7,14 +7,14 @@ use vyre_io::uring::CachedFile;
 
 use super::units::words;
 
-/// What the report says if page-cache reads are possible.
+/// Text of the report if page-cache reads are possible.
 pub(super) const POSSIBLE: &str = "possible";
 
-/// Whether page-cache reads are possible, and of which pages.
+/// Result of the check of a file.
 pub(super) struct Verdict {
     /// [`POSSIBLE`], or the reason why not.
     pub(super) text: String,
-    /// Whether only pages that the process has mapped are known to be in memory.
+    /// Set if a scan finds only the pages that the process has mapped.
     pub(super) mapped_pages_alone: bool,
 }
 

@@ -69,7 +69,7 @@ pub struct Chart {
     pub title: String,
     pub x: Axis,
     pub y: Axis,
-    /// Whether the points are marked: they are few, and each is a measurement.
+    /// Set to mark each point, for series of few measurements.
     pub marked: bool,
     pub series: Vec<Series>,
 }
