@@ -266,10 +266,18 @@ impl<T: Transport> PageCacheTransport<T> {
         }
     }
 
-    fn forget_file(&mut self, slot: FileSlot) {
-        if let Some(state) = self.files.get_mut(slot.index() as usize) {
+    /// Forgets the mapping of a slot unless the slot holds what it held before.
+    fn forget_replaced(
+        &mut self,
+        slot: FileSlot,
+        set: Result<(), RegisterError>,
+    ) -> Result<(), RegisterError> {
+        if matches!(set, Ok(()) | Err(RegisterError::Emptied(_)))
+            && let Some(state) = self.files.get_mut(slot.index() as usize)
+        {
             *state = None;
         }
+        set
     }
 }
 
@@ -363,9 +371,8 @@ impl<T: Transport> Transport for PageCacheTransport<T> {
         file: Option<Arc<OwnedFd>>,
     ) -> Result<(), RegisterError> {
         self.check_idle(slot)?;
-        self.inner.set_file(slot, file)?;
-        self.forget_file(slot);
-        Ok(())
+        let set = self.inner.set_file(slot, file);
+        self.forget_replaced(slot, set)
     }
 
     fn set_file_with(
@@ -375,9 +382,8 @@ impl<T: Transport> Transport for PageCacheTransport<T> {
         traits: FileTraits,
     ) -> Result<(), RegisterError> {
         self.check_idle(slot)?;
-        self.inner.set_file_with(slot, file, traits)?;
-        self.forget_file(slot);
-        Ok(())
+        let set = self.inner.set_file_with(slot, file, traits);
+        self.forget_replaced(slot, set)
     }
 
     fn set_page_cache(

@@ -282,6 +282,19 @@ fn another_file_in_the_slot_is_not_read_out_of_the_old_mapping() {
 
 /// Rule: SEC-7.
 #[test]
+fn a_slot_that_lost_its_file_is_not_read_out_of_the_mapping() {
+    let mut fixture = fixture();
+    fixture.scan();
+    let refused = Err(RegisterError::Kernel(Errno::NFILE));
+    assert_eq!(fixture.transport.forget_replaced(FILE, refused), refused);
+    assert!(!fixture.is_passed_on(0, 5), "the slot holds its file");
+    fixture.reap();
+    let emptied = Err(RegisterError::Emptied(Errno::NFILE));
+    assert_eq!(fixture.transport.forget_replaced(FILE, emptied), emptied);
+    assert!(fixture.is_passed_on(0, 5));
+}
+
+#[test]
 fn a_quiesce_ends_copies_without_writing_to_the_buffer() {
     let mut fixture = fixture();
     fixture.scan();
