@@ -6,6 +6,8 @@ mod context;
 mod copies;
 mod function;
 mod memory;
+mod pages;
+mod pinned;
 mod status;
 mod stream;
 
@@ -13,4 +15,6 @@ pub(crate) use context::{Context, start, version};
 pub(crate) use copies::{CopyStream, Event};
 pub(crate) use function::{Function, Image};
 pub(crate) use memory::{DeviceMemory, Registration};
+pub(crate) use pages::PagePin;
+pub(crate) use pinned::PinBudget;
 pub(crate) use stream::Stream;

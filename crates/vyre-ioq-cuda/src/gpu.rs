@@ -37,6 +37,9 @@ pub struct Capabilities {
     /// Whether atomic read-modify-writes of GPU and CPU exclude each other
     /// (`hostNativeAtomicSupported`). The queue does not depend on it.
     pub host_native_atomics: bool,
+    /// Whether pages that the host may only read can be pinned for kernels
+    /// (`hostRegisterReadOnlySupported`). A view of a file needs it.
+    pub pins_read_only: bool,
     /// The path of bytes from a file to a kernel.
     pub path: DataPath,
 }
@@ -114,6 +117,7 @@ impl Capabilities {
             maps_host_memory: is(Attribute::CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY)?
                 && is(Attribute::CU_DEVICE_ATTRIBUTE_HOST_REGISTER_SUPPORTED)?,
             host_native_atomics: is(Attribute::CU_DEVICE_ATTRIBUTE_HOST_NATIVE_ATOMIC_SUPPORTED)?,
+            pins_read_only: is(Attribute::CU_DEVICE_ATTRIBUTE_READ_ONLY_HOST_REGISTER_SUPPORTED)?,
             path: DataPath::Mapped,
         })
     }

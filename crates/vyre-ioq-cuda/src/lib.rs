@@ -10,6 +10,7 @@
 //! | compile, load and launch kernels | [`Kernel`], [`Ptx`], [`Cubin`], [`LaunchConfig`], [`Launch`] |
 //! | load prebuilt PTX where NVRTC does not suit | [`Program`] |
 //! | move blocks to GPU memory | [`landing`] |
+//! | let kernels read a file's pages by themselves | [`View`](view::View) |
 
 #![doc(html_root_url = "https://docs.rs/vyre-ioq-cuda/latest")]
 #![deny(missing_docs)]
@@ -26,6 +27,7 @@ mod memory;
 mod nvrtc;
 mod program;
 mod queue;
+pub mod view;
 
 pub use code::{Cubin, Ptx};
 pub use error::CudaError;

@@ -66,6 +66,26 @@ impl Mapping {
         self.range.clone()
     }
 
+    /// Returns the range of the file that the mapped pages hold: that of [`range`](Self::range), rounded
+    /// outwards to whole pages.
+    pub fn page_range(&self) -> Range<u64> {
+        self.first..self.first + self.pages.len() as u64
+    }
+
+    /// Returns the number of bytes of a page.
+    pub fn page_size() -> u64 {
+        page_size() as u64
+    }
+
+    /// Returns the address of the first byte of [`page_range`](Self::page_range), for calls that pin pages
+    /// or name them to a device. The pages are mapped there until the mapping is dropped.
+    ///
+    /// Do not dereference it in Rust: others change the bytes, and an access past the end of the file raises
+    /// SIGBUS. [`copy_to`](Self::copy_to) is for that.
+    pub fn as_ptr(&self) -> *const u8 {
+        self.pages.as_ptr()
+    }
+
     /// Returns whether bytes of the range can lie past the end of the file. If not, because the file is
     /// a memfd that is sealed against shrinking, the size need not be checked before a copy.
     pub fn checks_size(&self) -> bool {

@@ -93,6 +93,16 @@ impl Pages {
         self.len / page_size()
     }
 
+    /// Returns the number of bytes.
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Returns the address of the first page, as a pointer to it.
+    pub(crate) const fn as_ptr(&self) -> *const u8 {
+        self.base.as_ptr()
+    }
+
     /// Returns the address of the first page.
     pub(crate) fn address(&self) -> usize {
         self.base.addr().get()

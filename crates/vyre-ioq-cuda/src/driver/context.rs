@@ -82,6 +82,13 @@ impl Context {
         Ok(Current(PhantomData))
     }
 
+    /// Waits until everything that runs in the context has ended, or has failed.
+    pub(crate) fn wait(&self) -> Result<(), CudaError> {
+        let _current = self.enter()?;
+        // SAFETY: takes no pointer; the current context is this one.
+        check("cuCtxSynchronize", unsafe { sys::cuCtxSynchronize() })
+    }
+
     pub(crate) fn name(&self) -> Result<String, CudaError> {
         let mut bytes = [0_u8; 256];
         let len = bytes.len() as c_int;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 typedef int Result;
@@ -86,6 +87,7 @@ Result cuDeviceGetAttribute(int *value, int which, int device) {
     case 75: *value = compute / 10; break;
     case 76: *value = compute % 10; break;
     case 97: *value = SHARED_OPTIN; break;
+    case 113: *value = number("FAKE_CUDA_NO_READ_ONLY", 0) == 0; break;
     default: *value = 1;
     }
     return SUCCESS;
@@ -117,6 +119,10 @@ Result cuCtxPushCurrent_v2(Handle context) {
     stack[++top] = context;
     return SUCCESS;
 }
+Result cuCtxSynchronize(void) {
+    CALL_IN_CONTEXT("cuCtxSynchronize");
+    return SUCCESS;
+}
 Result cuCtxPopCurrent_v2(Handle *context) {
     if (top == 0) return INVALID_CONTEXT;
     *context = stack[top--];
@@ -125,10 +131,18 @@ Result cuCtxPopCurrent_v2(Handle *context) {
 
 // ---- Memory ----
 
+enum { READ_ONLY = 8, PAGE = 4096 };
+
+// Whole pages alone can be pinned read-only. A page past the end of its file faults, as it does here.
 Result cuMemHostRegister_v2(void *base, size_t bytes, Word flags) {
-    (void)base, (void)bytes, (void)flags;
-    CALL_IN_CONTEXT("cuMemHostRegister");
-    return SUCCESS;
+    if ((flags & READ_ONLY) == 0) {
+        CALL_IN_CONTEXT("cuMemHostRegister");
+        return SUCCESS;
+    }
+    CALL_IN_CONTEXT("cuMemHostRegister read-only %zu", bytes);
+    if ((size_t)base % PAGE != 0 || bytes % PAGE != 0 || bytes == 0) return INVALID_VALUE;
+    int refused = madvise(base, bytes, MADV_POPULATE_READ);
+    return refused == 0 ? SUCCESS : INVALID_VALUE;
 }
 Result cuMemHostGetDevicePointer_v2(Address *device, void *base, Word flags) {
     (void)flags;
@@ -139,7 +153,7 @@ Result cuMemHostGetDevicePointer_v2(Address *device, void *base, Word flags) {
 Result cuMemHostUnregister(void *base) {
     (void)base;
     CALL_IN_CONTEXT("cuMemHostUnregister");
-    return SUCCESS;
+    return number("FAKE_CUDA_NO_UNREGISTER", 0) != 0 ? INVALID_VALUE : SUCCESS;
 }
 Result cuMemAlloc_v2(Address *address, size_t bytes) {
     CALL_IN_CONTEXT("cuMemAlloc");

@@ -9,6 +9,7 @@ mod common;
 mod contexts;
 mod ends;
 mod queues;
+mod views;
 
 use std::fs;
 use std::io::Write;
@@ -38,6 +39,10 @@ const PARTS: &[(&str, fn())] = &[
     ("refused_layouts", queues::refused_layouts),
     ("copies_that_do_not_end", ends::copies_that_do_not_end),
     ("copies_without_an_event", ends::copies_without_an_event),
+    ("views", views::views),
+    ("refused_views", views::refused_views),
+    ("views_of_an_old_gpu", views::views_of_an_old_gpu),
+    ("views_that_stay", views::views_that_stay),
 ];
 
 /// Entry of the other process. As one of the tests, it does nothing.

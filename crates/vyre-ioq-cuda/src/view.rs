@@ -1,0 +1,144 @@
+//! Files whose pages kernels read out of the page cache by themselves, over the bus, without a request.
+
+mod device;
+mod error;
+
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use vyre_uring::vyre_mapped::{MapError, Mapping};
+
+pub use device::DeviceView;
+pub use error::ViewError;
+
+use crate::driver::{PagePin, PinBudget};
+use crate::gpu::Gpu;
+
+/// A range of a file whose pages are pinned in the page cache, and mapped read-only for kernels.
+///
+/// Kernels load the bytes over the bus; nothing serves them meanwhile. What others write through the page
+/// cache shows at once. A kernel that writes to a view faults, which ends its context.
+///
+/// A clone names the same pages. The drop of the last one waits for everything that runs on the GPUs for
+/// which [`device_view`](Self::device_view) was called, and then gives the pages back. So pass a clone to
+/// [`Kernel::launch`](crate::Kernel::launch) as something to keep, and never let the last one be dropped by a
+/// thread for which a running kernel waits.
+#[derive(Clone, Debug)]
+pub struct View(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    pages: PagePin,
+    /// The range of the file: its end is that of the file, if that comes before the last page's.
+    range: Range<u64>,
+}
+
+impl View {
+    /// Pins a range of a file. It begins at a page. It ends with the file, or where the file ends if that
+    /// is earlier, or at a page.
+    ///
+    /// The driver reads in the pages that are not in memory, while this call waits. The call does not wait
+    /// for running kernels, but takes long: about 60 ms for 1 GiB that is in memory.
+    ///
+    /// # Errors
+    /// A [`ViewError`] that names the reason: the file is not of a kind that is mapped; the range has no
+    /// bytes, or does not consist of whole pages; the GPU cannot pin read-only pages; more would be pinned
+    /// than [`pin_limit`] allows; or the driver refuses.
+    pub fn new(gpu: &Gpu, file: impl AsFd, range: Range<u64>) -> Result<Self, ViewError> {
+        if range.is_empty() {
+            return Err(MapError::EmptyRange.into());
+        }
+        // The first page alone is mapped, to learn the size of a file of which nothing is known yet.
+        let first = Mapping::new(&file, range.start..range.start + 1)?;
+        let size = first.file_size().map_err(MapError::Query)?;
+        let range = clip(&range, size)?;
+        Self::of_mapping(gpu, Arc::new(Mapping::new(file, range.clone())?), range)
+    }
+
+    fn of_mapping(gpu: &Gpu, mapping: Arc<Mapping>, range: Range<u64>) -> Result<Self, ViewError> {
+        let pages = mapping.page_range();
+        let pages = PagePin::new(gpu, mapping, pages)?;
+        Ok(Self(Arc::new(Shared { pages, range })))
+    }
+
+    /// Returns the range of the file, in bytes.
+    pub fn range(&self) -> Range<u64> {
+        self.0.range.clone()
+    }
+
+    /// Returns the number of bytes.
+    pub fn len(&self) -> u64 {
+        self.0.range.end - self.0.range.start
+    }
+
+    /// Returns `false`: a view has at least one byte.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns what kernels of this GPU need to read the bytes. The GPU may be another one than that for
+    /// which the view was made.
+    ///
+    /// # Errors
+    /// [`ViewError::Cuda`] if the driver refuses the call.
+    pub fn device_view(&self, gpu: &Gpu) -> Result<DeviceView, ViewError> {
+        let base = self.0.pages.device_ptr(gpu)?;
+        Ok(DeviceView::new(base, self.len()))
+    }
+}
+
+/// Returns a range that ends where a file of this size ends, if it is one of whole pages otherwise.
+fn clip(range: &Range<u64>, size: u64) -> Result<Range<u64>, ViewError> {
+    let page = Mapping::page_size();
+    let end = range.end.min(size);
+    if end <= range.start {
+        return Err(ViewError::PastEnd { size });
+    }
+    if !range.start.is_multiple_of(page) || (end < size && !end.is_multiple_of(page)) {
+        return Err(ViewError::NotPages);
+    }
+    Ok(range.start..end)
+}
+
+/// Returns the number of bytes of files that are pinned for kernels. A page that is pinned twice counts
+/// twice.
+pub fn pinned_bytes() -> u64 {
+    PinBudget::global().pinned()
+}
+
+/// Returns the limit of [`pinned_bytes`]. It is half of the machine's memory unless
+/// [`set_pin_limit`] has set another one.
+pub fn pin_limit() -> u64 {
+    PinBudget::global().limit()
+}
+
+/// Sets the limit of [`pinned_bytes`] in this process. What is pinned already stays pinned.
+///
+/// Pinned pages cannot be evicted or swapped out, so a limit near the size of the memory takes memory
+/// from everybody else.
+pub fn set_pin_limit(bytes: u64) {
+    PinBudget::global().set_limit(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_ends_with_the_file_or_at_a_page() {
+        let page = Mapping::page_size();
+        let size = 3 * page + 5;
+        assert_eq!(clip(&(0..u64::MAX), size), Ok(0..size));
+        assert_eq!(clip(&(page..2 * page), size), Ok(page..2 * page));
+        assert_eq!(clip(&(3 * page..size), size), Ok(3 * page..size));
+        for range in [0..1, 1..page, 0..3 * page + 4] {
+            assert_eq!(clip(&range, size), Err(ViewError::NotPages), "{range:?}");
+        }
+        assert_eq!(
+            clip(&(4 * page..5 * page), size),
+            Err(ViewError::PastEnd { size })
+        );
+        assert_eq!(clip(&(0..1), 0), Err(ViewError::PastEnd { size: 0 }));
+    }
+}

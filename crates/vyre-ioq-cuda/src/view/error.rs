@@ -1,0 +1,60 @@
+//! The error of views.
+
+use vyre_uring::vyre_mapped::MapError;
+
+use crate::error::CudaError;
+
+/// The reason why kernels cannot read the pages of a file by themselves. Read the file through the queue
+/// instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ViewError {
+    /// The file cannot be mapped.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// The GPU or its driver does not pin pages that the host may only read.
+    #[error(
+        "{0} pins no read-only pages (hostRegisterReadOnlySupported is 0): read the file through the queue"
+    )]
+    Unsupported(String),
+    /// The range begins or ends inside a page.
+    #[error(
+        "the range does not consist of whole pages: begin it at a page, and end it at one or with the file"
+    )]
+    NotPages,
+    /// The range begins at the end of the file or later.
+    #[error(
+        "the range begins past the end of the file, which has {size} bytes: give an earlier one"
+    )]
+    PastEnd {
+        /// The size of the file in bytes.
+        size: u64,
+    },
+    /// More bytes would be pinned than the limit allows.
+    #[error(
+        "{bytes} bytes cannot be pinned: {pinned} are, and the limit is {limit}; drop other views, or \
+         raise the limit by set_pin_limit"
+    )]
+    PinLimit {
+        /// The number of bytes that were to be pinned.
+        bytes: u64,
+        /// The number of bytes that were pinned.
+        pinned: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The driver refused to pin the pages.
+    #[error(
+        "{bytes} bytes of the file cannot be pinned for the GPU ({error}): look whether the file has become \
+         shorter, or whether a page cannot be read (dmesg); else read it through the queue"
+    )]
+    Pin {
+        /// The number of bytes.
+        bytes: u64,
+        /// The driver's name for the error.
+        error: String,
+    },
+    /// The driver refused another call.
+    #[error(transparent)]
+    Cuda(#[from] CudaError),
+}
