@@ -7,6 +7,7 @@ mod compare;
 mod header;
 mod orderings;
 mod proofs;
+mod refuse;
 mod report;
 mod suites;
 mod tidy;
@@ -41,6 +42,13 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// Run a command where io_uring is refused with EPERM or ENOSYS, as in a container
+    Refuse {
+        #[arg(value_name = "ERRNO")]
+        errno: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<String>,
+    },
     /// Weaken each memory ordering of vyre-ioq in a copy, and see that what should catch it does
     Orderings(orderings::mutate::Options),
 }
@@ -64,6 +72,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Header => header::write(&ws).map(|note| println!("header: {note}")),
         Command::Ptx => ptx(&ws),
         Command::Compare { options } => compare::run(&ws, "release", &options, |_| ()),
+        Command::Refuse { errno, command } => refuse::exec(&errno, &command),
         Command::Orderings(options) => orderings::mutate::run(&ws, &options),
     }?;
     Ok(true)

@@ -42,4 +42,4 @@ pub use vyre_ioq::{
     AttachError, BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Outcome,
     Queue, QueueFull, QueueLayout, Region, Request, Reservation, Ticket, WaitError, WaitLimits,
 };
-pub use vyre_uring::{Buffer, BufferError, DirectAlign, SetupReport};
+pub use vyre_uring::{Buffer, BufferError, DirectAlign, SetupReport, TransportChoice};

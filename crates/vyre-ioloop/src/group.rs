@@ -199,7 +199,7 @@ impl LoopGroup {
         self.loops.get(index)?.queue_counters(within)
     }
 
-    /// Returns the set-up that a loop's ring reached, and why it reached no better one.
+    /// Returns which transport a loop has, the set-up that it reached, and why no better one.
     pub fn report(&self, index: usize) -> Option<&SetupReport> {
         self.loops.get(index).map(IoLoop::report)
     }

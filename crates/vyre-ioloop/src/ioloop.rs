@@ -14,7 +14,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use vyre_ioq::{BufferHandle, FileHandle};
-use vyre_uring::{Buffer, PageCacheTransport, Ring, SetupReport};
+use vyre_uring::{AnyTransport, Buffer, PageCacheTransport, SetupReport};
 
 use crate::buffer_table::BufferTable;
 use crate::commands::{Command, ControlFlags, Reply, RevocationLimits, Shutdown};
@@ -31,9 +31,9 @@ pub(crate) use thread::{Deadline, Thread};
 
 /// The transport of a loop, around which [`IoLoopBuilder::spawn_with`](crate::IoLoopBuilder::spawn_with)
 /// puts another one.
-pub type BaseTransport = PageCacheTransport<Ring>;
+pub type BaseTransport = PageCacheTransport<AnyTransport>;
 
-/// A thread that serves queues with io_uring.
+/// A thread that serves queues with io_uring, or with other threads where io_uring is refused.
 ///
 /// ```
 /// use std::io::Write;
@@ -126,7 +126,7 @@ impl IoLoop {
         self.counters.queues.get(queue).map(|shared| shared.read())
     }
 
-    /// Returns the set-up that the ring reached, and why it reached no better one.
+    /// Returns which transport the loop has, the set-up that it reached, and why no better one.
     pub const fn report(&self) -> &SetupReport {
         &self.report
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use vyre_uring::TransportChoice;
+
 use crate::wait_policy::WaitPolicy;
 
 /// How a loop waits, how it shuts down, and how large its ring is.
@@ -19,6 +21,7 @@ use crate::wait_policy::WaitPolicy;
 #[must_use = "give it to a builder's `options`"]
 pub struct LoopOptions {
     pub(crate) wait_policy: WaitPolicy,
+    pub(crate) transport: TransportChoice,
     pub(crate) ring_entries: u32,
     pub(crate) live_entries: u32,
     pub(crate) drain_timeout: Duration,
@@ -32,6 +35,7 @@ impl LoopOptions {
     pub const fn new() -> Self {
         Self {
             wait_policy: WaitPolicy::ADAPTIVE,
+            transport: TransportChoice::Auto,
             ring_entries: 256,
             live_entries: 64,
             drain_timeout: Duration::from_secs(30),
@@ -46,9 +50,16 @@ impl LoopOptions {
         self
     }
 
-    /// Sets the entries of a ring's submission queue. The default is 256. The number is rounded up
-    /// to a power of two, and to at least two for each queue. Requests beyond what the ring takes
-    /// wait in the host; none is rejected.
+    /// Sets whether the loop uses io_uring or threads. By default, it uses io_uring, and threads where
+    /// the kernel or a sandbox refuses that. [`IoLoop::report`](crate::IoLoop::report) says which.
+    pub const fn transport(mut self, choice: TransportChoice) -> Self {
+        self.transport = choice;
+        self
+    }
+
+    /// Sets how many operations of a loop can be in flight: the entries of the ring's submission queue.
+    /// The default is 256. The number is rounded up to a power of two, and to at least two for each
+    /// queue. Requests beyond what the transport takes wait in the host; none is rejected.
     pub const fn ring_entries(mut self, entries: u32) -> Self {
         self.ring_entries = entries;
         self

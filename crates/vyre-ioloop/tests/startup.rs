@@ -70,7 +70,7 @@ fn a_small_ring_has_entries_for_every_queue() {
     let builder = IoLoop::builder().options(LoopOptions::new().ring_entries(1));
     let builder = (0..5).fold(builder, |builder, _| builder.queue(queue()));
     let io = builder.spawn().expect("started");
-    assert!(io.report().sq_entries() >= 10, "{}", io.report());
+    assert!(io.report().entries() >= 10, "{}", io.report());
     io.stop().expect("quiet");
 }
 

@@ -138,7 +138,7 @@ impl Busy {
     }
 }
 
-/// The reason that a [`Ring`](crate::Ring) was not built.
+/// The reason that a [`Ring`](crate::Ring) or a [`ThreadPool`](crate::ThreadPool) was not built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SetupError {
@@ -155,6 +155,14 @@ pub enum SetupError {
         /// The largest number possible.
         max: u32,
     },
+    /// A pool of threads cannot have this number of workers.
+    #[error("a pool cannot have {0} workers: ask for 2 to 4096")]
+    Workers(u32),
+    /// The kernel started no thread for a pool.
+    #[error(
+        "no thread could be started ({0}): raise RLIMIT_NPROC or the pids.max of the control group"
+    )]
+    NoThread(Errno),
     /// The kernel or a sandbox forbids io_uring.
     #[error(
         "io_uring is forbidden (EPERM or EACCES): check /proc/sys/kernel/io_uring_disabled (0 allows it) and \
@@ -178,7 +186,22 @@ pub enum SetupError {
         "the ring was made but a trial operation failed ({0}): allow io_uring_enter in seccomp"
     )]
     Trial(Errno),
+    /// The kernel lacks an operation, by its name without prefix.
+    #[error("this io_uring has no operation {0}: use Linux 5.15 or later, or lift the restriction")]
+    MissingOperation(&'static str),
     /// The kernel returned another errno.
     #[error("io_uring_setup failed ({0})")]
     Kernel(Errno),
+}
+
+impl SetupError {
+    /// Returns whether the kernel or a sandbox refuses a ring of any kind, so that only another
+    /// transport helps. Want of memory or of descriptors, and numbers out of range, are other matters.
+    pub const fn refuses_ring(self) -> bool {
+        match self {
+            Self::Forbidden | Self::Unavailable | Self::TooOld | Self::MissingOperation(_) => true,
+            Self::Trial(errno) => matches!(errno, Errno::PERM | Errno::ACCESS | Errno::NOSYS),
+            _ => false,
+        }
+    }
 }

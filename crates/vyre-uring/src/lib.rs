@@ -4,7 +4,8 @@
 //!
 //! | to | use |
 //! | --- | --- |
-//! | set up a ring | [`Ring::builder`], [`RingBuilder`]; [`SetupReport`] says what was reached |
+//! | set up a ring | [`Ring::builder`], [`RingBuilder`]; [`RingReport`] says what was reached |
+//! | work where io_uring is refused | [`AnyTransport`], which is a [`Ring`] or a [`ThreadPool`]; [`SetupReport`] says which, and why |
 //! | give it files and memory | [`FileSlot`], [`FileTraits`], [`BufferSlot`], [`Buffer`] |
 //! | run operations | [`Operation`], [`Ring`], [`Completion`]; [`Token`] to cancel one |
 //! | align direct I/O | [`direct_alignment`], [`alignment_of`], [`alignment_of_path`], [`DirectAlign`] |
@@ -20,13 +21,18 @@
 //   buffer, file_traits, align        memory and files
 //   cached_file, page_cache_counters  files whose cached bytes may be copied, and what became of reads
 //   transport                         the interface
-//   setup_report, kernel_ring         the kernel's ring and what it can do
+//   ring_report, thread_pool_report   what a transport was built with
+//   setup_report                      one of these
+//   kernel_ring                       the kernel's ring and what it can do
 //   token_table                       the operations in flight
 //   ring, setup                       the transport on io_uring: ring.rs maps its steps to files
+//   thread_pool                       the transport on threads: thread_pool.rs maps its steps to files
+//   any_transport                     one of the two, chosen at set-up
 //   page_cache                        the transport that copies cached bytes, around another one
 //   sim                               the simulated transport
 
 mod align;
+mod any_transport;
 mod buffer;
 mod cached_file;
 mod completion;
@@ -37,14 +43,18 @@ mod operation;
 mod page_cache;
 mod page_cache_counters;
 mod ring;
+mod ring_report;
 mod setup;
 mod setup_report;
 #[cfg(feature = "sim")]
 mod sim;
+mod thread_pool;
+mod thread_pool_report;
 mod token_table;
 mod transport;
 
 pub use align::{DirectAlign, alignment_of, alignment_of_path, direct_alignment};
+pub use any_transport::{AnyTransport, TransportBuilder, TransportChoice};
 pub use buffer::{Buffer, OutOfRange};
 pub use cached_file::CachedFile;
 pub use completion::{Completion, Token};
@@ -55,9 +65,11 @@ pub use page_cache::{MAX_COPY_BYTES, PageCacheTransport, SUBMIT_COPY_BYTES};
 pub use page_cache_counters::PageCacheCounters;
 pub use ring::Ring;
 pub use setup::RingBuilder;
-pub use setup_report::{Opcode, RefusedFlags, RingFeatures, SetupReport, SetupStep};
+pub use setup_report::{Opcode, RefusedFlags, RingFeatures, RingReport, SetupReport, SetupStep};
 #[cfg(feature = "sim")]
 pub use sim::{SimBuilder, SimTransport};
+pub use thread_pool::{ThreadPool, ThreadPoolBuilder};
+pub use thread_pool_report::ThreadPoolReport;
 pub use transport::Transport;
 
 /// An errno of the kernel, with which a failed operation completes.

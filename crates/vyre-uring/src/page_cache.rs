@@ -282,7 +282,7 @@ impl<T: Transport> PageCacheTransport<T> {
 }
 
 impl<T: Transport> Transport for PageCacheTransport<T> {
-    fn setup_report(&self) -> Option<&SetupReport> {
+    fn setup_report(&self) -> Option<SetupReport> {
         self.inner.setup_report()
     }
 

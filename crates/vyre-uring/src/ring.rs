@@ -34,7 +34,7 @@ use crate::error::{Busy, EnterError, PushError, RegisterError};
 use crate::file_traits::FileTraits;
 use crate::kernel_ring::KernelRing;
 use crate::operation::{BufferSlot, FileSlot, Operation};
-use crate::setup_report::SetupReport;
+use crate::setup_report::{RingReport, SetupReport};
 use crate::token_table::TokenTable;
 use crate::transport::Transport;
 use slots::{BufferSlotState, FileSlotState, SpareIndexes};
@@ -81,7 +81,7 @@ pub struct Ring {
     fixed_buffers: bool,
     ext_arg: bool,
     spare_indexes: SpareIndexes,
-    report: SetupReport,
+    report: RingReport,
     drop_deadline: Duration,
     /// The value of `pushed` when a quiesce gave up.
     given_up: Option<u32>,
@@ -94,7 +94,7 @@ impl Ring {
     /// each slot, and more up to `buffer_indexes`.
     pub(crate) fn new(
         kernel: KernelRing,
-        report: SetupReport,
+        report: RingReport,
         [files, buffers]: [u32; 2],
         buffer_indexes: u32,
         drop_deadline: Duration,
@@ -124,7 +124,7 @@ impl Ring {
     }
 
     /// Returns what the ring was built with, and why not with more.
-    pub fn setup_report(&self) -> &SetupReport {
+    pub fn setup_report(&self) -> &RingReport {
         &self.report
     }
 
@@ -157,8 +157,8 @@ impl Ring {
 
 /// Forwards to the methods of the same names.
 impl Transport for Ring {
-    fn setup_report(&self) -> Option<&SetupReport> {
-        Some(self.setup_report())
+    fn setup_report(&self) -> Option<SetupReport> {
+        Some(SetupReport::Ring(self.setup_report().clone()))
     }
 
     #[inline]

@@ -8,16 +8,16 @@ use rustix::io::Errno;
 use crate::error::SetupError;
 use crate::kernel_ring::{KernelRing, errno_of};
 use crate::ring::Ring;
-use crate::setup_report::{Opcode, RefusedFlags, RingFeatures, SetupReport, SetupStep};
+use crate::setup_report::{Opcode, RefusedFlags, RingFeatures, RingReport, SetupStep};
 
 /// The kernel's limit (`IORING_MAX_ENTRIES`).
-const MAX_ENTRIES: u32 = 32_768;
+pub(crate) const MAX_ENTRIES: u32 = 32_768;
 
 /// The kernel's limit (`IORING_MAX_FIXED_FILES`).
-const MAX_FILES: u32 = 1 << 20;
+pub(crate) const MAX_FILES: u32 = 1 << 20;
 
 /// The kernel's limit (`IORING_MAX_REG_BUFFERS`).
-const MAX_BUFFERS: u32 = 1 << 14;
+pub(crate) const MAX_BUFFERS: u32 = 1 << 14;
 
 /// Indexes of the kernel's buffer table beyond one for each slot: for buffers that are registered in
 /// several pieces.
@@ -222,7 +222,7 @@ impl RingBuilder {
     ///
     /// # Errors
     /// A [`SetupError`] if a number is out of range, or if the kernel makes no ring or performs no
-    /// operation on it. An optional step that fails is not an error: the [`SetupReport`] notes it.
+    /// operation on it. An optional step that fails is not an error: the [`RingReport`] notes it.
     pub fn build(self) -> Result<Ring, SetupError> {
         self.check()?;
         let (ring, flags, refused) = try_flag_sets(|flags| {
@@ -253,7 +253,7 @@ impl RingBuilder {
             // A failure costs speed at worst.
             let _ = kernel.register_worker_cores(&self.worker_cores);
         }
-        let report = SetupReport {
+        let report = RingReport {
             flags: names(flags),
             refused,
             sq_entries: kernel.params().sq_entries(),

@@ -26,9 +26,9 @@ use crate::setup_report::SetupReport;
 /// - A buffer is kept until the operations on it have completed.
 /// - `push`, `submit`, `reap`, `wait` and `cancel` do not allocate.
 pub trait Transport {
-    /// Returns what the ring was built with, if this is a [`Ring`](crate::Ring) or is built around
-    /// one.
-    fn setup_report(&self) -> Option<&SetupReport> {
+    /// Returns what the transport was built with, if this is a [`Ring`](crate::Ring), a
+    /// [`ThreadPool`](crate::ThreadPool) or is built around one. `None` by default.
+    fn setup_report(&self) -> Option<SetupReport> {
         None
     }
 

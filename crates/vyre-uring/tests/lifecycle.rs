@@ -13,7 +13,7 @@ use common::*;
 use rustix::io::write as write_fd;
 use vyre_uring::{
     Buffer, BufferSlot, EnterError, Errno, FileSlot, PushError, RegisterError, Ring, SetupError,
-    SetupStep,
+    SetupStep, ThreadPool, Transport,
 };
 
 #[test]
@@ -33,36 +33,50 @@ fn cancelling_a_read_of_an_empty_pipe_ends_it_once() {
         assert!(!ring.cancel(token), "the token is stale");
         ring.wait(Some(Duration::from_millis(10))).unwrap();
         assert_eq!(ring.reap(|_| panic!("a second completion")), 0);
-        assert_eq!(ring.stray_completions(), 0);
+        assert_eq!(strays(&ring), 0);
         assert_eq!(ring.in_flight(), 0);
     }
 }
 
 #[test]
 fn cancelling_what_is_still_queued_works() {
-    let (mut ring, _, _writer) = ring_on_pipe(Ring::builder().entries(2));
-    let token = ring.push(read(0, 0, 16), 5).unwrap();
-    assert!(ring.cancel(token));
-    assert_eq!(reap_n(&mut ring, 1)[0].result, Err(Errno::CANCELED));
+    for builder in modes() {
+        let (mut ring, _, _writer) = ring_on_pipe(builder);
+        let token = ring.push(read(0, 0, 16), 5).unwrap();
+        assert!(ring.cancel(token));
+        assert_eq!(reap_n(&mut ring, 1)[0].result, Err(Errno::CANCELED));
+    }
 }
 
 #[test]
 fn every_operation_of_a_full_ring_can_be_cancelled() {
-    let (mut ring, _, _writer) = ring_on_pipe(Ring::builder().entries(8));
-    let tokens: Vec<_> = (0..ring.capacity())
-        .map(|user| ring.push(read(0, 0, 1), user.into()).unwrap())
-        .collect();
-    assert_eq!(ring.push(read(0, 0, 1), 0), Err(PushError::Full));
-    assert!(tokens.iter().all(|&token| ring.cancel(token)));
-    for completion in reap_n(&mut ring, 8) {
-        assert_eq!(completion.result, Err(Errno::CANCELED));
+    for builder in modes() {
+        let (mut ring, _, _writer) = ring_on_pipe(builder);
+        let tokens: Vec<_> = (0..ring.capacity())
+            .map(|user| ring.push(read(0, 0, 1), user.into()).unwrap())
+            .collect();
+        assert_eq!(ring.push(read(0, 0, 1), 0), Err(PushError::Full));
+        assert!(tokens.iter().all(|&token| ring.cancel(token)));
+        for completion in reap_n(&mut ring, 8) {
+            assert_eq!(completion.result, Err(Errno::CANCELED));
+        }
+        assert_eq!(strays(&ring), 0);
     }
-    assert_eq!(ring.stray_completions(), 0);
 }
 
 #[test]
 fn a_stale_token_does_not_cancel_a_newer_operation() {
-    let (mut ring, buffer, writer) = ring_on_pipe(Ring::builder().entries(1));
+    let modes = [
+        Mode::Ring(Ring::builder().entries(1)),
+        Mode::ThreadPool(ThreadPool::builder().entries(1)),
+    ];
+    for builder in modes {
+        a_stale_token_cancels_nothing(builder);
+    }
+}
+
+fn a_stale_token_cancels_nothing(builder: Mode) {
+    let (mut ring, buffer, writer) = ring_on_pipe(builder);
     let old = ring.push(read(0, 0, 1), 1).unwrap();
     ring.submit().unwrap();
     write_fd(&writer, b"a").unwrap();
@@ -110,11 +124,13 @@ fn a_wait_ends_with_its_time_or_with_a_completion() {
 #[test]
 fn a_zero_wait_submits() {
     let file = tempfile::tempfile().unwrap();
-    let (mut ring, _) = ring_with(Ring::builder(), &file, 4096);
-    ring.push(read(0, 0, 1), 0).unwrap();
-    ring.wait(Some(Duration::ZERO)).unwrap();
-    assert_eq!(ring.submit(), Ok(0), "the wait should have submitted");
-    reap_n(&mut ring, 1);
+    for builder in modes() {
+        let (mut ring, _) = ring_with(builder, &file, 4096);
+        ring.push(read(0, 0, 1), 0).unwrap();
+        ring.wait(Some(Duration::ZERO)).unwrap();
+        assert_eq!(ring.submit(), Ok(0), "the wait should have submitted");
+        reap_n(&mut ring, 1);
+    }
 }
 
 #[test]
@@ -137,13 +153,15 @@ fn dropping_a_ring_with_a_read_pending_returns_soon() {
 
 #[test]
 fn nothing_is_written_after_drop() {
-    let (mut ring, buffer, writer) = ring_on_pipe(Ring::builder());
-    ring.push(read(0, 0, 16), 0).unwrap();
-    ring.submit().unwrap();
-    drop(ring);
-    // A pending read of the pipe would receive these bytes. The ring held the only reading end.
-    assert_eq!(write_fd(&writer, b"late"), Err(Errno::PIPE));
-    assert_eq!(contents(&buffer, 0, 4), [0; 4]);
+    for builder in modes() {
+        let (mut ring, buffer, writer) = ring_on_pipe(builder);
+        ring.push(read(0, 0, 16), 0).unwrap();
+        ring.submit().unwrap();
+        drop(ring);
+        // A pending read of the pipe would receive these bytes. The ring held the only reading end.
+        assert_eq!(write_fd(&writer, b"late"), Err(Errno::PIPE));
+        assert_eq!(contents(&buffer, 0, 4), [0; 4]);
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use common::*;
-use vyre_uring::{Errno, PushError};
+use vyre_uring::{Errno, PushError, Transport};
 
 struct Counting;
 

@@ -1,4 +1,4 @@
-//! Transfers in every combination of registered and plain files and buffers.
+//! Transfers in every combination of registered and plain files and buffers, and by threads.
 
 mod common;
 
@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 
 use common::*;
-use vyre_uring::{BufferSlot, Errno, FileSlot, Operation, PushError};
+use vyre_uring::{BufferSlot, Errno, FileSlot, Operation, PushError, Transport};
 
 #[test]
 fn reads_return_what_was_written() {
@@ -32,7 +32,7 @@ fn reads_return_what_was_written() {
             [0],
             "a byte after the range was touched"
         );
-        assert_eq!(ring.stray_completions(), 0);
+        assert_eq!(strays(&ring), 0);
     }
 }
 
@@ -117,7 +117,7 @@ fn the_kernels_errno_is_passed_on() {
 fn bad_operands_are_refused_and_leave_nothing_in_flight() {
     for builder in modes() {
         let file = tempfile::tempfile().unwrap();
-        let (mut ring, _) = ring_with(builder.files(2).buffers(2), &file, 4096);
+        let (mut ring, _) = ring_with(builder.slots(2), &file, 4096);
         let max = i64::MAX as u64;
         for op in [
             read(0, 0, 4097),

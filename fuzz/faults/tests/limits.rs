@@ -89,7 +89,7 @@ fn a_ring_that_cannot_be_entered_is_reported(scene: &Scene) {
 
 /// Asserts that reads and writes are served, whatever features the ring got. Returns the report of
 /// its set-up.
-fn check_served(scene: &Scene, mut parts: Parts) -> vyre_uring::SetupReport {
+fn check_served(scene: &Scene, mut parts: Parts) -> vyre_uring::RingReport {
     let file = parts.file(scene.healthy(8192));
     let (pool, memory) = (parts.pool, parts.memory.clone());
     let (host, device) = queue(4);
@@ -112,7 +112,7 @@ fn check_served(scene: &Scene, mut parts: Parts) -> vyre_uring::SetupReport {
         Ok(4096)
     );
     assert_holds(&memory, 0, &pattern(4096, 4096));
-    let report = io.report().clone();
+    let report = io.report().ring().expect("a ring").clone();
     io.stop().unwrap();
     report
 }

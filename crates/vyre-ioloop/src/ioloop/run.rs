@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno as OsErrno;
 use rustix::thread::CpuSet;
 use vyre_ioq::HostQueue;
-use vyre_uring::{PageCacheTransport, Ring, SetupReport, Transport};
+use vyre_uring::{AnyTransport, PageCacheTransport, SetupReport, Transport};
 
 use super::BaseTransport;
 use super::thread::End;
@@ -41,10 +41,11 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// Builds a ring with room for the tables and for later insertions.
-    fn ring(&self, worker_cores: Vec<usize>) -> Result<Ring, SpawnError> {
+    /// Builds the transport, with room for the tables and for later insertions.
+    fn transport(&self, worker_cores: Vec<usize>) -> Result<AnyTransport, SpawnError> {
         let room = |entries: u32| entries.saturating_add(self.options.live_entries);
-        Ok(Ring::builder()
+        Ok(AnyTransport::builder()
+            .choice(self.options.transport)
             .entries(self.entries())
             .files(room(self.files.slots.bound()))
             .buffers(room(self.buffers.held.len() as u32))
@@ -53,8 +54,9 @@ impl Setup {
             .build()?)
     }
 
-    /// Returns the number of entries of the ring, at least two for each queue: with fewer, endless
-    /// requests of one queue could leave none for another. Zero is passed on, and the ring refuses it.
+    /// Returns the number of entries of the transport, at least two for each queue: with fewer, endless
+    /// requests of one queue could leave none for another. Zero is passed on, and the transport refuses
+    /// it.
     fn entries(&self) -> u32 {
         let queues = u32::try_from(self.queues.len()).unwrap_or(u32::MAX);
         match self.options.ring_entries {
@@ -144,16 +146,16 @@ fn prepare<T: Transport>(
     let worker_cores = setup.pin()?;
     // Else the kernel adds 50 µs to every sleep. Where that is refused, sleeps are longer.
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1_000));
-    let ring = setup.ring(worker_cores)?;
-    let report = ring.setup_report().clone();
+    let transport = setup.transport(worker_cores)?;
+    let report = transport.setup_report();
     let engine = Engine::new(
-        wrap(PageCacheTransport::new(ring)),
+        wrap(PageCacheTransport::new(transport)),
         setup.files,
         setup.buffers,
         setup.queues,
     )?;
     // With its entries registered, where it still can be asked.
-    let report = engine.transport().setup_report().cloned().unwrap_or(report);
+    let report = engine.transport().setup_report().unwrap_or(report);
     Ok((engine, report))
 }
 

@@ -59,7 +59,7 @@ impl<T: Transport, M: Mover> LandingTransport<T, M> {
 }
 
 impl<T: Transport, M: Mover> Transport for LandingTransport<T, M> {
-    fn setup_report(&self) -> Option<&SetupReport> {
+    fn setup_report(&self) -> Option<SetupReport> {
         self.inner.setup_report()
     }
 

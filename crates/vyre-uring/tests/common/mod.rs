@@ -8,39 +8,96 @@ use std::time::{Duration, Instant};
 
 use rustix::pipe::pipe;
 use vyre_uring::{
-    Buffer, BufferSlot, Completion, FileSlot, Operation, Ring, RingBuilder, Transport,
+    AnyTransport, Buffer, BufferSlot, Completion, FileSlot, Operation, Ring, RingBuilder,
+    ThreadPool, ThreadPoolBuilder, Transport,
 };
 
 pub(crate) const FILE: FileSlot = FileSlot::new(0);
 pub(crate) const BUFFER: BufferSlot = BufferSlot::new(0);
 
-/// Returns every combination of registered and plain files and buffers.
-pub(crate) fn modes() -> impl Iterator<Item = RingBuilder> {
-    [(true, true), (true, false), (false, true), (false, false)]
-        .into_iter()
-        .map(|(files, buffers)| {
-            Ring::builder()
-                .entries(8)
-                .register_files(files)
-                .register_buffers(buffers)
-        })
+/// A builder of a transport.
+pub(crate) trait Build {
+    type Built: Transport;
+
+    fn make(self) -> Self::Built;
+}
+
+impl Build for RingBuilder {
+    type Built = Ring;
+
+    fn make(self) -> Ring {
+        self.build().unwrap()
+    }
+}
+
+impl Build for ThreadPoolBuilder {
+    type Built = ThreadPool;
+
+    fn make(self) -> ThreadPool {
+        self.build().unwrap()
+    }
+}
+
+/// A transport to test, not built yet.
+pub(crate) enum Mode {
+    Ring(RingBuilder),
+    ThreadPool(ThreadPoolBuilder),
+}
+
+impl Mode {
+    /// Sets the number of slots of both tables.
+    pub(crate) fn slots(self, slots: u32) -> Self {
+        match self {
+            Self::Ring(builder) => Self::Ring(builder.files(slots).buffers(slots)),
+            Self::ThreadPool(builder) => Self::ThreadPool(builder.files(slots).buffers(slots)),
+        }
+    }
+}
+
+impl Build for Mode {
+    type Built = AnyTransport;
+
+    fn make(self) -> AnyTransport {
+        match self {
+            Self::Ring(builder) => AnyTransport::Ring(builder.make()),
+            Self::ThreadPool(builder) => AnyTransport::ThreadPool(builder.make()),
+        }
+    }
+}
+
+/// Returns rings with every combination of registered and plain files and buffers, and a pool of threads.
+pub(crate) fn modes() -> impl Iterator<Item = Mode> {
+    let rings = [(true, true), (true, false), (false, true), (false, false)];
+    let rings = rings.into_iter().map(|(files, buffers)| {
+        let builder = Ring::builder().entries(8);
+        Mode::Ring(builder.register_files(files).register_buffers(buffers))
+    });
+    rings.chain([Mode::ThreadPool(ThreadPool::builder().entries(8))])
+}
+
+/// Returns the number of completions that matched nothing.
+pub(crate) fn strays(transport: &AnyTransport) -> u64 {
+    match transport {
+        AnyTransport::Ring(ring) => ring.stray_completions(),
+        AnyTransport::ThreadPool(_) => 0,
+    }
 }
 
 pub(crate) fn owned(file: &File) -> Arc<OwnedFd> {
     Arc::new(file.try_clone().unwrap().into())
 }
 
-/// Builds a ring with a file and a buffer in the first slots.
-pub(crate) fn ring_with(builder: RingBuilder, file: &File, len: usize) -> (Ring, Buffer) {
-    let mut ring = builder.build().unwrap();
+/// Builds a transport with a file and a buffer in the first slots.
+pub(crate) fn ring_with<B: Build>(builder: B, file: &File, len: usize) -> (B::Built, Buffer) {
+    let mut ring = builder.make();
     let buffer = Buffer::anonymous(len).unwrap();
     ring.set_file(FILE, Some(owned(file))).unwrap();
     ring.set_buffer(BUFFER, Some(buffer.clone())).unwrap();
     (ring, buffer)
 }
 
-/// Builds a ring whose first file is the reading end of an empty pipe. Also returns the other end.
-pub(crate) fn ring_on_pipe(builder: RingBuilder) -> (Ring, Buffer, OwnedFd) {
+/// Builds a transport whose first file is the reading end of an empty pipe. Also returns the other end.
+pub(crate) fn ring_on_pipe<B: Build>(builder: B) -> (B::Built, Buffer, OwnedFd) {
     let (reader, writer) = pipe().unwrap();
     let (ring, buffer) = ring_with(builder, &File::from(reader), 4096);
     (ring, buffer, writer)

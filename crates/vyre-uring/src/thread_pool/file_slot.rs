@@ -1,0 +1,73 @@
+//! The file slots of a pool.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::{OFlags, fcntl_getfl};
+use rustix::io::{Errno, preadv};
+
+use super::perform::Place;
+use super::work::Lane;
+use crate::file_traits::FileTraits;
+
+/// A slot of the file table.
+#[derive(Debug)]
+pub(super) struct FileSlotState {
+    pub(super) file: Option<Arc<OwnedFd>>,
+    /// Set if reads are first tried in the submitting thread.
+    pub(super) tries_reads: bool,
+    pub(super) has_offsets: bool,
+    is_direct: bool,
+    /// Set if transfers take place at an offset.
+    seeks: bool,
+}
+
+impl FileSlotState {
+    pub(super) const EMPTY: Self = Self {
+        file: None,
+        tries_reads: false,
+        has_offsets: false,
+        is_direct: false,
+        seeks: false,
+    };
+
+    pub(super) fn set(&mut self, file: Arc<OwnedFd>, traits: FileTraits) {
+        let opened = fcntl_getfl(&file).unwrap_or(OFlags::empty());
+        self.is_direct = opened.contains(OFlags::DIRECT);
+        self.has_offsets = traits.has_offsets;
+        // Reads nothing. lseek(2) cannot tell: it succeeds on an eventfd.
+        self.seeks = preadv(&file, &mut [], 0) != Err(Errno::SPIPE);
+        // Direct I/O would wait for the drive, whatever the flags say.
+        self.tries_reads = !self.is_direct && !traits.needs_workers;
+        self.file = Some(file);
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::EMPTY;
+    }
+
+    /// Returns where a transfer at this offset begins.
+    pub(super) const fn place(&self, offset: u64) -> Place {
+        match self.seeks {
+            true => Place::At(offset),
+            false => Place::Stream,
+        }
+    }
+
+    /// Returns who performs a transfer that was not performed at once.
+    pub(super) const fn lane(&self, reads: bool, durable: bool) -> Lane {
+        match (self.has_offsets, reads) {
+            (false, true) => Lane::PollRead,
+            (false, false) => Lane::PollWrite,
+            (true, true) => Lane::Any,
+            // Durable writes wait for the drive outside the lock of the file, and can share that.
+            (true, false) if self.is_direct || durable => Lane::Any,
+            (true, false) => Lane::Alone,
+        }
+    }
+
+    /// Notes the failure of an attempt to read at once.
+    pub(super) fn attempt_failed(&mut self, errno: Errno) {
+        self.tries_reads &= !matches!(errno, Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL);
+    }
+}

@@ -1,0 +1,45 @@
+//! The report on the set-up of a pool of threads.
+
+use std::fmt;
+
+use crate::error::SetupError;
+
+/// Says what a [`ThreadPool`](crate::ThreadPool) was built with. `Display` formats it in a few lines.
+#[derive(Debug, Clone)]
+pub struct ThreadPoolReport {
+    pub(crate) entries: u32,
+    pub(crate) workers: u32,
+    pub(crate) refused: Option<SetupError>,
+}
+
+impl ThreadPoolReport {
+    /// Returns the number of operations that may be in flight at once.
+    pub fn entries(&self) -> u32 {
+        self.entries
+    }
+
+    /// Returns the largest number of workers.
+    pub fn workers(&self) -> u32 {
+        self.workers
+    }
+
+    /// Returns why there is no ring, or `None` if the pool was asked for.
+    pub fn refused(&self) -> Option<SetupError> {
+        self.refused
+    }
+
+    pub(crate) fn summary(&self) -> String {
+        match self.refused {
+            Some(error) => format!("threads instead of io_uring ({error})"),
+            None => "threads, as asked for".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for ThreadPoolReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "transport: {}", self.summary())?;
+        writeln!(f, "entries: {}", self.entries)?;
+        write!(f, "workers: at most {}", self.workers)
+    }
+}
