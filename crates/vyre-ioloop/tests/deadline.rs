@@ -90,7 +90,7 @@ fn a_request_that_waits_for_another_on_a_pipe_times_out() {
     let mut tables = Tables::new(4096, 4096);
     let (pipe, mut writer) = tables.add_pipe();
     let pool = tables.pool;
-    let mut rig = tables.on_ring(4, 8);
+    let mut rig = tables.on_transport(4, 8);
     let clock = rig.engine.drive_clock();
     let read = |offset| Request::read(pipe, 0, 4).into_buffer(pool, offset);
     let mut untimed = vec![rig.submit(read(0)), rig.submit(read(0))];
@@ -114,7 +114,7 @@ fn a_fence_that_timed_out_does_not_affect_the_next_request_of_its_slot() {
     let (pipe, mut writer) = tables.add_pipe();
     let (other_pipe, _other_writer) = tables.add_pipe();
     let pool = tables.pool;
-    let mut rig = tables.on_ring(8, 8);
+    let mut rig = tables.on_transport(8, 8);
     let clock = rig.engine.drive_clock();
     let read = rig.submit(Request::read(pipe, 0, 4).into_buffer(pool, 0));
     let untimed = rig.submit(Request::fence());
@@ -169,7 +169,7 @@ fn a_sync_that_waits_for_writes_times_out_and_the_next_one_still_waits() {
 fn a_request_that_completes_in_time_is_not_affected_by_its_deadline() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
-    let mut rig = tables.on_ring(8, 8);
+    let mut rig = tables.on_transport(8, 8);
     for request in [
         Request::read(file, 0, 64).into_buffer(pool, 0),
         Request::write(file, 0, 64).from_buffer(pool, 0),

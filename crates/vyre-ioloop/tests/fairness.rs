@@ -78,7 +78,7 @@ impl<T: Transport> QueuesRig<T> {
 fn endless_reads_delay_neither_their_own_queue_nor_another() {
     let mut tables = Tables::new(4096, 4096);
     let (pipe, _writer) = tables.add_pipe();
-    let mut rig = rig_of(ring(64), tables, 2, 512);
+    let mut rig = rig_of(transport(64), tables, 2, 512);
     let (file, pool) = (rig.file, rig.pool);
     for _ in 0..300 {
         rig.submit(0, Request::read(pipe, 0, 4).into_buffer(pool, 0));
@@ -263,7 +263,7 @@ fn a_request_in_pieces_has_one_outcome() {
     let bytes = pattern(5, 5 * MIB as usize + 77);
     std::os::unix::fs::FileExt::write_all_at(&tables.disk, &bytes, 0).expect("room");
     let memory = tables.memory.clone();
-    let mut rig = rig_of(ring(8), tables, 1, 8);
+    let mut rig = rig_of(transport(8), tables, 1, 8);
     let whole = rig.read(bytes.len() as u32).exact();
     assert_eq!(rig.outcome_of(0, whole), Ok(bytes.len() as u32));
     assert_eq!(contents(&memory, 0, bytes.len()), bytes);

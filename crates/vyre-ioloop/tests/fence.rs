@@ -14,7 +14,7 @@ use vyre_uring::SimTransport;
 /// Rules: ABI-6.7, ABI-6.16.
 #[test]
 fn a_fence_completes_when_there_is_nothing_to_wait_for() {
-    let mut rig = Tables::new(16, 64).on_ring(8, 4);
+    let mut rig = Tables::new(16, 64).on_transport(8, 4);
     assert_eq!(rig.run(Request::fence().with_tag(3)), Ok(0));
 }
 
@@ -25,7 +25,7 @@ fn a_fence_in_a_lower_slot_waits_for_requests_in_higher_ones() {
     let (pipe, mut writer) = tables.add_pipe();
     let pool = tables.pool;
     let (slots, host, _device) = Slots::queue(64);
-    let mut engine = tables.engine(ring(8), vec![host]);
+    let mut engine = tables.engine(transport(8), vec![host]);
     slots.publish(63, &Request::read(pipe, 0, 4).into_buffer(pool, 0));
     slots.publish(0, &Request::fence());
     linger(&mut engine);
@@ -43,7 +43,7 @@ fn a_fence_in_a_higher_slot_waits_for_requests_below() {
     let (pipe, mut writer) = tables.add_pipe();
     let pool = tables.pool;
     let (slots, host, _device) = Slots::queue(64);
-    let mut engine = tables.engine(ring(8), vec![host]);
+    let mut engine = tables.engine(transport(8), vec![host]);
     slots.publish(0, &Request::read(pipe, 0, 4).into_buffer(pool, 0));
     slots.publish(63, &Request::fence());
     linger(&mut engine);
@@ -61,7 +61,7 @@ fn a_fence_does_not_wait_for_later_requests() {
     let (early, mut early_end) = tables.add_pipe();
     let (late, _late_end) = tables.add_pipe();
     let (file, pool) = (tables.file, tables.pool);
-    let mut rig = tables.on_ring(8, 64);
+    let mut rig = tables.on_transport(8, 64);
     let before = rig.submit(Request::read(early, 0, 4).into_buffer(pool, 0));
     let fence = rig.submit(Request::fence());
     rig.linger();
@@ -82,7 +82,7 @@ fn a_later_fence_waits_for_everything_that_an_earlier_one_waits_for() {
     let (first_pipe, mut first_end) = tables.add_pipe();
     let (second_pipe, mut second_end) = tables.add_pipe();
     let pool = tables.pool;
-    let mut rig = tables.on_ring(8, 64);
+    let mut rig = tables.on_transport(8, 64);
     let first = rig.submit(Request::read(first_pipe, 0, 1).into_buffer(pool, 0));
     let first_fence = rig.submit(Request::fence());
     rig.linger();
@@ -106,7 +106,7 @@ fn a_fence_waits_for_requests_that_fail() {
     let mut tables = Tables::new(4096, 4096);
     let (pipe, mut writer) = tables.add_pipe();
     let pool = tables.pool;
-    let mut rig = tables.on_ring(8, 64);
+    let mut rig = tables.on_transport(8, 64);
     let mut tickets = vec![
         rig.submit(Request::read(pipe, 0, 1).into_buffer(pool, 0)),
         rig.submit(Request::read(pipe, 0, 1).into_buffer(pool, 1 << 40)),
@@ -126,7 +126,7 @@ fn a_fence_waits_for_requests_that_fail() {
 #[test]
 fn a_queue_full_of_fences_completes_on_a_small_stack() {
     let serve = || {
-        let mut rig = Tables::new(64, 4096).on_ring(8, MAX_SLOTS);
+        let mut rig = Tables::new(64, 4096).on_transport(8, MAX_SLOTS);
         let tickets: Vec<_> = (0..MAX_SLOTS)
             .map(|_| rig.submit(Request::fence()))
             .collect();
@@ -175,7 +175,7 @@ fn a_fence_waits_for_its_whole_pass_when_the_first_request_completes_at_once() {
     let (pipe, _writer) = tables.add_pipe();
     let (file, pool) = (tables.file, tables.pool);
     let (slots, host, _device) = Slots::queue(64);
-    let mut engine = tables.engine(ring(8), vec![host]);
+    let mut engine = tables.engine(transport(8), vec![host]);
     slots.publish(1, &Request::read(file, 0, 0).into_buffer(pool, 0));
     slots.publish(2, &Request::read(pipe, 0, 4).into_buffer(pool, 0));
     slots.publish(0, &Request::fence());
@@ -190,7 +190,7 @@ fn a_fence_behind_63_reads_completes_after_all_of_them() {
     let mut tables = Tables::new(4096, 4096);
     let (pipe, mut writer) = tables.add_pipe();
     let pool = tables.pool;
-    let mut rig = tables.on_ring(64, 64);
+    let mut rig = tables.on_transport(64, 64);
     let reads: Vec<_> = (0..63)
         .map(|n| rig.submit(Request::read(pipe, 0, 1).into_buffer(pool, n)))
         .collect();

@@ -197,13 +197,13 @@ fn every_attack_during_the_steps_of_a_simulated_loop() {
 /// Rules: SEC-4, SEC-5.
 #[test]
 fn every_attack_between_the_steps_of_a_real_ring() {
-    against_an_engine(ring(64), 7, Weights::all(), false);
+    against_an_engine(transport(64), 7, Weights::all(), false);
 }
 
 /// Rules: ABI-1.5, SEC-3.
 #[test]
 fn every_attack_during_the_steps_of_a_real_ring() {
-    against_an_engine(ring(64), 8, Weights::all(), true);
+    against_an_engine(transport(64), 8, Weights::all(), true);
 }
 
 /// Rule: SEC-5.

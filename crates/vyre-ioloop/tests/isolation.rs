@@ -21,7 +21,7 @@ fn a_descriptor_number_is_not_a_handle() {
     let secret = file_of(b"secret");
     let number = secret.as_raw_fd() as u32;
     let (granted, pool, memory) = (tables.file, tables.pool, tables.memory.clone());
-    let mut rig = tables.on_ring(8, 4);
+    let mut rig = tables.on_transport(8, 4);
     assert_ne!(number, granted.raw());
     // That descriptor, and every other that may be open.
     for number in std::iter::once(number).chain(0..1100) {
@@ -48,7 +48,7 @@ fn a_read_cannot_run_into_the_next_buffer_handle() {
         .insert_pages(pages.clone(), 256, all)
         .unwrap();
     let file = tables.file;
-    let mut rig = tables.on_ring(8, 4);
+    let mut rig = tables.on_transport(8, 4);
     for (count, offset) in [(257, 0), (256, 1), (1, 256), (8192, 0), (1, u64::MAX)] {
         let read = Request::read(file, 0, count).into_buffer(handles[1], offset);
         assert_eq!(rig.run(read), Err(Errno::ERANGE), "{count} at {offset}");
@@ -76,7 +76,7 @@ fn a_request_cannot_leave_the_range_of_its_file_handle() {
         .insert_range(part, 1000..1100, Rights::all())
         .unwrap();
     let (pool, memory) = (tables.pool, tables.memory.clone());
-    let mut rig = tables.on_ring(8, 4);
+    let mut rig = tables.on_transport(8, 4);
     for (offset, count) in [
         (0, 101),
         (100, 1),
@@ -243,7 +243,7 @@ fn a_slot_in_service_is_not_claimed_again() {
     let (pipe, mut writer) = tables.add_pipe();
     let (file, pool, memory) = (tables.file, tables.pool, tables.memory.clone());
     let (slots, host, _device) = Slots::queue(4);
-    let mut engine = tables.engine(ring(8), vec![host]);
+    let mut engine = tables.engine(transport(8), vec![host]);
     slots.publish(0, &Request::read(pipe, 0, 4).into_buffer(pool, 0));
     linger(&mut engine);
     slots.store(0, word::STATUS, status::EMPTY);

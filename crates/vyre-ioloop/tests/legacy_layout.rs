@@ -13,7 +13,7 @@ use vyre_ioq::abi::{status, word};
 use vyre_ioq::{
     BufferHandle, DeviceQueue, FileHandle, HostQueue, Region, Request, Ticket, WaitError,
 };
-use vyre_uring::{Buffer, Ring};
+use vyre_uring::{AnyTransport, Buffer};
 
 const FILE: FileHandle = FileHandle::from_raw(0x07);
 const POOL: BufferHandle = BufferHandle::from_raw(0x09);
@@ -65,7 +65,7 @@ fn every_length_and_every_alignment_is_served() {
             tickets: Vec::new(),
         });
     }
-    let mut engine = Engine::new(ring(64), files, buffers, hosts).expect("accepted");
+    let mut engine = Engine::new(transport(64), files, buffers, hosts).expect("accepted");
     for (queue, (start, count)) in queues.iter_mut().zip(shapes()) {
         let clean = vec![0; MOST * PIECE];
         pool.write_at(0, &clean).expect("inside");
@@ -109,7 +109,7 @@ fn every_length_and_every_alignment_is_served() {
 /// used.
 struct World {
     slots: Slots,
-    engine: Engine<Ring>,
+    engine: Engine<AnyTransport>,
     pool: Buffer,
 }
 
@@ -133,7 +133,7 @@ impl World {
             .insert_at(POOL, pool.clone(), 0..512, Rights::all())
             .expect("fits");
         let (slots, host, _device) = Slots::bare_at(3, 3);
-        let engine = Engine::new(ring(8), files, buffers, vec![host]).expect("accepted");
+        let engine = Engine::new(transport(8), files, buffers, vec![host]).expect("accepted");
         Self {
             slots,
             engine,
@@ -269,7 +269,7 @@ fn the_next_slot_is_not_read_as_the_second_half_of_a_bare_slot() {
     let tables = Tables::new(4096, 4096);
     let (file, pool, memory) = (tables.file, tables.pool, tables.memory.clone());
     let (slots, host, _device) = Slots::bare(64);
-    let mut engine = tables.engine(ring(8), vec![host]);
+    let mut engine = tables.engine(transport(8), vec![host]);
     for number in 0..8 {
         slots.store(6, number, u32::MAX);
     }
@@ -286,7 +286,7 @@ fn the_next_slot_is_not_read_as_the_second_half_of_a_bare_slot() {
 #[test]
 fn an_unknown_operation_completes_with_an_error_and_leaves_count() {
     let (slots, host, _device) = Slots::bare(4);
-    let mut engine = Tables::new(16, 64).engine(ring(8), vec![host]);
+    let mut engine = Tables::new(16, 64).engine(transport(8), vec![host]);
     slots.publish_words(1, &[7; 16]);
     let _ = engine.step();
     assert_eq!(slots.load(1, word::STATUS), status::ERROR);

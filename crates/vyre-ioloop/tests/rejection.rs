@@ -9,13 +9,13 @@ use common::*;
 use vyre_ioloop::{Engine, Rights, SpawnError};
 use vyre_ioq::abi::{op, word};
 use vyre_ioq::{BufferHandle, Errno, FileHandle, Request};
-use vyre_uring::{DirectAlign, Ring, direct_alignment};
+use vyre_uring::{AnyTransport, DirectAlign, direct_alignment};
 
 const SLOTS: u32 = 64;
 const LEN: u64 = 64;
 
 struct World {
-    engine: Engine<Ring>,
+    engine: Engine<AnyTransport>,
     slots: Slots,
     file: FileHandle,
     pool: BufferHandle,
@@ -69,7 +69,7 @@ fn world() -> World {
     let (file, pool, memory) = (tables.file, tables.pool, tables.memory.clone());
     let (slots, host, _device) = Slots::queue(SLOTS);
     World {
-        engine: tables.engine(ring(64), vec![host]),
+        engine: tables.engine(transport(64), vec![host]),
         slots,
         file,
         pool,
@@ -372,7 +372,7 @@ fn misaligned_direct_io_is_einval() {
 fn the_error_for_an_unknown_handle_names_it() {
     let tables = Tables::new(16, 64);
     let read = Request::read(tables.file, 0, 1).into_buffer(BufferHandle::from_raw(55), 0);
-    let mut rig = tables.on_ring(8, 4);
+    let mut rig = tables.on_transport(8, 4);
     assert_eq!(rig.run(read), Err(Errno::EBADF));
     let unknown = rig
         .engine

@@ -15,7 +15,7 @@ use vyre_ioq::{
     BufferHandle, DeviceQueue, Errno, FileHandle, LoopState, Queue, QueueLayout, Request, Ticket,
     WaitError,
 };
-use vyre_uring::{Busy, SimTransport};
+use vyre_uring::{Busy, SimTransport, Transport};
 
 const SOON: Duration = Duration::from_millis(20);
 
@@ -147,7 +147,7 @@ fn the_ring_of_a_stopped_engine_holds_no_operation() {
     let mut tables = Tables::new(4096, 4096);
     let (pipe, mut writer) = tables.add_pipe();
     let (pool, memory) = (tables.pool, tables.memory.clone());
-    let mut rig = tables.on_ring(8, 64);
+    let mut rig = tables.on_transport(8, 64);
     let read = rig.submit(Request::read(pipe, 0, 64).into_buffer(pool, 0));
     rig.linger();
     rig.engine.stop(LIMIT).unwrap();

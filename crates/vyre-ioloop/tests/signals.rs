@@ -117,7 +117,7 @@ fn the_thread_of_a_caller_can_block_signals_too() {
         drop(reader);
         let file = tables.files.insert(writer, Rights::WRITE).expect("fit");
         let pool = tables.pool;
-        let mut rig = tables.on_ring(8, 4);
+        let mut rig = tables.on_transport(8, 4);
         let write = Request::write(file, 0, 4096).from_buffer(pool, 0);
         assert_eq!(rig.run(write), Err(EPIPE));
     });
@@ -176,7 +176,7 @@ fn a_loop_thread_takes_only_the_signals_of_its_own_faults() {
 #[test]
 fn an_engine_blocks_nothing_by_itself() {
     let (host, _device) = Queue::anonymous(QueueLayout::with_slots(4)).expect("a queue");
-    let mut engine: Engine<_> = Tables::new(16, 64).engine(ring(8), vec![host]);
+    let mut engine: Engine<_> = Tables::new(16, 64).engine(transport(8), vec![host]);
     assert_eq!(
         blocked(rustix::thread::gettid().as_raw_nonzero().get() as u32),
         0
@@ -197,7 +197,7 @@ fn signals_do_not_end_an_engine() {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let mut engine = tables.engine(ring(64), vec![host]);
+            let mut engine = tables.engine(transport(64), vec![host]);
             started
                 .send(gettid().as_raw_nonzero().get() as u32)
                 .unwrap();

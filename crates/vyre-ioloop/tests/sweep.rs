@@ -76,7 +76,7 @@ fn only_published_is_a_request_and_only_the_device_publishes() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
     let (slots, host, _device) = Slots::bare(8);
-    let mut engine = tables.engine(ring(8), vec![host]);
+    let mut engine = tables.engine(transport(8), vec![host]);
     let read = words_of(&Request::read(file, 0, 8).into_buffer(pool, 0));
     let others = (0..=64).filter(|&other| other != status::PUBLISHED);
     for other in others.chain([u32::MAX, 1 << 8, 1 << 31 | 1]) {

@@ -52,7 +52,7 @@ fn a_sync_waits_for_the_writes_to_its_file_and_for_no_others() {
         )
         .unwrap();
     let (file, pool) = (tables.file, tables.pool);
-    let mut rig = tables.on_ring(8, 64);
+    let mut rig = tables.on_transport(8, 64);
     let blocked = rig.submit(Request::write(full, 0, 4096).from_buffer(pool, 0));
     let of_pipe = rig.submit(Request::sync(full));
     assert_eq!(
@@ -82,7 +82,7 @@ fn a_sync_behind_a_fence_covers_the_fenced_writes() {
     let bytes = pattern(5, 1 << 16);
     tables.memory.write_at(0, &bytes).unwrap();
     let (file, pool, disk) = (tables.file, tables.pool, tables.disk.try_clone().unwrap());
-    let mut rig = tables.on_ring(4, 64);
+    let mut rig = tables.on_transport(4, 64);
     let writes: Vec<_> = (0..16)
         .map(|n| rig.submit(Request::write(file, n << 12, 4096).from_buffer(pool, n << 12)))
         .collect();

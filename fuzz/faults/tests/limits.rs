@@ -7,12 +7,13 @@ use vyre_faults::{Need, Scene, Test, pattern, tests};
 use vyre_ioloop::LoopOptions;
 use vyre_ioloop::SpawnError;
 use vyre_ioq::{Errno, LoopState, Request};
+use vyre_uring::{SetupError, SetupReport, TransportChoice};
 
 pub(crate) const TESTS: &[Test] = tests![
-    io_uring_denied_by_eperm_is_reported: [],
-    io_uring_denied_by_enosys_is_reported: [],
-    io_uring_denied_by_eacces_is_reported: [],
-    a_ring_that_cannot_be_entered_is_reported: [],
+    threads_serve_where_io_uring_is_denied_by_eperm: [],
+    threads_serve_where_io_uring_is_denied_by_enosys: [],
+    threads_serve_where_io_uring_is_denied_by_eacces: [],
+    threads_serve_where_a_ring_cannot_be_entered: [],
     without_registration_the_plain_path_serves: [],
     without_locked_memory_the_plain_path_serves: [],
     with_few_descriptors_a_loop_serves_or_reports_why: [],
@@ -31,10 +32,14 @@ fn deny(calls: &[i64], errno: i32) {
     seccompiler::apply_filter_all_threads(&program).unwrap();
 }
 
-fn check_denied_set_up(errno: i32, name: &str) {
-    deny(&[libc::SYS_io_uring_setup], errno);
+/// Asserts that a loop that insists on a ring reports why there is none, and that one that does not is
+/// served by threads and says so.
+fn check_denied(scene: &Scene, call: i64, errno: i32, name: &str) {
+    deny(&[call], errno);
     let (host, device) = queue(4);
-    let spawned = Parts::new(4096).builder().queue(host).spawn();
+    let options = LoopOptions::new().transport(TransportChoice::Ring);
+    let builder = Parts::new(4096).builder().options(options);
+    let spawned = builder.queue(host).spawn();
     let error = spawned.expect_err("io_uring is denied");
     assert!(matches!(error, SpawnError::Setup(_)), "{error:?}");
     let text = chain(&error);
@@ -44,6 +49,16 @@ fn check_denied_set_up(errno: i32, name: &str) {
     );
     assert!(text.contains("io_uring"), "{text}");
     assert_eq!(device.host_state(), Some(LoopState::Failed));
+    let report = check_served(scene, Parts::new(1 << 20));
+    let SetupReport::ThreadPool(pool) = &report else {
+        panic!("{report}");
+    };
+    assert!(
+        pool.refused().is_some_and(SetupError::refuses_ring),
+        "{report}"
+    );
+    let said = report.summary();
+    assert!(said.starts_with("threads") && said.contains(name), "{said}");
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
@@ -51,45 +66,25 @@ fn chain(error: &dyn std::error::Error) -> String {
     format!("{error}{}", next.unwrap_or_default())
 }
 
-fn io_uring_denied_by_eperm_is_reported(_: &Scene) {
-    check_denied_set_up(libc::EPERM, "EPERM");
+fn threads_serve_where_io_uring_is_denied_by_eperm(scene: &Scene) {
+    check_denied(scene, libc::SYS_io_uring_setup, libc::EPERM, "EPERM");
 }
 
-fn io_uring_denied_by_enosys_is_reported(_: &Scene) {
-    check_denied_set_up(libc::ENOSYS, "ENOSYS");
+fn threads_serve_where_io_uring_is_denied_by_enosys(scene: &Scene) {
+    check_denied(scene, libc::SYS_io_uring_setup, libc::ENOSYS, "ENOSYS");
 }
 
-fn io_uring_denied_by_eacces_is_reported(_: &Scene) {
-    check_denied_set_up(libc::EACCES, "EACCES");
+fn threads_serve_where_io_uring_is_denied_by_eacces(scene: &Scene) {
+    check_denied(scene, libc::SYS_io_uring_setup, libc::EACCES, "EACCES");
 }
 
-fn a_ring_that_cannot_be_entered_is_reported(scene: &Scene) {
-    deny(&[libc::SYS_io_uring_enter], libc::EPERM);
-    let (host, device) = queue(4);
-    let mut parts = Parts::new(4096);
-    let file = parts.file(scene.healthy(4096));
-    let pool = parts.pool;
-    // A loop fails when it starts, or with the first request.
-    match parts.builder().queue(host).spawn() {
-        Err(error) => {
-            let text = chain(&error);
-            assert!(
-                text.contains("EPERM") || text.contains("os error 1"),
-                "{text}"
-            );
-        }
-        Ok(io) => {
-            let outcome = ask(&device, Request::read(file, 0, 64).into_buffer(pool, 0));
-            assert_eq!(outcome, Err(Errno::from_raw(libc::EPERM as u32)));
-            assert!(io.stop().is_err());
-        }
-    }
-    assert_eq!(device.host_state(), Some(LoopState::Failed));
+fn threads_serve_where_a_ring_cannot_be_entered(scene: &Scene) {
+    check_denied(scene, libc::SYS_io_uring_enter, libc::EPERM, "os error 1");
 }
 
 /// Asserts that reads and writes are served, whatever features the ring got. Returns the report of
 /// its set-up.
-fn check_served(scene: &Scene, mut parts: Parts) -> vyre_uring::RingReport {
+fn check_served(scene: &Scene, mut parts: Parts) -> SetupReport {
     let file = parts.file(scene.healthy(8192));
     let (pool, memory) = (parts.pool, parts.memory.clone());
     let (host, device) = queue(4);
@@ -112,7 +107,7 @@ fn check_served(scene: &Scene, mut parts: Parts) -> vyre_uring::RingReport {
         Ok(4096)
     );
     assert_holds(&memory, 0, &pattern(4096, 4096));
-    let report = io.report().ring().expect("a ring").clone();
+    let report = io.report().clone();
     io.stop().unwrap();
     report
 }
@@ -120,6 +115,7 @@ fn check_served(scene: &Scene, mut parts: Parts) -> vyre_uring::RingReport {
 fn without_registration_the_plain_path_serves(scene: &Scene) {
     deny(&[libc::SYS_io_uring_register], libc::EPERM);
     let report = check_served(scene, Parts::new(1 << 20));
+    let report = report.ring().expect("a ring");
     assert!(
         !report.files().in_use() && !report.buffers().in_use(),
         "{report}"
@@ -139,6 +135,7 @@ fn without_locked_memory_the_plain_path_serves(scene: &Scene) {
     setrlimit(Resource::Memlock, limit).unwrap();
     let _ = nix::unistd::setuid(65_534.into());
     let report = check_served(scene, parts);
+    let report = report.ring().expect("a ring");
     assert_eq!(report.plain_buffers().0, 1, "{report}");
 }
 
