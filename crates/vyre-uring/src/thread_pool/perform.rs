@@ -242,7 +242,11 @@ fn transfer(
         iov_len: span.len,
     };
     let fd = c_long::from(file.as_raw_fd());
-    let (iovecs, count, flags) = (&raw const iovec, c_long::from(1), flags.bits() as c_long);
+    let (iovecs, count, flags) = (
+        &raw const iovec,
+        c_long::from(1),
+        c_long::from(flags.bits() as libc::c_int),
+    );
     // SAFETY: the kernel reads one `iovec`, which lives through the call. The memory that it names is
     // inside a buffer, which the span borrows (`Span::new`, `Memory::span`, and `shorten`, which only
     // shortens it). The code of this process accesses that memory by atomic operations alone: see
