@@ -218,7 +218,8 @@ pub(crate) struct BenchArgs {
     /// Number of seconds to measure, over all rounds
     #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
     pub(crate) seconds: f64,
-    /// Also measure a raw io_uring loop, in turns with vyre-io, and report the ratio
+    /// Also measure a raw io_uring loop, in turns with vyre-io, and report the ratio. With --device cuda
+    /// and --page-cache: threads that serve the same lanes by bare copies
     #[arg(long)]
     pub(crate) baseline: bool,
     /// Also write an SVG file with the distribution of latencies and the rates of the rounds
@@ -227,6 +228,33 @@ pub(crate) struct BenchArgs {
     /// Format of the result
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: Format,
+}
+
+/// What `--baseline` compares with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BaselineKind {
+    /// One raw io_uring loop, without a queue.
+    RawRing,
+    /// Threads that serve the lanes of a GPU by copies out of a mapping, without tables and checks.
+    BareServers,
+}
+
+impl BaselineKind {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::RawRing => "raw io_uring",
+            Self::BareServers => "bare servers",
+        }
+    }
+}
+
+impl BenchArgs {
+    pub(crate) fn baseline_kind(&self) -> BaselineKind {
+        match self.device {
+            DeviceArg::Cuda(_) if self.page_cache => BaselineKind::BareServers,
+            _ => BaselineKind::RawRing,
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]

@@ -1,5 +1,6 @@
 //! `vyre-io bench`: measures the queue and the loop.
 
+mod bare_servers;
 mod cuda;
 pub(crate) mod kernel;
 mod lanes;

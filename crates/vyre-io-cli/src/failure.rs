@@ -124,7 +124,7 @@ pub(crate) enum Failure {
          slot"
     )]
     LanesGaveUp(u32),
-    #[error("the raw io_uring loop failed: {0}")]
+    #[error("the baseline failed: {0}")]
     Baseline(#[source] io::Error),
     #[error(transparent)]
     Plot(#[from] PlotError),

@@ -146,6 +146,10 @@ impl<T: Transport> PageCacheTransport<T> {
         }
         let token = Token::of_wrapper(self.next_token);
         self.next_token = self.next_token.wrapping_add(1);
+        if self.short.is_empty() {
+            // Those behind it are prefetched during the copy before them.
+            self.prefetch(&read);
+        }
         let queue = match read.len <= SHORT_BYTES {
             true => &mut self.short,
             false => &mut self.long,

@@ -9,6 +9,7 @@ use serde::Serialize;
 use vyre_io::{FileHandle, QueueLayout};
 use vyre_ioq_cuda::Gpu;
 
+use super::bare_servers::BareServers;
 use super::kernel::{Bench, Counted, RequestKind, Room, Work};
 use super::loops::{Handles, Landed, Loops};
 use super::plan::Plan;
@@ -101,7 +102,7 @@ impl Cuda {
         let started = Instant::now();
         let (mut tally, gpu_wait) = match work(args, target, time) {
             Some(work) => {
-                let counted = self.run(plan, &loops, &room, &work)?;
+                let counted = self.run(plan, loops.handles(), &room, &work)?;
                 (Tally::of_gpu(&counted), Some(counted.wait_fraction))
             }
             None => {
@@ -121,7 +122,7 @@ impl Cuda {
                 operations: target.blocks.min(VERIFY).div_ceil(lanes),
                 ..work_on(target)
             };
-            tally.add_verified(&self.run(plan, &loops, &room, &again)?);
+            tally.add_verified(&self.run(plan, loops.handles(), &room, &again)?);
         }
         tally.served = Served::of(&loops.stop()?);
         Ok(Round {
@@ -130,15 +131,38 @@ impl Cuda {
         })
     }
 
+    /// Runs one round with bare servers in the place of the loops. Returns the operations per second.
+    pub(super) fn bare_round(
+        &self,
+        args: &BenchArgs,
+        plan: &Plan,
+        target: &Target,
+        time: Duration,
+    ) -> Result<f64, Failure> {
+        let layout = QueueLayout::with_slots(plan.slots());
+        let (queues, lanes) = (plan.queues(), plan.lanes());
+        let (hosts, room) =
+            self.bench
+                .room(layout, queues, lanes, plan.block_size, plan.landing)?;
+        let room = Arc::new(room);
+        let servers = BareServers::start(plan, target, &room.buffer(), hosts)?;
+        let Some(work) = work(args, Some(target), time) else {
+            return Ok(0.0);
+        };
+        let counted = self.run(plan, servers.handles(), &room, &work)?;
+        let tally = Tally::of_gpu(&counted);
+        tally.check()?;
+        Ok(tally.rate())
+    }
+
     /// Runs the kernel. The kernel has ended when this returns, even with an error.
     fn run(
         &self,
         plan: &Plan,
-        loops: &Loops,
+        Handles { file, pool }: Handles,
         room: &Arc<Room>,
         work: &Work,
     ) -> Result<Counted, Failure> {
-        let Handles { file, pool } = loops.handles();
         // A run of fences names no file, and never looks at the handle.
         let each = (file.unwrap_or(FileHandle::from_raw(0)), pool);
         let handles = vec![each; plan.queues() as usize];

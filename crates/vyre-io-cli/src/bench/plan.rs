@@ -7,7 +7,7 @@ use vyre_io_cli::measure::cores::Cores;
 use vyre_io_cli::measure::stamp;
 use vyre_ioq_cuda::landing::Landing;
 
-use crate::args::{BenchArgs, BenchOp, DeviceArg, LandArg};
+use crate::args::{BaselineKind, BenchArgs, BenchOp, DeviceArg, LandArg};
 use crate::failure::Failure;
 
 /// Slots of a queue, unless its lanes need more.
@@ -98,8 +98,14 @@ fn check_target(args: &BenchArgs, on_gpu: bool) -> Result<u32, Failure> {
     if args.baseline && !moves {
         return usage("--baseline compares only reads and writes");
     }
-    if args.baseline && args.loops.get() > 1 {
+    let bare = args.baseline_kind() == BaselineKind::BareServers;
+    if args.baseline && !bare && args.loops.get() > 1 {
         return usage("--baseline runs one raw loop: omit --loops");
+    }
+    if args.baseline && bare && matches!(args.land, LandArg::Loop | LandArg::Auto) {
+        return usage(
+            "--baseline serves lanes by copies in host memory: use --land none or kernel",
+        );
     }
     let in_sectors = u64::from(block_size).is_multiple_of(stamp::SECTOR as u64);
     let stamps = on_gpu && args.op == BenchOp::Write;

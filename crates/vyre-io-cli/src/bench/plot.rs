@@ -23,7 +23,7 @@ pub(super) fn write(report: &Report, path: &Path) -> Result<(), Failure> {
 
 fn rates(report: &Report) -> Chart {
     let raw = report.baseline.as_ref();
-    let raw = raw.map(|raw| ("raw io_uring", &raw.baseline_round_iops));
+    let raw = raw.map(|raw| (raw.baseline, &raw.baseline_round_iops));
     let series = [("vyre-io", &report.round_iops)].into_iter().chain(raw);
     let series = series.map(|(name, rates)| Series {
         name: name.into(),

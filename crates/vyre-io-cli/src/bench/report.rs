@@ -7,7 +7,7 @@ use super::cuda::GpuReport;
 use super::plan::Plan;
 use super::rounds::{Baseline, Rounds, Used};
 use super::tally::Served;
-use crate::args::{BenchArgs, BenchOp, DeviceArg, Pattern, PolicyArg};
+use crate::args::{BaselineKind, BenchArgs, BenchOp, DeviceArg, Pattern, PolicyArg};
 
 /// One JSON object.
 #[derive(Debug, Serialize)]
@@ -60,24 +60,27 @@ pub(super) struct Report {
     pub(super) recorded: Histogram<u64>,
 }
 
-/// Comparison of vyre-io with the raw loop.
+/// Comparison of vyre-io with the baseline.
 #[derive(Debug, Serialize)]
 pub(super) struct Compared {
+    /// Name of the baseline.
+    pub(super) baseline: &'static str,
     /// Median over the rounds.
     pub(super) baseline_iops: f64,
     pub(super) baseline_iops_min: f64,
     pub(super) baseline_iops_max: f64,
     pub(super) baseline_round_iops: Vec<f64>,
-    /// Median over the rounds of the ratio of vyre-io to the raw loop.
+    /// Median over the rounds of the ratio of vyre-io to the baseline.
     pub(super) ratio: f64,
     pub(super) ratio_min: f64,
     pub(super) ratio_max: f64,
 }
 
 impl Compared {
-    fn of(baseline: &Baseline) -> Self {
+    fn of(kind: BaselineKind, baseline: &Baseline) -> Self {
         let Baseline { iops, ratio } = baseline;
         Self {
+            baseline: kind.name(),
             baseline_iops: iops.median,
             baseline_iops_min: iops.min,
             baseline_iops_max: iops.max,
@@ -153,7 +156,10 @@ impl Report {
             page_cache: args.page_cache,
             served: tally.served,
             used: rounds.used,
-            baseline: rounds.baseline.as_ref().map(Compared::of),
+            baseline: rounds
+                .baseline
+                .as_ref()
+                .map(|baseline| Compared::of(args.baseline_kind(), baseline)),
             unsteady: args.op != BenchOp::Idle
                 && (iops.is_unsteady() || rounds.baseline.as_ref().is_some_and(raw_unsteady)),
             notes: plan.notes(args),

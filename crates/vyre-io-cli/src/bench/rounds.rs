@@ -1,4 +1,4 @@
-//! All rounds of a run: vyre-io and the raw loop take turns.
+//! All rounds of a run: vyre-io and the baseline take turns.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,10 +17,10 @@ use super::round::Round;
 use super::tally::{Served, Tally};
 use super::target::Target;
 use super::written;
-use crate::args::{BenchArgs, BenchOp, Pattern};
+use crate::args::{BaselineKind, BenchArgs, BenchOp, Pattern};
 use crate::failure::Failure;
 
-/// Number of rounds of a run. With `--baseline`, vyre-io and the raw loop alternate.
+/// Number of rounds of a run. With `--baseline`, vyre-io and the baseline alternate.
 const ROUNDS: u32 = 5;
 
 /// Processor time that the work took: medians over the rounds.
@@ -33,7 +33,7 @@ pub(super) struct Used {
     pub(super) gpu_wait_fraction: Option<f64>,
 }
 
-/// Rate of the raw loop, and the ratio of vyre-io's rate to it.
+/// Rate of the baseline, and the ratio of vyre-io's rate to it.
 pub(super) struct Baseline {
     pub(super) iops: Figure,
     pub(super) ratio: Figure,
@@ -62,7 +62,7 @@ impl Rounds {
             let round = one(args, plan, cuda, target, each)?;
             let rate = round.tally.rate();
             if let (Some(target), true) = (target, args.baseline) {
-                raw_rates.push(raw(args, plan, target, each)?);
+                raw_rates.push(baseline(args, plan, cuda, target, each)?);
             }
             rates.push(rate);
             cpu.push(round.cpu);
@@ -105,6 +105,20 @@ fn one(
         written::verify_and_restore(args, plan, target, &mut round.tally)?;
     }
     Ok(round)
+}
+
+/// Runs one round of the baseline. Returns the operations per second.
+fn baseline(
+    args: &BenchArgs,
+    plan: &Plan,
+    cuda: Option<&Cuda>,
+    target: &Target,
+    time: Duration,
+) -> Result<f64, Failure> {
+    match (args.baseline_kind(), cuda) {
+        (BaselineKind::BareServers, Some(cuda)) => cuda.bare_round(args, plan, target, time),
+        _ => raw(args, plan, target, time),
+    }
 }
 
 /// Runs one round of the raw loop. Returns the operations per second.

@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
+use vyre_io::mapped::Mapping;
 use vyre_io_cli::measure::stamp;
 
 use super::marks::Marks;
@@ -84,6 +85,16 @@ impl Target {
             .open(&self.path)
             .and_then(|file| file.write_all_at(&[0; stamp::SECTOR], 0))
             .map_err(|error| Failure::file("write to", &self.path, error))
+    }
+
+    /// Maps the file and reads all of it in, for copies out of the mapping.
+    pub(super) fn map(&self) -> Result<Mapping, Failure> {
+        let failed = |error| Failure::Baseline(io::Error::other(error));
+        let len = self.opened.len(&self.path)?;
+        let mapping = Mapping::new(&self.opened.fd, 0..len).map_err(failed)?;
+        let populated = mapping.populate(0..len);
+        populated.map_err(|errno| Failure::Baseline(errno.into()))?;
+        Ok(mapping)
     }
 
     pub(super) fn duplicate(&self) -> Result<OwnedFd, Failure> {

@@ -101,7 +101,8 @@ fn rates(report: &Report, out: &mut impl Write) -> io::Result<()> {
     if let Some(raw) = &report.baseline {
         writeln!(
             out,
-            "  raw io_uring  {} ({})",
+            "  {:<13} {} ({})",
+            raw.baseline,
             rate(raw.baseline_iops),
             range(raw.baseline_iops_min, raw.baseline_iops_max),
         )?;

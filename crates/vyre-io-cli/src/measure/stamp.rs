@@ -12,8 +12,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// Bytes that carry one stamp.
 pub const SECTOR: usize = 512;
-/// Bytes written at once while a file is filled.
-const CHUNK: usize = 1 << 20;
+/// Bytes written at once while a file is filled. ext4 keeps what one write brings in pages as large as fit it, and
+/// pages of 2 MiB are mapped as such.
+const CHUNK: usize = 4 << 20;
 const MAGIC: u64 = u64::from_le_bytes(*b"vyrestmp");
 const WORD: usize = size_of::<u64>();
 
