@@ -19,6 +19,9 @@ const ALWAYS: [&str; 6] = [
 /// Only on file systems that it supports.
 const PAGE_CACHE: &str = "vyre-io, page cache";
 
+/// The special cases.
+const CASES: [&str; 5] = ["direct", "evicted", "files", "flood", "sealed"];
+
 const SVG: &str = "http://www.w3.org/2000/svg";
 
 fn compare(args: &[&str]) -> std::process::Output {
@@ -65,6 +68,21 @@ fn a_quick_comparison_measures_everyone() {
     assert_eq!(names, timed);
     assert!(latencies.iter().all(|one| one["p50"].as_u64() > Some(0)));
 
+    let cases = &results["cases"];
+    let measured = cases["pairs"].as_array().expect("pairs");
+    let mut measured: Vec<&str> = measured.iter().map(case).collect();
+    if cases["flood"].is_object() {
+        measured.push("flood");
+    }
+    let mut expected = CASES.to_vec();
+    expected.retain(|name| !left_out(name));
+    assert!(expected.contains(&"sealed"), "needs no file system");
+    let sorted = |mut names: Vec<&str>| {
+        names.sort_unstable();
+        names.join(" ")
+    };
+    assert_eq!(sorted(measured), sorted(expected));
+
     let tables = read("compare.md");
     assert_eq!(tables, String::from_utf8_lossy(&output.stdout));
     assert!(tables.contains("these figures mean nothing"), "{tables}");
@@ -85,6 +103,43 @@ fn a_quick_comparison_measures_everyone() {
         let missing = series.iter().find(|one| !texts.contains(one));
         assert_eq!(missing, None, "{name}: {texts:?}");
     }
+}
+
+/// Returns the name of a case, whose figures must be there.
+fn case(pair: &Value) -> &str {
+    assert!(pair["ratio"]["median"].as_f64() > Some(0.0), "{pair}");
+    for side in ["base", "other"] {
+        assert!(pair[side]["verified"].as_u64() > Some(0), "{pair}");
+    }
+    let copied = |side: &str| pair[side]["copied"].as_f64();
+    let name = pair["case"].as_str().expect("a name");
+    match name {
+        "sealed" => assert_eq!(copied("other"), Some(1.0), "{pair}"),
+        "files" => assert!(copied("other") > Some(0.3) && copied("other") < Some(0.7)),
+        // What is copied was read before.
+        "evicted" => assert!(copied("other") < Some(0.5), "{pair}"),
+        _ => assert_eq!(copied("other"), Some(0.0), "{pair}"),
+    }
+    let base = copied("base");
+    assert!(base.is_none_or(|copied| copied == 0.0), "{pair}");
+    name
+}
+
+#[test]
+fn one_case_is_measured_alone() {
+    let out = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let dir = out.path().to_str().expect("UTF-8");
+    let output = compare(&["--quick", "--case", "sealed", "--dir", dir, "--out", dir]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    let measured = "measured 0 rates, 0 distributions and 1 special cases";
+    assert!(stderr.contains(measured), "{stderr}");
+    let tables = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        tables.contains("| sealed | 1, 4 KiB | raw ring |"),
+        "{tables}"
+    );
+    assert!(!tables.contains("## Latency"), "{tables}");
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
 use vyre_io_cli::measure::cores::CoreList;
+
+use crate::cases::Case;
 
 /// Compares cached random reads through vyre-io with the other ways to do them.
 #[derive(Debug, Parser)]
@@ -41,6 +43,10 @@ pub(crate) struct Args {
     /// Measure, besides the raw ring, only those whose name contains this (may be given more than once)
     #[arg(long, value_name = "TEXT")]
     pub(crate) only: Vec<String>,
+    /// Measure this special case alone (may be given more than once) [default: all, after the rest; none
+    /// with --only]
+    #[arg(long, value_name = "NAME", value_enum)]
+    pub(crate) case: Vec<Case>,
     /// Show in a few seconds that everything works: the figures mean nothing
     #[arg(long)]
     pub(crate) quick: bool,
@@ -50,6 +56,24 @@ impl Args {
     /// Returns whether one with this name is measured.
     pub(crate) fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|text| name.contains(text.as_str()))
+    }
+
+    /// Returns whether a special case is measured.
+    pub(crate) fn wants_case(&self, case: Case) -> bool {
+        match self.case[..] {
+            [] => self.only.is_empty(),
+            ref named => named.contains(&case),
+        }
+    }
+
+    /// Returns the directory of new files.
+    pub(crate) fn dir(&self) -> &Path {
+        let beside = self.file.as_deref().and_then(Path::parent);
+        match beside {
+            Some(dir) if dir.as_os_str().is_empty() => Path::new("."),
+            Some(dir) => dir,
+            None => &self.dir,
+        }
     }
 
     /// Returns the time of one measurement.
@@ -84,5 +108,22 @@ mod tests {
             "bare server, mapping"
         ));
         assert!(!wants("compare --only mapping --only fio", "pread pool"));
+    }
+
+    #[test]
+    fn cases_are_measured_alone_or_after_the_rest() {
+        let wants = |line: &str, case| Args::parse_from(line.split(' ')).wants_case(case);
+        assert!(wants("compare", Case::Flood));
+        assert!(!wants("compare --only fio", Case::Flood));
+        assert!(wants("compare --case flood --case files", Case::Flood));
+        assert!(!wants("compare --case flood", Case::Files));
+    }
+
+    #[test]
+    fn new_files_lie_beside_the_named_one() {
+        let dir = |line: &str| Args::parse_from(line.split(' ')).dir().to_owned();
+        assert_eq!(dir("compare --file /data/stamped"), Path::new("/data"));
+        assert_eq!(dir("compare --file stamped"), Path::new("."));
+        assert_eq!(dir("compare --dir /data"), Path::new("/data"));
     }
 }

@@ -62,6 +62,21 @@ pub(crate) fn measure(
     })
 }
 
+/// Returns the bytes per second that the loop's core copies out of the mapping, in blocks of the work.
+pub(crate) fn copy_rate(bench: &Bench, work: &Work) -> Result<f64, CompareError> {
+    let buffer = work.buffer()?;
+    let rate = thread::scope(|scope| {
+        let copying = scope.spawn(|| {
+            pin(bench.loop_core());
+            mapping::copy_rate(bench.target.mapping(), &buffer, work.size, work.time)
+        });
+        copying
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    Ok(rate)
+}
+
 /// Calls `pass`, which returns whether it found work, until it is told to stop.
 fn until_stopped(stop: &AtomicBool, mut pass: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
     let mut idle = 0;

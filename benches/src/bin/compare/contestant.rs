@@ -130,14 +130,25 @@ impl Contestant {
             }
             Self::Pread => pread::measure(bench, work)?,
         };
-        let who = self.name();
+        Measured::of(self.name(), rate, checked, copied)
+    }
+}
+
+impl Measured {
+    /// Fails if a block was wrong, or if none was verified.
+    pub(crate) fn of(
+        who: &'static str,
+        rate: f64,
+        checked: Checked,
+        copied: Option<f64>,
+    ) -> Result<Self, CompareError> {
         if let Some(offset) = checked.wrong {
             return Err(CompareError::WrongBytes { who, offset });
         }
         if checked.verified == 0 {
             return Err(CompareError::NothingVerified { who });
         }
-        Ok(Measured {
+        Ok(Self {
             rate,
             verified: checked.verified,
             copied,

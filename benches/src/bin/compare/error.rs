@@ -45,6 +45,11 @@ pub(crate) enum CompareError {
     Stop(#[from] StopError),
     #[error("the pages of the file cannot be looked for: {0}")]
     Residency(#[source] io::Error),
+    #[error(
+        "{resident} of {pages} pages of a file remain in memory after POSIX_FADV_DONTNEED: another program maps \
+         them, or the file system keeps them"
+    )]
+    NotEvicted { resident: usize, pages: u64 },
     #[error("the raw ring failed: {0}")]
     RawRing(#[source] io::Error),
     #[error("the bare server failed: {0}")]

@@ -16,7 +16,7 @@ const POLLS: u32 = 2048;
 /// Completions between two readings of the clock.
 const BATCH: u64 = 64;
 /// Time without a completion after which the server is taken to be gone.
-const STALLED: Duration = Duration::from_secs(20);
+pub(crate) const STALLED: Duration = Duration::from_secs(20);
 
 /// The device end of a queue. Each place has one request in flight, or none.
 pub(crate) trait Device {
@@ -36,6 +36,8 @@ pub(crate) struct Work {
     /// Number of blocks in the file.
     pub(crate) blocks: u64,
     pub(crate) time: Duration,
+    /// Number of reads after which a lane ends before its time.
+    pub(crate) most: u64,
     /// Set to record latencies. Each request then reads the clock.
     pub(crate) latency: bool,
 }
@@ -102,7 +104,7 @@ fn drive(
         };
         if done.is_multiple_of(BATCH) {
             let elapsed = started.elapsed();
-            if elapsed >= work.time {
+            if elapsed >= work.time || done >= work.most {
                 break done as f64 / elapsed.as_secs_f64();
             }
         }
@@ -116,7 +118,7 @@ fn drive(
 
 /// Waits for the outcome of a place's request, which must be a whole block.
 #[inline]
-fn wait(device: &mut impl Device, place: u32, size: u32) -> Result<(), CompareError> {
+pub(crate) fn wait(device: &mut impl Device, place: u32, size: u32) -> Result<(), CompareError> {
     let mut since = None;
     loop {
         for _ in 0..POLLS {
@@ -134,7 +136,7 @@ fn wait(device: &mut impl Device, place: u32, size: u32) -> Result<(), CompareEr
 }
 
 #[cold]
-fn fault(outcome: Result<u32, Errno>, expected: u32) -> CompareError {
+pub(crate) fn fault(outcome: Result<u32, Errno>, expected: u32) -> CompareError {
     match outcome {
         Ok(found) => CompareError::Count { found, expected },
         Err(errno) => CompareError::Request(errno),

@@ -3,6 +3,7 @@
 
 mod args;
 mod bare;
+mod cases;
 mod checker;
 mod contestant;
 mod error;

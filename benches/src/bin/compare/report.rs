@@ -1,5 +1,7 @@
 //! Writes the results: tables as Markdown, plots, and JSON.
 
+mod cases;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write as _};
@@ -21,7 +23,10 @@ use crate::rounds::STEADY;
 pub(crate) fn write(results: &Results, out: &Path) -> Result<(), CompareError> {
     fs::create_dir_all(out).map_err(CompareError::file("create", out))?;
     let tables = tables(results);
-    let mut files = plots::draw(results)?;
+    let mut files = Vec::new();
+    if !results.rates.is_empty() {
+        files = plots::draw(results)?;
+    }
     files.push(("results.json", serde_json::to_string_pretty(results)?));
     files.push(("compare.md", tables.clone()));
     for (name, contents) in files {
@@ -34,9 +39,11 @@ pub(crate) fn write(results: &Results, out: &Path) -> Result<(), CompareError> {
         .map_err(CompareError::Output)?;
     let cells = results.rates.iter().map(|cell| cell.rows.len());
     eprintln!(
-        "compare: measured {} rates and {} distributions; {} has the tables, plots and results.json",
+        "compare: measured {} rates, {} distributions and {} special cases; {} has the tables, plots and \
+         results.json",
         cells.sum::<usize>(),
         results.latencies.len(),
+        results.cases.pairs.len() + usize::from(results.cases.flood.is_some()),
         out.display()
     );
     Ok(())
@@ -51,6 +58,15 @@ fn tables(results: &Results) -> String {
          whose rounds do not agree: their quartiles are more than {:.0} % apart.",
         100.0 * STEADY
     );
+    if !results.rates.is_empty() {
+        compared(&mut text, results);
+    }
+    cases::write(&mut text, &results.cases);
+    text
+}
+
+/// Writes the comparison of rates and latencies.
+fn compared(text: &mut String, results: &Results) {
     let cells = &results.rates;
     let size = most_common(cells, |cell| cell.size);
     let depth = most_common(cells, |cell| cell.depth);
@@ -63,22 +79,18 @@ fn tables(results: &Results) -> String {
         "\n## Reads per second, blocks of {}\n\n",
         bytes(size.into())
     );
-    let rate = |row: &Row, _: &Cell| match row.rate.median {
-        median if median >= 1e6 => figure(&row.rate, 1e-6, " M/s"),
-        _ => figure(&row.rate, 1e-3, " k/s"),
-    };
-    grid(&mut text, &by_depth, depths, rate);
-    ratios(&mut text, &by_depth, depths);
+    grid(text, &by_depth, depths, |row, _| rate(&row.rate));
+    ratios(text, &by_depth, depths);
     text.push_str("\n![Reads per second by depth](iops.svg)\n");
     let _ = write!(text, "\n## Bytes per second, depth {depth}\n\n");
-    grid(&mut text, &by_size, sizes, |row, cell| {
+    grid(text, &by_size, sizes, |row, cell| {
         figure(&row.rate, f64::from(cell.size) / 1e9, " GB/s")
     });
-    ratios(&mut text, &by_size, sizes);
+    ratios(text, &by_size, sizes);
     text.push_str("\n![Bytes per second by the size of a block](bytes.svg)\n");
     text.push_str("\n## Latency\n\n");
     let columns = ["", "depth", "p50", "p90", "p99", "p99.9", "max", "requests"];
-    table(&mut text, &columns, results.latencies.iter().map(latency));
+    table(text, &columns, results.latencies.iter().map(latency));
     text.push_str("\n![Distribution of latencies](latency.svg)\n");
     text.push_str("\n## What was compared\n\n");
     let compared = results.rates.first().map_or(&[][..], |cell| &cell.rows);
@@ -87,8 +99,7 @@ fn tables(results: &Results) -> String {
         .map(|row| vec![row.name.into(), row.who.about().into()]);
     let left_out = results.left_out.iter();
     let left_out = left_out.map(|(who, why)| vec![(*who).into(), format!("left out: {why}")]);
-    table(&mut text, &["", ""], compared.chain(left_out));
-    text
+    table(text, &["", ""], compared.chain(left_out));
 }
 
 /// Returns the rows that say on what, when and how it was measured.
@@ -96,10 +107,18 @@ fn head(results: &Results) -> Vec<Vec<String>> {
     let machine = &results.machine;
     let noise = &machine.noise;
     let cells = || results.rates.iter().flat_map(|cell| &cell.rows);
-    let rounds: Vec<usize> = cells().map(|row| row.rate.rounds.len()).collect();
+    let pairs = || results.cases.pairs.iter();
+    let of_cases = pairs().map(|pair| &pair.ratio);
+    let of_cases = of_cases.chain(results.cases.flood.iter().map(|flood| &flood.share));
+    let rounds = cells().map(|row| &row.rate).chain(of_cases);
+    let rounds: Vec<usize> = rounds.map(|figure| figure.rounds.len()).collect();
     let (least, most) = (rounds.iter().min(), rounds.iter().max());
     let (least, most) = (least.unwrap_or(&0), most.unwrap_or(&0));
-    let verified: u64 = cells().map(|row| row.noted.verified).sum();
+    let sides = pairs().flat_map(|pair| [&pair.base, &pair.other]);
+    let verified = cells().map(|row| row.noted.verified);
+    let verified = verified.chain(sides.map(|side| side.noted.verified));
+    let verified = verified.chain(results.cases.flood.iter().map(|flood| flood.verified));
+    let verified: u64 = verified.sum();
     let mut rows = vec![
         (
             "machine",
@@ -239,6 +258,14 @@ fn columns(
 
 fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
+}
+
+/// Formats reads per second.
+fn rate(rate: &Figure) -> String {
+    match rate.median {
+        median if median >= 1e6 => figure(rate, 1e-6, " M/s"),
+        _ => figure(rate, 1e-3, " k/s"),
+    }
 }
 
 const fn mark(spread: f64) -> &'static str {

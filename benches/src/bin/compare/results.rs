@@ -20,6 +20,70 @@ pub(crate) struct Results {
     pub(crate) left_out: Vec<(&'static str, String)>,
     pub(crate) rates: Vec<Cell>,
     pub(crate) latencies: Vec<Distribution>,
+    pub(crate) cases: Cases,
+}
+
+/// Results of the special cases.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Cases {
+    /// Cases that could not be measured, each with the reason.
+    pub(crate) left_out: Vec<(&'static str, String)>,
+    pub(crate) pairs: Vec<Pair>,
+    pub(crate) flood: Option<Flood>,
+}
+
+/// Two rates that were measured in turns.
+#[derive(Debug, Serialize)]
+pub(crate) struct Pair {
+    pub(crate) case: &'static str,
+    pub(crate) depth: u32,
+    pub(crate) size: u32,
+    pub(crate) base: Side,
+    pub(crate) other: Side,
+    /// The rate of `other` to that of `base` in the same round.
+    pub(crate) ratio: Figure,
+    pub(crate) ratio_spread: f64,
+    /// Set if the rounds of the ratio agree.
+    pub(crate) steady: bool,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Side {
+    pub(crate) name: &'static str,
+    /// Reads per second.
+    pub(crate) rate: Figure,
+    #[serde(flatten)]
+    pub(crate) noted: Noted,
+}
+
+/// Latencies of a lane with one read in flight, alone and beside another lane of the same loop. Times are
+/// in nanoseconds, rates in bytes per second.
+#[derive(Debug, Serialize)]
+pub(crate) struct Flood {
+    pub(crate) size: u32,
+    pub(crate) flood_size: u32,
+    pub(crate) flood_depth: u32,
+    pub(crate) lone_p50: Figure,
+    pub(crate) lone_p99: Figure,
+    pub(crate) beside_p50: Figure,
+    pub(crate) beside_p99: Figure,
+    /// Number of latencies beside the other lane, of all rounds.
+    pub(crate) beside_count: u64,
+    /// What the other lane read.
+    pub(crate) flood_rate: Figure,
+    /// Copies of blocks of the other lane's size, by a thread that does nothing else.
+    pub(crate) copy_rate: Figure,
+    /// Bytes that one pass copies at most, and the time of that at `copy_rate`.
+    pub(crate) budget_bytes: u64,
+    pub(crate) budget: Figure,
+    /// The 99th percentile alone and the budget, of each round.
+    pub(crate) limit: Figure,
+    /// The 99th percentile beside the other lane as a share of `limit` in the same round.
+    pub(crate) share: Figure,
+    /// The least share of the reads that were copied.
+    pub(crate) copied: f64,
+    /// Blocks of the timed lane that were checked and right.
+    pub(crate) verified: u64,
 }
 
 /// Rates at one depth and size.

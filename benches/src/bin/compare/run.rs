@@ -15,12 +15,12 @@ use crate::quiet::{self, Ticks};
 use crate::results::{Cell, Distribution, Noted, Results};
 use crate::rounds;
 use crate::target::Target;
-use crate::{fio, ours, report};
+use crate::{cases, fio, ours, report};
 
-const KIB: u32 = 1024;
+pub(crate) const KIB: u32 = 1024;
 /// The size for which depths are compared, and the depth for which sizes are.
-const SIZE: u32 = 4 * KIB;
-const DEPTH: u32 = 32;
+pub(crate) const SIZE: u32 = 4 * KIB;
+pub(crate) const DEPTH: u32 = 32;
 /// The most rounds, as a multiple of the least.
 const PATIENCE: usize = 3;
 
@@ -78,12 +78,13 @@ impl Bench {
         }
     }
 
-    fn work(&self, depth: u32, size: u32, time: Duration, latency: bool) -> Work {
+    pub(crate) fn work(&self, depth: u32, size: u32, time: Duration, latency: bool) -> Work {
         Work {
             depth,
             size,
             blocks: self.target.len / u64::from(size),
             time,
+            most: u64::MAX,
             latency,
         }
     }
@@ -100,6 +101,15 @@ struct Plan {
 
 impl Plan {
     fn new(args: &Args) -> Self {
+        let mut plan = Self::whole(args);
+        if !args.case.is_empty() {
+            plan.cells.clear();
+            plan.latencies = &[];
+        }
+        plan
+    }
+
+    fn whole(args: &Args) -> Self {
         if args.quick {
             return Self {
                 cells: vec![(1, SIZE), (DEPTH, SIZE), (DEPTH, 64 * KIB)],
@@ -120,7 +130,7 @@ impl Plan {
 
 pub(crate) fn run(args: &Args) -> Result<(), CompareError> {
     let plan = Plan::new(args);
-    let bench = Bench::new(args, &plan)?;
+    let mut bench = Bench::new(args, &plan)?;
     let wanted = |who: &&Contestant| **who == Contestant::RawRing || args.wants(who.name());
     let (mut contestants, mut left_out) = (Vec::new(), Vec::new());
     for &who in ALL.iter().filter(wanted) {
@@ -154,6 +164,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CompareError> {
         let work = bench.work(depth, SIZE, args.time(), true);
         latencies.extend(distributions(&bench, &contestants, &work, plan.rounds.0)?);
     }
+    let cases = cases::measure(args, &mut bench, plan.rounds)?;
     let after = Ticks::now(&cores).map_err(CompareError::Machine)?;
     let (_, stolen) = after.since(before);
     let results = Results {
@@ -163,6 +174,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CompareError> {
         left_out,
         rates,
         latencies,
+        cases,
     };
     report::write(&results, &args.out)
 }

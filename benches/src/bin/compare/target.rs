@@ -37,21 +37,38 @@ impl Target {
                 }
                 (file, path.clone())
             }
-            None if args.memfd => (make(args, memfd)?, "memfd".into()),
-            None => (
-                make(args, || tempfile::tempfile_in(&args.dir))?,
-                args.dir.clone(),
-            ),
+            None if args.memfd => return Self::sealed(args),
+            None => {
+                let made = nameless(&args.dir, 0, size(args));
+                let made = made.map_err(CompareError::file("make a file in", &args.dir))?;
+                (made, args.dir.clone())
+            }
         };
-        let len = file
-            .metadata()
-            .map_err(CompareError::file("examine", &place))?
-            .len();
+        let target = Self::map(file, place, false)?;
+        let len = target.len;
         if len < needed {
-            let path = place;
+            let path = target.place;
             return Err(CompareError::Short { path, len, needed });
         }
-        io::copy(&mut &file, &mut io::sink()).map_err(CompareError::file("read", &place))?;
+        Ok(target)
+    }
+
+    /// Makes a memfd that cannot shrink.
+    pub(crate) fn sealed(args: &Args) -> Result<Self, CompareError> {
+        let made = || {
+            let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+            let file = rustix::fs::memfd_create("vyre-compare", flags)?.into();
+            stamp::fill(&file, size(args))?;
+            rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW)?;
+            reopen(&file)
+        };
+        let made = made().map_err(CompareError::file("make", "a memfd"))?;
+        Self::map(made, "memfd".into(), true)
+    }
+
+    fn map(file: File, place: PathBuf, is_memfd: bool) -> Result<Self, CompareError> {
+        let read = io::copy(&mut &file, &mut io::sink());
+        let len = read.map_err(CompareError::file("read", &place))?;
         // SAFETY: the mapping is read as bytes that may change. Nobody shortens the file: it has no
         // name, or its user measures it.
         let mapping = unsafe { MmapOptions::new().populate().map(&file) }
@@ -61,19 +78,18 @@ impl Target {
             len,
             place,
             mapping,
-            is_memfd: args.memfd,
+            is_memfd,
         })
     }
 
     /// Returns the path by which this process and its children open the file anew.
     pub(crate) fn path(&self) -> PathBuf {
-        let (process, descriptor) = (std::process::id(), self.file.as_raw_fd());
-        format!("/proc/{process}/fd/{descriptor}").into()
+        path(&self.file)
     }
 
     /// Opens the file anew: programs that share an open file contend for where its last read ended.
     pub(crate) fn reopen(&self) -> io::Result<File> {
-        File::open(self.path())
+        reopen(&self.file)
     }
 
     pub(crate) fn mapping(&self) -> &[u8] {
@@ -91,23 +107,28 @@ impl Target {
     }
 }
 
-fn make(args: &Args, create: impl FnOnce() -> io::Result<File>) -> Result<File, CompareError> {
-    let size = if args.quick { QUICK_SIZE } else { SIZE };
-    let made = || {
-        let file = create()?;
-        stamp::fill(&file, size)?;
-        if args.memfd {
-            rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW)?;
-        }
-        // A descriptor of its own, whose reading begins at the start.
-        File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
-    };
-    made().map_err(CompareError::file("make a file in", &args.dir))
+/// Returns the size of a new file.
+pub(crate) const fn size(args: &Args) -> u64 {
+    if args.quick { QUICK_SIZE } else { SIZE }
 }
 
-fn memfd() -> io::Result<File> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    Ok(rustix::fs::memfd_create("vyre-compare", flags)?.into())
+/// Makes a file without a name, with the stamps of a file's part that begins at `first`.
+pub(crate) fn nameless(dir: &Path, first: u64, size: u64) -> io::Result<File> {
+    let file = tempfile::tempfile_in(dir)?;
+    stamp::fill_part(&file, first, size)?;
+    // A descriptor of its own, whose reading begins at the start.
+    reopen(&file)
+}
+
+/// Opens a file anew, for reading.
+pub(crate) fn reopen(file: &File) -> io::Result<File> {
+    File::open(path(file))
+}
+
+/// Returns the path by which this process and its children open a file anew.
+pub(crate) fn path(file: &File) -> PathBuf {
+    let (process, descriptor) = (std::process::id(), file.as_raw_fd());
+    format!("/proc/{process}/fd/{descriptor}").into()
 }
 
 fn file_system(mounts: &str, place: &Path) -> Option<String> {

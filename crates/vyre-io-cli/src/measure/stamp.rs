@@ -65,12 +65,20 @@ pub fn offset_of(bytes: &[u8]) -> Option<u64> {
 ///
 /// # Errors
 /// What the kernel reports for a write or for the sync.
-pub fn fill(mut file: &File, size: u64) -> io::Result<()> {
+pub fn fill(file: &File, size: u64) -> io::Result<()> {
+    fill_part(file, 0, size)
+}
+
+/// The same for a file that is a part of a larger whole: its first sector has the stamp of `first`.
+///
+/// # Errors
+/// As [`fill`].
+pub fn fill_part(mut file: &File, first: u64, size: u64) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK];
     let mut offset = 0;
     while offset < size {
         let len = (size - offset).min(CHUNK as u64) as usize;
-        write(offset, &mut chunk[..len]);
+        write(first + offset, &mut chunk[..len]);
         file.write_all(&chunk[..len])?;
         offset += len as u64;
     }
