@@ -76,7 +76,7 @@ impl Contestant {
                 "one lane, one thread that serves slots by READ_FIXED, no handles and no checks"
             }
             Self::Bare(Server::Mapping) => {
-                "one lane, one thread that serves slots by copies out of a populated mapping, no handles and no checks"
+                "one lane, one thread that serves slots by copies out of a populated mapping and prefetches the next block, no handles and no checks"
             }
             Self::Original => {
                 "one lane, the loop of vyre-runtime 0.7.2 in a process of its own; the kernel's polling thread of its ring is not bound"
@@ -161,7 +161,11 @@ fn raw_ring(bench: &Bench, work: &Work) -> Result<(f64, Checked), CompareError> 
     let buffer = work.buffer()?;
     let mut checker = Checker::new(work.depth, work.size, work.latency);
     let raw = RawLoop {
-        file: bench.target.reopen().map_err(CompareError::RawRing)?.into(),
+        file: bench
+            .target
+            .reopen_for_ring()
+            .map_err(CompareError::RawRing)?
+            .into(),
         buffer: buffer.clone(),
         depth: work.depth,
         block_size: work.size,

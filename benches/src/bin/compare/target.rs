@@ -2,9 +2,10 @@
 
 #![expect(unsafe_code, reason = "the bare server of a mapping needs one")]
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use memmap2::{Mmap, MmapOptions};
@@ -90,6 +91,14 @@ impl Target {
     /// Opens the file anew: programs that share an open file contend for where its last read ended.
     pub(crate) fn reopen(&self) -> io::Result<File> {
         reopen(&self.file)
+    }
+
+    /// Opens it anew for a ring. tmpfs does not say that its reads need not wait, so a ring hands them to a
+    /// worker, unless the file is open with `O_NONBLOCK`.
+    pub(crate) fn reopen_for_ring(&self) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(libc::O_NONBLOCK);
+        options.open(self.path())
     }
 
     pub(crate) fn mapping(&self) -> &[u8] {

@@ -24,7 +24,7 @@ pub(super) fn serve(
     size: u32,
     stop: &AtomicBool,
 ) -> io::Result<()> {
-    let file = target.reopen()?;
+    let file = target.reopen_for_ring()?;
     let mut ring = best_ring(slots.count().next_power_of_two())?;
     let iovec = libc::iovec {
         iov_base: buffer.as_ptr().cast(),
