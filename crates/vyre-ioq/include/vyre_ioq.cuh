@@ -281,7 +281,8 @@ struct Queue {
     ///
     /// No other function rings, since a host that polls, or sleeps only with a bound, does not need it.
     ///
-    /// @return Whether the host must now be woken, by means that are agreed on outside the queue.
+    /// @return Whether the host must now be woken. A GPU thread cannot do that: the program that launched the
+    ///         kernel keeps the host awake meanwhile.
     VYRE_IOQ_DEVICE bool ring() const {
         if ((features & FEATURE_DOORBELL) == 0) return false;
         // Paired with the host's fence between its store to ASLEEP and its last sweep: either that sweep

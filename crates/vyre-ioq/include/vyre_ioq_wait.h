@@ -15,6 +15,9 @@
 
 #include <sched.h>
 #include <time.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#endif
 
 #include "vyre_ioq.h"
 
@@ -78,8 +81,40 @@ static inline void vyre_ioq_priv_cpu_relax(void)
 #endif
 }
 
+#ifdef __linux__
+/* The function `syscall` of the C library, which strict ISO C hides. */
+extern long vyre_ioq_priv_syscall(long number, ...) __asm__("syscall");
+
+/**
+ * Wakes a host that sleeps on the doorbell of a queue. For the second parameter of vyre_ioq_ring, with
+ * the queue as the third one.
+ *
+ * @param context The queue, a struct vyre_ioq_queue.
+ */
+static inline void vyre_ioq_wake_host(void *context)
+{
+    struct vyre_ioq_queue *queue = (struct vyre_ioq_queue *)context;
+    /* FUTEX_WAKE, and INT_MAX waiters: another waiter must not get the host's wake-up. */
+    (void)vyre_ioq_priv_syscall(SYS_futex, queue->words + VYRE_IOQ_HEADER_WORD_DOORBELL, 1, 0x7fffffff,
+                                (void *)0, (void *)0, 0);
+}
+
+/**
+ * Rings the doorbell if the host sleeps, and wakes the host. Call it after publishing, once for any
+ * number of requests. A host that is awake costs no system call. vyre_ioq_wait calls this first.
+ *
+ * @return 1 if the host slept, else 0.
+ */
+static inline int vyre_ioq_ring_and_wake(struct vyre_ioq_queue *queue)
+{
+    return vyre_ioq_ring(queue, vyre_ioq_wake_host, queue);
+}
+#endif
+
 /**
  * Waits for the outcome of a request that the caller published, takes it and frees the slot.
+ *
+ * On Linux, rings the doorbell first if the host sleeps, as vyre_ioq_ring_and_wake does.
  *
  * Without an outcome the slot still holds the request. Wait for it again, or give it up by
  * vyre_ioq_abandon. Its buffer must not be used until there is an outcome, or until whoever started the
@@ -113,6 +148,9 @@ static inline enum vyre_ioq_result vyre_ioq_wait(struct vyre_ioq_queue *queue, u
     if (slot >= queue->slots) {
         return VYRE_IOQ_INVALID_SLOT;
     }
+#ifdef __linux__
+    (void)vyre_ioq_ring_and_wake(queue);
+#endif
     while (result == VYRE_IOQ_PENDING) {
         uint32_t state, beat_now;
         uint64_t now;

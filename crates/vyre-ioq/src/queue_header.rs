@@ -170,6 +170,14 @@ impl<'r> Header<'r> {
         })
     }
 
+    /// Device end: wakes a host that waits on the doorbell word.
+    #[cfg(all(feature = "std", target_os = "linux"))]
+    pub(crate) fn wake_host(self) {
+        if let Some(words) = self.0 {
+            words.wake_futex(header_word::DOORBELL);
+        }
+    }
+
     /// Device end: returns the heartbeat of the host, or `None` for a bare queue.
     pub(crate) fn heartbeat(self) -> Option<u32> {
         self.0

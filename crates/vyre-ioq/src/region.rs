@@ -174,6 +174,17 @@ impl<const N: usize> Words<'_, N> {
         shared.store(value.to_le(), order);
     }
 
+    /// Wakes every thread, of any process, that waits on a word as on a futex.
+    #[cfg(all(feature = "std", target_os = "linux"))]
+    pub(crate) fn wake_futex(self, word: usize) {
+        // SAFETY: as in `load`. The system call does not access the word.
+        let shared = unsafe { self.word_ptr(word).as_ref() };
+        // All of them: another waiter on the word must not get the host's wake-up. The call fails only for an
+        // address that is not mapped.
+        let all = i32::MAX.unsigned_abs();
+        let _ = rustix::thread::futex::wake(shared, rustix::thread::futex::Flags::empty(), all);
+    }
+
     #[inline]
     fn word_ptr(self, word: usize) -> NonNull<AtomicU32> {
         assert!(word < N);

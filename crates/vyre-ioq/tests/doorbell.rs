@@ -63,6 +63,19 @@ fn nothing_but_one_in_the_word_asks_for_the_doorbell() {
     }
 }
 
+/// The address that the host gives to the kernel is that of the word to which a ring stores.
+///
+/// Rule: ABI-7.19.
+#[test]
+fn the_futex_is_the_doorbell_word() {
+    let (memory, host, _device) = queue();
+    let word = host.doorbell_ptr().expect("offered");
+    let base = memory.region().as_ptr().cast::<u32>();
+    assert_eq!(word, base.wrapping_add(DOORBELL).cast_const());
+    let (host, _device) = Queue::anonymous(QueueLayout::with_slots(1)).expect("memory");
+    assert_eq!(host.doorbell_ptr(), None);
+}
+
 /// This holds for any value of the word, and past its largest one.
 ///
 /// Rule: ABI-7.10.
@@ -113,6 +126,22 @@ fn nobody_sleeps_and_nobody_rings_where_it_was_not_offered() {
             assert_eq!(memory.load(DOORBELL), 0);
         }
     }
+}
+
+/// A lane that waits for its request need not ring.
+///
+/// Rule: ABI-7.8.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_wait_rings() {
+    let (_memory, mut host, device) = queue();
+    let before = host.announce_sleep();
+    let ticket = device.submit(Request::fence()).expect("a free slot");
+    let pending = device.wait_for(ticket, Duration::ZERO);
+    let _ticket = pending.expect_err("nobody serves").into_ticket();
+    assert_ne!(host.doorbell(), before);
+    host.wake();
+    assert!(!device.ring_and_wake());
 }
 
 /// The sleep has no time limit: the host sleeps until the doorbell changes.

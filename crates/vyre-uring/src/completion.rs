@@ -16,6 +16,20 @@ impl Token {
     /// even.
     pub(crate) const WAKE: Self = Self::pack(u32::MAX, 0);
 
+    /// Returns the token of the wait on a futex. As for [`WAKE`](Self::WAKE), no operation has it.
+    pub(crate) const fn futex(number: u32) -> Self {
+        Self::pack(u32::MAX, number.wrapping_add(1) << 1)
+    }
+
+    /// Returns the number of the futex on which this token waits.
+    pub(crate) const fn futex_number(self) -> Option<u32> {
+        match self.generation() {
+            0 => None,
+            even if self.index() == u32::MAX && even & 1 == 0 => Some((even >> 1) - 1),
+            _ => None,
+        }
+    }
+
     /// Creates a token, for an implementation of [`Transport`](crate::Transport). It must differ
     /// from the token of every other operation in flight, and should differ from earlier ones. Bit 31
     /// must be clear: a [`PageCacheTransport`](crate::PageCacheTransport) tells its own tokens from those

@@ -19,6 +19,7 @@
 // The files, in the order of their dependencies:
 //   operation, completion, error      what is asked of a transport, and what it answers
 //   buffer, file_traits, align        memory and files
+//   futex_word                        words on which a wait can end
 //   cached_file, page_cache_counters  files whose cached bytes may be copied, and what became of reads
 //   transport                         the interface
 //   ring_report, thread_pool_report   what a transport was built with
@@ -38,6 +39,7 @@ mod cached_file;
 mod completion;
 mod error;
 mod file_traits;
+mod futex_word;
 mod kernel_ring;
 mod operation;
 mod page_cache;
@@ -60,6 +62,7 @@ pub use cached_file::CachedFile;
 pub use completion::{Completion, Token};
 pub use error::{BufferError, Busy, EnterError, PushError, RegisterError, SetupError};
 pub use file_traits::FileTraits;
+pub use futex_word::FutexWord;
 pub use operation::{BufferSlot, FileSlot, Operation};
 pub use page_cache::{MAX_COPY_BYTES, PageCacheTransport, SUBMIT_COPY_BYTES};
 pub use page_cache_counters::PageCacheCounters;

@@ -20,6 +20,7 @@ use crate::cached_file::CachedFile;
 use crate::completion::{Completion, Token};
 use crate::error::{Busy, EnterError, PushError, RegisterError};
 use crate::file_traits::FileTraits;
+use crate::futex_word::FutexWord;
 use crate::operation::{BufferSlot, FileSlot, Operation};
 use crate::page_cache_counters::PageCacheCounters;
 use crate::setup_report::SetupReport;
@@ -358,6 +359,23 @@ impl<T: Transport> Transport for PageCacheTransport<T> {
 
     fn waker(&mut self) -> Option<Waker> {
         self.inner.waker()
+    }
+
+    fn wake_fd(&mut self) -> Option<OwnedFd> {
+        self.inner.wake_fd()
+    }
+
+    fn set_futexes(&mut self, words: Vec<FutexWord>) -> bool {
+        self.inner.set_futexes(words)
+    }
+
+    fn wait_on(&mut self, expected: &[u32], timeout: Option<Duration>) -> Result<(), EnterError> {
+        if self.held() > 0 {
+            return self.submit().map(drop);
+        }
+        // As in `wait`.
+        self.until_check = 0;
+        self.inner.wait_on(expected, timeout)
     }
 
     fn cancel(&mut self, token: Token) -> bool {

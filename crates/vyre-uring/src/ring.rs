@@ -7,6 +7,7 @@
 mod cancel;
 mod complete;
 mod enqueue;
+mod futexes;
 mod push;
 mod reap;
 mod register;
@@ -32,11 +33,13 @@ use crate::buffer::Buffer;
 use crate::completion::{Completion, Token};
 use crate::error::{Busy, EnterError, PushError, RegisterError};
 use crate::file_traits::FileTraits;
+use crate::futex_word::FutexWord;
 use crate::kernel_ring::KernelRing;
 use crate::operation::{BufferSlot, FileSlot, Operation};
 use crate::setup_report::{RingReport, SetupReport};
 use crate::token_table::TokenTable;
 use crate::transport::Transport;
+use futexes::Futexes;
 use slots::{BufferSlotState, FileSlotState, SpareIndexes};
 use wake::WakeEvent;
 
@@ -75,6 +78,8 @@ pub struct Ring {
     strays: u64,
     /// The eventfd that wakes the ring, once a waker was asked for.
     wake: Option<WakeEvent>,
+    /// The words that end a [`wait_on`](Self::wait_on).
+    futexes: Futexes,
     /// The errno by which the kernel refused to be entered, once it did.
     poisoned: Option<Errno>,
     fixed_files: bool,
@@ -110,6 +115,7 @@ impl Ring {
             cancels: 0,
             strays: 0,
             wake: None,
+            futexes: Futexes::default(),
             poisoned: None,
             fixed_files: report.files.in_use(),
             fixed_buffers: report.buffers.in_use(),
@@ -192,6 +198,18 @@ impl Transport for Ring {
 
     fn waker(&mut self) -> Option<Waker> {
         self.waker()
+    }
+
+    fn wake_fd(&mut self) -> Option<OwnedFd> {
+        self.wake_fd()
+    }
+
+    fn set_futexes(&mut self, words: Vec<FutexWord>) -> bool {
+        self.set_futexes(words)
+    }
+
+    fn wait_on(&mut self, expected: &[u32], timeout: Option<Duration>) -> Result<(), EnterError> {
+        self.wait_on(expected, timeout)
     }
 
     fn cancel(&mut self, token: Token) -> bool {

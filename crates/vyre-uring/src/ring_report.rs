@@ -73,11 +73,13 @@ pub enum Opcode {
     Prefetch,
     /// `ASYNC_CANCEL`.
     Cancel,
+    /// `FUTEX_WAIT`, by which devices can end a sleep. Linux 6.7 has it.
+    FutexWait,
 }
 
 impl Opcode {
     /// All opcodes.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::ReadFixed,
         Self::WriteFixed,
         Self::Read,
@@ -85,6 +87,7 @@ impl Opcode {
         Self::Sync,
         Self::Prefetch,
         Self::Cancel,
+        Self::FutexWait,
     ];
 
     /// Returns the kernel's name, without its prefix.
@@ -97,6 +100,7 @@ impl Opcode {
             Self::Sync => "FSYNC",
             Self::Prefetch => "FADVISE",
             Self::Cancel => "ASYNC_CANCEL",
+            Self::FutexWait => "FUTEX_WAIT",
         }
     }
 }

@@ -326,6 +326,7 @@ fn probe(kernel: &KernelRing) -> Option<[bool; Opcode::ALL.len()]> {
             Opcode::Sync => opcode::Fsync::CODE,
             Opcode::Prefetch => opcode::Fadvise::CODE,
             Opcode::Cancel => opcode::AsyncCancel::CODE,
+            Opcode::FutexWait => opcode::FutexWait::CODE,
         })
     }))
 }

@@ -13,6 +13,7 @@ use rustix::io::{Errno, pread, pwrite};
 use crate::buffer::Buffer;
 use crate::completion::{Completion, Token};
 use crate::error::{Busy, EnterError, PushError, RegisterError};
+use crate::futex_word::FutexWord;
 use crate::operation::{BufferSlot, FileSlot, Operation};
 use crate::token_table::{NO_BUFFER, TokenTable};
 use crate::transport::Transport;
@@ -343,6 +344,11 @@ impl Transport for SimTransport {
             self.now = self.now.max(next.unwrap_or(0).saturating_sub(1));
         }
         Ok(())
+    }
+
+    /// Says that it can, since its [`wait_on`](Transport::wait_on) does not sleep.
+    fn set_futexes(&mut self, _words: Vec<FutexWord>) -> bool {
+        true
     }
 
     fn cancel(&mut self, token: Token) -> bool {

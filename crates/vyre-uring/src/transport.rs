@@ -12,6 +12,7 @@ use crate::cached_file::CachedFile;
 use crate::completion::{Completion, Token};
 use crate::error::{Busy, EnterError, PushError, RegisterError};
 use crate::file_traits::FileTraits;
+use crate::futex_word::FutexWord;
 use crate::operation::{BufferSlot, FileSlot, Operation};
 use crate::page_cache_counters::PageCacheCounters;
 use crate::setup_report::SetupReport;
@@ -24,7 +25,7 @@ use crate::setup_report::SetupReport;
 /// - A transfer may be short, even before the end of the file: one push transfers at most what one
 ///   operation of the kernel can. The completion carries the number of bytes.
 /// - A buffer is kept until the operations on it have completed.
-/// - `push`, `submit`, `reap`, `wait` and `cancel` do not allocate.
+/// - `push`, `submit`, `reap`, `wait`, `wait_on` and `cancel` do not allocate.
 pub trait Transport {
     /// Returns what the transport was built with, if this is a [`Ring`](crate::Ring), a
     /// [`ThreadPool`](crate::ThreadPool) or is built around one. `None` by default.
@@ -80,6 +81,38 @@ pub trait Transport {
     /// use short timeouts. A transport around another one forwards the call.
     fn waker(&mut self) -> Option<Waker> {
         None
+    }
+
+    /// Returns another descriptor of the eventfd of the [`waker`](Self::waker). Who writes the number 1 to it, as 8
+    /// bytes, ends a wait as the waker does. Another process can have it.
+    ///
+    /// Returns `None` if the waker is not an eventfd, which is the default. A transport around another one forwards
+    /// the call.
+    fn wake_fd(&mut self) -> Option<OwnedFd> {
+        None
+    }
+
+    /// Sets the words on which [`wait_on`](Self::wait_on) waits, in place of earlier ones. Returns whether the
+    /// transport can wait on them. A transport around another one forwards the call.
+    ///
+    /// The default is `false`: whoever stores to the words cannot end a wait.
+    fn set_futexes(&mut self, words: Vec<FutexWord>) -> bool {
+        let _ = words;
+        false
+    }
+
+    /// Waits as [`wait`](Self::wait) does, and also ends if a word of [`set_futexes`](Self::set_futexes) differs from
+    /// its value in `expected` (as it is in memory), or if it is woken by FUTEX_WAKE, without FUTEX_PRIVATE_FLAG. No
+    /// such wake-up is lost: one that comes before this call, and after the words were loaded, ends the wait. One that
+    /// comes between two waits may end the next one. Without a timeout, the wait has no limit.
+    ///
+    /// The default calls `wait`. A transport around another one forwards the call.
+    ///
+    /// # Errors
+    /// [`EnterError::Fatal`], as for [`submit`](Self::submit).
+    fn wait_on(&mut self, expected: &[u32], timeout: Option<Duration>) -> Result<(), EnterError> {
+        let _ = expected;
+        self.wait(timeout)
     }
 
     /// Asks the kernel to end an operation early. The operation still completes exactly once, with

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use vyre_uring::vyre_mapped::RecoveryError;
 use vyre_uring::{
-    Buffer, BufferSlot, Busy, CachedFile, Completion, EnterError, FileSlot, FileTraits, Operation,
-    PageCacheCounters, PushError, RegisterError, SetupReport, Token, Transport,
+    Buffer, BufferSlot, Busy, CachedFile, Completion, EnterError, FileSlot, FileTraits, FutexWord,
+    Operation, PageCacheCounters, PushError, RegisterError, SetupReport, Token, Transport,
 };
 
 use super::copy_engine::CopyEngine;
@@ -112,6 +112,21 @@ impl<T: Transport, M: Mover> Transport for LandingTransport<T, M> {
 
     fn waker(&mut self) -> Option<Waker> {
         self.inner.waker()
+    }
+
+    fn wake_fd(&mut self) -> Option<OwnedFd> {
+        self.inner.wake_fd()
+    }
+
+    fn set_futexes(&mut self, words: Vec<FutexWord>) -> bool {
+        self.inner.set_futexes(words)
+    }
+
+    fn wait_on(&mut self, expected: &[u32], timeout: Option<Duration>) -> Result<(), EnterError> {
+        if self.moves.is_moving() || self.moves.is_ready() {
+            return self.wait(timeout);
+        }
+        self.inner.wait_on(expected, timeout)
     }
 
     fn cancel(&mut self, token: Token) -> bool {

@@ -41,4 +41,21 @@ impl DeviceQueue {
         header.set_doorbell(before.wrapping_add(1));
         true
     }
+
+    /// Rings the doorbell if the host sleeps, and wakes the host by the futex in the doorbell word. Returns
+    /// whether the host slept.
+    ///
+    /// Call this where [`ring`](Self::ring) would be called. A host that is awake costs no system call. A host
+    /// that sleeps on something else is not woken. The futex is a shared one (without `FUTEX_PRIVATE_FLAG`), so
+    /// the host may be in another process.
+    ///
+    /// [`wait`](Self::wait) and the other waits call this first.
+    #[cfg(all(feature = "std", target_os = "linux"))]
+    pub fn ring_and_wake(&self) -> bool {
+        let asleep = self.ring();
+        if asleep {
+            Header::of(&self.region, &self.geometry).wake_host();
+        }
+        asleep
+    }
 }

@@ -219,7 +219,8 @@ impl DeviceQueue {
 
     /// Waits for an outcome within `limits` and gives the slot back.
     ///
-    /// The wait spins at first, then yields, then sleeps for a sixteenth of the time it has waited, but at
+    /// On Linux, the wait begins with [`ring_and_wake`](Self::ring_and_wake), so that a lane that waits for each
+    /// of its requests need not ring. It spins at first, then yields, then sleeps for a sixteenth of the time it has waited, but at
     /// most a millisecond at once.
     ///
     /// # Errors
@@ -239,7 +240,7 @@ impl DeviceQueue {
         }
     }
 
-    /// Polls until there is an outcome or a limit is reached.
+    /// Rings, then polls until there is an outcome or a limit is reached.
     pub(super) fn poll_within(
         &self,
         ticket: &Ticket,
@@ -249,6 +250,8 @@ impl DeviceQueue {
             time: limit,
             heartbeat_timeout,
         } = limits;
+        #[cfg(target_os = "linux")]
+        self.ring_and_wake();
         let mut started = None;
         let mut watch = Watch::new(self.host_heartbeat());
         loop {

@@ -4,6 +4,7 @@
 //! the two sees what the other stored.
 
 use super::HostQueue;
+use crate::abi::header_word;
 use crate::layout::Features;
 use crate::sync::{Ordering, fence};
 
@@ -59,6 +60,23 @@ impl HostQueue {
         self.features
             .contains(Features::DOORBELL)
             .then(|| self.header().doorbell())
+    }
+
+    /// Returns the address of the doorbell word, on which the host can wait as on a futex, or `None` for a queue
+    /// without [`Features::DOORBELL`]. The value that such a wait expects is the one that
+    /// [`announce_sleep`](Self::announce_sleep) returned, in little-endian order.
+    ///
+    /// A device wakes the futex with [`DeviceQueue::ring_and_wake`](crate::DeviceQueue::ring_and_wake). Wait
+    /// without `FUTEX_PRIVATE_FLAG`: a private wait does not notice other processes.
+    pub fn doorbell_ptr(&self) -> Option<*const u32> {
+        let offset = header_word::DOORBELL * size_of::<u32>();
+        self.features.contains(Features::DOORBELL).then(|| {
+            self.region
+                .as_ptr()
+                .wrapping_add(offset)
+                .cast_const()
+                .cast()
+        })
     }
 
     /// Publishes that the host is awake, so that the device need not ring. Does nothing in a queue without

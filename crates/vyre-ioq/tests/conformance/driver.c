@@ -321,7 +321,7 @@ static int obey(const struct line *line)
     uint32_t slot = number32(line, 1);
     enum vyre_ioq_result result;
     if (strcmp(command, "hello") == 0) {
-        printf("ok %s heartbeat_timeout doorbell\n", DRIVER);
+        printf("ok %s heartbeat_timeout doorbell futex\n", DRIVER);
     } else if (strcmp(command, "attach") == 0 && line->count == 5) {
         attach(line);
     } else if (strcmp(command, "reserve") == 0) {
@@ -351,6 +351,8 @@ static int obey(const struct line *line)
         wait_for(line);
     } else if (strcmp(command, "state") == 0) {
         say_state();
+    } else if (strcmp(command, "wake") == 0) {
+        printf("ok %s\n", vyre_ioq_ring_and_wake(&queue) ? "woken" : "quiet");
     } else if (strcmp(command, "ring") == 0) {
         ring();
     } else if (strcmp(command, "threads") == 0 && line->count == 3) {

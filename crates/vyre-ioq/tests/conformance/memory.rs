@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::MemfdFlags;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::thread::futex::{self, Flags};
 use vyre_ioq::{AttachError, Region};
 
 const WORD: usize = size_of::<u32>();
@@ -109,6 +110,17 @@ impl Shared {
 
     pub(crate) fn words<const N: usize>(&self, first: usize) -> [u32; N] {
         core::array::from_fn(|word| self.load(first + word))
+    }
+
+    /// Waits on a word as on a futex, while it holds `expected` and at most 100 ms. Returns whether a wake-up ended the
+    /// wait.
+    pub(crate) fn wait_futex(&self, word: usize, expected: u32) -> bool {
+        let limit = rustix::thread::Timespec {
+            tv_sec: 0,
+            tv_nsec: 100_000_000,
+        };
+        let word = self.word(word);
+        futex::wait(word, Flags::empty(), expected.to_le(), Some(&limit)).is_ok()
     }
 
     fn word(&self, word: usize) -> &AtomicU32 {

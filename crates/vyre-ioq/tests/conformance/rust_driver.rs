@@ -81,7 +81,7 @@ fn outcome(outcome: Option<Outcome>) -> String {
 impl End {
     fn obey(&mut self, words: &[&str]) -> Option<String> {
         Some(match (words[0], words.len()) {
-            ("hello", 1) => "ok rust heartbeat_timeout doorbell".into(),
+            ("hello", 1) => "ok rust heartbeat_timeout doorbell futex".into(),
             ("quit", 1) => "ok".into(),
             ("attach", 5) => self.attach(words)?,
             ("reserve", 1) => match self.device.as_ref()?.reserve() {
@@ -124,6 +124,10 @@ impl End {
             }
             ("wait", 4) => self.wait(words)?,
             ("ring", 1) => match self.device.as_ref()?.ring() {
+                true => "ok woken".into(),
+                false => "ok quiet".into(),
+            },
+            ("wake", 1) => match self.device.as_ref()?.ring_and_wake() {
                 true => "ok woken".into(),
                 false => "ok quiet".into(),
             },

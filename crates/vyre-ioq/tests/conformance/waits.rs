@@ -44,6 +44,30 @@ pub(crate) fn the_doorbell_rings_when_asleep(driver: &mut Driver) {
     );
 }
 
+/// Rule: ABI-7.19.
+pub(crate) fn a_ring_wakes_a_host_in_another_process(driver: &mut Driver) {
+    let rig = Rig::headed(driver, 2);
+    rig.memory.store(header_word::FEATURES, 1);
+    rig.attach(driver);
+    driver.expect("wake", "ok quiet");
+    rig.memory.store(header_word::ASLEEP, 1);
+    let (memory, deadline) = (rig.memory.clone(), Instant::now() + Duration::from_secs(60));
+    // A ring between the load and the wait ends the wait without a wake-up.
+    let sleeper = std::thread::spawn(move || {
+        while Instant::now() < deadline {
+            let before = memory.load(header_word::DOORBELL);
+            if memory.wait_futex(header_word::DOORBELL, before) {
+                return true;
+            }
+        }
+        false
+    });
+    while !sleeper.is_finished() {
+        driver.expect("wake", "ok woken");
+    }
+    assert!(sleeper.join().expect("no panic"), "nobody woke the host");
+}
+
 pub(crate) fn what_the_host_says_of_itself(driver: &mut Driver) {
     let mut rig = Rig::headed(driver, 1);
     let states = [

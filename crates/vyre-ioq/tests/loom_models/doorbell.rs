@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use loom::sync::{Condvar, Mutex};
 use loom::thread;
 use vyre_ioq::{DeviceQueue, Features, HostQueue, Queue, QueueLayout, Reservation};
 
@@ -71,6 +72,137 @@ fn a_late_ring_does_not_undo_another() {
         serve(&mut host, 3, &times);
         slow.join().expect("no panic");
         fast.join().expect("no panic");
+    });
+    assert!(sleeps.get() > 0, "never slept");
+}
+
+/// A wait on the doorbell, as the kernel's futex has it: the comparison and the start of the wait are one step, which no
+/// wake-up divides. A ring keeps the wait across sleeps, until it ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    None,
+    Queued,
+    Ended,
+}
+
+struct Futex {
+    wait: Mutex<Wait>,
+    ended: Condvar,
+}
+
+impl Futex {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            wait: Mutex::new(Wait::None),
+            ended: Condvar::new(),
+        })
+    }
+
+    /// Starts a wait unless one has not been reaped yet.
+    fn arm(&self, is_unchanged: impl FnOnce() -> bool) {
+        let mut wait = self.wait.lock().expect("no panic");
+        if *wait == Wait::None {
+            *wait = if is_unchanged() {
+                Wait::Queued
+            } else {
+                Wait::Ended
+            };
+        }
+    }
+
+    /// Sleeps until the wait has ended, and reaps it.
+    fn sleep(&self) {
+        let mut wait = self.wait.lock().expect("no panic");
+        while *wait == Wait::Queued {
+            wait = self.ended.wait(wait).expect("no panic");
+        }
+        *wait = Wait::None;
+    }
+
+    fn wake(&self) {
+        let mut wait = self.wait.lock().expect("no panic");
+        if *wait == Wait::Queued {
+            *wait = Wait::Ended;
+            self.ended.notify_one();
+        }
+    }
+}
+
+/// Serves as [`serve`] does, but sleeps on a futex. Something else than the doorbell ends the first `early` sleeps, so
+/// that the wait stays queued while the host is awake. If a wake-up is lost, all threads block, and loom reports that.
+fn serve_on_futex(
+    host: &mut HostQueue,
+    mut requests: usize,
+    futex: &Futex,
+    mut early: u32,
+    sleeps: &Times,
+) {
+    while requests > 0 {
+        let before = host.announce_sleep();
+        let found = claim(host).len();
+        if found == 0 {
+            sleeps.once_more();
+            futex.arm(|| host.doorbell() == before);
+            if early == 0 {
+                futex.sleep();
+            }
+            early = early.saturating_sub(1);
+        }
+        host.wake();
+        requests -= found + claim(host).len();
+    }
+}
+
+fn publish_and_wake(device: &DeviceQueue, reserved: Vec<Reservation>, futex: &Futex) {
+    for reservation in reserved {
+        let request = write(reservation.slot());
+        let _lost = device.publish(reservation, &request);
+        if device.ring() {
+            futex.wake();
+        }
+    }
+}
+
+/// Rules: ABI-7.7, ABI-7.8, ABI-7.19.
+#[test]
+fn no_wake_up_is_lost_on_a_futex() {
+    let sleeps = Times::default();
+    for early in [0, 1] {
+        let times = sleeps.clone();
+        explore("one lane wakes the host", 3, move || {
+            let (mut host, device) = queue(2);
+            let reserved = (0..2).map(|_| device.reserve().expect("free")).collect();
+            let futex = Futex::new();
+            let waker = Arc::clone(&futex);
+            let lane = thread::spawn(move || publish_and_wake(&device, reserved, &waker));
+            serve_on_futex(&mut host, 2, &futex, early, &times);
+            lane.join().expect("no panic in the lane");
+        });
+    }
+    assert!(sleeps.get() > 0, "never slept");
+}
+
+/// The wait that the host queued for one sleep ends a later one, whose doorbell has another value.
+///
+/// Rules: ABI-7.8, ABI-7.10, ABI-7.19.
+#[test]
+fn no_wake_up_of_two_lanes_is_lost_on_a_futex() {
+    let sleeps = Times::default();
+    let times = sleeps.clone();
+    explore("two lanes wake the host", 2, move || {
+        let (mut host, device) = queue(2);
+        let mut reserved: Vec<_> = (0..2).map(|_| device.reserve().expect("free")).collect();
+        let (device, futex) = (Arc::new(device), Futex::new());
+        let lanes: Vec<_> = std::iter::from_fn(|| reserved.pop())
+            .map(|reservation| {
+                let (device, futex) = (Arc::clone(&device), Arc::clone(&futex));
+                thread::spawn(move || publish_and_wake(&device, vec![reservation], &futex))
+            })
+            .collect();
+        serve_on_futex(&mut host, 2, &futex, 1, &times);
+        for lane in lanes {
+            lane.join().expect("no panic");
+        }
     });
     assert!(sleeps.get() > 0, "never slept");
 }

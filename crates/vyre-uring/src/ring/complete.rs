@@ -14,7 +14,7 @@ impl Ring {
     #[inline]
     pub(super) fn complete(&mut self, token: Token, res: i32) -> Option<Completion> {
         let Some(operation) = self.tokens.remove(token) else {
-            self.complete_own(token);
+            self.complete_own(token, res);
             return None;
         };
         if res == AGAIN {
@@ -23,14 +23,18 @@ impl Ring {
         Some(Completion::from_raw(operation.user, token, res))
     }
 
-    /// Handles a completion that belongs to no operation: of the poll that wakes the ring, of a
-    /// cancel request, or of nothing.
+    /// Handles a completion that belongs to no operation: of the poll that wakes the ring, of a wait on a
+    /// futex, of a cancel request, or of nothing.
     #[cold]
-    pub(super) fn complete_own(&mut self, token: Token) {
+    pub(super) fn complete_own(&mut self, token: Token, res: i32) {
         if token == Token::WAKE {
             if let Some(wake) = &mut self.wake {
                 wake.disarm();
             }
+            return;
+        }
+        if let Some(number) = token.futex_number() {
+            self.futexes.disarm(number, res);
             return;
         }
         match self.cancels.checked_sub(1) {
@@ -53,7 +57,7 @@ impl Ring {
                 operation.stashed = true;
                 self.stashed.push_back((token, res));
             }
-            _ => self.complete_own(token),
+            _ => self.complete_own(token, res),
         }
     }
 }

@@ -25,7 +25,8 @@ impl Ring {
     pub(super) fn enqueue(&mut self, entry: squeue::Entry, token: Token) {
         let entry = entry.user_data(token.raw());
         // SAFETY: the entry either cancels and names nothing; or polls the eventfd, which stays open
-        // for as long as the ring is entered; or is an operation in the token table, which names
+        // for as long as the ring is entered; or waits on a futex, for which the kernel checks the
+        // address and stores nothing; or is an operation in the token table, which names
         // memory inside the buffer, and the file, of its slots. By the argument above both stay
         // until its completion, or for ever.
         let pushed = unsafe { self.kernel.push(&entry) };

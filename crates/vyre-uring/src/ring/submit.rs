@@ -58,8 +58,8 @@ impl Ring {
         let mask = self.queued.len() as u32 - 1;
         for back in (1..=untaken).rev() {
             let token = self.queued[(self.pushed.wrapping_sub(back) & mask) as usize];
-            if token == Token::WAKE {
-                self.complete_own(token);
+            if token == Token::WAKE || token.futex_number().is_some() {
+                self.complete_own(token, -Errno::CANCELED.raw_os_error());
             } else if token.is_cancel_request() {
                 self.cancels = self.cancels.saturating_sub(1);
             } else {

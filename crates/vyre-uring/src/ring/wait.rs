@@ -1,6 +1,7 @@
 //! Wait: the thread sleeps until a completion can be reaped, a time is over or another thread
 //! wakes it.
 
+use std::os::fd::OwnedFd;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -27,16 +28,35 @@ impl Ring {
     /// # Errors
     /// [`EnterError::Fatal`], as for [`submit`](Self::submit).
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<(), EnterError> {
+        self.wait_on(&[], timeout)
+    }
+
+    /// Waits as [`wait`](Self::wait) does, and also ends if a word of [`set_futexes`](Self::set_futexes) differs from
+    /// its value in `expected` (as it is in memory), or if it is woken by FUTEX_WAKE, without FUTEX_PRIVATE_FLAG. No
+    /// such wake-up is lost: one that comes before this call, and after the words were loaded, ends the wait. One that
+    /// comes between two waits may end the next one. Without a timeout, the wait has no limit.
+    ///
+    /// # Errors
+    /// [`EnterError::Fatal`], as for [`submit`](Self::submit).
+    pub fn wait_on(
+        &mut self,
+        expected: &[u32],
+        timeout: Option<Duration>,
+    ) -> Result<(), EnterError> {
         self.check_poison()?;
         // A deadline too far away to be represented is no limit.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut left = deadline.and(timeout);
         loop {
-            let idle = left.is_none() && self.tokens.len() == 0;
+            let idle = left.is_none() && self.tokens.len() == 0 && expected.is_empty();
             if idle || left == Some(Duration::ZERO) || self.is_ready() {
                 return self.submit().map(drop);
             }
             let bounded = self.arm(left)?;
+            if !expected.is_empty() && !self.arm_futexes(expected)? {
+                // The caller looks for what it would not be woken for.
+                return self.sleep(Some(bounded.map_or(UNARMED, |left| left.min(UNARMED))));
+            }
             self.sleep(bounded)?;
             left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         }
@@ -50,6 +70,13 @@ impl Ring {
             self.wake = WakeEvent::new().ok();
         }
         self.wake.as_ref().map(WakeEvent::waker)
+    }
+
+    /// Returns another descriptor of the eventfd of the [`waker`](Self::waker). Who writes the number 1 to it, as 8
+    /// bytes, ends a wait as the waker does. Another process can have it.
+    pub fn wake_fd(&mut self) -> Option<OwnedFd> {
+        self.waker()?;
+        self.wake.as_ref()?.descriptor().ok()
     }
 
     /// Lets other threads end the coming sleep. Returns how long it may last, which is short if there

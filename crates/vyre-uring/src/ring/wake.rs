@@ -52,6 +52,11 @@ impl WakeEvent {
         self.waker.clone()
     }
 
+    /// Returns another descriptor of the eventfd.
+    pub(super) fn descriptor(&self) -> std::io::Result<OwnedFd> {
+        self.event.0.try_clone()
+    }
+
     pub(super) const fn is_armed(&self) -> bool {
         self.armed
     }

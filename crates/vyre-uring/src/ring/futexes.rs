@@ -1,0 +1,93 @@
+//! Waits on futexes, which end a sleep when another thread or process wakes them.
+//!
+//! A wait is an entry of the ring (`FUTEX_WAIT`). The kernel compares the word with the expected value and queues the
+//! wait in one step, under the lock that a wake-up takes. So a wake-up after the comparison completes the entry, and a
+//! store before it is found by it. A wait stays with the kernel across sleeps until it completes. Its expected value may
+//! be an old one by then, but it is not compared again: the next wake-up completes it, whatever the word holds.
+
+use io_uring::{opcode, squeue};
+use rustix::io::Errno;
+
+use super::Ring;
+use crate::completion::Token;
+use crate::error::EnterError;
+use crate::futex_word::FutexWord;
+
+/// `FUTEX2_SIZE_U32`: a word of 32 bits. Without `FUTEX2_PRIVATE`, other processes can wake it.
+const SIZE_U32: u32 = 2;
+
+/// `FUTEX_BITSET_MATCH_ANY`: every wake-up ends the wait.
+const MATCH_ANY: u64 = u32::MAX as u64;
+
+/// The words on which a ring waits.
+#[derive(Debug, Default)]
+pub(super) struct Futexes {
+    words: Box<[Word]>,
+    /// Set once the kernel has refused a wait.
+    refused: bool,
+}
+
+#[derive(Debug)]
+struct Word {
+    word: FutexWord,
+    /// Set while a wait is queued or with the kernel.
+    armed: bool,
+}
+
+impl Futexes {
+    /// Records the end of a wait.
+    pub(super) fn disarm(&mut self, number: u32, res: i32) {
+        if let Some(word) = self.words.get_mut(number as usize) {
+            word.armed = false;
+        }
+        let ended = [Errno::AGAIN, Errno::INTR, Errno::CANCELED].map(Errno::raw_os_error);
+        if res < 0 && !ended.contains(&-res) {
+            self.refused = true;
+        }
+    }
+
+    /// Returns the entry for a wait on a word, and counts it as armed from here on.
+    fn arm(&mut self, number: usize, expected: u32) -> squeue::Entry {
+        let Word { word, armed } = &mut self.words[number];
+        *armed = true;
+        opcode::FutexWait::new(word.as_ptr(), expected.into(), MATCH_ANY, SIZE_U32).build()
+    }
+}
+
+impl Ring {
+    /// Sets the words on which [`wait_on`](Self::wait_on) waits, in place of earlier ones. Returns whether the kernel
+    /// can wait on them, which needs Linux 6.7.
+    ///
+    /// Earlier words must not have been waited on: a wait on them would be taken for one on the new words.
+    pub fn set_futexes(&mut self, words: Vec<FutexWord>) -> bool {
+        let supported = self.report.supports(crate::Opcode::FutexWait) == Some(true);
+        let unused = self.futexes.words.iter().all(|word| !word.armed);
+        if !supported || !unused {
+            return false;
+        }
+        let unarmed = |word| Word { word, armed: false };
+        self.futexes.words = words.into_iter().map(unarmed).collect();
+        true
+    }
+
+    /// Lets wake-ups of the words end the coming sleep. Returns whether they will: a wait may not be queued.
+    pub(super) fn arm_futexes(&mut self, expected: &[u32]) -> Result<bool, EnterError> {
+        if self.futexes.refused || expected.len() > self.futexes.words.len() {
+            return Ok(false);
+        }
+        for (number, &expected) in expected.iter().enumerate() {
+            if self.futexes.words[number].armed {
+                continue;
+            }
+            if self.kernel.sq.is_full() {
+                self.submit()?;
+            }
+            if self.kernel.sq.is_full() {
+                return Ok(false);
+            }
+            let entry = self.futexes.arm(number, expected);
+            self.enqueue(entry, Token::futex(number as u32));
+        }
+        Ok(true)
+    }
+}
