@@ -6,7 +6,7 @@
 //!
 //! | to | use |
 //! | --- | --- |
-//! | run a loop | [`IoLoop`], [`IoLoopBuilder`], [`WaitPolicy`]; [`LoopGroup`] for loops that share their tables |
+//! | run a loop | [`IoLoop`], [`IoLoopBuilder`], [`WaitPolicy`], [`RingMeans`], [`ActiveGuard`]; [`LoopGroup`] for loops that share their tables |
 //! | give files and buffers to devices | [`FileTable`], [`BufferTable`], [`FileOptions`], [`Rights`], [`Buffer`] |
 //! | make a queue | [`Queue`], [`QueueLayout`]; [`shared_queue`] for another process |
 //! | be the device | [`DeviceQueue`], [`Request`], [`Ticket`], [`Outcome`] |
@@ -33,13 +33,14 @@ pub use vyre_uring::vyre_mapped as mapped;
 pub use vyre_ioq_cuda as cuda;
 
 pub use vyre_ioloop::{
-    BaseTransport, BufferTable, Engine, FileOptions, FileTable, GroupSpawnError, GroupStopError,
-    IoLoop, IoLoopBuilder, LoopCounters, LoopGroup, LoopGroupBuilder, LoopOptions, Progress,
-    QueueCounters, Revocation, Rights, SharedQueueError, SpawnError, StopError, TableError,
-    WaitPolicy, block_signals, shared_queue,
+    ActiveGuard, BaseTransport, BufferTable, Engine, FileOptions, FileTable, GroupSpawnError,
+    GroupStopError, IoLoop, IoLoopBuilder, LoopCounters, LoopGroup, LoopGroupBuilder, LoopOptions,
+    Progress, QueueCounters, Revocation, Rights, RingMeans, SharedQueueError, SpawnError,
+    StopError, TableError, WaitPolicy, block_signals, shared_queue,
 };
 pub use vyre_ioq::{
-    AttachError, BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Outcome,
-    Queue, QueueFull, QueueLayout, Region, Request, Reservation, Ticket, WaitError, WaitLimits,
+    AttachError, BufferHandle, DeviceQueue, Errno, Features, FileHandle, HostQueue, LoopState,
+    Outcome, Queue, QueueFull, QueueLayout, Region, Request, Reservation, Ticket, WaitError,
+    WaitLimits,
 };
 pub use vyre_uring::{Buffer, BufferError, DirectAlign, SetupReport, TransportChoice};

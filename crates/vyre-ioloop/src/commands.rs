@@ -3,7 +3,7 @@
 mod revocations;
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{OnceLock, mpsc};
 use std::task::Waker;
 use std::time::Duration;
@@ -68,6 +68,8 @@ pub(crate) enum Shutdown {
 pub(crate) struct ControlFlags {
     shutdown: AtomicU8,
     commands: AtomicBool,
+    /// The number of devices that are active and may not ring.
+    active: AtomicU32,
     /// The waker that ends the thread's sleep. It is set once the thread serves, if its transport can
     /// be woken.
     waker: OnceLock<Waker>,
@@ -78,6 +80,7 @@ impl ControlFlags {
         Self {
             shutdown: AtomicU8::new(Shutdown::None as u8),
             commands: AtomicBool::new(false),
+            active: AtomicU32::new(0),
             waker: OnceLock::new(),
         }
     }
@@ -87,6 +90,28 @@ impl ControlFlags {
     pub(crate) fn request_shutdown(&self, shutdown: Shutdown) {
         self.shutdown.fetch_max(shutdown as u8, Ordering::Relaxed);
         self.wake();
+    }
+
+    /// Keeps the loop from sleeping for long, until [`deactivate`](Self::deactivate). Relaxed: the wake-up makes the
+    /// loop look again, as for a shutdown.
+    pub(crate) fn activate(&self) {
+        self.active.fetch_add(1, Ordering::Relaxed);
+        self.wake();
+    }
+
+    /// Undoes an [`activate`](Self::activate).
+    pub(crate) fn deactivate(&self) {
+        self.active.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn is_active(&self) -> bool {
+        self.active.load(Ordering::Relaxed) != 0
+    }
+
+    /// Returns the waker of the loop's thread, if its transport can be woken.
+    pub(crate) fn waker(&self) -> Option<Waker> {
+        self.waker.get().cloned()
     }
 
     /// Sets the waker of the loop's thread. It must be called before any other thread can send the loop

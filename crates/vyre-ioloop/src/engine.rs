@@ -26,9 +26,9 @@ pub(crate) mod table_changes;
 #[cfg(test)]
 mod tests;
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
 
 use rustix::io::Errno as OsErrno;
 use vyre_ioq::{HostQueue, LoopState};
@@ -59,7 +59,7 @@ const ANNOUNCE_EVERY: u32 = 16;
 
 /// Serves queues through a transport, one pass at a time.
 ///
-/// An engine never blocks, except in [`wait`](Self::wait). After its creation, it allocates nothing for
+/// An engine never blocks, except in [`wait`](Self::wait) and [`wait_for_rings`](Self::wait_for_rings). After its creation, it allocates nothing for
 /// a request. It reads the clock only while a claimed request has a deadline.
 ///
 /// A device can make the kernel send signals to the thread that steps the engine, such as SIGXFSZ and
@@ -83,6 +83,10 @@ pub struct Engine<T: Transport> {
     until_announcement: u32,
     draining: bool,
     stopped: bool,
+    /// The doorbells of the queues that offer one, as they were before the sleep.
+    doorbells: Vec<u32>,
+    /// Set if a ring can end a sleep.
+    listens: bool,
     failure: Option<OsErrno>,
     /// The files and buffers to close. They are dropped after the transport.
     closing: Closing,
@@ -136,6 +140,8 @@ impl<T: Transport> Engine<T> {
             until_beat: 0,
             until_announcement: ANNOUNCE_EVERY,
             draining: false,
+            doorbells: Vec::new(),
+            listens: false,
             stopped: false,
             failure: None,
             closing: Closing::default(),
@@ -180,21 +186,16 @@ impl<T: Transport> Engine<T> {
         progress
     }
 
-    /// Sleeps until the transport has a completion, the next deadline of a claimed request passes,
-    /// a [`waker`](Self::waker) is used, or `timeout` has passed. Devices see a heartbeat first.
-    pub fn wait(&mut self, timeout: Duration) {
-        let timeout = self.longest_sleep(timeout);
-        self.state.counters.sleeps += 1;
-        self.beat();
-        if let Err(error) = self.transport.wait(Some(timeout)) {
-            self.note_failure(error);
-        }
-    }
-
     /// Returns a waker with which other threads end [`wait`](Self::wait) early. `None` if the transport
     /// cannot be woken: then wait for short times only.
     pub fn waker(&mut self) -> Option<Waker> {
         self.transport.waker()
+    }
+
+    /// Returns another descriptor of the eventfd by which other processes end [`wait`](Self::wait) early. `None` if the
+    /// transport has no eventfd.
+    pub fn wake_fd(&mut self) -> Option<OwnedFd> {
+        self.transport.wake_fd()
     }
 
     /// Returns the number of claimed requests without an outcome.

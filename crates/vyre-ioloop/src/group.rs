@@ -8,11 +8,13 @@ mod revocation;
 mod tests;
 
 use std::ops::RangeBounds;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::task::Waker;
 
 use vyre_ioq::{BufferHandle, FileHandle};
 use vyre_uring::{Buffer, SetupReport};
 
+use crate::active::ActiveGuard;
 use crate::buffer_table::BufferTable;
 use crate::commands::{Command, Reply, Shutdown};
 use crate::counters::{LoopCounters, QueueCounters};
@@ -165,6 +167,21 @@ impl LoopGroup {
     /// As for [`stop`](Self::stop).
     pub fn abort(mut self) -> Result<(), GroupStopError> {
         self.end(Shutdown::Abort)
+    }
+
+    /// Keeps all loops from sleeping for long until the guard is dropped: see [`ActiveGuard`].
+    pub fn active(&self) -> ActiveGuard {
+        ActiveGuard::new(self.loops.iter().map(|io| io.flags().clone()).collect())
+    }
+
+    /// Returns a waker that ends a sleep of a loop: see [`IoLoop::waker`].
+    pub fn waker(&self, index: usize) -> Option<Waker> {
+        self.loops.get(index)?.waker()
+    }
+
+    /// Returns the eventfd of a loop's waker: see [`IoLoop::wake_fd`].
+    pub fn wake_fd(&self, index: usize) -> Option<BorrowedFd<'_>> {
+        self.loops.get(index)?.wake_fd()
     }
 
     /// Returns the number of loops, including those that have ended.

@@ -8,14 +8,16 @@ mod tests;
 mod thread;
 
 use std::ops::RangeBounds;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
+use std::task::Waker;
 use std::time::Duration;
 
 use vyre_ioq::{BufferHandle, FileHandle};
 use vyre_uring::{AnyTransport, Buffer, PageCacheTransport, SetupReport};
 
+use crate::active::ActiveGuard;
 use crate::buffer_table::BufferTable;
 use crate::commands::{Command, ControlFlags, Reply, RevocationLimits, Shutdown};
 use crate::counters::{LoopCounters, QueueCounters, SharedCounters};
@@ -73,6 +75,7 @@ pub struct IoLoop {
     commands: mpsc::Sender<Command>,
     counters: Arc<SharedCounters>,
     report: SetupReport,
+    wake_fd: Option<OwnedFd>,
     thread_id: u32,
     thread: Thread,
     options: LoopOptions,
@@ -108,6 +111,25 @@ impl IoLoop {
     /// As for [`stop`](Self::stop).
     pub fn abort(mut self) -> Result<(), StopError> {
         self.end(Shutdown::Abort)
+    }
+
+    /// Keeps the loop from sleeping for long until the guard is dropped: see [`ActiveGuard`].
+    pub fn active(&self) -> ActiveGuard {
+        ActiveGuard::new(vec![self.flags.clone()])
+    }
+
+    /// Returns a waker that ends a sleep of the loop, or `None` if its transport cannot be woken. A device of this process
+    /// that rings by [`RingMeans::Waker`] calls it when [`DeviceQueue::ring`](vyre_ioq::DeviceQueue::ring) has
+    /// returned true.
+    pub fn waker(&self) -> Option<Waker> {
+        self.flags.waker()
+    }
+
+    /// Returns the eventfd of the [waker](Self::waker), for devices in other processes that ring by
+    /// [`RingMeans::Waker`]. They write the number 1 to it, as 8 bytes. `None` with other means, and if the transport has
+    /// no eventfd. Whoever has the descriptor can wake the loop at any time, which costs it some microseconds.
+    pub fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.wake_fd.as_ref().map(AsFd::as_fd)
     }
 
     /// Returns whether the loop serves. It ends by itself only if the ring fails or the thread panics;
@@ -249,6 +271,10 @@ impl IoLoop {
                     operations,
                 })),
         }
+    }
+
+    pub(crate) const fn flags(&self) -> &Arc<ControlFlags> {
+        &self.flags
     }
 
     /// Returns the options of the loop, which bound revocations without a timeout of their own.

@@ -5,7 +5,8 @@
 //! | to | use |
 //! | --- | --- |
 //! | give files and buffers to devices | [`FileTable`], [`BufferTable`], [`FileOptions`], [`Rights`] |
-//! | run one loop | [`IoLoop`], [`IoLoopBuilder`], [`LoopOptions`], [`WaitPolicy`] |
+//! | run one loop | [`IoLoop`], [`IoLoopBuilder`], [`LoopOptions`] |
+//! | choose how it waits | [`WaitPolicy`], [`RingMeans`], [`ActiveGuard`] |
 //! | run several loops with shared tables | [`LoopGroup`], [`LoopGroupBuilder`] |
 //! | drive a loop step by step | [`Engine`], [`Progress`], [`Revocation`]; [`block_signals`] |
 //! | make a queue for another process | [`shared_queue()`] |
@@ -15,6 +16,7 @@
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod active;
 mod buffer_table;
 mod commands;
 mod counters;
@@ -35,10 +37,12 @@ mod os_errno;
 mod page_cache;
 mod ranges;
 mod rights;
+mod ring_means;
 mod shared_queue;
 mod signals;
 mod wait_policy;
 
+pub use active::ActiveGuard;
 pub use buffer_table::BufferTable;
 pub use counters::{LoopCounters, QueueCounters};
 pub use engine::Engine;
@@ -57,6 +61,7 @@ pub use ioloop::builder::IoLoopBuilder;
 pub use ioloop::{BaseTransport, IoLoop};
 pub use options::LoopOptions;
 pub use rights::Rights;
+pub use ring_means::RingMeans;
 pub use shared_queue::shared_queue;
 pub use signals::block_signals;
 pub use wait_policy::WaitPolicy;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use vyre_uring::TransportChoice;
 
+use crate::ring_means::RingMeans;
 use crate::wait_policy::WaitPolicy;
 
 /// How a loop waits, how it shuts down, and how large its ring is.
@@ -22,6 +23,7 @@ use crate::wait_policy::WaitPolicy;
 pub struct LoopOptions {
     pub(crate) wait_policy: WaitPolicy,
     pub(crate) transport: TransportChoice,
+    pub(crate) ring_means: RingMeans,
     pub(crate) ring_entries: u32,
     pub(crate) live_entries: u32,
     pub(crate) drain_timeout: Duration,
@@ -36,6 +38,7 @@ impl LoopOptions {
         Self {
             wait_policy: WaitPolicy::ADAPTIVE,
             transport: TransportChoice::Auto,
+            ring_means: RingMeans::Futex,
             ring_entries: 256,
             live_entries: 64,
             drain_timeout: Duration::from_secs(30),
@@ -47,6 +50,12 @@ impl LoopOptions {
     /// Sets how the loop waits for work. The default is [`WaitPolicy::ADAPTIVE`].
     pub const fn wait_policy(mut self, policy: WaitPolicy) -> Self {
         self.wait_policy = policy;
+        self
+    }
+
+    /// Sets the means by which devices that ring wake the loop. The default is [`RingMeans::Futex`].
+    pub const fn rung_by(mut self, means: RingMeans) -> Self {
+        self.ring_means = means;
         self
     }
 

@@ -1,16 +1,22 @@
 //! The waiting policies of a loop.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The way in which a loop's thread waits for work.
+///
+/// `docs/choosing-a-policy.md` in the repository compares them, with measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitPolicy {
     /// Never sleeps. The latency is lowest, and the cost is a whole core.
     Spin,
-    /// Polls `spins` times, then sleeps: 10 µs at first, then twice as long each time, up to `cap`. Any
-    /// work restarts the cycle. A completion of the loop's ring, the deadline of a claimed request, a
-    /// stop and a table change end a sleep early. A new request waits until the sleep ends.
+    /// Polls `spins` times, then sleeps for a sixteenth of the time since there was work, at most for `cap`. Any
+    /// work restarts the cycle.
+    ///
+    /// A completion of the loop's transport, the deadline of a claimed request, a stop and a table change end a sleep
+    /// early. A ring of a device does so if its queue offers
+    /// [`Features::DOORBELL`](vyre_ioq::Features::DOORBELL), once sleeps are longer than 50 µs. Any other new request
+    /// waits until the sleep ends.
     #[non_exhaustive]
     Adaptive {
         /// Passes without work before the first sleep.
@@ -18,16 +24,40 @@ pub enum WaitPolicy {
         /// Longest sleep.
         cap: Duration,
     },
+    /// Polls `spins` times, then sleeps until a device rings, and at most for `bound`. What ends a sleep of
+    /// [`Adaptive`](Self::Adaptive) ends this one, too.
+    ///
+    /// A request whose device does not ring waits for up to `bound`. GPUs cannot ring, so hold an
+    /// [`ActiveGuard`](crate::ActiveGuard) while a kernel runs: until it is dropped, the loop waits as by
+    /// [`ADAPTIVE`](Self::ADAPTIVE). It does so all the time if a queue does not offer
+    /// [`Features::DOORBELL`](vyre_ioq::Features::DOORBELL), or if nothing can wake it: see
+    /// [`RingMeans`](crate::RingMeans).
+    #[non_exhaustive]
+    Doorbell {
+        /// Passes without work before a sleep.
+        spins: u32,
+        /// Longest sleep. Devices see a heartbeat before each sleep, so it should be below a second.
+        bound: Duration,
+    },
 }
 
 impl WaitPolicy {
-    /// The default of [`Adaptive`](Self::Adaptive): about 100 µs of polling, then sleeps of up to
-    /// 100 µs.
-    pub const ADAPTIVE: Self = Self::adaptive(2_000, Duration::from_micros(100));
+    /// The default of [`Adaptive`](Self::Adaptive): about 100 µs of polling, then sleeps of up to 4 ms.
+    pub const ADAPTIVE: Self = Self::adaptive(2_000, Duration::from_millis(4));
 
-    /// Returns the policy that polls for `spins` passes without work, then sleeps for `cap` at most.
+    /// The default of [`Doorbell`](Self::Doorbell): some microseconds of polling, then sleeps of up to 100 ms.
+    pub const DOORBELL: Self = Self::doorbell(100, Duration::from_millis(100));
+
+    /// Returns the policy that polls for `spins` passes without work, and then sleeps for a sixteenth of the time since
+    /// there was work, at most for `cap`.
     pub const fn adaptive(spins: u32, cap: Duration) -> Self {
         Self::Adaptive { spins, cap }
+    }
+
+    /// Returns the policy that polls for `spins` passes without work, then sleeps until a device rings, at most for
+    /// `bound`.
+    pub const fn doorbell(spins: u32, bound: Duration) -> Self {
+        Self::Doorbell { spins, bound }
     }
 }
 
@@ -37,8 +67,17 @@ impl Default for WaitPolicy {
     }
 }
 
-/// The first sleep of the adaptive policy, and the shortest of all.
-pub(crate) const FIRST_SLEEP: Duration = Duration::from_micros(10);
+/// The first sleep after work, and the shortest of all.
+pub(crate) const FIRST_SLEEP: Duration = Duration::from_micros(5);
+
+/// The shortest sleep that devices may end by a ring. To wake a thread takes about as long as a shorter one.
+pub(crate) const ANNOUNCED: Duration = Duration::from_micros(50);
+
+/// A sleep is this part of the time since there was work.
+const QUIET_PARTS: u32 = 16;
+
+/// The number of passes without work after which the time is taken. A loop that finds work sooner reads no clock.
+const NOTICED: u32 = 64;
 
 /// The action after a pass without work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,12 +86,13 @@ pub(crate) enum Pause {
     Sleep(Duration),
 }
 
-/// The state of a policy: a pure function of the passes so far.
+/// The passes without work so far.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backoff {
     policy: WaitPolicy,
     spun: u32,
-    sleep: Duration,
+    /// A time since which there was no work.
+    quiet_since: Option<Instant>,
 }
 
 impl Backoff {
@@ -60,7 +100,7 @@ impl Backoff {
         Self {
             policy,
             spun: 0,
-            sleep: FIRST_SLEEP,
+            quiet_since: None,
         }
     }
 
@@ -68,50 +108,118 @@ impl Backoff {
     #[inline]
     pub(crate) const fn reset(&mut self) {
         self.spun = 0;
-        self.sleep = FIRST_SLEEP;
+        self.quiet_since = None;
     }
 
-    /// Records a pass without work, and returns what to do next.
+    /// Records a pass without work, and returns what to do next. `rung` says whether every device that may publish a
+    /// request rings for it.
     #[inline]
-    pub(crate) fn idle(&mut self) -> Pause {
-        let WaitPolicy::Adaptive { spins, cap } = self.policy else {
-            return Pause::Spin;
+    pub(crate) fn idle(&mut self, rung: bool) -> Pause {
+        let (spins, longest) = match self.policy {
+            WaitPolicy::Spin => return Pause::Spin,
+            WaitPolicy::Doorbell { spins, bound } if rung => (spins, Err(bound)),
+            WaitPolicy::Adaptive { spins, cap } => (spins, Ok(cap)),
+            WaitPolicy::Doorbell { spins, bound } => {
+                let WaitPolicy::Adaptive { spins: least, cap } = WaitPolicy::ADAPTIVE else {
+                    return Pause::Spin;
+                };
+                (spins.max(least), Ok(cap.min(bound)))
+            }
         };
         if self.spun < spins {
             self.spun += 1;
+            if self.spun == NOTICED {
+                self.quiet_since = Some(Instant::now());
+            }
             return Pause::Spin;
         }
-        let sleep = self.sleep.min(cap);
-        self.sleep = (sleep * 2).min(cap);
-        Pause::Sleep(sleep)
+        Pause::Sleep(match longest {
+            Ok(cap) => {
+                let now = Instant::now();
+                let since = *self.quiet_since.get_or_insert(now);
+                sleep_after(now.saturating_duration_since(since), cap)
+            }
+            Err(bound) => bound,
+        })
     }
+}
+
+/// Returns the length of the sleep after a time without work.
+fn sleep_after(quiet: Duration, cap: Duration) -> Duration {
+    (quiet / QUIET_PARTS).max(FIRST_SLEEP).min(cap)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const CAP: Duration = Duration::from_millis(4);
+
     #[test]
-    fn sleeps_double_up_to_the_cap_and_work_starts_over() {
-        let mut backoff = Backoff::new(WaitPolicy::Adaptive {
-            spins: 3,
-            cap: Duration::from_micros(65),
-        });
+    fn a_sleep_is_a_sixteenth_of_the_quiet_time_up_to_the_cap() {
+        for (quiet, sleep) in [
+            (0, 5),
+            (80, 5),
+            (160, 10),
+            (16_000, 1_000),
+            (64_000, 4_000),
+            (1 << 40, 4_000),
+        ] {
+            let found = sleep_after(Duration::from_micros(quiet), CAP);
+            assert_eq!(found, Duration::from_micros(sleep), "after {quiet} µs");
+        }
+        assert_eq!(
+            sleep_after(CAP, Duration::ZERO),
+            Duration::ZERO,
+            "the cap of the caller"
+        );
+    }
+
+    #[test]
+    fn sleeps_grow_with_the_quiet_time_and_work_starts_over() {
+        let mut backoff = Backoff::new(WaitPolicy::adaptive(100, CAP));
         for _ in 0..2 {
-            let pauses: Vec<Pause> = (0..8).map(|_| backoff.idle()).collect();
-            let slept = |micros| Pause::Sleep(Duration::from_micros(micros));
-            assert_eq!(pauses[..3], [Pause::Spin; 3]);
-            assert_eq!(
-                pauses[3..],
-                [slept(10), slept(20), slept(40), slept(65), slept(65)]
+            for rung in [false, true].into_iter().cycle().take(100) {
+                assert_eq!(backoff.idle(rung), Pause::Spin);
+            }
+            assert!(backoff.quiet_since.is_some(), "taken while it polled");
+            let Pause::Sleep(first) = backoff.idle(false) else {
+                panic!("no sleep")
+            };
+            backoff.quiet_since = Instant::now().checked_sub(Duration::from_millis(32));
+            let Pause::Sleep(later) = backoff.idle(true) else {
+                panic!("no sleep")
+            };
+            assert!(
+                first >= FIRST_SLEEP && later >= Duration::from_millis(2),
+                "{first:?}, {later:?}"
             );
+            assert!(later <= CAP);
             backoff.reset();
         }
     }
 
     #[test]
+    fn a_doorbell_is_slept_on_at_once_where_every_device_rings() {
+        let bound = Duration::from_millis(100);
+        let mut backoff = Backoff::new(WaitPolicy::doorbell(3, bound));
+        let pauses: Vec<Pause> = (0..5).map(|_| backoff.idle(true)).collect();
+        assert_eq!(pauses[..3], [Pause::Spin; 3]);
+        assert_eq!(pauses[3..], [Pause::Sleep(bound); 2]);
+        // A kernel was launched: it polls for as long as the adaptive policy, and then sleeps for short times.
+        for _ in 3..2_000 {
+            assert_eq!(backoff.idle(false), Pause::Spin);
+        }
+        let Pause::Sleep(short) = backoff.idle(false) else {
+            panic!("no sleep")
+        };
+        assert!(short < bound, "{short:?}");
+        assert_eq!(backoff.idle(true), Pause::Sleep(bound));
+    }
+
+    #[test]
     fn spin_never_sleeps() {
         let mut backoff = Backoff::new(WaitPolicy::Spin);
-        assert!((0..100_000).all(|_| backoff.idle() == Pause::Spin));
+        assert!((0..100_000).all(|_| backoff.idle(true) == Pause::Spin));
     }
 }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use std::fs::File;
 
 use vyre_ioq::{FileHandle, Queue, QueueLayout, Request};

@@ -185,6 +185,7 @@ impl Starting {
             commands: self.commands,
             counters: start.counters,
             report: start.report,
+            wake_fd: start.wake_fd,
             thread_id: start.thread_id,
             thread: self.thread,
             options: self.options,

@@ -1,6 +1,7 @@
 //! The loop's thread: set-up, steps, waits, shutdown.
 
 use std::num::NonZeroU64;
+use std::os::fd::OwnedFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -16,13 +17,15 @@ use crate::buffer_table::BufferTable;
 use crate::commands::{Command, ControlFlags, Inbox, Shutdown};
 use crate::counters::SharedCounters;
 use crate::engine::Engine;
+use crate::engine::progress::Progress;
 use crate::error::message_of;
 use crate::error::{SpawnError, StopError};
 use crate::file_table::FileTable;
 use crate::options::LoopOptions;
 use crate::os_errno::from_os;
+use crate::ring_means::RingMeans;
 use crate::signals::block_signals;
-use crate::wait_policy::{Backoff, Pause, WaitPolicy};
+use crate::wait_policy::{ANNOUNCED, Backoff, Pause, WaitPolicy};
 
 /// The longest sleep on a transport that cannot be woken, where stops and table changes wait for its
 /// end.
@@ -89,6 +92,7 @@ impl Setup {
 pub(super) struct Started {
     pub(super) counters: Arc<SharedCounters>,
     pub(super) report: SetupReport,
+    pub(super) wake_fd: Option<OwnedFd>,
     pub(super) thread_id: u32,
 }
 
@@ -117,9 +121,15 @@ pub(super) fn thread<T: Transport>(
         }
         None => UNWOKEN,
     };
+    let rung = engine.listen(options.ring_means);
+    let wake_fd = match options.ring_means {
+        RingMeans::Waker => engine.wake_fd(),
+        RingMeans::Futex => None,
+    };
     let _ = ready.send(Ok(Started {
         counters: engine.shared_counters(),
         report,
+        wake_fd,
         thread_id: rustix::thread::gettid()
             .as_raw_nonzero()
             .get()
@@ -127,7 +137,13 @@ pub(super) fn thread<T: Transport>(
     }));
     let mut inbox = Inbox::new(inbox);
     let served = panic::catch_unwind(AssertUnwindSafe(|| {
-        serve(&mut engine, options, flags, &mut inbox, longest)
+        serve(
+            &mut engine,
+            options,
+            flags,
+            &mut inbox,
+            Sleeps { longest, rung },
+        )
     }));
     // Before anything is dropped: that takes as long as the kernel likes if it holds operations.
     end.set(served.unwrap_or_else(|payload| {
@@ -169,12 +185,20 @@ fn pin(core: usize) -> Result<(), SpawnError> {
     rustix::thread::sched_setaffinity(None, &cores).map_err(|errno| refused(errno.into()))
 }
 
+/// The limits of a loop's sleeps.
+#[derive(Clone, Copy, Debug)]
+struct Sleeps {
+    longest: Duration,
+    /// Set if every queue's device can end a sleep.
+    rung: bool,
+}
+
 fn serve<T: Transport>(
     engine: &mut Engine<T>,
     options: LoopOptions,
     flags: &ControlFlags,
     inbox: &mut Inbox,
-    longest: Duration,
+    sleeps: Sleeps,
 ) -> Result<(), StopError> {
     let mut backoff = Backoff::new(options.wait_policy);
     loop {
@@ -195,11 +219,25 @@ fn serve<T: Transport>(
             backoff.reset();
             continue;
         }
-        match backoff.idle() {
+        match backoff.idle(sleeps.rung && !flags.is_active()) {
             Pause::Spin => std::hint::spin_loop(),
-            Pause::Sleep(time) => engine.wait(inbox.longest_sleep(time.min(longest))),
+            Pause::Sleep(time) => {
+                let time = inbox.longest_sleep(time.min(sleeps.longest));
+                if !sleep(engine, time).is_idle() {
+                    backoff.reset();
+                }
+            }
         }
     }
+}
+
+/// Sleeps. Devices may end the sleep if it is long enough. Returns what was done instead.
+fn sleep<T: Transport>(engine: &mut Engine<T>, time: Duration) -> Progress {
+    if time >= ANNOUNCED && engine.listens() {
+        return engine.wait_for_rings(time);
+    }
+    engine.wait(time);
+    Progress::default()
 }
 
 /// Finishes the claimed requests, and cancels them after the time limit.
@@ -221,8 +259,8 @@ fn drain<T: Transport>(
         }
         if !engine.step().is_idle() {
             backoff.reset();
-        } else if let Pause::Sleep(time) = backoff.idle() {
-            engine.wait(time);
+        } else if let Pause::Sleep(time) = backoff.idle(false) {
+            let _ = sleep(engine, time);
         }
     }
     engine.stop(options.abort_timeout).map_err(stuck)

@@ -125,6 +125,11 @@ impl Slots {
         self.store(slot, word::STATUS, status::PUBLISHED);
     }
 
+    /// Stores a word of the header.
+    pub(crate) fn store_header(&self, word: usize, value: u32) {
+        self.at(word).store(value.to_le(), Ordering::Relaxed);
+    }
+
     /// Marks a group of slots as in use.
     pub(crate) fn mark(&self, group: u32) {
         let word = header_word::IN_USE + group as usize;

@@ -1,0 +1,457 @@
+//! Loops that sleep until a device rings.
+
+mod common;
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use common::*;
+use vyre_ioloop::{Engine, IoLoop, LoopGroup, LoopOptions, Rights, RingMeans, WaitPolicy};
+use vyre_ioq::abi::header_word::{ASLEEP, DOORBELL};
+use vyre_ioq::{DeviceQueue, Features, HostQueue, Queue, QueueLayout, Request};
+use vyre_uring::{Opcode, Ring, SimTransport};
+
+/// Longer than any test takes: whoever is not woken hangs.
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Sleeps whenever there is nothing to do, until something ends the sleep.
+const HOURLY: WaitPolicy = WaitPolicy::doorbell(0, HOUR);
+
+fn layout() -> QueueLayout {
+    QueueLayout::with_slots(64).with_features(Features::DOORBELL)
+}
+
+fn queue() -> (HostQueue, DeviceQueue) {
+    Queue::anonymous(layout()).unwrap()
+}
+
+/// Returns the means of this kernel, or says that the test of a futex is skipped.
+fn means(test: &str) -> Vec<RingMeans> {
+    let ring = Ring::builder().entries(1).build().unwrap();
+    if ring.setup_report().supports(Opcode::FutexWait) == Some(true) {
+        return vec![RingMeans::Futex, RingMeans::Waker];
+    }
+    let line = format!("SKIPPED: {test}: by futex: no FUTEX_WAIT in this kernel's io_uring\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+    vec![RingMeans::Waker]
+}
+
+fn options(means: RingMeans) -> LoopOptions {
+    LoopOptions::new().wait_policy(HOURLY).rung_by(means)
+}
+
+/// Rings by the means of the loop.
+fn ring(io: &IoLoop, device: &DeviceQueue, means: RingMeans) {
+    match means {
+        RingMeans::Waker if device.ring() => io.waker().unwrap().wake(),
+        RingMeans::Futex => drop(device.ring_and_wake()),
+        _ => {}
+    }
+}
+
+/// Runs a closure, and fails if it does not return within the limit.
+fn bounded(what: impl FnOnce() + Send + 'static) {
+    let (done, over) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        what();
+        let _ = done.send(());
+    });
+    match over.recv_timeout(2 * LIMIT) {
+        Err(RecvTimeoutError::Timeout) => panic!("nothing ended the sleep"),
+        _ => thread.join().unwrap(),
+    }
+}
+
+/// Polls for the outcome without ringing.
+fn poll(device: &DeviceQueue, ticket: vyre_ioq::Ticket) -> Result<u32, vyre_ioq::Errno> {
+    let mut ticket = Some(ticket);
+    let mut result = Ok(0);
+    eventually("an outcome", || {
+        match device.take(ticket.take().unwrap()) {
+            Ok(outcome) => result = outcome.result,
+            Err(again) => ticket = Some(again),
+        }
+        ticket.is_none()
+    });
+    result
+}
+
+/// Waits until the loop is likely to sleep. It sleeps as soon as there is nothing to do.
+fn asleep(io: &IoLoop) {
+    eventually("a sleep", || io.counters().sleeps > 0);
+    std::thread::sleep(Duration::from_millis(2));
+}
+
+/// Rules: ABI-7.7, ABI-7.8, ABI-7.9, ABI-7.19.
+#[test]
+fn a_ring_on_any_queue_ends_the_sleep() {
+    for means in means("a_ring_on_any_queue_ends_the_sleep") {
+        bounded(move || {
+            let tables = Tables::new(4096, 4096);
+            let (file, pool) = (tables.file, tables.pool);
+            let queues = [(); 3].map(|()| queue());
+            let mut builder = tables.builder().options(options(means));
+            let mut devices = Vec::new();
+            for (host, device) in queues {
+                builder = builder.queue(host);
+                devices.push(device);
+            }
+            let io = builder.spawn().unwrap();
+            for _ in 0..20 {
+                for device in &devices {
+                    asleep(&io);
+                    let read = Request::read(file, 0, 64).into_buffer(pool, 0);
+                    let ticket = device.submit(read).unwrap();
+                    ring(&io, device, means);
+                    assert_eq!(poll(device, ticket), Ok(64));
+                }
+            }
+            io.stop().unwrap();
+        });
+    }
+}
+
+#[test]
+fn what_ends_every_sleep_ends_this_one() {
+    for means in means("what_ends_every_sleep_ends_this_one") {
+        bounded(move || {
+            let mut tables = Tables::new(4096, 4096);
+            let (pipe, mut writer) = tables.add_pipe();
+            let pool = tables.pool;
+            let (host, device) = queue();
+            let io = tables
+                .builder()
+                .queue(host)
+                .options(options(means))
+                .spawn()
+                .unwrap();
+            for round in 0..3 {
+                // A table change.
+                asleep(&io);
+                let added = io.insert_file(file_of(b"abc"), 0..3, Rights::READ).unwrap();
+                io.revoke_file(added).unwrap();
+                // A completion.
+                let read = Request::read(pipe, 0, 4).into_buffer(pool, 0);
+                let ticket = device.submit(read).unwrap();
+                ring(&io, &device, means);
+                eventually("the claim", || {
+                    io.queue_counters(0).unwrap().claimed > 2 * round
+                });
+                asleep(&io);
+                writer.write_all(b"data").unwrap();
+                assert_eq!(poll(&device, ticket), Ok(4));
+                // A deadline.
+                let ticket = device.submit(read.with_deadline(5_000)).unwrap();
+                ring(&io, &device, means);
+                assert_eq!(poll(&device, ticket), Err(vyre_ioq::Errno::ETIMEDOUT));
+            }
+            // A shutdown.
+            asleep(&io);
+            io.stop().unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_group_s_loops_are_woken_one_by_one() {
+    for means in means("a_group_s_loops_are_woken_one_by_one") {
+        bounded(move || {
+            let tables = Tables::new(4096, 4096);
+            let (files, buffers) = (tables.files, tables.buffers);
+            let mut builder = LoopGroup::builder().loops(2).options(options(means));
+            let mut devices = Vec::new();
+            for _ in 0..2 {
+                let (host, device) = queue();
+                builder = builder.queue(host);
+                devices.push(device);
+            }
+            let group = builder.files(files).buffers(buffers).spawn().unwrap();
+            for _ in 0..10 {
+                for (index, device) in devices.iter().enumerate() {
+                    let ticket = device.submit(Request::fence()).unwrap();
+                    let waker = group.waker(group.loop_of(index).unwrap()).unwrap();
+                    match means {
+                        RingMeans::Waker if device.ring() => waker.wake(),
+                        _ => drop(device.ring_and_wake()),
+                    }
+                    assert_eq!(poll(device, ticket), Ok(0));
+                }
+            }
+            let guard = group.active();
+            let ticket = devices[1].submit(Request::fence()).unwrap();
+            assert_eq!(poll(&devices[1], ticket), Ok(0), "nobody rang");
+            drop(guard);
+            group.stop().unwrap();
+        });
+    }
+}
+
+/// Another process has nothing but the memory of the queue and the eventfd.
+#[test]
+fn the_eventfd_wakes_as_the_waker_does() {
+    bounded(|| {
+        let (host, device) = queue();
+        let builder = Tables::new(16, 64).builder().queue(host);
+        let io = builder.options(options(RingMeans::Waker)).spawn().unwrap();
+        let theirs = io.wake_fd().unwrap().try_clone_to_owned().unwrap();
+        let mut theirs = std::fs::File::from(theirs);
+        for _ in 0..10 {
+            asleep(&io);
+            let ticket = device.submit(Request::fence()).unwrap();
+            if device.ring() {
+                theirs.write_all(&1_u64.to_ne_bytes()).unwrap();
+            }
+            assert_eq!(poll(&device, ticket), Ok(0));
+        }
+        io.stop().unwrap();
+        let (host, _device) = queue();
+        let io = Tables::new(16, 64).builder().queue(host).spawn().unwrap();
+        assert!(io.wake_fd().is_none(), "by futex");
+        io.stop().unwrap();
+    });
+}
+
+/// A device that does not know the feature does not ring.
+///
+/// Rule: ABI-7.9.
+#[test]
+fn a_request_that_nobody_rings_for_is_found_at_the_bound() {
+    let (host, device) = queue();
+    let policy = WaitPolicy::doorbell(0, Duration::from_millis(20));
+    let builder = Tables::new(16, 64).builder().queue(host);
+    let options = LoopOptions::new().wait_policy(policy);
+    let io = builder.options(options).spawn().unwrap();
+    for _ in 0..5 {
+        let beat = device.host_heartbeat();
+        let ticket = device.submit(Request::fence()).unwrap();
+        assert_eq!(poll(&device, ticket), Ok(0));
+        eventually("a beat", || device.host_heartbeat() != beat);
+    }
+    io.stop().unwrap();
+}
+
+/// One queue that offers no doorbell keeps the loop from sleeping for long.
+#[test]
+fn a_queue_without_a_doorbell_is_polled() {
+    bounded(|| {
+        let plain = || Queue::anonymous(QueueLayout::with_slots(8)).unwrap();
+        let bare = || Queue::anonymous(QueueLayout::bare(8).with_counts()).unwrap();
+        for (other, device) in [plain(), bare()] {
+            let (host, ringing) = queue();
+            let builder = Tables::new(16, 64).builder().queue(other).queue(host);
+            let io = builder.options(options(RingMeans::Futex)).spawn().unwrap();
+            for _ in 0..5 {
+                for device in [&device, &ringing] {
+                    asleep(&io);
+                    let ticket = device.submit(Request::fence()).unwrap();
+                    assert_eq!(poll(device, ticket), Ok(0), "nobody rang");
+                }
+            }
+            io.stop().unwrap();
+        }
+    });
+}
+
+/// The device of this test stands for a GPU: it does not ring.
+#[test]
+fn a_guard_keeps_the_loop_awake_for_devices_that_cannot_ring() {
+    bounded(|| {
+        let (host, device) = queue();
+        let builder = Tables::new(16, 64).builder().queue(host);
+        let io = builder.options(options(RingMeans::Futex)).spawn().unwrap();
+        for _ in 0..3 {
+            asleep(&io);
+            let (guard, another) = (io.active(), io.active());
+            drop(another);
+            for _ in 0..5 {
+                let ticket = device.submit(Request::fence()).unwrap();
+                assert_eq!(poll(&device, ticket), Ok(0));
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            drop(guard);
+            // It sleeps for long again. Each sleep of a loop with a guard ends within milliseconds.
+            eventually("a long sleep", || {
+                let before = io.counters().sleeps;
+                std::thread::sleep(Duration::from_millis(200));
+                io.counters().sleeps == before
+            });
+        }
+        io.stop().unwrap();
+    });
+}
+
+/// While the loop is awake, no device makes a system call for it.
+///
+/// Rule: ABI-7.8.
+#[test]
+fn nobody_rings_while_the_loop_is_awake() {
+    for policy in [WaitPolicy::Spin, WaitPolicy::doorbell(u32::MAX, HOUR)] {
+        let (host, device) = queue();
+        let builder = Tables::new(16, 64).builder().queue(host);
+        let options = LoopOptions::new().wait_policy(policy);
+        let io = builder.options(options).spawn().unwrap();
+        for _ in 0..1_000 {
+            let ticket = device.submit(Request::fence()).unwrap();
+            assert!(!device.ring_and_wake());
+            assert_eq!(outcome_of(&device, ticket), Ok(0));
+        }
+        assert_eq!(device.doorbell(), 0, "nobody rang");
+        io.stop().unwrap();
+    }
+}
+
+/// The default policy hears rings, too, once its sleeps are long enough.
+#[test]
+fn the_adaptive_policy_announces_long_sleeps() {
+    let means = means("the_adaptive_policy_announces_long_sleeps");
+    if means[0] != RingMeans::Futex {
+        return;
+    }
+    let (host, device) = queue();
+    let io = Tables::new(16, 64).builder().queue(host).spawn().unwrap();
+    eventually("a ring", || {
+        std::thread::sleep(Duration::from_millis(5));
+        let ticket = device.submit(Request::fence()).unwrap();
+        assert_eq!(outcome_of(&device, ticket), Ok(0));
+        device.doorbell() != 0
+    });
+    io.stop().unwrap();
+}
+
+/// A device that rings without end, and stores anything to the words of the doorbell, neither stops the loop nor starves
+/// another queue. It only keeps the loop awake.
+///
+/// Rules: SEC-5, SEC-12.
+#[test]
+fn a_device_that_rings_without_end_starves_nobody() {
+    for means in means("a_device_that_rings_without_end_starves_nobody") {
+        bounded(move || {
+            let tables = Tables::new(4096, 4096);
+            let (file, pool) = (tables.file, tables.pool);
+            let memory = Slots::new(layout().bytes(), 1024, 16);
+            let (hostile_host, _) = Queue::in_region(memory.region(), layout()).unwrap();
+            let hostile = DeviceQueue::attach(memory.region()).unwrap();
+            let (host, device) = queue();
+            let builder = tables.builder().queue(hostile_host).queue(host);
+            let io = builder.options(options(means)).spawn().unwrap();
+            let done = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let mut dice = 1_u32;
+                    while !done.load(Ordering::Relaxed) {
+                        memory.store_header(ASLEEP, 1);
+                        ring(&io, &hostile, means);
+                        dice = dice.wrapping_mul(0x915f_77f5).wrapping_add(1);
+                        memory.store_header(DOORBELL, dice);
+                        memory.store_header(ASLEEP, dice);
+                    }
+                });
+                for _ in 0..500 {
+                    let read = Request::read(file, 0, 64).into_buffer(pool, 0);
+                    let ticket = device.submit(read).unwrap();
+                    ring(&io, &device, means);
+                    assert_eq!(poll_now(&device, ticket), Ok(64));
+                }
+                io.insert_file(file_of(b"abc"), 0..3, Rights::READ).unwrap();
+                done.store(true, Ordering::Relaxed);
+            });
+            assert_eq!(io.queue_counters(0).unwrap().device_faults, 0);
+            // Nobody rings any more: it sleeps, and hears the honest device.
+            asleep(&io);
+            let ticket = device.submit(Request::fence()).unwrap();
+            ring(&io, &device, means);
+            assert_eq!(poll(&device, ticket), Ok(0));
+            io.stop().unwrap();
+        });
+    }
+}
+
+/// Polls without ringing and without sleeping.
+fn poll_now(device: &DeviceQueue, ticket: vyre_ioq::Ticket) -> Result<u32, vyre_ioq::Errno> {
+    let (mut ticket, end) = (ticket, Instant::now() + LIMIT);
+    loop {
+        match device.take(ticket) {
+            Ok(outcome) => return outcome.result,
+            Err(again) => ticket = again,
+        }
+        assert!(Instant::now() < end, "no outcome");
+        std::thread::yield_now();
+    }
+}
+
+/// The pass after the announcement serves what a device published before it, and the loop does not sleep.
+#[test]
+fn an_engine_does_not_sleep_on_a_request() {
+    let tables = Tables::new(16, 64);
+    let (host, device) = queue();
+    let mut engine: Engine<SimTransport> =
+        tables.engine(SimTransport::builder(1).build(), vec![host]);
+    assert!(engine.listen(RingMeans::Futex));
+    let ticket = device.submit(Request::fence()).unwrap();
+    assert_eq!(engine.wait_for_rings(HOUR).claimed, 1);
+    assert_eq!(engine.counters().sleeps, 0);
+    assert!(device.take(ticket).is_ok());
+    assert!(engine.wait_for_rings(HOUR).is_idle());
+    assert_eq!(engine.counters().sleeps, 1);
+    assert!(!device.ring(), "it is awake again");
+}
+
+/// A lane and a loop that sleeps whenever it can, for so many requests. No wake-up may be lost, since no sleep has a bound
+/// that is reached: the request after the lost one would wait for an hour. `VYRE_IO_ROUNDS` sets the number of rounds.
+///
+/// Rules: ABI-7.7, ABI-7.8, ABI-7.10, ABI-7.19.
+#[test]
+fn no_wake_up_is_lost_in_many_rounds() {
+    let rounds: u64 = match std::env::var("VYRE_IO_ROUNDS") {
+        Ok(rounds) => rounds.parse().expect("a number of rounds"),
+        Err(_) => 20_000,
+    };
+    for means in means("no_wake_up_is_lost_in_many_rounds") {
+        let (host, device) = queue();
+        let builder = Tables::new(16, 64).builder().queue(host);
+        let io = builder.options(options(means)).spawn().unwrap();
+        let device = Arc::new(device);
+        let (mut rung, mut dice) = (0_u64, 0x2545_f491_u32);
+        for round in 0..rounds {
+            // So that rounds begin at every point of the loop's way into its sleep.
+            dice = dice.wrapping_mul(0x915f_77f5).wrapping_add(1);
+            for _ in 0..dice >> 22 {
+                std::hint::spin_loop();
+            }
+            let ticket = device.submit(Request::fence()).unwrap();
+            let asleep = match means {
+                RingMeans::Futex => device.ring_and_wake(),
+                _ => {
+                    device.ring() && {
+                        io.waker().unwrap().wake();
+                        true
+                    }
+                }
+            };
+            rung += u64::from(asleep);
+            let (mut ticket, mut polls) = (ticket, 0_u64);
+            while let Err(again) = device.take(ticket) {
+                ticket = again;
+                polls += 1;
+                match polls {
+                    0..1_000 => std::hint::spin_loop(),
+                    1_000..100_000 => std::thread::yield_now(),
+                    _ => std::thread::sleep(Duration::from_millis(1)),
+                }
+                assert!(
+                    polls < 130_000,
+                    "round {round}: a wake-up was lost after {rung} rings"
+                );
+            }
+        }
+        println!(
+            "{means:?}: {rounds} rounds, {rung} rings, {} sleeps",
+            io.counters().sleeps
+        );
+        assert!(rung > 0, "never asleep");
+        io.stop().unwrap();
+    }
+}
