@@ -401,6 +401,7 @@ impl Copied {
 
 #[test]
 fn short_and_exact_reads_at_the_end_are_those_of_the_ring() {
+    own_handler::install();
     let copied = Copied::new();
     let end = 40 * PAGE;
     assert_eq!(copied.read(copied.handle, 0, 4096), Ok(4096));
@@ -425,6 +426,7 @@ fn short_and_exact_reads_at_the_end_are_those_of_the_ring() {
 
 #[test]
 fn files_can_be_allowed_in_a_running_loop_and_revoked() {
+    own_handler::install();
     let copied = Copied::new();
     let inserted = copied
         .io
@@ -443,6 +445,7 @@ fn files_can_be_allowed_in_a_running_loop_and_revoked() {
 
 #[test]
 fn files_that_cannot_be_mapped_are_refused_with_the_reason() {
+    own_handler::install();
     let mut files = FileTable::new();
     let proc = File::open("/proc/self/status").unwrap();
     let refused = files.insert(proc.try_clone().unwrap(), ALLOWED);

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::mem::zeroed;
 use std::os::fd::AsFd;
 use std::ptr;
+use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use libc::{SA_SIGINFO, SIGBUS, siginfo_t};
@@ -32,8 +33,14 @@ extern "C" fn handler(_signal: c_int, info: *mut siginfo_t, _context: *mut c_voi
     unsafe { mmap_anonymous(page, page_size(), protection, flags) }.expect("a page");
 }
 
-/// Installs the handler. Called before anything else of the process installs one.
+/// Installs the handler, once in the process. Every test calls it before anything else of the process can install one:
+/// the tests may share the process, and a handler that came later would end page-cache reads.
 pub(crate) fn install() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(install_now);
+}
+
+fn install_now() {
     // SAFETY: zeros are a valid action.
     let mut action: libc::sigaction = unsafe { zeroed() };
     action.sa_sigaction = handler as *const () as usize;
