@@ -4,7 +4,7 @@ mod common;
 
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use common::*;
 use vyre_ioloop::{Engine, IoLoop, LoopGroup, LoopOptions, Rights, RingMeans, WaitPolicy};
 use vyre_ioq::abi::header_word::{ASLEEP, DOORBELL};
 use vyre_ioq::{DeviceQueue, Features, HostQueue, Queue, QueueLayout, Request};
-use vyre_uring::{Opcode, Ring, SimTransport};
+use vyre_uring::{AnyTransport, FutexWord, SimTransport, Transport, TransportChoice};
 
 /// Longer than any test takes: whoever is not woken hangs.
 const HOUR: Duration = Duration::from_secs(3600);
@@ -28,27 +28,65 @@ fn queue() -> (HostQueue, DeviceQueue) {
     Queue::anonymous(layout()).unwrap()
 }
 
-/// Returns the means of this kernel, or says that the test of a futex is skipped.
-fn means(test: &str) -> Vec<RingMeans> {
-    let ring = Ring::builder().entries(1).build().unwrap();
-    if ring.setup_report().supports(Opcode::FutexWait) == Some(true) {
-        return vec![RingMeans::Futex, RingMeans::Waker];
+/// A transport, and the means by which devices wake a loop on it.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    means: RingMeans,
+    transport: TransportChoice,
+}
+
+/// Returns the ways of this kernel, and says which are skipped.
+fn ways(test: &str) -> Vec<Way> {
+    let mut ways = Vec::new();
+    for transport in [TransportChoice::Auto, TransportChoice::ThreadPool] {
+        let built = AnyTransport::builder().choice(transport).entries(1).build();
+        let word = AtomicU32::new(0);
+        if built
+            .unwrap()
+            .set_futexes(vec![FutexWord::new(word.as_ptr())])
+        {
+            ways.push(Way {
+                means: RingMeans::Futex,
+                transport,
+            });
+        } else {
+            let line = format!(
+                "SKIPPED: {test}: by futex on {transport:?}: the kernel cannot wait on it\n"
+            );
+            std::io::stderr().write_all(line.as_bytes()).unwrap();
+        }
+        ways.push(Way {
+            means: RingMeans::Waker,
+            transport,
+        });
     }
-    let line = format!("SKIPPED: {test}: by futex: no FUTEX_WAIT in this kernel's io_uring\n");
-    std::io::stderr().write_all(line.as_bytes()).unwrap();
-    vec![RingMeans::Waker]
+    ways
 }
 
-fn options(means: RingMeans) -> LoopOptions {
-    LoopOptions::new().wait_policy(HOURLY).rung_by(means)
+fn options(Way { means, transport }: Way) -> LoopOptions {
+    LoopOptions::new()
+        .wait_policy(HOURLY)
+        .rung_by(means)
+        .transport(transport)
 }
 
-/// Rings by the means of the loop.
-fn ring(io: &IoLoop, device: &DeviceQueue, means: RingMeans) {
-    match means {
-        RingMeans::Waker if device.ring() => io.waker().unwrap().wake(),
-        RingMeans::Futex => drop(device.ring_and_wake()),
-        _ => {}
+/// By futex on whichever transport a loop would take.
+const BY_FUTEX: Way = Way {
+    means: RingMeans::Futex,
+    transport: TransportChoice::Auto,
+};
+
+/// Rings by the means of the loop. Returns whether it slept.
+fn ring(io: &IoLoop, device: &DeviceQueue, way: Way) -> bool {
+    match way.means {
+        RingMeans::Waker => {
+            let asleep = device.ring();
+            if asleep {
+                io.waker().unwrap().wake();
+            }
+            asleep
+        }
+        _ => device.ring_and_wake(),
     }
 }
 
@@ -88,12 +126,12 @@ fn asleep(io: &IoLoop) {
 /// Rules: ABI-7.7, ABI-7.8, ABI-7.9, ABI-7.19.
 #[test]
 fn a_ring_on_any_queue_ends_the_sleep() {
-    for means in means("a_ring_on_any_queue_ends_the_sleep") {
+    for way in ways("a_ring_on_any_queue_ends_the_sleep") {
         bounded(move || {
             let tables = Tables::new(4096, 4096);
             let (file, pool) = (tables.file, tables.pool);
             let queues = [(); 3].map(|()| queue());
-            let mut builder = tables.builder().options(options(means));
+            let mut builder = tables.builder().options(options(way));
             let mut devices = Vec::new();
             for (host, device) in queues {
                 builder = builder.queue(host);
@@ -105,7 +143,7 @@ fn a_ring_on_any_queue_ends_the_sleep() {
                     asleep(&io);
                     let read = Request::read(file, 0, 64).into_buffer(pool, 0);
                     let ticket = device.submit(read).unwrap();
-                    ring(&io, device, means);
+                    ring(&io, device, way);
                     assert_eq!(poll(device, ticket), Ok(64));
                 }
             }
@@ -116,7 +154,7 @@ fn a_ring_on_any_queue_ends_the_sleep() {
 
 #[test]
 fn what_ends_every_sleep_ends_this_one() {
-    for means in means("what_ends_every_sleep_ends_this_one") {
+    for way in ways("what_ends_every_sleep_ends_this_one") {
         bounded(move || {
             let mut tables = Tables::new(4096, 4096);
             let (pipe, mut writer) = tables.add_pipe();
@@ -125,7 +163,7 @@ fn what_ends_every_sleep_ends_this_one() {
             let io = tables
                 .builder()
                 .queue(host)
-                .options(options(means))
+                .options(options(way))
                 .spawn()
                 .unwrap();
             for round in 0..3 {
@@ -136,7 +174,7 @@ fn what_ends_every_sleep_ends_this_one() {
                 // A completion.
                 let read = Request::read(pipe, 0, 4).into_buffer(pool, 0);
                 let ticket = device.submit(read).unwrap();
-                ring(&io, &device, means);
+                ring(&io, &device, way);
                 eventually("the claim", || {
                     io.queue_counters(0).unwrap().claimed > 2 * round
                 });
@@ -145,7 +183,7 @@ fn what_ends_every_sleep_ends_this_one() {
                 assert_eq!(poll(&device, ticket), Ok(4));
                 // A deadline.
                 let ticket = device.submit(read.with_deadline(5_000)).unwrap();
-                ring(&io, &device, means);
+                ring(&io, &device, way);
                 assert_eq!(poll(&device, ticket), Err(vyre_ioq::Errno::ETIMEDOUT));
             }
             // A shutdown.
@@ -157,11 +195,11 @@ fn what_ends_every_sleep_ends_this_one() {
 
 #[test]
 fn a_group_s_loops_are_woken_one_by_one() {
-    for means in means("a_group_s_loops_are_woken_one_by_one") {
+    for way in ways("a_group_s_loops_are_woken_one_by_one") {
         bounded(move || {
             let tables = Tables::new(4096, 4096);
             let (files, buffers) = (tables.files, tables.buffers);
-            let mut builder = LoopGroup::builder().loops(2).options(options(means));
+            let mut builder = LoopGroup::builder().loops(2).options(options(way));
             let mut devices = Vec::new();
             for _ in 0..2 {
                 let (host, device) = queue();
@@ -173,7 +211,7 @@ fn a_group_s_loops_are_woken_one_by_one() {
                 for (index, device) in devices.iter().enumerate() {
                     let ticket = device.submit(Request::fence()).unwrap();
                     let waker = group.waker(group.loop_of(index).unwrap()).unwrap();
-                    match means {
+                    match way.means {
                         RingMeans::Waker if device.ring() => waker.wake(),
                         _ => drop(device.ring_and_wake()),
                     }
@@ -195,7 +233,11 @@ fn the_eventfd_wakes_as_the_waker_does() {
     bounded(|| {
         let (host, device) = queue();
         let builder = Tables::new(16, 64).builder().queue(host);
-        let io = builder.options(options(RingMeans::Waker)).spawn().unwrap();
+        let way = Way {
+            means: RingMeans::Waker,
+            ..BY_FUTEX
+        };
+        let io = builder.options(options(way)).spawn().unwrap();
         let theirs = io.wake_fd().unwrap().try_clone_to_owned().unwrap();
         let mut theirs = std::fs::File::from(theirs);
         for _ in 0..10 {
@@ -242,7 +284,7 @@ fn a_queue_without_a_doorbell_is_polled() {
         for (other, device) in [plain(), bare()] {
             let (host, ringing) = queue();
             let builder = Tables::new(16, 64).builder().queue(other).queue(host);
-            let io = builder.options(options(RingMeans::Futex)).spawn().unwrap();
+            let io = builder.options(options(BY_FUTEX)).spawn().unwrap();
             for _ in 0..5 {
                 for device in [&device, &ringing] {
                     asleep(&io);
@@ -261,7 +303,7 @@ fn a_guard_keeps_the_loop_awake_for_devices_that_cannot_ring() {
     bounded(|| {
         let (host, device) = queue();
         let builder = Tables::new(16, 64).builder().queue(host);
-        let io = builder.options(options(RingMeans::Futex)).spawn().unwrap();
+        let io = builder.options(options(BY_FUTEX)).spawn().unwrap();
         for _ in 0..3 {
             asleep(&io);
             let (guard, another) = (io.active(), io.active());
@@ -306,8 +348,7 @@ fn nobody_rings_while_the_loop_is_awake() {
 /// The default policy hears rings, too, once its sleeps are long enough.
 #[test]
 fn the_adaptive_policy_announces_long_sleeps() {
-    let means = means("the_adaptive_policy_announces_long_sleeps");
-    if means[0] != RingMeans::Futex {
+    if ways("the_adaptive_policy_announces_long_sleeps")[0].means != RingMeans::Futex {
         return;
     }
     let (host, device) = queue();
@@ -327,7 +368,7 @@ fn the_adaptive_policy_announces_long_sleeps() {
 /// Rules: SEC-5, SEC-12.
 #[test]
 fn a_device_that_rings_without_end_starves_nobody() {
-    for means in means("a_device_that_rings_without_end_starves_nobody") {
+    for way in ways("a_device_that_rings_without_end_starves_nobody") {
         bounded(move || {
             let tables = Tables::new(4096, 4096);
             let (file, pool) = (tables.file, tables.pool);
@@ -336,14 +377,14 @@ fn a_device_that_rings_without_end_starves_nobody() {
             let hostile = DeviceQueue::attach(memory.region()).unwrap();
             let (host, device) = queue();
             let builder = tables.builder().queue(hostile_host).queue(host);
-            let io = builder.options(options(means)).spawn().unwrap();
+            let io = builder.options(options(way)).spawn().unwrap();
             let done = AtomicBool::new(false);
             std::thread::scope(|scope| {
                 scope.spawn(|| {
                     let mut dice = 1_u32;
                     while !done.load(Ordering::Relaxed) {
                         memory.store_header(ASLEEP, 1);
-                        ring(&io, &hostile, means);
+                        ring(&io, &hostile, way);
                         dice = dice.wrapping_mul(0x915f_77f5).wrapping_add(1);
                         memory.store_header(DOORBELL, dice);
                         memory.store_header(ASLEEP, dice);
@@ -352,7 +393,7 @@ fn a_device_that_rings_without_end_starves_nobody() {
                 for _ in 0..500 {
                     let read = Request::read(file, 0, 64).into_buffer(pool, 0);
                     let ticket = device.submit(read).unwrap();
-                    ring(&io, &device, means);
+                    ring(&io, &device, way);
                     assert_eq!(poll_now(&device, ticket), Ok(64));
                 }
                 io.insert_file(file_of(b"abc"), 0..3, Rights::READ).unwrap();
@@ -362,7 +403,7 @@ fn a_device_that_rings_without_end_starves_nobody() {
             // Nobody rings any more: it sleeps, and hears the honest device.
             asleep(&io);
             let ticket = device.submit(Request::fence()).unwrap();
-            ring(&io, &device, means);
+            ring(&io, &device, way);
             assert_eq!(poll(&device, ticket), Ok(0));
             io.stop().unwrap();
         });
@@ -409,10 +450,10 @@ fn no_wake_up_is_lost_in_many_rounds() {
         Ok(rounds) => rounds.parse().expect("a number of rounds"),
         Err(_) => 20_000,
     };
-    for means in means("no_wake_up_is_lost_in_many_rounds") {
+    for way in ways("no_wake_up_is_lost_in_many_rounds") {
         let (host, device) = queue();
         let builder = Tables::new(16, 64).builder().queue(host);
-        let io = builder.options(options(means)).spawn().unwrap();
+        let io = builder.options(options(way)).spawn().unwrap();
         let device = Arc::new(device);
         let (mut rung, mut dice) = (0_u64, 0x2545_f491_u32);
         for round in 0..rounds {
@@ -422,15 +463,7 @@ fn no_wake_up_is_lost_in_many_rounds() {
                 std::hint::spin_loop();
             }
             let ticket = device.submit(Request::fence()).unwrap();
-            let asleep = match means {
-                RingMeans::Futex => device.ring_and_wake(),
-                _ => {
-                    device.ring() && {
-                        io.waker().unwrap().wake();
-                        true
-                    }
-                }
-            };
+            let asleep = ring(&io, &device, way);
             rung += u64::from(asleep);
             let (mut ticket, mut polls) = (ticket, 0_u64);
             while let Err(again) = device.take(ticket) {
@@ -448,7 +481,7 @@ fn no_wake_up_is_lost_in_many_rounds() {
             }
         }
         println!(
-            "{means:?}: {rounds} rounds, {rung} rings, {} sleeps",
+            "{way:?}: {rounds} rounds, {rung} rings, {} sleeps",
             io.counters().sleeps
         );
         assert!(rung > 0, "never asleep");

@@ -9,6 +9,7 @@ use crate::buffer::Buffer;
 use crate::completion::{Completion, Token};
 use crate::error::{Busy, EnterError, PushError, RegisterError, SetupError};
 use crate::file_traits::FileTraits;
+use crate::futex_word::FutexWord;
 use crate::operation::{BufferSlot, FileSlot, Operation};
 use crate::ring::Ring;
 use crate::setup_report::{Opcode, SetupReport};
@@ -217,6 +218,21 @@ impl Transport for AnyTransport {
 
     fn waker(&mut self) -> Option<Waker> {
         either!(self, inner => inner.waker())
+    }
+
+    fn wake_fd(&mut self) -> Option<OwnedFd> {
+        match self {
+            Self::Ring(ring) => ring.wake_fd(),
+            Self::ThreadPool(_) => None,
+        }
+    }
+
+    fn set_futexes(&mut self, words: Vec<FutexWord>) -> bool {
+        either!(self, inner => inner.set_futexes(words))
+    }
+
+    fn wait_on(&mut self, expected: &[u32], timeout: Option<Duration>) -> Result<(), EnterError> {
+        either!(self, inner => inner.wait_on(expected, timeout))
     }
 
     fn cancel(&mut self, token: Token) -> bool {

@@ -29,6 +29,7 @@ use crate::buffer::Buffer;
 use crate::completion::{Completion, Token};
 use crate::error::{Busy, EnterError, PushError, RegisterError, SetupError};
 use crate::file_traits::FileTraits;
+use crate::futex_word::FutexWord;
 use crate::operation::{BufferSlot, FileSlot, Operation};
 use crate::setup_report::SetupReport;
 use crate::thread_pool_report::ThreadPoolReport;
@@ -37,6 +38,7 @@ use crate::transport::Transport;
 pub use builder::ThreadPoolBuilder;
 use file_slot::FileSlotState;
 use shared::Shared;
+use sleeper::WaitList;
 
 /// A [`Transport`] on threads that call `preadv2(2)` and its relatives. It works where io_uring is
 /// forbidden, as containers do by default, or missing. [`ThreadPool::builder`] sets a pool up.
@@ -75,6 +77,8 @@ pub struct ThreadPool {
     /// Results that are known but not reaped, as the kernel encodes them.
     done: VecDeque<(Token, i32)>,
     shared: Arc<Shared>,
+    /// The words that end a [`wait_on`](Transport::wait_on).
+    waits: WaitList,
     report: ThreadPoolReport,
     drop_deadline: Duration,
     /// The number of operations pushed so far, and what it was when a quiesce gave up.
@@ -171,6 +175,20 @@ impl Transport for ThreadPool {
 
     fn waker(&mut self) -> Option<Waker> {
         Some(Waker::from(self.shared.sleeper.clone()))
+    }
+
+    /// Needs Linux 5.16, and has room for 127 words.
+    fn set_futexes(&mut self, words: Vec<FutexWord>) -> bool {
+        let waits = WaitList::new(&self.shared.sleeper, &words);
+        let is_set = waits.is_some();
+        self.waits = waits.unwrap_or_default();
+        is_set
+    }
+
+    fn wait_on(&mut self, expected: &[u32], timeout: Option<Duration>) -> Result<(), EnterError> {
+        self.submit_queued();
+        self.sleep_on(expected, timeout);
+        Ok(())
     }
 
     fn cancel(&mut self, token: Token) -> bool {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::file_slot::FileSlotState;
 use super::shared::{Settings, Shared};
+use super::sleeper::WaitList;
 use super::work::Work;
 use super::{ThreadPool, worker};
 use crate::error::SetupError;
@@ -123,6 +124,7 @@ impl ThreadPoolBuilder {
             queued: VecDeque::with_capacity(room),
             done: VecDeque::with_capacity(room),
             shared,
+            waits: WaitList::default(),
             report: ThreadPoolReport {
                 entries,
                 workers: self.workers,

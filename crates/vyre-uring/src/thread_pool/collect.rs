@@ -28,16 +28,24 @@ impl ThreadPool {
 
     /// Sleeps until there is something to reap, until the time is over, or until a waker was called.
     pub(super) fn sleep(&mut self, timeout: Option<Duration>) {
+        self.sleep_on(&[], timeout);
+    }
+
+    /// Sleeps as [`sleep`](Self::sleep) does, and at most until a word differs from its value or is woken.
+    pub(super) fn sleep_on(&mut self, expected: &[u32], timeout: Option<Duration>) {
         // A deadline too far away to be represented is no limit.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut left = deadline.and(timeout);
         loop {
             self.collect();
-            let idle = left.is_none() && self.tokens.len() == 0;
+            let idle = left.is_none() && self.tokens.len() == 0 && expected.is_empty();
             if idle || left == Some(Duration::ZERO) || !self.done.is_empty() {
                 return;
             }
-            if self.sleep_once(left) & WOKEN != 0 {
+            let events = self.sleep_once(expected, left);
+            // The end of a wait on a word is no event.
+            if events & WOKEN != 0 || !expected.is_empty() {
+                self.collect();
                 return;
             }
             left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -45,7 +53,7 @@ impl ThreadPool {
     }
 
     /// Sleeps until a thread has a result, or something else happens. Returns what has happened.
-    fn sleep_once(&mut self, left: Option<Duration>) -> u32 {
+    fn sleep_once(&mut self, expected: &[u32], left: Option<Duration>) -> u32 {
         let mut state = self.shared.lock();
         if !state.work.done().is_empty() {
             return 0;
@@ -53,7 +61,10 @@ impl ThreadPool {
         // Whoever has a result from here on wakes this thread.
         state.asleep = true;
         drop(state);
-        let events = self.shared.sleeper.sleep(left);
+        let events = match expected {
+            [] => self.shared.sleeper.sleep(left),
+            expected => self.shared.sleeper.sleep_on(self.waits.of(expected), left),
+        };
         self.shared.lock().asleep = false;
         events
     }
@@ -93,7 +104,7 @@ impl ThreadPool {
                 return Err(Busy::new(unfinished));
             }
             // A waker ends the sleep early, which does no harm.
-            self.sleep_once(left);
+            self.sleep_once(&[], left);
         }
     }
 }
