@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -12,6 +11,7 @@ use rustix::param::page_size;
 use rustix::process::geteuid;
 
 use crate::mapping::Mapping;
+use crate::page_tables::{errno_of, in_page_tables};
 
 /// The number of pages in a word of the map.
 const PAGES: usize = u64::BITS as usize;
@@ -201,30 +201,6 @@ impl Residency {
             Source::PageTables
         })
     }
-}
-
-/// Stores 1 for each page from an address on that is mapped, and 0 for others.
-fn in_page_tables(pagemap: &File, address: usize, pages: &mut [u8]) -> Result<(), Errno> {
-    /// The number of bytes of an entry, and the bit by which it says that its page is mapped.
-    const ENTRY: usize = 8;
-    const PRESENT: u64 = 1 << 63;
-    let mut entries = [0; WORDS * PAGES * ENTRY];
-    let entries = &mut entries[..pages.len() * ENTRY];
-    let at = (address / page_size() * ENTRY) as u64;
-    pagemap.read_exact_at(entries, at).map_err(errno_of)?;
-    for (page, entry) in pages.iter_mut().zip(entries.chunks_exact(ENTRY)) {
-        let entry = entry
-            .iter()
-            .rev()
-            .fold(0, |entry, &byte| entry << 8 | u64::from(byte));
-        *page = u8::from(entry & PRESENT != 0);
-    }
-    Ok(())
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn errno_of(error: std::io::Error) -> Errno {
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
 
 #[cfg(test)]
