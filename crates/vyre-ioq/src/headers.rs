@@ -6,18 +6,20 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The CUDA headers in one text, for NVRTC: it needs no include path.
 ///
-/// `vyre_ioq_abi.cuh`, `vyre_ioq_types.cuh`, `vyre_ioq_device.cuh` and `vyre_ioq.cuh`, in this order.
+/// `vyre_ioq_abi.cuh`, `vyre_ioq_types.cuh`, `vyre_ioq_device.cuh`, `vyre_ioq.cuh` and `vyre_view.cuh`, in this
+/// order.
 pub const CUDA: &str = concat!(
     include_str!("../include/vyre_ioq_abi.cuh"),
     include_str!("../include/vyre_ioq_types.cuh"),
     include_str!("../include/vyre_ioq_device.cuh"),
     include_str!("../include/vyre_ioq.cuh"),
+    include_str!("../include/vyre_view.cuh"),
 );
 
 /// The CUDA headers as files, by name and text.
 ///
 /// The last one, `vyre_ioq_shim.h`, is what the others include where there is no GPU.
-pub const CUDA_FILES: [(&str, &str); 5] = [
+pub const CUDA_FILES: [(&str, &str); 6] = [
     (
         "vyre_ioq_abi.cuh",
         include_str!("../include/vyre_ioq_abi.cuh"),
@@ -31,6 +33,7 @@ pub const CUDA_FILES: [(&str, &str); 5] = [
         include_str!("../include/vyre_ioq_device.cuh"),
     ),
     ("vyre_ioq.cuh", include_str!("../include/vyre_ioq.cuh")),
+    ("vyre_view.cuh", include_str!("../include/vyre_view.cuh")),
     (
         "vyre_ioq_shim.h",
         include_str!("../include/vyre_ioq_shim.h"),

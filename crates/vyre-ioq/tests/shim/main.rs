@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The CUDA headers.
-const HEADERS: [&str; 5] = [
+const HEADERS: [&str; 6] = [
     "vyre_ioq.cuh",
+    "vyre_view.cuh",
     "vyre_ioq_device.cuh",
     "vyre_ioq_types.cuh",
     "vyre_ioq_abi.cuh",
@@ -206,6 +207,54 @@ fn any_of_the_headers_may_come_first() {
             .expect("g++: install it with your distribution");
         assert!(compiled.success(), "{first} first");
     }
+}
+
+/// Compiles `view.cpp`.
+fn compile_view(name: &str, flags: &[&str]) -> PathBuf {
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("view-{name}"));
+    let compiled = Command::new("g++")
+        .args(["-std=c++17", "-O1", "-Wall", "-Wextra", "-Wshadow"])
+        .args(["-Werror", "-pthread"])
+        .args(flags)
+        .arg("-I")
+        .arg(here().join("include"))
+        .arg(here().join("tests/shim/view.cpp"))
+        .arg("-o")
+        .arg(&program)
+        .status()
+        .expect("g++: install it with your distribution");
+    assert!(compiled.success(), "g++ refused view.cpp");
+    program
+}
+
+/// Elements, blocks and copies of a view, for each alignment, and at the end of a file inside a page.
+#[test]
+fn a_view_gives_the_bytes_of_its_range_and_no_others() {
+    let program = compile_view("plain", &["-fsanitize=address,undefined"]);
+    let output = Command::new(&program).output().expect("just compiled");
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+#[test]
+fn an_access_outside_a_view_ends_a_debug_build() {
+    let program = compile_view("checked", &[]);
+    let output = Command::new(&program)
+        .arg("outside")
+        .output()
+        .expect("just compiled");
+    assert!(!output.status.success(), "it went on");
+    let said = said(&output);
+    assert!(
+        said.contains("an access that is not inside the view"),
+        "{said}"
+    );
+    let program = compile_view("unchecked", &["-DNDEBUG"]);
+    let output = Command::new(&program).arg("outside").output();
+    let status = output.expect("just compiled").status;
+    assert!(
+        status.code().is_some(),
+        "an unchecked build loads: {status}"
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@
 #include "clashes.h"
 #endif
 #include "vyre_ioq.cuh"
+#include "vyre_view.cuh"
 #ifdef CLASHES_AFTER
 #include "clashes.h"
 #endif
@@ -71,6 +72,20 @@ int bare() {
     return error == AttachError::BARE_LENGTH ? 0 : 22;
 }
 
+int views() {
+    alignas(16) static const unsigned char bytes[32] = {1, 2, 3};
+    alignas(16) static unsigned char copy[32];
+    static shim::Warp warp;
+    shim::Lane lane(&warp, 0);
+    vyre::view view = {bytes, 20};
+    if (!view.contains(4, 16) || view.contains(5, 16) || view.elements<u32>() != 5) return 30;
+    if (view.element<u32>(0) != 0x30201 || view.load<unsigned short>(2) != 3) return 31;
+    u64 quads = 0;
+    view.warp_read(1, 0, 20, [&](u64, const Quad &) { ++quads; });
+    view.warp_copy(1, 0, 20, copy);
+    return quads == 2 && memcmp(bytes, copy, 20) == 0 ? 0 : 32;
+}
+
 void names() {
     for (u32 value = 0; value < 256; ++value) {
         const char *const found[] = {
@@ -100,6 +115,7 @@ int main() {
     int wrong = error == AttachError::NONE ? threads(queue, limits) : 1;
     if (wrong == 0) wrong = warps(queue, limits);
     if (wrong == 0) wrong = bare();
+    if (wrong == 0) wrong = views();
     names();
     return wrong;
 }
