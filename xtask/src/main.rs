@@ -81,9 +81,10 @@ fn run(command: Command) -> Result<bool> {
 /// Writes the output of NVRTC 12.4 for the kernels of the command line, for machines without a suitable
 /// NVRTC. A test of the crate fails when the kernels have changed since.
 fn ptx(ws: &Workspace) -> Result<()> {
-    for kernel in ["bench", "copy"] {
-        let source = format!("crates/vyre-io-cli/kernels/{kernel}.cuh");
-        let output = format!("crates/vyre-io-cli/ptx/{kernel}.ptx");
+    let kernels = [("vyre-io-cli", "bench"), ("vyre-io-cli", "copy"), ("vyre-ioq-cuda", "gather_rows")];
+    for (krate, kernel) in kernels {
+        let source = format!("crates/{krate}/kernels/{kernel}.cuh");
+        let output = format!("crates/{krate}/ptx/{kernel}.ptx");
         let files = [source, format!("vyre_ioq_{kernel}"), output];
         cmd!(ws, "cargo run -q -p vyre-ioq-cuda --example ptx -- {files...}").run()?;
     }

@@ -107,6 +107,23 @@ pub enum CudaError {
         /// The error of the operating system.
         reason: String,
     },
+    /// The calling thread has no current CUDA context.
+    #[error("the thread has no current CUDA context: open a GPU by its number")]
+    NoContext,
+    /// The current context is not the primary one of its GPU.
+    #[error(
+        "the current CUDA context is not the primary one of its GPU: give it to Gpu::from_context, or open the \
+         GPU by its number"
+    )]
+    NotPrimary,
+    /// Two objects belong to different GPUs or contexts.
+    #[error("{0} belongs to another GPU or context: use one that was made with the same Gpu")]
+    OtherGpu(&'static str),
+    /// Memory that should be pinned is not.
+    #[error(
+        "the memory is not pinned and mapped for the GPU ({0}): allocate it by cudaHostAlloc, or register it"
+    )]
+    NotPinned(String),
     /// The driver refused to pin and map memory.
     #[error(
         "{bytes} bytes cannot be pinned for the GPU ({error}): ask for less, or raise the limit on \

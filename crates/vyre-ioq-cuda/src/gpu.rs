@@ -1,5 +1,7 @@
 //! GPUs and their properties.
+#![expect(unsafe_code, reason = "the caller promises that a context stays")]
 
+use std::ffi::c_void;
 use std::fmt;
 use std::sync::Arc;
 
@@ -75,7 +77,39 @@ impl Gpu {
         if ordinal >= count {
             return Err(CudaError::NoSuchDevice { ordinal, count });
         }
-        let context = Context::of(ordinal)?;
+        Self::of(Context::of(ordinal)?)
+    }
+
+    /// Opens the GPU of the calling thread's current context, as the CUDA runtime, PyTorch and CuPy leave it.
+    ///
+    /// # Errors
+    /// [`CudaError::NoContext`] if the thread has no current context, [`CudaError::NotPrimary`] if it is not
+    /// the primary one of its GPU, or as for [`open`](Self::open).
+    pub fn current() -> Result<Self, CudaError> {
+        driver::start()?;
+        let ordinal = driver::current_ordinal()?.ok_or(CudaError::NoContext)?;
+        let gpu = Self::open(ordinal)?;
+        if gpu.context.is_current()? {
+            Ok(gpu)
+        } else {
+            Err(CudaError::NotPrimary)
+        }
+    }
+
+    /// Takes a context that other code made, a `CUcontext`, instead of the primary one of a GPU.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    ///
+    /// # Safety
+    /// The context is not destroyed before everything that was made with the GPU is dropped.
+    pub unsafe fn from_context(context: *mut c_void) -> Result<Self, CudaError> {
+        driver::start()?;
+        // SAFETY: the caller's promise. Everything made with the GPU holds a clone.
+        Self::of(unsafe { Context::borrowed(context) }?)
+    }
+
+    fn of(context: Arc<Context>) -> Result<Self, CudaError> {
         let capabilities = Capabilities::of(&context)?;
         let (major, minor) = capabilities.compute;
         let name = capabilities.name.clone();

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use bytemuck::NoUninit;
 
 use crate::code::{Cubin, Ptx};
-use crate::driver::{Function, Image, Stream};
+use crate::driver::{self, Event, Function, Image, Pending};
 use crate::error::CudaError;
 use crate::gpu::Gpu;
 use crate::launch_config::LaunchConfig;
+use crate::stream::Stream;
 
 /// A loaded kernel. It is loaded completely, so a launch loads nothing and never waits for a running
 /// kernel.
@@ -111,20 +112,58 @@ impl Kernel {
         argument: &A,
         keep: impl Any + Send,
     ) -> Result<Launch, CudaError> {
+        let stream = driver::Stream::new(self.function.context())?;
         // SAFETY: the caller's promises; `Launch` waits for the kernel before it drops `keep`.
-        let stream = unsafe { self.function.launch(&config, argument) }?;
-        Ok(Launch {
-            stream,
+        unsafe { self.function.launch(&stream, &config, argument) }?;
+        Ok(self.launched(End::Stream(stream), keep))
+    }
+
+    /// Launches the kernel on a stream, after what was started there before. `keep` owns what the kernel
+    /// uses, and is dropped after the kernel has ended.
+    ///
+    /// # Errors
+    /// [`CudaError::OtherGpu`] if the stream is of another GPU, or as for [`launch`](Self::launch).
+    ///
+    /// # Safety
+    /// As for [`launch`](Self::launch).
+    pub unsafe fn launch_on<A: NoUninit>(
+        &self,
+        stream: &Stream,
+        config: LaunchConfig,
+        argument: &A,
+        keep: impl Any + Send,
+    ) -> Result<Launch, CudaError> {
+        let stream = stream.shared();
+        // Before the launch, since nothing may fail after it.
+        let event = Event::new(self.function.context())?;
+        // SAFETY: the caller's promises; `Launch` waits for the kernel before it drops `keep`.
+        unsafe { self.function.launch(stream, &config, argument) }?;
+        let pending = Pending::mark(event, stream)?;
+        Ok(self.launched(End::Pending(pending), keep))
+    }
+
+    fn launched(&self, end: End, keep: impl Any + Send) -> Launch {
+        Launch {
+            end,
             _function: Arc::clone(&self.function),
             _keep: Box::new(keep),
-        })
+        }
     }
+}
+
+/// The end of a kernel.
+#[derive(Debug)]
+enum End {
+    /// That of the kernel's own stream.
+    Stream(driver::Stream),
+    /// A point on a stream that others use.
+    Pending(Pending),
 }
 
 /// A launched kernel. A drop waits for the kernel to end, so tell a persistent kernel to end first.
 pub struct Launch {
     // First, since dropping it waits.
-    stream: Stream,
+    end: End,
     _function: Arc<Function>,
     _keep: Box<dyn Any + Send>,
 }
@@ -135,7 +174,10 @@ impl Launch {
     /// # Errors
     /// [`CudaError::Driver`] if the kernel ended with an error, such as a fault.
     pub fn is_done(&self) -> Result<bool, CudaError> {
-        self.stream.is_done()
+        match &self.end {
+            End::Stream(stream) => stream.is_done(),
+            End::Pending(pending) => pending.is_done(),
+        }
     }
 
     /// Waits until the kernel has ended.
@@ -143,14 +185,17 @@ impl Launch {
     /// # Errors
     /// As for [`is_done`](Self::is_done).
     pub fn wait(&self) -> Result<(), CudaError> {
-        self.stream.wait()
+        match &self.end {
+            End::Stream(stream) => stream.wait(),
+            End::Pending(pending) => pending.wait(),
+        }
     }
 }
 
 impl std::fmt::Debug for Launch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Launch")
-            .field("stream", &self.stream)
+            .field("end", &self.end)
             .finish_non_exhaustive()
     }
 }

@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | open a GPU and learn what it can do | [`Gpu`], [`Capabilities`], [`DataPath`] |
 //! | map memory for io_uring and the GPU | [`MappedMemory`]; [`GpuMemory`] for memory of the GPU alone |
+//! | use what other code made | [`Gpu::current`], [`Gpu::from_context`], [`Stream::from_raw`], [`GpuMemory::from_raw`], [`MappedMemory::from_raw`] |
 //! | make a queue whose device is a kernel | [`GpuQueue`], [`QueueView`] |
 //! | compile, load and launch kernels | [`Kernel`], [`Ptx`], [`Cubin`], [`LaunchConfig`], [`Launch`] |
 //! | load prebuilt PTX where NVRTC does not suit | [`Program`] |
@@ -27,6 +28,7 @@ mod memory;
 mod nvrtc;
 mod program;
 mod queue;
+mod stream;
 pub mod view;
 
 pub use code::{Cubin, Ptx};
@@ -37,3 +39,4 @@ pub use launch_config::LaunchConfig;
 pub use memory::{GpuMemory, MappedMemory};
 pub use program::{LoadedProgram, Program};
 pub use queue::{GpuQueue, QueueView};
+pub use stream::Stream;

@@ -1,9 +1,10 @@
 //! Memory of the host that a GPU maps, and memory of the GPU.
 #![expect(
     unsafe_code,
-    reason = "parts of one mapping become a buffer and a queue's region"
+    reason = "parts of one mapping become a buffer and a queue's region, and memory of others' is taken"
 )]
 
+use std::any::Any;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use crate::driver::{DeviceMemory, Registration};
 use crate::error::CudaError;
 use crate::gpu::Gpu;
 
-/// Pinned host memory that kernels can access. It is zeroed, page-aligned, and in huge pages if the
-/// kernel has them.
+/// Pinned host memory that kernels can access. What this crate allocates is zeroed, page-aligned, and in huge
+/// pages if the kernel has them.
 ///
 /// It becomes a [`Buffer`] for a loop's table or a [`Region`] for a queue, or it is split into parts
 /// for either. It cannot be both at once, because the two access bytes by words of different widths.
@@ -58,6 +59,30 @@ impl MappedMemory {
     /// As for [`anonymous`](Self::anonymous).
     pub fn from_memfd(gpu: &Gpu, memfd: impl AsFd) -> Result<Self, CudaError> {
         Self::over(gpu, Buffer::from_memfd(memfd)?)
+    }
+
+    /// Wraps memory that other code pinned and mapped for the GPU: by `cudaHostAlloc` or `cudaHostRegister`, or a
+    /// pinned tensor. `owner` keeps the memory, and is dropped with the last object made from this one.
+    ///
+    /// # Errors
+    /// [`CudaError::NotPinned`] if the driver has not mapped the address for kernels.
+    ///
+    /// # Safety
+    /// As for [`Buffer::from_raw_parts`]. All of the range is pinned until `owner` is dropped.
+    pub unsafe fn from_raw(
+        gpu: &Gpu,
+        base: NonNull<u8>,
+        len: usize,
+        owner: impl Any + Send + Sync,
+    ) -> Result<Self, CudaError> {
+        // SAFETY: the caller's promises.
+        let buffer = unsafe { Buffer::from_raw_parts(base, len, Box::new(owner)) };
+        let owner = Arc::new(Registration::of_pinned(gpu.context(), buffer)?);
+        Ok(Self {
+            owner,
+            offset: 0,
+            len,
+        })
     }
 
     fn over(gpu: &Gpu, buffer: Buffer) -> Result<Self, CudaError> {
@@ -141,10 +166,10 @@ impl MappedMemory {
 /// GPU memory for the inputs, results and shared data of kernels. The host and io_uring cannot access
 /// it. Its bytes are copied in when it is made, and copied out after the kernel has ended.
 ///
-/// It is freed on drop. To keep it while a kernel runs, pass it, or an [`Arc`] of it, to
-/// [`Kernel::launch`](crate::Kernel::launch).
-#[derive(Debug)]
-pub struct GpuMemory(DeviceMemory);
+/// A clone names the same memory, which is freed with the last one. To keep it while a kernel runs, pass a
+/// clone to [`Kernel::launch`](crate::Kernel::launch).
+#[derive(Clone, Debug)]
+pub struct GpuMemory(Arc<DeviceMemory>);
 
 impl GpuMemory {
     /// Allocates zeroed memory.
@@ -153,7 +178,37 @@ impl GpuMemory {
     /// [`CudaError::OutOfMemory`] if the GPU has no room, or [`CudaError::Driver`] if the driver
     /// refuses the call, for example for a length of zero.
     pub fn zeroed(gpu: &Gpu, len: usize) -> Result<Self, CudaError> {
-        DeviceMemory::zeroed(gpu.context(), len).map(Self)
+        Ok(Self(Arc::new(DeviceMemory::zeroed(gpu.context(), len)?)))
+    }
+
+    /// Allocates memory that holds whatever was there before. It is for bytes that are written before they
+    /// are read: large memory is there at once.
+    ///
+    /// # Errors
+    /// As for [`zeroed`](Self::zeroed).
+    pub fn uninit(gpu: &Gpu, len: usize) -> Result<Self, CudaError> {
+        Ok(Self(Arc::new(DeviceMemory::allocate(gpu.context(), len)?)))
+    }
+
+    /// Wraps memory that other code allocated, such as the storage of a tensor. `owner` keeps the memory, and
+    /// is dropped with the last clone.
+    ///
+    /// # Safety
+    /// - The `len` bytes at `address` are memory of this GPU until `owner` is dropped.
+    /// - Until then, other code uses them only in ways that it orders before or after what it asks this
+    ///   crate to do with them.
+    pub unsafe fn from_raw(
+        gpu: &Gpu,
+        address: u64,
+        len: usize,
+        owner: impl Any + Send + Sync,
+    ) -> Self {
+        Self(Arc::new(DeviceMemory::borrowed(
+            gpu.context(),
+            address,
+            len,
+            owner,
+        )))
     }
 
     /// Allocates memory that holds a copy of `bytes`.
@@ -161,7 +216,7 @@ impl GpuMemory {
     /// # Errors
     /// As for [`zeroed`](Self::zeroed).
     pub fn of(gpu: &Gpu, bytes: &[u8]) -> Result<Self, CudaError> {
-        DeviceMemory::of(gpu.context(), bytes).map(Self)
+        Ok(Self(Arc::new(DeviceMemory::of(gpu.context(), bytes)?)))
     }
 
     /// Copies everything out. The copy has everything that kernels wrote before they ended.
@@ -173,7 +228,21 @@ impl GpuMemory {
     }
 
     /// Returns the address of the first byte for kernels.
-    pub const fn device_ptr(&self) -> u64 {
+    pub fn device_ptr(&self) -> u64 {
         self.0.address()
+    }
+
+    /// Returns the length in bytes.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns whether the length is zero.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) const fn shared(&self) -> &Arc<DeviceMemory> {
+        &self.0
     }
 }

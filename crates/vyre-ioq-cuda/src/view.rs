@@ -1,16 +1,24 @@
 //! Files whose pages kernels read out of the page cache by themselves, over the bus, without a request.
 
+mod copy;
 mod device;
 mod error;
+mod load;
+mod preparing;
+mod rows;
 
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use vyre_uring::vyre_mapped::{MapError, Mapping};
+use vyre_uring::vyre_mapped::{Errno, MapError, Mapping, Stamp};
 
+pub use copy::ViewCopy;
 pub use device::DeviceView;
 pub use error::ViewError;
+pub use load::{LoadOptions, LoadWay, load};
+pub use preparing::Preparing;
+pub use rows::{RowGather, Rows};
 
 use crate::driver::{PagePin, PinBudget};
 use crate::gpu::Gpu;
@@ -30,8 +38,31 @@ pub struct View(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     pages: PagePin,
+    mapping: Arc<Mapping>,
     /// The range of the file: its end is that of the file, if that comes before the last page's.
     range: Range<u64>,
+    /// The file before the pages were pinned, if a later change shows.
+    stamp: Option<Stamp>,
+}
+
+/// A [`View`] and its file, as [`View::check`] found them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ViewState {
+    /// The view shows the file.
+    Current,
+    /// The file ends before the view does. The view shows what was there before.
+    Shorter {
+        /// The size of the file in bytes.
+        size: u64,
+    },
+    /// The page at this offset of the file, and perhaps later ones, may have left the file: by a truncation
+    /// after which the file grew again, by a hole that was punched, or by a write past the page cache. Where
+    /// memory was short, the kernel may also have unmapped a page that is still the file's. Make a new view.
+    Detached {
+        /// The offset in bytes.
+        offset: u64,
+    },
 }
 
 impl View {
@@ -46,20 +77,28 @@ impl View {
     /// bytes, or does not consist of whole pages; the GPU cannot pin read-only pages; more would be pinned
     /// than [`pin_limit`] allows; or the driver refuses.
     pub fn new(gpu: &Gpu, file: impl AsFd, range: Range<u64>) -> Result<Self, ViewError> {
-        if range.is_empty() {
-            return Err(MapError::EmptyRange.into());
-        }
-        // The first page alone is mapped, to learn the size of a file of which nothing is known yet.
-        let first = Mapping::new(&file, range.start..range.start + 1)?;
-        let size = first.file_size().map_err(MapError::Query)?;
-        let range = clip(&range, size)?;
-        Self::of_mapping(gpu, Arc::new(Mapping::new(file, range.clone())?), range)
+        Self::pin(gpu, map(file, &range)?)
     }
 
-    fn of_mapping(gpu: &Gpu, mapping: Arc<Mapping>, range: Range<u64>) -> Result<Self, ViewError> {
-        let pages = mapping.page_range();
-        let pages = PagePin::new(gpu, mapping, pages)?;
-        Ok(Self(Arc::new(Shared { pages, range })))
+    /// Maps a range of a file, and has a thread read it in. The range is as for [`new`](Self::new).
+    ///
+    /// # Errors
+    /// A [`ViewError`] if the file or the range is not one that can be mapped.
+    pub fn prepare(file: impl AsFd, range: Range<u64>) -> Result<Preparing, ViewError> {
+        Preparing::start(map(file, &range)?)
+    }
+
+    /// Pins all pages of a mapping.
+    fn pin(gpu: &Gpu, mapping: Arc<Mapping>) -> Result<Self, ViewError> {
+        // Before the pages are pinned: a change in between shows, too.
+        let stamp = mapping.stamp().map_err(MapError::Query)?;
+        let pages = PagePin::new(gpu, Arc::clone(&mapping), mapping.page_range())?;
+        Ok(Self(Arc::new(Shared {
+            pages,
+            range: mapping.range(),
+            mapping,
+            stamp: stamp.is_settled().then_some(stamp),
+        })))
     }
 
     /// Returns the range of the file, in bytes.
@@ -77,6 +116,30 @@ impl View {
         self.len() == 0
     }
 
+    /// Finds out whether the view still shows the file. Costs a system call if the file has not changed since,
+    /// and else takes some 2 ms for 1 GiB.
+    ///
+    /// Writes through the page cache show in a view, which stays current. The answer may be out of date as
+    /// soon as it is there: whoever shares a file with others needs an agreement with them.
+    ///
+    /// # Errors
+    /// The errno of fstat(2), or of open(2) or read(2) of `/proc/self/pagemap`.
+    pub fn check(&self) -> Result<ViewState, Errno> {
+        let Shared { mapping, range, .. } = &*self.0;
+        let stamp = mapping.stamp()?;
+        if stamp.size() < range.end {
+            let size = stamp.size();
+            return Ok(ViewState::Shorter { size });
+        }
+        if self.0.stamp == Some(stamp) {
+            return Ok(ViewState::Current);
+        }
+        Ok(match mapping.first_unmapped(range.clone())? {
+            None => ViewState::Current,
+            Some(offset) => ViewState::Detached { offset },
+        })
+    }
+
     /// Returns what kernels of this GPU need to read the bytes. The GPU may be another one than that for
     /// which the view was made.
     ///
@@ -86,6 +149,18 @@ impl View {
         let base = self.0.pages.device_ptr(gpu)?;
         Ok(DeviceView::new(base, self.len()))
     }
+}
+
+/// Maps a range of a file, which ends with the file if that is earlier.
+fn map(file: impl AsFd, range: &Range<u64>) -> Result<Arc<Mapping>, ViewError> {
+    if range.is_empty() {
+        return Err(MapError::EmptyRange.into());
+    }
+    // The first byte alone is mapped, to learn the size of a file of which nothing is known yet.
+    let end = range.start.saturating_add(1);
+    let first = Mapping::new(&file, range.start..end)?;
+    let size = first.file_size().map_err(MapError::Query)?;
+    Ok(Arc::new(Mapping::new(file, clip(range, size)?)?))
 }
 
 /// Returns a range that ends where a file of this size ends, if it is one of whole pages otherwise.

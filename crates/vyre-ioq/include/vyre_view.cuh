@@ -27,6 +27,10 @@
 #include "vyre_ioq_device.cuh"
 #endif
 
+#if !defined(__CUDACC_RTC__)  // NVRTC knows memcpy, and has no headers
+#include <string.h>
+#endif
+
 #if defined(VYRE_IOQ_CHECK_VIEWS) || defined(__CUDACC_DEBUG__) || (!defined(__CUDACC__) && !defined(NDEBUG))
 #define VYRE_IOQ_CHECK_VIEW_(holds) ((holds) ? (void)0 : vyre_ioq::detail::outside_view())
 #else
@@ -151,7 +155,7 @@ struct View {
         VYRE_IOQ_CHECK_VIEW_(contains(offset, sizeof(T)) && offset % sizeof(T) == 0);
         Type raw = detail::load_page(static_cast<const Type *>(static_cast<const void *>(base + offset)));
         T value;
-        __builtin_memcpy(&value, &raw, sizeof(T));
+        memcpy(&value, &raw, sizeof(T));
         return value;
     }
 

@@ -1,7 +1,7 @@
 //! The driver itself, its devices and their primary contexts.
 #![expect(unsafe_code, reason = "the CUDA driver is a C library")]
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 use std::marker::PhantomData;
 use std::ptr;
 use std::sync::Arc;
@@ -34,6 +34,44 @@ pub(crate) fn start() -> Result<u32, CudaError> {
     }
 }
 
+/// Returns the current context of the calling thread, or null.
+fn current() -> Result<sys::CUcontext, CudaError> {
+    let mut context = ptr::null_mut();
+    // SAFETY: the pointer is to a handle that outlives the call.
+    check("cuCtxGetCurrent", unsafe {
+        sys::cuCtxGetCurrent(&raw mut context)
+    })?;
+    Ok(context)
+}
+
+/// Returns the ordinal of the device of the calling thread's current context, or `None` without one.
+pub(crate) fn current_ordinal() -> Result<Option<u32>, CudaError> {
+    if current()?.is_null() {
+        return Ok(None);
+    }
+    let mut device = 0;
+    // SAFETY: the pointer is to an integer that outlives the call; the thread has a context.
+    check("cuCtxGetDevice", unsafe {
+        sys::cuCtxGetDevice(&raw mut device)
+    })?;
+    for ordinal in 0..start()? {
+        if handle(ordinal)? == device {
+            return Ok(Some(ordinal));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the driver's handle of a device.
+fn handle(ordinal: u32) -> Result<sys::CUdevice, CudaError> {
+    let mut device = 0;
+    // SAFETY: the pointer is to an integer that outlives the call.
+    check("cuDeviceGet", unsafe {
+        sys::cuDeviceGet(&raw mut device, ordinal.cast_signed())
+    })?;
+    Ok(device)
+}
+
 /// Returns the CUDA version of the driver: 13000 is 13.0.
 pub(crate) fn version() -> Result<u32, CudaError> {
     let mut version = 0;
@@ -44,12 +82,14 @@ pub(crate) fn version() -> Result<u32, CudaError> {
     Ok(version.unsigned_abs())
 }
 
-/// A device with the primary context of this process, which is retained until the last clone is
-/// dropped.
+/// A device with a context: the primary one of this process, which is retained until the last clone is
+/// dropped, or one of the caller's.
 #[derive(Debug)]
 pub(crate) struct Context {
     device: sys::CUdevice,
     context: sys::CUcontext,
+    /// Whether the context is the primary one, and retained.
+    is_retained: bool,
 }
 
 // SAFETY: contexts of the driver may be used from any thread, by several at once.
@@ -59,17 +99,48 @@ unsafe impl Sync for Context {}
 
 impl Context {
     pub(crate) fn of(ordinal: u32) -> Result<Arc<Self>, CudaError> {
-        let mut device = 0;
-        // SAFETY: the pointer is to an integer that outlives the call.
-        check("cuDeviceGet", unsafe {
-            sys::cuDeviceGet(&raw mut device, ordinal.cast_signed())
-        })?;
+        let device = handle(ordinal)?;
         let mut context = ptr::null_mut();
         // SAFETY: the pointer is to a handle that outlives the call; the device is one.
         check("cuDevicePrimaryCtxRetain", unsafe {
             sys::cuDevicePrimaryCtxRetain(&raw mut context, device)
         })?;
-        Ok(Arc::new(Self { device, context }))
+        Ok(Arc::new(Self {
+            device,
+            context,
+            is_retained: true,
+        }))
+    }
+
+    /// Wraps a context that somebody else made.
+    ///
+    /// # Safety
+    /// The context is one of the driver's, and is not destroyed before the last clone is dropped.
+    pub(crate) unsafe fn borrowed(context: *mut c_void) -> Result<Arc<Self>, CudaError> {
+        let mut made = Self {
+            device: 0,
+            context: context.cast(),
+            is_retained: false,
+        };
+        let mut device = 0;
+        {
+            let _current = made.enter()?;
+            // SAFETY: the pointer is to an integer that outlives the call.
+            check("cuCtxGetDevice", unsafe {
+                sys::cuCtxGetDevice(&raw mut device)
+            })?;
+        }
+        made.device = device;
+        Ok(Arc::new(made))
+    }
+
+    /// Returns whether this is the current context of the calling thread.
+    pub(crate) fn is_current(&self) -> Result<bool, CudaError> {
+        Ok(current()? == self.context)
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.context == other.context
     }
 
     /// Makes this the current context of the calling thread until the guard is dropped. The guard
@@ -126,6 +197,9 @@ impl Drop for Current<'_> {
 
 impl Drop for Context {
     fn drop(&mut self) {
+        if !self.is_retained {
+            return;
+        }
         // SAFETY: retained once by `of`, and everything made in it held a clone that is gone.
         let _ = unsafe { sys::cuDevicePrimaryCtxRelease_v2(self.device) };
     }

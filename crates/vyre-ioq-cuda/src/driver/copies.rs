@@ -2,7 +2,6 @@
 #![expect(unsafe_code, reason = "the CUDA driver is a C library")]
 
 use std::mem;
-use std::ptr;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use cudarc::driver::sys;
 use vyre_uring::Buffer;
 
 use super::context::Context;
+use super::event::Event;
 use super::memory::DeviceMemory;
 use super::status::check;
 use super::stream::Stream;
@@ -85,12 +85,7 @@ impl CopyStream {
 
     /// Records the event: it happens when everything started so far has ended.
     pub(crate) fn record(&self, event: &Event) -> Result<(), CudaError> {
-        let stream = self.stream()?;
-        let _current = stream.enter()?;
-        // SAFETY: both handles are there until `event` and `self` are dropped.
-        check("cuEventRecord", unsafe {
-            sys::cuEventRecord(event.event, stream.raw())
-        })
+        event.record(self.stream()?)
     }
 }
 
@@ -124,53 +119,5 @@ fn no_such_range() -> CudaError {
     CudaError::Driver {
         call: "cuMemcpyHtoDAsync",
         error: "a range that is not there".to_owned(),
-    }
-}
-
-/// Event on a stream.
-#[derive(Debug)]
-pub(crate) struct Event {
-    context: Arc<Context>,
-    event: sys::CUevent,
-}
-
-// SAFETY: events of the driver may be used from any thread.
-unsafe impl Send for Event {}
-
-impl Event {
-    pub(crate) fn new(context: &Arc<Context>) -> Result<Self, CudaError> {
-        let _current = context.enter()?;
-        let mut made = Self {
-            context: Arc::clone(context),
-            event: ptr::null_mut(),
-        };
-        let flags = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as u32;
-        // SAFETY: the pointer is to a handle that outlives the call.
-        check("cuEventCreate", unsafe {
-            sys::cuEventCreate(&raw mut made.event, flags)
-        })?;
-        Ok(made)
-    }
-
-    /// Returns whether it has happened since it was recorded.
-    pub(crate) fn has_ended(&self) -> Result<bool, CudaError> {
-        let _current = self.context.enter()?;
-        // SAFETY: the event is there until `self` is dropped.
-        match unsafe { sys::cuEventQuery(self.event) } {
-            sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
-            answer => check("cuEventQuery", answer).map(|()| true),
-        }
-    }
-}
-
-impl Drop for Event {
-    fn drop(&mut self) {
-        if self.event.is_null() {
-            return;
-        }
-        if let Ok(_current) = self.context.enter() {
-            // SAFETY: made by `new` and destroyed once. The driver keeps a recorded event until it has happened.
-            let _ = unsafe { sys::cuEventDestroy_v2(self.event) };
-        }
     }
 }

@@ -36,6 +36,10 @@ unsafe impl Send for Function {}
 unsafe impl Sync for Function {}
 
 impl Function {
+    pub(crate) fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
     pub(crate) fn load(
         context: &Arc<Context>,
         code: Image<'_>,
@@ -102,18 +106,21 @@ impl Function {
         Ok(value.unsigned_abs())
     }
 
-    /// Starts the kernel on a stream of its own.
+    /// Starts the kernel on a stream of its context.
     ///
     /// # Safety
     /// `A` is the type of the kernel's only parameter. Everything that the kernel accesses through it
-    /// stays valid until the stream has ended.
+    /// stays valid until what was started on the stream has ended.
     pub(crate) unsafe fn launch<A: NoUninit>(
         &self,
+        stream: &Stream,
         config: &LaunchConfig,
         argument: &A,
-    ) -> Result<Stream, CudaError> {
+    ) -> Result<(), CudaError> {
+        if !stream.context().is_same(&self.context) {
+            return Err(CudaError::OtherGpu("the stream"));
+        }
         let _current = self.context.enter()?;
-        let stream = Stream::new(&self.context)?;
         let [blocks_x, blocks_y, blocks_z] = config.blocks;
         let [threads_x, threads_y, threads_z] = config.threads;
         let mut parameters = [ptr::from_ref(argument).cast_mut().cast::<c_void>()];
@@ -153,7 +160,7 @@ impl Function {
                     most: self.resident_blocks(config)?,
                 })
             }
-            answer => check("cuLaunchKernelEx", answer).map(|()| stream),
+            answer => check("cuLaunchKernelEx", answer),
         }
     }
 

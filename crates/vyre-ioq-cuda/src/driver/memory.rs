@@ -1,6 +1,7 @@
 //! Memory: host memory that is mapped into every context, and memory of the GPU.
 #![expect(unsafe_code, reason = "the CUDA driver is a C library")]
 
+use std::any::Any;
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use vyre_uring::Buffer;
 
 use super::context::{Context, Current};
 use super::status::{check, name_of};
+use super::stream::Owner;
 use crate::error::CudaError;
 
 /// Host memory that is pinned and mapped into every context until it is dropped.
@@ -17,6 +19,8 @@ use crate::error::CudaError;
 pub(crate) struct Registration {
     context: Arc<Context>,
     device: u64,
+    /// Whether this crate pinned the memory, and unpins it.
+    is_own: bool,
     // Dropped after the memory was given up.
     buffer: Buffer,
 }
@@ -37,6 +41,7 @@ impl Registration {
         let mut made = Self {
             context: Arc::clone(context),
             device: 0,
+            is_own: true,
             buffer,
         };
         // SAFETY: the pointer is to an integer that outlives the call; the range is registered.
@@ -44,6 +49,26 @@ impl Registration {
             sys::cuMemHostGetDevicePointer_v2(&raw mut made.device, base, 0)
         })?;
         Ok(made)
+    }
+
+    /// Wraps memory that somebody else pinned and mapped, and unpins after the buffer is dropped.
+    pub(crate) fn of_pinned(context: &Arc<Context>, buffer: Buffer) -> Result<Self, CudaError> {
+        let _current = context.enter()?;
+        let mut device = 0;
+        // SAFETY: the pointer is to an integer that outlives the call; the driver knows whether it mapped
+        // the address.
+        let answer = unsafe {
+            sys::cuMemHostGetDevicePointer_v2(&raw mut device, buffer.as_ptr().cast(), 0)
+        };
+        if answer != sys::CUresult::CUDA_SUCCESS {
+            return Err(CudaError::NotPinned(name_of(answer)));
+        }
+        Ok(Self {
+            context: Arc::clone(context),
+            device,
+            is_own: false,
+            buffer,
+        })
     }
 
     /// Returns the address of the first byte for kernels.
@@ -58,6 +83,9 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
+        if !self.is_own {
+            return;
+        }
         if let Ok(_current) = self.context.enter() {
             // SAFETY: registered by `new`, once, at this address.
             let _ = unsafe { sys::cuMemHostUnregister(self.buffer.as_ptr().cast()) };
@@ -65,12 +93,13 @@ impl Drop for Registration {
     }
 }
 
-/// GPU memory that is freed on drop.
+/// GPU memory that is freed on drop, or given up if somebody else allocated it.
 #[derive(Debug)]
 pub(crate) struct DeviceMemory {
     context: Arc<Context>,
     address: u64,
     len: usize,
+    owner: Option<Owner>,
 }
 
 impl DeviceMemory {
@@ -85,12 +114,29 @@ impl DeviceMemory {
         Ok(made)
     }
 
-    fn allocate(context: &Arc<Context>, len: usize) -> Result<Self, CudaError> {
+    /// Wraps memory that somebody else allocated and `owner` keeps.
+    pub(crate) fn borrowed(
+        context: &Arc<Context>,
+        address: u64,
+        len: usize,
+        owner: impl Any + Send + Sync,
+    ) -> Self {
+        Self {
+            context: Arc::clone(context),
+            address,
+            len,
+            owner: Some(Owner::new(owner)),
+        }
+    }
+
+    /// Allocates memory that holds whatever was there before.
+    pub(crate) fn allocate(context: &Arc<Context>, len: usize) -> Result<Self, CudaError> {
         let _current = context.enter()?;
         let mut made = Self {
             context: Arc::clone(context),
             address: 0,
             len,
+            owner: None,
         };
         // SAFETY: the pointer is to an integer that outlives the call.
         match unsafe { sys::cuMemAlloc_v2(&raw mut made.address, len) } {
@@ -124,7 +170,11 @@ impl DeviceMemory {
         Ok(bytes)
     }
 
-    pub(super) const fn len(&self) -> usize {
+    pub(crate) fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    pub(crate) const fn len(&self) -> usize {
         self.len
     }
 
@@ -135,7 +185,7 @@ impl DeviceMemory {
 
 impl Drop for DeviceMemory {
     fn drop(&mut self) {
-        if self.address == 0 {
+        if self.address == 0 || self.owner.is_some() {
             return;
         }
         if let Ok(_current) = self.context.enter() {

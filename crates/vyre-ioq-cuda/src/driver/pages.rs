@@ -9,8 +9,10 @@ use cudarc::driver::sys;
 use vyre_uring::vyre_mapped::Mapping;
 
 use super::context::Context;
+use super::memory::DeviceMemory;
 use super::pinned::{PinBudget, PinnedBytes};
 use super::status::{check, name_of};
+use super::stream::Stream;
 use crate::error::CudaError;
 use crate::gpu::Gpu;
 use crate::view::ViewError;
@@ -26,6 +28,7 @@ pub(crate) struct PagePin {
     /// The contexts whose kernels may know an address. The first is the one that registered the pages.
     contexts: Mutex<Vec<Arc<Context>>>,
     base: *const u8,
+    bytes: u64,
     /// `None` only while it is being dropped.
     held: Option<(Arc<Mapping>, PinnedBytes<'static>)>,
 }
@@ -76,6 +79,7 @@ impl PagePin {
         Ok(Self {
             contexts: Mutex::new(vec![Arc::clone(context)]),
             base,
+            bytes,
             held: Some((mapping, pinned)),
         })
     }
@@ -83,12 +87,7 @@ impl PagePin {
     /// Returns the address of the first byte for kernels of this GPU.
     pub(crate) fn device_ptr(&self, gpu: &Gpu) -> Result<u64, CudaError> {
         let context = gpu.context();
-        {
-            let mut known = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
-            if !known.iter().any(|it| Arc::ptr_eq(it, context)) {
-                known.push(Arc::clone(context));
-            }
-        }
+        self.note_context(context);
         let _current = context.enter()?;
         let mut device = 0;
         // SAFETY: the pointer is to an integer that outlives the call; the range is registered.
@@ -96,6 +95,42 @@ impl PagePin {
             sys::cuMemHostGetDevicePointer_v2(&raw mut device, self.base.cast_mut().cast(), 0)
         })?;
         Ok(device)
+    }
+
+    /// Starts a copy of `len` bytes from `offset` on to memory of the stream's GPU.
+    ///
+    /// # Safety
+    /// `self` and the memory are kept until what was started on the stream has ended.
+    pub(crate) unsafe fn copy(
+        &self,
+        offset: u64,
+        len: u64,
+        to: &DeviceMemory,
+        at: u64,
+        stream: &Stream,
+    ) -> Result<(), CudaError> {
+        let is_inside = |end: Option<u64>, bytes| end.is_some_and(|end| end <= bytes);
+        assert!(is_inside(offset.checked_add(len), self.bytes));
+        assert!(is_inside(at.checked_add(len), to.len() as u64));
+        if !to.context().is_same(stream.context()) {
+            return Err(CudaError::OtherGpu("the memory"));
+        }
+        self.note_context(stream.context());
+        let _current = stream.enter()?;
+        let from = self.base.wrapping_add(offset as usize);
+        // SAFETY: both ranges are inside memory that the caller keeps until the copy has ended. Others may
+        // write the file meanwhile: the copy is the device's access, not this process's.
+        check("cuMemcpyHtoDAsync", unsafe {
+            sys::cuMemcpyHtoDAsync_v2(to.address() + at, from.cast(), len as usize, stream.raw())
+        })
+    }
+
+    /// Notes a context in which something may use the pages.
+    fn note_context(&self, context: &Arc<Context>) {
+        let mut known = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.iter().any(|it| it.is_same(context)) {
+            known.push(Arc::clone(context));
+        }
     }
 
     fn unregister(&self) -> Result<(), CudaError> {

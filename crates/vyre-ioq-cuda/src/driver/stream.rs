@@ -1,6 +1,9 @@
 //! Streams: sequences of kernels or copies.
 #![expect(unsafe_code, reason = "the CUDA driver is a C library")]
 
+use std::any::Any;
+use std::ffi::c_void;
+use std::fmt;
 use std::ptr;
 use std::sync::Arc;
 
@@ -15,17 +18,57 @@ use crate::error::CudaError;
 pub(crate) struct Stream {
     context: Arc<Context>,
     stream: sys::CUstream,
+    /// Keeps a stream that somebody else made; that one is neither destroyed nor waited for.
+    owner: Option<Owner>,
+}
+
+/// Whatever keeps something of the caller's alive. It is only dropped.
+pub(super) struct Owner {
+    _kept: Box<dyn Any + Send + Sync>,
+}
+
+impl Owner {
+    pub(super) fn new(kept: impl Any + Send + Sync) -> Self {
+        Self {
+            _kept: Box::new(kept),
+        }
+    }
+}
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Owner")
+    }
 }
 
 // SAFETY: streams of the driver may be used from any thread.
 unsafe impl Send for Stream {}
+// SAFETY: as above, by several at once.
+unsafe impl Sync for Stream {}
 
 impl Stream {
-    pub(super) fn new(context: &Arc<Context>) -> Result<Self, CudaError> {
+    /// Wraps a stream that somebody else made.
+    ///
+    /// # Safety
+    /// The stream is one of the context, and is not destroyed before `owner` is dropped.
+    pub(crate) unsafe fn borrowed(
+        context: &Arc<Context>,
+        stream: *mut c_void,
+        owner: impl Any + Send + Sync,
+    ) -> Self {
+        Self {
+            context: Arc::clone(context),
+            stream: stream.cast(),
+            owner: Some(Owner::new(owner)),
+        }
+    }
+
+    pub(crate) fn new(context: &Arc<Context>) -> Result<Self, CudaError> {
         let _current = context.enter()?;
         let mut made = Self {
             context: Arc::clone(context),
             stream: ptr::null_mut(),
+            owner: None,
         };
         let flags = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
         // SAFETY: the pointer is to a handle that outlives the call.
@@ -35,12 +78,16 @@ impl Stream {
         Ok(made)
     }
 
+    pub(crate) fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
     /// Makes the context of the stream current until the guard is dropped.
     pub(super) fn enter(&self) -> Result<Current<'_>, CudaError> {
         self.context.enter()
     }
 
-    pub(super) const fn raw(&self) -> sys::CUstream {
+    pub(crate) const fn raw(&self) -> sys::CUstream {
         self.stream
     }
 
@@ -66,6 +113,9 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        if self.owner.is_some() {
+            return;
+        }
         // What the kernel uses goes next: it must have ended.
         let _ = self.wait();
         if self.stream.is_null() {

@@ -7,6 +7,7 @@ use vyre_uring::Buffer;
 use crate::driver::DeviceMemory;
 use crate::error::CudaError;
 use crate::gpu::Gpu;
+use crate::memory::GpuMemory;
 
 /// Memory of the GPU behind a buffer: bytes that are read into the buffer land at the same offset of
 /// this memory.
@@ -32,6 +33,15 @@ impl LandingBuffer {
             host,
             device: Arc::new(device),
         })
+    }
+
+    /// Has bytes that are read into `host` land in memory of the caller's, at the same offsets. Bytes past
+    /// the end of the shorter one do not land: a READ of them ends with EIO.
+    pub fn behind_memory(host: Buffer, memory: &GpuMemory) -> Self {
+        Self {
+            host,
+            device: Arc::clone(memory.shared()),
+        }
     }
 
     /// Returns the buffer in front of the memory, for the loop's buffer table.

@@ -1,6 +1,8 @@
 //! The error of views.
 
-use vyre_uring::vyre_mapped::MapError;
+use std::ops::Range;
+
+use vyre_uring::vyre_mapped::{Errno, MapError};
 
 use crate::error::CudaError;
 
@@ -29,6 +31,46 @@ pub enum ViewError {
     PastEnd {
         /// The size of the file in bytes.
         size: u64,
+    },
+    /// The part is not inside the view.
+    #[error("bytes {} to {} are not inside the view of {} to {}", .part.start, .part.end, .range.start, .range.end)]
+    OutOfRange {
+        /// The part of the file.
+        part: Range<u64>,
+        /// The range of the view.
+        range: Range<u64>,
+    },
+    /// Memory is too short for what should be there.
+    #[error("the memory has {len} bytes, and {wanted} are needed: give longer memory")]
+    TooShort {
+        /// The number of bytes of the memory.
+        len: u64,
+        /// The number of bytes that are needed.
+        wanted: u64,
+    },
+    /// No row is inside the view.
+    #[error(
+        "no row is inside the view: give rows of at least one byte, the first of which is in the view"
+    )]
+    NoRows,
+    /// The pages were not read in, because that was cancelled.
+    #[error("the view was cancelled while its pages were read in")]
+    Cancelled,
+    /// The kernel could not read a page in.
+    #[error(
+        "a page could not be read in ({0}): look at dmesg for errors of the drive; before Linux 5.14, use View::new"
+    )]
+    Populate(Errno),
+    /// No thread could be started.
+    #[error("no thread could be started ({0}): raise the limit of threads (ulimit -u)")]
+    NoThread(String),
+    /// The file could not be read.
+    #[error("the file could not be read at offset {offset}: {reason}")]
+    Read {
+        /// The offset in bytes.
+        offset: u64,
+        /// The error of the operating system.
+        reason: String,
     },
     /// More bytes would be pinned than the limit allows.
     #[error(

@@ -2,12 +2,14 @@
 //! them (`cuda.c`, `nvrtc.c`). Each test is a process of its own, in which they are found first, and for
 //! which environment variables choose the GPU, the versions and what goes wrong.
 
+mod borrowed;
 mod code;
 #[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "nothing here needs a GPU")]
 mod common;
 mod contexts;
 mod ends;
+mod loads;
 mod queues;
 mod views;
 
@@ -43,6 +45,17 @@ const PARTS: &[(&str, fn())] = &[
     ("refused_views", views::refused_views),
     ("views_of_an_old_gpu", views::views_of_an_old_gpu),
     ("views_that_stay", views::views_that_stay),
+    ("prepared_views", views::prepared_views),
+    ("stale_views", views::stale_views),
+    ("copied_views", views::copied_views),
+    ("gathered_rows", views::gathered_rows),
+    ("loads", loads::loads),
+    ("refused_loads", loads::refused_loads),
+    ("lent_context", borrowed::lent_context),
+    ("other_context", borrowed::other_context),
+    ("lent_memory", borrowed::lent_memory),
+    ("memory_not_pinned", borrowed::memory_not_pinned),
+    ("lent_stream", borrowed::lent_stream),
 ];
 
 /// Entry of the other process. As one of the tests, it does nothing.
