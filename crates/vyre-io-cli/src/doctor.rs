@@ -73,12 +73,12 @@ fn examine(paths: &[PathBuf]) -> Report {
     // Without a ring, what it could pin is beside the point.
     findings.extend(ring.as_ref().and_then(|_| memlock.finding()));
 
-    let (gpu, found) = gpu::examine();
+    let (views, gpu, found) = gpu::examine();
     findings.extend(found);
 
     let mut reports = Vec::with_capacity(paths.len());
     for path in paths {
-        let (report, found) = path::probe(path, trial.as_mut());
+        let (report, found) = path::probe(path, trial.as_mut(), &views);
         reports.push(report);
         findings.extend(found);
     }

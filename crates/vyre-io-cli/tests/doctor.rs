@@ -246,6 +246,34 @@ fn page_cache_reads_are_possible_or_refused_with_the_reason() {
     assert_eq!(page_cache("/dev/tty"), Value::Null, "left unopened");
 }
 
+/// Returns the report's text on views of a path.
+fn view(path: impl AsRef<Path>) -> Value {
+    let output = doctor(&[path.as_ref().as_os_str(), "--format=json".as_ref()]);
+    assert!(output.status.success(), "{output:?}");
+    json(&output)["paths"][0].get("view").unwrap().clone()
+}
+
+/// On a machine without a GPU the reason is that; a file that no GPU could view has a reason of its own.
+#[test]
+fn views_are_possible_or_refused_with_the_reason() {
+    let file = temporary_file("/dev/shm");
+    let report = json(&doctor(&["--format=json"]));
+    let found = view(file.path());
+    match report["gpu"]["usable"].as_bool() {
+        Some(true) => assert_eq!(found, "possible"),
+        _ => assert!(
+            found.as_str().is_some_and(|why| why.contains("CUDA")),
+            "{found}"
+        ),
+    }
+    let said = text(&doctor(&[file.path()]));
+    assert!(said.contains("\n  view            "), "{said}");
+    let refused = view("/proc/version");
+    let why = "file system 0x9fa0 is not one of ext4 and tmpfs";
+    assert!(refused.as_str().unwrap().starts_with(why), "{refused}");
+    assert_eq!(view("/dev/tty"), Value::Null, "left unopened");
+}
+
 /// mincore(2) tells the truth to the owner alone.
 #[test]
 fn of_another_users_file_only_mapped_pages_are_known() {

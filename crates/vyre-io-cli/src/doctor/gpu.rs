@@ -1,9 +1,12 @@
-//! The first GPU, opened as `bench --device cuda` opens it.
+//! The first GPU, opened as `bench --device cuda` opens it, and views of files by it.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use vyre_io::mapped::Mapping;
 use vyre_ioq_cuda::CudaError;
+use vyre_ioq_cuda::view::View;
 
 use super::report::{Finding, Gpu};
 
@@ -13,9 +16,42 @@ const NVIDIA: &str = "0x10de";
 /// Directory in which the kernel lists PCI devices.
 const PCI: &str = "/sys/bus/pci/devices";
 
+/// Text of the report if kernels can read the pages of a file.
+pub(super) const POSSIBLE: &str = "possible";
+
+/// The opened GPU, for views of files, or the reason why it is not there.
+pub(super) struct Views(Result<vyre_ioq_cuda::Gpu, CudaError>);
+
+impl Views {
+    /// Those of a machine without a driver.
+    #[cfg(test)]
+    pub(super) const NONE: Self = Self(Err(CudaError::NoDriver));
+
+    /// Pins the first page of a file. Returns [`POSSIBLE`], or the reason why kernels cannot read the file's
+    /// pages.
+    pub(super) fn examine(&self, file: &OwnedFd) -> String {
+        // What is wrong with the file is wrong on every machine.
+        if let Err(error) = Mapping::new(file, 0..1) {
+            return error.to_string();
+        }
+        match &self.0 {
+            Ok(gpu) => match View::new(gpu, file, 0..Mapping::page_size()) {
+                Ok(_) => POSSIBLE.to_owned(),
+                Err(error) => error.to_string(),
+            },
+            Err(error) => error.to_string(),
+        }
+    }
+}
+
 /// Examines the GPU. Returns no finding on a machine without one.
-pub(super) fn examine() -> (Gpu, Option<Finding>) {
-    let opened = vyre_ioq_cuda::Gpu::open(0);
+pub(super) fn examine() -> (Views, Gpu, Option<Finding>) {
+    let views = Views(vyre_ioq_cuda::Gpu::open(0));
+    let (gpu, finding) = describe(&views.0);
+    (views, gpu, finding)
+}
+
+fn describe(opened: &Result<vyre_ioq_cuda::Gpu, CudaError>) -> (Gpu, Option<Finding>) {
     match opened.as_ref().map(vyre_ioq_cuda::Gpu::capabilities) {
         Ok(found) => {
             let gpu = Gpu {
@@ -84,6 +120,20 @@ mod tests {
             assert_eq!(gpu.why, Some(error.to_string()));
             assert!(finding.advice.is_some_and(|advice| !advice.is_empty()));
         }
+    }
+
+    #[test]
+    fn a_path_without_views_says_whether_that_is_for_the_file_or_the_machine() {
+        let views = Views::NONE;
+        let open = |path: &Path| OwnedFd::from(fs::File::open(path).unwrap());
+        let file = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
+        let verdict = views.examine(&open(file.path()));
+        assert_eq!(verdict, CudaError::NoDriver.to_string());
+        let verdict = views.examine(&open(Path::new("/proc/version")));
+        assert!(
+            verdict.contains("is not one of ext4 and tmpfs"),
+            "{verdict}"
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use vyre_io::uring::alignment_of;
 
 use super::file_system::{caveat, hazard, is_generated, is_memory, name};
+use super::gpu::Views;
 use super::page_cache;
 use super::report::{Alignment, AlignmentSource, Finding, PathReport};
 use super::ring::{ReadError, Trial};
@@ -23,6 +24,7 @@ const PAGE: u32 = 4096;
 struct Probe<'a> {
     path: &'a Path,
     report: PathReport,
+    views: &'a Views,
     findings: Vec<Finding>,
 }
 
@@ -30,8 +32,12 @@ struct Probe<'a> {
 type Open<'a> = &'a dyn Fn(OFlags) -> Result<OwnedFd, Errno>;
 
 /// Examines a path. Without a ring, reports only the findings that need none.
-pub(super) fn probe(path: &Path, trial: Option<&mut Trial>) -> (PathReport, Vec<Finding>) {
-    let mut probe = Probe::new(path);
+pub(super) fn probe(
+    path: &Path,
+    trial: Option<&mut Trial>,
+    views: &Views,
+) -> (PathReport, Vec<Finding>) {
+    let mut probe = Probe::new(path, views);
     if let Err(errno) = probe.look(trial) {
         probe.cannot_open(errno);
     }
@@ -39,9 +45,10 @@ pub(super) fn probe(path: &Path, trial: Option<&mut Trial>) -> (PathReport, Vec<
 }
 
 impl<'a> Probe<'a> {
-    fn new(path: &'a Path) -> Self {
+    fn new(path: &'a Path, views: &'a Views) -> Self {
         Self {
             path,
+            views,
             report: PathReport {
                 path: path.to_string_lossy().into_owned(),
                 ..PathReport::default()
@@ -148,6 +155,7 @@ impl<'a> Probe<'a> {
             self.report.size = seek(&buffered, SeekFrom::End(0)).ok();
         } else {
             self.page_cache(&buffered);
+            self.report.view = Some(self.views.examine(&buffered));
         }
         let direct = self.direct(&buffered, kind, open)?;
         let Some(trial) = trial else {
@@ -409,7 +417,7 @@ mod tests {
         let reader = OwnedFd::from(reader);
         let mut trial = Trial::start().unwrap();
         trial.read_limit = std::time::Duration::from_millis(1);
-        let mut probe = Probe::new(Path::new("gone"));
+        let mut probe = Probe::new(Path::new("gone"), &Views::NONE);
         let open = |_| rustix::io::fcntl_dupfd_cloexec(&reader, 0);
         probe
             .file(Some(&mut trial), FileType::RegularFile, &open)
@@ -422,14 +430,14 @@ mod tests {
         assert_eq!(probe.findings.iter().filter(late).count(), 1);
         // Other paths are tried all the same.
         trial.read_limit = std::time::Duration::from_secs(60);
-        let (report, _) = super::probe(Path::new("/proc/self/exe"), Some(&mut trial));
+        let (report, _) = super::probe(Path::new("/proc/self/exe"), Some(&mut trial), &Views::NONE);
         assert!(report.data_path.is_some(), "{report:?}");
     }
 
     #[test]
     fn without_a_ring_the_rest_is_still_found() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let (report, findings) = super::probe(file.path(), None);
+        let (report, findings) = super::probe(file.path(), None, &Views::NONE);
         assert_eq!(report.kind, Some("regular file"));
         assert!(report.direct_opens.is_some() && report.file_system.is_some());
         assert_eq!(report.data_path, None);

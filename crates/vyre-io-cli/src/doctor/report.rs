@@ -218,6 +218,8 @@ pub(super) struct PathReport {
     pub(super) alignment: Option<Alignment>,
     /// `possible`, or the reason why page-cache reads are not; null if that was not tried.
     pub(super) page_cache: Option<String>,
+    /// `possible`, or the reason why kernels cannot read its pages by themselves; null if that was not tried.
+    pub(super) view: Option<String>,
     pub(super) data_path: Option<&'static str>,
     pub(super) reason: String,
 }

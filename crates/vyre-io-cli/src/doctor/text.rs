@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use super::gpu;
 use super::page_cache::POSSIBLE;
 use super::report::{Alignment, Gpu, IoUring, PathReport, Report, Ring, Seccomp, StepReport};
 use super::units::bytes;
@@ -138,6 +139,11 @@ impl PathReport {
         match self.page_cache.as_deref() {
             Some(POSSIBLE) => row(f, "  page cache", "page-cache reads are possible")?,
             Some(why) => row(f, "  page cache", format!("no page-cache reads: {why}"))?,
+            None => {}
+        }
+        match self.view.as_deref() {
+            Some(gpu::POSSIBLE) => row(f, "  view", "kernels can read its pages by themselves")?,
+            Some(why) => row(f, "  view", format!("none: {why}"))?,
             None => {}
         }
         row(f, "  data path", self.data_path.unwrap_or("unknown"))?;
