@@ -159,6 +159,15 @@ struct View {
         return value;
     }
 
+    /// Loads the 16 bytes at an offset, which is a multiple of 16: one load. Bytes past the end of the file are
+    /// zero.
+    ///
+    /// @pre `offset` is less than `bytes`.
+    VYRE_IOQ_DEVICE Quad quad(u64 offset) const {
+        VYRE_IOQ_CHECK_VIEW_(offset < bytes && offset % 16 == 0);
+        return quad_at(base + offset);
+    }
+
     // ---- By the lanes of a warp together ----
 
     /// Loads a block, and calls `use(offset, quad)` for each 16 bytes, on one of the lanes. A lane has eight
@@ -184,7 +193,7 @@ struct View {
             VYRE_IOQ_UNROLL_
             for (u32 i = 0; i < VIEW_LOADS; ++i) {
                 u64 number = first + (u64)i * rank.count;
-                if (number >= quads) break;
+                if (number >= quads) continue;
                 if (number == whole) keep(&found[i], static_cast<u32>(count % 16));
                 use(offset + number * 16, found[i]);
             }

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use tempfile::NamedTempFile;
 use vyre_ioq_cuda::CudaError;
 
-use crate::common::{Device, Error};
+use crate::common::{Device, Error, Way};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Kind {
@@ -32,6 +32,14 @@ pub(crate) struct On {
     /// Number of loops that serve the kernel, each with a thread and a queue of its own.
     #[arg(long)]
     loops: Option<u32>,
+}
+
+/// The way of the bytes, for kernels that only read.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Reads {
+    /// The way of the file's bytes to the kernel.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) way: Way,
 }
 
 impl On {

@@ -14,8 +14,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytemuck::{NoUninit, Pod, Zeroable};
+use clap::ValueEnum;
 use vyre_ioloop::{BufferTable, FileTable, IoLoop, Rights, SpawnError, StopError, TableError};
 use vyre_ioq::{Errno, HostQueue, QueueLayout, abi};
+use vyre_ioq_cuda::view::{View, ViewError};
 use vyre_ioq_cuda::{
     CudaError, Gpu, GpuMemory, GpuQueue, Kernel, LaunchConfig, MappedMemory, QueueView,
 };
@@ -36,6 +38,8 @@ const GROUP: u32 = abi::GROUP_SLOTS;
 pub(crate) enum Error {
     #[error(transparent)]
     Cuda(#[from] CudaError),
+    #[error(transparent)]
+    View(#[from] ViewError),
     #[error(transparent)]
     Threads(#[from] ThreadsError),
     #[error("{path}: {reason}")]
@@ -88,6 +92,31 @@ pub(crate) enum Device {
         kept: Vec<Box<dyn Any + Send>>,
     },
     Threads(Threads),
+}
+
+/// The way of a file's bytes to a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Way {
+    /// A view where there is one, the queue elsewhere.
+    Auto,
+    /// The kernel loads the pages of the file by itself.
+    View,
+    /// The kernel makes requests that the loops serve.
+    Queue,
+}
+
+/// A view of a file, laid out as `vyre::view`. Zeros stand for none.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct FileView {
+    base: u64,
+    bytes: u64,
+}
+
+impl FileView {
+    pub(crate) const fn is_none(&self) -> bool {
+        self.bytes == 0
+    }
 }
 
 /// Memory of the device.
@@ -193,6 +222,47 @@ impl Device {
                 buffer.write_at(0, bytes)?;
                 let backing = Backing::Threads(buffer);
                 Ok(Memory { address, backing })
+            }
+        }
+    }
+
+    /// Returns a view of the whole file if that is the way, and says which way was taken.
+    pub(crate) fn view(&mut self, file: &File, way: Way) -> Result<FileView, Error> {
+        let view = match way {
+            Way::Queue => return Ok(FileView::default()),
+            Way::Auto | Way::View => self.try_view(file),
+        };
+        match (view, way) {
+            (Err(error), Way::View) => Err(error),
+            (Err(why), _) => {
+                println!("through the queue, since there is no view of the file: {why}");
+                Ok(FileView::default())
+            }
+            (Ok(view), _) => {
+                println!("in a view of the file, so the loops have nothing to do");
+                Ok(view)
+            }
+        }
+    }
+
+    fn try_view(&mut self, file: &File) -> Result<FileView, Error> {
+        match self {
+            Self::Gpu { gpu, kept } => {
+                let view = View::new(gpu, file, 0..u64::MAX)?;
+                let seen = view.device_view(gpu)?;
+                kept.push(Box::new(view));
+                Ok(FileView {
+                    base: seen.device_ptr(),
+                    bytes: seen.len(),
+                })
+            }
+            Self::Threads(threads) => {
+                let of_file = Error::file(Path::new("the file"));
+                let size = file.metadata().map(|metadata| metadata.len());
+                let (base, bytes) = size
+                    .and_then(|bytes| Ok((threads.place_file(file)?, bytes)))
+                    .map_err(of_file)?;
+                Ok(FileView { base, bytes })
             }
         }
     }

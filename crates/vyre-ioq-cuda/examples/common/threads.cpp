@@ -4,7 +4,8 @@
 //     kernel ARGS VIEWS BLOCKS THREADS [ADDRESS MEMORY]...
 //
 // ARGS is a file with the kernel's parameter, VIEWS one with the views of the queues, both as Rust lays them
-// out. Each MEMORY is mapped at its ADDRESS, so that the addresses in ARGS and VIEWS are valid here.
+// out. Each MEMORY is mapped at its ADDRESS, so that the addresses in ARGS and VIEWS are valid here; after an "r", for
+// reading only.
 
 #define __global__
 
@@ -17,6 +18,7 @@ Index blockDim, gridDim;
 }  // namespace
 
 #include "vyre_ioq.cuh"
+#include "vyre_view.cuh"
 #include "kernel.cuh"
 
 #include <fcntl.h>
@@ -49,13 +51,16 @@ using Args = Parameter<decltype(VYRE_KERNEL)>::Type;
 struct Mapped {
     u64 base, bytes;
     Mapped(const char *address, const char *path) {
-        base = strtoull(address, nullptr, 0);
-        int file = open(path, O_RDWR);
+        char *mark;
+        base = strtoull(address, &mark, 0);
+        bool only_read = *mark == 'r';
+        int file = open(path, only_read ? O_RDONLY : O_RDWR);
         struct stat stat;
         if (file < 0 || fstat(file, &stat) != 0) fail("cannot open the memory");
         bytes = (u64)stat.st_size;
         int flags = MAP_SHARED | MAP_FIXED_NOREPLACE;
-        void *at = mmap((void *)base, bytes, PROT_READ | PROT_WRITE, flags, file, 0);
+        int protection = only_read ? PROT_READ : PROT_READ | PROT_WRITE;
+        void *at = mmap((void *)base, bytes, protection, flags, file, 0);
         if (at != (void *)base) fail("cannot map the memory where it should be");
         close(file);
     }

@@ -1,7 +1,7 @@
 //! Threads in place of a GPU: g++ compiles the kernel, and the program runs it on 32 threads for
 //! each warp. This is slow, and serves to try a kernel and to test it on machines without a GPU.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -82,6 +82,8 @@ impl Program {
 pub(crate) struct Threads {
     dir: TempDir,
     memories: Vec<(u64, OwnedFd)>,
+    /// The addresses of memory that is only read.
+    read_only: Vec<u64>,
     views: Vec<QueueView>,
 }
 
@@ -90,6 +92,7 @@ impl Threads {
         Ok(Self {
             dir: directory()?,
             memories: Vec::new(),
+            read_only: Vec::new(),
             views: Vec::new(),
         })
     }
@@ -118,6 +121,13 @@ impl Threads {
         let address = FIRST_ADDRESS + self.memories.len() as u64 * ADDRESS_STEP;
         self.memories.push((address, memfd));
         address
+    }
+
+    /// Adds a file that kernels only read. Returns its address for kernels.
+    pub(crate) fn place_file(&mut self, file: &File) -> io::Result<u64> {
+        let address = self.place(file.try_clone()?.into());
+        self.read_only.push(address);
+        Ok(address)
     }
 
     /// Runs the kernel on a grid, to its end. `argument` is its parameter.
@@ -149,7 +159,12 @@ impl Threads {
             .args([blocks.to_string(), threads.to_string()]);
         for (address, memfd) in &self.memories {
             let path = format!("/proc/{}/fd/{}", std::process::id(), memfd.as_raw_fd());
-            command.args([address.to_string(), path]);
+            let mark = if self.read_only.contains(address) {
+                "r"
+            } else {
+                ""
+            };
+            command.args([format!("{address}{mark}"), path]);
         }
         command.spawn().map_err(ThreadsError::NoStart)
     }

@@ -3,6 +3,8 @@
 // the row of one neighbour. While a warp averages the rows of one node, those of the next are in flight, even
 // across the end of a mini-batch.
 //
+// If there is a view of the table, no row is requested: the warp loads the rows from there.
+//
 // Include it after vyre_ioq.cuh and grid.cuh. rows.rs has the same structures with the same layout, and the
 // same arithmetic in the same order.
 
@@ -10,6 +12,7 @@ namespace gather {
 using namespace examples;
 
 struct Args {
+    View view;                  // of the table; without bytes, rows are requested
     const Port *ports;
     const unsigned char *data;  // mapped memory: 64 rows for each warp
     float *means;               // `columns` for each node
@@ -38,6 +41,46 @@ struct Gather : Worker<Args> {
     // Returns the offset of a lane's row in one of the warp's two halves.
     VYRE_IOQ_DEVICE u64 place(u32 half, u32 lane) const {
         return ((u64)(2 * warp + half) * 32 + lane) * args.columns * sizeof(float);
+    }
+
+    // Averages the neighbours' rows of a node, part by part, as `work` does. Eight rows are loaded at once.
+    template <class Part>
+    VYRE_IOQ_DEVICE void average(u64 node, u64 parts) const {
+        enum : u32 { VALUES = sizeof(Part) / 4 };
+        for (u64 part = lane_id(); part < parts; part += 32) {
+            float sums[VALUES] = {};
+            for (u32 first = 0; first < args.fanout; first += VIEW_LOADS) {
+                Part found[VIEW_LOADS];
+                for (u32 i = 0; i < VIEW_LOADS; ++i) {
+                    if (first + i < args.fanout) {
+                        found[i] = args.view.element<Part>(neighbour(args, node, first + i) * parts + part);
+                    }
+                }
+                for (u32 i = 0; i < VIEW_LOADS; ++i) {
+                    if (first + i >= args.fanout) continue;
+                    const u32 *words = (const u32 *)&found[i];
+                    for (u32 value = 0; value < VALUES; ++value) sums[value] += float_of(words[value]);
+                }
+            }
+            float *means = args.means + node * args.columns + part * VALUES;
+            for (u32 value = 0; value < VALUES; ++value) means[value] = sums[value] / (float)args.fanout;
+        }
+    }
+
+    VYRE_IOQ_DEVICE void run_in_view() const {
+        if (warp == 0 && lane_id() == 0) args.ended[args.batches] = simt::now_ns();
+        for (u32 batch = 0; batch < args.batches; ++batch) {
+            u64 end = (u64)(batch + 1) * args.batch_size;
+            for (u64 node = (u64)batch * args.batch_size + warp; node < end; node += args.warps) {
+                if (args.columns % 4 == 0) {
+                    average<Quad>(node, args.columns / 4);
+                } else {
+                    average<u32>(node, args.columns);
+                }
+            }
+            if (!barrier(batch + 1)) return;
+            if (warp == 0 && lane_id() == 0) args.ended[batch] = simt::now_ns();
+        }
     }
 
     // Each lane requests a row.
@@ -69,6 +112,7 @@ struct Gather : Worker<Args> {
     }
 
     VYRE_IOQ_DEVICE void run() const {
+        if (args.view.bytes != 0) return run_in_view();
         if (warp == 0 && lane_id() == 0) args.ended[args.batches] = simt::now_ns();
         u64 node = warp;
         u32 half = 0;

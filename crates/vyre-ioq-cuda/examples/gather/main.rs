@@ -22,6 +22,8 @@ use rows::Plan;
 struct Cli {
     #[command(flatten)]
     on: cli::On,
+    #[command(flatten)]
+    reads: cli::Reads,
     /// File with the table, as rows of f32 values; without one, an example is made.
     #[arg(long)]
     file: Option<PathBuf>,
@@ -59,6 +61,7 @@ fn run(cli: Cli) -> Result<(), Error> {
         batch_size: cli.batch_size,
         batches: cli.batches,
         seed: cli.seed,
+        way: cli.reads.way,
     };
     let gathered = rows::gather(&mut device, &file, &plan)?;
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytemuck::{Pod, Zeroable};
 use vyre_ioloop::Rights;
 
-use crate::common::{Code, Demand, Device, Error, Service, TIMEOUT, ensure, mix};
+use crate::common::{Code, Demand, Device, Error, FileView, Service, TIMEOUT, Way, ensure, mix};
 
 pub(crate) const KERNEL: Code = Code {
     text: include_str!("gather.cuh"),
@@ -29,6 +29,7 @@ const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 struct Args {
+    view: FileView,
     ports: u64,
     data: u64,
     means: u64,
@@ -58,6 +59,7 @@ pub(crate) struct Plan {
     pub(crate) batch_size: u32,
     pub(crate) batches: u32,
     pub(crate) seed: u64,
+    pub(crate) way: Way,
 }
 
 /// Results of the kernel.
@@ -117,11 +119,13 @@ pub(crate) fn gather(device: &mut Device, file: &File, plan: &Plan) -> Result<Ga
         requests: 2 * LANES,
         bytes: 2 * LANES as usize * plan.row_bytes() as usize,
     };
+    let view = device.view(file, plan.way)?;
     let service = Service::start(device, file, demand)?;
     let count = plan.nodes() as usize * plan.columns as usize;
     let means = device.holding(&vec![0_f32; count])?;
     let ended = device.holding(&vec![0_u64; plan.batches as usize + 1])?;
     let args = Args {
+        view,
         ports: service.ports(),
         data: service.data(),
         means: means.address,
@@ -140,7 +144,7 @@ pub(crate) fn gather(device: &mut Device, file: &File, plan: &Plan) -> Result<Ga
     // SAFETY: `Args` has the layout of the kernel's. What it points to is memory of the device: 64 rows
     // for each warp, the averages of each node, an end for each mini-batch and the begin.
     let elapsed = unsafe { device.run(KERNEL, plan.warps, &args) }?;
-    service.finish(plan.requests())?;
+    service.finish(if view.is_none() { plan.requests() } else { 0 })?;
     let ended: Vec<u64> = ended.read()?;
     let began = ended[plan.batches as usize];
     let before = std::iter::once(&began).chain(&ended);

@@ -23,6 +23,8 @@ use stream::Plan;
 struct Cli {
     #[command(flatten)]
     on: cli::On,
+    #[command(flatten)]
+    reads: cli::Reads,
     /// The file; without one, an example is made.
     #[arg(long)]
     file: Option<PathBuf>,
@@ -47,6 +49,7 @@ fn run(cli: Cli) -> Result<(), Error> {
         warps,
         loops,
         block_size: cli.block,
+        way: cli.reads.way,
     };
     let streamed = stream::stream(&mut device, &file, &layers, plan)?;
 

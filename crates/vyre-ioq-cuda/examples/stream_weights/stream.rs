@@ -12,7 +12,7 @@ use safetensors::Dtype;
 use vyre_ioloop::Rights;
 
 use super::weights::{Layer, Tensor};
-use crate::common::{Code, Demand, Device, Error, Service, TIMEOUT, ensure, mix};
+use crate::common::{Code, Demand, Device, Error, FileView, Service, TIMEOUT, Way, ensure, mix};
 
 pub(crate) const KERNEL: Code = Code {
     text: include_str!("stream_weights.cuh"),
@@ -58,6 +58,7 @@ struct Found {
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 struct Args {
+    view: FileView,
     ports: u64,
     data: u64,
     tensors: u64,
@@ -79,6 +80,7 @@ pub(crate) struct Plan {
     pub(crate) loops: u32,
     /// A multiple of 16.
     pub(crate) block_size: u32,
+    pub(crate) way: Way,
 }
 
 /// Results of the kernel.
@@ -129,10 +131,12 @@ pub(crate) fn stream(
         requests: 2,
         bytes: 2 * block_size as usize,
     };
+    let view = device.view(file, plan.way)?;
     let service = Service::start(device, file, demand)?;
     let found = device.holding(&vec![Found::default(); blocks as usize])?;
     let digests = device.holding(&vec![0_u64; layers.len() + 1])?;
     let args = Args {
+        view,
         ports: service.ports(),
         data: service.data(),
         tensors: device.holding(&tensors)?.address,
@@ -149,7 +153,7 @@ pub(crate) fn stream(
     // SAFETY: `Args` and what it points to have the layout of the kernel's structures. All of it is
     // memory of the device: two blocks for each warp, an entry for each block and each layer.
     let elapsed = unsafe { device.run(KERNEL, plan.warps, &args) }?;
-    service.finish(blocks)?;
+    service.finish(if view.is_none() { blocks } else { 0 })?;
     Ok(Streamed {
         blocks: found.read()?,
         digests: digests.read()?,

@@ -2,6 +2,8 @@
 // while a warp works on one block, its next is in flight, even across the end of a layer. As in a model, each
 // layer needs the result of the layer before, so all warps meet at the end of each layer.
 //
+// If there is a view of the file, no block is requested: the warps load the blocks from there.
+//
 // Include it after vyre_ioq.cuh and grid.cuh. weights.rs has the same structures with the same layout, and
 // the same arithmetic in the same order.
 
@@ -33,6 +35,7 @@ struct Found {
 };
 
 struct Args {
+    View view;                  // of the file; without bytes, blocks are requested
     const Port *ports;
     const unsigned char *data;  // mapped memory: two blocks for each warp
     const Tensor *tensors;
@@ -134,8 +137,68 @@ enum : u32 {
     AHEAD = 4,       // loads that each lane has in flight
 };
 
-// Reduces a block by the whole warp. Lane L processes every 32nd unit from L on. The sums of the lanes are
-// added in order, so the result is the same to the last bit on any machine.
+// The lanes' sums are added in order, so the result is the same to the last bit on any machine.
+VYRE_IOQ_DEVICE inline Found together(const Found &own) {
+    Found all = {};
+    for (u32 from = 0; from < 32; ++from) {
+        all.sum += double_of(shuffle64(bits_of(own.sum), from));
+        all.digest += shuffle64(own.digest, from);
+        u32 largest = simt::shuffle(FULL_WARP, own.largest, from);
+        all.largest = largest > all.largest ? largest : all.largest;
+        all.odd += simt::shuffle(FULL_WARP, own.odd, from);
+    }
+    return all;
+}
+
+// Returns 16 bytes that begin `skip` bytes after the start of `low`, which `high` follows. Of them, all but the first
+// `count` are zeroed.
+VYRE_IOQ_DEVICE inline Words joined(const Quad &low, const Quad &high, u32 skip, u32 count) {
+    u32 words[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+    for (u32 i = 0; i < 6; ++i) words[i] = skip & 8 ? words[i + 2] : words[i];
+    for (u32 i = 0; i < 5; ++i) words[i] = skip & 4 ? words[i + 1] : words[i];
+    u32 bits = skip % 4 * 8;
+    Words found = {};
+    for (u32 i = 0; i < 4; ++i) {
+        u32 word = bits == 0 ? words[i] : words[i] >> bits | words[i + 1] << (32 - bits);
+        u32 bytes = count > 4 * i ? count - 4 * i : 0;
+        found.at[i] = bytes >= 4 ? word : word & ((1u << 8 * bytes) - 1);
+    }
+    return found;
+}
+
+// Reduces a block of a view, as `reduce` does. The block may begin at any byte: each lane loads whole quads, and
+// gets the one that follows its own from the next lane.
+VYRE_IOQ_DEVICE inline Found reduce_in_view(const View &view, u64 offset, u32 dtype, Extent extent, u64 chain) {
+    u32 skip = (u32)(offset % 16), lane = lane_id();
+    u64 end = offset + extent.bytes;
+    Found own = {};
+    for (u32 first = 0; first < extent.bytes; first += AHEAD * STEP) {
+        Quad quads[AHEAD + 1] = {};
+        for (u32 i = 0; i <= AHEAD; ++i) {
+            // Of the last row, the first lane's quad alone is needed.
+            u64 at = offset - skip + first + i * STEP + lane * 16;
+            if (at < end && (i < AHEAD || (lane == 0 && skip != 0))) quads[i] = view.quad(at);
+        }
+        for (u32 i = 0; i < AHEAD; ++i) {
+            Quad next = {};
+            if (skip != 0) {
+                Quad mine = quads[i];
+                if (lane == 0) mine = quads[i + 1];
+                u32 from = (lane + 1) % 32;
+                next = Quad{simt::shuffle(FULL_WARP, mine.x, from), simt::shuffle(FULL_WARP, mine.y, from),
+                            simt::shuffle(FULL_WARP, mine.z, from), simt::shuffle(FULL_WARP, mine.w, from)};
+            }
+            u32 at = first + i * STEP + lane * 16;
+            if (at >= extent.bytes) continue;
+            u32 left = extent.bytes - at;
+            Words words = joined(quads[i], next, skip, left < 16 ? left : 16);
+            count_unit(&own, dtype, words, extent.offset + at, chain);
+        }
+    }
+    return together(own);
+}
+
+// Reduces a block by the whole warp. Lane L processes every 32nd unit from L on.
 VYRE_IOQ_DEVICE inline Found reduce(const unsigned char *block, u32 dtype, Extent extent, u64 chain) {
     Found own = {};
     u32 at = lane_id() * 16;
@@ -150,15 +213,7 @@ VYRE_IOQ_DEVICE inline Found reduce(const unsigned char *block, u32 dtype, Exten
         Words words = unit_at(block, at, extent.bytes);
         count_unit(&own, dtype, words, extent.offset + at, chain);
     }
-    Found all = {};
-    for (u32 from = 0; from < 32; ++from) {
-        all.sum += double_of(shuffle64(bits_of(own.sum), from));
-        all.digest += shuffle64(own.digest, from);
-        u32 largest = simt::shuffle(FULL_WARP, own.largest, from);
-        all.largest = largest > all.largest ? largest : all.largest;
-        all.odd += simt::shuffle(FULL_WARP, own.odd, from);
-    }
-    return all;
+    return together(own);
 }
 
 struct Stream : Worker<Args> {
@@ -168,7 +223,7 @@ struct Stream : Worker<Args> {
 
     // Requests a block, into one of the warp's two buffers.
     VYRE_IOQ_DEVICE Ticket ask(Cursor cursor, u32 half) const {
-        if (cursor.layer == args.layer_count) return Ticket{NO_SLOT};
+        if (cursor.layer == args.layer_count || args.view.bytes != 0) return Ticket{NO_SLOT};
         Extent part = extent(args, cursor);
         Request request = Request::read(port.file, args.tensors[cursor.tensor].offset + part.offset,
                                         part.bytes, port.pool, place(half));
@@ -177,10 +232,15 @@ struct Stream : Worker<Args> {
 
     // Waits for a block and reduces it.
     VYRE_IOQ_DEVICE bool work(Cursor cursor, u32 half, Ticket ticket, u64 chain) const {
-        if (!wait(ticket, cursor.block)) return false;
-        const unsigned char *block = args.data + place(half);
         u32 dtype = args.tensors[cursor.tensor].dtype;
-        Found found = reduce(block, dtype, extent(args, cursor), chain);
+        Extent part = extent(args, cursor);
+        Found found;
+        if (args.view.bytes != 0) {
+            found = reduce_in_view(args.view, args.tensors[cursor.tensor].offset + part.offset, dtype, part, chain);
+        } else {
+            if (!wait(ticket, cursor.block)) return false;
+            found = reduce(args.data + place(half), dtype, part, chain);
+        }
         if (lane_id() == 0) {
             args.found[cursor.block] = found;
             add(&args.digests[cursor.layer], found.digest);

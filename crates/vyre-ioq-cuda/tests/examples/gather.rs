@@ -6,7 +6,7 @@ use std::time::Duration;
 use rows::Plan;
 use tempfile::NamedTempFile;
 
-use crate::common::{Device, Error};
+use crate::common::{Device, Error, Way};
 use crate::{assert_past_the_end, file_of, flip, gpu, threads, wrong};
 
 #[path = "../../examples/gather/rows.rs"]
@@ -23,6 +23,7 @@ fn small() -> Plan {
         batch_size: 3,
         batches: 3,
         seed: 7,
+        way: Way::Queue,
     }
 }
 
@@ -78,6 +79,18 @@ fn threads_gather_the_rows_that_the_cpu_finds() {
 }
 
 #[test]
+fn threads_gather_the_same_rows_from_a_view() {
+    for columns in [21, 24] {
+        let plan = Plan {
+            columns,
+            way: Way::View,
+            ..small()
+        };
+        gathers(&mut threads(), &plan);
+    }
+}
+
+#[test]
 fn rows_past_the_end_end_all_warps() {
     let plan = small();
     let (file, _guard, _) = table(&plan);
@@ -130,6 +143,11 @@ fn a_gpu_gathers_the_rows_that_the_cpu_finds() {
         batch_size: 512,
         batches: 4,
         seed: 1,
+        way: Way::Queue,
     };
     gathers(&mut device, &large);
+    for plan in [small(), large] {
+        let way = Way::Auto;
+        gathers(&mut device, &Plan { way, ..plan });
+    }
 }

@@ -7,7 +7,7 @@ use stream::{Plan, Streamed, Totals};
 use tempfile::NamedTempFile;
 use weights::Layer;
 
-use crate::common::{Device, Error};
+use crate::common::{Device, Error, Way};
 use crate::{assert_past_the_end, file_of, flip, gpu, threads, wrong};
 
 #[path = "../../examples/stream_weights/stream.rs"]
@@ -64,11 +64,12 @@ pub(crate) fn file() -> (NamedTempFile, Vec<Layer>) {
     (file, layers)
 }
 
-fn run(device: &mut Device, file: &File, layers: &[Layer]) -> Result<Streamed, Error> {
+fn run(device: &mut Device, file: &File, layers: &[Layer], way: Way) -> Result<Streamed, Error> {
     let plan = Plan {
         warps: 2,
         loops: 1,
         block_size: BLOCK,
+        way,
     };
     stream::stream(device, file, layers, plan)
 }
@@ -119,7 +120,8 @@ fn what_is_no_file_of_weights_is_refused() {
 #[test]
 fn threads_stream_every_layer_and_the_cpu_finds_the_same() {
     let (file, layers) = file();
-    let streamed = run(&mut threads(), file.as_file(), &layers).expect("an orderly end");
+    let queue = run(&mut threads(), file.as_file(), &layers, Way::Queue);
+    let streamed = queue.expect("an orderly end");
     assert!(streamed.elapsed > Duration::ZERO);
     let mut found = Vec::new();
     let verified = streamed.verify(file.as_file(), file.path(), &layers, |tensor, totals| {
@@ -156,13 +158,27 @@ fn threads_stream_every_layer_and_the_cpu_finds_the_same() {
     }
 }
 
+/// In the file, tensors begin at any byte.
+#[test]
+fn threads_find_the_same_in_a_view() {
+    let (file, layers) = file();
+    let skips = layers.iter().flat_map(|layer| &layer.tensors);
+    let skips: Vec<u64> = skips.map(|tensor| tensor.offset % 16).collect();
+    assert!(skips.iter().any(|skip| skip % 4 != 0), "{skips:?}");
+    let view = run(&mut threads(), file.as_file(), &layers, Way::View);
+    let streamed = view.expect("an orderly end");
+    let verified = streamed.verify(file.as_file(), file.path(), &layers, |_, _| ());
+    verified.expect("the same");
+}
+
 #[test]
 fn a_file_that_shrinks_ends_all_warps() {
     let (file, layers) = file();
     file.as_file()
         .set_len(layers[0].tensors[0].offset + 3000)
         .expect("shorter");
-    assert_past_the_end(run(&mut threads(), file.as_file(), &layers));
+    let ended = run(&mut threads(), file.as_file(), &layers, Way::Queue);
+    assert_past_the_end(ended);
 }
 
 #[test]
@@ -172,6 +188,7 @@ fn blocks_are_of_whole_units() {
         warps: 1,
         loops: 1,
         block_size: 100,
+        way: Way::Queue,
     };
     let refused = stream::stream(&mut threads(), file.as_file(), &layers, plan);
     assert!(matches!(refused, Err(Error::Unfit(_))), "{refused:?}");
@@ -184,9 +201,11 @@ fn a_gpu_streams_every_layer_and_the_cpu_finds_the_same() {
     };
     // Every kind of value, then a file with more blocks than warps.
     let (small, layers) = file();
-    let streamed = run(&mut device, small.as_file(), &layers).expect("an orderly end");
-    let verified = streamed.verify(small.as_file(), small.path(), &layers, |_, _| ());
-    verified.expect("the same");
+    for way in [Way::Queue, Way::Auto] {
+        let streamed = run(&mut device, small.as_file(), &layers, way).expect("an orderly end");
+        let verified = streamed.verify(small.as_file(), small.path(), &layers, |_, _| ());
+        verified.expect("the same");
+    }
 
     let (file, path) = file_of(&[]);
     weights::write_example(&path, 32 << 20).expect("room");
@@ -196,15 +215,19 @@ fn a_gpu_streams_every_layer_and_the_cpu_finds_the_same() {
         .open(&path)
         .expect("there");
     let layers = weights::layers(&opened, &path).expect("layers");
-    let plan = Plan {
+    let plan = |device: &Device, way| Plan {
         warps: device.warps(None).expect("it suits"),
         loops: 2,
         block_size: 64 << 10,
+        way,
     };
-    let streamed = stream::stream(&mut device, &opened, &layers, plan).expect("an orderly end");
-    let verified = streamed.verify(&opened, &path, &layers, |_, _| ());
-    verified.expect("the same");
-    flip(&opened, layers[5].tensors[1].offset);
-    wrong(streamed.verify(&opened, &path, &layers, |_, _| ()));
+    for way in [Way::Queue, Way::Auto] {
+        let plan = plan(&device, way);
+        let streamed = stream::stream(&mut device, &opened, &layers, plan).expect("an orderly end");
+        let verified = streamed.verify(&opened, &path, &layers, |_, _| ());
+        verified.expect("the same");
+        flip(&opened, layers[5].tensors[1].offset);
+        wrong(streamed.verify(&opened, &path, &layers, |_, _| ()));
+    }
     drop(file);
 }

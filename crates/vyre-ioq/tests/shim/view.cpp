@@ -50,6 +50,8 @@ void elements(const View &view) {
     check(view.load<unsigned char>(END - 1) == pages[END - 1], "the last byte");
     Quad quad = view.load<Quad>(PAGE);
     check(memcmp(&quad, pages + PAGE, 16) == 0, "a quad");
+    Quad last = view.quad(END / 16 * 16);
+    check(memcmp(&last, pages + END / 16 * 16, 16) == 0, "the last quad");
     check(view.contains(0, END) && view.contains(END, 0) && !view.contains(END, 1), "the end");
     check(!view.contains(1, END) && !view.contains(END + 1, 0) && !view.contains(~0ull, 2), "past the end");
 }

@@ -80,6 +80,7 @@ int views() {
     vyre::view view = {bytes, 20};
     if (!view.contains(4, 16) || view.contains(5, 16) || view.elements<u32>() != 5) return 30;
     if (view.element<u32>(0) != 0x30201 || view.load<unsigned short>(2) != 3) return 31;
+    if (view.quad(16).x != 0) return 33;
     u64 quads = 0;
     view.warp_read(1, 0, 20, [&](u64, const Quad &) { ++quads; });
     view.warp_copy(1, 0, 20, copy);
