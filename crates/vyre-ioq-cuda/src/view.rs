@@ -8,7 +8,7 @@ mod preparing;
 mod rows;
 
 use std::ops::Range;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use vyre_uring::vyre_mapped::{Errno, MapError, Mapping, Stamp};
@@ -37,7 +37,7 @@ pub struct View(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    pages: PagePin,
+    pages: Arc<PagePin>,
     mapping: Arc<Mapping>,
     /// The range of the file: its end is that of the file, if that comes before the last page's.
     range: Range<u64>,
@@ -94,7 +94,7 @@ impl View {
         let stamp = mapping.stamp().map_err(MapError::Query)?;
         let pages = PagePin::new(gpu, Arc::clone(&mapping), mapping.page_range())?;
         Ok(Self(Arc::new(Shared {
-            pages,
+            pages: Arc::new(pages),
             range: mapping.range(),
             mapping,
             stamp: stamp.is_settled().then_some(stamp),
@@ -138,6 +138,21 @@ impl View {
             None => ViewState::Current,
             Some(offset) => ViewState::Detached { offset },
         })
+    }
+
+    /// Returns whether the file is known to be as it was when the view was made.
+    pub(crate) fn is_unchanged(&self) -> bool {
+        let stamp = self.0.mapping.stamp().ok();
+        stamp.is_some() && stamp == self.0.stamp
+    }
+
+    /// Returns whether a descriptor is one of the view's file.
+    pub(crate) fn is_of(&self, file: &OwnedFd) -> bool {
+        self.0.mapping.is_of(file) == Ok(true)
+    }
+
+    pub(crate) fn pages(&self) -> &Arc<PagePin> {
+        &self.0.pages
     }
 
     /// Returns what kernels of this GPU need to read the bytes. The GPU may be another one than that for

@@ -150,6 +150,15 @@ impl Mapping {
         })
     }
 
+    /// Returns whether a descriptor is one of the mapped file.
+    ///
+    /// # Errors
+    /// The errno of fstat(2).
+    pub fn is_of(&self, file: impl AsFd) -> Result<bool, Errno> {
+        let (own, other) = (fstat(&self.file)?, fstat(file)?);
+        Ok((own.st_dev, own.st_ino) == (other.st_dev, other.st_ino))
+    }
+
     /// Returns the offset in the file of the first page of a part that is not mapped in this process, by
     /// `/proc/self/pagemap`. Takes some 2 ms for 1 GiB.
     ///

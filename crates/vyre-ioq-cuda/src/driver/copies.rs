@@ -12,6 +12,7 @@ use vyre_uring::Buffer;
 use super::context::Context;
 use super::event::Event;
 use super::memory::DeviceMemory;
+use super::pages::PagePin;
 use super::status::check;
 use super::stream::Stream;
 use crate::error::CudaError;
@@ -33,15 +34,21 @@ struct Copies {
     // First, since dropping it waits.
     stream: Stream,
     pairs: Vec<(Buffer, Arc<DeviceMemory>)>,
+    pages: Vec<Arc<PagePin>>,
 }
 
 impl CopyStream {
     pub(crate) fn new(
         context: &Arc<Context>,
         pairs: Vec<(Buffer, Arc<DeviceMemory>)>,
+        pages: Vec<Arc<PagePin>>,
     ) -> Result<Self, CudaError> {
         let stream = Stream::new(context)?;
-        let copies = Some(Copies { stream, pairs });
+        let copies = Some(Copies {
+            stream,
+            pairs,
+            pages,
+        });
         Ok(Self { copies })
     }
 
@@ -52,6 +59,29 @@ impl CopyStream {
 
     pub(crate) fn pairs(&self) -> &[(Buffer, Arc<DeviceMemory>)] {
         self.copies.as_ref().map_or(&[], |it| &it.pairs)
+    }
+
+    /// Starts a copy of `len` bytes of pinned pages, from `from` on, to `offset` of a pair's memory.
+    pub(crate) fn copy_pages(
+        &self,
+        pages: usize,
+        from: u64,
+        pair: usize,
+        offset: u64,
+        len: u32,
+    ) -> Result<(), CudaError> {
+        let copies = self.copies.as_ref().ok_or_else(no_such_range)?;
+        let pages = copies.pages.get(pages).ok_or_else(no_such_range)?;
+        let (_, device) = copies.pairs.get(pair).ok_or_else(no_such_range)?;
+        let is_inside = |start: u64, bytes| {
+            let end = start.checked_add(len.into());
+            end.is_some_and(|end| end <= bytes)
+        };
+        if !is_inside(from, pages.bytes()) || !is_inside(offset, device.len() as u64) {
+            return Err(no_such_range());
+        }
+        // SAFETY: `copies` keeps the pages and the memory, and drops them once the stream has ended.
+        unsafe { pages.copy(from, len.into(), device, offset, &copies.stream) }
     }
 
     /// Returns whether all copies have ended. They have also ended if this fails: a failed context runs nothing
@@ -94,7 +124,8 @@ impl Drop for CopyStream {
         let Some(copies) = self.copies.take() else {
             return;
         };
-        if !matches!(copies.stream.is_done(), Ok(false)) {
+        // Pages are given back by another thread in any case, since that waits for running kernels.
+        if copies.pages.is_empty() && !matches!(copies.stream.is_done(), Ok(false)) {
             return;
         }
         // The owner has waited as long as it wanted to. A thread waits for the copies and frees the memory.

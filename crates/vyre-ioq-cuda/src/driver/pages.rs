@@ -97,6 +97,11 @@ impl PagePin {
         Ok(device)
     }
 
+    /// Returns the number of bytes.
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Starts a copy of `len` bytes from `offset` on to memory of the stream's GPU.
     ///
     /// # Safety

@@ -1,5 +1,7 @@
 //! The mover of a READ's bytes to the memory in which they land.
 
+use std::os::fd::OwnedFd;
+
 use vyre_uring::Buffer;
 
 /// A move failed. The READ that it belongs to ends with EIO.
@@ -19,6 +21,29 @@ pub trait Mover {
     /// # Errors
     /// [`MoveError`] if the move was not started.
     fn start(&mut self, destination: u32, offset: u64, len: u32) -> Result<(), MoveError>;
+
+    /// Returns the number of a view of this file, or `None` if bytes of the file are always read.
+    fn view_of(&self, file: &OwnedFd) -> Option<u32> {
+        let _ = file;
+        None
+    }
+
+    /// Starts to move bytes of a view, from `from` of the file on, to a range of the destination. Returns
+    /// `false` if the view does not have all of them, or may no longer show the file: they are then read.
+    ///
+    /// # Errors
+    /// [`MoveError`] if the move was not started.
+    fn start_from_view(
+        &mut self,
+        view: u32,
+        from: u64,
+        destination: u32,
+        offset: u64,
+        len: u32,
+    ) -> Result<bool, MoveError> {
+        let _ = (view, from, destination, offset, len);
+        Ok(false)
+    }
 
     /// Makes a batch of the moves that were started since the last batch. Returns `false` if too many
     /// batches are under way: the moves then become part of the next batch.

@@ -1,10 +1,20 @@
 //! The reads of a transport from their completion to the end of their moves.
 
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 
-use vyre_uring::{Buffer, BufferSlot, Completion, Errno, Operation};
+use vyre_uring::{Buffer, BufferSlot, Completion, Errno, FileSlot, Operation, Token};
 
 use super::mover::{MoveError, Mover};
+
+/// The bit of the tokens of reads that are moved from a view. A ring has at most 2^15 entries, so no index of
+/// a ring's token has it.
+const VIEW: u64 = 1 << 30;
+
+/// Returns whether this is the token of a read that is moved from a view.
+pub(super) fn is_of_view(token: Token) -> bool {
+    token.raw() & (VIEW | 1 << 31) == VIEW
+}
 
 /// The record of an operation while the inner transport holds it.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +38,10 @@ pub(super) struct Moves<M> {
     mover: M,
     /// The destination behind the buffer in each slot.
     destinations: Vec<Option<u32>>,
+    /// The view of the file in each slot.
+    views: Vec<Option<u32>>,
+    /// The number of the next token of a read that is moved from a view.
+    next_token: u32,
     /// The operations of the inner transport, by the number that it has instead of the user's word.
     pushed: Vec<Pushed>,
     free: Vec<u32>,
@@ -51,6 +65,8 @@ impl<M: Mover> Moves<M> {
         Self {
             mover,
             destinations: Vec::new(),
+            views: Vec::new(),
+            next_token: 0,
             pushed: vec![none; room],
             free: (0..capacity).rev().collect(),
             moving: VecDeque::with_capacity(room),
@@ -92,11 +108,48 @@ impl<M: Mover> Moves<M> {
     }
 
     pub(super) fn set_destination(&mut self, slot: BufferSlot, destination: Option<u32>) {
-        let index = slot.index() as usize;
-        if self.destinations.len() <= index {
-            self.destinations.resize(index + 1, None);
+        set(&mut self.destinations, slot.index() as usize, destination);
+    }
+
+    pub(super) fn view_of(&self, file: &OwnedFd) -> Option<u32> {
+        self.mover.view_of(file)
+    }
+
+    pub(super) fn set_view(&mut self, slot: FileSlot, view: Option<u32>) {
+        set(&mut self.views, slot.index() as usize, view);
+    }
+
+    /// Starts to move the bytes of a read from a view of its file. Returns the token of the read, or `None` if
+    /// the inner transport has to read them.
+    pub(super) fn push_from_view(&mut self, operation: Operation, user: u64) -> Option<Token> {
+        let Operation::Read {
+            file,
+            offset,
+            buffer,
+            buffer_offset,
+            len: len @ 1..,
+        } = operation
+        else {
+            return None;
+        };
+        let view = self.views.get(file.index() as usize).copied().flatten()?;
+        let to = self.destination(buffer)?;
+        let started = self
+            .mover
+            .start_from_view(view, offset, to, buffer_offset, len);
+        // A move that was refused may work by way of the buffer.
+        if started != Ok(true) {
+            return None;
         }
-        self.destinations[index] = destination;
+        let token = Token::from_raw(u64::from(self.next_token) << 32 | VIEW);
+        self.next_token = self.next_token.wrapping_add(1);
+        let completion = Completion::new(user, token, Ok(len));
+        self.moving.push_back(Moving {
+            completion,
+            slot: buffer,
+        });
+        self.unbatched += 1;
+        Some(token)
     }
 
     fn destination(&self, slot: BufferSlot) -> Option<u32> {
@@ -184,6 +237,14 @@ impl<M: Mover> Moves<M> {
         }
         self.unbatched = 0;
     }
+}
+
+/// Sets an entry of a table that grows as it has to.
+fn set(table: &mut Vec<Option<u32>>, index: usize, entry: Option<u32>) {
+    if table.len() <= index {
+        table.resize(index + 1, None);
+    }
+    table[index] = entry;
 }
 
 /// Returns the completion of a read whose bytes did not land.

@@ -14,7 +14,7 @@ use vyre_uring::{
 
 use super::copy_engine::CopyEngine;
 use super::mover::Mover;
-use super::moves::Moves;
+use super::moves::{Moves, is_of_view};
 
 /// The longest sleep while moves are under way: the end of a move does not wake the loop.
 const NAP: Duration = Duration::from_micros(20);
@@ -29,6 +29,9 @@ const NAP: Duration = Duration::from_micros(20);
 /// queries of events, on a stream that does not wait for others. None of them loads code or waits for
 /// a running kernel. They cost the loop's thread some microseconds for each block, which is why
 /// [`Landing::for_size`](super::Landing::for_size) leaves small blocks to the kernel.
+///
+/// If the mover has a [view](Mover::view_of) of the file, a READ whose bytes the view shows is not read: its
+/// bytes are moved from the view. They are then in memory of the GPU alone, and the buffer keeps what it had.
 ///
 /// A READ is in flight until its move has ended. [`quiesce`](Transport::quiesce) waits for moves, too,
 /// and no longer than its deadline. At the end of the loop, a READ whose move has not ended gets no
@@ -74,6 +77,9 @@ impl<T: Transport, M: Mover> Transport for LandingTransport<T, M> {
     fn push(&mut self, operation: Operation, user: u64) -> Result<Token, PushError> {
         if self.in_flight() >= self.capacity() {
             return Err(PushError::Full);
+        }
+        if let Some(token) = self.moves.push_from_view(operation, user) {
+            return Ok(token);
         }
         let number = self.moves.next_number().ok_or(PushError::Full)?;
         let token = self.inner.push(operation, number.into())?;
@@ -131,6 +137,9 @@ impl<T: Transport, M: Mover> Transport for LandingTransport<T, M> {
 
     fn cancel(&mut self, token: Token) -> bool {
         // A move cannot be cancelled, and ends soon.
+        if is_of_view(token) {
+            return self.moves.is_moving();
+        }
         self.inner.cancel(token)
     }
 
@@ -139,7 +148,10 @@ impl<T: Transport, M: Mover> Transport for LandingTransport<T, M> {
         slot: FileSlot,
         file: Option<Arc<OwnedFd>>,
     ) -> Result<(), RegisterError> {
-        self.inner.set_file(slot, file)
+        let view = file.as_ref().and_then(|file| self.moves.view_of(file));
+        self.inner.set_file(slot, file)?;
+        self.moves.set_view(slot, view);
+        Ok(())
     }
 
     fn set_file_with(
@@ -148,7 +160,10 @@ impl<T: Transport, M: Mover> Transport for LandingTransport<T, M> {
         file: Arc<OwnedFd>,
         traits: FileTraits,
     ) -> Result<(), RegisterError> {
-        self.inner.set_file_with(slot, file, traits)
+        let view = self.moves.view_of(&file);
+        self.inner.set_file_with(slot, file, traits)?;
+        self.moves.set_view(slot, view);
+        Ok(())
     }
 
     fn set_page_cache(

@@ -1,10 +1,14 @@
 //! Memory that a copy in flight reads or writes is kept, and the copy is not reported as ended.
 
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use vyre_ioq_cuda::landing::{CopyEngine, LandingBuffer, MoveError, Mover};
-use vyre_ioq_cuda::{Gpu, MappedMemory};
+use vyre_ioq_cuda::view::{View, pinned_bytes};
+use vyre_ioq_cuda::{Gpu, GpuMemory, MappedMemory};
 use vyre_uring::Buffer;
 
 use super::Other;
@@ -25,6 +29,14 @@ fn copies_that_no_event_marks_are_not_taken_for_ended() {
     let test = "copies_that_no_event_marks_are_not_taken_for_ended";
     if let Some(other) = Other::new(test, "copies_without_an_event") {
         other.with("FAKE_CUDA_NO_RECORD", "1").run();
+    }
+}
+
+#[test]
+fn what_lies_in_a_view_lands_from_there() {
+    let test = "what_lies_in_a_view_lands_from_there";
+    if let Some(other) = Other::new(test, "reads_in_a_view") {
+        other.run();
     }
 }
 
@@ -83,4 +95,53 @@ pub(crate) fn copies_without_an_event() {
         Err(MoveError),
         "it has ended, and nothing says how"
     );
+}
+
+pub(crate) fn reads_in_a_view() {
+    let gpu = Gpu::open(0).expect("a stand-in");
+    let file = super::views::file_of(3 * 4096);
+    thread::sleep(Duration::from_millis(40));
+    let view = View::new(&gpu, &file, 4096..3 * 4096).expect("a view");
+    let host = MappedMemory::anonymous(&gpu, 4096).expect("memory");
+    let host = host.into_buffer().expect("bytes");
+    let memory = GpuMemory::zeroed(&gpu, 4096).expect("memory");
+    let landing = LandingBuffer::behind_memory(host.clone(), &memory);
+    let engine = CopyEngine::with_views(&gpu, vec![landing], vec![view]);
+    let mut engine = engine.expect("a stream");
+    let other = OwnedFd::from(super::views::file_of(3 * 4096));
+    let file = OwnedFd::from(file);
+    assert_eq!(engine.view_of(&other), None);
+    assert_eq!(engine.view_of(&file), Some(0));
+    for (from, len) in [(4095, 10), (3 * 4096 - 9, 10), (u64::MAX, 10), (0, 10)] {
+        assert_eq!(
+            engine.start_from_view(0, from, 0, 0, len),
+            Ok(false),
+            "{from}"
+        );
+    }
+    let past = engine.start_from_view(0, 4096, 0, 4090, 10);
+    assert_eq!(past, Err(MoveError), "past the memory");
+    assert_eq!(engine.start_from_view(0, 5000, 0, 100, 50), Ok(true));
+    assert_eq!(engine.close_batch(), Ok(true));
+    assert_eq!(engine.has_ended(), Ok(true));
+    let landed = memory.read().expect("a copy");
+    let expected: Vec<u8> = (5000..5050).map(|at| (at % 251) as u8).collect();
+    assert_eq!(landed[100..150], expected);
+
+    // A file that has changed is read, whatever the change.
+    let file = File::from(file);
+    file.write_all_at(b"new", 5000).expect("room");
+    assert_eq!(engine.start_from_view(0, 5000, 0, 100, 50), Ok(false));
+
+    // The thread that drops the engine does not wait, since a kernel may wait for it.
+    super::calls();
+    super::get_stuck();
+    drop(engine);
+    assert!(!is_freed(&super::calls()));
+    super::get_on();
+    let give_up = Instant::now() + LIMIT;
+    while pinned_bytes() > 0 {
+        assert!(Instant::now() < give_up, "it is kept for ever");
+        thread::sleep(Duration::from_millis(1));
+    }
 }

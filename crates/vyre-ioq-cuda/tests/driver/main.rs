@@ -41,6 +41,7 @@ const PARTS: &[(&str, fn())] = &[
     ("refused_layouts", queues::refused_layouts),
     ("copies_that_do_not_end", ends::copies_that_do_not_end),
     ("copies_without_an_event", ends::copies_without_an_event),
+    ("reads_in_a_view", ends::reads_in_a_view),
     ("views", views::views),
     ("refused_views", views::refused_views),
     ("views_of_an_old_gpu", views::views_of_an_old_gpu),

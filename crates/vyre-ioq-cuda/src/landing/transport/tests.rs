@@ -37,6 +37,10 @@ struct Moves {
     fail_batch: bool,
     /// The destination behind the buffer.
     landed: Vec<u8>,
+    /// The length of the view of the file, from its start, if there is one.
+    view: Option<u64>,
+    /// The moves from the view: offset in the file, offset in the destination, and length.
+    from_view: Vec<(u64, u64, u32)>,
 }
 
 /// Moves from a buffer to a vector.
@@ -60,6 +64,31 @@ impl Mover for Hand {
         moves.starts += 1;
         moves.started.push((offset, len));
         Ok(())
+    }
+
+    fn view_of(&self, _: &OwnedFd) -> Option<u32> {
+        self.moves.borrow().view.map(|_| 3)
+    }
+
+    fn start_from_view(
+        &mut self,
+        view: u32,
+        from: u64,
+        destination: u32,
+        offset: u64,
+        len: u32,
+    ) -> Result<bool, MoveError> {
+        assert_eq!((view, destination), (3, 7));
+        let mut moves = self.moves.borrow_mut();
+        if moves.refuse_start {
+            return Err(MoveError);
+        }
+        if moves.view.is_none_or(|end| from + u64::from(len) > end) {
+            return Ok(false);
+        }
+        moves.from_view.push((from, offset, len));
+        moves.started.push((offset, len));
+        Ok(true)
     }
 
     fn close_batch(&mut self) -> Result<bool, MoveError> {
@@ -103,6 +132,15 @@ struct Rig {
 }
 
 fn rig(sim: SimTransport) -> Rig {
+    rig_of(sim, None)
+}
+
+/// Returns a rig whose file has a view of this many bytes, from its start.
+fn rig_with_view(sim: SimTransport, bytes: u64) -> Rig {
+    rig_of(sim, Some(bytes))
+}
+
+fn rig_of(sim: SimTransport, view: Option<u64>) -> Rig {
     let contents: Vec<u8> = (0..LEN).map(|at| (at / 256) as u8 ^ at as u8).collect();
     let mut file = tempfile::tempfile().expect("a file");
     file.write_all(&contents).expect("room");
@@ -110,6 +148,7 @@ fn rig(sim: SimTransport) -> Rig {
     let moves = Rc::new(RefCell::new(Moves {
         room: 2,
         landed: vec![0xee; LEN],
+        view,
         ..Moves::default()
     }));
     let hand = Hand {
@@ -487,4 +526,58 @@ fn held_reads_are_in_flight_until_they_are_reaped() {
         (rig.reap(), rig.transport.in_flight()),
         (vec![(1, Ok(10))], 0)
     );
+}
+
+#[test]
+fn a_read_in_a_view_lands_without_being_read() {
+    let mut rig = rig_with_view(plain_sim(), 8192);
+    rig.push(read(SLOT, 4096, 4096), 1);
+    rig.push(read(PLAIN, 0, 4096), 2);
+    rig.push(read(SLOT, 4097, 4096), 3);
+    let in_flight = rig.transport.in_flight();
+    assert_eq!(in_flight, 3);
+    // The buffer without a destination is read into, and so is what reaches past the view.
+    assert_eq!(rig.reap(), [(2, Ok(4096))]);
+    let moves = rig.moves.borrow();
+    assert_eq!(moves.from_view, [(4096, 4096, 4096)]);
+    assert_eq!(moves.starts, 1);
+    drop(moves);
+    rig.end(2);
+    assert_eq!(rig.reap(), [(1, Ok(4096)), (3, Ok(4096))]);
+    assert_eq!(rig.transport.in_flight(), 0);
+}
+
+#[test]
+fn a_move_from_a_view_that_is_refused_is_made_by_way_of_the_buffer() {
+    let mut rig = rig_with_view(plain_sim(), 8192);
+    rig.moves.borrow_mut().refuse_start = true;
+    rig.push(read(SLOT, 0, 10), 1);
+    rig.moves.borrow_mut().refuse_start = false;
+    assert_eq!(rig.reap(), []);
+    assert_eq!(rig.moves.borrow().starts, 1);
+    rig.end(1);
+    assert_eq!(rig.reap(), [(1, Ok(10))]);
+}
+
+#[test]
+fn a_slot_whose_file_has_no_view_is_read() {
+    let mut rig = rig_with_view(plain_sim(), 8192);
+    rig.moves.borrow_mut().view = None;
+    set_file(&mut rig.transport, tempfile::tempfile().expect("a file"));
+    rig.push(read(SLOT, 0, 10), 1);
+    assert_eq!(rig.reap(), [(1, Ok(0))]);
+    assert_eq!(rig.moves.borrow().from_view, []);
+}
+
+#[test]
+fn a_move_from_a_view_is_not_cancelled() {
+    let mut rig = rig_with_view(plain_sim(), 8192);
+    let token = rig.transport.push(read(SLOT, 0, 10), 1).expect("room");
+    assert!(rig.transport.cancel(token), "in flight");
+    assert_eq!(rig.reap(), []);
+    let busy = RegisterError::Busy { in_flight: 1 };
+    assert_eq!(rig.transport.set_buffer(SLOT, None), Err(busy));
+    rig.end(1);
+    assert_eq!(rig.reap(), [(1, Ok(10))]);
+    assert!(!rig.transport.cancel(token));
 }
