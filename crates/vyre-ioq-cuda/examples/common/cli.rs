@@ -35,6 +35,10 @@ pub(crate) struct On {
 }
 
 /// The way of the bytes, for kernels that only read.
+#[allow(
+    dead_code,
+    reason = "not every program with this file reads files in a view"
+)]
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Reads {
     /// The way of the file's bytes to the kernel.

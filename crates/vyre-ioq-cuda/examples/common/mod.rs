@@ -95,6 +95,10 @@ pub(crate) enum Device {
 }
 
 /// The way of a file's bytes to a kernel.
+#[allow(
+    dead_code,
+    reason = "not every program with this file reads files in a view"
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Way {
     /// A view where there is one, the queue elsewhere.
@@ -114,6 +118,10 @@ pub(crate) struct FileView {
 }
 
 impl FileView {
+    #[allow(
+        dead_code,
+        reason = "not every program with this file reads files in a view"
+    )]
     pub(crate) const fn is_none(&self) -> bool {
         self.bytes == 0
     }
@@ -227,6 +235,10 @@ impl Device {
     }
 
     /// Returns a view of the whole file if that is the way, and says which way was taken.
+    #[allow(
+        dead_code,
+        reason = "not every program with this file reads files in a view"
+    )]
     pub(crate) fn view(&mut self, file: &File, way: Way) -> Result<FileView, Error> {
         let view = match way {
             Way::Queue => return Ok(FileView::default()),

@@ -124,6 +124,10 @@ impl Threads {
     }
 
     /// Adds a file that kernels only read. Returns its address for kernels.
+    #[allow(
+        dead_code,
+        reason = "not every program with this file reads files in a view"
+    )]
     pub(crate) fn place_file(&mut self, file: &File) -> io::Result<u64> {
         let address = self.place(file.try_clone()?.into());
         self.read_only.push(address);
