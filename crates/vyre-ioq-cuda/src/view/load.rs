@@ -7,8 +7,8 @@
 use std::fs::File;
 use std::ops::Range;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use vyre_uring::vyre_mapped::{MapError, Mapping};
@@ -54,7 +54,7 @@ pub struct LoadOptions {
 /// Copies a range of a file to memory of a GPU, from `at` on, and returns how, once every byte is there. It is
 /// made for files in the page cache.
 ///
-/// With [`LoadWay::Pinned`], a thread gives the pages back after the return, which waits for running kernels.
+/// A thread gives pinned pages and memory back after the return, since that waits for running kernels.
 ///
 /// # Errors
 /// - [`ViewError::Map`] if the range is empty.
@@ -127,7 +127,9 @@ impl Job<'_> {
                 reason: error.to_string(),
             })?;
         let (file, next) = (File::from(file), AtomicU64::new(0));
-        let work = || self.stage_pieces(&file, &next);
+        // They unpin their memory after the last byte is there, on a thread that nobody waits for.
+        let used = Mutex::new(GivenBack::default());
+        let work = || self.stage_pieces(&file, &next, &used);
         thread::scope(|scope| {
             let others: Vec<_> = (1..threads)
                 .map_while(|_| thread::Builder::new().spawn_scoped(scope, work).ok())
@@ -141,23 +143,35 @@ impl Job<'_> {
         })
     }
 
-    fn stage_pieces(&self, file: &File, next: &AtomicU64) -> Result<(), ViewError> {
+    fn stage_pieces(
+        &self,
+        file: &File,
+        next: &AtomicU64,
+        used: &Mutex<GivenBack<Staging>>,
+    ) -> Result<(), ViewError> {
         let piece = STAGED as u64;
         let mut staging = Staging::new(self.to, STAGED)?;
-        loop {
-            // Relaxed: the number guards no other memory.
-            let done = next.fetch_add(piece, Relaxed);
-            if done >= self.len() {
-                return Ok(staging.wait()?);
+        let mut copy = || {
+            loop {
+                // Relaxed: the number guards no other memory.
+                let done = next.fetch_add(piece, Relaxed);
+                if done >= self.len() {
+                    return Ok(staging.wait()?);
+                }
+                let len = piece.min(self.len() - done) as usize;
+                staging.copy(file, self.range.start + done, len, self.at + done)?;
             }
-            let len = piece.min(self.len() - done) as usize;
-            let copied = staging.copy(file, self.range.start + done, len, self.at + done);
-            if copied.is_err() {
-                // Relaxed: as above. The others have nothing left to do.
-                next.store(self.len(), Relaxed);
-                return copied;
-            }
+        };
+        let copied: Result<(), ViewError> = copy();
+        if copied.is_err() {
+            // Relaxed: as above. The others have nothing left to do.
+            next.store(self.len(), Relaxed);
+            // What was started writes to memory of the caller's.
+            let _ = staging.wait();
         }
+        let mut used = used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.0.push(staging);
+        copied
     }
 
     fn pin(&self, file: &impl AsFd) -> Result<(), ViewError> {
@@ -191,15 +205,23 @@ impl Job<'_> {
     }
 }
 
-/// Pages that a thread of their own gives back, since that waits for running kernels.
-#[derive(Default)]
-struct GivenBack(Vec<PagePin>);
+/// Pinned memory that a thread of its own gives back, since that waits for running kernels.
+struct GivenBack<T: Send + 'static>(Vec<T>);
 
-impl Drop for GivenBack {
+impl<T: Send> Default for GivenBack<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: Send> Drop for GivenBack<T> {
     fn drop(&mut self) {
-        let pins = std::mem::take(&mut self.0);
+        let pinned = std::mem::take(&mut self.0);
+        if pinned.is_empty() {
+            return;
+        }
         let thread = thread::Builder::new().name("vyre-view-end".to_owned());
-        // Without a thread, they are given back here.
-        let _ = thread.spawn(move || drop(pins));
+        // Without a thread, it is given back here.
+        let _ = thread.spawn(move || drop(pinned));
     }
 }

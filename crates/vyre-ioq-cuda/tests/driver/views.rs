@@ -246,7 +246,7 @@ pub(crate) fn stale_views() {
 
 pub(crate) fn copied_views() {
     let gpu = Gpu::open(0).expect("a stand-in");
-    let len = (64 << 20) + 4096 + 7 + 4096;
+    let len = (256 << 20) + 4096 + 7 + 4096;
     let file = file_of(len);
     let mut bytes = vec![0; len];
     file.read_exact_at(&mut bytes, 0).expect("all of it");
@@ -257,7 +257,7 @@ pub(crate) fn copied_views() {
     let copy = view.copy(PAGE + 3..len as u64, &memory, 9, &stream);
     let copy = copy.expect("inside");
     let copies = count(&calls(), "cuMemcpyHtoDAsync");
-    assert_eq!(copies, 3, "pieces of 32 MiB");
+    assert_eq!(copies, 2, "pieces of 256 MiB");
     assert_eq!(copy.is_done(), Ok(true));
     copy.wait().expect("no error");
     drop((copy, view));
