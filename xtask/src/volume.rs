@@ -13,7 +13,8 @@ const CASES: &str = "PROPTEST_CASES";
 const SECONDS: &str = "VYRE_IO_PAGE_CACHE_SECONDS";
 
 /// Each fuzz target with the most bytes that make a difference to it.
-const TARGETS: &[(&str, u32)] = &[("attach", 8192), ("decode", 64), ("ends", 512), ("hostile", 512)];
+const TARGETS: &[(&str, u32)] =
+    &[("attach", 8192), ("decode", 64), ("ends", 512), ("hostile", 512), ("page_cache", 512)];
 
 /// Runs the property tests. Without a seed, proptest takes a fresh one in every run.
 pub(crate) fn props(ws: &Workspace, report: &mut Report) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Attacks on the queue and the loop.
+//! Attacks on the queue and the loop, and reads of files that change.
 //!
 //! - [`targets`]: the bodies of the fuzz targets. `fuzz/fuzz_targets` passes them to libFuzzer; a test
 //!   replays the seeds without it.
@@ -9,6 +9,7 @@
 
 pub mod ends;
 pub mod engine;
+pub mod page_cache;
 pub mod soak;
 pub mod targets;
 pub mod volume;

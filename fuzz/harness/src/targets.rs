@@ -1,14 +1,17 @@
 //! The bodies of the fuzz targets. Each takes any bytes, and panics if a rule is broken.
 
 use std::cell::OnceCell;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use vyre_ioq::abi::{HEADER_BYTES, SlotImage};
 use vyre_ioq::test_utils::{Attack, GuardedMemory};
 use vyre_ioq::{DeviceQueue, Errno, FileHandle, HostQueue, Op, Request};
+use vyre_uring::MAX_COPY_BYTES;
 
 use crate::ends::Ends;
 use crate::engine::{Faults, Which, World};
+use crate::page_cache::PageCache;
 
 /// A target: its name, which is also that of the directory of its seeds, and its body.
 pub type Target = (&'static str, fn(&[u8]));
@@ -19,6 +22,7 @@ pub const ALL: &[Target] = &[
     ("decode", decode),
     ("ends", ends),
     ("hostile", hostile),
+    ("page_cache", page_cache),
 ];
 
 /// Most bytes of memory that are offered as a queue.
@@ -48,6 +52,22 @@ impl Bytes<'_> {
 
     fn word(&mut self) -> u32 {
         u32::from_le_bytes(self.take())
+    }
+
+    /// A number of 18 bits, in rare cases shifted out of the range of any file.
+    fn wide(&mut self) -> u64 {
+        let word = self.word();
+        let low = u64::from(word & 0x3_ffff);
+        if word >> 28 == 0xf {
+            low << (word >> 22 & 0x3f)
+        } else {
+            low
+        }
+    }
+
+    fn range(&mut self) -> Range<u64> {
+        let start = self.wide();
+        start..start.saturating_add(self.wide())
     }
 
     const fn is_empty(&self) -> bool {
@@ -238,6 +258,55 @@ pub fn hostile(bytes: &[u8]) {
         }
     }
     world.finish();
+}
+
+/// Reads a file out of the page cache while its size and bytes change. Each result is one that pread(2) could
+/// have given. Four bytes configure the transport, and twelve the file. Actions follow, each a byte and its
+/// operands.
+///
+/// # Panics
+/// If not so.
+pub fn page_cache(bytes: &[u8]) {
+    let mut bytes = Bytes(bytes);
+    let config = bytes.byte();
+    let faults = Faults {
+        seed: bytes.byte().into(),
+        capacity: 1 + u32::from(bytes.byte() % 16),
+        latency: u32::from(config >> 2 & 3),
+        disturbed: f64::from(bytes.byte() % 4) / 8.0,
+    };
+    let mut file = PageCache::new(faults, bytes.wide(), bytes.range(), config & 1 == 1);
+    for _ in 0..ACTIONS {
+        if bytes.is_empty() {
+            break;
+        }
+        match bytes.byte() % 16 {
+            0..=3 => {
+                let (offset, len, at) = (bytes.wide(), bytes.half(), bytes.wide());
+                file.push(offset, len, at);
+            }
+            // About as long as the longest copy.
+            4 => {
+                let (offset, more) = (bytes.wide(), bytes.byte());
+                file.push(offset, MAX_COPY_BYTES - 128 + u32::from(more), 0);
+            }
+            5 | 6 => file.submit(),
+            7 => file.reap(),
+            8 => file.scan(bytes.range()),
+            9 => file.scan_all(),
+            10 => file.forget(bytes.range()),
+            11 => file.resize(bytes.wide()),
+            12 => file.write(bytes.wide(), bytes.half().into(), bytes.byte()),
+            13 => file.punch(bytes.wide(), bytes.half().into()),
+            14 => match bytes.byte() {
+                nth @ ..16 => file.cancel(nth.into()),
+                16 => file.quiesce(),
+                _ => file.wait(),
+            },
+            _ => file.replace(bytes.byte(), bytes.wide(), bytes.range()),
+        }
+    }
+    file.finish();
 }
 
 fn attack(number: u8) -> Attack {

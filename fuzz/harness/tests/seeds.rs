@@ -91,6 +91,12 @@ fn hostile() {
     replay("hostile");
 }
 
+/// Rules: SEC-2, SEC-17.
+#[test]
+fn page_cache() {
+    replay("page_cache");
+}
+
 #[test]
 fn every_target_is_replayed_here_and_fuzzed_there() {
     let manifest = include_str!("../../Cargo.toml");
