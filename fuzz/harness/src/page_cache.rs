@@ -86,7 +86,8 @@ impl PageCache {
         let set = transport.set_buffer(BUFFER, Some(buffer.clone()));
         set.expect("an empty slot");
         let contents = contents(faults.seed as u8, size.min(FILE_BYTES));
-        let (file, cached) = insert(&mut transport, &contents, range, is_sealed).expect("idle");
+        let (file, cached) =
+            insert(&mut transport, &contents, range, is_sealed, true).expect("idle");
         Self {
             transport,
             faults,
@@ -304,10 +305,17 @@ impl PageCache {
         waited.expect("no submission fails");
     }
 
-    /// Puts another file into the slot, unless the slot is busy.
+    /// Puts another file into the slot, unless the slot is busy. Those with an odd seed have no page-cache reads.
     pub fn replace(&mut self, seed: u8, size: u64, range: Range<u64>) {
+        let allowed = seed.is_multiple_of(2);
         let contents = contents(seed, size.min(FILE_BYTES));
-        let inserted = insert(&mut self.transport, &contents, range, self.is_sealed);
+        let inserted = insert(
+            &mut self.transport,
+            &contents,
+            range,
+            self.is_sealed,
+            allowed,
+        );
         assert_eq!(inserted.is_some(), self.pending.is_empty());
         if let Some((file, cached)) = inserted {
             (self.file, self.cached) = (file, cached);
@@ -374,6 +382,7 @@ fn insert(
     contents: &[u8],
     range: Range<u64>,
     is_sealed: bool,
+    allowed: bool,
 ) -> Option<(File, Arc<CachedFile>)> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let memfd = memfd_create("vyre-fuzz", flags).expect("a file in memory");
@@ -398,7 +407,9 @@ fn insert(
         CachedFile::new(&file, 0..u64::MAX)
     });
     let cached = Arc::new(cached.expect("a memfd is allowed"));
-    let set = transport.set_page_cache(FILE, cached.clone());
-    set.expect("this thread recovers from SIGBUS");
+    if allowed {
+        let set = transport.set_page_cache(FILE, cached.clone());
+        set.expect("this thread recovers from SIGBUS");
+    }
     Some((file, cached))
 }
