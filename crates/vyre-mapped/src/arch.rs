@@ -26,8 +26,11 @@ impl From<Pair> for (usize, usize) {
 
 pub(crate) use imp::copy;
 
-/// Whether the copy exists for this architecture.
-pub(crate) const AVAILABLE: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
+/// Whether the copy exists for this architecture. Miri runs no assembly, and counts as another one.
+pub(crate) const AVAILABLE: bool = cfg!(all(
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(miri)
+));
 
 /// Loads the line of the processor's cache that holds an address. Never faults: a processor ignores a
 /// hint for an address that it cannot load.
@@ -66,7 +69,7 @@ pub(crate) unsafe fn interrupted(context: *mut c_void, address: usize) -> bool {
     is_copy
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 mod imp {
     use std::arch::naked_asm;
     use std::ffi::c_void;
@@ -131,7 +134,7 @@ mod imp {
     }
 }
 
-#[cfg(target_arch = "aarch64")]
+#[cfg(all(target_arch = "aarch64", not(miri)))]
 mod imp {
     use std::arch::naked_asm;
     use std::ffi::c_void;
@@ -225,7 +228,7 @@ mod imp {
 
 /// On other architectures nothing is copied: a copy needs a [`Recovery`](crate::Recovery), and none
 /// exists.
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 mod imp {
     use std::ffi::c_void;
 
@@ -260,7 +263,7 @@ mod imp {
     pub(super) unsafe fn set_counter(_context: *mut c_void, _counter: usize) {}
 }
 
-#[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(all(test, not(miri), any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod tests {
     use std::mem::zeroed;
 

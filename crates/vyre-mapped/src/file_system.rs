@@ -120,6 +120,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no statfs(2)")]
     fn a_memfd_is_allowed_and_says_whether_it_can_shrink() {
         let memfd = memfd_create("vyre-mapped", MemfdFlags::ALLOW_SEALING).unwrap();
         ftruncate(&memfd, 5000).unwrap();
@@ -135,6 +136,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no statfs(2)")]
     fn other_kinds_of_files_are_refused() {
         let opened = |path: &str, flags| open(path, flags, Mode::empty()).unwrap();
         let proc = opened("/proc/self/status", OFlags::RDONLY);

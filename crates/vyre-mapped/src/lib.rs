@@ -27,6 +27,7 @@
 //   size_probe   where the file ends
 //   populating   the thread that reads pages in
 //   raw_copy     a copy to memory that others share
+//   page_map     a bit for each page
 //   residency    which pages are in memory
 //   watcher      the thread that finds that out
 
@@ -34,6 +35,7 @@ mod arch;
 mod error;
 mod file_system;
 mod mapping;
+mod page_map;
 mod page_tables;
 mod populating;
 mod raw_copy;

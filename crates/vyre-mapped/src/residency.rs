@@ -11,10 +11,8 @@ use rustix::param::page_size;
 use rustix::process::geteuid;
 
 use crate::mapping::Mapping;
+use crate::page_map::{PAGES, PageMap};
 use crate::page_tables::{errno_of, in_page_tables};
-
-/// The number of pages in a word of the map.
-const PAGES: usize = u64::BITS as usize;
 
 /// The number of words that one question to the kernel fills.
 const WORDS: usize = 8;
@@ -39,7 +37,7 @@ pub enum Source {
 #[derive(Debug)]
 pub struct Residency {
     mapping: Arc<Mapping>,
-    words: Box<[AtomicU64]>,
+    pages: PageMap,
     /// The logarithm of the page size.
     page_shift: u32,
     scans: AtomicU64,
@@ -48,9 +46,8 @@ pub struct Residency {
 impl Residency {
     /// Creates a map in which no page is in memory.
     pub fn new(mapping: Arc<Mapping>) -> Self {
-        let words = mapping.pages().count().div_ceil(PAGES);
         Self {
-            words: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            pages: PageMap::new(mapping.pages().count()),
             mapping,
             page_shift: page_size().trailing_zeros(),
             scans: AtomicU64::new(0),
@@ -69,37 +66,22 @@ impl Residency {
         let Some((offset, len)) = self.mapping.locate(&range) else {
             return false;
         };
-        // Relaxed: the bits are hints, and guard no other memory.
-        self.masks(offset, len)
-            .all(|(word, mask)| self.words[word].load(Relaxed) & mask == mask)
+        self.pages.contains(self.pages_of(offset, len))
     }
 
     /// Notes that the pages of a range are not in memory, after a copy of it failed. The next scan finds
     /// out anew. Does nothing for a range that is not inside the mapping.
     pub fn forget(&self, range: Range<u64>) {
         if let Some((offset, len)) = self.mapping.locate(&range) {
-            for (word, mask) in self.masks(offset, len) {
-                // Relaxed: as in `contains`.
-                self.words[word].fetch_and(!mask, Relaxed);
-            }
+            self.pages.forget(self.pages_of(offset, len));
         }
     }
 
-    /// Returns each word of a range, with the bits of the range's pages.
+    /// Returns the pages that hold a part of the mapping.
     #[inline]
-    fn masks(&self, offset: usize, len: usize) -> impl Iterator<Item = (usize, u64)> {
-        let mut page = offset >> self.page_shift;
+    fn pages_of(&self, offset: usize, len: usize) -> Range<usize> {
         let end = (offset + len + (1 << self.page_shift) - 1) >> self.page_shift;
-        std::iter::from_fn(move || {
-            if page >= end {
-                return None;
-            }
-            let count = (end - page).min(PAGES - page % PAGES);
-            let mask = (u64::MAX >> (PAGES - count)) << (page % PAGES);
-            let word = page / PAGES;
-            page += count;
-            Some((word, mask))
-        })
+        offset >> self.page_shift..end
     }
 
     /// Returns how often a [`Watcher`](crate::Watcher) has scanned the whole mapping.
@@ -115,12 +97,7 @@ impl Residency {
 
     /// Returns the number of pages that were in memory at the last scan.
     pub fn count(&self) -> usize {
-        // Relaxed: as in `contains`.
-        let ones = self
-            .words
-            .iter()
-            .map(|word| word.load(Relaxed).count_ones());
-        ones.sum::<u32>() as usize
+        self.pages.count()
     }
 
     /// Finds out which pages are in memory: those of a part of the range, rounded outwards to
@@ -163,10 +140,10 @@ impl Residency {
             Source::PageTables => Some(File::open("/proc/self/pagemap").map_err(errno_of)?),
         };
         while word < end {
-            let words = &self.words[word..end.min(word + WORDS)];
+            let words = (end - word).min(WORDS);
             let pages = self.mapping.pages();
             let first = word * PAGES;
-            let count = (pages.count() - first).min(words.len() * PAGES);
+            let count = (pages.count() - first).min(words * PAGES);
             let mut resident = [0; WORDS * PAGES];
             match &pagemap {
                 None => pages.in_page_cache(first, &mut resident[..count])?,
@@ -176,16 +153,14 @@ impl Residency {
                     &mut resident[..count],
                 )?,
             }
-            for (index, pages) in (word..).zip(resident.chunks_exact(PAGES).take(words.len())) {
+            for (index, pages) in (word..).zip(resident.chunks_exact(PAGES).take(words)) {
                 let bits = pages
                     .iter()
                     .rev()
                     .fold(0, |bits, page| bits << 1 | u64::from(page & 1));
-                // Relaxed: as in `contains`.
-                let old = self.words[index].swap(bits, Relaxed);
-                found(index, bits & !old);
+                found(index, self.pages.replace(index, bits));
             }
-            word += words.len();
+            word += words;
         }
         Ok(source)
     }
@@ -211,6 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
     fn pages_in_memory_are_mapped_and_no_others() {
         let file = memfd_create("vyre-mapped", MemfdFlags::empty()).unwrap();
         ftruncate(&file, 70 * page_size() as u64).unwrap();
@@ -232,6 +208,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
     fn forgotten_pages_are_missing_until_the_next_scan() {
         let file = memfd_create("vyre-mapped", MemfdFlags::empty()).unwrap();
         let page = page_size() as u64;

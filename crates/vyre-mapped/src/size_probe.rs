@@ -85,6 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
     fn a_probe_tells_each_size_and_leaves_the_offset_of_the_file_alone() {
         let mut file = tempfile::tempfile_in("/dev/shm").unwrap();
         file.write_all(b"five!").unwrap();
@@ -105,6 +106,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
     fn nothing_is_asked_of_a_memfd_that_cannot_shrink() {
         let memfd = memfd_create("vyre-mapped", MemfdFlags::ALLOW_SEALING).unwrap();
         ftruncate(&memfd, page_size() as u64).unwrap();

@@ -370,6 +370,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
     fn a_copy_of_bytes_outside_the_mapping_is_not_begun() {
         let memfd = memfd_create("vyre-mapped", MemfdFlags::empty()).unwrap();
         ftruncate(&memfd, page_size() as u64).unwrap();
