@@ -136,6 +136,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
     fn all_pages_of_the_part_are_mapped_and_no_others() {
         let page = Mapping::page_size();
         let len = 2 * PIECE + 3 * page;
@@ -155,6 +156,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
     fn one_that_is_cancelled_says_how_far_it_came() {
         let mapping = mapping(PIECE);
         let shared = Shared::default();
@@ -165,6 +167,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
     fn an_error_ends_it() {
         let mapping = mapping(PIECE);
         let outside = Populating::spawn(mapping, 0..PIECE + 1).unwrap();
@@ -172,6 +175,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
     fn a_drop_cancels() {
         let populating = Populating::spawn(mapping(PIECE), 0..PIECE).unwrap();
         let shared = Arc::clone(&populating.shared);
