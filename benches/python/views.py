@@ -25,6 +25,8 @@ from safetensors.torch import load_file, save_file
 COLUMNS = 128
 GATHERED = 1_600_000
 BATCH = 25_600
+# The warps of the examples' kernels, and the loops of those that make requests.
+SHAPES = {"queue": ["--warps", 128, "--loops", 8], "view": ["--warps", 1024]}
 
 
 def median_rate(runs, amount, work):
@@ -115,8 +117,8 @@ def rows_by_examples(options, path):
         rates = []
         for _ in range(options.runs):
             said = example(
-                options, "gather", "--file", path, "--dim", COLUMNS, "--way", way, "--warps", options.warps,
-                "--batches", 63, "--batch-size", 1024,
+                options, "gather", "--file", path, "--dim", COLUMNS, "--way", way, *SHAPES[way],
+                "--batches", 16, "--batch-size", 4096,
             )
             rates.append(number(said, r"(\d+) rows/s") / 1e6)
         yield f"examples/gather, {way}: 25 rows each averaged", statistics.median(rates), "M rows/s"
@@ -134,7 +136,7 @@ def weights_by_examples(options, path):
     for way in ["queue", "view"]:
         rates = []
         for _ in range(options.runs):
-            said = example(options, "stream_weights", "--file", path, "--way", way, "--warps", options.warps)
+            said = example(options, "stream_weights", "--file", path, "--way", way, *SHAPES[way])
             rates.append(number(said, r"([\d.]+) GB/s"))
         yield f"examples/stream_weights, {way}: reduced, not kept", statistics.median(rates), "GB/s"
 
@@ -151,7 +153,6 @@ def main():
     parser.add_argument("--examples", required=True, help="directory of the built examples")
     parser.add_argument("--dir", default="/var/tmp", help="directory of the files, on ext4 or tmpfs")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--warps", type=int, default=1056, help="warps of the examples' kernels")
     parser.add_argument("--table-bytes", type=int, default=2 << 30)
     parser.add_argument("--weights-bytes", type=int, default=4 << 30)
     options = parser.parse_args()

@@ -332,6 +332,8 @@ fn streams_memory_and_contexts_of_other_code_are_used() {
     answered(unsafe { sys::cuMemHostAlloc(&raw mut host, PAGE, sys::CU_MEMHOSTALLOC_DEVICEMAP) });
     // SAFETY: as above.
     answered(unsafe { sys::cuMemAlloc_v2(&raw mut device, PAGE) });
+    // SAFETY: the memory was just allocated.
+    answered(unsafe { sys::cuMemsetD8_v2(device, 0, PAGE) });
     let base = NonNull::new(host.cast()).expect("memory");
     // SAFETY: the memory is never freed, and nothing else uses it.
     let mapped = unsafe { MappedMemory::from_raw(&gpu, base, PAGE, ()) }.expect("pinned");

@@ -112,14 +112,14 @@ impl Plan {
 /// Gathers rows of `file` by a kernel on `device`.
 pub(crate) fn gather(device: &mut Device, file: &File, plan: &Plan) -> Result<Gathered, Error> {
     plan.check()?;
+    let view = device.view(file, plan.way)?;
     let demand = Demand {
         rights: Rights::READ,
         loops: plan.loops,
         warps: plan.warps,
-        requests: 2 * LANES,
+        requests: if view.is_none() { 2 * LANES } else { 0 },
         bytes: 2 * LANES as usize * plan.row_bytes() as usize,
     };
-    let view = device.view(file, plan.way)?;
     let service = Service::start(device, file, demand)?;
     let count = plan.nodes() as usize * plan.columns as usize;
     let means = device.holding(&vec![0_f32; count])?;

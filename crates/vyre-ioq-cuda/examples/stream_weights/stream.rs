@@ -124,14 +124,18 @@ pub(crate) fn stream(
         )));
     }
     let (tensors, entries, blocks) = tables(layers, block_size);
+    let view = device.view(file, plan.way)?;
     let demand = Demand {
         rights: Rights::READ,
         loops: plan.loops,
         warps: plan.warps,
-        requests: 2,
-        bytes: 2 * block_size as usize,
+        requests: if view.is_none() { 2 } else { 0 },
+        bytes: if view.is_none() {
+            2 * block_size as usize
+        } else {
+            UNIT
+        },
     };
-    let view = device.view(file, plan.way)?;
     let service = Service::start(device, file, demand)?;
     let found = device.holding(&vec![Found::default(); blocks as usize])?;
     let digests = device.holding(&vec![0_u64; layers.len() + 1])?;

@@ -19,9 +19,9 @@ use crate::gpu::Gpu;
 use crate::memory::GpuMemory;
 
 /// The number of threads from which staging is the faster way.
-const STAGING_FROM: usize = 8;
+const STAGING_FROM: usize = MOST_THREADS;
 /// The largest number of threads that read. More gained nothing on 16 cores.
-const MOST_THREADS: usize = 12;
+const MOST_THREADS: usize = 8;
 /// The bytes that a thread reads at once.
 const STAGED: usize = 2 << 20;
 /// The bytes that are pinned at once: first few, so that the copy engine begins early, then more.
@@ -47,7 +47,7 @@ pub struct LoadOptions {
     /// The way, or `None` for the faster one: staging with 8 threads or more, and pinned pages with fewer,
     /// if the file can be mapped.
     pub way: Option<LoadWay>,
-    /// The threads that read, or `None` for as many as there are processors, up to 12.
+    /// The threads that read, or `None` for as many as there are processors, up to 8.
     pub threads: Option<usize>,
 }
 
