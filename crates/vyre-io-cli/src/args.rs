@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use vyre_io::TransportChoice;
 use vyre_io_cli::measure::cores::CoreList;
 
 #[derive(Debug, Parser)]
@@ -47,6 +48,28 @@ impl std::str::FromStr for Size {
     }
 }
 
+/// Ways to perform operations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TransportArg {
+    /// io_uring, or threads where it is refused
+    #[default]
+    Auto,
+    /// io_uring, or an error
+    Ring,
+    /// Threads
+    Threads,
+}
+
+impl From<TransportArg> for TransportChoice {
+    fn from(arg: TransportArg) -> Self {
+        match arg {
+            TransportArg::Auto => Self::Auto,
+            TransportArg::Ring => Self::Ring,
+            TransportArg::Threads => Self::ThreadPool,
+        }
+    }
+}
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct CopyArgs {
     /// File or block device to copy
@@ -80,6 +103,9 @@ pub(crate) struct CopyArgs {
     /// Do not wait for DST to reach stable storage
     #[arg(long)]
     pub(crate) no_sync: bool,
+    /// Whether io_uring or threads perform the operations
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) transport: TransportArg,
 }
 
 /// The device end of the queue.
@@ -208,6 +234,9 @@ pub(crate) struct BenchArgs {
     /// Copy blocks that are in memory out of the page cache, without a system call
     #[arg(long, conflicts_with = "direct")]
     pub(crate) page_cache: bool,
+    /// Whether io_uring or threads perform the operations
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) transport: TransportArg,
     /// Way in which the loop waits for work
     #[arg(long, value_enum, default_value = "adaptive")]
     pub(crate) policy: PolicyArg,
@@ -218,10 +247,14 @@ pub(crate) struct BenchArgs {
     /// Number of seconds to measure, over all rounds
     #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
     pub(crate) seconds: f64,
-    /// Also measure a raw io_uring loop, in turns with vyre-io, and report the ratio. With --device cuda
-    /// and --page-cache: threads that serve the same lanes by bare copies
+    /// Also measure a raw io_uring loop, in turns with vyre-io, and report the ratio. Where threads perform
+    /// the operations: a bare pool of threads. With --device cuda and --page-cache: threads that serve the
+    /// same lanes by bare copies
     #[arg(long)]
     pub(crate) baseline: bool,
+    /// Number of threads of the bare pool [default: one for each core that the lane does not use]
+    #[arg(long, value_name = "N", requires = "baseline", value_parser = count)]
+    pub(crate) pool_threads: Option<NonZeroU32>,
     /// Also write an SVG file with the distribution of latencies and the rates of the rounds
     #[arg(long, value_name = "FILE", conflicts_with = "write_ptx")]
     pub(crate) plot: Option<PathBuf>,
@@ -235,6 +268,8 @@ pub(crate) struct BenchArgs {
 pub(crate) enum BaselineKind {
     /// One raw io_uring loop, without a queue.
     RawRing,
+    /// Threads that call `preadv2`, without a queue.
+    BarePool,
     /// Threads that serve the lanes of a GPU by copies out of a mapping, without tables and checks.
     BareServers,
 }
@@ -243,16 +278,19 @@ impl BaselineKind {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::RawRing => "raw io_uring",
+            Self::BarePool => "bare pool",
             Self::BareServers => "bare servers",
         }
     }
 }
 
 impl BenchArgs {
-    pub(crate) fn baseline_kind(&self) -> BaselineKind {
+    /// Returns the baseline for loops on a ring, or on threads.
+    pub(crate) fn baseline_kind(&self, is_ring: bool) -> BaselineKind {
         match self.device {
             DeviceArg::Cuda(_) if self.page_cache => BaselineKind::BareServers,
-            _ => BaselineKind::RawRing,
+            _ if is_ring => BaselineKind::RawRing,
+            _ => BaselineKind::BarePool,
         }
     }
 }

@@ -80,6 +80,7 @@ pub(crate) fn run(args: &CopyArgs) -> Result<(), Failure> {
     let copied = stack
         .copy(args, &destination)
         .map_err(|failure| stack.explain(failure))?;
+    let transport = stack.io.report().summary();
     stack.io.stop()?;
     if !args.no_sync {
         destination.prepare_sync_of_name();
@@ -94,7 +95,7 @@ pub(crate) fn run(args: &CopyArgs) -> Result<(), Failure> {
             Shown(destination.path())
         );
     }
-    report(args, copied, started.elapsed());
+    report(args, copied, &transport, started.elapsed());
     Ok(())
 }
 
@@ -177,7 +178,11 @@ impl Stack {
             Rights::READ | Rights::WRITE | Rights::SYNC,
         )?;
         let io = builder
-            .options(LoopOptions::new().wait_policy(WAIT_POLICY))
+            .options(
+                LoopOptions::new()
+                    .wait_policy(WAIT_POLICY)
+                    .transport(args.transport.into()),
+            )
             .files(files)
             .buffers(buffers)
             .spawn()?;
@@ -334,14 +339,14 @@ impl Stack {
 }
 
 /// Reports the copy. A failure to print is not a failure of the copy, since DST is complete.
-fn report(args: &CopyArgs, bytes: u64, took: Duration) {
+fn report(args: &CopyArgs, bytes: u64, transport: &str, took: Duration) {
     let seconds = took.as_secs_f64().max(1e-9);
     let verified = if args.verify { ", verified" } else { "" };
     let synced = if args.no_sync { ", not synced" } else { "" };
     let mut out = io::stdout().lock();
     let written = writeln!(
         out,
-        "{} -> {}: {bytes} {} in {seconds:.3} s ({}/s){verified}{synced}",
+        "{} -> {}: {bytes} {} in {seconds:.3} s ({}/s){verified}{synced}, by {transport}",
         Shown(&args.src),
         Shown(&args.dst),
         if bytes == 1 { "byte" } else { "bytes" },

@@ -1,5 +1,6 @@
 //! Measurements: cores, files with stamps, the raw loop, summaries of rounds, and plots.
 
+pub mod bare_pool;
 pub mod block_numbers;
 pub mod cores;
 pub mod figure;

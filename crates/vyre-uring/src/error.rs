@@ -170,7 +170,9 @@ pub enum SetupError {
     )]
     Forbidden,
     /// The kernel was built without io_uring, or a sandbox hides it.
-    #[error("no io_uring here (ENOSYS): use Linux 5.15 or later, outside sandboxes that hide it")]
+    #[error(
+        "there is no io_uring here (ENOSYS): use Linux 5.15 or later, outside sandboxes that hide it"
+    )]
     Unavailable,
     /// The kernel refused memory for the ring.
     #[error("no memory for the ring (ENOMEM): raise RLIMIT_MEMLOCK or ask for fewer entries")]
@@ -195,6 +197,14 @@ pub enum SetupError {
 }
 
 impl SetupError {
+    /// Returns what happened, without what to do about it.
+    pub fn cause(self) -> String {
+        let text = self.to_string();
+        text.split_once(": ")
+            .map_or(text.as_str(), |(cause, _)| cause)
+            .to_owned()
+    }
+
     /// Returns whether the kernel or a sandbox refuses a ring of any kind, so that only another
     /// transport helps. Want of memory or of descriptors, and numbers out of range, are other matters.
     pub const fn refuses_ring(self) -> bool {

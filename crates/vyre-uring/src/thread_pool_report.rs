@@ -30,15 +30,18 @@ impl ThreadPoolReport {
 
     pub(crate) fn summary(&self) -> String {
         match self.refused {
-            Some(error) => format!("threads instead of io_uring ({error})"),
-            None => "threads, as asked for".to_owned(),
+            Some(error) => format!("threads, since {}", error.cause()),
+            None => "threads".to_owned(),
         }
     }
 }
 
 impl fmt::Display for ThreadPoolReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "transport: {}", self.summary())?;
+        match self.refused {
+            Some(error) => writeln!(f, "transport: threads, since {error}")?,
+            None => writeln!(f, "transport: threads, as asked for")?,
+        }
         writeln!(f, "entries: {}", self.entries)?;
         write!(f, "workers: at most {}", self.workers)
     }

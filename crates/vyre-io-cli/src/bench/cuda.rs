@@ -124,10 +124,11 @@ impl Cuda {
             };
             tally.add_verified(&self.run(plan, loops.handles(), &room, &again)?);
         }
+        let transport = loops.transport();
         tally.served = Served::of(&loops.stop()?);
         Ok(Round {
             gpu_wait,
-            ..Round::new(tally, used, wall, plan)
+            ..Round::new(tally, used, wall, plan, transport)
         })
     }
 

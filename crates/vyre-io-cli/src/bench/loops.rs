@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use vyre_io::mapped::Residency;
 use vyre_io::{
     Buffer, BufferHandle, BufferTable, FileHandle, FileOptions, FileTable, HostQueue, LoopCounters,
-    LoopGroup, LoopGroupBuilder, LoopOptions, Rights, WaitPolicy,
+    LoopGroup, LoopGroupBuilder, LoopOptions, Rights, SetupReport, WaitPolicy,
 };
 
 use vyre_ioq_cuda::Gpu;
@@ -32,6 +32,14 @@ pub(super) struct Handles {
 pub(super) struct Landed<'a> {
     pub(super) gpu: &'a Gpu,
     pub(super) behind: LandingBuffer,
+}
+
+/// Which transport the loops have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Transport {
+    pub(super) is_ring: bool,
+    /// Which it is and why, in one line.
+    pub(super) summary: String,
 }
 
 /// Loops that run.
@@ -70,6 +78,7 @@ impl Loops {
         let builder = LoopGroup::builder().files(files).buffers(buffers).options(
             LoopOptions::new()
                 .ring_entries(plan.ring_entries())
+                .transport(args.transport.into())
                 .wait_policy(match args.policy {
                     PolicyArg::Spin => WaitPolicy::Spin,
                     PolicyArg::Adaptive => WaitPolicy::ADAPTIVE,
@@ -100,6 +109,15 @@ impl Loops {
 
     pub(super) const fn handles(&self) -> Handles {
         self.handles
+    }
+
+    /// Returns which transport the loops have, and why.
+    pub(super) fn transport(&self) -> Transport {
+        let report = self.group.report(0);
+        Transport {
+            is_ring: report.is_some_and(|report| report.ring().is_some()),
+            summary: report.map(SetupReport::summary).unwrap_or_default(),
+        }
     }
 
     /// Returns the processor time of all loops together. Returns zero if the kernel does not report

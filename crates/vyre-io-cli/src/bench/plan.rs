@@ -98,7 +98,7 @@ fn check_target(args: &BenchArgs, on_gpu: bool) -> Result<u32, Failure> {
     if args.baseline && !moves {
         return usage("--baseline compares only reads and writes");
     }
-    let bare = args.baseline_kind() == BaselineKind::BareServers;
+    let bare = args.baseline_kind(true) == BaselineKind::BareServers;
     if args.baseline && !bare && args.loops.get() > 1 {
         return usage("--baseline runs one raw loop: omit --loops");
     }
@@ -249,6 +249,23 @@ impl Plan {
     /// Returns the lanes' cores. `None` if threads are not bound.
     pub(super) fn lane_cores(&self) -> Option<&[usize]> {
         self.cores.list.get(self.loops as usize..)
+    }
+
+    /// Returns the number of threads of the bare pool: one for each core besides the lane's, unless the
+    /// command line says otherwise.
+    pub(super) fn pool_threads(&self, args: &BenchArgs) -> u32 {
+        let others = self.cores.allowed.saturating_sub(1).max(1) as u32;
+        let threads = args.pool_threads.map_or(others, NonZeroU32::get);
+        threads.min(self.depth)
+    }
+
+    /// Returns the cores of the threads of the bare pool, and that of its lane. More threads than there are
+    /// cores for the loop share all cores.
+    pub(super) fn pool_cores(&self, args: &BenchArgs) -> Option<(Vec<usize>, usize)> {
+        let lane = self.lane_core(0)?;
+        let threads = self.pool_threads(args) as usize;
+        let loops = self.loop_cores()?.to_vec();
+        (threads <= loops.len()).then_some((loops, lane))
     }
 
     /// Returns whether lanes share a core.

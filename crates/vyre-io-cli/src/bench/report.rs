@@ -16,6 +16,11 @@ pub(super) struct Report {
     pub(super) pattern: Pattern,
     /// `threads` or `cuda`.
     pub(super) device: &'static str,
+    /// `ring` or `threads`.
+    pub(super) transport: &'static str,
+    /// Which transport it is and why.
+    #[serde(skip)]
+    pub(super) transport_summary: String,
     /// None if threads are the device.
     pub(super) gpu: Option<GpuReport>,
     pub(super) loops: u32,
@@ -130,6 +135,11 @@ impl Report {
                 DeviceArg::Threads => "threads",
                 DeviceArg::Cuda(_) => "cuda",
             },
+            transport: match rounds.transport.is_ring {
+                true => "ring",
+                false => "threads",
+            },
+            transport_summary: rounds.transport.summary.clone(),
             gpu,
             loops: plan.loops(),
             block_size: plan.block_size,
@@ -159,7 +169,7 @@ impl Report {
             baseline: rounds
                 .baseline
                 .as_ref()
-                .map(|baseline| Compared::of(args.baseline_kind(), baseline)),
+                .map(|raw| Compared::of(args.baseline_kind(rounds.transport.is_ring), raw)),
             unsteady: args.op != BenchOp::Idle
                 && (iops.is_unsteady() || rounds.baseline.as_ref().is_some_and(raw_unsteady)),
             notes: plan.notes(args),

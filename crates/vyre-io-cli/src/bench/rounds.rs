@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use vyre_io::{Buffer, Queue, QueueLayout};
+use vyre_io_cli::measure::bare_pool::BarePool;
 use vyre_io_cli::measure::block_numbers::BlockNumbers;
 use vyre_io_cli::measure::figure::Figure;
 use vyre_io_cli::measure::raw_loop::RawLoop;
 
 use super::cuda::Cuda;
 use super::lanes::Lanes;
-use super::loops::Loops;
+use super::loops::{Loops, Transport};
 use super::plan::Plan;
 use super::round::Round;
 use super::tally::{Served, Tally};
@@ -45,6 +46,7 @@ pub(super) struct Rounds {
     pub(super) iops: Figure,
     pub(super) used: Used,
     pub(super) baseline: Option<Baseline>,
+    pub(super) transport: Transport,
 }
 
 impl Rounds {
@@ -58,12 +60,15 @@ impl Rounds {
         let mut tally = Tally::new();
         let (mut rates, mut raw_rates) = (Vec::new(), Vec::new());
         let (mut cpu, mut gpu_waits) = (Vec::new(), Vec::new());
+        let mut transport = Transport::default();
         for _ in 0..ROUNDS {
             let round = one(args, plan, cuda, target, each)?;
             let rate = round.tally.rate();
             if let (Some(target), true) = (target, args.baseline) {
-                raw_rates.push(baseline(args, plan, cuda, target, each)?);
+                let is_ring = round.transport.is_ring;
+                raw_rates.push(baseline(args, plan, cuda, target, each, is_ring)?);
             }
+            transport = round.transport;
             rates.push(rate);
             cpu.push(round.cpu);
             gpu_waits.extend(round.gpu_wait);
@@ -81,6 +86,7 @@ impl Rounds {
                 iops: raw,
             }),
             iops,
+            transport,
         })
     }
 }
@@ -114,15 +120,22 @@ fn baseline(
     cuda: Option<&Cuda>,
     target: &Target,
     time: Duration,
+    is_ring: bool,
 ) -> Result<f64, Failure> {
-    match (args.baseline_kind(), cuda) {
+    match (args.baseline_kind(is_ring), cuda) {
         (BaselineKind::BareServers, Some(cuda)) => cuda.bare_round(args, plan, target, time),
-        _ => raw(args, plan, target, time),
+        (kind, _) => raw(args, plan, target, time, kind == BaselineKind::RawRing),
     }
 }
 
-/// Runs one round of the raw loop. Returns the operations per second.
-fn raw(args: &BenchArgs, plan: &Plan, target: &Target, time: Duration) -> Result<f64, Failure> {
+/// Runs one round of the raw loop, or of the bare pool. Returns the operations per second.
+fn raw(
+    args: &BenchArgs,
+    plan: &Plan,
+    target: &Target,
+    time: Duration,
+    is_ring: bool,
+) -> Result<f64, Failure> {
     let writes = args.op == BenchOp::Write;
     if writes {
         target.begin_writes()?;
@@ -132,22 +145,39 @@ fn raw(args: &BenchArgs, plan: &Plan, target: &Target, time: Duration) -> Result
     if writes {
         written::prepare(&buffer, target, block_size);
     }
-    let raw = RawLoop {
-        file: target.duplicate()?,
-        buffer,
-        depth,
-        block_size,
-        writes,
-        polls: writes && !args.direct,
-        numbers: BlockNumbers::new(0, target.blocks, args.pattern == Pattern::Random),
-        core: plan.loop_cores().and_then(|cores| cores.first().copied()),
-    };
+    let file = target.duplicate()?;
+    let numbers = BlockNumbers::new(0, target.blocks, args.pattern == Pattern::Random);
     let mark = |_, block| {
         if writes {
             target.written.mark(block);
         }
     };
-    let rate = raw.run(time, mark).map_err(Failure::Baseline)?;
+    let rate = if is_ring {
+        let raw = RawLoop {
+            file,
+            buffer,
+            depth,
+            block_size,
+            writes,
+            polls: writes && !args.direct,
+            numbers,
+            core: plan.loop_cores().and_then(|cores| cores.first().copied()),
+        };
+        raw.run(time, mark)
+    } else {
+        let pool = BarePool {
+            file,
+            buffer,
+            depth,
+            block_size,
+            writes,
+            numbers,
+            threads: plan.pool_threads(args),
+            cores: plan.pool_cores(args),
+        };
+        pool.run(time, mark)
+    };
+    let rate = rate.map_err(Failure::Baseline)?;
     if writes {
         written::restore(args, plan, target)?;
     }
@@ -183,6 +213,7 @@ fn round(
     let used = loops.cpu_time().saturating_sub(before);
     let wall = started.elapsed();
     lanes.verify(&devices, handles, &mut tally)?;
+    let transport = loops.transport();
     tally.served = Served::of(&loops.stop()?);
-    Ok(Round::new(tally, used, wall, plan))
+    Ok(Round::new(tally, used, wall, plan, transport))
 }

@@ -23,6 +23,9 @@ pub(super) fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "  {}", served(report))?;
     }
     writeln!(out, "  {}", cost(report))?;
+    if report.op != BenchOp::Idle {
+        writeln!(out, "  transport: {}", report.transport_summary)?;
+    }
     if let Some(gpu) = &report.gpu {
         writeln!(out, "  lanes are warps of {gpu}")?;
         writeln!(
@@ -132,8 +135,12 @@ fn served(report: &Report) -> String {
     let all = page_cache_reads + ring_operations;
     let percent = 100.0 * page_cache_reads as f64 / all.max(1) as f64;
     let mut text = format!(
-        "{percent:.1} % copied out of the page cache, {} by the ring",
-        plural(ring_operations, "operation")
+        "{percent:.1} % copied out of the page cache, {} by {}",
+        plural(ring_operations, "operation"),
+        match report.transport {
+            "ring" => "the ring",
+            _ => "the pool",
+        }
     );
     if page_cache_faults > 0 {
         text += &format!(" ({} after a copy failed)", HumanCount(page_cache_faults));
