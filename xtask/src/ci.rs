@@ -39,6 +39,7 @@ const STEPS: &[Step] = &[
     step("features", "each crate with every set of its features", checks::features),
     step("header", "the headers and the tables of ABI.md are those of Rust", header::step),
     step("test", "all tests and doctests", suites::step),
+    step("threads", "the loop and the copy where io_uring is refused", suites::threads),
     step("faults", "the real kernel: what hangs, fails, is full or forbidden", suites::faults),
     step("consumers", "programs as users would write them", suites::consumers),
     step("compare", "a short comparison with the raw ring and others", compare::step),

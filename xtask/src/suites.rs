@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use roxmltree::{Document, Node};
 
+use crate::refuse;
 use crate::report::{Report, Tally, counted, skipped_test};
 use crate::tools::{self, BARE_TARGET};
 use crate::workspace::{Result, Workspace, cmd, metadata, stream};
@@ -69,6 +70,37 @@ fn outcome(test: Node<'_, '_>) -> Tally {
     } else {
         Tally { passed: 1, ..Tally::default() }
     }
+}
+
+/// The tests that must also pass where io_uring is refused: of a package, those whose file begins with
+/// a word, or all.
+const WITHOUT_IO_URING: [(&str, &[&str]); 3] =
+    [("vyre-ioloop", &[]), ("vyre-io", &[]), ("vyre-io-cli", &["copy", "readme", "transport"])];
+
+/// Runs the tests of the loop and of the copy where io_uring is refused, with each errno. Loops are then
+/// served by threads.
+pub(crate) fn threads(ws: &Workspace, report: &mut Report) -> Result<()> {
+    let mut notes = Vec::new();
+    for (errno, _) in refuse::ERRNOS {
+        let mut tally = Tally::default();
+        for (package, files) in WITHOUT_IO_URING {
+            let mut what = vec!["-p".to_owned(), package.to_owned()];
+            let tests = ws.root.join("crates").join(package).join("tests");
+            for path in ws.sh.read_dir(tests)?.iter().filter(|_| !files.is_empty()) {
+                let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+                if path.is_file() && files.iter().any(|word| name.starts_with(word)) {
+                    what.extend(["--test".to_owned(), name.to_owned()]);
+                }
+            }
+            // Built without the filter, which would hold for the compiler's wrappers, too.
+            cmd!(ws, "cargo test --no-run {what...}").run()?;
+            counted(cmd!(ws, "cargo xtask refuse {errno} cargo test {what...}"), &mut tally)?;
+        }
+        notes.push(format!("{} passed with {errno}", tally.passed));
+        report.tests += tally;
+    }
+    report.note = notes.join(", ");
+    Ok(())
 }
 
 /// Runs the tests of faults. Those that lack privileges are counted as skipped.

@@ -1,6 +1,6 @@
 //! `vyre-io doctor`: reports what this machine offers, what makes it slow, and how to fix that.
 //!
-//! It builds the ring that the loop would build and reads from each path through it, instead of
+//! It builds the transport that the loop would build and reads from each path through it, instead of
 //! guessing from versions. It changes nothing, except that it makes a nameless file in a directory that
 //! it tries.
 
@@ -56,20 +56,17 @@ fn examine(paths: &[PathBuf]) -> Report {
         seccomp: gate.seccomp,
     };
     let mut findings = Vec::new();
-    let mut ring = None;
-    let mut trial = match Trial::start() {
-        Ok(trial) => {
-            let built = trial.report();
-            findings.extend(gate.finding());
-            findings.extend(built.findings(&memlock));
-            ring = Some(built);
-            Some(trial)
-        }
-        Err(error) => {
-            findings.push(explain(&gate, error, &mut io_uring));
-            None
-        }
+    let mut trial = Trial::start();
+    let ring = trial.as_ref().ok().and_then(Trial::report);
+    let refused = match &trial {
+        Ok(trial) => trial.refused(),
+        Err(error) => Some(*error),
     };
+    if let Some(ring) = &ring {
+        findings.extend(gate.finding());
+        findings.extend(ring.findings(&memlock));
+    }
+    findings.extend(refused.map(|error| explain(&gate, error, trial.is_ok(), &mut io_uring)));
     // Without a ring, what it could pin is beside the point.
     findings.extend(ring.as_ref().and_then(|_| memlock.finding()));
 
@@ -78,7 +75,7 @@ fn examine(paths: &[PathBuf]) -> Report {
 
     let mut reports = Vec::with_capacity(paths.len());
     for path in paths {
-        let (report, found) = path::probe(path, trial.as_mut(), &views);
+        let (report, found) = path::probe(path, trial.as_mut().ok(), &views);
         reports.push(report);
         findings.extend(found);
     }
@@ -86,6 +83,10 @@ fn examine(paths: &[PathBuf]) -> Report {
     Report {
         kernel: host::kernel(),
         io_uring,
+        transport: trial.as_ref().ok().map(|_| match ring {
+            Some(_) => "ring",
+            None => "threads",
+        }),
         ring,
         memlock,
         gpu,
@@ -94,8 +95,8 @@ fn examine(paths: &[PathBuf]) -> Report {
     }
 }
 
-/// Records why there is no ring.
-fn explain(gate: &Gate, error: SetupError, io_uring: &mut IoUring) -> Finding {
+/// Records why there is no ring. Threads may perform the operations in its place.
+fn explain(gate: &Gate, error: SetupError, threads: bool, io_uring: &mut IoUring) -> Finding {
     let words = error.to_string();
     // The set-up's errors say what happened, a colon, and what to do.
     let (what, advice) = words
@@ -113,9 +114,19 @@ fn explain(gate: &Gate, error: SetupError, io_uring: &mut IoUring) -> Finding {
             io_uring.allowed = false;
             let what = format!("io_uring is forbidden by {}", forbidden.by);
             io_uring.by = Some(forbidden.by);
-            Finding::broken(what, forbidden.advice)
+            (what, forbidden.advice)
         }
-        None => Finding::broken(format!("io_uring cannot be used: {what}"), advice),
+        None => (
+            format!("io_uring cannot be used: {what}"),
+            advice.to_owned(),
+        ),
+    };
+    let finding = match threads {
+        true => Finding::cost(
+            format!("{}; threads perform the operations instead", finding.0),
+            finding.1,
+        ),
+        false => Finding::broken(finding.0, finding.1),
     };
     io_uring.error = Some(words);
     finding
@@ -129,7 +140,12 @@ mod tests {
     fn a_resource_error_keeps_its_remedy() {
         let mut io_uring = examine(&[]).io_uring;
         io_uring.allowed = true;
-        let finding = explain(&Gate::read(), SetupError::NoDescriptors, &mut io_uring);
+        let finding = explain(
+            &Gate::read(),
+            SetupError::NoDescriptors,
+            false,
+            &mut io_uring,
+        );
         assert!(io_uring.allowed, "{io_uring:?}");
         assert!(finding.what.contains("EMFILE"), "{finding:?}");
         assert!(
@@ -142,7 +158,8 @@ mod tests {
     #[test]
     fn a_ban_is_put_down_to_someone() {
         let mut io_uring = examine(&[]).io_uring;
-        let finding = explain(&Gate::read(), SetupError::Forbidden, &mut io_uring);
+        let finding = explain(&Gate::read(), SetupError::Forbidden, true, &mut io_uring);
+        assert_eq!(finding.level, report::Level::Cost);
         assert!(!io_uring.allowed && io_uring.by.is_some(), "{io_uring:?}");
         assert!(finding.what.contains("forbidden by"), "{finding:?}");
     }

@@ -134,9 +134,14 @@ impl Watched {
         }
         let now =
             metadata(&self.fd).map_err(|error| Failure::file("examine", &self.path, error))?;
+        let (path, size) = (self.path.clone(), now.len());
+        // Other than io_uring, pread reads what lies beyond.
+        if size < len && size == self.about.len() {
+            return Err(Failure::MoreThanStated { path, size });
+        }
         if now.len() < len {
             return Err(Failure::SourceChanged {
-                path: self.path.clone(),
+                path,
                 offset: now.len(),
                 expected: u32::try_from(len - now.len()).unwrap_or(u32::MAX),
                 found: 0,
@@ -145,7 +150,6 @@ impl Watched {
         // Some of FUSE's files state any size. The kernel's io_uring reads none beyond that, and may
         // fill what is missing with bytes from elsewhere in the file.
         let reads = |offset| rustix::io::pread(&self.fd, &mut [0; 1], offset);
-        let (path, size) = (self.path.clone(), now.len());
         if len > 0 && reads(len - 1) == Ok(0) {
             return Err(Failure::LessThanStated { path, size });
         }

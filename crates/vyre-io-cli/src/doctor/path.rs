@@ -28,10 +28,22 @@ struct Probe<'a> {
     findings: Vec<Finding>,
 }
 
+/// Returns the name of a data path.
+fn path_name(direct: bool, by: &str) -> &'static str {
+    match (direct, by) {
+        (true, "registered") => "direct registered",
+        (true, "threads") => "direct threads",
+        (true, _) => "direct plain",
+        (false, "registered") => "buffered registered",
+        (false, "threads") => "buffered threads",
+        (false, _) => "buffered plain",
+    }
+}
+
 /// Opens the file with these flags in addition to its own.
 type Open<'a> = &'a dyn Fn(OFlags) -> Result<OwnedFd, Errno>;
 
-/// Examines a path. Without a ring, reports only the findings that need none.
+/// Examines a path. Without a transport, reports only the findings that need none.
 pub(super) fn probe(
     path: &Path,
     trial: Option<&mut Trial>,
@@ -159,7 +171,7 @@ impl<'a> Probe<'a> {
         }
         let direct = self.direct(&buffered, kind, open)?;
         let Some(trial) = trial else {
-            self.report.reason = "no ring could be made".to_owned();
+            self.report.reason = "no transport could be made".to_owned();
             return Ok(());
         };
         let direct = match direct {
@@ -174,20 +186,20 @@ impl<'a> Probe<'a> {
                 return Ok(());
             }
         };
-        let (path, reason) = match direct {
-            Ok(reason) => (["direct plain", "direct registered"], reason),
+        let (direct, reason) = match direct {
+            Ok(reason) => (true, reason),
             Err(reason) => match trial.read(buffered, PAGE) {
-                Ok(_) => (["buffered plain", "buffered registered"], reason),
+                Ok(_) => (false, reason),
                 Err(error) => {
                     self.cannot_read(&error);
                     return Ok(());
                 }
             },
         };
-        let registered = trial.is_registered();
-        self.report.data_path = Some(path[usize::from(registered)]);
+        let by = trial.data_path();
+        self.report.data_path = Some(path_name(direct, by));
         self.report.reason = reason;
-        if !registered {
+        if by == "plain" {
             self.report.reason += "; buffers cannot be registered";
         }
         Ok(())
@@ -435,13 +447,13 @@ mod tests {
     }
 
     #[test]
-    fn without_a_ring_the_rest_is_still_found() {
+    fn without_a_transport_the_rest_is_still_found() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let (report, findings) = super::probe(file.path(), None, &Views::NONE);
         assert_eq!(report.kind, Some("regular file"));
         assert!(report.direct_opens.is_some() && report.file_system.is_some());
         assert_eq!(report.data_path, None);
-        assert_eq!(report.reason, "no ring could be made");
+        assert_eq!(report.reason, "no transport could be made");
         assert!(
             findings
                 .iter()

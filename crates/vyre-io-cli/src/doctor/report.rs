@@ -76,6 +76,8 @@ impl Finding {
 pub(super) struct Report {
     pub(super) kernel: String,
     pub(super) io_uring: IoUring,
+    /// `ring` or `threads`: what performs the operations. Null if neither can.
+    pub(super) transport: Option<&'static str>,
     /// Null if no ring could be made.
     pub(super) ring: Option<Ring>,
     pub(super) memlock: Memlock,

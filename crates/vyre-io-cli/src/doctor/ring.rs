@@ -1,4 +1,4 @@
-//! A ring, built as the loop builds its own, and the set-up that it reached.
+//! A transport, built as the loop builds its own, and the set-up that it reached.
 
 use std::fmt::Display;
 use std::os::fd::OwnedFd;
@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use vyre_io::Buffer;
-use vyre_io::uring::{self, BufferSlot, FileSlot, Opcode, Operation, SetupError};
+use vyre_io::uring::{
+    self, AnyTransport, BufferSlot, FileSlot, Opcode, Operation, SetupError, SetupReport, Transport,
+};
 
 use super::host::seccomp_advice;
 use super::report::{Finding, Memlock, Ring, Rung, StepReport};
@@ -24,7 +26,7 @@ const BUFFER: BufferSlot = BufferSlot::new(0);
 /// The maximum number of files to try in one run. A file whose read is late keeps its slot.
 const FILES: u32 = 256;
 
-/// The time that the ring waits for late reads when it is dropped.
+/// The time that the transport waits for late reads when it is dropped.
 const LATE: Duration = Duration::from_millis(100);
 
 /// The first Linux version with each set-up flag, latest first.
@@ -37,10 +39,10 @@ const SINCE: [(&str, &str); 6] = [
     ("SUBMIT_ALL", "5.18"),
 ];
 
-/// A ring for trials.
+/// A transport for trials.
 pub(super) struct Trial {
-    ring: uring::Ring,
-    /// Whether the trial buffer could be registered.
+    transport: AnyTransport,
+    /// Whether the trial buffer could be registered with a ring.
     buffers: StepReport,
     /// The time limit for a read.
     pub(super) read_limit: Duration,
@@ -51,7 +53,7 @@ pub(super) struct Trial {
 /// The failure of a trial read.
 pub(super) enum ReadError {
     Failed(Errno),
-    /// No answer in time. The ring still waits for it.
+    /// No answer in time. The transport still waits for it.
     Late,
     /// The read could not be tried, for this reason, which is not a fault of the file.
     Untried(String),
@@ -62,38 +64,49 @@ impl Trial {
     pub(super) const MOST: u32 = TRIAL_BUFFER as u32;
 
     pub(super) fn start() -> Result<Self, SetupError> {
-        let mut ring = uring::Ring::builder()
+        let mut transport = AnyTransport::builder()
             .files(FILES)
             .drop_deadline(LATE)
             .build()?;
         let buffers = match Buffer::anonymous(TRIAL_BUFFER) {
             Err(error) => StepReport::not(error),
-            Ok(buffer) => match ring.set_buffer(BUFFER, Some(buffer)) {
-                Err(error) => StepReport::not(error),
-                Ok(()) if ring.is_buffer_registered(BUFFER) => StepReport::in_use(),
-                Ok(()) => match ring.setup_report().plain_buffers() {
-                    (_, Some(errno)) => StepReport::refused(errno),
-                    _ => ring.setup_report().buffers().into(),
-                },
+            Ok(buffer) => match (transport.set_buffer(BUFFER, Some(buffer)), &transport) {
+                (Err(error), _) => StepReport::not(error),
+                (Ok(()), AnyTransport::ThreadPool(_)) => {
+                    StepReport::not("threads need no registration")
+                }
+                (Ok(()), AnyTransport::Ring(ring)) => registration(ring),
             },
         };
         Ok(Self {
-            ring,
+            transport,
             buffers,
             read_limit: READ_LIMIT,
             next: 0,
         })
     }
 
-    /// Returns whether buffers can be registered.
-    pub(super) fn is_registered(&self) -> bool {
-        self.buffers.in_use
+    /// Returns how bytes are moved: `registered` or `plain` by a ring, or `threads`.
+    pub(super) const fn data_path(&self) -> &'static str {
+        match self.transport {
+            AnyTransport::ThreadPool(_) => "threads",
+            AnyTransport::Ring(_) if self.buffers.in_use => "registered",
+            AnyTransport::Ring(_) => "plain",
+        }
+    }
+
+    /// Returns why there is no ring.
+    pub(super) fn refused(&self) -> Option<SetupError> {
+        match self.transport.setup_report() {
+            SetupReport::ThreadPool(report) => report.refused(),
+            _ => None,
+        }
     }
 
     /// Reads from the start of the file.
     pub(super) fn read(&mut self, file: OwnedFd, len: u32) -> Result<u32, ReadError> {
         let place = FileSlot::new(self.next);
-        self.ring
+        self.transport
             .set_file(place, Some(Arc::new(file)))
             .map_err(untried)?;
         let op = Operation::Read {
@@ -103,14 +116,14 @@ impl Trial {
             buffer_offset: 0,
             len,
         };
-        let token = self.ring.push(op, 0).map_err(untried)?;
+        let token = self.transport.push(op, 0).map_err(untried)?;
         let end = Instant::now() + self.read_limit;
         let mut result = None;
         // The completion of an earlier read that was late may come first.
         while result.is_none() {
             let left = end.saturating_duration_since(Instant::now());
-            self.ring.wait(Some(left)).map_err(untried)?;
-            self.ring.reap(|completion| {
+            self.transport.wait(Some(left)).map_err(untried)?;
+            self.transport.reap(|completion| {
                 if completion.token == token {
                     result = Some(completion.result);
                 }
@@ -120,24 +133,26 @@ impl Trial {
             }
         }
         let Some(result) = result else {
-            // Sent with the next submit, or when the ring is dropped. The read keeps its place.
-            self.ring.cancel(token);
+            // Sent with the next submit, or when the transport is dropped. The read keeps its place.
+            self.transport.cancel(token);
             self.next += 1;
             return Err(ReadError::Late);
         };
         // Nothing is in flight, so this cannot fail; it closes the descriptor.
-        let _ = self.ring.set_file(place, None);
+        let _ = self.transport.set_file(place, None);
         result.map_err(ReadError::Failed)
     }
 
-    pub(super) fn report(&self) -> Ring {
-        let report = self.ring.setup_report();
+    /// Returns the set-up that the ring reached, if there is one.
+    pub(super) fn report(&self) -> Option<Ring> {
+        let report = self.transport.setup_report();
+        let report = report.ring()?;
         let rung = |refused: &uring::RefusedFlags| Rung {
             flags: refused.flags.clone(),
             why: words(refused.errno),
         };
         let missing = |kind: &Opcode| report.supports(*kind) == Some(false);
-        Ring {
+        Some(Ring {
             flags: report.flags().to_vec(),
             refused: report.refused().iter().map(rung).collect(),
             sq_entries: report.sq_entries(),
@@ -150,12 +165,19 @@ impl Trial {
                 .filter(missing)
                 .map(Opcode::name)
                 .collect(),
-            data_path: if self.is_registered() {
-                "registered"
-            } else {
-                "plain"
-            },
-        }
+            data_path: self.data_path(),
+        })
+    }
+}
+
+/// Returns whether the trial buffer is registered.
+fn registration(ring: &uring::Ring) -> StepReport {
+    if ring.is_buffer_registered(BUFFER) {
+        return StepReport::in_use();
+    }
+    match ring.setup_report().plain_buffers() {
+        (_, Some(errno)) => StepReport::refused(errno),
+        _ => ring.setup_report().buffers().into(),
     }
 }
 

@@ -14,6 +14,7 @@ impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         row(f, "kernel", &self.kernel)?;
         self.io_uring.show(f)?;
+        row(f, "transport", self.transport.unwrap_or("none"))?;
         if let Some(ring) = &self.ring {
             ring.show(f)?;
         }

@@ -28,6 +28,9 @@ pub(crate) enum Denied {
     Lengths,
     /// Syncing by a call, as of directories. Data is synced by the ring.
     Syncs,
+    /// Making a ring of io_uring: refused with EPERM, as containers do, or with ENOSYS.
+    IoUring,
+    IoUringUnknown,
     /// Asking the kernel for the auxiliary vector, which Linux before 6.4 does not offer.
     AuxiliaryVector,
 }
@@ -44,6 +47,8 @@ impl Denied {
             Self::Links => (libc::SYS_linkat, vec![], libc::EPERM),
             Self::Lengths => (libc::SYS_ftruncate, vec![], libc::EOPNOTSUPP),
             Self::Syncs => (libc::SYS_fsync, vec![], libc::EINVAL),
+            Self::IoUring => (libc::SYS_io_uring_setup, vec![], libc::EPERM),
+            Self::IoUringUnknown => (libc::SYS_io_uring_setup, vec![], libc::ENOSYS),
             Self::AuxiliaryVector => {
                 const PR_GET_AUXV: u64 = 0x4155_5856;
                 let which = SeccompCondition::new(
