@@ -92,6 +92,7 @@ pub(crate) fn threads(ws: &Workspace, report: &mut Report) -> Result<()> {
                     what.extend(["--test".to_owned(), name.to_owned()]);
                 }
             }
+            let what = &what;
             // Built without the filter, which would hold for the compiler's wrappers, too.
             cmd!(ws, "cargo test --no-run {what...}").run()?;
             counted(cmd!(ws, "cargo xtask refuse {errno} cargo test {what...}"), &mut tally)?;
