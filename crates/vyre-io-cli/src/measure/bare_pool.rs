@@ -65,7 +65,7 @@ impl BarePool {
     /// # Errors
     /// What the kernel reports for an operation.
     pub fn run(self, time: Duration, completed: impl FnMut(u32, u64) + Send) -> io::Result<f64> {
-        let has_cores = self.threads as usize + 1 <= super::cores::allowed().len();
+        let has_cores = (self.threads as usize) < super::cores::allowed().len();
         let batch = Batch {
             blocks: (0..self.depth).map(|_| AtomicU64::new(0)).collect(),
             next: AtomicU32::new(self.depth),
