@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use vyre_io::TransportChoice;
+use vyre_io::{Features, QueueLayout, TransportChoice};
 use vyre_io_cli::measure::cores::CoreList;
 
 #[derive(Debug, Parser)]
@@ -172,8 +172,10 @@ pub(crate) enum Pattern {
 pub(crate) enum PolicyArg {
     /// Never sleep
     Spin,
-    /// Spin for a while, then sleep
+    /// Spin for a while, then sleep for short times
     Adaptive,
+    /// Sleep until a lane rings
+    Doorbell,
 }
 
 #[derive(Debug, clap::Args)]
@@ -285,6 +287,15 @@ impl BaselineKind {
 }
 
 impl BenchArgs {
+    /// Returns the layout of a queue, which offers a doorbell if the policy sleeps on it.
+    pub(crate) fn layout(&self, slots: u32) -> QueueLayout {
+        let layout = QueueLayout::with_slots(slots);
+        match self.policy {
+            PolicyArg::Doorbell => layout.with_features(Features::DOORBELL),
+            PolicyArg::Spin | PolicyArg::Adaptive => layout,
+        }
+    }
+
     /// Returns the baseline for loops on a ring, or on threads.
     pub(crate) fn baseline_kind(&self, is_ring: bool) -> BaselineKind {
         match self.device {

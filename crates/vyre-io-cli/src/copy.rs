@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 use indicatif::HumanBytes;
 use rustix::fs::Advice;
 use vyre_io::{
-    Buffer, BufferTable, DeviceQueue, FileTable, IoLoop, LoopOptions, Queue, QueueLayout, Request,
-    Rights, WaitPolicy,
+    Buffer, BufferTable, DeviceQueue, Features, FileTable, IoLoop, LoopOptions, Queue, QueueLayout,
+    Request, Rights, WaitPolicy,
 };
 
 use crate::args::{CopyArgs, DeviceArg};
@@ -49,9 +49,12 @@ const SLOTS: u32 = 64;
 const VERIFIERS: u32 = 6;
 /// Maximum number of threads that compare hashes.
 const HASHERS: u32 = 4;
-/// The loop sleeps early, since completions wake it. While it polls, on few cores, it would take time
-/// from the kernel's workers and from the driver.
-const WAIT_POLICY: WaitPolicy = WaitPolicy::adaptive(100, Duration::from_micros(100));
+/// The loop sleeps early, since completions and the drivers wake it. While it polls, on few cores, it would take time
+/// from the kernel's workers and from the drivers.
+const WAIT_POLICY: WaitPolicy = WaitPolicy::DOORBELL;
+/// For direct I/O, which needs few workers and waits for the drive: short sleeps cost more of the processor, and answer
+/// sooner. For lanes of a GPU, which cannot wake the loop.
+const SHORT_SLEEPS: WaitPolicy = WaitPolicy::adaptive(100, Duration::from_micros(100));
 
 pub(crate) fn run(args: &CopyArgs) -> Result<(), Failure> {
     let started = Instant::now();
@@ -154,13 +157,19 @@ impl Stack {
             || lanes.clamp(SLOTS, vyre_io::ioq::abi::MAX_SLOTS),
             NonZero::get,
         );
-        let (host, device) = Queue::anonymous(QueueLayout::with_slots(slots))?;
+        let copier = copier.filter(|_| sized);
+        let (policy, features) = match args.direct || copier.is_some() {
+            true => (SHORT_SLEEPS, Features::empty()),
+            false => (WAIT_POLICY, Features::DOORBELL),
+        };
+        let layout = QueueLayout::with_slots(slots).with_features(features);
+        let (host, device) = Queue::anonymous(layout)?;
 
         // More lanes than blocks would only wait for each other.
         let lanes = u64::from(lanes.min(slots)).min(blocks.count()).max(1);
         let mut builder = IoLoop::builder().queue(host);
         // What ends only a read tells is copied by one lane.
-        let (buffer, gpu) = match copier.filter(|_| sized) {
+        let (buffer, gpu) = match copier {
             None => (Buffer::anonymous((lanes * blocks.size()) as usize)?, None),
             Some(copier) => {
                 let (host, gpu) = GpuLanes::new(copier, slots, lanes as u32, blocks)?;
@@ -180,7 +189,7 @@ impl Stack {
         let io = builder
             .options(
                 LoopOptions::new()
-                    .wait_policy(WAIT_POLICY)
+                    .wait_policy(policy)
                     .transport(args.transport.into()),
             )
             .files(files)

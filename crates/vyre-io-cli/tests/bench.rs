@@ -430,6 +430,9 @@ fn fences_and_idling_need_no_file() {
         "--op", "fence", "--lanes", "2", "--depth", "4", "--policy", "spin",
     ]);
     assert!(number(&fences, "ops") > 0.0);
+    let rung = report(&["--op", "fence", "--lanes", "2", "--policy", "doorbell"]);
+    assert!(number(&rung, "ops") > 0.0);
+    assert_eq!(rung["policy"], "doorbell");
     let idle = report(&["--op", "idle"]);
     assert_eq!(number(&idle, "ops"), 0.0);
     assert!(number(&idle, "loop_cpu_fraction") < 0.9, "{idle}");

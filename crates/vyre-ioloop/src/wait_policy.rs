@@ -42,8 +42,8 @@ pub enum WaitPolicy {
 }
 
 impl WaitPolicy {
-    /// The default of [`Adaptive`](Self::Adaptive): about 100 µs of polling, then sleeps of up to 4 ms.
-    pub const ADAPTIVE: Self = Self::adaptive(2_000, Duration::from_millis(4));
+    /// The default of [`Adaptive`](Self::Adaptive): about 100 µs of polling, then sleeps of up to 10 ms.
+    pub const ADAPTIVE: Self = Self::adaptive(2_000, Duration::from_millis(10));
 
     /// The default of [`Doorbell`](Self::Doorbell): some microseconds of polling, then sleeps of up to 100 ms.
     pub const DOORBELL: Self = Self::doorbell(100, Duration::from_millis(100));

@@ -86,7 +86,7 @@ impl Cuda {
         target: Option<&Target>,
         time: Duration,
     ) -> Result<Round, Failure> {
-        let layout = QueueLayout::with_slots(plan.slots());
+        let layout = args.layout(plan.slots());
         let (queues, lanes) = (plan.queues(), plan.lanes());
         let (hosts, room) =
             self.bench
@@ -102,6 +102,7 @@ impl Cuda {
         let started = Instant::now();
         let (mut tally, gpu_wait) = match work(args, target, time) {
             Some(work) => {
+                let _active = loops.active();
                 let counted = self.run(plan, loops.handles(), &room, &work)?;
                 (Tally::of_gpu(&counted), Some(counted.wait_fraction))
             }
@@ -113,6 +114,7 @@ impl Cuda {
         let used = loops.cpu_time().saturating_sub(before);
         let wall = started.elapsed();
         if let Some(target) = target.filter(|target| target.stamped) {
+            let _active = loops.active();
             let lanes = u64::from(plan.lanes());
             let again = Work {
                 op: RequestKind::Read,

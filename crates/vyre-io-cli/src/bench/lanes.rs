@@ -198,12 +198,14 @@ impl<'a> Lane<'a> {
             let slot = self.device.reserve()?;
             self.submit(slot, place, Instant::now());
         }
+        self.device.ring_and_wake();
         let mut last = started;
         while let Some(flight) = self.flights.pop_front() {
             let (done, place, slot) = self.wait_for_one(flight)?;
             last = done;
             if done < end {
                 self.submit(slot, place, done);
+                self.device.ring_and_wake();
             } else {
                 self.device.unreserve(slot);
             }

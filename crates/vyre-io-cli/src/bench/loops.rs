@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use vyre_io::mapped::Residency;
 use vyre_io::{
-    Buffer, BufferHandle, BufferTable, FileHandle, FileOptions, FileTable, HostQueue, LoopCounters,
-    LoopGroup, LoopGroupBuilder, LoopOptions, Rights, SetupReport, WaitPolicy,
+    ActiveGuard, Buffer, BufferHandle, BufferTable, FileHandle, FileOptions, FileTable, HostQueue,
+    LoopCounters, LoopGroup, LoopGroupBuilder, LoopOptions, Rights, SetupReport, WaitPolicy,
 };
 
 use vyre_ioq_cuda::Gpu;
@@ -82,6 +82,7 @@ impl Loops {
                 .wait_policy(match args.policy {
                     PolicyArg::Spin => WaitPolicy::Spin,
                     PolicyArg::Adaptive => WaitPolicy::ADAPTIVE,
+                    PolicyArg::Doorbell => WaitPolicy::DOORBELL,
                 }),
         );
         let builder = match plan.loop_cores() {
@@ -105,6 +106,11 @@ impl Loops {
             group,
             handles: Handles { file, pool },
         })
+    }
+
+    /// Keeps the loops awake while a kernel runs.
+    pub(super) fn active(&self) -> ActiveGuard {
+        self.group.active()
     }
 
     pub(super) const fn handles(&self) -> Handles {

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use vyre_io::{Buffer, Queue, QueueLayout};
+use vyre_io::{Buffer, Queue};
 use vyre_io_cli::measure::bare_pool::BarePool;
 use vyre_io_cli::measure::block_numbers::BlockNumbers;
 use vyre_io_cli::measure::figure::Figure;
@@ -194,7 +194,7 @@ fn round(
     let lanes = Lanes::new(plan, target, args.pattern == Pattern::Random)?;
     let (mut hosts, mut devices) = (Vec::new(), Vec::new());
     for id in 0..plan.queues() {
-        let layout = QueueLayout::with_slots(plan.slots()).with_id(id.into());
+        let layout = args.layout(plan.slots()).with_id(id.into());
         let (host, device) = Queue::anonymous(layout)?;
         hosts.push(host);
         devices.push(device);

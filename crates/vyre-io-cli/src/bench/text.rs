@@ -72,6 +72,7 @@ pub(super) fn title(report: &Report) -> String {
     let policy = match report.policy {
         PolicyArg::Spin => "spin",
         PolicyArg::Adaptive => "adaptive",
+        PolicyArg::Doorbell => "doorbell",
     };
     format!(
         "{what}{block}\n  {}, depth {}, {} of {}, policy {policy}",

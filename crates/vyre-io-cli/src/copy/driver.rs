@@ -25,6 +25,8 @@ pub(super) struct Driver<'a> {
     device: &'a DeviceQueue,
     /// Set if an outcome was taken since the last pass over the futures.
     progressed: Cell<bool>,
+    /// Set if a request was submitted since the last ring.
+    submitted: Cell<bool>,
     /// Set once an outcome was taken, or a future ended.
     begun: Cell<bool>,
 }
@@ -34,6 +36,7 @@ impl<'a> Driver<'a> {
         Self {
             device,
             progressed: Cell::new(false),
+            submitted: Cell::new(false),
             begun: Cell::new(false),
         }
     }
@@ -42,6 +45,7 @@ impl<'a> Driver<'a> {
     /// no reason to give up.
     pub(super) async fn ask(&self, request: Request) -> Result<Outcome, Failure> {
         let mut ticket = Some(self.device.submit(request)?);
+        self.submitted.set(true);
         future::poll_fn(|_| self.poll(&mut ticket)).await
     }
 
@@ -90,6 +94,10 @@ impl<'a> Driver<'a> {
             self.progressed.set(false);
             if let Poll::Ready(done) = work.as_mut().poll(&mut context) {
                 return done;
+            }
+            if self.submitted.take() {
+                // Once for all futures.
+                self.device.ring_and_wake();
             }
             if self.progressed.get() {
                 idle_since = None;

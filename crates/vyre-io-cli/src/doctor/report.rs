@@ -132,6 +132,8 @@ pub(super) struct Ring {
     pub(super) registered_files: StepReport,
     pub(super) registered_buffers: StepReport,
     pub(super) missing_operations: Vec<&'static str>,
+    /// The means by which devices can end a sleep of a loop.
+    pub(super) wakes_by: &'static str,
     /// How requests are served: `registered` if buffers could be registered, else `plain`.
     pub(super) data_path: &'static str,
 }

@@ -104,6 +104,7 @@ impl Ring {
         if !self.missing_operations.is_empty() {
             row(f, "  lacks", self.missing_operations.join(" "))?;
         }
+        row(f, "  wakes by", self.wakes_by)?;
         row(f, "  data path", self.data_path)
     }
 }
