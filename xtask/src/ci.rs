@@ -45,6 +45,7 @@ const STEPS: &[Step] = &[
     step("compare", "a short comparison with the raw ring and others", compare::step),
     step("props", "property tests, many cases", volume::props),
     step("disturb", "page-cache reads of a file that changes, a minute", volume::disturb),
+    step("policies", "the tests of the loop with every policy, and many wake-ups", volume::policies),
     step("loom", "vyre-ioq in every order of its threads, within bounds", proofs::loom),
     step("hostile", "hostile words, and a soak of producers", volume::hostile),
     step("fuzz", "the fuzz targets build", volume::fuzz_build),

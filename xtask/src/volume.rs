@@ -12,6 +12,10 @@ const CASES: &str = "PROPTEST_CASES";
 /// Variable with the duration of the test of page-cache reads.
 const SECONDS: &str = "VYRE_IO_PAGE_CACHE_SECONDS";
 
+/// Variable with the policy of loops in tests, and with the number of wake-ups of the test that loses none.
+const POLICY: &str = "VYRE_IO_POLICY";
+const ROUNDS: &str = "VYRE_IO_ROUNDS";
+
 /// Each fuzz target with the most bytes that make a difference to it.
 const TARGETS: &[(&str, u32)] =
     &[("attach", 8192), ("decode", 64), ("ends", 512), ("hostile", 512), ("page_cache", 512)];
@@ -34,6 +38,19 @@ pub(crate) fn disturb(ws: &Workspace, report: &mut Report) -> Result<()> {
     let disturb = cmd!(ws, "cargo test --release -p vyre-ioloop --test page_cache");
     counted(disturb.env(SECONDS, &seconds), &mut report.tests)?;
     report.note = format!("{seconds} s");
+    Ok(())
+}
+
+/// Runs the tests of the loop with each policy other than the default, and many rounds of sleeps and wake-ups.
+pub(crate) fn policies(ws: &Workspace, report: &mut Report) -> Result<()> {
+    for policy in ["spin", "doorbell"] {
+        let tests = cmd!(ws, "cargo test -p vyre-ioloop --tests");
+        counted(tests.env(POLICY, policy), &mut report.tests)?;
+    }
+    let rounds = std::env::var(ROUNDS).unwrap_or_else(|_| "200000".to_owned());
+    let many = cmd!(ws, "cargo test --release -p vyre-ioloop --test doorbell no_wake_up_is_lost");
+    counted(many.env(ROUNDS, &rounds), &mut report.tests)?;
+    report.note = format!("spin, doorbell; {rounds} wake-ups each way");
     Ok(())
 }
 

@@ -46,7 +46,7 @@ impl WaitPolicy {
     pub const ADAPTIVE: Self = Self::adaptive(2_000, Duration::from_millis(10));
 
     /// The default of [`Doorbell`](Self::Doorbell): some microseconds of polling, then sleeps of up to 100 ms.
-    pub const DOORBELL: Self = Self::doorbell(100, Duration::from_millis(100));
+    pub const DOORBELL: Self = Self::doorbell(50, Duration::from_millis(100));
 
     /// Returns the policy that polls for `spins` passes without work, and then sleeps for a sixteenth of the time since
     /// there was work, at most for `cap`.

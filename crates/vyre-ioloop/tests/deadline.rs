@@ -11,7 +11,7 @@ use common::faulty::{Faulty, Meanwhile};
 use common::manual::ManualTransport;
 use common::*;
 use vyre_ioloop::TestClock;
-use vyre_ioq::{Errno, Queue, QueueLayout, Request, Ticket};
+use vyre_ioq::{Errno, Queue, Request, Ticket};
 use vyre_uring::{SimTransport, Transport};
 
 const SOON: u32 = 2_000;
@@ -22,7 +22,7 @@ fn a_read_of_an_empty_pipe_times_out() {
     let mut tables = Tables::new(4096, 4096);
     let (pipe, mut writer) = tables.add_pipe();
     let (pool, memory) = (tables.pool, tables.memory.clone());
-    let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
+    let (host, device) = Queue::anonymous(layout(4)).unwrap();
     let io = tables.loop_on(host);
     let started = Instant::now();
     let read = Request::read(pipe, 0, 4)

@@ -352,7 +352,9 @@ fn the_adaptive_policy_announces_long_sleeps() {
         return;
     }
     let (host, device) = queue();
-    let io = Tables::new(16, 64).builder().queue(host).spawn().unwrap();
+    let options = LoopOptions::new().wait_policy(WaitPolicy::ADAPTIVE);
+    let builder = Tables::new(16, 64).builder().queue(host);
+    let io = builder.options(options).spawn().unwrap();
     eventually("a ring", || {
         std::thread::sleep(Duration::from_millis(5));
         let ticket = device.submit(Request::fence()).unwrap();

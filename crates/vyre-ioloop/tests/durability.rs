@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::manual::{Control, ManualTransport};
 use common::*;
 use vyre_ioloop::{Engine, FileTable, Rights};
-use vyre_ioq::{BufferHandle, DeviceQueue, Errno, FileHandle, Queue, QueueLayout, Request, Ticket};
+use vyre_ioq::{BufferHandle, DeviceQueue, Errno, FileHandle, Queue, Request, Ticket};
 use vyre_uring::{Errno as OsErrno, SimTransport};
 
 /// Engine with one file, whose operations end when the test says so.
@@ -27,7 +27,7 @@ impl Loop {
         let mut tables = Tables::new(16, 4096);
         tables.files = FileTable::new();
         let file = tables.files.insert(file, RIGHTS).unwrap();
-        let (host, device) = Queue::anonymous(QueueLayout::with_slots(16)).unwrap();
+        let (host, device) = Queue::anonymous(layout(16)).unwrap();
         let pool = tables.pool;
         let (transport, control) = ManualTransport::new(64);
         // The test decides what becomes of an operation that the engine cancels.
@@ -416,7 +416,7 @@ fn a_failed_flush_fails_syncs_on_every_queue_of_the_loop() {
     let mut ends = Vec::new();
     let mut hosts = Vec::new();
     for _ in 0..2 {
-        let (host, device) = Queue::anonymous(QueueLayout::with_slots(16)).unwrap();
+        let (host, device) = Queue::anonymous(layout(16)).unwrap();
         hosts.push(host);
         ends.push(device);
     }

@@ -8,7 +8,7 @@ use common::manual::{Control, Flight, ManualTransport};
 use common::*;
 use proptest::prelude::*;
 use vyre_ioloop::{Engine, IoLoop};
-use vyre_ioq::{BufferHandle, DeviceQueue, Errno, FileHandle, Queue, QueueLayout, Request};
+use vyre_ioq::{BufferHandle, DeviceQueue, Errno, FileHandle, Queue, Request};
 use vyre_uring::{SimTransport, Transport};
 
 const MIB: u32 = 1 << 20;
@@ -29,7 +29,7 @@ struct QueuesRig<T: Transport> {
 fn rig_of<T: Transport>(transport: T, tables: Tables, queues: usize, slots: u32) -> QueuesRig<T> {
     let (file, pool) = (tables.file, tables.pool);
     let (hosts, devices) = (0..queues)
-        .map(|_| Queue::anonymous(QueueLayout::with_slots(slots)).expect("a queue"))
+        .map(|_| Queue::anonymous(layout(slots)).expect("a queue"))
         .unzip();
     QueuesRig {
         engine: tables.engine(transport, hosts),
@@ -102,7 +102,7 @@ fn endless_reads_delay_no_other_queue_of_a_running_loop() {
     let mut tables = Tables::new(4096, 4096);
     let (pipe, _writer) = tables.add_pipe();
     let (file, pool) = (tables.file, tables.pool);
-    let queue = |slots| Queue::anonymous(QueueLayout::with_slots(slots)).expect("a queue");
+    let queue = |slots| Queue::anonymous(layout(slots)).expect("a queue");
     let ((first, hostile), (second, device)) = (queue(512), queue(4));
     let io: IoLoop = tables
         .builder()
@@ -340,7 +340,7 @@ proptest! {
 fn several_queues_are_served_fairly() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
-    let queue = || Queue::anonymous(QueueLayout::with_slots(256)).unwrap();
+    let queue = || Queue::anonymous(layout(256)).unwrap();
     let (mut hosts, mut devices) = (Vec::new(), Vec::new());
     for (host, device) in [queue(), queue(), queue()] {
         hosts.push(host);

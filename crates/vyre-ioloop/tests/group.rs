@@ -9,17 +9,16 @@ use std::time::Duration;
 
 use common::*;
 use vyre_ioloop::{
-    GroupSpawnError, LoopGroup, LoopGroupBuilder, LoopOptions, QueueCounters, Rights, SpawnError,
-    TableError,
+    GroupSpawnError, LoopGroup, LoopGroupBuilder, QueueCounters, Rights, SpawnError, TableError,
 };
 use vyre_ioq::{
-    BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Queue, QueueLayout, Request,
+    BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Queue, Request,
 };
 
 const LOOPS: usize = 3;
 
 fn queue() -> (HostQueue, DeviceQueue) {
-    Queue::anonymous(QueueLayout::with_slots(8)).unwrap()
+    Queue::anonymous(layout(8)).unwrap()
 }
 
 fn run(device: &DeviceQueue, request: Request) -> Result<u32, Errno> {
@@ -239,7 +238,7 @@ fn a_revoked_handle_stays_unknown_in_every_loop() {
 fn entries_beyond_the_capacity_of_the_rings_are_refused_until_one_is_free() {
     let tables = Tables::new(16, 64);
     let pool = tables.pool;
-    let rig = Rig::of(builder(tables).options(LoopOptions::new().live_entries(1)));
+    let rig = Rig::of(builder(tables).options(loop_options().live_entries(1)));
     let insert = || rig.group.insert_file(file_of(b"abc"), 0..3, Rights::READ);
     let first = insert().unwrap();
     let full = insert().unwrap_err();
@@ -365,7 +364,7 @@ fn waiting(drain: Duration) -> (Rig, Vec<vyre_ioq::Ticket>, std::io::PipeWriter)
     let mut tables = Tables::new(4096, 4096);
     let (pipe, writer) = tables.add_pipe();
     let pool = tables.pool;
-    let rig = Rig::of(builder(tables).options(LoopOptions::new().drain_timeout(drain)));
+    let rig = Rig::of(builder(tables).options(loop_options().drain_timeout(drain)));
     let read = Request::read(pipe, 0, 8).into_buffer(pool, 0);
     let submit = |device: &DeviceQueue| device.submit(read).unwrap();
     let reads = rig.devices.iter().map(submit).collect();

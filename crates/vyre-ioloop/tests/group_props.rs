@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use common::*;
 use proptest::prelude::*;
 use vyre_ioloop::{LoopGroup, Rights, TableError};
-use vyre_ioq::{BufferHandle, DeviceQueue, Errno, FileHandle, Queue, QueueLayout, Request};
+use vyre_ioq::{BufferHandle, DeviceQueue, Errno, FileHandle, Queue, Request};
 use vyre_uring::Buffer;
 
 const LOOPS: usize = 2;
@@ -86,7 +86,7 @@ impl World {
             .buffers(tables.buffers);
         let mut devices = Vec::new();
         for _ in 0..LOOPS {
-            let (host, device) = Queue::anonymous(QueueLayout::with_slots(8)).unwrap();
+            let (host, device) = Queue::anonymous(layout(8)).unwrap();
             builder = builder.queue(host);
             devices.push(device);
         }

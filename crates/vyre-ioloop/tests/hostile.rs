@@ -105,7 +105,7 @@ fn world(seed: u64, weights: Weights) -> (Tables, Honest, Vec<HostQueue>, Advers
         .insert_range(theirs, 0..300, vyre_ioloop::Rights::all())
         .expect("fit");
     let their_buffer = tables.buffers.insert(memory(300)).expect("fit");
-    let (host, device) = Queue::anonymous(QueueLayout::with_slots(SLOTS)).expect("a queue");
+    let (host, device) = Queue::anonymous(layout(SLOTS)).expect("a queue");
     let layout = QueueLayout::with_slots(HOSTILE_SLOTS);
     let hostile = GuardedMemory::new(layout.bytes()).expect("memory");
     let hostile_host = HostQueue::create(hostile.region(), &layout).expect("fit");

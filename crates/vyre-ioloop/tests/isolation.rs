@@ -11,7 +11,7 @@ use common::faulty::Faulty;
 use common::*;
 use vyre_ioloop::Rights;
 use vyre_ioq::abi::{op, status, word};
-use vyre_ioq::{BufferHandle, Errno, FileHandle, NotOwed, Queue, QueueLayout, Request};
+use vyre_ioq::{BufferHandle, Errno, FileHandle, NotOwed, Queue, Request};
 use vyre_uring::SimTransport;
 
 /// Rule: SEC-1.
@@ -112,7 +112,7 @@ fn a_request_cannot_leave_the_range_of_its_file_handle() {
 /// A running loop and a queue of 64 slots: one odd request among 63 good reads.
 fn one_among_good_ones(tables: Tables, odd: Request, errno: Errno) {
     let (file, pool, memory) = (tables.file, tables.pool, tables.memory.clone());
-    let (host, device) = Queue::anonymous(QueueLayout::with_slots(64)).unwrap();
+    let (host, device) = Queue::anonymous(layout(64)).unwrap();
     let io = tables.loop_on(host);
     for round in 0..3 {
         let tickets: Vec<_> = (0..64_u64)
@@ -201,7 +201,7 @@ fn a_device_that_publishes_random_words_does_not_stop_the_others() {
     let tables = Tables::new(4096, 4096);
     let (file, pool, disk) = (tables.file, tables.pool, tables.disk.try_clone().unwrap());
     let (hostile, hostile_host, _end) = Slots::queue(64);
-    let (host, device) = Queue::anonymous(QueueLayout::with_slots(64)).unwrap();
+    let (host, device) = Queue::anonymous(layout(64)).unwrap();
     let builder = tables.builder().queue(hostile_host).queue(host);
     let io = builder.spawn().unwrap();
     let mut noise = pattern(99, 1 << 16).into_iter().cycle();

@@ -10,8 +10,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::*;
-use vyre_ioloop::LoopOptions;
-use vyre_ioq::{DeviceQueue, Errno, FileHandle, Queue, QueueLayout, Request, Ticket};
+use vyre_ioq::{DeviceQueue, Errno, FileHandle, Queue, Request, Ticket};
 
 struct Counting;
 
@@ -82,12 +81,12 @@ fn requests_of_every_kind_are_served_without_an_allocation() {
     let mut tables = Tables::new(1 << 16, 1 << 16);
     let (pipe, _writer) = tables.add_pipe();
     let (file, pool) = (tables.file, tables.pool);
-    let (host, device) = Queue::anonymous(QueueLayout::with_slots(64)).unwrap();
+    let (host, device) = Queue::anonymous(layout(64)).unwrap();
     // Fewer entries than requests, so that some go to the backlog.
     let io = tables
         .builder()
         .queue(host)
-        .options(LoopOptions::new().ring_entries(32))
+        .options(loop_options().ring_entries(32))
         .spawn_with(|base| {
             IS_COUNTED.set(true);
             base

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, fdatasync, ftruncate};
 use vyre_ioloop::{BufferTable, FileOptions, FileTable, IoLoop, LoopGroup, Rights, TableError};
-use vyre_ioq::{BufferHandle, DeviceQueue, Errno, FileHandle, Queue, QueueLayout, Request};
+use vyre_ioq::{BufferHandle, DeviceQueue, Errno, FileHandle, Queue, Request};
 use vyre_uring::{Buffer, MAX_COPY_BYTES};
 
 use common::outcome_of;
@@ -271,7 +271,7 @@ fn disturb(directory: &Path, time: Duration) {
     let mut group = LoopGroup::builder().files(files).buffers(buffers);
     let mut devices = Vec::new();
     for _ in 0..READERS {
-        let (host, device) = Queue::anonymous(QueueLayout::with_slots(64)).unwrap();
+        let (host, device) = Queue::anonymous(common::layout(64)).unwrap();
         group = group.queue(host);
         devices.push(device);
     }
@@ -373,7 +373,7 @@ impl Copied {
             thread::sleep(Duration::from_millis(1));
         }
         let pool = buffers.insert(Buffer::anonymous(1 << 20).unwrap()).unwrap();
-        let (host, device) = Queue::anonymous(QueueLayout::with_slots(64)).unwrap();
+        let (host, device) = Queue::anonymous(common::layout(64)).unwrap();
         let io = IoLoop::builder().files(files).buffers(buffers).queue(host);
         Self {
             io: io.spawn().unwrap(),

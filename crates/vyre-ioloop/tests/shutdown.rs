@@ -10,10 +10,9 @@ use std::time::Duration;
 use common::faulty::Faulty;
 use common::manual::ManualTransport;
 use common::*;
-use vyre_ioloop::{IoLoop, LoopOptions, StopError, TableError, WaitPolicy};
+use vyre_ioloop::{IoLoop, StopError, TableError, WaitPolicy};
 use vyre_ioq::{
-    BufferHandle, DeviceQueue, Errno, FileHandle, LoopState, Queue, QueueLayout, Request, Ticket,
-    WaitError,
+    BufferHandle, DeviceQueue, Errno, FileHandle, LoopState, Queue, Request, Ticket, WaitError,
 };
 use vyre_uring::{Busy, SimTransport, Transport};
 
@@ -41,11 +40,11 @@ fn waiting(drain: Duration) -> Waiting {
     let end = reader.try_clone().unwrap();
     let pipe = tables.files.insert(end, vyre_ioloop::Rights::READ).unwrap();
     let (file, pool, memory) = (tables.file, tables.pool, tables.memory.clone());
-    let (host, device) = Queue::anonymous(QueueLayout::with_slots(64)).unwrap();
+    let (host, device) = Queue::anonymous(layout(64)).unwrap();
     let io = tables
         .builder()
         .queue(host)
-        .options(LoopOptions::new().drain_timeout(drain))
+        .options(loop_options().drain_timeout(drain))
         .spawn()
         .unwrap();
     let read = device
@@ -194,7 +193,7 @@ fn a_drain_accepts_the_longest_timeout() {
 /// Rule: ABI-7.3.
 #[test]
 fn a_wait_on_a_stopped_loop_reports_that_the_host_is_gone() {
-    let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
+    let (host, device) = Queue::anonymous(layout(4)).unwrap();
     let io = Tables::new(16, 64).loop_on(host);
     io.stop().unwrap();
     let late = device.submit(Request::fence()).unwrap();
@@ -259,11 +258,11 @@ fn the_heartbeat_advances_while_shutdown_waits_for_the_kernel() {
 #[test]
 fn a_stop_ends_a_sleeping_loop() {
     let policy = WaitPolicy::adaptive(0, Duration::from_millis(5));
-    let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
+    let (host, device) = Queue::anonymous(layout(4)).unwrap();
     let builder = Tables::new(16, 64)
         .builder()
         .queue(host)
-        .options(LoopOptions::new().wait_policy(policy));
+        .options(loop_options().wait_policy(policy));
     let io = builder.spawn().unwrap();
     eventually("some sleeps", || io.counters().sleeps > 20);
     assert!(io.is_running());
@@ -303,9 +302,9 @@ fn a_stop_ends_a_read_that_would_never_end() {
     let mut tables = Tables::new(4096, 4096);
     let (pipe, _writer) = tables.add_pipe();
     let pool = tables.pool;
-    let (host, device) = Queue::anonymous(QueueLayout::with_slots(64)).unwrap();
+    let (host, device) = Queue::anonymous(layout(64)).unwrap();
     let builder = tables.builder().queue(host);
-    let options = LoopOptions::new().wait_policy(SLEEPY);
+    let options = loop_options().wait_policy(SLEEPY);
     let io = builder
         .options(options.drain_timeout(Duration::from_millis(20)))
         .spawn()

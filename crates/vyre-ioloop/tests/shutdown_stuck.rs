@@ -9,7 +9,7 @@ use common::faulty::Faulty;
 use common::*;
 use vyre_ioloop::{Engine, StopError};
 use vyre_ioq::abi::{status, word};
-use vyre_ioq::{DeviceQueue, Errno, LoopState, Queue, QueueLayout, Request};
+use vyre_ioq::{DeviceQueue, Errno, LoopState, Queue, Request};
 use vyre_uring::{Busy, SimTransport};
 
 const SOON: Duration = Duration::from_millis(20);
@@ -49,8 +49,8 @@ fn requests_that_the_kernel_does_not_hold_are_completed() {
     let (file, pool) = (tables.file, tables.pool);
     // One operation at a time: the first read hangs in the transport, and the rest is in the backlog.
     let sim = SimTransport::builder(1).hung(1.0).capacity(1).build();
-    let (host, device) = Queue::anonymous(QueueLayout::with_slots(16)).unwrap();
-    let (other_host, other) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
+    let (host, device) = Queue::anonymous(layout(16)).unwrap();
+    let (other_host, other) = Queue::anonymous(layout(4)).unwrap();
     let mut engine = tables.engine(sim, vec![host, other_host]);
     let read = |n: u64| Request::read(file, 0, 64).into_buffer(pool, n * 64);
     let submit = |device: &DeviceQueue, request| device.submit(request).unwrap();

@@ -15,7 +15,7 @@ use common::*;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::thread::gettid;
 use vyre_ioloop::{Engine, LoopGroup, Rights, block_signals};
-use vyre_ioq::{Errno, Queue, QueueLayout, Request};
+use vyre_ioq::{Errno, Queue, Request};
 
 const EFBIG: Errno = Errno::from_raw(libc::EFBIG as u32);
 const EPIPE: Errno = Errno::from_raw(libc::EPIPE as u32);
@@ -49,7 +49,7 @@ fn written(file: impl Into<std::os::fd::OwnedFd>, offset: u64) -> Result<u32, Er
     let mut tables = Tables::new(4096, 4096);
     let file = tables.files.insert(file, Rights::WRITE).expect("fit");
     let pool = tables.pool;
-    let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).expect("a queue");
+    let (host, device) = Queue::anonymous(layout(4)).expect("a queue");
     let io = tables.loop_on(host);
     let write = Request::write(file, offset, 4096).from_buffer(pool, 0);
     let result = outcome_of(&device, device.submit(write).expect("a free slot"));
@@ -158,11 +158,11 @@ fn check_mask(thread_id: u32) {
 /// Rule: SEC-6.
 #[test]
 fn a_loop_thread_takes_only_the_signals_of_its_own_faults() {
-    let (host, _device) = Queue::anonymous(QueueLayout::with_slots(4)).expect("a queue");
+    let (host, _device) = Queue::anonymous(layout(4)).expect("a queue");
     let io = Tables::new(16, 64).loop_on(host);
     check_mask(io.thread_id());
     io.stop().expect("a clean end");
-    let (host, _device) = Queue::anonymous(QueueLayout::with_slots(4)).expect("a queue");
+    let (host, _device) = Queue::anonymous(layout(4)).expect("a queue");
     let group = LoopGroup::builder().queue(host).spawn().expect("io_uring");
     check_mask(group.thread_id(0).expect("a loop"));
     group.stop().expect("a clean end");
@@ -175,7 +175,7 @@ fn a_loop_thread_takes_only_the_signals_of_its_own_faults() {
 
 #[test]
 fn an_engine_blocks_nothing_by_itself() {
-    let (host, _device) = Queue::anonymous(QueueLayout::with_slots(4)).expect("a queue");
+    let (host, _device) = Queue::anonymous(layout(4)).expect("a queue");
     let mut engine: Engine<_> = Tables::new(16, 64).engine(transport(8), vec![host]);
     assert_eq!(
         blocked(rustix::thread::gettid().as_raw_nonzero().get() as u32),
@@ -192,7 +192,7 @@ fn signals_do_not_end_an_engine() {
     let mut tables = Tables::new(4096, 4096);
     let (pipe, mut writer) = tables.add_pipe();
     let (file, pool) = (tables.file, tables.pool);
-    let (host, device) = Queue::anonymous(QueueLayout::with_slots(64)).unwrap();
+    let (host, device) = Queue::anonymous(layout(64)).unwrap();
     let (started, thread_id) = std::sync::mpsc::channel();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {

@@ -4,7 +4,7 @@ mod common;
 
 use common::faulty::Faulty;
 use common::*;
-use vyre_ioloop::{IoLoop, LoopOptions, SpawnError};
+use vyre_ioloop::{IoLoop, SpawnError};
 use vyre_ioq::{AttachError, Errno, HostQueue, LoopState, Queue, QueueLayout, Region, Request};
 use vyre_uring::{SimTransport, Transport as _};
 
@@ -13,7 +13,7 @@ use vyre_uring::{SimTransport, Transport as _};
 fn a_loop_starts_and_serves_a_request_and_stops() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
-    let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
+    let (host, device) = Queue::anonymous(layout(4)).unwrap();
     let io = tables.builder().queue(host).name("served").spawn().unwrap();
     assert_eq!(device.host_state(), Some(LoopState::Running));
     let name = format!("/proc/self/task/{}/comm", io.thread_id());
@@ -30,7 +30,7 @@ fn a_loop_starts_and_serves_a_request_and_stops() {
 fn a_loop_uses_the_transport_that_wraps_its_own() {
     let tables = Tables::new(4096, 4096);
     let (file, pool) = (tables.file, tables.pool);
-    let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
+    let (host, device) = Queue::anonymous(layout(4)).unwrap();
     let mut sim = SimTransport::builder(0).build();
     sim.fail_next(vyre_uring::Errno::NOSPC);
     let (faulty, orders) = Faulty::new(sim);
@@ -53,7 +53,7 @@ fn a_loop_uses_the_transport_that_wraps_its_own() {
 
 #[test]
 fn a_loop_without_files_or_buffers_serves_fences() {
-    let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
+    let (host, device) = Queue::anonymous(layout(4)).unwrap();
     let io = IoLoop::builder().queue(host).spawn().unwrap();
     let fence = device.submit(Request::fence()).unwrap();
     assert_eq!(outcome_of(&device, fence), Ok(0));
@@ -62,12 +62,8 @@ fn a_loop_without_files_or_buffers_serves_fences() {
 
 #[test]
 fn a_small_ring_has_entries_for_every_queue() {
-    let queue = || {
-        Queue::anonymous(QueueLayout::with_slots(1))
-            .expect("memory")
-            .0
-    };
-    let builder = IoLoop::builder().options(LoopOptions::new().ring_entries(1));
+    let queue = || Queue::anonymous(layout(1)).expect("memory").0;
+    let builder = IoLoop::builder().options(loop_options().ring_entries(1));
     let builder = (0..5).fold(builder, |builder, _| builder.queue(queue()));
     let io = builder.spawn().expect("started");
     assert!(io.report().entries() >= 10, "{}", io.report());
@@ -93,11 +89,11 @@ fn an_invalid_queue_is_refused_before_a_loop_starts() {
 
 #[test]
 fn a_loop_that_cannot_start_reports_why_and_its_devices_see_failed() {
-    let queue = || Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
+    let queue = || Queue::anonymous(layout(4)).unwrap();
     let (host, device) = queue();
     let refused = IoLoop::builder()
         .queue(host)
-        .options(LoopOptions::new().ring_entries(0))
+        .options(loop_options().ring_entries(0))
         .spawn();
     assert!(matches!(refused, Err(SpawnError::Setup(_))), "{refused:?}");
     assert_eq!(device.host_state(), Some(LoopState::Failed));
@@ -112,7 +108,7 @@ fn a_loop_that_cannot_start_reports_why_and_its_devices_see_failed() {
     let (host, device) = queue();
     let refused = IoLoop::builder()
         .queue(host)
-        .options(LoopOptions::new().live_entries(u32::MAX))
+        .options(loop_options().live_entries(u32::MAX))
         .spawn();
     assert!(matches!(refused, Err(SpawnError::Setup(_))), "{refused:?}");
     assert_eq!(device.host_state(), Some(LoopState::Failed));

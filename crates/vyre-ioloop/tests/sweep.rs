@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use common::*;
 use vyre_ioloop::Engine;
-use vyre_ioloop::LoopOptions;
 use vyre_ioq::abi::{MAX_SLOTS, op, status, word};
-use vyre_ioq::{Queue, QueueLayout, Request};
+use vyre_ioq::{Queue, Request};
 use vyre_uring::SimTransport;
 
 #[test]
@@ -44,7 +43,7 @@ fn one_pass_reaps_all_claims_all_and_submits_in_one_batch() {
 /// measurements excludes what else runs on the machine.
 #[test]
 fn an_idle_pass_costs_one_sweep() {
-    let queue = || Queue::anonymous(QueueLayout::with_slots(MAX_SLOTS)).unwrap();
+    let queue = || Queue::anonymous(layout(MAX_SLOTS)).unwrap();
     let (mut bare, _) = queue();
     let (host, _device) = queue();
     let tables = Tables::new(16, 4096);
@@ -111,11 +110,11 @@ fn only_published_is_a_request_and_only_the_device_publishes() {
 fn more_requests_than_the_ring_has_entries_are_all_served() {
     let tables = Tables::new(4096, 4096);
     let (file, pool, memory) = (tables.file, tables.pool, tables.memory.clone());
-    let (host, device) = Queue::anonymous(QueueLayout::with_slots(64)).unwrap();
+    let (host, device) = Queue::anonymous(layout(64)).unwrap();
     let io = tables
         .builder()
         .queue(host)
-        .options(LoopOptions::new().ring_entries(8))
+        .options(loop_options().ring_entries(8))
         .spawn()
         .unwrap();
     let tickets: Vec<_> = (0..64_u64)
@@ -134,11 +133,11 @@ fn more_requests_than_the_ring_has_entries_are_all_served() {
 fn the_largest_queue_is_served_through_a_small_ring() {
     let tables = Tables::new(1 << 16, 1 << 16);
     let (file, pool, memory) = (tables.file, tables.pool, tables.memory.clone());
-    let (host, device) = Queue::anonymous(QueueLayout::with_slots(4096)).unwrap();
+    let (host, device) = Queue::anonymous(layout(4096)).unwrap();
     let io = tables
         .builder()
         .queue(host)
-        .options(LoopOptions::new().ring_entries(8))
+        .options(loop_options().ring_entries(8))
         .spawn()
         .unwrap();
     let tickets: Vec<_> = (0..4096_u64)

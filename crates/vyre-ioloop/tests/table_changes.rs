@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use common::faulty::Faulty;
 use common::*;
-use vyre_ioloop::{LoopOptions, Rights, TableError};
-use vyre_ioq::{DeviceQueue, Errno, FileHandle, Queue, QueueLayout, Request};
+use vyre_ioloop::{Rights, TableError};
+use vyre_ioq::{DeviceQueue, Errno, FileHandle, Queue, Request};
 use vyre_uring::{AnyTransport, Buffer, BufferSlot, SimTransport};
 
 fn queue() -> (vyre_ioq::HostQueue, DeviceQueue) {
-    Queue::anonymous(QueueLayout::with_slots(64)).unwrap()
+    Queue::anonymous(layout(64)).unwrap()
 }
 
 fn run(device: &DeviceQueue, request: Request) -> Result<u32, Errno> {
@@ -52,7 +52,7 @@ fn invalid_entries_are_refused_and_leave_no_trace() {
     let io = tables
         .builder()
         .queue(host)
-        .options(LoopOptions::new().live_entries(1))
+        .options(loop_options().live_entries(1))
         .spawn()
         .unwrap();
     let memory = memory(64);

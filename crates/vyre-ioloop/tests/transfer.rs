@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use common::manual::ManualTransport;
 use common::*;
 use vyre_ioloop::Rights;
-use vyre_ioq::{BufferHandle, Errno, Queue, QueueLayout, Request};
+use vyre_ioq::{BufferHandle, Errno, Queue, Request};
 use vyre_uring::{BufferSlot, Errno as OsErrno, SimTransport};
 
 /// Rule: ABI-6.1.
@@ -276,7 +276,7 @@ fn lanes_and_loop_may_access_the_queue_at_the_same_time() {
     let tables = Tables::new(1 << 16, 1 << 16);
     let (file, pool, memory) = (tables.file, tables.pool, tables.memory.clone());
     let expected = pattern(1, 1 << 16);
-    let (host, device) = Queue::anonymous(QueueLayout::with_slots(8)).unwrap();
+    let (host, device) = Queue::anonymous(layout(8)).unwrap();
     let io = tables.loop_on(host);
     std::thread::scope(|scope| {
         for lane in 0..LANES {

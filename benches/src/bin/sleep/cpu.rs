@@ -20,6 +20,7 @@ use crate::rig::{Cores, cpu_time, spawn};
 const BLOCK: u32 = 4096;
 const BLOCKS: u64 = 1 << 16;
 const DEPTH: u32 = 32;
+const BOUND: Duration = Duration::from_millis(100);
 /// Turns of each contestant.
 const TURNS: usize = 5;
 
@@ -35,6 +36,9 @@ pub(crate) fn measure(dir: &Path, seconds: f64) -> Result<()> {
     let turn = Duration::from_secs_f64(seconds / 2.0);
     let policies = [
         ("DOORBELL", WaitPolicy::DOORBELL),
+        ("doorbell, no passes", WaitPolicy::doorbell(0, BOUND)),
+        ("doorbell, 30 passes", WaitPolicy::doorbell(30, BOUND)),
+        ("doorbell, 400 passes", WaitPolicy::doorbell(400, BOUND)),
         ("ADAPTIVE", WaitPolicy::ADAPTIVE),
     ];
     let mut costs: Vec<Vec<Cost>> = vec![Vec::new(); 1 + policies.len()];

@@ -18,11 +18,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use proptest::test_runner::{Config, FileFailurePersistence};
-use vyre_ioloop::{BufferTable, Engine, FileTable, IoLoop, IoLoopBuilder, Rights};
+use vyre_ioloop::{
+    BufferTable, Engine, FileTable, IoLoop, IoLoopBuilder, LoopOptions, Rights, WaitPolicy,
+};
 use vyre_ioq::abi::{GROUP_SLOTS, HEADER_BYTES, SlotImage, header_word, status, word};
 use vyre_ioq::{
-    BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, Outcome, Queue, QueueLayout, Region,
-    Request, Ticket,
+    BufferHandle, DeviceQueue, Errno, Features, FileHandle, HostQueue, Outcome, Queue, QueueLayout,
+    Region, Request, Ticket,
 };
 use vyre_uring::{AnyTransport, Buffer, SimTransport, Transport};
 
@@ -49,7 +51,7 @@ pub(crate) struct Slots {
 impl Slots {
     /// Makes a queue with a header.
     pub(crate) fn queue(slots: u32) -> (Self, HostQueue, DeviceQueue) {
-        let layout = QueueLayout::with_slots(slots);
+        let layout = layout(slots);
         let memory = Self::new(layout.bytes(), HEADER_BYTES / WORD, 16);
         let (host, device) = Queue::in_region(memory.region(), layout).expect("fits");
         (memory, host, device)
@@ -294,7 +296,10 @@ impl Tables {
     }
 
     pub(crate) fn builder(self) -> IoLoopBuilder {
-        IoLoop::builder().files(self.files).buffers(self.buffers)
+        IoLoop::builder()
+            .files(self.files)
+            .buffers(self.buffers)
+            .options(loop_options())
     }
 
     /// Makes an engine on a transport of the kernel, and the device end of its queue.
@@ -316,6 +321,31 @@ impl Tables {
 
     pub(crate) fn engine<T: Transport>(self, transport: T, queues: Vec<HostQueue>) -> Engine<T> {
         Engine::new(transport, self.files, self.buffers, queues).expect("accepted")
+    }
+}
+
+/// Returns the policy of loops in tests that are about something else. The step `policies` of `cargo xtask ci` runs all
+/// tests with each.
+fn policy() -> WaitPolicy {
+    match std::env::var("VYRE_IO_POLICY").as_deref() {
+        Ok("spin") => WaitPolicy::Spin,
+        Ok("doorbell") => WaitPolicy::DOORBELL,
+        Ok("adaptive") | Err(_) => WaitPolicy::ADAPTIVE,
+        Ok(other) => panic!("no policy {other}: spin, adaptive or doorbell"),
+    }
+}
+
+/// Returns the options of loops in tests that are about something else.
+pub(crate) fn loop_options() -> LoopOptions {
+    LoopOptions::new().wait_policy(policy())
+}
+
+/// Returns the layout of a queue, which offers a doorbell if the policy sleeps on it.
+pub(crate) fn layout(slots: u32) -> QueueLayout {
+    let layout = QueueLayout::with_slots(slots);
+    match policy() {
+        WaitPolicy::Doorbell { .. } => layout.with_features(Features::DOORBELL),
+        _ => layout,
     }
 }
 
