@@ -25,8 +25,9 @@ from safetensors.torch import load_file, save_file
 COLUMNS = 128
 GATHERED = 1_600_000
 BATCH = 25_600
-# The warps of the examples' kernels, and the loops of those that make requests.
+# The warps of the examples' kernels, and the loops of those that make requests: what is fastest on 16 cores.
 SHAPES = {"queue": ["--warps", 128, "--loops", 8], "view": ["--warps", 1024]}
+BLOCKS = {"queue": "256KiB", "view": "64KiB"}
 
 
 def median_rate(runs, amount, work):
@@ -136,7 +137,9 @@ def weights_by_examples(options, path):
     for way in ["queue", "view"]:
         rates = []
         for _ in range(options.runs):
-            said = example(options, "stream_weights", "--file", path, "--way", way, *SHAPES[way])
+            said = example(
+                options, "stream_weights", "--file", path, "--way", way, *SHAPES[way], "--block", BLOCKS[way],
+            )
             rates.append(number(said, r"([\d.]+) GB/s"))
         yield f"examples/stream_weights, {way}: reduced, not kept", statistics.median(rates), "GB/s"
 

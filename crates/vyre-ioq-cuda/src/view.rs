@@ -70,7 +70,7 @@ impl View {
     /// is earlier, or at a page.
     ///
     /// The driver reads in the pages that are not in memory, while this call waits. The call does not wait
-    /// for running kernels, but takes long: about 60 ms for 1 GiB that is in memory.
+    /// for running kernels, but takes long: some 25 ms for 1 GiB that is in memory.
     ///
     /// # Errors
     /// A [`ViewError`] that names the reason: the file is not of a kind that is mapped; the range has no
