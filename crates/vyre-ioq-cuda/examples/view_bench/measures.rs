@@ -329,7 +329,7 @@ impl Bench {
         })?;
         table.add("the copy engine, from a view", "GB/s", rates, "");
         drop(memory);
-        // The driver clears memory that is allocated, beside the copies.
+        // What was just allocated is written more slowly.
         let rates = self.times(|_| {
             let memory = GpuMemory::uninit(&self.gpu, self.bytes as usize)?;
             let began = Instant::now();
