@@ -1,4 +1,4 @@
-//! `vyre-io copy`: every byte goes through the queue.
+//! `vyre-io copy`: the bytes go through the queue, unless they are few: see `plain`.
 
 mod blocks;
 mod cuda;
@@ -10,6 +10,7 @@ pub(crate) mod kernel;
 mod lanes;
 mod leftovers;
 mod pieces;
+mod plain;
 mod progress;
 mod replaced;
 mod source;
@@ -79,12 +80,17 @@ pub(crate) fn run(args: &CopyArgs) -> Result<(), Failure> {
         }
     };
 
-    let stack = Stack::start(args, source, &destination, blocks, copier)?;
-    let copied = stack
-        .copy(args, &destination)
-        .map_err(|failure| stack.explain(failure))?;
-    let transport = stack.io.report().summary();
-    stack.io.stop()?;
+    let (copied, transport) = if plain::suits(args, &source) {
+        (plain::copy(args, source, &destination, blocks)?, plain::NAME.to_owned())
+    } else {
+        let stack = Stack::start(args, source, &destination, blocks, copier)?;
+        let copied = stack
+            .copy(args, &destination)
+            .map_err(|failure| stack.explain(failure))?;
+        let transport = stack.io.report().summary();
+        stack.io.stop()?;
+        (copied, transport)
+    };
     if !args.no_sync {
         destination.prepare_sync_of_name();
     }
