@@ -81,7 +81,8 @@ pub(crate) fn run(args: &CopyArgs) -> Result<(), Failure> {
     };
 
     let (copied, transport) = if plain::suits(args, &source) {
-        (plain::copy(args, source, &destination, blocks)?, plain::NAME.to_owned())
+        let copied = plain::copy(args, source, &destination, blocks.len())?;
+        (copied, plain::NAME.to_owned())
     } else {
         let stack = Stack::start(args, source, &destination, blocks, copier)?;
         let copied = stack

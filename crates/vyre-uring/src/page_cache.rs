@@ -32,11 +32,11 @@ use queued::{Done, Queued, Read};
 /// the copy would delay all other operations.
 pub const MAX_COPY_BYTES: u32 = 128 << 10;
 
-/// The number of bytes after which one [`submit`](Transport::submit) begins no further copy, except for
-/// one read of more than 16 KiB. What is left waits for the next submission.
+/// The number of bytes after which one [`submit`](Transport::submit) begins no further copy. What is left waits
+/// for the next submission.
 pub const SUBMIT_COPY_BYTES: u32 = 256 << 10;
 
-/// The largest number of bytes of a short read. Short reads overtake long ones, so that a flood of
+/// The largest number of bytes of a short read. Short reads and long ones take turns, so that a flood of
 /// long copies delays a short one by little.
 const SHORT_BYTES: u32 = 16 << 10;
 
@@ -63,8 +63,8 @@ const CHECK_EVERY: u32 = 256;
 /// pushes it again, as after every `EINTR`, and the inner transport then performs it.
 ///
 /// # Limits
-/// - One submission copies about [`SUBMIT_COPY_BYTES`], first the reads of up to 16 KiB. If there
-///   are any, it copies exactly one longer read after them, if one waits.
+/// - One submission copies about [`SUBMIT_COPY_BYTES`] of reads of up to 16 KiB, or of longer reads, in turns.
+///   The longer read of a turn right after short ones is one alone.
 /// - A page that has left memory since it was last looked for is read in while the thread waits.
 /// - If the thread blocks SIGBUS, or if another handler has replaced the one of `vyre-mapped`, all
 ///   operations go to the inner transport. The thread is checked at every 256th submission with copies and
@@ -77,6 +77,8 @@ pub struct PageCacheTransport<T> {
     /// The reads of up to `SHORT_BYTES`, and the others.
     short: VecDeque<Queued>,
     long: VecDeque<Queued>,
+    /// Set if the last submission copied short reads.
+    long_is_next: bool,
     done: Vec<Done>,
     /// `None` until a cached file is set, and if the thread does not recover from SIGBUS.
     recovery: Option<Recovery>,
@@ -97,6 +99,7 @@ impl<T: Transport> PageCacheTransport<T> {
             buffers: Vec::new(),
             short: VecDeque::with_capacity(capacity),
             long: VecDeque::with_capacity(capacity),
+            long_is_next: false,
             done: Vec::with_capacity(capacity),
             recovery: None,
             until_check: 0,
@@ -161,11 +164,26 @@ impl<T: Transport> PageCacheTransport<T> {
 
     /// Copies what is queued, up to the limit, or returns it to the caller to be pushed again. Returns
     /// the number of operations that ended.
+    ///
+    /// Short reads and long ones take turns, so that neither starves the other, and the completion of a short read
+    /// does not wait for a long copy behind it.
     fn copy_queued(&mut self) -> u32 {
         self.check_thread();
         self.submission += 1;
-        let (before, mut bytes) = (self.done.len(), 0);
-        let has_short = !self.short.is_empty();
+        let before = self.done.len();
+        let after_short = std::mem::take(&mut self.long_is_next);
+        if self.short.is_empty() || (after_short && !self.long.is_empty()) {
+            // One alone while short reads keep coming: they wait for no more than that.
+            self.copy_long(if after_short { 1 } else { SUBMIT_COPY_BYTES });
+        } else {
+            self.copy_short();
+            self.long_is_next = true;
+        }
+        (self.done.len() - before) as u32
+    }
+
+    fn copy_short(&mut self) {
+        let mut bytes = 0;
         while bytes < SUBMIT_COPY_BYTES
             && let Some(queued) = self.short.pop_front()
         {
@@ -175,15 +193,16 @@ impl<T: Transport> PageCacheTransport<T> {
             bytes += queued.read.len;
             self.copy_one(queued);
         }
-        // One at least, so that a flood of short reads starves no long one.
-        while let Some(queued) = self.long.pop_front() {
+    }
+
+    fn copy_long(&mut self, limit: u32) {
+        let mut bytes = 0;
+        while bytes < limit
+            && let Some(queued) = self.long.pop_front()
+        {
             bytes += queued.read.len;
             self.copy_one(queued);
-            if has_short || bytes >= SUBMIT_COPY_BYTES {
-                break;
-            }
         }
-        (self.done.len() - before) as u32
     }
 
     /// Loads the first lines of a read into the processor's cache.

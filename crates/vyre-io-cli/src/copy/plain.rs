@@ -11,17 +11,22 @@ use super::destination::Destination;
 use super::pieces::Pieces;
 use super::progress::Phase;
 use super::source::Source;
-use crate::args::{CopyArgs, DeviceArg};
+use crate::args::{CopyArgs, DeviceArg, TransportArg};
 use crate::failure::Failure;
 
+/// The way that the report names.
+pub(super) const NAME: &str = "system calls";
 /// The largest number of bytes that are copied in this way.
-const LITTLE: u64 = 4 << 20;
+const LITTLE: u64 = 32 << 20;
+/// The size of blocks. Larger ones take longer: their bytes leave the processor's cache before they are written.
+const BLOCK: u64 = 64 << 10;
 
 /// Returns whether a source is to be copied by system calls: if it has little data, and if nothing was
 /// asked for that takes a queue, or so long that the queue does not matter.
 pub(super) fn suits(args: &CopyArgs, source: &Source) -> bool {
     let is_plain = matches!(args.device, DeviceArg::Threads) && !args.direct && args.no_sync;
-    let is_tuned = args.block_size.is_some() || args.slots.is_some();
+    let is_tuned =
+        args.block_size.is_some() || args.slots.is_some() || args.transport != TransportArg::Auto;
     is_plain
         && !args.verify
         && !is_tuned
@@ -34,15 +39,16 @@ pub(super) fn copy(
     args: &CopyArgs,
     source: Source,
     destination: &Destination,
-    blocks: Blocks,
+    len: u64,
 ) -> Result<u64, Failure> {
+    let blocks = Blocks::new(len, BLOCK, 1)?;
     let holes = match source.may_have_holes() {
         true => vec![source.duplicate()?],
         false => Vec::new(),
     };
     let (opened, watched) = source.split()?;
     let (from, to) = (File::from(opened.fd), File::from(destination.duplicate()?));
-    let phase = Phase::new("copy", Some(blocks.len()));
+    let phase = Phase::new("copy", Some(len));
     let pieces = Pieces::new(blocks, holes);
     let mut bytes = vec![0; blocks.size() as usize];
     while let Some(piece) = pieces.next() {
@@ -53,9 +59,9 @@ pub(super) fn copy(
             .map_err(|error| Failure::file("write", &args.dst, error))?;
         phase.add(piece.skipped + u64::from(block.len));
     }
-    destination.trim(blocks.len())?;
-    watched.check(blocks.len())?;
-    Ok(blocks.len())
+    destination.trim(len)?;
+    watched.check(len)?;
+    Ok(len)
 }
 
 /// Reads a whole block.

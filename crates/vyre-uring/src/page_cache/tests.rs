@@ -84,6 +84,14 @@ impl Fixture {
         seen
     }
 
+    /// Makes one submission. Returns the users of the operations that have ended.
+    fn submit_and_reap(&mut self) -> Vec<u64> {
+        self.transport.submit().unwrap();
+        let mut users = Vec::new();
+        self.transport.reap(|it| users.push(it.user));
+        users
+    }
+
     fn check(&self, offset: u64, count: u32) {
         let mut bytes = vec![0; count as usize];
         self.buffer.read_at(offset as usize, &mut bytes).unwrap();
@@ -202,29 +210,44 @@ fn a_file_that_became_longer_again_is_copied_after_some_reads() {
 }
 
 #[test]
-fn one_submission_copies_a_bounded_number_of_bytes_and_short_reads_first() {
+fn one_submission_copies_a_bounded_number_of_bytes() {
+    let mut fixture = fixture();
+    fixture.scan();
+    for _ in 0..3 {
+        fixture.push(0, MAX_COPY_BYTES).unwrap();
+    }
+    assert_eq!(fixture.submit_and_reap(), [0, 0], "SUBMIT_COPY_BYTES");
+    assert_eq!(fixture.submit_and_reap(), [0]);
+    assert_eq!(fixture.submit_and_reap(), []);
+}
+
+#[test]
+fn short_reads_and_long_ones_take_turns() {
     let mut fixture = fixture();
     fixture.scan();
     for _ in 0..5 {
         fixture.push(0, MAX_COPY_BYTES).unwrap();
     }
-    let mut submit = || {
-        let copied = fixture.transport.submit().unwrap();
-        let mut users = Vec::new();
-        assert_eq!(fixture.transport.reap(|it| users.push(it.user)), copied);
-        users
+    let push_short = |fixture: &mut Fixture| {
+        fixture.transport.push(read(page(), 5), 7).unwrap();
     };
-    assert_eq!(submit(), [0, 0], "SUBMIT_COPY_BYTES");
-    fixture.transport.push(read(page(), 5), 7).unwrap();
-    let mut submit = || {
-        let copied = fixture.transport.submit().unwrap();
-        let mut users = Vec::new();
-        assert_eq!(fixture.transport.reap(|it| users.push(it.user)), copied);
-        users
-    };
-    assert_eq!(submit(), [7, 0], "one long read beside short ones");
-    assert_eq!(submit(), [0, 0]);
-    assert_eq!(submit(), []);
+    push_short(&mut fixture);
+    assert_eq!(
+        fixture.submit_and_reap(),
+        [7],
+        "the long ones do not delay it"
+    );
+    push_short(&mut fixture);
+    assert_eq!(
+        fixture.submit_and_reap(),
+        [0],
+        "one alone, however many short ones come"
+    );
+    assert_eq!(fixture.submit_and_reap(), [7]);
+    assert_eq!(fixture.submit_and_reap(), [0], "a short one may follow");
+    assert_eq!(fixture.submit_and_reap(), [0, 0], "none followed");
+    assert_eq!(fixture.submit_and_reap(), [0]);
+    assert_eq!(fixture.submit_and_reap(), []);
 }
 
 #[test]
