@@ -72,18 +72,28 @@ impl Destination {
             leftovers::remove(&directory.fd);
         }
         let leftover = Leftover::default();
-        leftover
-            .remove_on_signals()
-            .map_err(|error| Failure::file("handle signals for", &path, error))?;
-
+        // Takes a thread, so only where there will be a hidden name.
+        let remove_on_signals = || {
+            leftover
+                .remove_on_signals()
+                .map_err(|error| Failure::file("handle signals for", &path, error))
+        };
+        if old.is_some() {
+            remove_on_signals()?;
+        }
         let mode = old.as_ref().map_or(source.mode(), Metadata::mode);
         let mode = Mode::from_raw_mode(mode & 0o777);
         let (opened, way) = match directory.nameless(&path, mode, args.direct)? {
             Some(found) => found,
-            None => (
-                directory.hidden(&path, mode, args.direct, &leftover)?,
-                Way::Hidden,
-            ),
+            None => {
+                if old.is_none() {
+                    remove_on_signals()?;
+                }
+                (
+                    directory.hidden(&path, mode, args.direct, &leftover)?,
+                    Way::Hidden,
+                )
+            }
         };
         let mut destination = Self {
             opened,
