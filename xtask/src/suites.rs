@@ -77,6 +77,10 @@ fn outcome(test: Node<'_, '_>) -> Tally {
 const WITHOUT_IO_URING: [(&str, &[&str]); 3] =
     [("vyre-ioloop", &[]), ("vyre-io", &[]), ("vyre-io-cli", &["copy", "readme", "transport"])];
 
+/// Signals that a shell ignores in its background would stay ignored, and the tests send them. nextest
+/// sees to that by itself.
+const DEFAULT_SIGNALS: [&str; 2] = ["env", "--default-signal=HUP,INT,TERM"];
+
 /// Runs the tests of the loop and of the copy where io_uring is refused, with each errno. Loops are then
 /// served by threads.
 pub(crate) fn threads(ws: &Workspace, report: &mut Report) -> Result<()> {
@@ -95,7 +99,7 @@ pub(crate) fn threads(ws: &Workspace, report: &mut Report) -> Result<()> {
             let what = &what;
             // Built without the filter, which would hold for the compiler's wrappers, too.
             cmd!(ws, "cargo test --no-run {what...}").run()?;
-            counted(cmd!(ws, "cargo xtask refuse {errno} cargo test {what...}"), &mut tally)?;
+            counted(cmd!(ws, "cargo xtask refuse {errno} {DEFAULT_SIGNALS...} cargo test {what...}"), &mut tally)?;
         }
         notes.push(format!("{} passed with {errno}", tally.passed));
         report.tests += tally;
