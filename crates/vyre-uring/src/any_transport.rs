@@ -12,8 +12,10 @@ use crate::file_traits::FileTraits;
 use crate::futex_word::FutexWord;
 use crate::operation::{BufferSlot, FileSlot, Operation};
 use crate::ring::Ring;
+use crate::settings::CommonSettings;
+use crate::setup::RingBuilder;
 use crate::setup_report::{Opcode, SetupReport};
-use crate::thread_pool::ThreadPool;
+use crate::thread_pool::{ThreadPool, ThreadPoolBuilder};
 use crate::transport::Transport;
 
 /// The transport that a [`TransportBuilder`] builds.
@@ -39,28 +41,17 @@ pub enum AnyTransport {
 }
 
 /// Configures and builds an [`AnyTransport`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 #[must_use = "a builder does nothing until built"]
 pub struct TransportBuilder {
     choice: TransportChoice,
-    entries: u32,
-    files: u32,
-    buffers: u32,
-    worker_cores: Vec<usize>,
-    drop_deadline: Duration,
+    common: CommonSettings,
 }
 
 impl AnyTransport {
     /// Starts the set-up of a transport.
     pub fn builder() -> TransportBuilder {
-        TransportBuilder {
-            choice: TransportChoice::Auto,
-            entries: 256,
-            files: 256,
-            buffers: 256,
-            worker_cores: Vec::new(),
-            drop_deadline: Duration::from_secs(5),
-        }
+        TransportBuilder::default()
     }
 
     /// Returns which transport it is, what it was built with, and why not with more.
@@ -82,19 +73,19 @@ impl TransportBuilder {
     /// Sets how many operations may be in flight at once, 1 to 32768, rounded up to a power of two.
     /// Default: 256.
     pub fn entries(mut self, entries: u32) -> Self {
-        self.entries = entries;
+        self.common.entries = entries;
         self
     }
 
     /// Sets the number of slots of the file table, at most 1048576. Default: 256.
     pub fn files(mut self, files: u32) -> Self {
-        self.files = files;
+        self.common.files = files;
         self
     }
 
     /// Sets the number of slots of the buffer table, at most 16384. Default: 256.
     pub fn buffers(mut self, buffers: u32) -> Self {
-        self.buffers = buffers;
+        self.common.buffers = buffers;
         self
     }
 
@@ -102,13 +93,13 @@ impl TransportBuilder {
     /// [`RingBuilder::worker_cores`](crate::RingBuilder::worker_cores) and
     /// [`ThreadPoolBuilder::worker_cores`](crate::ThreadPoolBuilder::worker_cores).
     pub fn worker_cores(mut self, cores: impl IntoIterator<Item = usize>) -> Self {
-        self.worker_cores = cores.into_iter().collect();
+        self.common.worker_cores = cores.into_iter().collect();
         self
     }
 
     /// Sets how long a dropped transport waits for the operations that it cancels. Default: 5 seconds.
     pub fn drop_deadline(mut self, deadline: Duration) -> Self {
-        self.drop_deadline = deadline;
+        self.common.drop_deadline = deadline;
         self
     }
 
@@ -130,23 +121,11 @@ impl TransportBuilder {
     }
 
     fn ring(&self) -> Result<Ring, SetupError> {
-        Ring::builder()
-            .entries(self.entries)
-            .files(self.files)
-            .buffers(self.buffers)
-            .worker_cores(self.worker_cores.iter().copied())
-            .drop_deadline(self.drop_deadline)
-            .build()
+        RingBuilder::with(self.common.clone()).build()
     }
 
-    fn pool(&self, refused: Option<SetupError>) -> Result<AnyTransport, SetupError> {
-        let mut pool = ThreadPool::builder()
-            .entries(self.entries)
-            .files(self.files)
-            .buffers(self.buffers)
-            .worker_cores(self.worker_cores.iter().copied())
-            .drop_deadline(self.drop_deadline)
-            .build()?;
+    fn pool(self, refused: Option<SetupError>) -> Result<AnyTransport, SetupError> {
+        let mut pool = ThreadPoolBuilder::with(self.common).build()?;
         pool.set_refused(refused);
         Ok(AnyTransport::ThreadPool(pool))
     }

@@ -46,6 +46,7 @@ mod page_cache;
 mod page_cache_counters;
 mod ring;
 mod ring_report;
+mod settings;
 mod setup;
 mod setup_report;
 #[cfg(feature = "sim")]

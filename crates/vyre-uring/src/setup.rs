@@ -8,16 +8,8 @@ use rustix::io::Errno;
 use crate::error::SetupError;
 use crate::kernel_ring::{KernelRing, errno_of};
 use crate::ring::Ring;
+use crate::settings::{CommonSettings, MAX_BUFFERS};
 use crate::setup_report::{Opcode, RefusedFlags, RingFeatures, RingReport, SetupStep};
-
-/// The kernel's limit (`IORING_MAX_ENTRIES`).
-pub(crate) const MAX_ENTRIES: u32 = 32_768;
-
-/// The kernel's limit (`IORING_MAX_FIXED_FILES`).
-pub(crate) const MAX_FILES: u32 = 1 << 20;
-
-/// The kernel's limit (`IORING_MAX_REG_BUFFERS`).
-pub(crate) const MAX_BUFFERS: u32 = 1 << 14;
 
 /// Indexes of the kernel's buffer table beyond one for each slot: for buffers that are registered in
 /// several pieces.
@@ -118,27 +110,19 @@ fn names(flags: &[SetupFlag]) -> Vec<&'static str> {
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until built"]
 pub struct RingBuilder {
-    entries: u32,
-    files: u32,
-    buffers: u32,
+    common: CommonSettings,
     register_files: bool,
     register_buffers: bool,
     workers: Option<u32>,
-    worker_cores: Vec<usize>,
-    drop_deadline: Duration,
 }
 
 impl Default for RingBuilder {
     fn default() -> Self {
         Self {
-            entries: 256,
-            files: 256,
-            buffers: 256,
+            common: CommonSettings::default(),
             register_files: true,
             register_buffers: true,
             workers: None,
-            worker_cores: Vec::new(),
-            drop_deadline: Duration::from_secs(5),
         }
     }
 }
@@ -151,23 +135,31 @@ impl Ring {
 }
 
 impl RingBuilder {
+    /// Starts with settings that were made for any transport.
+    pub(crate) fn with(common: CommonSettings) -> Self {
+        Self {
+            common,
+            ..Self::default()
+        }
+    }
+
     /// Sets how many operations may be in flight at once, 1 to 32768, rounded up to a power of two.
     /// The completion queue gets twice as many entries, so that each operation can also be
     /// cancelled. Default: 256.
     pub fn entries(mut self, entries: u32) -> Self {
-        self.entries = entries;
+        self.common.entries = entries;
         self
     }
 
     /// Sets the number of slots of the file table, at most 1048576. Default: 256.
     pub fn files(mut self, files: u32) -> Self {
-        self.files = files;
+        self.common.files = files;
         self
     }
 
     /// Sets the number of slots of the buffer table, at most 16384. Default: 256.
     pub fn buffers(mut self, buffers: u32) -> Self {
-        self.buffers = buffers;
+        self.common.buffers = buffers;
         self
     }
 
@@ -205,7 +197,7 @@ impl RingBuilder {
     /// shares that core with its workers, which halves the rate of buffered writes (BENCHMARKS.md).
     /// An empty set leaves the cores as they are, and so does a kernel before 5.14.
     pub fn worker_cores(mut self, cores: impl IntoIterator<Item = usize>) -> Self {
-        self.worker_cores = cores.into_iter().collect();
+        self.common.worker_cores = cores.into_iter().collect();
         self
     }
 
@@ -214,7 +206,7 @@ impl RingBuilder {
     /// [`quiesce`](Ring::quiesce) has already waited for the same operations in vain. Default:
     /// 5 seconds.
     pub fn drop_deadline(mut self, deadline: Duration) -> Self {
-        self.drop_deadline = deadline;
+        self.common.drop_deadline = deadline;
         self
     }
 
@@ -224,7 +216,7 @@ impl RingBuilder {
     /// A [`SetupError`] if a number is out of range, or if the kernel makes no ring or performs no
     /// operation on it. An optional step that fails is not an error: the [`RingReport`] notes it.
     pub fn build(self) -> Result<Ring, SetupError> {
-        self.check()?;
+        self.common.check()?;
         let (ring, flags, refused) = try_flag_sets(|flags| {
             let mut builder = IoUring::builder();
             builder.dontfork();
@@ -232,26 +224,26 @@ impl RingBuilder {
                 flag.set(&mut builder);
             }
             builder
-                .build(self.entries)
+                .build(self.common.entries)
                 .map_err(|error| errno_of(&error))
         })?;
         let mut kernel = KernelRing::new(ring);
         kernel.trial().map_err(SetupError::Trial)?;
 
         let ring_fd = kernel.register_ring_fd().into();
-        let files = match self.files {
-            1.. if self.register_files => kernel.register_files_sparse(self.files).into(),
+        let files = match self.common.files {
+            1.. if self.register_files => kernel.register_files_sparse(self.common.files).into(),
             _ => SetupStep::Off,
         };
-        let indexes = (self.buffers + SPARE_INDEXES).min(MAX_BUFFERS);
-        let buffers = match self.buffers {
+        let indexes = (self.common.buffers + SPARE_INDEXES).min(MAX_BUFFERS);
+        let buffers = match self.common.buffers {
             1.. if self.register_buffers => kernel.register_buffers_sparse(indexes).into(),
             _ => SetupStep::Off,
         };
-        let (workers, worker_bounds) = bound_workers(&kernel, self.workers, self.entries);
-        if !self.worker_cores.is_empty() {
+        let (workers, worker_bounds) = bound_workers(&kernel, self.workers, self.common.entries);
+        if !self.common.worker_cores.is_empty() {
             // A failure costs speed at worst.
-            let _ = kernel.register_worker_cores(&self.worker_cores);
+            let _ = kernel.register_worker_cores(&self.common.worker_cores);
         }
         let report = RingReport {
             flags: names(flags),
@@ -271,25 +263,10 @@ impl RingBuilder {
         Ok(Ring::new(
             kernel,
             report,
-            [self.files, self.buffers],
+            [self.common.files, self.common.buffers],
             indexes,
-            self.drop_deadline,
+            self.common.drop_deadline,
         ))
-    }
-
-    fn check(&self) -> Result<(), SetupError> {
-        if !(1..=MAX_ENTRIES).contains(&self.entries) {
-            return Err(SetupError::Entries(self.entries));
-        }
-        for (what, asked, max) in [
-            ("files", self.files, MAX_FILES),
-            ("buffers", self.buffers, MAX_BUFFERS),
-        ] {
-            if asked > max {
-                return Err(SetupError::TableSize { what, asked, max });
-            }
-        }
-        Ok(())
     }
 }
 

@@ -5,13 +5,14 @@ use std::fmt;
 pub use crate::ring_report::{Opcode, RefusedFlags, RingFeatures, RingReport, SetupStep};
 use crate::thread_pool_report::ThreadPoolReport;
 
-/// Says what a transport was built with, and why not with more. `Display` formats it in a few lines.
+/// Report on the set-up of a transport: what it was built with, and why not with more. `Display` formats
+/// it in a few lines.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum SetupReport {
-    /// It is a [`Ring`](crate::Ring).
+    /// Report on a [`Ring`](crate::Ring).
     Ring(RingReport),
-    /// It is a [`ThreadPool`](crate::ThreadPool).
+    /// Report on a [`ThreadPool`](crate::ThreadPool).
     ThreadPool(ThreadPoolReport),
 }
 

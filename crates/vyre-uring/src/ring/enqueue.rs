@@ -24,11 +24,9 @@ impl Ring {
     #[inline(always)]
     pub(super) fn enqueue(&mut self, entry: squeue::Entry, token: Token) {
         let entry = entry.user_data(token.raw());
-        // SAFETY: the entry either cancels and names nothing; or polls the eventfd, which stays open
-        // for as long as the ring is entered; or waits on a futex, for which the kernel checks the
-        // address and stores nothing; or is an operation in the token table, which names
-        // memory inside the buffer, and the file, of its slots. By the argument above both stay
-        // until its completion, or for ever.
+        // SAFETY: by the argument above, the memory and the file of an operation stay until its
+        // completion, or for ever. A cancellation names neither. A poll names the eventfd, which is open
+        // while the ring is entered. A wait names a futex: the kernel checks the address, and only loads.
         let pushed = unsafe { self.kernel.push(&entry) };
         debug_assert!(pushed, "no room in the submission queue");
         let mask = self.queued.len() as u32 - 1;

@@ -11,11 +11,8 @@ use super::slots::PIECE_SHIFT;
 use crate::completion::Token;
 use crate::error::{EnterError, PushError};
 use crate::operation::{BufferSlot, FileSlot, Operation};
+use crate::settings::{MAX_RW, check_offset};
 use crate::token_table::NO_BUFFER;
-
-/// The largest number of bytes that one read or write transfers: the kernel's `MAX_RW_COUNT` with
-/// pages of up to 64 KiB. The remainder then starts at a multiple of any block size.
-const MAX_RW: u32 = 0x7fff_0000;
 
 /// A file as an entry names it.
 #[derive(Clone, Copy)]
@@ -247,15 +244,5 @@ impl Ring {
                 buf_index: None,
             }),
         }
-    }
-}
-
-/// Refuses offsets that the kernel would misread: an offset of all ones means "at the file
-/// position", and no file reaches beyond `i64::MAX`.
-#[inline]
-fn check_offset(offset: u64, len: u32) -> Result<(), PushError> {
-    match offset.checked_add(len.into()) {
-        Some(end) if end <= i64::MAX as u64 => Ok(()),
-        _ => Err(PushError::OutOfRange),
     }
 }

@@ -10,8 +10,7 @@ use super::sleeper::WaitList;
 use super::work::Work;
 use super::{ThreadPool, worker};
 use crate::error::SetupError;
-// The same limits as those of a ring.
-use crate::setup::{MAX_BUFFERS, MAX_ENTRIES, MAX_FILES};
+use crate::settings::CommonSettings;
 use crate::thread_pool_report::ThreadPoolReport;
 use crate::token_table::TokenTable;
 
@@ -25,23 +24,15 @@ const MAX_WORKERS: u32 = 4096;
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until built"]
 pub struct ThreadPoolBuilder {
-    entries: u32,
-    files: u32,
-    buffers: u32,
+    common: CommonSettings,
     workers: u32,
-    worker_cores: Vec<usize>,
-    drop_deadline: Duration,
 }
 
 impl Default for ThreadPoolBuilder {
     fn default() -> Self {
         Self {
-            entries: 256,
-            files: 256,
-            buffers: 256,
+            common: CommonSettings::default(),
             workers: WORKERS,
-            worker_cores: Vec::new(),
-            drop_deadline: Duration::from_secs(5),
         }
     }
 }
@@ -54,22 +45,30 @@ impl ThreadPool {
 }
 
 impl ThreadPoolBuilder {
+    /// Starts with settings that were made for any transport.
+    pub(crate) fn with(common: CommonSettings) -> Self {
+        Self {
+            common,
+            ..Self::default()
+        }
+    }
+
     /// Sets how many operations may be in flight at once, 1 to 32768, rounded up to a power of two as
     /// for a ring. Default: 256.
     pub fn entries(mut self, entries: u32) -> Self {
-        self.entries = entries;
+        self.common.entries = entries;
         self
     }
 
     /// Sets the number of slots of the file table, at most 1048576. Default: 256.
     pub fn files(mut self, files: u32) -> Self {
-        self.files = files;
+        self.common.files = files;
         self
     }
 
     /// Sets the number of slots of the buffer table, at most 16384. Default: 256.
     pub fn buffers(mut self, buffers: u32) -> Self {
-        self.buffers = buffers;
+        self.common.buffers = buffers;
         self
     }
 
@@ -84,7 +83,7 @@ impl ThreadPoolBuilder {
     /// Sets the cores on which the pool's threads may run. By default they inherit the cores of the
     /// thread that builds the pool. An empty set leaves the cores as they are.
     pub fn worker_cores(mut self, cores: impl IntoIterator<Item = usize>) -> Self {
-        self.worker_cores = cores.into_iter().collect();
+        self.common.worker_cores = cores.into_iter().collect();
         self
     }
 
@@ -93,7 +92,7 @@ impl ThreadPoolBuilder {
     /// [`quiesce`](crate::Transport::quiesce) has already waited for the same operations in vain.
     /// Default: 5 seconds.
     pub fn drop_deadline(mut self, deadline: Duration) -> Self {
-        self.drop_deadline = deadline;
+        self.common.drop_deadline = deadline;
         self
     }
 
@@ -102,13 +101,16 @@ impl ThreadPoolBuilder {
     /// # Errors
     /// A [`SetupError`] if a number is out of range, or if the kernel gives no thread or no descriptor.
     pub fn build(self) -> Result<ThreadPool, SetupError> {
-        self.check()?;
-        let entries = self.entries.next_power_of_two();
+        self.common.check()?;
+        if !(2..=MAX_WORKERS).contains(&self.workers) {
+            return Err(SetupError::Workers(self.workers));
+        }
+        let entries = self.common.entries.next_power_of_two();
         let settings = Settings {
             most: self.workers,
-            cores: self.worker_cores,
+            cores: self.common.worker_cores,
         };
-        let work = Work::new(entries, self.files, self.workers);
+        let work = Work::new(entries, self.common.files, self.workers);
         let shared = Shared::new(work, settings).map_err(|_| SetupError::NoDescriptors)?;
         let shared = Arc::new(shared);
         let mut state = shared.lock();
@@ -118,8 +120,10 @@ impl ThreadPoolBuilder {
         let room = entries as usize;
         Ok(ThreadPool {
             tokens: TokenTable::with_capacity(entries),
-            files: (0..self.files).map(|_| FileSlotState::EMPTY).collect(),
-            buffers: (0..self.buffers).map(|_| None).collect(),
+            files: (0..self.common.files)
+                .map(|_| FileSlotState::EMPTY)
+                .collect(),
+            buffers: (0..self.common.buffers).map(|_| None).collect(),
             attempts: VecDeque::with_capacity(room),
             queued: VecDeque::with_capacity(room),
             done: VecDeque::with_capacity(room),
@@ -130,27 +134,9 @@ impl ThreadPoolBuilder {
                 workers: self.workers,
                 refused: None,
             },
-            drop_deadline: self.drop_deadline,
+            drop_deadline: self.common.drop_deadline,
             pushed: 0,
             given_up: None,
         })
-    }
-
-    fn check(&self) -> Result<(), SetupError> {
-        if !(1..=MAX_ENTRIES).contains(&self.entries) {
-            return Err(SetupError::Entries(self.entries));
-        }
-        if !(2..=MAX_WORKERS).contains(&self.workers) {
-            return Err(SetupError::Workers(self.workers));
-        }
-        for (what, asked, max) in [
-            ("files", self.files, MAX_FILES),
-            ("buffers", self.buffers, MAX_BUFFERS),
-        ] {
-            if asked > max {
-                return Err(SetupError::TableSize { what, asked, max });
-            }
-        }
-        Ok(())
     }
 }

@@ -66,8 +66,8 @@ impl FileSlotState {
         }
     }
 
-    /// Notes the failure of an attempt to read at once.
-    pub(super) fn attempt_failed(&mut self, errno: Errno) {
-        self.tries_reads &= !matches!(errno, Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL);
+    /// Has threads perform all later reads.
+    pub(super) fn stop_trying_reads(&mut self) {
+        self.tries_reads = false;
     }
 }

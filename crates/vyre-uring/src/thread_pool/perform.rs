@@ -12,10 +12,7 @@ use rustix::fs::{Advice, fadvise, fdatasync, fsync};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::buffer::Buffer;
-
-/// The largest number of bytes that one call transfers: the kernel's `MAX_RW_COUNT` with pages of up to
-/// 64 KiB. The remainder then starts at a multiple of any block size.
-pub(super) const MAX_RW: u32 = 0x7fff_0000;
+use crate::settings::MAX_RW;
 
 const NO_FLAGS: ReadWriteFlags = ReadWriteFlags::empty();
 
@@ -84,7 +81,7 @@ pub(super) enum Place {
     Stream,
 }
 
-/// What an operation does.
+/// The system call of an operation, with its parameters.
 #[derive(Debug)]
 pub(super) enum Task {
     Read {

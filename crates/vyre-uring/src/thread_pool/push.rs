@@ -5,6 +5,7 @@ use super::{Queued, ThreadPool};
 use crate::completion::Token;
 use crate::error::PushError;
 use crate::operation::{BufferSlot, FileSlot, Operation};
+use crate::settings::check_offset;
 use crate::token_table::NO_BUFFER;
 
 impl ThreadPool {
@@ -76,14 +77,5 @@ impl ThreadPool {
             Some(Some(buffer)) => Span::new(buffer, offset, len).ok_or(PushError::OutOfRange),
             _ => Err(PushError::UnknownBuffer(slot)),
         }
-    }
-}
-
-/// Refuses offsets beyond the largest file.
-#[inline]
-fn check_offset(offset: u64, len: u32) -> Result<(), PushError> {
-    match offset.checked_add(len.into()) {
-        Some(end) if end <= i64::MAX as u64 => Ok(()),
-        _ => Err(PushError::OutOfRange),
     }
 }

@@ -1,4 +1,4 @@
-//! What the owner of a pool and its threads share.
+//! State that the owner of a pool and its threads share.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -40,7 +40,7 @@ pub(super) struct State {
     pub(super) threads: Vec<JoinHandle<()>>,
 }
 
-/// What the threads are started with.
+/// Settings of the threads.
 #[derive(Debug)]
 pub(super) struct Settings {
     /// The largest number of workers.
@@ -64,7 +64,7 @@ pub(super) struct Shared {
     pub(super) settings: Settings,
 }
 
-/// Who is to be woken once the lock is free.
+/// Threads to wake once the lock is free.
 #[derive(Debug, Default, Clone, Copy)]
 #[must_use = "wake them"]
 pub(super) struct Wakes {

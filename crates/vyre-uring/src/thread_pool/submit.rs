@@ -54,8 +54,8 @@ impl ThreadPool {
             // Linux 5.9 and 5.10 return zero where they should return EAGAIN.
             Ok(count) => count,
             Err(Errno::AGAIN) => 0,
-            Err(errno @ (Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL)) => {
-                self.files[queued.operation.file().index() as usize].attempt_failed(errno);
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                self.files[queued.operation.file().index() as usize].stop_trying_reads();
                 0
             }
             Err(errno) => return Some(encode(Err(errno))),

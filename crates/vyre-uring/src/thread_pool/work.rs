@@ -58,7 +58,7 @@ pub(super) struct Entry {
     pub(super) previous: u32,
 }
 
-/// Whether an operation of the poller is in the hands of a worker.
+/// State of a polled list: how far its first operation has passed to a worker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Handed {
     #[default]
@@ -209,7 +209,7 @@ impl Work {
         self.queue(index, true);
     }
 
-    /// As `put_back`, for an operation that a worker was handed.
+    /// Puts back an operation that a worker was handed.
     pub(super) fn put_back_from_worker(&mut self, index: u32, job: Job) {
         self.release_worker(index);
         self.put_back(index, job);
