@@ -71,3 +71,37 @@ impl FileSlotState {
         self.tries_reads = false;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt;
+
+    use super::*;
+
+    fn tries_reads(file: File, change: impl FnOnce(&mut FileTraits)) -> bool {
+        let mut traits = FileTraits::of(&file);
+        change(&mut traits);
+        let mut state = FileSlotState::EMPTY;
+        state.set(Arc::new(file.into()), traits);
+        state.tries_reads
+    }
+
+    #[test]
+    fn the_submitter_reads_nothing_that_could_wait_for_a_server_or_a_drive() {
+        let path = std::env::current_exe().unwrap();
+        let open = || File::open(&path).unwrap();
+        assert!(tries_reads(open(), |traits| traits.needs_workers = false));
+        assert!(!tries_reads(open(), |traits| traits.needs_workers = true));
+        let direct = OFlags::DIRECT.bits() as i32;
+        match File::options().read(true).custom_flags(direct).open(&path) {
+            Ok(file) => assert!(!tries_reads(file, |traits| traits.needs_workers = false)),
+            Err(error) => {
+                let test = "the_submitter_reads_nothing_that_could_wait_for_a_server_or_a_drive";
+                let line = format!("SKIPPED: {test}: no direct I/O here: {error}\n");
+                std::io::stderr().write_all(line.as_bytes()).unwrap();
+            }
+        }
+    }
+}

@@ -140,19 +140,8 @@ fn a_cancelled_operation_ends_at_once_unless_it_runs() {
 
 #[test]
 fn what_hangs_keeps_its_memory_after_the_pool_is_gone() {
-    struct Owner(
-        Arc<AtomicBool>,
-        #[expect(dead_code, reason = "keeps it mapped")] Buffer,
-    );
-    impl Drop for Owner {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Release);
-        }
-    }
     let mut pool = pool(2);
-    let freed = Arc::new(AtomicBool::new(false));
-    let buffer = lend(4096, |inner| Owner(freed.clone(), inner));
-    pool.set_buffer(BufferSlot::new(0), Some(buffer)).unwrap();
+    let freed = lend(&mut pool);
     let writer = hanging(&mut pool, 0);
     pool.push(read_of(0, 1), 1).unwrap();
     pool.submit().unwrap();
@@ -172,14 +161,44 @@ fn what_hangs_keeps_its_memory_after_the_pool_is_gone() {
     eventually("the memory is freed", || freed.load(Ordering::Acquire));
 }
 
-/// Makes memory that is dropped together with its owner.
+#[test]
+fn a_dropped_pool_waits_for_what_ends_in_time() {
+    let mut pool = pool(2);
+    let freed = lend(&mut pool);
+    let writer = hanging(&mut pool, 0);
+    pool.push(read_of(0, 1), 1).unwrap();
+    pool.submit().unwrap();
+    eventually("it runs", || busy(&pool) == 1);
+    let later = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        rustix::io::write(&writer, b"x").unwrap();
+    });
+    drop(pool);
+    assert!(freed.load(Ordering::Acquire), "no thread uses it any more");
+    later.join().unwrap();
+}
+
+/// Puts memory into slot 0. Returns a flag that is set when it is freed.
 #[expect(unsafe_code, reason = "observes when a buffer is freed")]
-fn lend<T: Send + Sync + 'static>(len: usize, owner: impl FnOnce(Buffer) -> T) -> Buffer {
-    let inner = Buffer::anonymous(len).unwrap();
+fn lend(pool: &mut ThreadPool) -> Arc<AtomicBool> {
+    struct Owner(
+        Arc<AtomicBool>,
+        #[expect(dead_code, reason = "keeps it mapped")] Buffer,
+    );
+    impl Drop for Owner {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+    let freed = Arc::new(AtomicBool::new(false));
+    let inner = Buffer::anonymous(4096).unwrap();
     let base = NonNull::new(inner.as_ptr()).unwrap();
+    let owner = Box::new(Owner(freed.clone(), inner));
     // SAFETY: the bytes are mapped until the owner, which has the buffer, is dropped. No other name of
     // them is left.
-    unsafe { Buffer::from_raw_parts(base, len, Box::new(owner(inner))) }
+    let buffer = unsafe { Buffer::from_raw_parts(base, 4096, owner) };
+    pool.set_buffer(BufferSlot::new(0), Some(buffer)).unwrap();
+    freed
 }
 
 #[test]

@@ -424,3 +424,49 @@ const fn handed(lane: Lane) -> usize {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::super::perform::Task;
+    use super::*;
+
+    fn work_of(lanes: &[Lane]) -> Work {
+        let mut work = Work::new(8, 1, 8);
+        for (index, &lane) in (0..).zip(lanes) {
+            let file = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap());
+            let task = Task::Sync { data_only: true };
+            work.add(Token::from_raw(index), 0, lane, Job { file, task });
+        }
+        work
+    }
+
+    fn next(work: &mut Work) -> Option<u32> {
+        work.take().map(|taken| taken.index)
+    }
+
+    #[test]
+    fn buffered_writes_of_a_file_are_performed_one_after_another() {
+        let mut work = work_of(&[Lane::Alone, Lane::Alone, Lane::Any]);
+        assert_eq!(next(&mut work), Some(0));
+        assert_eq!(next(&mut work), Some(2), "others pass them");
+        assert_eq!(next(&mut work), None);
+        work.finish(0, 0);
+        assert_eq!(next(&mut work), Some(1));
+    }
+
+    #[test]
+    fn what_is_cancelled_in_the_hands_of_the_poller_is_not_put_back() {
+        let mut work = work_of(&[Lane::PollRead]);
+        let Taken { index, job, .. } = work.take_polled(0, Lane::PollRead).unwrap();
+        assert!(work.cancel(Token::from_raw(0)));
+        assert_eq!(work.unfinished(), 1, "it may still be performed");
+        work.put_back(index, job);
+        let mut done = VecDeque::new();
+        work.collect(&mut done);
+        assert_eq!(done, [(Token::from_raw(0), encode(Err(Errno::CANCELED)))]);
+    }
+}
