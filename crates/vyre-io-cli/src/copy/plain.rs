@@ -18,7 +18,7 @@ use crate::failure::Failure;
 pub(super) const NAME: &str = "system calls";
 /// The largest number of bytes that are copied in this way.
 const LITTLE: u64 = 32 << 20;
-/// The size of blocks. Larger ones take longer: their bytes leave the processor's cache before they are written.
+/// The size of blocks. Larger ones take longer (BENCHMARKS.md).
 const BLOCK: u64 = 64 << 10;
 
 /// Returns whether a source is to be copied by system calls: if it has little data, and if nothing was
