@@ -26,7 +26,7 @@ impl From<Pair> for (usize, usize) {
 
 pub(crate) use imp::copy;
 
-/// Whether the copy exists for this architecture. Miri runs no assembly, and counts as another one.
+/// `true` if the copy exists for this architecture. Miri runs no assembly, and counts as another one.
 pub(crate) const AVAILABLE: bool = cfg!(all(
     any(target_arch = "x86_64", target_arch = "aarch64"),
     not(miri)

@@ -50,7 +50,7 @@ const REMOTE: &[u32] = &[
 pub(crate) struct Found {
     /// The size in bytes.
     pub(crate) size: u64,
-    /// Whether the file can never shrink: a memfd with the seal `F_SEAL_SHRINK`.
+    /// `true` if the file can never shrink: a memfd with the seal `F_SEAL_SHRINK`.
     pub(crate) cannot_shrink: bool,
 }
 

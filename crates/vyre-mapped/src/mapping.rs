@@ -54,7 +54,7 @@ impl Stamp {
 pub struct Mapping {
     file: OwnedFd,
     range: Range<u64>,
-    /// Whether bytes of the range can lie past the end of the file.
+    /// `true` if bytes of the range can lie past the end of the file.
     checks_size: bool,
     /// The file offset of the first mapped page.
     first: u64,

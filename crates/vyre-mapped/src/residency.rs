@@ -12,18 +12,18 @@ use rustix::process::geteuid;
 
 use crate::mapping::Mapping;
 use crate::page_map::{PAGES, PageMap};
-use crate::page_tables::{errno_of, in_page_tables};
+use crate::page_tables::{ENTRIES, errno_of, in_page_tables};
 
 /// The number of words that one question to the kernel fills.
-const WORDS: usize = 8;
+const WORDS: usize = ENTRIES / PAGES;
 
-/// How a scan found out what is in memory.
+/// The source from which a scan learned which pages are in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Source {
-    /// By mincore(2): all pages in the page cache were found.
+    /// mincore(2): all pages in the page cache were found.
     PageCache,
-    /// By `/proc/self/pagemap`: pages in the page cache were found only if they are mapped, by an earlier
+    /// `/proc/self/pagemap`: pages in the page cache were found only if they are mapped, by an earlier
     /// copy or [`Mapping::populate`]. mincore(2) tells this process nothing about the file, since
     /// another user owns it: it reports every page as resident.
     PageTables,
