@@ -301,3 +301,31 @@ pub(crate) fn completed(len: usize, left: usize) -> Result<usize, CopyError> {
         left => Err(CopyError::Fault { copied: len - left }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri hides the clock of the machine")]
+    fn a_stamp_is_settled_once_its_change_is_older_than_a_tick() {
+        let stamp_of = |changed: SystemTime| {
+            let since = changed.duration_since(UNIX_EPOCH).unwrap();
+            let seconds = since.as_secs().cast_signed();
+            Stamp {
+                size: 0,
+                changed: (seconds, since.subsec_nanos().into()),
+            }
+        };
+        let now = SystemTime::now();
+        // Of a clock that was set back, and of this moment.
+        assert!(!stamp_of(now + Duration::from_secs(3600)).is_settled());
+        assert!(!stamp_of(SystemTime::now()).is_settled());
+        assert!(stamp_of(now - 2 * TICK).is_settled());
+        let before_1970 = Stamp {
+            size: 0,
+            changed: (-1, 0),
+        };
+        assert!(!before_1970.is_settled());
+    }
+}
