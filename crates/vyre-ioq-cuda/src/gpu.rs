@@ -34,12 +34,12 @@ pub struct Capabilities {
     pub driver: (u32, u32),
     /// The number of multiprocessors.
     pub multiprocessors: u32,
-    /// Whether kernels can access host memory. [`Gpu::open`] refuses a GPU that cannot.
+    /// `true` if kernels can access host memory. [`Gpu::open`] refuses a GPU that cannot.
     pub maps_host_memory: bool,
-    /// Whether atomic read-modify-writes of GPU and CPU exclude each other
+    /// `true` if atomic read-modify-writes of GPU and CPU exclude each other
     /// (`hostNativeAtomicSupported`). The queue does not depend on it.
     pub host_native_atomics: bool,
-    /// Whether pages that the host may only read can be pinned for kernels
+    /// `true` if pages that the host may only read can be pinned for kernels
     /// (`hostRegisterReadOnlySupported`). A view of a file needs it.
     pub pins_read_only: bool,
     /// The path of bytes from a file to a kernel.

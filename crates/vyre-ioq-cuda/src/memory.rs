@@ -203,12 +203,10 @@ impl GpuMemory {
         len: usize,
         owner: impl Any + Send + Sync,
     ) -> Self {
-        Self(Arc::new(DeviceMemory::borrowed(
-            gpu.context(),
-            address,
-            len,
-            owner,
-        )))
+        // SAFETY: the caller's promises.
+        Self(Arc::new(unsafe {
+            DeviceMemory::borrowed(gpu.context(), address, len, owner)
+        }))
     }
 
     /// Allocates memory that holds a copy of `bytes`.

@@ -88,7 +88,7 @@ pub(crate) fn version() -> Result<u32, CudaError> {
 pub(crate) struct Context {
     device: sys::CUdevice,
     context: sys::CUcontext,
-    /// Whether the context is the primary one, and retained.
+    /// `true` if the context is the primary one, which is then retained.
     is_retained: bool,
 }
 

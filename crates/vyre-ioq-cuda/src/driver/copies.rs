@@ -6,14 +6,12 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use cudarc::driver::sys;
 use vyre_uring::Buffer;
 
 use super::context::Context;
 use super::event::Event;
-use super::memory::DeviceMemory;
+use super::memory::{DeviceMemory, is_inside, no_such_range};
 use super::pages::PagePin;
-use super::status::check;
 use super::stream::Stream;
 use crate::error::CudaError;
 
@@ -73,13 +71,6 @@ impl CopyStream {
         let copies = self.copies.as_ref().ok_or_else(no_such_range)?;
         let pages = copies.pages.get(pages).ok_or_else(no_such_range)?;
         let (_, device) = copies.pairs.get(pair).ok_or_else(no_such_range)?;
-        let is_inside = |start: u64, bytes| {
-            let end = start.checked_add(len.into());
-            end.is_some_and(|end| end <= bytes)
-        };
-        if !is_inside(from, pages.bytes()) || !is_inside(offset, device.len() as u64) {
-            return Err(no_such_range());
-        }
         // SAFETY: `copies` keeps the pages and the memory, and drops them once the stream has ended.
         unsafe { pages.copy(from, len.into(), device, offset, &copies.stream) }
     }
@@ -94,23 +85,13 @@ impl CopyStream {
     pub(crate) fn copy(&self, pair: usize, offset: u64, len: u32) -> Result<(), CudaError> {
         let stream = self.stream()?;
         let (host, device) = self.pairs().get(pair).ok_or_else(no_such_range)?;
-        let end = offset.checked_add(len.into()).ok_or_else(no_such_range)?;
-        if end > host.len().min(device.len()) as u64 {
+        if !is_inside(offset, len.into(), host.len() as u64) {
             return Err(no_such_range());
         }
-        let _current = stream.enter()?;
         let from = host.as_ptr().wrapping_add(offset as usize);
-        // SAFETY: both ranges are inside memory that `copies` keeps, which is dropped once the stream
-        // has ended. Others may write the host's bytes meanwhile, as to any buffer: the copy is
-        // the device's access, not this process's.
-        check("cuMemcpyHtoDAsync", unsafe {
-            sys::cuMemcpyHtoDAsync_v2(
-                device.address() + offset,
-                from.cast(),
-                len as usize,
-                stream.raw(),
-            )
-        })
+        // SAFETY: `from` has the bytes. `copies` keeps the buffer and the memory, and drops them once the
+        // stream has ended.
+        unsafe { device.copy_in(from, offset, len.into(), stream) }
     }
 
     /// Records the event: it happens when everything started so far has ended.
@@ -143,12 +124,5 @@ impl Drop for CopyStream {
             Ok(_) => drop(give.send(copies).map_err(|unsent| mem::forget(unsent.0))),
             Err(_) => mem::forget(copies),
         }
-    }
-}
-
-fn no_such_range() -> CudaError {
-    CudaError::Driver {
-        call: "cuMemcpyHtoDAsync",
-        error: "a range that is not there".to_owned(),
     }
 }

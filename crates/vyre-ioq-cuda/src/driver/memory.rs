@@ -11,7 +11,7 @@ use vyre_uring::Buffer;
 
 use super::context::{Context, Current};
 use super::status::{check, name_of};
-use super::stream::Owner;
+use super::stream::{Owner, Stream};
 use crate::error::CudaError;
 
 /// Host memory that is pinned and mapped into every context until it is dropped.
@@ -19,7 +19,7 @@ use crate::error::CudaError;
 pub(crate) struct Registration {
     context: Arc<Context>,
     device: u64,
-    /// Whether this crate pinned the memory, and unpins it.
+    /// `true` if this crate pinned the memory, and unpins it.
     is_own: bool,
     // Dropped after the memory was given up.
     buffer: Buffer,
@@ -115,7 +115,11 @@ impl DeviceMemory {
     }
 
     /// Wraps memory that somebody else allocated and `owner` keeps.
-    pub(crate) fn borrowed(
+    ///
+    /// # Safety
+    /// The `len` bytes at `address` are memory of the context's GPU until `owner` is dropped. Until then, other
+    /// code uses them only in ways that it orders before or after what is done with them here.
+    pub(crate) unsafe fn borrowed(
         context: &Arc<Context>,
         address: u64,
         len: usize,
@@ -170,6 +174,29 @@ impl DeviceMemory {
         Ok(bytes)
     }
 
+    /// Starts a copy of `len` bytes of host memory to `at` of this memory.
+    ///
+    /// # Safety
+    /// The host memory has these bytes. It and `self` are kept until what was started on the stream has
+    /// ended.
+    pub(super) unsafe fn copy_in(
+        &self,
+        from: *const u8,
+        at: u64,
+        len: u64,
+        stream: &Stream,
+    ) -> Result<(), CudaError> {
+        if !is_inside(at, len, self.len as u64) {
+            return Err(no_such_range());
+        }
+        let _current = stream.enter()?;
+        // SAFETY: both ranges are inside memory that the caller keeps until the copy has ended. Others may
+        // write the host's bytes meanwhile: the copy is the device's access, not this process's.
+        check("cuMemcpyHtoDAsync", unsafe {
+            sys::cuMemcpyHtoDAsync_v2(self.address + at, from.cast(), len as usize, stream.raw())
+        })
+    }
+
     pub(crate) fn context(&self) -> &Arc<Context> {
         &self.context
     }
@@ -193,6 +220,19 @@ impl Drop for DeviceMemory {
             // it, by its launch's contract or as a field of its `Launch`.
             let _ = unsafe { sys::cuMemFree_v2(self.address) };
         }
+    }
+}
+
+/// Returns whether `len` bytes from `offset` on are among the first `bytes`.
+pub(super) fn is_inside(offset: u64, len: u64, bytes: u64) -> bool {
+    offset.checked_add(len).is_some_and(|end| end <= bytes)
+}
+
+/// Returns the error of a copy from or to bytes that are not there.
+pub(super) fn no_such_range() -> CudaError {
+    CudaError::Driver {
+        call: "cuMemcpyHtoDAsync",
+        error: "a range that is not there".to_owned(),
     }
 }
 

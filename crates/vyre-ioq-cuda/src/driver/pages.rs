@@ -9,7 +9,7 @@ use cudarc::driver::sys;
 use vyre_uring::vyre_mapped::Mapping;
 
 use super::context::Context;
-use super::memory::DeviceMemory;
+use super::memory::{DeviceMemory, is_inside, no_such_range};
 use super::pinned::{PinBudget, PinnedBytes};
 use super::status::{check, name_of};
 use super::stream::Stream;
@@ -21,8 +21,8 @@ use crate::view::ViewError;
 /// until they are given back.
 ///
 /// The bytes count against [`PinBudget::global`]. `new` reads in what is not in memory, and does not wait
-/// for running kernels. The drop waits for everything that runs in the contexts for which an address was
-/// asked, so it is not for a thread that serves requests.
+/// for running kernels. The drop waits for everything that runs in the context that pinned them and in
+/// those that were given an address or a copy, so it is not for a thread that serves requests.
 #[derive(Debug)]
 pub(crate) struct PagePin {
     /// The contexts whose kernels may know an address. The first is the one that registered the pages.
@@ -97,11 +97,6 @@ impl PagePin {
         Ok(device)
     }
 
-    /// Returns the number of bytes.
-    pub(crate) const fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
     /// Starts a copy of `len` bytes from `offset` on to memory of the stream's GPU.
     ///
     /// # Safety
@@ -114,20 +109,16 @@ impl PagePin {
         at: u64,
         stream: &Stream,
     ) -> Result<(), CudaError> {
-        let is_inside = |end: Option<u64>, bytes| end.is_some_and(|end| end <= bytes);
-        assert!(is_inside(offset.checked_add(len), self.bytes));
-        assert!(is_inside(at.checked_add(len), to.len() as u64));
+        if !is_inside(offset, len, self.bytes) {
+            return Err(no_such_range());
+        }
         if !to.context().is_same(stream.context()) {
             return Err(CudaError::OtherGpu("the memory"));
         }
         self.note_context(stream.context());
-        let _current = stream.enter()?;
         let from = self.base.wrapping_add(offset as usize);
-        // SAFETY: both ranges are inside memory that the caller keeps until the copy has ended. Others may
-        // write the file meanwhile: the copy is the device's access, not this process's.
-        check("cuMemcpyHtoDAsync", unsafe {
-            sys::cuMemcpyHtoDAsync_v2(to.address() + at, from.cast(), len as usize, stream.raw())
-        })
+        // SAFETY: `from` has the bytes, and the caller keeps the pages and the memory.
+        unsafe { to.copy_in(from, at, len, stream) }
     }
 
     /// Notes a context in which something may use the pages.

@@ -10,13 +10,11 @@ use std::os::unix::fs::FileExt;
 use std::slice;
 use std::sync::Arc;
 
-use cudarc::driver::sys;
 use vyre_uring::Buffer;
 
 use super::context::Context;
 use super::event::Event;
 use super::memory::{DeviceMemory, Registration};
-use super::status::check;
 use super::stream::Stream;
 use crate::error::CudaError;
 use crate::view::ViewError;
@@ -84,16 +82,9 @@ impl Staging {
                 reason: error.to_string(),
             })?;
         let from = half.pinned(self.to.context())?;
-        assert!(
-            at.checked_add(len as u64)
-                .is_some_and(|end| end <= self.to.len() as u64)
-        );
-        let current = self.stream.enter()?;
-        // SAFETY: both ranges are inside memory that `self` keeps, and it is dropped after the stream.
-        check("cuMemcpyHtoDAsync", unsafe {
-            sys::cuMemcpyHtoDAsync_v2(self.to.address() + at, from.cast(), len, self.stream.raw())
-        })?;
-        drop(current);
+        // SAFETY: the half has `len` bytes, which were just filled. `self` keeps it and the memory, and drops
+        // them after the stream.
+        unsafe { self.to.copy_in(from, at, len as u64, &self.stream) }?;
         half.emptied.record(&self.stream)?;
         half.is_copied = true;
         Ok(())

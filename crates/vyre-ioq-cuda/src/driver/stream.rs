@@ -22,7 +22,7 @@ pub(crate) struct Stream {
     owner: Option<Owner>,
 }
 
-/// Whatever keeps something of the caller's alive. It is only dropped.
+/// A value of the caller's that keeps something alive. It is only dropped.
 pub(super) struct Owner {
     _kept: Box<dyn Any + Send + Sync>,
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use cudarc::driver::result::ctx::{get_current, set_current};
 use cudarc::driver::sys;
-use vyre_ioq_cuda::landing::{CopyEngine, LandingBuffer, Mover};
+use vyre_ioq_cuda::landing::{CopyEngine, LandingBuffer, MoveError, Mover};
 use vyre_ioq_cuda::view::View;
 use vyre_ioq_cuda::{CudaError, Gpu, GpuMemory, Kernel, LaunchConfig, MappedMemory, Stream};
 
@@ -19,7 +19,8 @@ use super::{Other, calls, get_on, get_stuck};
 fn a_context_of_the_callers_is_used_and_not_released() {
     let test = "a_context_of_the_callers_is_used_and_not_released";
     if let Some(other) = Other::new(test, "lent_context") {
-        other.with("FAKE_CUDA_LENT", "1").run();
+        let other = other.with("FAKE_CUDA_LENT", "1");
+        other.with("FAKE_NVRTC", "12.4").run();
     }
 }
 
@@ -75,7 +76,13 @@ pub(crate) fn lent_context() {
         refused.expect_err("two contexts"),
         CudaError::OtherGpu("the memory").into()
     );
-    drop((view, stream, other));
+    let kernel = Kernel::compile(&gpu, "", "a_kernel").expect("a kernel");
+    let config = LaunchConfig::new(1, 32);
+    // SAFETY: nothing runs.
+    let refused = unsafe { kernel.launch_on(&stream, config, &0_u64, ()) };
+    let refused = refused.expect_err("two contexts");
+    assert_eq!(refused, CudaError::OtherGpu("the stream"));
+    drop((view, stream, other, kernel));
     calls();
     drop((memory, gpu));
     assert_eq!(calls(), ["cuMemFree"]);
@@ -105,19 +112,21 @@ struct Pinned([u8; 4096]);
 
 pub(crate) fn lent_memory() {
     let gpu = Gpu::open(0).expect("a stand-in");
-    let device = GpuMemory::zeroed(&gpu, 4096).expect("memory");
+    let device = GpuMemory::zeroed(&gpu, 5000).expect("memory");
     let pinned = Arc::new(Pinned([7; 4096]));
     let base = NonNull::from(&pinned.0).cast();
     // SAFETY: the array is there as long as its owner, and nothing else uses it.
     let host = unsafe { MappedMemory::from_raw(&gpu, base, 4096, Arc::clone(&pinned)) };
     let host = host.expect("pinned");
     // SAFETY: the memory is there as long as its owner, and nothing else uses it.
-    let memory = unsafe { GpuMemory::from_raw(&gpu, device.device_ptr(), 4096, device.clone()) };
-    assert_eq!((memory.len(), host.len()), (4096, 4096));
+    let memory = unsafe { GpuMemory::from_raw(&gpu, device.device_ptr(), 5000, device.clone()) };
+    assert_eq!((memory.len(), host.len()), (5000, 4096));
     let host = host.into_buffer().expect("bytes");
     let landing = LandingBuffer::behind_memory(host.clone(), &memory);
     let mut engine = CopyEngine::new(&gpu, vec![landing]).expect("a stream");
     let place = engine.destination(&host).expect("it has one");
+    let past = engine.start(place, 4090, 10);
+    assert_eq!(past, Err(MoveError), "past the buffer");
     engine.start(place, 100, 50).expect("inside");
     assert_eq!(engine.close_batch(), Ok(true));
     calls();
