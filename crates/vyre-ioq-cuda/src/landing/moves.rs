@@ -20,7 +20,7 @@ pub(super) fn is_of_view(token: Token) -> bool {
 #[derive(Clone, Copy, Debug)]
 struct Pushed {
     user: u64,
-    /// For a read into a buffer with a destination: the slot, and the offset in the buffer.
+    /// The slot and the offset in the buffer, of a read into a buffer with a destination.
     into: Option<(BufferSlot, u64)>,
 }
 
@@ -80,6 +80,12 @@ impl<M: Mover> Moves<M> {
     /// reaped here.
     pub(super) fn held(&self) -> u32 {
         (self.moving.len() + self.ready.len()) as u32
+    }
+
+    /// Returns whether an operation with this token was not yet reaped.
+    pub(super) fn holds(&self, token: Token) -> bool {
+        let moving = self.moving.iter().map(|moving| &moving.completion);
+        moving.chain(&self.ready).any(|held| held.token == token)
     }
 
     pub(super) fn is_moving(&self) -> bool {

@@ -138,7 +138,7 @@ impl<T: Transport, M: Mover> Transport for LandingTransport<T, M> {
     fn cancel(&mut self, token: Token) -> bool {
         // A move cannot be cancelled, and ends soon.
         if is_of_view(token) {
-            return self.moves.is_moving();
+            return self.moves.holds(token);
         }
         self.inner.cancel(token)
     }

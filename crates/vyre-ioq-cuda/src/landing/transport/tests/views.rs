@@ -52,6 +52,8 @@ fn a_move_from_a_view_is_not_cancelled() {
     let busy = RegisterError::Busy { in_flight: 1 };
     assert_eq!(rig.transport.set_buffer(SLOT, None), Err(busy));
     rig.end(1);
+    rig.push(read(SLOT, 10, 10), 2);
+    assert!(rig.transport.cancel(token), "not yet reaped");
     assert_eq!(rig.reap(), [(1, Ok(10))]);
-    assert!(!rig.transport.cancel(token));
+    assert!(!rig.transport.cancel(token), "another one is moving");
 }
