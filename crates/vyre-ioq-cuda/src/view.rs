@@ -28,8 +28,9 @@ use crate::gpu::Gpu;
 /// Kernels load the bytes over the bus; nothing serves them meanwhile. What others write through the page
 /// cache shows at once. A kernel that writes to a view faults, which ends its context.
 ///
-/// A clone names the same pages. The drop of the last one waits for everything that runs on the GPUs for
-/// which [`device_view`](Self::device_view) was called, and then gives the pages back. So pass a clone to
+/// A clone names the same pages. The drop of the last one waits for everything that runs on the GPU that pinned
+/// them and on those for which [`device_view`](Self::device_view) or [`copy`](Self::copy) was called, and then
+/// gives the pages back. So pass a clone to
 /// [`Kernel::launch`](crate::Kernel::launch) as something to keep, and never let the last one be dropped by a
 /// thread for which a running kernel waits.
 #[derive(Clone, Debug)]

@@ -5,7 +5,6 @@
 )]
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use super::{View, ViewError};
 use crate::driver::{Event, Pending};
@@ -83,7 +82,7 @@ impl View {
             };
             done += len;
         }
-        let pending = Pending::mark(event, &Arc::clone(stream))?;
+        let pending = Pending::mark(event, stream)?;
         started?;
         Ok(ViewCopy {
             pending,

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::ops::Range;
 use std::os::fd::AsFd;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -24,7 +25,8 @@ const STAGING_FROM: usize = MOST_THREADS;
 const MOST_THREADS: usize = 8;
 /// The bytes that a thread reads at once.
 const STAGED: usize = 2 << 20;
-/// The bytes that are pinned at once: first few, so that the copy engine begins early, then more.
+/// The bytes that are pinned at once: first few, so that the copy engine begins early, then more. Each number is
+/// a multiple of every page size.
 const FIRST_PINNED: u64 = 16 << 20;
 const MOST_PINNED: u64 = 128 << 20;
 
@@ -130,15 +132,16 @@ impl Job<'_> {
         // They unpin their memory after the last byte is there, on a thread that nobody waits for.
         let used = Mutex::new(GivenBack::default());
         let work = || self.stage_pieces(&file, &next, &used);
+        // A thread without a piece would only create a stream.
+        let threads = self.len().div_ceil(STAGED as u64).min(threads as u64);
         thread::scope(|scope| {
             let others: Vec<_> = (1..threads)
                 .map_while(|_| thread::Builder::new().spawn_scoped(scope, work).ok())
                 .collect();
             let own = work();
-            // A thread that panics ends with an error of its own, and calls nothing that does.
             others
                 .into_iter()
-                .map(|other| other.join().unwrap_or(Err(ViewError::Cancelled)))
+                .map(|other| other.join().unwrap_or_else(|cause| resume_unwind(cause)))
                 .fold(own, Result::and)
         })
     }
@@ -176,16 +179,13 @@ impl Job<'_> {
 
     fn pin(&self, file: &impl AsFd) -> Result<(), ViewError> {
         let mapping = Arc::new(Mapping::new(file, self.range.clone())?);
-        let (pages, page) = (mapping.page_range(), Mapping::page_size());
+        let pages = mapping.page_range();
         let stream = driver::Stream::new(self.gpu.context())?;
         let mut given_back = GivenBack::default();
         let (mut first, mut most) = (pages.start, FIRST_PINNED);
         let mut copy = || {
             while first < pages.end {
-                let part = first
-                    ..pages
-                        .end
-                        .min(first.saturating_add(most.next_multiple_of(page)));
+                let part = first..pages.end.min(first.saturating_add(most));
                 let pin = PagePin::new(self.gpu, Arc::clone(&mapping), part.clone())?;
                 let from = part.start.max(self.range.start)..part.end.min(self.range.end);
                 let at = self.at + (from.start - self.range.start);

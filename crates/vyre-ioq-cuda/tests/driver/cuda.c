@@ -126,8 +126,17 @@ Result cuCtxPushCurrent_v2(Handle context) {
     stack[++top] = context;
     return SUCCESS;
 }
+// While the file FAKE_CUDA_RUNNING exists, a kernel runs on a stream of its own.
 Result cuCtxSynchronize(void) {
     CALL_IN_CONTEXT("cuCtxSynchronize");
+    const char *path = getenv("FAKE_CUDA_RUNNING");
+    for (int turn = 0; path != NULL && access(path, F_OK) == 0; ++turn) {
+        if (turn == 10000) {
+            fprintf(stderr, "this wait would never end\n");
+            abort();
+        }
+        usleep(1000);
+    }
     return SUCCESS;
 }
 Result cuCtxPopCurrent_v2(Handle *context) {

@@ -1,6 +1,6 @@
 //! Memory that a copy in flight reads or writes is kept, and the copy is not reported as ended.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::thread;
@@ -36,6 +36,14 @@ fn copies_that_no_event_marks_are_not_taken_for_ended() {
 fn what_lies_in_a_view_lands_from_there() {
     let test = "what_lies_in_a_view_lands_from_there";
     if let Some(other) = Other::new(test, "reads_in_a_view") {
+        other.run();
+    }
+}
+
+#[test]
+fn a_file_that_changed_a_moment_ago_is_read() {
+    let test = "a_file_that_changed_a_moment_ago_is_read";
+    if let Some(other) = Other::new(test, "views_of_changing_files") {
         other.run();
     }
 }
@@ -133,15 +141,38 @@ pub(crate) fn reads_in_a_view() {
     file.write_all_at(b"new", 5000).expect("room");
     assert_eq!(engine.start_from_view(0, 5000, 0, 100, 50), Ok(false));
 
-    // The thread that drops the engine does not wait, since a kernel may wait for it.
+    // The thread that drops the engine does not wait for a kernel, which may wait for it.
+    let running = std::env::var(super::RUNNING).expect("a path");
+    fs::write(&running, "").expect("room");
     super::calls();
-    super::get_stuck();
     drop(engine);
     assert!(!is_freed(&super::calls()));
-    super::get_on();
+    assert_eq!(pinned_bytes(), 2 * 4096);
+    fs::remove_file(running).expect("it is there");
     let give_up = Instant::now() + LIMIT;
     while pinned_bytes() > 0 {
         assert!(Instant::now() < give_up, "it is kept for ever");
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// A change in the same tick of the clock would leave its time as it is.
+pub(crate) fn views_of_changing_files() {
+    let gpu = Gpu::open(0).expect("a stand-in");
+    let give_up = Instant::now() + LIMIT;
+    let view = loop {
+        let began = Instant::now();
+        let view = View::new(&gpu, super::views::file_of(4096), 0..4096).expect("a view");
+        if began.elapsed() < Duration::from_millis(10) {
+            break view;
+        }
+        assert!(Instant::now() < give_up, "this machine is too slow to tell");
+    };
+    thread::sleep(Duration::from_millis(40));
+    let host = MappedMemory::anonymous(&gpu, 4096).expect("memory");
+    let host = host.into_buffer().expect("bytes");
+    let landing = LandingBuffer::behind(&gpu, host).expect("memory");
+    let engine = CopyEngine::with_views(&gpu, vec![landing], vec![view]);
+    let mut engine = engine.expect("a stream");
+    assert_eq!(engine.start_from_view(0, 0, 0, 0, 10), Ok(false));
 }

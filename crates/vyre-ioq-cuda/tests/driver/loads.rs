@@ -11,8 +11,8 @@ use vyre_ioq_cuda::view::{
 use vyre_ioq_cuda::{Gpu, GpuMemory};
 use vyre_uring::vyre_mapped::MapError;
 
-use super::Other;
 use super::views::file_of;
+use super::{Other, calls};
 
 /// Limit that only a hang reaches.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -64,6 +64,22 @@ pub(crate) fn loads() {
     }
     assert_eq!(loaded(&gpu, &file, options(None, 1)), LoadWay::Pinned);
     assert_eq!(loaded(&gpu, &file, options(None, 8)), LoadWay::Staging);
+    // No thread without a piece of 2 MiB.
+    let small = file_of(3 << 20);
+    let memory = GpuMemory::zeroed(&gpu, 3 << 20).expect("memory");
+    let larger = GpuMemory::zeroed(&gpu, 10 << 20).expect("memory");
+    calls();
+    let way = load(&gpu, &small, 0..3 << 20, &memory, 0, options(None, 8));
+    assert_eq!(way, Ok(LoadWay::Staging));
+    let calls = calls();
+    let streams = calls.iter().filter(|call| *call == "cuStreamCreate");
+    assert_eq!(streams.count(), 2, "{calls:?}");
+    // Five pieces in two halves: each half is filled again once it has been copied.
+    let staging = options(Some(LoadWay::Staging), 1);
+    load(&gpu, &file, 0..10 << 20, &larger, 0, staging).expect("it fits");
+    let calls = super::calls();
+    let waits = calls.iter().filter(|call| *call == "cuEventSynchronize");
+    assert_eq!(waits.count(), 3, "{calls:?}");
     let limit = pin_limit();
     set_pin_limit(12 << 20);
     assert_eq!(loaded(&gpu, &file, options(None, 1)), LoadWay::Staging);

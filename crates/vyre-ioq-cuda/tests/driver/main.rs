@@ -27,6 +27,8 @@ const PART: &str = "VYRE_IOQ_CUDA_TEST_PART";
 const LOG: &str = "FAKE_CUDA_LOG";
 /// Environment variable of the other process: file whose existence keeps streams from progress.
 const STUCK: &str = "FAKE_CUDA_STUCK";
+/// Environment variable of the other process: file whose existence keeps a kernel running.
+const RUNNING: &str = "FAKE_CUDA_RUNNING";
 /// Environment variable of the other process: file that it creates when it has done its part.
 const DONE: &str = "VYRE_IOQ_CUDA_TEST_DONE";
 
@@ -49,6 +51,8 @@ const PARTS: &[(&str, fn())] = &[
     ("prepared_views", views::prepared_views),
     ("stale_views", views::stale_views),
     ("copied_views", views::copied_views),
+    ("unmarked_copies", views::unmarked_copies),
+    ("views_of_changing_files", ends::views_of_changing_files),
     ("gathered_rows", views::gathered_rows),
     ("loads", loads::loads),
     ("refused_loads", loads::refused_loads),
@@ -95,6 +99,7 @@ impl Other {
             .env(DONE, dir.path().join("done"))
             .env(LOG, dir.path().join("log"))
             .env(STUCK, dir.path().join("stuck"))
+            .env(RUNNING, dir.path().join("running"))
             .env("LD_LIBRARY_PATH", libraries);
         Some(Self { command, dir })
     }

@@ -73,6 +73,14 @@ fn the_copy_engine_copies_parts_of_a_view() {
 }
 
 #[test]
+fn a_copy_that_no_event_marks_has_ended_when_its_error_is_there() {
+    let test = "a_copy_that_no_event_marks_has_ended_when_its_error_is_there";
+    if let Some(other) = Other::new(test, "unmarked_copies") {
+        other.with("FAKE_CUDA_NO_RECORD", "1").run();
+    }
+}
+
+#[test]
 fn rows_are_gathered_only_where_there_is_room() {
     let test = "rows_are_gathered_only_where_there_is_room";
     if let Some(other) = Other::new(test, "gathered_rows") {
@@ -242,6 +250,19 @@ pub(crate) fn stale_views() {
     file.set_len(PAGE).expect("shorter");
     file.set_len(4 * PAGE).expect("as long again");
     assert_eq!(view.check(), Ok(ViewState::Detached { offset }));
+}
+
+pub(crate) fn unmarked_copies() {
+    let gpu = Gpu::open(0).expect("a stand-in");
+    let view = View::new(&gpu, file_of(4096), 0..PAGE).expect("a view");
+    let stream = Stream::new(&gpu).expect("a stream");
+    let memory = GpuMemory::zeroed(&gpu, 4096).expect("memory");
+    calls();
+    let copy = view.copy(0..PAGE, &memory, 0, &stream);
+    assert!(matches!(copy, Err(ViewError::Cuda(_))), "{copy:?}");
+    let calls = calls();
+    assert_eq!(count(&calls, "cuMemcpyHtoDAsync"), 1);
+    assert_eq!(count(&calls, "cuStreamSynchronize"), 1, "{calls:?}");
 }
 
 pub(crate) fn copied_views() {
