@@ -6,8 +6,9 @@ Needs PyTorch with CUDA, safetensors, and the examples of vyre-ioq-cuda:
     cargo build --release -p vyre-ioq-cuda --examples
     python3 benches/python/views.py --examples target/release/examples --dir /var/tmp
 
-It makes two files in the directory, of 2 GiB and 4 GiB, and keeps them. Figures are medians of --runs runs. Every way is
-compared with the file: PyTorch's by this script, the others by the examples, which fail where a byte is wrong.
+It makes two files in the directory, of 2 GiB and 4 GiB, and keeps them. Figures are medians of --runs runs. The examples
+compare what they read with the file, and fail where a byte is wrong. Of the other ways, those that gather all rows at once
+are compared with the rows that PyTorch finds on the CPU.
 """
 
 import argparse
