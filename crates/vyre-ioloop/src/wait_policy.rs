@@ -43,7 +43,7 @@ pub enum WaitPolicy {
 
 impl WaitPolicy {
     /// The default of [`Adaptive`](Self::Adaptive): about 100 µs of polling, then sleeps of up to 10 ms.
-    pub const ADAPTIVE: Self = Self::adaptive(2_000, Duration::from_millis(10));
+    pub const ADAPTIVE: Self = Self::adaptive(ADAPTIVE_SPINS, ADAPTIVE_CAP);
 
     /// The default of [`Doorbell`](Self::Doorbell): some microseconds of polling, then sleeps of up to 100 ms.
     pub const DOORBELL: Self = Self::doorbell(50, Duration::from_millis(100));
@@ -67,10 +67,14 @@ impl Default for WaitPolicy {
     }
 }
 
+/// The numbers of [`WaitPolicy::ADAPTIVE`].
+const ADAPTIVE_SPINS: u32 = 2_000;
+const ADAPTIVE_CAP: Duration = Duration::from_millis(10);
+
 /// The first sleep after work, and the shortest of all.
 pub(crate) const FIRST_SLEEP: Duration = Duration::from_micros(5);
 
-/// The shortest sleep that devices may end by a ring. To wake a thread takes about as long as a shorter one.
+/// The shortest sleep that devices may end by a ring. A shorter one is over by the time that a ring has woken the thread.
 pub(crate) const ANNOUNCED: Duration = Duration::from_micros(50);
 
 /// A sleep is this part of the time since there was work.
@@ -115,15 +119,12 @@ impl Backoff {
     /// request rings for it.
     #[inline]
     pub(crate) fn idle(&mut self, rung: bool) -> Pause {
-        let (spins, longest) = match self.policy {
+        let (spins, longest, until_rung) = match self.policy {
             WaitPolicy::Spin => return Pause::Spin,
-            WaitPolicy::Doorbell { spins, bound } if rung => (spins, Err(bound)),
-            WaitPolicy::Adaptive { spins, cap } => (spins, Ok(cap)),
+            WaitPolicy::Adaptive { spins, cap } => (spins, cap, false),
+            WaitPolicy::Doorbell { spins, bound } if rung => (spins, bound, true),
             WaitPolicy::Doorbell { spins, bound } => {
-                let WaitPolicy::Adaptive { spins: least, cap } = WaitPolicy::ADAPTIVE else {
-                    return Pause::Spin;
-                };
-                (spins.max(least), Ok(cap.min(bound)))
+                (spins.max(ADAPTIVE_SPINS), bound.min(ADAPTIVE_CAP), false)
             }
         };
         if self.spun < spins {
@@ -133,14 +134,16 @@ impl Backoff {
             }
             return Pause::Spin;
         }
-        Pause::Sleep(match longest {
-            Ok(cap) => {
-                let now = Instant::now();
-                let since = *self.quiet_since.get_or_insert(now);
-                sleep_after(now.saturating_duration_since(since), cap)
-            }
-            Err(bound) => bound,
-        })
+        if until_rung {
+            // A device that cannot ring may become active during the sleep. What was before says nothing of when its
+            // requests come.
+            self.spun = spins;
+            self.quiet_since = None;
+            return Pause::Sleep(longest);
+        }
+        let now = Instant::now();
+        let since = *self.quiet_since.get_or_insert(now);
+        Pause::Sleep(sleep_after(now.saturating_duration_since(since), longest))
     }
 }
 
@@ -206,15 +209,19 @@ mod tests {
         let pauses: Vec<Pause> = (0..5).map(|_| backoff.idle(true)).collect();
         assert_eq!(pauses[..3], [Pause::Spin; 3]);
         assert_eq!(pauses[3..], [Pause::Sleep(bound); 2]);
-        // A kernel was launched: it polls for as long as the adaptive policy, and then sleeps for short times.
-        for _ in 3..2_000 {
-            assert_eq!(backoff.idle(false), Pause::Spin);
+        // A kernel is launched, and later another: each time it polls for as long as the adaptive policy, and then sleeps
+        // for short times.
+        for _ in 0..2 {
+            for _ in 3..2_000 {
+                assert_eq!(backoff.idle(false), Pause::Spin);
+            }
+            let Pause::Sleep(short) = backoff.idle(false) else {
+                panic!("no sleep")
+            };
+            assert!(short < bound, "{short:?}");
+            assert_eq!(backoff.idle(true), Pause::Sleep(bound));
+            assert_eq!(backoff.quiet_since, None);
         }
-        let Pause::Sleep(short) = backoff.idle(false) else {
-            panic!("no sleep")
-        };
-        assert!(short < bound, "{short:?}");
-        assert_eq!(backoff.idle(true), Pause::Sleep(bound));
     }
 
     #[test]
