@@ -12,10 +12,11 @@ use rustix::fs::OFlags;
 use rustix::time::{ClockId, clock_gettime};
 use vyre_io::{Buffer, BufferTable, FileTable, Request, Rights, RingMeans, WaitPolicy};
 use vyre_io_cli::measure::block_numbers::BlockNumbers;
+use vyre_io_cli::measure::cores::cpu_time;
 use vyre_io_cli::measure::raw_loop::RawLoop;
 
 use crate::Result;
-use crate::rig::{Cores, cpu_time, spawn};
+use crate::rig::{Cores, spawn};
 
 const BLOCK: u32 = 4096;
 const BLOCKS: u64 = 1 << 16;

@@ -4,9 +4,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use vyre_io::{RingMeans, WaitPolicy};
+use vyre_io_cli::measure::cores::cpu_time;
 
 use crate::Result;
-use crate::rig::{Cores, cpu_time, spawn, switches};
+use crate::rig::{Cores, spawn, switches};
 
 pub(crate) fn measure(seconds: f64) -> Result<()> {
     let caps = [2, 4, 8].map(|millis| WaitPolicy::adaptive(2_000, Duration::from_millis(millis)));

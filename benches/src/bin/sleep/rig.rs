@@ -60,13 +60,6 @@ pub(crate) fn spawn(
     Ok((builder.spawn()?, device))
 }
 
-/// Returns the processor time of a thread of this process.
-pub(crate) fn cpu_time(thread: u32) -> Duration {
-    let text = read_to_string(format!("/proc/self/task/{thread}/schedstat")).unwrap_or_default();
-    let nanos = text.split(' ').next().and_then(|nanos| nanos.parse().ok());
-    Duration::from_nanos(nanos.unwrap_or(0))
-}
-
 /// Returns how often a thread of this process has gone to sleep.
 pub(crate) fn switches(thread: u32) -> u64 {
     status(

@@ -1,6 +1,5 @@
 //! The host's part of a benchmark: loops that share the file and the buffer.
 
-use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use vyre_io::{
     ActiveGuard, Buffer, BufferHandle, BufferTable, FileHandle, FileOptions, FileTable, HostQueue,
     LoopCounters, LoopGroup, LoopGroupBuilder, LoopOptions, Rights, SetupReport, WaitPolicy,
 };
-
+use vyre_io_cli::measure::cores::cpu_time;
 use vyre_ioq_cuda::Gpu;
 use vyre_ioq_cuda::landing::{CopyEngine, LandingBuffer, LandingTransport};
 
@@ -147,11 +146,4 @@ fn await_scan(residency: &Residency) {
     while residency.scans() == 0 && began.elapsed() < LONGEST_SCAN {
         thread::sleep(Duration::from_millis(1));
     }
-}
-
-fn cpu_time(thread: u32) -> Duration {
-    let nanos = fs::read_to_string(format!("/proc/self/task/{thread}/schedstat"))
-        .ok()
-        .and_then(|line| line.split_whitespace().next()?.parse().ok());
-    Duration::from_nanos(nanos.unwrap_or(0))
 }

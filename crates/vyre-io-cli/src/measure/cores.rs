@@ -1,8 +1,9 @@
-//! Choice of the cores that the threads of a benchmark run on: cores that no other benchmark uses.
+//! Choice of the cores that the threads of a benchmark run on: cores that no other benchmark uses. Processor time.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 
@@ -150,6 +151,14 @@ pub fn pin(core: Option<usize>) {
         set.set(core);
         let _ = rustix::thread::sched_setaffinity(None, &set);
     }
+}
+
+/// Returns the processor time of a thread of this process, or zero if the kernel does not report it.
+pub fn cpu_time(thread: u32) -> Duration {
+    let nanos = std::fs::read_to_string(format!("/proc/self/task/{thread}/schedstat"))
+        .ok()
+        .and_then(|line| line.split_whitespace().next()?.parse().ok());
+    Duration::from_nanos(nanos.unwrap_or(0))
 }
 
 #[cfg(test)]
