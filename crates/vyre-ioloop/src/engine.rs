@@ -59,8 +59,8 @@ const ANNOUNCE_EVERY: u32 = 16;
 
 /// Serves queues through a transport, one pass at a time.
 ///
-/// An engine never blocks, except in [`wait`](Self::wait) and [`wait_for_rings`](Self::wait_for_rings). After its creation, it allocates nothing for
-/// a request. It reads the clock only while a claimed request has a deadline.
+/// An engine never blocks, except in [`wait`](Self::wait) and [`wait_for_rings`](Self::wait_for_rings). After its
+/// creation, it allocates nothing for a request. It reads the clock only while a claimed request has a deadline.
 ///
 /// A device can make the kernel send signals to the thread that steps the engine, such as SIGXFSZ and
 /// SIGPIPE, which end the process by default. That thread should call
@@ -83,7 +83,8 @@ pub struct Engine<T: Transport> {
     until_announcement: u32,
     draining: bool,
     stopped: bool,
-    /// The doorbells of the queues that offer one, as they were before the sleep.
+    /// The doorbells of the queues that offer one, as they were before the sleep. Empty unless the transport waits on
+    /// them.
     doorbells: Vec<u32>,
     /// Set if a ring can end a sleep.
     listens: bool,

@@ -118,16 +118,17 @@ impl IoLoop {
         ActiveGuard::new(vec![self.flags.clone()])
     }
 
-    /// Returns a waker that ends a sleep of the loop, or `None` if its transport cannot be woken. A device of this process
-    /// that rings by [`RingMeans::Waker`](crate::RingMeans::Waker) calls it when [`DeviceQueue::ring`](vyre_ioq::DeviceQueue::ring) has
-    /// returned true.
+    /// Returns a waker that ends a sleep of the loop, or `None` if its transport cannot be woken. A device of this
+    /// process that rings by [`RingMeans::Waker`](crate::RingMeans::Waker) calls it when
+    /// [`DeviceQueue::ring`](vyre_ioq::DeviceQueue::ring) has returned true.
     pub fn waker(&self) -> Option<Waker> {
         self.flags.waker()
     }
 
     /// Returns the eventfd of the [waker](Self::waker), for devices in other processes that ring by
-    /// [`RingMeans::Waker`](crate::RingMeans::Waker). They write the number 1 to it, as 8 bytes. `None` with other means, and if the transport has
-    /// no eventfd. Whoever has the descriptor can wake the loop at any time, which costs it some microseconds.
+    /// [`RingMeans::Waker`](crate::RingMeans::Waker). They write the number 1 to it, as 8 bytes. `None` with other
+    /// means, and if the transport has no eventfd. Whoever has the descriptor can wake the loop at any time, which
+    /// costs it some microseconds.
     pub fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
         self.wake_fd.as_ref().map(AsFd::as_fd)
     }

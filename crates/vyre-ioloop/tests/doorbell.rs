@@ -14,10 +14,10 @@ use vyre_ioq::abi::header_word::{ASLEEP, DOORBELL};
 use vyre_ioq::{DeviceQueue, Features, HostQueue, Queue, QueueLayout, Request};
 use vyre_uring::{AnyTransport, FutexWord, SimTransport, Transport, TransportChoice};
 
-/// Longer than any test takes: whoever is not woken hangs.
+/// A time longer than any test takes: a loop that is not woken hangs.
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Sleeps whenever there is nothing to do, until something ends the sleep.
+/// The policy of a loop that sleeps whenever there is nothing to do, until something ends the sleep.
 const HOURLY: WaitPolicy = WaitPolicy::doorbell(0, HOUR);
 
 fn layout() -> QueueLayout {
@@ -70,7 +70,7 @@ fn options(Way { means, transport }: Way) -> LoopOptions {
         .transport(transport)
 }
 
-/// By futex on whichever transport a loop would take.
+/// The futex, on the transport that a loop takes by itself.
 const BY_FUTEX: Way = Way {
     means: RingMeans::Futex,
     transport: TransportChoice::Auto,
@@ -352,7 +352,7 @@ fn nobody_rings_while_the_loop_is_awake() {
     }
 }
 
-/// The default policy hears rings, too, once its sleeps are long enough.
+/// The default policy asks for rings, too, once its sleeps are long enough.
 #[test]
 fn the_adaptive_policy_announces_long_sleeps() {
     if ways("the_adaptive_policy_announces_long_sleeps")[0].means != RingMeans::Futex {

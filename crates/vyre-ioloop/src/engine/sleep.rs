@@ -23,8 +23,8 @@ impl<T: Transport> Engine<T> {
     }
 
     /// Prepares [`wait_for_rings`](Self::wait_for_rings) for devices that ring by the given means. Returns whether a
-    /// request on any queue can end such a wait: every queue offers [`Features::DOORBELL`](vyre_ioq::Features::DOORBELL), and the transport has the
-    /// means. Call it once.
+    /// request on any queue can end such a wait: every queue offers
+    /// [`Features::DOORBELL`](vyre_ioq::Features::DOORBELL), and the transport has the means. Call it once.
     pub fn listen(&mut self, means: RingMeans) -> bool {
         let queues = &self.state.queues;
         let words: Vec<_> = queues
@@ -62,7 +62,7 @@ impl<T: Transport> Engine<T> {
         for queue in &mut self.state.queues {
             if let Some(before) = queue.host.announce_sleep() {
                 if let Some(doorbell) = self.doorbells.get_mut(offered) {
-                    // As it is in memory, where the kernel compares it.
+                    // The kernel compares the word as it is in memory.
                     *doorbell = before.to_le();
                 }
                 offered += 1;

@@ -1,6 +1,5 @@
-use std::time::Duration;
-
 use std::fs::File;
+use std::time::Duration;
 
 use vyre_ioq::{FileHandle, Queue, QueueLayout, Request};
 use vyre_uring::{Buffer, SimTransport};

@@ -220,8 +220,8 @@ impl DeviceQueue {
     /// Waits for an outcome within `limits` and gives the slot back.
     ///
     /// On Linux, the wait begins with [`ring_and_wake`](Self::ring_and_wake), so that a lane that waits for each
-    /// of its requests need not ring. It spins at first, then yields, then sleeps for a sixteenth of the time it has waited, but at
-    /// most a millisecond at once.
+    /// of its requests need not ring. It spins at first, then yields, then sleeps for a sixteenth of the time it has
+    /// waited, but at most a millisecond at once.
     ///
     /// # Errors
     /// [`WaitError::HostGone`] if the host has ended without an outcome for this request;

@@ -76,8 +76,8 @@ fn a_late_ring_does_not_undo_another() {
     assert!(sleeps.get() > 0, "never slept");
 }
 
-/// A wait on the doorbell, as the kernel's futex has it: the comparison and the start of the wait are one step, which no
-/// wake-up divides. A ring keeps the wait across sleeps, until it ends.
+/// A wait on the doorbell, as the kernel's futex has it: no wake-up comes between the comparison and the start of the
+/// wait. An io_uring keeps the wait across sleeps, until it ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wait {
     None,

@@ -1,8 +1,8 @@
 //! Waits on futexes, which end a sleep when another thread or process wakes them.
 //!
 //! A wait is an entry of the ring (`FUTEX_WAIT`). The kernel compares the word with the expected value and queues the
-//! wait in one step, under the lock that a wake-up takes. So a wake-up after the comparison completes the entry, and a
-//! store before it is found by it. A wait stays with the kernel across sleeps until it completes. Its expected value may
+//! wait in one step, under the lock that a wake-up takes. So a wake-up after the comparison completes the entry, and the
+//! comparison finds a store that came before. A wait stays with the kernel across sleeps until it completes. Its expected value may
 //! be an old one by then, but it is not compared again: the next wake-up completes it, whatever the word holds.
 
 use io_uring::{opcode, squeue};
@@ -58,7 +58,8 @@ impl Ring {
     /// Sets the words on which [`wait_on`](Self::wait_on) waits, in place of earlier ones. Returns whether the kernel
     /// can wait on them, which needs Linux 6.7.
     ///
-    /// Earlier words must not have been waited on: a wait on them would be taken for one on the new words.
+    /// Returns `false`, too, while the kernel waits on an earlier word: the end of that wait would be taken for one on
+    /// a new word.
     pub fn set_futexes(&mut self, words: Vec<FutexWord>) -> bool {
         let supported = self.report.supports(crate::Opcode::FutexWait) == Some(true);
         let unused = self.futexes.words.iter().all(|word| !word.armed);
