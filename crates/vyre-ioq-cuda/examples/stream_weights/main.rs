@@ -31,7 +31,8 @@ struct Cli {
     /// Bytes of the example.
     #[arg(long, default_value = "256MiB", value_parser = cli::size::<u64>)]
     size: u64,
-    /// Bytes of one request.
+    /// Bytes of one block: of a request, or of what a warp reads in a view. A view is faster with blocks of 64KiB and
+    /// 1024 warps.
     #[arg(long, default_value = "256KiB", value_parser = cli::size::<u32>)]
     block: u32,
     /// Shows every tensor.

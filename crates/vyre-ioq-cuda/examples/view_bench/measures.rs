@@ -180,7 +180,12 @@ impl Bench {
             View::prepare(&self.file, 0..self.bytes)?.pin(&self.gpu)?;
             Ok(seconds(began))
         })?;
-        table.add("the same, read in beside first", "s", beside, "");
+        table.add(
+            "the file read in beside, then as a view, usable",
+            "s",
+            beside,
+            "",
+        );
         settle();
         Ok(())
     }

@@ -1,7 +1,7 @@
 // The kernels of view_bench: they read a view in several ways, and compare every word that they read with what the
 // file holds. Word number I of the file is I * factor, modulo 2^32.
 //
-// main.rs has the structure with the same layout.
+// measures.rs has the structure with the same layout.
 
 namespace view_bench {
 using namespace vyre_ioq;

@@ -158,7 +158,7 @@ fn threads_stream_every_layer_and_the_cpu_finds_the_same() {
     }
 }
 
-/// In the file, tensors begin at any byte.
+/// Tensors begin at any byte of the file.
 #[test]
 fn threads_find_the_same_in_a_view() {
     let (file, layers) = file();

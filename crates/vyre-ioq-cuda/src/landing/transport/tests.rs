@@ -22,7 +22,7 @@ const PLAIN: BufferSlot = BufferSlot::new(1);
 const FILE: FileSlot = FileSlot::new(0);
 const LEN: usize = 64 << 10;
 
-/// What the mover was asked to do and has done.
+/// The moves that were asked for, and those that were made.
 #[derive(Default)]
 struct Moves {
     /// The moves in no batch: offset and length.
