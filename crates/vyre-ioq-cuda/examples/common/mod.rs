@@ -9,7 +9,6 @@ use std::any::Any;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,7 @@ use bytemuck::{NoUninit, Pod, Zeroable};
 use clap::ValueEnum;
 use vyre_ioloop::{BufferTable, FileTable, IoLoop, Rights, SpawnError, StopError, TableError};
 use vyre_ioq::{Errno, HostQueue, QueueLayout, abi};
-use vyre_ioq_cuda::view::{View, ViewError};
+use vyre_ioq_cuda::view::{DeviceView, View, ViewError};
 use vyre_ioq_cuda::{
     CudaError, Gpu, GpuMemory, GpuQueue, Kernel, LaunchConfig, MappedMemory, QueueView,
 };
@@ -109,24 +108,6 @@ pub(crate) enum Way {
     Queue,
 }
 
-/// A view of a file, laid out as `vyre::view`. Zeros stand for none.
-#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
-#[repr(C)]
-pub(crate) struct FileView {
-    base: u64,
-    bytes: u64,
-}
-
-impl FileView {
-    #[allow(
-        dead_code,
-        reason = "not every program with this file reads files in a view"
-    )]
-    pub(crate) const fn is_none(&self) -> bool {
-        self.bytes == 0
-    }
-}
-
 /// Memory of the device.
 #[derive(Debug)]
 pub(crate) struct Memory {
@@ -136,7 +117,7 @@ pub(crate) struct Memory {
 
 #[derive(Debug)]
 enum Backing {
-    Gpu(Arc<GpuMemory>),
+    Gpu(GpuMemory),
     Threads(Buffer),
 }
 
@@ -218,8 +199,8 @@ impl Device {
         let bytes = bytemuck::cast_slice(items);
         match self {
             Self::Gpu { gpu, kept } => {
-                let memory = Arc::new(GpuMemory::of(gpu, bytes)?);
-                kept.push(Box::new(Arc::clone(&memory)));
+                let memory = GpuMemory::of(gpu, bytes)?;
+                kept.push(Box::new(memory.clone()));
                 Ok(Memory {
                     address: memory.device_ptr(),
                     backing: Backing::Gpu(memory),
@@ -234,21 +215,21 @@ impl Device {
         }
     }
 
-    /// Returns a view of the whole file if that is the way, and says which way was taken.
+    /// Returns a view of the whole file if that is the way, or an empty one, and says which way was taken.
     #[allow(
         dead_code,
         reason = "not every program with this file reads files in a view"
     )]
-    pub(crate) fn view(&mut self, file: &File, way: Way) -> Result<FileView, Error> {
+    pub(crate) fn view(&mut self, file: &File, way: Way) -> Result<DeviceView, Error> {
         let view = match way {
-            Way::Queue => return Ok(FileView::default()),
+            Way::Queue => return Ok(DeviceView::zeroed()),
             Way::Auto | Way::View => self.try_view(file),
         };
         match (view, way) {
             (Err(error), Way::View) => Err(error),
             (Err(why), _) => {
                 println!("through the queue, since there is no view of the file: {why}");
-                Ok(FileView::default())
+                Ok(DeviceView::zeroed())
             }
             (Ok(view), _) => {
                 println!("in a view of the file, so the loops have nothing to do");
@@ -257,16 +238,13 @@ impl Device {
         }
     }
 
-    fn try_view(&mut self, file: &File) -> Result<FileView, Error> {
+    fn try_view(&mut self, file: &File) -> Result<DeviceView, Error> {
         match self {
             Self::Gpu { gpu, kept } => {
                 let view = View::new(gpu, file, 0..u64::MAX)?;
                 let seen = view.device_view(gpu)?;
                 kept.push(Box::new(view));
-                Ok(FileView {
-                    base: seen.device_ptr(),
-                    bytes: seen.len(),
-                })
+                Ok(seen)
             }
             Self::Threads(threads) => {
                 let of_file = Error::file(Path::new("the file"));
@@ -274,7 +252,7 @@ impl Device {
                 let (base, bytes) = size
                     .and_then(|bytes| Ok((threads.place_file(file)?, bytes)))
                     .map_err(of_file)?;
-                Ok(FileView { base, bytes })
+                Ok(bytemuck::cast([base, bytes]))
             }
         }
     }
@@ -398,7 +376,9 @@ impl Service {
                 "{warps} warps ask for too much at once for {loops} loops: give them more loops"
             )));
         }
-        let (buffer, data) = device.mapped(warps as usize * demand.bytes)?;
+        // A kernel without requests needs no buffer, and a buffer has at least one byte.
+        let bytes = (warps as usize * demand.bytes).max(1);
+        let (buffer, data) = device.mapped(bytes)?;
         let (mut running, mut ports) = (Vec::new(), Vec::new());
         for _ in 0..loops {
             let (host, queue) = device.queue(QueueLayout::with_slots(slots))?;

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
 use vyre_ioloop::Rights;
+use vyre_ioq_cuda::view::DeviceView;
 
-use crate::common::{Code, Demand, Device, Error, FileView, Service, TIMEOUT, Way, ensure, mix};
+use crate::common::{Code, Demand, Device, Error, Service, TIMEOUT, Way, ensure, mix};
 
 pub(crate) const KERNEL: Code = Code {
     text: include_str!("gather.cuh"),
@@ -29,7 +30,7 @@ const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 struct Args {
-    view: FileView,
+    view: DeviceView,
     ports: u64,
     data: u64,
     means: u64,
@@ -113,12 +114,17 @@ impl Plan {
 pub(crate) fn gather(device: &mut Device, file: &File, plan: &Plan) -> Result<Gathered, Error> {
     plan.check()?;
     let view = device.view(file, plan.way)?;
+    let (requests, bytes) = if view.is_empty() {
+        (2 * LANES, 2 * LANES as usize * plan.row_bytes() as usize)
+    } else {
+        (0, 0)
+    };
     let demand = Demand {
         rights: Rights::READ,
         loops: plan.loops,
         warps: plan.warps,
-        requests: if view.is_none() { 2 * LANES } else { 0 },
-        bytes: 2 * LANES as usize * plan.row_bytes() as usize,
+        requests,
+        bytes,
     };
     let service = Service::start(device, file, demand)?;
     let count = plan.nodes() as usize * plan.columns as usize;
@@ -142,9 +148,9 @@ pub(crate) fn gather(device: &mut Device, file: &File, plan: &Plan) -> Result<Ga
         batches: plan.batches,
     };
     // SAFETY: `Args` has the layout of the kernel's. What it points to is memory of the device: 64 rows
-    // for each warp, the averages of each node, an end for each mini-batch and the begin.
+    // for each warp unless there is a view, the averages of each node, an end for each mini-batch and the begin.
     let elapsed = unsafe { device.run(KERNEL, plan.warps, &args) }?;
-    service.finish(if view.is_none() { plan.requests() } else { 0 })?;
+    service.finish(if view.is_empty() { plan.requests() } else { 0 })?;
     let ended: Vec<u64> = ended.read()?;
     let began = ended[plan.batches as usize];
     let before = std::iter::once(&began).chain(&ended);

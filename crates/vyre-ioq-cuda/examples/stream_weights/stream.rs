@@ -10,9 +10,10 @@ use std::time::Duration;
 use bytemuck::{Pod, Zeroable};
 use safetensors::Dtype;
 use vyre_ioloop::Rights;
+use vyre_ioq_cuda::view::DeviceView;
 
 use super::weights::{Layer, Tensor};
-use crate::common::{Code, Demand, Device, Error, FileView, Service, TIMEOUT, Way, ensure, mix};
+use crate::common::{Code, Demand, Device, Error, Service, TIMEOUT, Way, ensure, mix};
 
 pub(crate) const KERNEL: Code = Code {
     text: include_str!("stream_weights.cuh"),
@@ -58,7 +59,7 @@ struct Found {
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 struct Args {
-    view: FileView,
+    view: DeviceView,
     ports: u64,
     data: u64,
     tensors: u64,
@@ -125,16 +126,17 @@ pub(crate) fn stream(
     }
     let (tensors, entries, blocks) = tables(layers, block_size);
     let view = device.view(file, plan.way)?;
+    let (requests, bytes) = if view.is_empty() {
+        (2, 2 * block_size as usize)
+    } else {
+        (0, 0)
+    };
     let demand = Demand {
         rights: Rights::READ,
         loops: plan.loops,
         warps: plan.warps,
-        requests: if view.is_none() { 2 } else { 0 },
-        bytes: if view.is_none() {
-            2 * block_size as usize
-        } else {
-            UNIT
-        },
+        requests,
+        bytes,
     };
     let service = Service::start(device, file, demand)?;
     let found = device.holding(&vec![Found::default(); blocks as usize])?;
@@ -155,9 +157,10 @@ pub(crate) fn stream(
         block_size,
     };
     // SAFETY: `Args` and what it points to have the layout of the kernel's structures. All of it is
-    // memory of the device: two blocks for each warp, an entry for each block and each layer.
+    // memory of the device: two blocks for each warp unless there is a view, an entry for each block and each
+    // layer.
     let elapsed = unsafe { device.run(KERNEL, plan.warps, &args) }?;
-    service.finish(if view.is_none() { blocks } else { 0 })?;
+    service.finish(if view.is_empty() { blocks } else { 0 })?;
     Ok(Streamed {
         blocks: found.read()?,
         digests: digests.read()?,
