@@ -12,7 +12,7 @@ struct Step {
     name: &'static str,
     about: &'static str,
     run: Run,
-    /// Whether only `--full` runs it: it is slow, or needs what not every machine can install.
+    /// True if only `--full` runs it: it is slow, or needs what not every machine can install.
     full: bool,
 }
 

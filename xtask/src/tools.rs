@@ -14,7 +14,7 @@ struct Tool {
     spec: &'static str,
     /// Arguments of `cargo install`: leave out what takes long to build and is not needed.
     args: &'static [&'static str],
-    /// Whether a step needs it that only `--full` runs.
+    /// True if only steps of `--full` need it.
     full: bool,
 }
 
@@ -120,7 +120,7 @@ pub(crate) fn need_bare_target(ws: &Workspace) -> Result<()> {
     Ok(has_bare_target(ws).then_some(()).ok_or_else(missing)?)
 }
 
-/// Whether the active toolchain has the target's `core`.
+/// Returns true if the active toolchain has the target's `core`.
 fn has_bare_target(ws: &Workspace) -> bool {
     let libraries = cmd!(ws, "rustc --print target-libdir --target {BARE_TARGET}");
     libraries.quiet().read().is_ok_and(|dir| Path::new(&dir).is_dir())

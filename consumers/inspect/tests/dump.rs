@@ -107,7 +107,7 @@ fn by_images() -> Vec<u8> {
     dump
 }
 
-/// What the program says of a dump; it must succeed.
+/// Returns the program's text about a dump; it must succeed.
 fn inspect(name: &str, dump: &[u8], options: &[&str]) -> String {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::write(&path, dump).expect("room");

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_vyre-io");
 
-/// Where cargo keeps the build: a directory on an ordinary file system.
+/// Directory of the build: on an ordinary file system.
 const TARGET: &str = env!("CARGO_TARGET_TMPDIR");
 
 fn doctor<A: AsRef<OsStr>>(args: &[A]) -> Output {
@@ -20,7 +20,7 @@ fn doctor<A: AsRef<OsStr>>(args: &[A]) -> Output {
     command.arg("doctor").args(args).output().unwrap()
 }
 
-/// As [`doctor`], under limits that the shell sets first.
+/// Runs [`doctor`] under limits that the shell sets first.
 fn doctor_under(limits: &str, args: &[&str]) -> Output {
     let script = format!("{limits} && exec \"$0\" doctor \"$@\"");
     let mut command = Command::new("sh");

@@ -164,7 +164,7 @@ impl LoopGroup {
     /// cancelled and gets ECANCELED. It returns when all have ended, within the time limit of one loop.
     ///
     /// # Errors
-    /// As for [`stop`](Self::stop).
+    /// The same as for [`stop`](Self::stop).
     pub fn abort(mut self) -> Result<(), GroupStopError> {
         self.end(Shutdown::Abort)
     }

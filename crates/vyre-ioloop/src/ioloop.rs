@@ -108,7 +108,7 @@ impl IoLoop {
     /// whatever the kernel does: 10 seconds by default.
     ///
     /// # Errors
-    /// As for [`stop`](Self::stop).
+    /// The same as for [`stop`](Self::stop).
     pub fn abort(mut self) -> Result<(), StopError> {
         self.end(Shutdown::Abort)
     }
@@ -204,7 +204,7 @@ impl IoLoop {
     /// [`drain_timeout`](crate::LoopOptions::drain_timeout).
     ///
     /// # Errors
-    /// As for [`revoke_file_within`](Self::revoke_file_within).
+    /// The same as for [`revoke_file_within`](Self::revoke_file_within).
     pub fn revoke_file(&self, handle: FileHandle) -> Result<(), TableError> {
         self.revoke(handle.into(), self.options.revocation_limits(None))
     }
@@ -236,7 +236,7 @@ impl IoLoop {
     /// [`drain_timeout`](crate::LoopOptions::drain_timeout).
     ///
     /// # Errors
-    /// As for [`revoke_buffer_within`](Self::revoke_buffer_within).
+    /// The same as for [`revoke_buffer_within`](Self::revoke_buffer_within).
     pub fn revoke_buffer(&self, handle: BufferHandle) -> Result<(), TableError> {
         self.revoke(handle.into(), self.options.revocation_limits(None))
     }
@@ -246,7 +246,7 @@ impl IoLoop {
     /// timeout is as for [`revoke_file_within`](Self::revoke_file_within).
     ///
     /// # Errors
-    /// As for [`revoke_file_within`](Self::revoke_file_within). After any error other than
+    /// The same as for [`revoke_file_within`](Self::revoke_file_within). After any error other than
     /// [`TableError::Unknown`] and [`TableError::Ended`], the kernel may still write to the bytes.
     pub fn revoke_buffer_within(
         &self,

@@ -7,7 +7,7 @@ use vyre_uring::TransportChoice;
 use crate::ring_means::RingMeans;
 use crate::wait_policy::WaitPolicy;
 
-/// How a loop waits, how it shuts down, and how large its ring is.
+/// Settings of a loop: how it waits and shuts down, and the size of its ring.
 ///
 /// ```
 /// use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What ends the sleep of a loop.
+//! Tests of the events that end the sleep of a loop.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! How a loop starts, and the errors if it does not.
+//! Tests of the start of a loop, and of the errors if it fails.
 
 mod common;
 

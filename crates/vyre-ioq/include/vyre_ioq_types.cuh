@@ -141,7 +141,7 @@ struct Outcome {
     VYRE_IOQ_HOST_DEVICE bool is_short(u32 requested) const { return ok() && count < requested; }
 };
 
-/// How a wait ended.
+/// Result of a wait.
 enum class WaitStatus : u32 {
     PENDING,     ///< Not yet ended. No wait returns this.
     COMPLETED,   ///< There is an outcome. The slot is free, unless the call keeps it.
@@ -183,7 +183,7 @@ struct WaitResult {
     }
 };
 
-/// How long to wait, and how. Every wait ends.
+/// Duration and manner of a wait. Every wait ends.
 ///
 /// Time is that of %globaltimer. PTX does not specify its rate in code that the driver compiles for a
 /// GPU other than the one the PTX targets. If the timer stands still, a wait ends after some seconds;

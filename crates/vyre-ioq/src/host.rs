@@ -101,7 +101,7 @@ impl HostQueue {
     /// read.
     ///
     /// # Errors
-    /// As for [`attach_bare`](Self::attach_bare).
+    /// The same as for [`attach_bare`](Self::attach_bare).
     pub fn attach_bare_with_counts(region: Region) -> Result<Self, AttachError> {
         Self::take_over(region, true)
     }

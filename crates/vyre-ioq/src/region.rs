@@ -73,7 +73,7 @@ impl Region {
     /// [`AttachError::Misaligned`] if `base` is not aligned to four bytes.
     ///
     /// # Safety
-    /// As for [`from_raw_parts`](Self::from_raw_parts), for as long as `owner` lives; moving `owner`
+    /// The same as for [`from_raw_parts`](Self::from_raw_parts), for as long as `owner` lives; moving `owner`
     /// must neither move the bytes nor end the validity of `base`, as moving a `Box` would.
     #[cfg(feature = "alloc")]
     pub unsafe fn from_owner(

@@ -276,7 +276,7 @@ fn flags_belong_to_operations() {
     }
 }
 
-/// What the device holds for a slot.
+/// State of the device for a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Hold {
     Nothing,

@@ -37,7 +37,7 @@ pub(crate) struct CommonSettings {
     pub(crate) buffers: u32,
     /// The cores of the threads that perform operations, if they are limited.
     pub(crate) worker_cores: Vec<usize>,
-    /// How long a dropped transport waits for what it cancels.
+    /// Time that a dropped transport waits for what it cancels.
     pub(crate) drop_deadline: Duration,
 }
 

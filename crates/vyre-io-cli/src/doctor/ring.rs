@@ -42,7 +42,7 @@ const SINCE: [(&str, &str); 6] = [
 /// A transport for trials.
 pub(super) struct Trial {
     transport: AnyTransport,
-    /// Whether the trial buffer could be registered with a ring.
+    /// Report on the registration of the trial buffer with a ring.
     buffers: StepReport,
     /// The time limit for a read.
     pub(super) read_limit: Duration,

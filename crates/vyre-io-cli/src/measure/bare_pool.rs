@@ -22,7 +22,7 @@ use super::cores::pin;
 /// Looks for news before a thread sleeps, where each has a core of its own: some microseconds.
 const SPINS: u32 = 2_000;
 
-/// What a bare pool does.
+/// The work of a bare pool.
 pub struct BarePool {
     pub file: OwnedFd,
     /// Memory of as many blocks as there are in a batch.
@@ -63,7 +63,7 @@ impl BarePool {
     /// operation, with its place in the buffer and its block of the file.
     ///
     /// # Errors
-    /// What the kernel reports for an operation.
+    /// Returns the kernel's error for an operation.
     pub fn run(self, time: Duration, completed: impl FnMut(u32, u64) + Send) -> io::Result<f64> {
         let has_cores = (self.threads as usize) < super::cores::allowed().len();
         let batch = Batch {

@@ -19,10 +19,10 @@ pub(crate) struct Transfer {
     pub(crate) file_offset: u64,
     pub(crate) buffer_offset: u64,
     pub(crate) len: u32,
-    /// Whether the write is flushed, because the request asks for it or its file is open with O_DSYNC
+    /// True if the write is flushed, because the request asks for it or its file is open with O_DSYNC
     /// or O_SYNC.
     pub(crate) durable: bool,
-    /// Whether the file has no offsets: a pipe, a socket or a terminal, which may keep the request
+    /// True if the file has no offsets: a pipe, a socket or a terminal, which may keep the request
     /// waiting for ever.
     pub(crate) unbounded: bool,
 }

@@ -27,7 +27,7 @@ pub(crate) struct QueueState {
     pub(crate) requests: Box<[RequestState]>,
     pub(crate) barriers: Barriers,
     pub(crate) counters: QueueCounters,
-    /// Whether the counters have changed since they were published.
+    /// True if the counters have changed since they were published.
     pub(crate) has_counted: bool,
     /// The lists in which requests wait, and the queue's use of the transport.
     pub(crate) lists: SlotLists,

@@ -41,7 +41,7 @@ impl<T: Transport> Engine<T> {
     /// Ends service as [`stop`](Self::stop) does, but tells devices that the host failed.
     ///
     /// # Errors
-    /// As for [`stop`](Self::stop).
+    /// The same as for [`stop`](Self::stop).
     pub fn fail(&mut self, deadline: Duration) -> Result<(), Busy> {
         self.end(deadline, LoopState::Failed)
     }

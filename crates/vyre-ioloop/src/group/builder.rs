@@ -112,7 +112,7 @@ impl LoopGroupBuilder {
     /// starts.
     ///
     /// # Errors
-    /// As for [`spawn`](Self::spawn).
+    /// The same as for [`spawn`](Self::spawn).
     pub fn spawn_with<T, W>(
         self,
         wrap: impl FnMut(usize) -> W,

@@ -17,7 +17,7 @@ impl LoopGroup {
     /// with the [`drain_timeout`](crate::LoopOptions::drain_timeout).
     ///
     /// # Errors
-    /// As for [`revoke_file_within`](Self::revoke_file_within).
+    /// The same as for [`revoke_file_within`](Self::revoke_file_within).
     pub fn revoke_file(&self, handle: FileHandle) -> Result<(), TableError> {
         self.revoke(handle.into(), self.limits(None))
     }
@@ -44,7 +44,7 @@ impl LoopGroup {
     /// does with the [`drain_timeout`](crate::LoopOptions::drain_timeout).
     ///
     /// # Errors
-    /// As for [`revoke_buffer_within`](Self::revoke_buffer_within).
+    /// The same as for [`revoke_buffer_within`](Self::revoke_buffer_within).
     pub fn revoke_buffer(&self, handle: BufferHandle) -> Result<(), TableError> {
         self.revoke(handle.into(), self.limits(None))
     }
@@ -55,7 +55,7 @@ impl LoopGroup {
     /// [`revoke_file_within`](Self::revoke_file_within).
     ///
     /// # Errors
-    /// As for [`revoke_file_within`](Self::revoke_file_within). After any error other than
+    /// The same as for [`revoke_file_within`](Self::revoke_file_within). After any error other than
     /// [`TableError::Unknown`], the kernel may still write to the bytes.
     pub fn revoke_buffer_within(
         &self,

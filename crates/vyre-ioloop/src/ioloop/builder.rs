@@ -102,7 +102,7 @@ impl IoLoopBuilder {
     /// Threads that `wrap` spawns inherit the blocked signals.
     ///
     /// # Errors
-    /// As for [`spawn`](Self::spawn).
+    /// The same as for [`spawn`](Self::spawn).
     pub fn spawn_with<T: Transport>(
         self,
         wrap: impl FnOnce(BaseTransport) -> T + Send + 'static,

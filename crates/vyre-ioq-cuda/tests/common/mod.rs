@@ -1,4 +1,4 @@
-//! What all tests on a GPU share.
+//! Code that all tests on a GPU share.
 
 use std::fmt::Display;
 use std::io::Write;

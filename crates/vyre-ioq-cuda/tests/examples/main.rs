@@ -59,7 +59,7 @@ fn flip(file: &File, offset: u64) {
     file.write_all_at(&byte, offset).expect("inside");
 }
 
-/// What is said of a result that is not right.
+/// Returns the text about a result that is not right.
 fn wrong<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
     match result {
         Err(Error::Wrong(text)) => text,

@@ -49,7 +49,7 @@ pub struct Adversary {
     random: Random,
     weights: Weights,
     slots: Range<u32>,
-    /// Whether it may store in `slots` only.
+    /// True if it may store in `slots` only.
     confined: bool,
     handles: Vec<u32>,
     spared: Vec<u32>,

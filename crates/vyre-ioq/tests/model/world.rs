@@ -50,7 +50,7 @@ struct Held {
     /// The request that was published there, and whether a hostile store has hit the slot since.
     request: Request,
     disturbed: bool,
-    /// How often the host claimed it, and the outcome.
+    /// Number of times that the host claimed it; the outcome follows.
     claims: u32,
     answer: Option<Answer>,
 }
@@ -160,7 +160,7 @@ impl World {
         }
     }
 
-    /// Whether it was the host that acted.
+    /// Returns true if it was the host that acted.
     fn act_unchecked(&mut self, action: &Action) -> bool {
         match action {
             Action::Reserve => self.reserve(),
