@@ -126,7 +126,7 @@ impl EngineState {
                 queue.counters.bytes_written += moved;
             }
             Admitted::Sync { .. } => is_sync = true,
-            Admitted::Prefetch(_) => {}
+            Admitted::Prefetch(_) | Admitted::Map(_) => {}
         }
         let (file, buffer) = (request.file(), request.buffer());
         let sequence = request.sequence;

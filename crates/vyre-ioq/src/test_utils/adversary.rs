@@ -257,7 +257,7 @@ impl Adversary {
             random.below(bound)
         };
         let mut words = [0; 16];
-        let operation = op::READ + self.random.below(op::PREFETCH);
+        let operation = op::READ + self.random.below(op::MAP);
         words[word::OP] = self.mostly(operation);
         words[word::SOURCE] = self.handle();
         words[word::DESTINATION] = self.handle();
