@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 
 use common::*;
-use vyre_ioloop::{Engine, Rights, SpawnError};
+use vyre_ioloop::{Engine, Rights};
 use vyre_ioq::abi::{op, word};
 use vyre_ioq::{BufferHandle, Errno, FileHandle, Request};
 use vyre_uring::{AnyTransport, DirectAlign, direct_alignment};
@@ -385,8 +385,6 @@ fn the_error_for_an_unknown_handle_names_it() {
         .revoke_buffer(BufferHandle::from_raw(55))
         .unwrap_err();
     assert!(unknown.to_string().contains("0x37"), "{unknown}");
-    let no_queue = SpawnError::NoQueue.to_string();
-    assert!(no_queue.contains("`queue`"), "{no_queue}");
 }
 
 /// A table cannot grant more than the file allows.

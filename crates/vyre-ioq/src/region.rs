@@ -100,6 +100,17 @@ impl Region {
         unsafe { Self::from_owner(pages.base, len, pages) }
     }
 
+    /// Returns a region without memory.
+    pub(crate) const fn empty() -> Self {
+        Self {
+            base: NonNull::dangling(),
+            len: 0,
+            words: 0,
+            #[cfg(feature = "alloc")]
+            owner: None,
+        }
+    }
+
     /// Returns the length in bytes.
     pub fn len(&self) -> usize {
         self.len

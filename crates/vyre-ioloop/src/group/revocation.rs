@@ -7,7 +7,7 @@ use vyre_ioq::{BufferHandle, FileHandle};
 
 use super::LoopGroup;
 use super::authority::RevocationReply;
-use crate::commands::{Command, RevocationLimits};
+use crate::commands::{Command, EndLimits};
 use crate::engine::table_changes::replica::Named;
 use crate::error::TableError;
 use crate::ioloop::Deadline;
@@ -65,15 +65,15 @@ impl LoopGroup {
         self.revoke(handle.into(), self.limits(Some(timeout)))
     }
 
-    /// Returns the time limits of a revocation. All loops have the same options.
-    fn limits(&self, timeout: Option<Duration>) -> RevocationLimits {
-        self.loops[0].options().revocation_limits(timeout)
+    /// Returns the time limits of a revocation or a removal. All loops have the same options.
+    pub(super) fn limits(&self, timeout: Option<Duration>) -> EndLimits {
+        self.loops[0].options().end_limits(timeout)
     }
 
-    fn revoke(&self, named: Named, limits: RevocationLimits) -> Result<(), TableError> {
+    fn revoke(&self, named: Named, limits: EndLimits) -> Result<(), TableError> {
         self.authority.release_ended();
         let holders = self.authority.revoke(named)?;
-        let limit = self.loops[0].options().longest_revocation(limits);
+        let limit = self.loops[0].options().longest_end(limits);
         let deadline = Deadline::after(limit);
         let send = |index: usize| {
             let answer = self.loops[index].send(|reply| Command::Revoke {

@@ -8,6 +8,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub(crate) mod faulty;
+pub(crate) mod live;
 pub(crate) mod manual;
 
 use std::fs::File;
@@ -252,6 +253,14 @@ pub(crate) fn memory_with(len: usize, owner: impl Send + Sync + 'static) -> Buff
     // SAFETY: the bytes are mapped until `memory` is dropped, which the buffer keeps. No other name of
     // it is left.
     unsafe { Buffer::from_raw_parts(base, len, Box::new((memory, owner))) }
+}
+
+/// Returns the memory of a queue. Nothing else may access the bytes as long as the region exists.
+pub(crate) fn region_of(memory: Buffer) -> Region {
+    let base = NonNull::new(memory.as_ptr()).expect("mapped");
+    let len = memory.len();
+    // SAFETY: the bytes are mapped until `memory` is dropped, which the region keeps; moving it does not move them.
+    unsafe { Region::from_owner(base, len, memory) }.expect("aligned")
 }
 
 /// The usual tables: one file of `pattern(1, …)`, readable, writable and syncable, and one buffer.

@@ -1,5 +1,6 @@
 use std::fs::File;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 use io_uring::squeue;
 
@@ -242,24 +243,60 @@ fn a_word_that_the_kernel_cannot_read_ends_waits_soon() {
     assert_eq!(ring.stray_completions(), 0);
 }
 
+/// Words come and go while the kernel waits on them. A wait on a word that has gone is not taken for one on the word that
+/// has its number now, and neither keeps a word from being waited on.
 #[test]
-fn words_are_not_replaced_while_the_kernel_waits_on_them() {
+fn words_are_replaced_while_the_kernel_waits_on_them() {
     let mut ring = ring();
-    if !has_futex_wait(
-        &ring,
-        "words_are_not_replaced_while_the_kernel_waits_on_them",
-    ) {
+    let test = "words_are_replaced_while_the_kernel_waits_on_them";
+    if !has_futex_wait(&ring, test) {
         return;
     }
-    let word = AtomicU32::new(0);
-    let futex = FutexWord::new(word.as_ptr());
-    assert!(ring.set_futexes(vec![futex]) && ring.set_futexes(vec![futex]));
-    ring.wait_on(&[0], Some(Duration::from_micros(1))).unwrap();
-    assert!(!ring.set_futexes(vec![futex]), "the kernel waits");
-    wake(&word);
-    ring.wait_on(&[0], Some(HANG)).unwrap();
-    assert_eq!(ring.reap(|_| ()), 0);
-    assert!(ring.set_futexes(vec![futex]));
+    let words = [const { AtomicU32::new(0) }; 3];
+    let [first, second, third] = words.each_ref().map(|word| FutexWord::new(word.as_ptr()));
+    let armed = |ring: &Ring| {
+        let places = ring.futexes.places.iter();
+        places.filter(|place| place.armed).count()
+    };
+    let soon = Some(Duration::from_millis(1));
+    assert!(ring.set_futexes(vec![first, second]));
+    ring.wait_on(&[0, 0], soon).unwrap();
+    assert_eq!(armed(&ring), 2);
+    // The second keeps its wait under another number, and the third gets one.
+    assert!(ring.set_futexes(vec![second, third]));
+    let end = Instant::now() + HANG;
+    while armed(&ring) != 2 {
+        ring.wait_on(&[0, 0], soon).unwrap();
+        assert_eq!(ring.reap(|_| ()), 0);
+        assert!(Instant::now() < end, "the wait on the first word stays");
+    }
+    for word in &words[1..] {
+        wake(word);
+        let begun = Instant::now();
+        ring.wait_on(&[0, 0], Some(HANG)).unwrap();
+        assert!(begun.elapsed() < HANG / 2, "nobody waits on {word:p}");
+        assert_eq!(ring.reap(|_| ()), 0);
+    }
+    // A wake-up of a word that has gone ends nothing.
+    ring.wait_on(&[0, 0], soon).unwrap();
+    wake(&words[0]);
+    assert!(!ring.is_ready());
+    // Added and removed for ever: places are used again.
+    for round in 0..100 {
+        let now = [first, second, third][round % 3];
+        assert!(ring.set_futexes(vec![now]));
+        ring.wait_on(&[0], Some(Duration::from_micros(50))).unwrap();
+        assert_eq!(ring.reap(|_| ()), 0);
+    }
+    assert!(ring.futexes.places.len() < 10, "{:?}", ring.futexes);
+    assert!(ring.set_futexes(Vec::new()));
+    let end = Instant::now() + HANG;
+    while armed(&ring) > 0 || ring.cancels > 0 {
+        ring.wait(soon).unwrap();
+        ring.reap(|_| ());
+        assert!(Instant::now() < end, "{:?}", ring.futexes);
+    }
+    assert_eq!((ring.stray_completions(), ring.in_flight()), (0, 0));
 }
 
 /// Returns the number of the thread's workers. The kernel starts one for the first operation that it
