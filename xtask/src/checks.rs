@@ -37,7 +37,7 @@ pub(crate) fn docs(ws: &Workspace, _: &mut Report) -> Result<()> {
 /// Builds for a target that has no `std` at all: where there is one, a crate that uses it by mistake
 /// still compiles.
 pub(crate) fn no_std(ws: &Workspace, report: &mut Report) -> Result<()> {
-    tools::need_bare_target(ws)?;
+    tools::need_target(ws, BARE_TARGET)?;
     for features in ["", "alloc"] {
         let with = ["--no-default-features", "--features", features, "--target", BARE_TARGET];
         cmd!(ws, "cargo build -p vyre-ioq {with...}").run()?;

@@ -6,7 +6,7 @@ use clap::builder::PossibleValuesParser;
 
 use crate::report::{Report, Skip, Tally};
 use crate::workspace::{Result, Workspace};
-use crate::{checks, compare, header, orderings, proofs, suites, tidy, tools, volume};
+use crate::{checks, compare, header, orderings, proofs, static_build, suites, tidy, tools, volume};
 
 struct Step {
     name: &'static str,
@@ -40,6 +40,7 @@ const STEPS: &[Step] = &[
     step("header", "the headers and the tables of ABI.md are those of Rust", header::step),
     step("test", "all tests and doctests", suites::step),
     step("threads", "the loop and the copy where io_uring is refused", suites::threads),
+    step("static", "a static program for musl", static_build::step),
     step("faults", "the real kernel: what hangs, fails, is full or forbidden", suites::faults),
     step("consumers", "programs as users would write them", suites::consumers),
     step("compare", "a short comparison with the raw ring and others", compare::step),

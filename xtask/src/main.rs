@@ -9,6 +9,7 @@ mod orderings;
 mod proofs;
 mod refuse;
 mod report;
+mod static_build;
 mod suites;
 mod tidy;
 mod tools;

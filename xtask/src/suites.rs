@@ -132,7 +132,7 @@ pub(crate) fn consumers(ws: &Workspace, report: &mut Report) -> Result<()> {
         counted(cmd!(ws, "cargo test {at...} -p {name}"), &mut report.tests)?;
     }
     cmd!(ws, "cargo clippy {at...} --workspace --all-targets -- -D warnings").run()?;
-    tools::need_bare_target(ws)?;
+    tools::need_target(ws, BARE_TARGET)?;
     let target = ["--target", BARE_TARGET];
     cmd!(ws, "cargo build {at...} -p consumer-firmware {target...}").run()?;
     report.note = format!("{} programs, {} tests", programs.len(), report.tests.passed);

@@ -8,6 +8,9 @@ use crate::workspace::{Result, TOOLS, Workspace, cmd, succeeds};
 
 /// A target without an operating system and without 64-bit atomics.
 pub(crate) const BARE_TARGET: &str = "thumbv7m-none-eabi";
+/// The target of static programs for this machine.
+pub(crate) const STATIC_TARGET: &str =
+    if cfg!(target_arch = "aarch64") { "aarch64-unknown-linux-musl" } else { "x86_64-unknown-linux-musl" };
 /// A program that cargo installs.
 struct Tool {
     /// Its crate and version. The program has the name of the crate, without `-cli`.
@@ -49,8 +52,10 @@ pub(crate) fn run(ws: &Workspace, report: &mut Report) -> Result<()> {
     }
     let msrv = ws.msrv.as_str();
     let mut missing = Vec::new();
-    if !has_bare_target(ws) && cmd!(ws, "rustup target add {BARE_TARGET}").run().is_err() {
-        missing.push(BARE_TARGET);
+    for target in [BARE_TARGET, STATIC_TARGET] {
+        if !has_target(ws, target) && cmd!(ws, "rustup target add {target}").run().is_err() {
+            missing.push(target);
+        }
     }
     let minimal = ["--profile", "minimal", "--no-self-update"];
     if !has_toolchain(ws, msrv) && cmd!(ws, "rustup toolchain install {msrv} {minimal...}").run().is_err() {
@@ -115,13 +120,13 @@ pub(crate) fn has_toolchain(ws: &Workspace, version: &str) -> bool {
 }
 
 /// Sees to it that the target is there.
-pub(crate) fn need_bare_target(ws: &Workspace) -> Result<()> {
-    let missing = || Skip(format!("no {BARE_TARGET}: run `rustup target add {BARE_TARGET}`"));
-    Ok(has_bare_target(ws).then_some(()).ok_or_else(missing)?)
+pub(crate) fn need_target(ws: &Workspace, target: &str) -> Result<()> {
+    let missing = || Skip(format!("no {target}: run `rustup target add {target}`"));
+    Ok(has_target(ws, target).then_some(()).ok_or_else(missing)?)
 }
 
 /// Returns true if the active toolchain has the target's `core`.
-fn has_bare_target(ws: &Workspace) -> bool {
-    let libraries = cmd!(ws, "rustc --print target-libdir --target {BARE_TARGET}");
+fn has_target(ws: &Workspace, target: &str) -> bool {
+    let libraries = cmd!(ws, "rustc --print target-libdir --target {target}");
     libraries.quiet().read().is_ok_and(|dir| Path::new(&dir).is_dir())
 }

@@ -35,7 +35,9 @@ fn skip(test: &str, why: impl std::fmt::Display) {
 fn gpu(test: &str) -> Option<Device> {
     match Device::gpu(0) {
         Ok(device) => Some(device),
-        Err(Error::Cuda(error @ (CudaError::NoDriver | CudaError::NoDevice))) => {
+        Err(Error::Cuda(
+            error @ (CudaError::NoDriver | CudaError::StaticProgram | CudaError::NoDevice),
+        )) => {
             skip(test, error);
             None
         }
