@@ -27,6 +27,7 @@ const NO_UPDATE: &[&str] = &["--no-default-features", "--features=default-no-upd
 const CARGO_TOOLS: &[Tool] = &[
     Tool { spec: "cargo-deny@0.20.2", args: &[], full: false },
     Tool { spec: "cargo-hack@0.6.46", args: &[], full: false },
+    Tool { spec: "cbindgen@0.29.4", args: &[], full: false },
     Tool { spec: "cargo-nextest@0.9.151", args: NO_UPDATE, full: false },
     Tool { spec: "lychee@0.24.2", args: SMALL, full: false },
     Tool { spec: "taplo-cli@0.10.0", args: SMALL, full: false },
@@ -99,6 +100,27 @@ fn install(ws: &Workspace, tool: &Tool) -> Result<()> {
         .run()
         .map_err(|error| Skip(format!("{spec} is missing and cannot be installed: {error}")))?;
     Ok(())
+}
+
+/// Installs Debian packages whose programs are missing, where that is possible. Each has the name of its program.
+/// Returns those that are missing then.
+pub(crate) fn debian(ws: &Workspace, packages: &[&'static str]) -> Result<Vec<&'static str>> {
+    let missing = || packages.iter().copied().filter(|name| !succeeds(cmd!(ws, "{name} --version")));
+    let wanted: Vec<_> = missing().collect();
+    if !wanted.is_empty() && is_root() && succeeds(cmd!(ws, "apt-get --version")) {
+        let quietly = ["--yes", "--quiet"];
+        let updated = cmd!(ws, "apt-get update --quiet").run();
+        let install = cmd!(ws, "apt-get install {quietly...} {wanted...}").env("DEBIAN_FRONTEND", "noninteractive");
+        if let Err(error) = updated.and_then(|()| install.run()) {
+            println!("  warning: {error}");
+        }
+    }
+    Ok(missing().collect())
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").is_ok_and(|found| found.uid() == 0)
 }
 
 /// Sees to it that there is a nightly toolchain with these components.
