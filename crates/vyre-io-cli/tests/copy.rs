@@ -1,4 +1,4 @@
-//! Tests of the promises of `vyre-io copy`.
+//! What `vyre-io copy` promises.
 
 mod common;
 

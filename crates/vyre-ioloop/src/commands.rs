@@ -1,6 +1,6 @@
 //! The commands of other threads to a running loop.
 
-mod pending;
+mod revocations;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
@@ -12,17 +12,14 @@ use vyre_ioq::{BufferHandle, FileHandle};
 use vyre_uring::{Buffer, Transport};
 
 use crate::engine::Engine;
-use crate::engine::queue_state::QueueState;
 use crate::engine::table_changes::replica::{Named, NewEntry};
-use crate::error::QueueError;
 use crate::file_table::FileEntry;
-use crate::queue_id::QueueId;
 use crate::rights::Rights;
 
-use pending::{Change, PendingList};
-pub(crate) use pending::{EndLimits, Reply};
+use revocations::RevokingList;
+pub(crate) use revocations::{Reply, RevocationLimits};
 
-/// A change and the channel for its answer. The receiver may be gone.
+/// A table change and the channel for its answer. The receiver may be gone.
 #[derive(Debug)]
 pub(crate) enum Command {
     InsertFile {
@@ -39,7 +36,7 @@ pub(crate) enum Command {
     /// passes. In the latter case, it is answered once more when nothing is in flight.
     Revoke {
         named: Named,
-        limits: EndLimits,
+        limits: RevocationLimits,
         reply: Reply<()>,
     },
     Stage {
@@ -54,17 +51,6 @@ pub(crate) enum Command {
     Withdraw {
         named: Named,
         reply: Reply<()>,
-    },
-    AddQueue {
-        id: QueueId,
-        queue: Box<QueueState>,
-        reply: Reply<(), QueueError>,
-    },
-    /// Removes a queue. It is answered when nothing is in flight on the queue, or when the time limit passes.
-    RemoveQueue {
-        id: QueueId,
-        limits: EndLimits,
-        reply: Reply<Box<QueueState>, QueueError>,
     },
 }
 
@@ -170,15 +156,15 @@ impl ControlFlags {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     commands: mpsc::Receiver<Command>,
-    /// The changes that wait for requests in flight.
-    pending: PendingList,
+    /// The revocations that wait for requests in flight.
+    revoking: RevokingList,
 }
 
 impl Inbox {
     pub(crate) const fn new(commands: mpsc::Receiver<Command>) -> Self {
         Self {
             commands,
-            pending: PendingList::new(),
+            revoking: RevokingList::new(),
         }
     }
 
@@ -202,13 +188,7 @@ impl Inbox {
                     reply,
                 } => match engine.revoke(named) {
                     Ok(revocation) => {
-                        let handle = named.handle;
-                        let change = Change::Revocation {
-                            revocation,
-                            handle,
-                            reply,
-                        };
-                        self.pending.begin(change, limits);
+                        self.revoking.begin(named.handle, revocation, limits, reply);
                     }
                     Err(error) => drop(reply.try_send(Err(error))),
                 },
@@ -219,30 +199,21 @@ impl Inbox {
                 } => drop(reply.try_send(engine.stage(handle, entry))),
                 Command::Reveal { named, reply } => drop(reply.try_send(engine.reveal(named))),
                 Command::Withdraw { named, reply } => drop(reply.try_send(engine.withdraw(named))),
-                Command::AddQueue { id, queue, reply } => {
-                    drop(reply.try_send(engine.add_state(id, *queue)));
-                }
-                Command::RemoveQueue { id, limits, reply } => match engine.remove_queue(id) {
-                    Ok(removal) => self
-                        .pending
-                        .begin(Change::Removal { removal, reply }, limits),
-                    Err(error) => drop(reply.try_send(Err(error))),
-                },
             }
         }
     }
 
-    /// Advances the changes that wait for requests in flight: see [`PendingList`].
+    /// Accepts new revocations and advances those under way: see [`RevokingList`].
     #[inline]
-    pub(crate) fn advance_changes<T: Transport>(&mut self, engine: &mut Engine<T>) {
-        if !self.pending.is_empty() {
-            self.pending.advance(engine);
+    pub(crate) fn advance_revocations<T: Transport>(&mut self, engine: &mut Engine<T>) {
+        if !self.revoking.is_empty() {
+            self.revoking.advance(engine);
         }
     }
 
-    /// Shortens a sleep so that it ends when a change next needs the loop.
+    /// Shortens a sleep so that it ends when a revocation next needs the loop.
     #[inline]
     pub(crate) fn longest_sleep(&self, timeout: Duration) -> Duration {
-        self.pending.longest_sleep(timeout)
+        self.revoking.longest_sleep(timeout)
     }
 }

@@ -2,7 +2,6 @@
 
 pub(crate) mod builder;
 mod limits;
-mod queues;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -10,7 +9,6 @@ mod thread;
 
 use std::ops::RangeBounds;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
 use std::task::Waker;
@@ -21,14 +19,13 @@ use vyre_uring::{AnyTransport, Buffer, PageCacheTransport, SetupReport};
 
 use crate::active::ActiveGuard;
 use crate::buffer_table::BufferTable;
-use crate::commands::{Command, ControlFlags, EndLimits, Reply, Shutdown};
+use crate::commands::{Command, ControlFlags, Reply, RevocationLimits, Shutdown};
 use crate::counters::{LoopCounters, QueueCounters, SharedCounters};
 use crate::engine::table_changes::replica::Named;
 use crate::error::{StopError, TableError};
 use crate::file_options::FileOptions;
 use crate::file_table::FileEntry;
 use crate::options::LoopOptions;
-use crate::queue_id::QueueId;
 use crate::ranges::{buffer_range, file_range};
 use crate::rights::Rights;
 
@@ -82,8 +79,6 @@ pub struct IoLoop {
     thread_id: u32,
     thread: Thread,
     options: LoopOptions,
-    /// The number of the next queue that is added.
-    next_queue: AtomicU64,
 }
 
 impl IoLoop {
@@ -113,7 +108,7 @@ impl IoLoop {
     /// whatever the kernel does: 10 seconds by default.
     ///
     /// # Errors
-    /// The same as for [`stop`](Self::stop).
+    /// As for [`stop`](Self::stop).
     pub fn abort(mut self) -> Result<(), StopError> {
         self.end(Shutdown::Abort)
     }
@@ -149,9 +144,9 @@ impl IoLoop {
         self.counters.whole.read()
     }
 
-    /// Returns a queue's counters, or `None` if there is no such queue.
-    pub fn queue_counters(&self, queue: impl Into<QueueId>) -> Option<QueueCounters> {
-        self.counters.queue(queue.into())
+    /// Returns a queue's counters. Queues are numbered in the order in which the builder got them.
+    pub fn queue_counters(&self, queue: usize) -> Option<QueueCounters> {
+        self.counters.queues.get(queue).map(|shared| shared.read())
     }
 
     /// Returns which transport the loop has, the set-up that it reached, and why no better one.
@@ -209,9 +204,9 @@ impl IoLoop {
     /// [`drain_timeout`](crate::LoopOptions::drain_timeout).
     ///
     /// # Errors
-    /// The same as for [`revoke_file_within`](Self::revoke_file_within).
+    /// As for [`revoke_file_within`](Self::revoke_file_within).
     pub fn revoke_file(&self, handle: FileHandle) -> Result<(), TableError> {
-        self.revoke(handle.into(), self.options.end_limits(None))
+        self.revoke(handle.into(), self.options.revocation_limits(None))
     }
 
     /// Revokes a file handle: requests claimed from now on get EBADF. Returns when nothing is in flight
@@ -234,16 +229,16 @@ impl IoLoop {
         handle: FileHandle,
         timeout: Duration,
     ) -> Result<(), TableError> {
-        self.revoke(handle.into(), self.options.end_limits(Some(timeout)))
+        self.revoke(handle.into(), self.options.revocation_limits(Some(timeout)))
     }
 
     /// Revokes a buffer handle, as [`revoke_buffer_within`](Self::revoke_buffer_within) does with the
     /// [`drain_timeout`](crate::LoopOptions::drain_timeout).
     ///
     /// # Errors
-    /// The same as for [`revoke_buffer_within`](Self::revoke_buffer_within).
+    /// As for [`revoke_buffer_within`](Self::revoke_buffer_within).
     pub fn revoke_buffer(&self, handle: BufferHandle) -> Result<(), TableError> {
-        self.revoke(handle.into(), self.options.end_limits(None))
+        self.revoke(handle.into(), self.options.revocation_limits(None))
     }
 
     /// Revokes a buffer handle: requests claimed from now on get EBADF. Returns when nothing is in
@@ -251,23 +246,23 @@ impl IoLoop {
     /// timeout is as for [`revoke_file_within`](Self::revoke_file_within).
     ///
     /// # Errors
-    /// The same as for [`revoke_file_within`](Self::revoke_file_within). After any error other than
+    /// As for [`revoke_file_within`](Self::revoke_file_within). After any error other than
     /// [`TableError::Unknown`] and [`TableError::Ended`], the kernel may still write to the bytes.
     pub fn revoke_buffer_within(
         &self,
         handle: BufferHandle,
         timeout: Duration,
     ) -> Result<(), TableError> {
-        self.revoke(handle.into(), self.options.end_limits(Some(timeout)))
+        self.revoke(handle.into(), self.options.revocation_limits(Some(timeout)))
     }
 
-    fn revoke(&self, named: Named, limits: EndLimits) -> Result<(), TableError> {
+    fn revoke(&self, named: Named, limits: RevocationLimits) -> Result<(), TableError> {
         let answer = self.send(|reply| Command::Revoke {
             named,
             limits,
             reply,
         });
-        let limit = self.options.longest_end(limits);
+        let limit = self.options.longest_revocation(limits);
         match answer.recv_timeout(limit) {
             Ok(revoked) => Ok(revoked?),
             Err(RecvTimeoutError::Timeout) => Err(TableError::Unresponsive { waited: limit }),
@@ -295,10 +290,10 @@ impl IoLoop {
 
     /// Sends the loop a command. The answer comes through the channel, which closes without one if the
     /// loop has ended, or ends before it processes the command.
-    pub(crate) fn send<A, E>(
+    pub(crate) fn send<A>(
         &self,
-        command: impl FnOnce(Reply<A, E>) -> Command,
-    ) -> mpsc::Receiver<Result<A, E>> {
+        command: impl FnOnce(Reply<A>) -> Command,
+    ) -> mpsc::Receiver<Result<A, TableError>> {
         let (reply, answer) = mpsc::sync_channel(2);
         // What a loop that is gone does not take is dropped, and the reply with it. So is what a
         // forked child asks: nobody would ever take it.

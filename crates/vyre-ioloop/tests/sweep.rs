@@ -1,4 +1,4 @@
-//! Tests of one pass, and of the slots that a sweep claims.
+//! What one pass does, and which slots a sweep claims.
 
 mod common;
 

@@ -179,11 +179,9 @@ impl Geometry {
         self.first + ((slot as usize) << self.slot_shift)
     }
 
-    /// Returns the groups of slots that the queue has, one bit for each. Without slots, these are group 0, of which a
-    /// sweep finds nothing.
+    /// Returns the groups of slots that the queue has, one bit for each.
     pub(crate) const fn groups(&self) -> u64 {
-        let groups = self.slots.div_ceil(abi::GROUP_SLOTS);
-        u64::MAX >> (u64::BITS - groups - (groups == 0) as u32)
+        u64::MAX >> (u64::BITS - self.slots.div_ceil(abi::GROUP_SLOTS))
     }
 
     const fn most(&self) -> u32 {
@@ -203,8 +201,7 @@ impl Geometry {
         }
     }
 
-    /// Returns the geometry of a bare queue.
-    pub(crate) const fn bare(slots: u32) -> Self {
+    const fn bare(slots: u32) -> Self {
         Self {
             slots,
             first: 0,

@@ -183,7 +183,7 @@ impl Directory {
     }
 }
 
-/// Reaction of vfat and exFAT to a name.
+/// What vfat and exFAT make of a name.
 #[derive(Debug, PartialEq, Eq)]
 enum WindowsName {
     Fit,

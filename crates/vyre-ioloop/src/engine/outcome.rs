@@ -11,11 +11,11 @@ impl<T: Transport> Engine<T> {
     /// Publishes the outcomes, and the counters of the queues that have changed.
     #[inline]
     pub(super) fn publish(&mut self) {
-        for number in 0..self.state.queues.len() {
+        for (number, shared) in self.shared.queues.iter().enumerate() {
             self.state.publish_outcomes(number);
             let queue = &mut self.state.queues[number];
             if std::mem::take(&mut queue.has_counted) {
-                queue.shared.publish(&queue.counters());
+                shared.publish(&queue.counters());
             }
         }
     }

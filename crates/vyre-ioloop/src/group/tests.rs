@@ -1,4 +1,4 @@
-//! Cases that real rings cannot provoke: a loop that refuses, or panics, or whose kernel keeps
+//! What cannot be provoked on real rings: a loop that refuses, or panics, or whose kernel keeps
 //! operations, beside others that go on.
 
 use std::fs::File;
@@ -19,13 +19,13 @@ use crate::options::LoopOptions;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Fate of the operations of loop 1; those of the others succeed.
+/// How the operations of loop 1 fare; those of the others succeed.
 #[derive(Clone, Copy)]
 enum Fate {
     Done,
-    /// They end when they are cancelled.
+    /// Until they are cancelled.
     Stuck,
-    /// They never end, also when they are cancelled.
+    /// Whatever is asked of them.
     Hung,
 }
 

@@ -1,4 +1,4 @@
-//! Actions of the lanes and the device, and faults of the transport.
+//! What the lanes and the device do, and which faults the transport has.
 
 use proptest::prelude::*;
 use proptest::sample::Index;

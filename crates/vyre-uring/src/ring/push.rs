@@ -125,7 +125,6 @@ impl Ring {
             Operation::Prefetch { file, offset, len } => {
                 self.push_prefetch(file, offset, len, user)
             }
-            Operation::Map { .. } => Err(PushError::Unsupported),
         }
     }
 

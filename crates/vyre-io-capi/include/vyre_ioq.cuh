@@ -1,1 +1,0 @@
-../../vyre-ioq/include/vyre_ioq.cuh
