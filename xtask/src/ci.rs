@@ -6,13 +6,13 @@ use clap::builder::PossibleValuesParser;
 
 use crate::report::{Report, Skip, Tally};
 use crate::workspace::{Result, Workspace};
-use crate::{checks, compare, header, orderings, proofs, suites, tidy, tools, volume};
+use crate::{capi, checks, compare, header, orderings, proofs, static_build, suites, tidy, tools, volume};
 
 struct Step {
     name: &'static str,
     about: &'static str,
     run: Run,
-    /// Whether only `--full` runs it: it is slow, or needs what not every machine can install.
+    /// True if only `--full` runs it: it is slow, or needs what not every machine can install.
     full: bool,
 }
 
@@ -40,9 +40,10 @@ const STEPS: &[Step] = &[
     step("header", "the headers and the tables of ABI.md are those of Rust", header::step),
     step("test", "all tests and doctests", suites::step),
     step("threads", "the loop and the copy where io_uring is refused", suites::threads),
-    step("rungs", "the loop as on older kernels", suites::rungs),
+    step("static", "a static program for musl", static_build::step),
     step("faults", "the real kernel: what hangs, fails, is full or forbidden", suites::faults),
     step("consumers", "programs as users would write them", suites::consumers),
+    step("capi", "libvyre_io: its header, its package, and C and C++ programs with it", capi::step),
     step("compare", "a short comparison with the raw ring and others", compare::step),
     step("props", "property tests, many cases", volume::props),
     step("disturb", "page-cache reads of a file that changes, a minute", volume::disturb),

@@ -56,7 +56,7 @@ pub(crate) fn step(ws: &Workspace, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn first_difference(found: &str, expected: &str) -> Option<usize> {
+pub(crate) fn first_difference(found: &str, expected: &str) -> Option<usize> {
     if found == expected {
         return None;
     }

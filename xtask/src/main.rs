@@ -1,6 +1,7 @@
 //! Contributor tooling. `cargo xtask ci` runs the checks that a change must pass; `cargo xtask ci --full`
 //! adds the slow ones, and the hosted workflow runs all of them.
 
+mod capi;
 mod checks;
 mod ci;
 mod compare;
@@ -9,6 +10,7 @@ mod orderings;
 mod proofs;
 mod refuse;
 mod report;
+mod static_build;
 mod suites;
 mod tidy;
 mod tools;
@@ -32,7 +34,7 @@ struct Cli {
 enum Command {
     /// Run the checks that a change must pass
     Ci(ci::Options),
-    /// Write the C header with the ABI's numbers anew, from the Rust constants
+    /// Write the headers, the tables of ABI.md and the list of libvyre_io's interface anew, from the Rust sources
     Header,
     /// Compile the CUDA kernels of vyre-ioq-cuda anew; needs NVRTC 12.4, and no GPU
     Ptx,
@@ -69,13 +71,19 @@ fn run(command: Command) -> Result<bool> {
     let ws = Workspace::load()?;
     match command {
         Command::Ci(options) => return Ok(ci::run(&ws, &options)),
-        Command::Header => header::write(&ws).map(|note| println!("header: {note}")),
+        Command::Header => write_headers(&ws),
         Command::Ptx => ptx(&ws),
         Command::Compare { options } => compare::run(&ws, "release", &options, |_| ()),
         Command::Refuse { errno, command } => refuse::exec(&errno, &command),
         Command::Orderings(options) => orderings::mutate::run(&ws, &options),
     }?;
     Ok(true)
+}
+
+fn write_headers(ws: &Workspace) -> Result<()> {
+    println!("{}", header::write(ws)?);
+    println!("{}", capi::write(ws)?);
+    Ok(())
 }
 
 /// Writes the output of NVRTC 12.4 for the kernels of the command line, for machines without a suitable

@@ -20,6 +20,9 @@ const ONE_DOOR: &[(&str, &str)] = &[
     (".github/workflows/ci.yml", ".ci/run"),
 ];
 
+/// Words that begin no summary: it names the thing, or says what the function does.
+const NO_SUMMARY: &[&str] = &["What ", "Whatever ", "Whether ", "How ", "Why "];
+
 /// The text files of the repository by path.
 type Files = BTreeMap<String, String>;
 
@@ -63,6 +66,10 @@ fn file(path: &str, text: &str) -> Vec<String> {
              `SKIPPED: name_of_the_test: why` to std::io::stderr(), at once, to be counted"
         ));
     }
+    if [".rs", ".h", ".cuh", ".hpp"].iter().any(|end| path.ends_with(end)) {
+        let questions = questions(text).into_iter();
+        errors.extend(questions.map(|line| format!("{path}:{line}: a doc comment that begins with a question")));
+    }
     for (index, line) in text.lines().enumerate() {
         let mut error = |what: &str| errors.push(format!("{path}:{}: {what}", index + 1));
         if line.contains(concat!("FIX", "ME")) {
@@ -89,6 +96,20 @@ fn file(path: &str, text: &str) -> Vec<String> {
         errors.push(format!("{path}: add `[lints]` with `workspace = true`"));
     }
     errors
+}
+
+/// Returns the lines where a doc comment begins with a word of [`NO_SUMMARY`], counted from 1.
+fn questions(text: &str) -> Vec<usize> {
+    let (mut lines, mut inside) = (Vec::new(), false);
+    for (index, line) in text.lines().map(str::trim_start).enumerate() {
+        let doc = line.strip_prefix("///").or_else(|| line.strip_prefix("//!")).map(str::trim_start);
+        let asks = doc.is_some_and(|doc| NO_SUMMARY.iter().any(|word| doc.starts_with(word)));
+        if asks && !inside {
+            lines.push(index + 1);
+        }
+        inside = doc.is_some();
+    }
+    lines
 }
 
 /// Links of rustdoc that are no links elsewhere: a name in brackets and backticks, without a definition.

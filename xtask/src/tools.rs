@@ -8,13 +8,16 @@ use crate::workspace::{Result, TOOLS, Workspace, cmd, succeeds};
 
 /// A target without an operating system and without 64-bit atomics.
 pub(crate) const BARE_TARGET: &str = "thumbv7m-none-eabi";
+/// The target of static programs for this machine.
+pub(crate) const STATIC_TARGET: &str =
+    if cfg!(target_arch = "aarch64") { "aarch64-unknown-linux-musl" } else { "x86_64-unknown-linux-musl" };
 /// A program that cargo installs.
 struct Tool {
     /// Its crate and version. The program has the name of the crate, without `-cli`.
     spec: &'static str,
     /// Arguments of `cargo install`: leave out what takes long to build and is not needed.
     args: &'static [&'static str],
-    /// Whether a step needs it that only `--full` runs.
+    /// True if only steps of `--full` need it.
     full: bool,
 }
 
@@ -24,6 +27,7 @@ const NO_UPDATE: &[&str] = &["--no-default-features", "--features=default-no-upd
 const CARGO_TOOLS: &[Tool] = &[
     Tool { spec: "cargo-deny@0.20.2", args: &[], full: false },
     Tool { spec: "cargo-hack@0.6.46", args: &[], full: false },
+    Tool { spec: "cbindgen@0.29.4", args: &[], full: false },
     Tool { spec: "cargo-nextest@0.9.151", args: NO_UPDATE, full: false },
     Tool { spec: "lychee@0.24.2", args: SMALL, full: false },
     Tool { spec: "taplo-cli@0.10.0", args: SMALL, full: false },
@@ -49,8 +53,10 @@ pub(crate) fn run(ws: &Workspace, report: &mut Report) -> Result<()> {
     }
     let msrv = ws.msrv.as_str();
     let mut missing = Vec::new();
-    if !has_bare_target(ws) && cmd!(ws, "rustup target add {BARE_TARGET}").run().is_err() {
-        missing.push(BARE_TARGET);
+    for target in [BARE_TARGET, STATIC_TARGET] {
+        if !has_target(ws, target) && cmd!(ws, "rustup target add {target}").run().is_err() {
+            missing.push(target);
+        }
     }
     let minimal = ["--profile", "minimal", "--no-self-update"];
     if !has_toolchain(ws, msrv) && cmd!(ws, "rustup toolchain install {msrv} {minimal...}").run().is_err() {
@@ -96,6 +102,27 @@ fn install(ws: &Workspace, tool: &Tool) -> Result<()> {
     Ok(())
 }
 
+/// Installs Debian packages whose programs are missing, where that is possible. Each has the name of its program.
+/// Returns those that are missing then.
+pub(crate) fn debian(ws: &Workspace, packages: &[&'static str]) -> Result<Vec<&'static str>> {
+    let missing = || packages.iter().copied().filter(|name| !succeeds(cmd!(ws, "{name} --version")));
+    let wanted: Vec<_> = missing().collect();
+    if !wanted.is_empty() && is_root() && succeeds(cmd!(ws, "apt-get --version")) {
+        let quietly = ["--yes", "--quiet"];
+        let updated = cmd!(ws, "apt-get update --quiet").run();
+        let install = cmd!(ws, "apt-get install {quietly...} {wanted...}").env("DEBIAN_FRONTEND", "noninteractive");
+        if let Err(error) = updated.and_then(|()| install.run()) {
+            println!("  warning: {error}");
+        }
+    }
+    Ok(missing().collect())
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").is_ok_and(|found| found.uid() == 0)
+}
+
 /// Sees to it that there is a nightly toolchain with these components.
 pub(crate) fn nightly(ws: &Workspace, components: &[&str]) -> Result<()> {
     let list = cmd!(ws, "rustup component list --toolchain nightly --installed");
@@ -115,13 +142,13 @@ pub(crate) fn has_toolchain(ws: &Workspace, version: &str) -> bool {
 }
 
 /// Sees to it that the target is there.
-pub(crate) fn need_bare_target(ws: &Workspace) -> Result<()> {
-    let missing = || Skip(format!("no {BARE_TARGET}: run `rustup target add {BARE_TARGET}`"));
-    Ok(has_bare_target(ws).then_some(()).ok_or_else(missing)?)
+pub(crate) fn need_target(ws: &Workspace, target: &str) -> Result<()> {
+    let missing = || Skip(format!("no {target}: run `rustup target add {target}`"));
+    Ok(has_target(ws, target).then_some(()).ok_or_else(missing)?)
 }
 
-/// Whether the active toolchain has the target's `core`.
-fn has_bare_target(ws: &Workspace) -> bool {
-    let libraries = cmd!(ws, "rustc --print target-libdir --target {BARE_TARGET}");
+/// Returns true if the active toolchain has the target's `core`.
+fn has_target(ws: &Workspace, target: &str) -> bool {
+    let libraries = cmd!(ws, "rustc --print target-libdir --target {target}");
     libraries.quiet().read().is_ok_and(|dir| Path::new(&dir).is_dir())
 }

@@ -98,7 +98,7 @@ pub(crate) fn metadata(manifest: &Path) -> Result<cargo_metadata::Metadata> {
     Ok(MetadataCommand::new().manifest_path(manifest).no_deps().exec()?)
 }
 
-/// Whether a command can be started and succeeds. Shows nothing.
+/// Returns true if a command can be started and succeeds. Shows nothing.
 pub(crate) fn succeeds(cmd: Cmd<'_>) -> bool {
     cmd.quiet().ignore_stdout().ignore_stderr().run().is_ok()
 }

@@ -107,7 +107,7 @@ fn by_images() -> Vec<u8> {
     dump
 }
 
-/// What the program says of a dump; it must succeed.
+/// Returns the program's text about a dump; it must succeed.
 fn inspect(name: &str, dump: &[u8], options: &[&str]) -> String {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::write(&path, dump).expect("room");
@@ -129,7 +129,7 @@ ABI 1.0, queue 0000dead0000beef, 5 slots, host Running
 slot 1, tag 21: Published Read of 4096 bytes at 5368709120
 slot 2, tag 22: ok, 0 bytes
 slot 3, tag 23: failed, ENOSPC (errno 28)
-slot 4, tag 24: Claimed, but operation 0x63 is unknown; operations are 1 to 5
+slot 4, tag 24: Claimed, but operation 0x63 is unknown; operations are 1 to 6
 ";
     assert_eq!(inspect("inspect-queue", &by_hand(), &[]), text);
 }

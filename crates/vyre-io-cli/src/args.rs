@@ -103,7 +103,7 @@ pub(crate) struct CopyArgs {
     /// Do not wait for DST to reach stable storage
     #[arg(long)]
     pub(crate) no_sync: bool,
-    /// Whether io_uring or threads perform the operations
+    /// Transport that performs the operations: io_uring or threads
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) transport: TransportArg,
 }
@@ -236,7 +236,7 @@ pub(crate) struct BenchArgs {
     /// Copy blocks that are in memory out of the page cache, without a system call
     #[arg(long, conflicts_with = "direct")]
     pub(crate) page_cache: bool,
-    /// Whether io_uring or threads perform the operations
+    /// Transport that performs the operations: io_uring or threads
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) transport: TransportArg,
     /// Way in which the loop waits for work
@@ -265,7 +265,7 @@ pub(crate) struct BenchArgs {
     pub(crate) format: Format,
 }
 
-/// What `--baseline` compares with.
+/// The other side of the comparison of `--baseline`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BaselineKind {
     /// One raw io_uring loop, without a queue.

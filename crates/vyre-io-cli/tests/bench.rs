@@ -1,4 +1,4 @@
-//! What `vyre-io bench` promises: complete, consistent reports, and bytes that were checked.
+//! Tests of `vyre-io bench`: complete, consistent reports, and bytes that were checked.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! What `vyre-io copy` promises.
+//! Tests of the promises of `vyre-io copy`.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! How the prebuilt kernels access a queue.
+//! Tests of the accesses of the prebuilt kernels to a queue.
 
 /// The accesses of a kernel at system scope, and its fences there, in the order of its text. All others
 /// are of memory that the host does not share.

@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-/// How the command begins: cargo builds and runs the binary that this test runs.
+/// Start of the command: cargo builds and runs the binary that this test runs.
 const START: &str = "cargo run --release --bin vyre-io -- copy ";
 
 #[test]

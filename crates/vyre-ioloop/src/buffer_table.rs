@@ -75,7 +75,7 @@ impl BufferTable {
     /// handle are an index: keep them small to save memory.
     ///
     /// # Errors
-    /// As for [`insert_range`](Self::insert_range), and [`TableError::Taken`] if an entry has
+    /// The same as for [`insert_range`](Self::insert_range), and [`TableError::Taken`] if an entry has
     /// the handle's index.
     pub fn insert_at(
         &mut self,

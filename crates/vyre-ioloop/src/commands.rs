@@ -1,6 +1,6 @@
 //! The commands of other threads to a running loop.
 
-mod revocations;
+mod pending;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
@@ -12,14 +12,17 @@ use vyre_ioq::{BufferHandle, FileHandle};
 use vyre_uring::{Buffer, Transport};
 
 use crate::engine::Engine;
+use crate::engine::queue_state::QueueState;
 use crate::engine::table_changes::replica::{Named, NewEntry};
+use crate::error::QueueError;
 use crate::file_table::FileEntry;
+use crate::queue_id::QueueId;
 use crate::rights::Rights;
 
-use revocations::RevokingList;
-pub(crate) use revocations::{Reply, RevocationLimits};
+use pending::{Change, PendingList};
+pub(crate) use pending::{EndLimits, Reply};
 
-/// A table change and the channel for its answer. The receiver may be gone.
+/// A change and the channel for its answer. The receiver may be gone.
 #[derive(Debug)]
 pub(crate) enum Command {
     InsertFile {
@@ -36,7 +39,7 @@ pub(crate) enum Command {
     /// passes. In the latter case, it is answered once more when nothing is in flight.
     Revoke {
         named: Named,
-        limits: RevocationLimits,
+        limits: EndLimits,
         reply: Reply<()>,
     },
     Stage {
@@ -51,6 +54,17 @@ pub(crate) enum Command {
     Withdraw {
         named: Named,
         reply: Reply<()>,
+    },
+    AddQueue {
+        id: QueueId,
+        queue: Box<QueueState>,
+        reply: Reply<(), QueueError>,
+    },
+    /// Removes a queue. It is answered when nothing is in flight on the queue, or when the time limit passes.
+    RemoveQueue {
+        id: QueueId,
+        limits: EndLimits,
+        reply: Reply<Box<QueueState>, QueueError>,
     },
 }
 
@@ -156,15 +170,15 @@ impl ControlFlags {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     commands: mpsc::Receiver<Command>,
-    /// The revocations that wait for requests in flight.
-    revoking: RevokingList,
+    /// The changes that wait for requests in flight.
+    pending: PendingList,
 }
 
 impl Inbox {
     pub(crate) const fn new(commands: mpsc::Receiver<Command>) -> Self {
         Self {
             commands,
-            revoking: RevokingList::new(),
+            pending: PendingList::new(),
         }
     }
 
@@ -188,7 +202,13 @@ impl Inbox {
                     reply,
                 } => match engine.revoke(named) {
                     Ok(revocation) => {
-                        self.revoking.begin(named.handle, revocation, limits, reply);
+                        let handle = named.handle;
+                        let change = Change::Revocation {
+                            revocation,
+                            handle,
+                            reply,
+                        };
+                        self.pending.begin(change, limits);
                     }
                     Err(error) => drop(reply.try_send(Err(error))),
                 },
@@ -199,21 +219,30 @@ impl Inbox {
                 } => drop(reply.try_send(engine.stage(handle, entry))),
                 Command::Reveal { named, reply } => drop(reply.try_send(engine.reveal(named))),
                 Command::Withdraw { named, reply } => drop(reply.try_send(engine.withdraw(named))),
+                Command::AddQueue { id, queue, reply } => {
+                    drop(reply.try_send(engine.add_state(id, *queue)));
+                }
+                Command::RemoveQueue { id, limits, reply } => match engine.remove_queue(id) {
+                    Ok(removal) => self
+                        .pending
+                        .begin(Change::Removal { removal, reply }, limits),
+                    Err(error) => drop(reply.try_send(Err(error))),
+                },
             }
         }
     }
 
-    /// Accepts new revocations and advances those under way: see [`RevokingList`].
+    /// Advances the changes that wait for requests in flight: see [`PendingList`].
     #[inline]
-    pub(crate) fn advance_revocations<T: Transport>(&mut self, engine: &mut Engine<T>) {
-        if !self.revoking.is_empty() {
-            self.revoking.advance(engine);
+    pub(crate) fn advance_changes<T: Transport>(&mut self, engine: &mut Engine<T>) {
+        if !self.pending.is_empty() {
+            self.pending.advance(engine);
         }
     }
 
-    /// Shortens a sleep so that it ends when a revocation next needs the loop.
+    /// Shortens a sleep so that it ends when a change next needs the loop.
     #[inline]
     pub(crate) fn longest_sleep(&self, timeout: Duration) -> Duration {
-        self.revoking.longest_sleep(timeout)
+        self.pending.longest_sleep(timeout)
     }
 }

@@ -1,8 +1,12 @@
 //! Counters that any thread may read at any time.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crossbeam_utils::CachePadded;
+
+use crate::queue_id::QueueId;
 
 macro_rules! counters {
     (
@@ -44,7 +48,7 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Counts of one queue since its loop started.
+    /// Counts of one queue since its loop began to serve it.
     QueueCounters, SharedQueueCounters {
         /// Requests claimed.
         claimed,
@@ -97,14 +101,32 @@ counters! {
 #[derive(Debug)]
 pub(crate) struct SharedCounters {
     pub(crate) whole: CachePadded<SharedLoopCounters>,
-    pub(crate) queues: Box<[CachePadded<SharedQueueCounters>]>,
+    /// Those of each queue. The loop's thread writes them without the lock.
+    queues: RwLock<BTreeMap<QueueId, Arc<CachePadded<SharedQueueCounters>>>>,
 }
 
 impl SharedCounters {
-    pub(crate) fn new(queues: usize) -> Self {
+    pub(crate) fn new(
+        queues: impl Iterator<Item = (QueueId, Arc<CachePadded<SharedQueueCounters>>)>,
+    ) -> Self {
         Self {
             whole: CachePadded::default(),
-            queues: (0..queues).map(|_| CachePadded::default()).collect(),
+            queues: RwLock::new(queues.collect()),
         }
+    }
+
+    pub(crate) fn queue(&self, queue: QueueId) -> Option<QueueCounters> {
+        let queues = self.queues.read().unwrap_or_else(PoisonError::into_inner);
+        queues.get(&queue).map(|shared| shared.read())
+    }
+
+    pub(crate) fn add_queue(&self, queue: QueueId, shared: Arc<CachePadded<SharedQueueCounters>>) {
+        let mut queues = self.queues.write().unwrap_or_else(PoisonError::into_inner);
+        queues.insert(queue, shared);
+    }
+
+    pub(crate) fn remove_queue(&self, queue: QueueId) {
+        let mut queues = self.queues.write().unwrap_or_else(PoisonError::into_inner);
+        queues.remove(&queue);
     }
 }

@@ -1,5 +1,6 @@
 //! The loop as pure steps, which threads, tests, simulations and fuzz targets drive.
 
+mod abandoned;
 mod admission;
 mod barriers;
 mod checks;
@@ -10,7 +11,8 @@ mod engine_state;
 mod flush;
 mod outcome;
 pub(crate) mod progress;
-mod queue_state;
+pub(crate) mod queue_changes;
+pub(crate) mod queue_state;
 mod reclaim;
 mod request_state;
 mod shares;
@@ -37,6 +39,8 @@ use vyre_uring::{BufferSlot, EnterError, RegisterError, Transport};
 use crate::buffer_table::BufferTable;
 use crate::counters::{LoopCounters, QueueCounters, SharedCounters};
 use crate::file_table::FileTable;
+use crate::queue_id::QueueId;
+use crate::ring_means::RingMeans;
 use clock::Clock;
 use deadlines::heap::Deadlines;
 use engine_state::EngineState;
@@ -86,8 +90,14 @@ pub struct Engine<T: Transport> {
     /// The doorbells of the queues that offer one, as they were before the sleep. Empty unless the transport waits on
     /// them.
     doorbells: Vec<u32>,
+    /// The means by which devices ring, once the engine was told.
+    means: Option<RingMeans>,
     /// Set if a ring can end a sleep.
     listens: bool,
+    /// Set if a request on any queue can end a sleep.
+    rung: bool,
+    /// The number of the next queue that is added.
+    next_queue: QueueId,
     failure: Option<OsErrno>,
     /// The files and buffers to close. They are dropped after the transport.
     closing: Closing,
@@ -100,10 +110,21 @@ impl<T: Transport> Engine<T> {
     /// # Errors
     /// [`RegisterError`] if the transport refuses a file or a buffer.
     pub fn new(
-        mut transport: T,
+        transport: T,
         files: FileTable,
         buffers: BufferTable,
         queues: Vec<HostQueue>,
+    ) -> Result<Self, RegisterError> {
+        let numbers = (0_usize..).map(QueueId::from);
+        Self::with_queues(transport, files, buffers, numbers.zip(queues).collect())
+    }
+
+    /// Creates an engine whose queues have these numbers, in ascending order.
+    pub(crate) fn with_queues(
+        mut transport: T,
+        files: FileTable,
+        buffers: BufferTable,
+        queues: Vec<(QueueId, HostQueue)>,
     ) -> Result<Self, RegisterError> {
         for (_, entry) in files.entries.iter() {
             set_file(&mut transport, entry)?;
@@ -114,19 +135,24 @@ impl<T: Transport> Engine<T> {
                 transport.set_buffer(slot, Some(held.buffer.clone()))?;
             }
         }
-        let mut queues: Vec<QueueState> = queues.into_iter().map(QueueState::new).collect();
+        let next_queue = queues.last().map_or(0, |(id, _)| id.raw() + 1);
+        let state = |(id, host)| QueueState::new(id, host);
+        let mut queues: Vec<QueueState> = queues.into_iter().map(state).collect();
         for queue in &mut queues {
             queue.host.set_state(LoopState::Running);
         }
         let deadlines = Deadlines::new(queues.iter().map(|queue| queue.requests.len() as u32));
         let slots = queues.iter().map(|queue| queue.requests.len()).sum();
         Ok(Self {
-            shared: Arc::new(SharedCounters::new(queues.len())),
+            shared: Arc::new(SharedCounters::new(
+                queues.iter().map(|queue| (queue.id, queue.shared.clone())),
+            )),
             state: EngineState {
                 shares: Shares::new(transport.capacity(), queues.len()),
                 files,
                 buffers,
                 queues,
+                abandoned: Vec::new(),
                 backlogged: 0,
                 unconfirmed: Vec::with_capacity(slots),
                 counters: LoopCounters::default(),
@@ -142,7 +168,10 @@ impl<T: Transport> Engine<T> {
             until_announcement: ANNOUNCE_EVERY,
             draining: false,
             doorbells: Vec::new(),
+            means: None,
             listens: false,
+            rung: false,
+            next_queue: QueueId::from_raw(next_queue),
             stopped: false,
             failure: None,
             closing: Closing::default(),
@@ -224,10 +253,10 @@ impl<T: Transport> Engine<T> {
         self.state.counters
     }
 
-    /// Returns the current counters of a queue. Queues are numbered in the order in which they were
-    /// given.
-    pub fn queue_counters(&self, queue: usize) -> Option<QueueCounters> {
-        self.state.queues.get(queue).map(QueueState::counters)
+    /// Returns the current counters of a queue.
+    pub fn queue_counters(&self, queue: impl Into<QueueId>) -> Option<QueueCounters> {
+        let place = self.state.place_of(queue.into())?;
+        Some(self.state.queues[place].counters())
     }
 
     pub(crate) fn shared_counters(&self) -> Arc<SharedCounters> {
@@ -272,8 +301,8 @@ impl<T: Transport> Engine<T> {
 
     fn publish_counters(&self) {
         self.shared.whole.publish(&self.state.counters);
-        for (queue, shared) in self.state.queues.iter().zip(&self.shared.queues) {
-            shared.publish(&queue.counters());
+        for queue in &self.state.queues {
+            queue.shared.publish(&queue.counters());
         }
     }
 }

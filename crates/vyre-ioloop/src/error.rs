@@ -8,8 +8,10 @@ use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
-use vyre_ioq::{AttachError, Errno};
+use vyre_ioq::{AttachError, Errno, LoopState};
 use vyre_uring::{BufferError, RegisterError, SetupError};
+
+use crate::queue_id::QueueId;
 
 /// Reason that a table of files or buffers was not changed, or that a change did not have its full
 /// effect.
@@ -164,13 +166,102 @@ impl PartialEq for TableError {
     }
 }
 
+/// Reason that a queue was not added to a running loop, or that its removal did not end in order. Devices of a queue that
+/// was not added see FAILED.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueueError {
+    /// There is no such queue: it was never added, it was removed already, or another thread is removing it.
+    #[error("queue {queue} is not served; it may have been removed already")]
+    Unknown {
+        /// Number of the queue.
+        queue: QueueId,
+    },
+    /// The group has no such loop.
+    #[error("the queue is for loop {index}, and there are {loops} loops, numbered from 0")]
+    NoSuchLoop {
+        /// Number of the loop that the queue was for.
+        index: usize,
+        /// Number of loops in the group.
+        loops: usize,
+    },
+    /// The loop serves as many queues as its transport has entries for, two each. Removed queues whose operations the
+    /// kernel holds count, too.
+    #[error(
+        "the loop serves {most} queues, as many as it can: remove one, or build the loop with more \
+         LoopOptions::ring_entries(), two for each queue"
+    )]
+    Full {
+        /// Largest number of queues.
+        most: u32,
+    },
+    /// The queue's memory is that of a queue that is served, or overlaps it.
+    #[error("the memory of the queue is in use by queue {queue}: give each queue its own")]
+    Overlaps {
+        /// Number of the queue that is served there.
+        queue: QueueId,
+    },
+    /// The host end has served requests elsewhere and owes them outcomes.
+    #[error("the host end owes {requests} requests an outcome: complete them before it is added")]
+    Claimed {
+        /// Number of requests.
+        requests: u32,
+    },
+    /// The host end has ended, and its devices know.
+    #[error("the host end is {state:?}, and its devices do not wait for it: make a new one")]
+    Gone {
+        /// State that devices see.
+        state: LoopState,
+    },
+    /// The queue is removed, and its memory is not used any more. Its requests were cancelled, and the kernel did not
+    /// give all of them back in time. These have no outcome, and devices see FAILED. The files and buffers that they
+    /// name stay in use until the kernel gives them back.
+    #[error(
+        "queue {queue} is removed, but the kernel still holds {requests} requests of it: do not use \
+         their buffers for anything else yet"
+    )]
+    InFlight {
+        /// Number of the queue.
+        queue: QueueId,
+        /// Number of requests in flight.
+        requests: u32,
+    },
+    /// The loop's thread did not answer in time. It is in a system call that does not return, as when a file system
+    /// hangs. The queue is removed when the call returns. Until then, its memory stays in use.
+    #[error(
+        "the loop's thread did not answer within {waited:?}: a file of it may hang; the queue's \
+         memory stays in use until the kernel lets the thread go"
+    )]
+    Unresponsive {
+        /// Time that the caller waited for the thread.
+        waited: Duration,
+    },
+    /// The loop has ended while the kernel held operations, perhaps of this queue.
+    #[error(
+        "the loop has ended while the kernel held {operations} operations, perhaps of this queue: do \
+         not use its buffers for anything else"
+    )]
+    Held {
+        /// Number of operations that the kernel kept.
+        operations: u32,
+    },
+    /// The loop has ended, or no loop of the group runs. Its queues stay its own until it is dropped.
+    #[error("no loop runs any more; `stop` says why")]
+    Ended,
+}
+
 /// Reason that a loop did not start. Devices of its queues see FAILED.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpawnError {
-    /// The builder was given no queue.
-    #[error("a loop needs at least one queue: give it one with `queue`")]
-    NoQueue,
+    /// A queue cannot be served.
+    #[error("queue {queue} cannot be served: {reason}")]
+    Queue {
+        /// Number of the queue.
+        queue: QueueId,
+        /// Reason that it cannot.
+        reason: QueueError,
+    },
     /// The name for the thread contains a NUL byte.
     #[error("{name:?} is no name for the loop's thread: give one without NUL bytes")]
     Name {

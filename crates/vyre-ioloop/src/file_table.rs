@@ -186,7 +186,7 @@ impl FileTable {
     /// of the file, even if the file grows.
     ///
     /// # Errors
-    /// As for [`insert`](Self::insert), and [`TableError::BadRange`] if the range is
+    /// The same as for [`insert`](Self::insert), and [`TableError::BadRange`] if the range is
     /// reversed or ends past the largest file offset.
     pub fn insert_range(
         &mut self,
@@ -213,7 +213,7 @@ impl FileTable {
     /// index up to the highest: keep them small to save memory.
     ///
     /// # Errors
-    /// As for [`insert_range`](Self::insert_range), and [`TableError::Taken`] if an entry has
+    /// The same as for [`insert_range`](Self::insert_range), and [`TableError::Taken`] if an entry has
     /// the handle's index.
     pub fn insert_at(
         &mut self,

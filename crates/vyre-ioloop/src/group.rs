@@ -2,6 +2,8 @@
 
 mod authority;
 pub(crate) mod builder;
+mod places;
+mod queues;
 mod reopen;
 mod revocation;
 #[cfg(test)]
@@ -23,9 +25,11 @@ use crate::error::{GroupStopError, TableError};
 use crate::file_options::FileOptions;
 use crate::file_table::FileEntry;
 use crate::ioloop::{Deadline, IoLoop};
+use crate::queue_id::QueueId;
 use crate::ranges::{buffer_range, file_range};
 use crate::rights::Rights;
 use authority::Authority;
+use places::Places;
 
 /// Several threads that serve queues with io_uring, each with its own ring and queues. A handle
 /// means the same file or buffer in all of them.
@@ -82,7 +86,7 @@ use authority::Authority;
 /// for each other, and a revocation that waits for a device delays none.
 ///
 /// Loops and queues are numbered from 0, queues in the order in which they were given to the
-/// builder.
+/// builder. Queues that are added later get the numbers that follow.
 ///
 /// A loop that ends by itself, because its ring failed or its thread panicked, does not affect the
 /// others. Devices of its queues see FAILED, changes go to the remaining loops, and
@@ -95,8 +99,7 @@ use authority::Authority;
 pub struct LoopGroup {
     loops: Vec<IoLoop>,
     authority: Authority,
-    /// The loop of each queue, and its number there.
-    queues: Vec<(usize, usize)>,
+    places: Places,
 }
 
 /// The answers of loops to a command. A loop in neither list has ended without an answer.
@@ -164,7 +167,7 @@ impl LoopGroup {
     /// cancelled and gets ECANCELED. It returns when all have ended, within the time limit of one loop.
     ///
     /// # Errors
-    /// As for [`stop`](Self::stop).
+    /// The same as for [`stop`](Self::stop).
     pub fn abort(mut self) -> Result<(), GroupStopError> {
         self.end(Shutdown::Abort)
     }
@@ -190,8 +193,8 @@ impl LoopGroup {
     }
 
     /// Returns the number of the loop that serves a queue.
-    pub fn loop_of(&self, queue: usize) -> Option<usize> {
-        self.queues.get(queue).map(|&(index, _)| index)
+    pub fn loop_of(&self, queue: impl Into<QueueId>) -> Option<usize> {
+        self.places.loop_of(queue.into())
     }
 
     /// Returns whether a loop serves: see [`IoLoop::is_running`].
@@ -211,9 +214,10 @@ impl LoopGroup {
     }
 
     /// Returns a queue's counters.
-    pub fn queue_counters(&self, queue: usize) -> Option<QueueCounters> {
-        let &(index, within) = self.queues.get(queue)?;
-        self.loops.get(index)?.queue_counters(within)
+    pub fn queue_counters(&self, queue: impl Into<QueueId>) -> Option<QueueCounters> {
+        let queue = queue.into();
+        let index = self.places.loop_of(queue)?;
+        self.loops.get(index)?.queue_counters(queue)
     }
 
     /// Returns which transport a loop has, the set-up that it reached, and why no better one.

@@ -16,7 +16,7 @@ struct IndexState<E> {
     /// The handle of the entry, or of the next entry at this index.
     handle: u32,
     entry: Option<E>,
-    /// Whether requests cannot find the entry: it was revoked and waits for requests in flight, or it
+    /// True while requests cannot find the entry: it was revoked and waits for requests in flight, or it
     /// is not revealed yet.
     hidden: bool,
     /// The requests in flight on the entry, counted when it is revoked. No request can use it after

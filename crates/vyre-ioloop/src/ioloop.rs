@@ -2,6 +2,7 @@
 
 pub(crate) mod builder;
 mod limits;
+mod queues;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -9,6 +10,7 @@ mod thread;
 
 use std::ops::RangeBounds;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
 use std::task::Waker;
@@ -19,13 +21,14 @@ use vyre_uring::{AnyTransport, Buffer, PageCacheTransport, SetupReport};
 
 use crate::active::ActiveGuard;
 use crate::buffer_table::BufferTable;
-use crate::commands::{Command, ControlFlags, Reply, RevocationLimits, Shutdown};
+use crate::commands::{Command, ControlFlags, EndLimits, Reply, Shutdown};
 use crate::counters::{LoopCounters, QueueCounters, SharedCounters};
 use crate::engine::table_changes::replica::Named;
 use crate::error::{StopError, TableError};
 use crate::file_options::FileOptions;
 use crate::file_table::FileEntry;
 use crate::options::LoopOptions;
+use crate::queue_id::QueueId;
 use crate::ranges::{buffer_range, file_range};
 use crate::rights::Rights;
 
@@ -79,6 +82,8 @@ pub struct IoLoop {
     thread_id: u32,
     thread: Thread,
     options: LoopOptions,
+    /// The number of the next queue that is added.
+    next_queue: AtomicU64,
 }
 
 impl IoLoop {
@@ -108,7 +113,7 @@ impl IoLoop {
     /// whatever the kernel does: 10 seconds by default.
     ///
     /// # Errors
-    /// As for [`stop`](Self::stop).
+    /// The same as for [`stop`](Self::stop).
     pub fn abort(mut self) -> Result<(), StopError> {
         self.end(Shutdown::Abort)
     }
@@ -144,9 +149,9 @@ impl IoLoop {
         self.counters.whole.read()
     }
 
-    /// Returns a queue's counters. Queues are numbered in the order in which the builder got them.
-    pub fn queue_counters(&self, queue: usize) -> Option<QueueCounters> {
-        self.counters.queues.get(queue).map(|shared| shared.read())
+    /// Returns a queue's counters, or `None` if there is no such queue.
+    pub fn queue_counters(&self, queue: impl Into<QueueId>) -> Option<QueueCounters> {
+        self.counters.queue(queue.into())
     }
 
     /// Returns which transport the loop has, the set-up that it reached, and why no better one.
@@ -204,9 +209,9 @@ impl IoLoop {
     /// [`drain_timeout`](crate::LoopOptions::drain_timeout).
     ///
     /// # Errors
-    /// As for [`revoke_file_within`](Self::revoke_file_within).
+    /// The same as for [`revoke_file_within`](Self::revoke_file_within).
     pub fn revoke_file(&self, handle: FileHandle) -> Result<(), TableError> {
-        self.revoke(handle.into(), self.options.revocation_limits(None))
+        self.revoke(handle.into(), self.options.end_limits(None))
     }
 
     /// Revokes a file handle: requests claimed from now on get EBADF. Returns when nothing is in flight
@@ -229,16 +234,16 @@ impl IoLoop {
         handle: FileHandle,
         timeout: Duration,
     ) -> Result<(), TableError> {
-        self.revoke(handle.into(), self.options.revocation_limits(Some(timeout)))
+        self.revoke(handle.into(), self.options.end_limits(Some(timeout)))
     }
 
     /// Revokes a buffer handle, as [`revoke_buffer_within`](Self::revoke_buffer_within) does with the
     /// [`drain_timeout`](crate::LoopOptions::drain_timeout).
     ///
     /// # Errors
-    /// As for [`revoke_buffer_within`](Self::revoke_buffer_within).
+    /// The same as for [`revoke_buffer_within`](Self::revoke_buffer_within).
     pub fn revoke_buffer(&self, handle: BufferHandle) -> Result<(), TableError> {
-        self.revoke(handle.into(), self.options.revocation_limits(None))
+        self.revoke(handle.into(), self.options.end_limits(None))
     }
 
     /// Revokes a buffer handle: requests claimed from now on get EBADF. Returns when nothing is in
@@ -246,23 +251,23 @@ impl IoLoop {
     /// timeout is as for [`revoke_file_within`](Self::revoke_file_within).
     ///
     /// # Errors
-    /// As for [`revoke_file_within`](Self::revoke_file_within). After any error other than
+    /// The same as for [`revoke_file_within`](Self::revoke_file_within). After any error other than
     /// [`TableError::Unknown`] and [`TableError::Ended`], the kernel may still write to the bytes.
     pub fn revoke_buffer_within(
         &self,
         handle: BufferHandle,
         timeout: Duration,
     ) -> Result<(), TableError> {
-        self.revoke(handle.into(), self.options.revocation_limits(Some(timeout)))
+        self.revoke(handle.into(), self.options.end_limits(Some(timeout)))
     }
 
-    fn revoke(&self, named: Named, limits: RevocationLimits) -> Result<(), TableError> {
+    fn revoke(&self, named: Named, limits: EndLimits) -> Result<(), TableError> {
         let answer = self.send(|reply| Command::Revoke {
             named,
             limits,
             reply,
         });
-        let limit = self.options.longest_revocation(limits);
+        let limit = self.options.longest_end(limits);
         match answer.recv_timeout(limit) {
             Ok(revoked) => Ok(revoked?),
             Err(RecvTimeoutError::Timeout) => Err(TableError::Unresponsive { waited: limit }),
@@ -290,10 +295,10 @@ impl IoLoop {
 
     /// Sends the loop a command. The answer comes through the channel, which closes without one if the
     /// loop has ended, or ends before it processes the command.
-    pub(crate) fn send<A>(
+    pub(crate) fn send<A, E>(
         &self,
-        command: impl FnOnce(Reply<A>) -> Command,
-    ) -> mpsc::Receiver<Result<A, TableError>> {
+        command: impl FnOnce(Reply<A, E>) -> Command,
+    ) -> mpsc::Receiver<Result<A, E>> {
         let (reply, answer) = mpsc::sync_channel(2);
         // What a loop that is gone does not take is dropped, and the reply with it. So is what a
         // forked child asks: nobody would ever take it.

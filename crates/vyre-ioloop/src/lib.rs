@@ -7,8 +7,9 @@
 //! | give files and buffers to devices | [`FileTable`], [`BufferTable`], [`FileOptions`], [`Rights`] |
 //! | run one loop | [`IoLoop`], [`IoLoopBuilder`], [`LoopOptions`] |
 //! | choose how it waits | [`WaitPolicy`], [`RingMeans`], [`ActiveGuard`] |
+//! | add and remove queues while it runs | [`QueueId`], [`RemovedQueue`], [`QueueError`] |
 //! | run several loops with shared tables | [`LoopGroup`], [`LoopGroupBuilder`] |
-//! | drive a loop step by step | [`Engine`], [`Progress`], [`Revocation`]; [`block_signals`] |
+//! | drive a loop step by step | [`Engine`], [`Progress`], [`Revocation`], [`Removal`]; [`block_signals`] |
 //! | make a queue for another process | [`shared_queue()`] |
 //! | watch a loop | [`LoopCounters`], [`QueueCounters`] |
 
@@ -32,10 +33,13 @@ mod group;
 mod handle_table;
 mod ioloop;
 mod lost_writes;
+mod new_queue;
 mod options;
 mod os_errno;
 mod page_cache;
+mod queue_id;
 mod ranges;
+mod removed_queue;
 mod rights;
 mod ring_means;
 mod shared_queue;
@@ -49,9 +53,11 @@ pub use engine::Engine;
 #[doc(hidden)]
 pub use engine::clock::TestClock;
 pub use engine::progress::Progress;
+pub use engine::queue_changes::Removal;
 pub use engine::table_changes::Revocation;
 pub use error::{
-    GroupSpawnError, GroupStopError, SharedQueueError, SpawnError, StopError, TableError,
+    GroupSpawnError, GroupStopError, QueueError, SharedQueueError, SpawnError, StopError,
+    TableError,
 };
 pub use file_options::FileOptions;
 pub use file_table::FileTable;
@@ -60,6 +66,8 @@ pub use group::builder::LoopGroupBuilder;
 pub use ioloop::builder::IoLoopBuilder;
 pub use ioloop::{BaseTransport, IoLoop};
 pub use options::LoopOptions;
+pub use queue_id::QueueId;
+pub use removed_queue::RemovedQueue;
 pub use rights::Rights;
 pub use ring_means::RingMeans;
 pub use shared_queue::shared_queue;

@@ -145,9 +145,9 @@ pub(crate) struct Flushes {
     log: Arc<FlushLog>,
     /// The number of failures when the description was inserted, if it was new.
     clean_since: u32,
-    /// Whether writes may be repeated: each states its offset.
+    /// True if writes may be repeated: each states its offset.
     pub(crate) repeats: bool,
-    /// Whether every write is flushed even without DURABLE: the file is open with O_DSYNC or O_SYNC.
+    /// True if every write is flushed even without DURABLE: the file is open with O_DSYNC or O_SYNC.
     pub(crate) always: bool,
 }
 
@@ -222,7 +222,7 @@ struct Lost {
     log: Arc<FlushLog>,
     /// The descriptions from before the last failure.
     before: Vec<Arc<OwnedFd>>,
-    /// Whether there were more than could be kept, so that no description counts as new.
+    /// True if there were more than could be kept, so that no description counts as new.
     more: bool,
 }
 

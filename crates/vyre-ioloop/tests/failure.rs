@@ -1,4 +1,4 @@
-//! What a loop does when its transport fails for good, and when its thread panics.
+//! Tests of loops whose transport fails for good, or whose thread panics.
 
 mod common;
 
@@ -115,7 +115,7 @@ fn an_outcome_decided_before_a_panic_is_stored() {
     assert_eq!(slots.outcome(1), None);
 }
 
-/// Whatever else is published.
+/// Other requests that are published make no difference.
 ///
 /// Rule: ABI-4.11.
 #[test]

@@ -21,7 +21,7 @@ const SLOTS: u32 = 150;
 const PUBLISHED: usize = 400;
 const SEEDS: u64 = 50;
 
-/// What the device knows of a request.
+/// A request as the device knows it.
 #[derive(Clone, Copy, Debug)]
 struct Published {
     op: Op,

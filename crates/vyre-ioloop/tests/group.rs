@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use common::*;
 use vyre_ioloop::{
-    GroupSpawnError, LoopGroup, LoopGroupBuilder, QueueCounters, Rights, SpawnError, TableError,
+    GroupSpawnError, LoopGroup, LoopGroupBuilder, QueueCounters, QueueError, QueueId, Rights,
+    SpawnError, TableError,
 };
 use vyre_ioq::{
-    BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Queue, Request,
+    BufferHandle, DeviceQueue, Errno, FileHandle, HostQueue, LoopState, Queue, Region, Request,
 };
 
 const LOOPS: usize = 3;
@@ -338,13 +339,15 @@ fn the_error_for_an_invalid_group_names_the_cause() {
     );
     assert!(expected && text.contains("number 2"), "{text}");
     assert_eq!(device.host_state(), Some(LoopState::Failed));
-    let idle = builder(tables()).queue(queue().0).queue(queue().0).spawn();
+    let memory = Region::allocate(layout(4).bytes()).unwrap();
+    let host = || HostQueue::create(memory.clone(), &layout(4)).unwrap();
+    let twice = builder(tables()).queue(host()).queue(host()).spawn();
     assert!(matches!(
-        idle,
+        twice,
         Err(GroupSpawnError::Loop {
-            index: 2,
-            reason: SpawnError::NoQueue
-        })
+            index: 1,
+            reason: SpawnError::Queue { queue, reason: QueueError::Overlaps { .. } }
+        }) if queue == QueueId::from(1)
     ));
     let nowhere = builder(tables()).pin_to([usize::MAX]).queue(queue().0);
     assert!(matches!(

@@ -17,7 +17,7 @@ const THREADS: usize = 3;
 /// Bytes of the buffer that a thread's reads go to.
 const PART: u64 = 64;
 
-/// What a thread does. Numbers are indexes modulo the number of what exists.
+/// One action of a thread. Numbers are indexes modulo the number of what exists.
 #[derive(Clone, Copy, Debug)]
 enum Action {
     InsertFile(u8),
@@ -46,7 +46,7 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-/// What the threads share.
+/// State that the threads share.
 struct World {
     group: LoopGroup,
     devices: Vec<DeviceQueue>,

@@ -234,7 +234,7 @@ fn a_device_that_publishes_random_words_does_not_stop_the_others() {
     io.stop().unwrap();
 }
 
-/// Whatever is stored in the slot while the operation is in flight.
+/// The device stores in the slot while the operation is in flight: that has no effect.
 ///
 /// Rules: ABI-1.6, SEC-4.
 #[test]

@@ -1,10 +1,10 @@
-//! How a loop starts, and the errors if it does not.
+//! Tests of the start of a loop, and of the errors if it fails.
 
 mod common;
 
 use common::faulty::Faulty;
 use common::*;
-use vyre_ioloop::{IoLoop, SpawnError};
+use vyre_ioloop::{IoLoop, QueueError, SpawnError};
 use vyre_ioq::{AttachError, Errno, HostQueue, LoopState, Queue, QueueLayout, Region, Request};
 use vyre_uring::{SimTransport, Transport as _};
 
@@ -83,8 +83,20 @@ fn an_invalid_queue_is_refused_before_a_loop_starts() {
         let refused = Queue::anonymous(layout).unwrap_err();
         assert_eq!(refused, count(slots.into(), 4096));
     }
-    let refused = IoLoop::builder().spawn();
-    assert!(matches!(refused, Err(SpawnError::NoQueue)));
+    let memory = Region::allocate(layout(4).bytes()).unwrap();
+    let host = || HostQueue::create(memory.clone(), &layout(4)).unwrap();
+    let refused = IoLoop::builder().queue(host()).queue(host()).spawn();
+    let reason = QueueError::Overlaps { queue: 0.into() };
+    assert!(
+        matches!(&refused, Err(SpawnError::Queue { queue, reason: why }) if queue.raw() == 1 && *why == reason)
+    );
+    let mut ended = host();
+    ended.set_state(LoopState::Stopped);
+    let refused = IoLoop::builder().queue(ended).spawn();
+    let reason = QueueError::Gone {
+        state: LoopState::Stopped,
+    };
+    assert!(matches!(refused, Err(SpawnError::Queue { reason: why, .. }) if why == reason));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What one pass does, and which slots a sweep claims.
+//! Tests of one pass, and of the slots that a sweep claims.
 
 mod common;
 

@@ -236,7 +236,7 @@ fn a_failed_flush_fails_every_sync_that_shares_it() {
     assert_eq!(setup.rig.engine.outstanding(), 0);
 }
 
-/// Whether or not it leads the group, and whether or not the flush has begun.
+/// It makes no difference if the request leads the group, or if the flush has begun.
 ///
 /// Rule: ABI-6.17.
 #[test]

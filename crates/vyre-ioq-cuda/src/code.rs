@@ -80,7 +80,7 @@ impl Cubin {
     /// [`Ptx::compile`].
     ///
     /// # Errors
-    /// As for [`Ptx::compile`]; also [`CudaError::NoArchitecture`] if NVRTC does not know the
+    /// The same as for [`Ptx::compile`]; also [`CudaError::NoArchitecture`] if NVRTC does not know the
     /// generation yet.
     pub fn compile(source: &str, compute: (u32, u32)) -> Result<Self, CudaError> {
         let compiler = Compiler::find()?;

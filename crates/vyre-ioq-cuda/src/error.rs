@@ -13,6 +13,13 @@ pub enum CudaError {
          the GPU in (docker run --gpus all); else set LD_LIBRARY_PATH to where it is"
     )]
     NoDriver,
+    /// The program is statically linked against musl, which loads no libraries.
+    #[error(
+        "a program that is statically linked with musl loads no CUDA driver: use a build for a target that links \
+         dynamically, such as {}-unknown-linux-gnu",
+        std::env::consts::ARCH
+    )]
+    StaticProgram,
     /// The driver is installed but finds no GPU.
     #[error(
         "the CUDA driver finds no GPU: look at nvidia-smi, at the permissions of /dev/nvidia*, and \
@@ -158,4 +165,15 @@ pub enum CudaError {
         /// The driver's name for its error.
         error: String,
     },
+}
+
+impl CudaError {
+    /// Returns the reason why a library that cannot be loaded is missing, which is `otherwise` in a program that can load libraries.
+    pub(crate) fn missing(otherwise: Self) -> Self {
+        if cfg!(all(target_env = "musl", target_feature = "crt-static")) {
+            Self::StaticProgram
+        } else {
+            otherwise
+        }
+    }
 }

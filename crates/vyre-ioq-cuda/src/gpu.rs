@@ -99,7 +99,7 @@ impl Gpu {
     /// Takes a context that other code made, a `CUcontext`, instead of the primary one of a GPU.
     ///
     /// # Errors
-    /// As for [`open`](Self::open).
+    /// The same as for [`open`](Self::open).
     ///
     /// # Safety
     /// The context is not destroyed before everything that was made with the GPU is dropped.

@@ -33,7 +33,7 @@ impl Kernel {
     /// which a driver of the same major CUDA version accepts.
     ///
     /// # Errors
-    /// As for [`Ptx::compile`] and [`load`](Self::load). [`CudaError::CodeTooNew`] and
+    /// The same as for [`Ptx::compile`] and [`load`](Self::load). [`CudaError::CodeTooNew`] and
     /// [`CudaError::NoJit`] mean that the driver accepts no machine code of this NVRTC either.
     pub fn compile(gpu: &Gpu, source: &str, name: &str) -> Result<Self, CudaError> {
         let compute = gpu.capabilities().compute;
@@ -58,7 +58,7 @@ impl Kernel {
     /// Loads the kernel `name` from machine code, as [`load`](Self::load) does from PTX.
     ///
     /// # Errors
-    /// As for [`load`](Self::load).
+    /// The same as for [`load`](Self::load).
     pub fn load_cubin(gpu: &Gpu, cubin: &Cubin, name: &str) -> Result<Self, CudaError> {
         Self::of(Function::load(
             gpu.context(),
@@ -125,7 +125,7 @@ impl Kernel {
     /// [`CudaError::OtherGpu`] if the stream is of another GPU, or as for [`launch`](Self::launch).
     ///
     /// # Safety
-    /// As for [`launch`](Self::launch).
+    /// The same as for [`launch`](Self::launch).
     pub unsafe fn launch_on<A: NoUninit>(
         &self,
         stream: &Stream,
@@ -183,7 +183,7 @@ impl Launch {
     /// Waits until the kernel has ended.
     ///
     /// # Errors
-    /// As for [`is_done`](Self::is_done).
+    /// The same as for [`is_done`](Self::is_done).
     pub fn wait(&self) -> Result<(), CudaError> {
         match &self.end {
             End::Stream(stream) => stream.wait(),

@@ -46,7 +46,7 @@ impl MappedMemory {
     /// [`Buffer::memfd`].
     ///
     /// # Errors
-    /// As for [`anonymous`](Self::anonymous).
+    /// The same as for [`anonymous`](Self::anonymous).
     pub fn memfd(gpu: &Gpu, len: usize) -> Result<(Self, OwnedFd), CudaError> {
         let (buffer, memfd) = Buffer::memfd(len)?;
         Ok((Self::over(gpu, buffer)?, memfd))
@@ -56,7 +56,7 @@ impl MappedMemory {
     /// [`Buffer::from_memfd`].
     ///
     /// # Errors
-    /// As for [`anonymous`](Self::anonymous).
+    /// The same as for [`anonymous`](Self::anonymous).
     pub fn from_memfd(gpu: &Gpu, memfd: impl AsFd) -> Result<Self, CudaError> {
         Self::over(gpu, Buffer::from_memfd(memfd)?)
     }
@@ -68,7 +68,7 @@ impl MappedMemory {
     /// [`CudaError::NotPinned`] if the driver has not mapped the address for kernels.
     ///
     /// # Safety
-    /// As for [`Buffer::from_raw_parts`]. All of the range is pinned until `owner` is dropped.
+    /// The same as for [`Buffer::from_raw_parts`]. All of the range is pinned until `owner` is dropped.
     pub unsafe fn from_raw(
         gpu: &Gpu,
         base: NonNull<u8>,
@@ -185,7 +185,7 @@ impl GpuMemory {
     /// are read: large memory is there at once.
     ///
     /// # Errors
-    /// As for [`zeroed`](Self::zeroed).
+    /// The same as for [`zeroed`](Self::zeroed).
     pub fn uninit(gpu: &Gpu, len: usize) -> Result<Self, CudaError> {
         Ok(Self(Arc::new(DeviceMemory::allocate(gpu.context(), len)?)))
     }
@@ -212,7 +212,7 @@ impl GpuMemory {
     /// Allocates memory that holds a copy of `bytes`.
     ///
     /// # Errors
-    /// As for [`zeroed`](Self::zeroed).
+    /// The same as for [`zeroed`](Self::zeroed).
     pub fn of(gpu: &Gpu, bytes: &[u8]) -> Result<Self, CudaError> {
         Ok(Self(Arc::new(DeviceMemory::of(gpu.context(), bytes)?)))
     }

@@ -31,7 +31,7 @@ impl Compiler {
         // SAFETY: loading the library runs its initializers, which are made to run in any process at
         // any time.
         if !unsafe { sys::is_culib_present() } {
-            return Err(CudaError::NoCompiler);
+            return Err(CudaError::missing(CudaError::NoCompiler));
         }
         let (mut major, mut minor) = (0, 0);
         // SAFETY: the pointers are to integers that outlive the call.

@@ -114,7 +114,7 @@ impl<'a> Program<'a> {
     /// source and the headers. Needs no GPU.
     ///
     /// # Errors
-    /// As for [`Ptx::compile`].
+    /// The same as for [`Ptx::compile`].
     pub fn portable_ptx(&self) -> Result<Ptx, CudaError> {
         let ptx = Ptx::compile_portable(self.source, PORTABLE)?;
         Ok(Ptx::from_text([&self.first_line(), ptx.text()].concat()))

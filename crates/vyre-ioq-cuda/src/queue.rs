@@ -146,7 +146,7 @@ impl GpuQueue {
     /// lost.
     ///
     /// # Errors
-    /// As for [`new`](Self::new). If the layout is refused, nothing is stored in the memory.
+    /// The same as for [`new`](Self::new). If the layout is refused, nothing is stored in the memory.
     pub fn in_memory(
         gpu: &Gpu,
         memory: MappedMemory,

@@ -54,7 +54,7 @@ impl Stream {
     /// Waits until everything that was started on the stream has ended.
     ///
     /// # Errors
-    /// As for [`is_done`](Self::is_done).
+    /// The same as for [`is_done`](Self::is_done).
     pub fn wait(&self) -> Result<(), CudaError> {
         self.0.wait()
     }

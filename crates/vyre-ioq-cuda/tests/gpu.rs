@@ -20,7 +20,7 @@ fn without_cuda_there_is_an_error_that_says_what_to_do() {
         Err(CudaError::NoSuchDevice { ordinal, count }) => {
             assert!(ordinal == u32::MAX && count > 0);
         }
-        Err(error @ (CudaError::NoDriver | CudaError::NoDevice)) => {
+        Err(error @ (CudaError::NoDriver | CudaError::StaticProgram | CudaError::NoDevice)) => {
             assert!(error.to_string().contains(": "), "{error}");
         }
         other => panic!("no machine has that many GPUs: {other:?}"),

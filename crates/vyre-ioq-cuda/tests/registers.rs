@@ -1,4 +1,4 @@
-//! What each device call costs in registers. Where there is no GPU, nothing is loaded; where there is
+//! Registers that each device call costs. Where there is no GPU, nothing is loaded; where there is
 //! no NVRTC either, nothing is compiled, and the tests say so.
 
 mod common;

@@ -1,4 +1,4 @@
-//! Where kernels access slots in units of 16 bytes.
+//! Tests that kernels access slots in units of 16 bytes where they should.
 
 use vyre_ioq::abi::BARE_SLOT_BYTES;
 use vyre_ioq::{HostQueue, Queue, QueueLayout, Region};

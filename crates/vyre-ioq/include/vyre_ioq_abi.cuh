@@ -53,14 +53,14 @@ enum : u32 {
     /** Version of everything that both sides must agree on: attaching requires an exact match. */
     ABI_MAJOR = 1u,
     /** Minor version: counts additions that either side may ignore. */
-    ABI_MINOR = 0u,
+    ABI_MINOR = 1u,
 
     /* Words of a slot, by number. */
     /** Operation. */
     WORD_OP = 0u,
     /** READ: file handle. WRITE: buffer handle. */
     WORD_SOURCE = 1u,
-    /** READ: buffer handle. WRITE, SYNC, PREFETCH: file handle. */
+    /** READ: buffer handle. WRITE, SYNC, PREFETCH, MAP: file handle. */
     WORD_DESTINATION = 2u,
     /** Offset in the file handle's range in bytes, bits 0 to 31. */
     WORD_FILE_OFFSET_LOW = 3u,
@@ -128,6 +128,9 @@ enum : u32 {
     OP_SYNC = 4u,
     /** Starts read-ahead of COUNT bytes, and completes when all of it has been started. */
     OP_PREFETCH = 5u,
+    /** Lets the device load COUNT bytes of the file by itself, and completes when it can load all
+        of them. */
+    OP_MAP = 6u,
 
     /* States of a slot: word STATUS of a slot. */
     /** Free. Zero, so that zeroed memory is an empty queue. */
@@ -181,6 +184,10 @@ enum : u32 {
     ERRNO_ERANGE = 34u,
     /** Fewer bytes than requested, with EXACT. */
     ERRNO_ENODATA = 61u,
+    /** MAP: the device cannot load bytes of this file by itself. */
+    ERRNO_EOPNOTSUPP = 95u,
+    /** MAP: no more bytes may be kept in memory for devices. */
+    ERRNO_ENOBUFS = 105u,
     /** The deadline passed. */
     ERRNO_ETIMEDOUT = 110u,
     /** The host was stopped, or it failed. */
@@ -228,6 +235,8 @@ VYRE_IOQ_HOST_DEVICE inline const char *op_name(u32 value) {
         return "SYNC";
     case OP_PREFETCH:
         return "PREFETCH";
+    case OP_MAP:
+        return "MAP";
     default:
         return "unknown";
     }
@@ -286,6 +295,10 @@ VYRE_IOQ_HOST_DEVICE inline const char *errno_name(u32 value) {
         return "ERANGE";
     case ERRNO_ENODATA:
         return "ENODATA";
+    case ERRNO_EOPNOTSUPP:
+        return "EOPNOTSUPP";
+    case ERRNO_ENOBUFS:
+        return "ENOBUFS";
     case ERRNO_ETIMEDOUT:
         return "ETIMEDOUT";
     case ERRNO_ECANCELED:

@@ -33,14 +33,14 @@
 /** Version of everything that both sides must agree on: attaching requires an exact match. */
 #define VYRE_IOQ_ABI_MAJOR 1u
 /** Minor version: counts additions that either side may ignore. */
-#define VYRE_IOQ_ABI_MINOR 0u
+#define VYRE_IOQ_ABI_MINOR 1u
 
 /* Words of a slot, by number. */
 /** Operation. */
 #define VYRE_IOQ_WORD_OP 0u
 /** READ: file handle. WRITE: buffer handle. */
 #define VYRE_IOQ_WORD_SOURCE 1u
-/** READ: buffer handle. WRITE, SYNC, PREFETCH: file handle. */
+/** READ: buffer handle. WRITE, SYNC, PREFETCH, MAP: file handle. */
 #define VYRE_IOQ_WORD_DESTINATION 2u
 /** Offset in the file handle's range in bytes, bits 0 to 31. */
 #define VYRE_IOQ_WORD_FILE_OFFSET_LOW 3u
@@ -108,6 +108,9 @@
 #define VYRE_IOQ_OP_SYNC 4u
 /** Starts read-ahead of COUNT bytes, and completes when all of it has been started. */
 #define VYRE_IOQ_OP_PREFETCH 5u
+/** Lets the device load COUNT bytes of the file by itself, and completes when it can load all of
+    them. */
+#define VYRE_IOQ_OP_MAP 6u
 
 /* States of a slot: word STATUS of a slot. */
 /** Free. Zero, so that zeroed memory is an empty queue. */
@@ -160,6 +163,10 @@
 #define VYRE_IOQ_ERRNO_ERANGE 34u
 /** Fewer bytes than requested, with EXACT. */
 #define VYRE_IOQ_ERRNO_ENODATA 61u
+/** MAP: the device cannot load bytes of this file by itself. */
+#define VYRE_IOQ_ERRNO_EOPNOTSUPP 95u
+/** MAP: no more bytes may be kept in memory for devices. */
+#define VYRE_IOQ_ERRNO_ENOBUFS 105u
 /** The deadline passed. */
 #define VYRE_IOQ_ERRNO_ETIMEDOUT 110u
 /** The host was stopped, or it failed. */
@@ -281,6 +288,8 @@ static inline const char *vyre_ioq_op_name(vyre_ioq_word value)
         return "SYNC";
     case VYRE_IOQ_OP_PREFETCH:
         return "PREFETCH";
+    case VYRE_IOQ_OP_MAP:
+        return "MAP";
     default:
         return "unknown";
     }
@@ -342,6 +351,10 @@ static inline const char *vyre_ioq_errno_name(vyre_ioq_word value)
         return "ERANGE";
     case VYRE_IOQ_ERRNO_ENODATA:
         return "ENODATA";
+    case VYRE_IOQ_ERRNO_EOPNOTSUPP:
+        return "EOPNOTSUPP";
+    case VYRE_IOQ_ERRNO_ENOBUFS:
+        return "ENOBUFS";
     case VYRE_IOQ_ERRNO_ETIMEDOUT:
         return "ETIMEDOUT";
     case VYRE_IOQ_ERRNO_ECANCELED:

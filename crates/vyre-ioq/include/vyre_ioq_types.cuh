@@ -45,9 +45,9 @@ struct Ticket {
 /// Handles are numbers that the host assigned to ranges of files and buffers. Offsets count from the
 /// start of those ranges.
 struct Request {
-    u32 op;              ///< OP_READ, OP_WRITE, OP_FENCE, OP_SYNC or OP_PREFETCH.
+    u32 op;              ///< OP_READ, OP_WRITE, OP_FENCE, OP_SYNC, OP_PREFETCH or OP_MAP.
     u32 source;          ///< READ: file handle. WRITE: buffer handle.
-    u32 destination;     ///< READ: buffer handle. WRITE, SYNC, PREFETCH: file handle.
+    u32 destination;     ///< READ: buffer handle. WRITE, SYNC, PREFETCH, MAP: file handle.
     u32 count;           ///< Bytes to transfer.
     u32 flags;           ///< FLAG_DURABLE, FLAG_EXACT.
     u32 deadline;        ///< Microseconds from the host's claim to its cancellation; 0: none.
@@ -88,6 +88,13 @@ struct Request {
     /// the bytes.
     static VYRE_IOQ_HOST_DEVICE Request prefetch(u32 file, u64 offset, u32 count) {
         return Request{OP_PREFETCH, 0, file, count, 0, 0, 0, offset, 0};
+    }
+
+    /// Returns a request that lets the device load `count` bytes by itself, and completes once it can: see
+    /// vyre_windows.cuh. Fails with EOPNOTSUPP where the host does not have that for the file, and with
+    /// ENOBUFS where it keeps no more bytes in memory.
+    static VYRE_IOQ_HOST_DEVICE Request map(u32 file, u64 offset, u32 count) {
+        return Request{OP_MAP, 0, file, count, 0, 0, 0, offset, 0};
     }
 
     /// READ, WRITE: returns the same request, for which a short count is the error ENODATA.
@@ -141,7 +148,7 @@ struct Outcome {
     VYRE_IOQ_HOST_DEVICE bool is_short(u32 requested) const { return ok() && count < requested; }
 };
 
-/// How a wait ended.
+/// Result of a wait.
 enum class WaitStatus : u32 {
     PENDING,     ///< Not yet ended. No wait returns this.
     COMPLETED,   ///< There is an outcome. The slot is free, unless the call keeps it.
@@ -183,7 +190,7 @@ struct WaitResult {
     }
 };
 
-/// How long to wait, and how. Every wait ends.
+/// Duration and manner of a wait. Every wait ends.
 ///
 /// Time is that of %globaltimer. PTX does not specify its rate in code that the driver compiles for a
 /// GPU other than the one the PTX targets. If the timer stands still, a wait ends after some seconds;

@@ -61,7 +61,7 @@ struct vyre_ioq_queue {
 struct vyre_ioq_request {
     uint32_t op;            /**< VYRE_IOQ_OP_... */
     uint32_t source;        /**< READ: file handle. WRITE: buffer handle. */
-    uint32_t destination;   /**< READ: buffer handle. WRITE, SYNC, PREFETCH: file handle. */
+    uint32_t destination;   /**< READ: buffer handle. WRITE, SYNC, PREFETCH, MAP: file handle. */
     uint32_t count;         /**< Bytes to transfer. */
     uint64_t file_offset;   /**< In bytes, from the start of the file handle's range. */
     uint64_t buffer_offset; /**< In bytes, from the start of the buffer handle's range. */
@@ -155,6 +155,17 @@ static inline struct vyre_ioq_request vyre_ioq_prep_prefetch(uint32_t file, uint
     const struct vyre_ioq_request request = {
         VYRE_IOQ_OP_PREFETCH, 0, file, count, file_offset, 0, 0, 0, 0
     };
+    return request;
+}
+
+/**
+ * Prepares a request that lets the device load `count` bytes by itself. It completes once the device can. Both
+ * sides must have agreed on how the device finds the bytes. Fails with EOPNOTSUPP where the host does not have that
+ * for the file, and with ENOBUFS where it keeps no more bytes in memory.
+ */
+static inline struct vyre_ioq_request vyre_ioq_prep_map(uint32_t file, uint64_t file_offset, uint32_t count)
+{
+    const struct vyre_ioq_request request = { VYRE_IOQ_OP_MAP, 0, file, count, file_offset, 0, 0, 0, 0 };
     return request;
 }
 

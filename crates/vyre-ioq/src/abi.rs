@@ -82,7 +82,7 @@ table! {
         /// Version of everything that both sides must agree on: attaching requires an exact match.
         ABI_MAJOR: u32 = 1;
         /// Minor version: counts additions that either side may ignore.
-        ABI_MINOR: u32 = 0;
+        ABI_MINOR: u32 = 1;
     }
 }
 
@@ -94,7 +94,7 @@ table! {
         OP: usize = 0, "yes";
         /// READ: file handle. WRITE: buffer handle.
         SOURCE: usize = 1, "yes";
-        /// READ: buffer handle. WRITE, SYNC, PREFETCH: file handle.
+        /// READ: buffer handle. WRITE, SYNC, PREFETCH, MAP: file handle.
         DESTINATION: usize = 2, "yes";
         /// Offset in the file handle's range in bytes, bits 0 to 31.
         FILE_OFFSET_LOW: usize = 3, "yes";
@@ -176,6 +176,8 @@ table! {
         SYNC: u32 = 4, "SYNC | ";
         /// Starts read-ahead of COUNT bytes, and completes when all of it has been started.
         PREFETCH: u32 = 5, "READ | ";
+        /// Lets the device load COUNT bytes of the file by itself, and completes when it can load all of them.
+        MAP: u32 = 6, "READ | ";
     }
 }
 
@@ -253,6 +255,10 @@ table! {
         ERANGE: u32 = 34;
         /// Fewer bytes than requested, with EXACT.
         ENODATA: u32 = 61;
+        /// MAP: the device cannot load bytes of this file by itself.
+        EOPNOTSUPP: u32 = 95;
+        /// MAP: no more bytes may be kept in memory for devices.
+        ENOBUFS: u32 = 105;
         /// The deadline passed.
         ETIMEDOUT: u32 = 110;
         /// The host was stopped, or it failed.

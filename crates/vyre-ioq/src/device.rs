@@ -176,7 +176,7 @@ impl DeviceQueue {
     /// With any other host, the count of an outcome is that of the request, and an errno means nothing.
     ///
     /// # Errors
-    /// As for [`attach_bare`](Self::attach_bare).
+    /// The same as for [`attach_bare`](Self::attach_bare).
     pub fn attach_bare_with_counts(region: Region) -> Result<Self, AttachError> {
         let geometry = Geometry::of_bare(&region)?;
         Ok(Self::new(region, geometry, Features::empty(), 0, true))

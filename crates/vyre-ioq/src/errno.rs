@@ -52,6 +52,10 @@ errnos! {
     ERANGE,
     /// The count of a request with [`Flags::EXACT`](crate::Flags::EXACT) is short.
     ENODATA,
+    /// A MAP of a file whose bytes the device cannot load by itself.
+    EOPNOTSUPP,
+    /// A MAP of more bytes than the host keeps in memory for devices.
+    ENOBUFS,
     /// The deadline of the request has passed.
     ETIMEDOUT,
     /// The loop has stopped or failed.

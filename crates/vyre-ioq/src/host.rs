@@ -101,7 +101,7 @@ impl HostQueue {
     /// read.
     ///
     /// # Errors
-    /// As for [`attach_bare`](Self::attach_bare).
+    /// The same as for [`attach_bare`](Self::attach_bare).
     pub fn attach_bare_with_counts(region: Region) -> Result<Self, AttachError> {
         Self::take_over(region, true)
     }
@@ -135,6 +135,28 @@ impl HostQueue {
             state: LoopState::Starting,
             faults: HostFaults::default(),
         }
+    }
+
+    /// Returns a host end of no queue: without slots and without memory, so that no request is ever found there. A loop
+    /// keeps it in the place of a queue that it has given back.
+    ///
+    /// ```
+    /// use vyre_ioq::HostQueue;
+    ///
+    /// let mut vacant = HostQueue::vacant();
+    /// assert_eq!(vacant.geometry().slots(), 0);
+    /// assert_eq!(vacant.sweep(0..u32::MAX).next(), None);
+    /// ```
+    pub fn vacant() -> Self {
+        let geometry = Geometry::bare(0);
+        Self::new(Region::empty(), geometry, Features::empty(), 0, false)
+    }
+
+    /// Returns the addresses of the queue in this process. Two queues that are served at the same time must not share
+    /// any.
+    pub fn addresses(&self) -> core::ops::Range<usize> {
+        let first = self.region.as_ptr().addr();
+        first..first.saturating_add(self.geometry.bytes())
     }
 
     /// Returns the location of the slots.

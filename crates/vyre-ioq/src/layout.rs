@@ -179,9 +179,11 @@ impl Geometry {
         self.first + ((slot as usize) << self.slot_shift)
     }
 
-    /// Returns the groups of slots that the queue has, one bit for each.
+    /// Returns the groups of slots that the queue has, one bit for each. Without slots, these are group 0, of which a
+    /// sweep finds nothing.
     pub(crate) const fn groups(&self) -> u64 {
-        u64::MAX >> (u64::BITS - self.slots.div_ceil(abi::GROUP_SLOTS))
+        let groups = self.slots.div_ceil(abi::GROUP_SLOTS);
+        u64::MAX >> (u64::BITS - groups - (groups == 0) as u32)
     }
 
     const fn most(&self) -> u32 {
@@ -201,7 +203,8 @@ impl Geometry {
         }
     }
 
-    const fn bare(slots: u32) -> Self {
+    /// Returns the geometry of a bare queue.
+    pub(crate) const fn bare(slots: u32) -> Self {
         Self {
             slots,
             first: 0,

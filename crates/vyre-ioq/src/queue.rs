@@ -33,7 +33,7 @@ impl Queue {
     /// Creates a queue in memory of the caller's. The previous contents are lost.
     ///
     /// # Errors
-    /// As for [`HostQueue::create`].
+    /// The same as for [`HostQueue::create`].
     pub fn in_region(
         region: Region,
         layout: QueueLayout,

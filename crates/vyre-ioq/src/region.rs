@@ -73,7 +73,7 @@ impl Region {
     /// [`AttachError::Misaligned`] if `base` is not aligned to four bytes.
     ///
     /// # Safety
-    /// As for [`from_raw_parts`](Self::from_raw_parts), for as long as `owner` lives; moving `owner`
+    /// The same as for [`from_raw_parts`](Self::from_raw_parts), for as long as `owner` lives; moving `owner`
     /// must neither move the bytes nor end the validity of `base`, as moving a `Box` would.
     #[cfg(feature = "alloc")]
     pub unsafe fn from_owner(
@@ -98,6 +98,17 @@ impl Region {
         // SAFETY: `pages` owns at least `len` bytes, nothing but it and the region refers to them, and it
         // frees them when the last clone of the region drops it.
         unsafe { Self::from_owner(pages.base, len, pages) }
+    }
+
+    /// Returns a region without memory.
+    pub(crate) const fn empty() -> Self {
+        Self {
+            base: NonNull::dangling(),
+            len: 0,
+            words: 0,
+            #[cfg(feature = "alloc")]
+            owner: None,
+        }
     }
 
     /// Returns the length in bytes.

@@ -72,6 +72,8 @@ pub enum Op {
     /// Starts read-ahead. Completes when all of the read-ahead has been started, without waiting for the
     /// bytes.
     Prefetch = op::PREFETCH,
+    /// Lets the device load bytes of a file by itself. Completes when it can load all of them.
+    Map = op::MAP,
 }
 
 impl Op {
@@ -84,6 +86,7 @@ impl Op {
             op::FENCE => Self::Fence,
             op::SYNC => Self::Sync,
             op::PREFETCH => Self::Prefetch,
+            op::MAP => Self::Map,
             _ => return None,
         })
     }
@@ -100,7 +103,7 @@ impl Op {
         match self {
             Self::Read => Flags::EXACT,
             Self::Write => Flags::DURABLE.union(Flags::EXACT),
-            Self::Fence | Self::Sync | Self::Prefetch => Flags::empty(),
+            Self::Fence | Self::Sync | Self::Prefetch | Self::Map => Flags::empty(),
         }
     }
 
@@ -211,6 +214,15 @@ impl Request {
     /// Starts read-ahead of `count` bytes at `offset` of a file.
     pub const fn prefetch(file: FileHandle, offset: u64, count: u32) -> Self {
         Self::new(Op::Prefetch, file, offset, count)
+    }
+
+    /// Lets the device load `count` bytes at `offset` of a file by itself, where both sides have agreed on how it
+    /// finds them. Bytes past the end of the file are left out.
+    ///
+    /// Fails with EOPNOTSUPP if the host does not have that for the file, and with ENOBUFS if it keeps no more
+    /// bytes in memory for devices. [`read`](Self::read) the bytes then.
+    pub const fn map(file: FileHandle, offset: u64, count: u32) -> Self {
+        Self::new(Op::Map, file, offset, count)
     }
 
     /// Sets the tag that comes back with the outcome.
@@ -409,7 +421,7 @@ impl Request {
 #[non_exhaustive]
 pub enum DecodeError {
     /// Word 0 names no operation.
-    #[error("operation {0:#x} is unknown; operations are 1 to 5")]
+    #[error("operation {0:#x} is unknown; operations are 1 to 6")]
     UnknownOp(u32),
     /// Word 10 has a bit that is not a flag.
     #[error("flags {0:#x} have an unknown bit; clear it")]

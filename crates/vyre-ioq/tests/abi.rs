@@ -56,8 +56,15 @@ const PREFETCH: [u8; 64] = [
     0, 0, 0, 0,              0, 0, 0, 0,              0, 0, 0, 0,              0, 0, 0, 0,
     0, 0, 0, 0,              0, 0, 0, 0,              0, 0, 0, 0,              0, 0, 0, 0,
 ];
+#[rustfmt::skip]
+const MAP: [u8; 64] = [
+    0x06, 0, 0, 0,           0, 0, 0, 0,              0x01, 0x02, 0x03, 0x04,  0x21, 0x22, 0x23, 0x24,
+    0x25, 0x26, 0x27, 0x28,  0x31, 0x32, 0x33, 0x34,  0x01, 0, 0, 0,           0x41, 0x42, 0x43, 0x44,
+    0, 0, 0, 0,              0, 0, 0, 0,              0, 0, 0, 0,              0x61, 0x62, 0x63, 0x64,
+    0, 0, 0, 0,              0, 0, 0, 0,              0, 0, 0, 0,              0, 0, 0, 0,
+];
 
-fn requests() -> [(Request, &'static [u8; 64]); 5] {
+fn requests() -> [(Request, &'static [u8; 64]); 6] {
     [
         (read(), &READ),
         (
@@ -76,6 +83,12 @@ fn requests() -> [(Request, &'static [u8; 64]); 5] {
         (
             Request::prefetch(FILE, FILE_OFFSET, COUNT).with_tag(TAG),
             &PREFETCH,
+        ),
+        (
+            Request::map(FILE, FILE_OFFSET, COUNT)
+                .with_tag(TAG)
+                .with_deadline(DEADLINE),
+            &MAP,
         ),
     ]
 }
@@ -231,7 +244,7 @@ fn the_header_has_its_bytes() {
     }
     let mut host = HostQueue::create(memory.region(), &layout).expect("a fit region");
     assert_eq!(memory.bytes::<64>(0), [
-        b'V', b'Y', b'R', b'E',  b'I', b'O', b'Q', 0,      1, 0, 0, 0,  0, 0, 0, 0,
+        b'V', b'Y', b'R', b'E',  b'I', b'O', b'Q', 0,      1, 0, 0, 0,  1, 0, 0, 0,
         64, 0, 0, 0,             0x02, 0x01, 0, 0,         0, 0x10, 0, 0,  0, 0, 0, 0,
         0x81, 0x82, 0x83, 0x84,  0x85, 0x86, 0x87, 0x88,  0, 0, 0, 0,  0, 0, 0, 0,
         0, 0, 0, 0,              0, 0, 0, 0,              0, 0, 0, 0,  0, 0, 0, 0,
@@ -293,7 +306,7 @@ fn the_constants_have_the_golden_numbers() {
         ASLEEP, DOORBELL, IN_USE, END,
     ]);
     assert_eq!(header_words, golden::section("HEADER_WORD_"));
-    let ops = constants!(vyre_ioq::abi::op, [READ, WRITE, FENCE, SYNC, PREFETCH]);
+    let ops = constants!(vyre_ioq::abi::op, [READ, WRITE, FENCE, SYNC, PREFETCH, MAP]);
     assert_eq!(ops, golden::section("OP_"));
     let statuses =
         constants!(vyre_ioq::abi::status, [EMPTY, PUBLISHED, CLAIMED, OK, ERROR]);

@@ -20,7 +20,7 @@ fn created(slots: u32) -> Memory {
     memory
 }
 
-/// What attaching says when a header word holds `value`.
+/// Returns the result of attaching when a header word holds `value`.
 fn with_word(word: usize, value: u32) -> Result<DeviceQueue, AttachError> {
     let memory = created(2);
     memory.store(word, value);

@@ -230,7 +230,7 @@ proptest! {
     #[test]
     fn every_image_is_judged_and_a_good_one_says_the_same_again(
         mut words: [u32; 16],
-        op in prop_oneof![4 => 0..8u32, 1 => any::<u32>()],
+        op in prop_oneof![4 => 0..9u32, 1 => any::<u32>()],
         flags in prop_oneof![4 => 0..5u32, 1 => any::<u32>()],
         reserved in prop::array::uniform4(prop_oneof![7 => Just(0), 1 => any::<u32>()]),
     ) {
@@ -239,7 +239,7 @@ proptest! {
         let known = match words[0] {
             1 => 2,
             2 => 3,
-            3..=5 => 0,
+            3..=6 => 0,
             _ => u32::MAX,
         };
         let image: SlotImage = bytemuck::cast(words);
@@ -271,12 +271,12 @@ proptest! {
 fn flags_belong_to_operations() {
     assert_eq!(Op::Read.flags(), Flags::EXACT);
     assert_eq!(Op::Write.flags(), Flags::EXACT | Flags::DURABLE);
-    for op in [Op::Fence, Op::Sync, Op::Prefetch] {
+    for op in [Op::Fence, Op::Sync, Op::Prefetch, Op::Map] {
         assert_eq!(op.flags(), Flags::empty());
     }
 }
 
-/// What the device holds for a slot.
+/// State of the device for a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Hold {
     Nothing,

@@ -89,7 +89,7 @@ impl Populating {
     /// Waits for the end of the thread.
     ///
     /// # Errors
-    /// As for [`Mapping::populate`]. What comes before the error is mapped.
+    /// The same as for [`Mapping::populate`]. What comes before the error is mapped.
     pub fn wait(mut self) -> Result<Populated, Errno> {
         // The thread calls nothing that panics.
         let ended = self.thread.take().map(JoinHandle::join);

@@ -1,4 +1,4 @@
-//! What a scan finds out, for the owner of a file and for others.
+//! Tests of the findings of a scan, for the owner of a file and for others.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;

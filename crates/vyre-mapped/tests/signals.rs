@@ -68,6 +68,16 @@ fn ends_by_sigbus(name: &str, body: impl FnOnce()) {
     assert!(!said.contains("survived"), "{said}");
 }
 
+/// Sends SIGBUS to a thread of this process. Its `pthread_t` would do in glibc alone: in musl it is a pointer, which
+/// threads do not share.
+fn send_sigbus(thread: rustix::process::Pid) {
+    let process = std::process::id() as libc::pid_t;
+    let thread = thread.as_raw_nonzero().get();
+    // SAFETY: the call takes no pointer.
+    let sent = unsafe { libc::syscall(libc::SYS_tgkill, process, thread, SIGBUS) };
+    assert_eq!(sent, 0);
+}
+
 /// A fault that nobody handles comes again for ever.
 fn end_in_a_minute() {
     // SAFETY: the call takes no pointer.
@@ -345,15 +355,13 @@ fn signals_of_a_process_during_copies_reach_the_own_handler() {
             let len = 8 << 20;
             let mapping = Mapping::new(memfd(len), 0..len as u64).unwrap();
             let mut seen = vec![1; len];
-            // SAFETY: the call takes no pointer.
-            let reader = unsafe { libc::pthread_self() };
+            let reader = rustix::thread::gettid();
             let ended = AtomicBool::new(false);
             let recovery = Recovery::new().unwrap();
             std::thread::scope(|scope| {
                 scope.spawn(|| {
                     while !ended.load(SeqCst) {
-                        // SAFETY: the thread runs until this one has ended.
-                        assert_eq!(unsafe { libc::pthread_kill(reader, SIGBUS) }, 0);
+                        send_sigbus(reader);
                         std::thread::yield_now();
                     }
                 });
@@ -434,6 +442,13 @@ extern "C" fn own_with_frames(signal: c_int, info: *mut siginfo_t, context: *mut
 
 #[test]
 fn a_handler_can_unwind_through_a_copy() {
+    if cfg!(target_env = "musl") {
+        // Its return from a handler has no unwind information.
+        let why = "no handler unwinds past itself with musl";
+        let line = format!("SKIPPED: a_handler_can_unwind_through_a_copy: {why}\n");
+        let _ = std::io::stderr().write_all(line.as_bytes());
+        return;
+    }
     alone("a_handler_can_unwind_through_a_copy", || {
         install(own_with_frames as *const () as usize, SA_SIGINFO);
         // A backtrace needs more than the standard library's alternate stack.
@@ -482,14 +497,12 @@ fn a_signal_that_was_ignored_interrupts_no_system_call() {
             install(libc::SIG_IGN, 0);
             let _recovery = Recovery::new().unwrap();
             let (reader, writer) = rustix::pipe::pipe().unwrap();
-            // SAFETY: the call takes no pointer.
-            let thread = unsafe { libc::pthread_self() };
+            let thread = rustix::thread::gettid();
             std::thread::scope(|scope| {
                 scope.spawn(|| {
                     for _ in 0..20 {
                         std::thread::sleep(std::time::Duration::from_millis(10));
-                        // SAFETY: the thread waits for this one.
-                        assert_eq!(unsafe { libc::pthread_kill(thread, SIGBUS) }, 0);
+                        send_sigbus(thread);
                     }
                     rustix::io::write(&writer, b"x").unwrap();
                 });

@@ -16,6 +16,10 @@ impl Token {
     /// even.
     pub(crate) const WAKE: Self = Self::pack(u32::MAX, 0);
 
+    /// The token of a request to end the wait on a futex. No operation has this index, and the generation is that of a
+    /// request to cancel.
+    pub(crate) const FUTEX_END: Self = Self::pack(u32::MAX - 1, 0);
+
     /// Returns the token of the wait on a futex. As for [`WAKE`](Self::WAKE), no operation has it.
     pub(crate) const fn futex(number: u32) -> Self {
         Self::pack(u32::MAX, number.wrapping_add(1) << 1)

@@ -92,6 +92,17 @@ pub enum Operation {
         /// The number of bytes.
         len: u32,
     },
+    /// Lets a device load a part of a file by itself: it completes with zero once the device can load all of
+    /// the part that the file holds. No transport of this crate has it
+    /// ([`PushError::Unsupported`](crate::PushError::Unsupported)). It is for a transport around another one.
+    Map {
+        /// The file to map.
+        file: FileSlot,
+        /// The offset in the file, in bytes.
+        offset: u64,
+        /// The number of bytes.
+        len: u32,
+    },
 }
 
 impl Operation {
@@ -102,7 +113,8 @@ impl Operation {
             Self::Read { file, .. }
             | Self::Write { file, .. }
             | Self::Sync { file, .. }
-            | Self::Prefetch { file, .. } => file,
+            | Self::Prefetch { file, .. }
+            | Self::Map { file, .. } => file,
         }
     }
 
@@ -111,7 +123,7 @@ impl Operation {
     pub const fn buffer(&self) -> Option<BufferSlot> {
         match *self {
             Self::Read { buffer, .. } | Self::Write { buffer, .. } => Some(buffer),
-            Self::Sync { .. } | Self::Prefetch { .. } => None,
+            Self::Sync { .. } | Self::Prefetch { .. } | Self::Map { .. } => None,
         }
     }
 }

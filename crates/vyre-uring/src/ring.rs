@@ -36,8 +36,6 @@ use crate::file_traits::FileTraits;
 use crate::futex_word::FutexWord;
 use crate::kernel_ring::KernelRing;
 use crate::operation::{BufferSlot, FileSlot, Operation};
-use crate::relay::Relays;
-use crate::settings::CommonSettings;
 use crate::setup_report::{RingReport, SetupReport};
 use crate::token_table::TokenTable;
 use crate::transport::Transport;
@@ -82,8 +80,6 @@ pub struct Ring {
     wake: Option<WakeEvent>,
     /// The words that end a [`wait_on`](Self::wait_on).
     futexes: Futexes,
-    /// The threads that wait on these words if the ring cannot.
-    relays: Relays,
     /// The errno by which the kernel refused to be entered, once it did.
     poisoned: Option<Errno>,
     fixed_files: bool,
@@ -92,8 +88,6 @@ pub struct Ring {
     spare_indexes: SpareIndexes,
     report: RingReport,
     drop_deadline: Duration,
-    /// The cores of the threads that serve the ring, if they are limited.
-    worker_cores: Vec<usize>,
     /// The value of `pushed` when a quiesce gave up.
     given_up: Option<u32>,
     /// The kernel knows one thread as the ring's only issuer.
@@ -106,11 +100,11 @@ impl Ring {
     pub(crate) fn new(
         kernel: KernelRing,
         report: RingReport,
-        settings: CommonSettings,
+        [files, buffers]: [u32; 2],
         buffer_indexes: u32,
+        drop_deadline: Duration,
     ) -> Self {
         let entries = report.sq_entries;
-        let [files, buffers] = [settings.files, settings.buffers];
         Self {
             tokens: TokenTable::with_capacity(entries),
             files: (0..files).map(|_| FileSlotState::EMPTY).collect(),
@@ -122,15 +116,13 @@ impl Ring {
             strays: 0,
             wake: None,
             futexes: Futexes::default(),
-            relays: Relays::default(),
             poisoned: None,
             fixed_files: report.files.in_use(),
             fixed_buffers: report.buffers.in_use(),
             ext_arg: report.features.ext_arg,
             spare_indexes: SpareIndexes::new(buffers..buffer_indexes),
             report,
-            drop_deadline: settings.drop_deadline,
-            worker_cores: settings.worker_cores,
+            drop_deadline,
             given_up: None,
             kernel: ManuallyDrop::new(kernel),
             _one_thread: PhantomData,

@@ -6,7 +6,6 @@ use io_uring::{IoUring, Parameters, opcode};
 use rustix::io::Errno;
 
 use crate::error::SetupError;
-use crate::kernel_features::KernelFeatures;
 use crate::kernel_ring::{KernelRing, errno_of};
 use crate::ring::Ring;
 use crate::settings::{CommonSettings, MAX_BUFFERS};
@@ -19,56 +18,78 @@ const SPARE_INDEXES: u32 = 1024;
 /// The largest number of worker threads that a ring requests by default.
 const MAX_WORKERS: u32 = 512;
 
-/// The sets of set-up flags, best first. Each comment names the first kernel that knows the set above it.
-const FLAG_SETS: [KernelFeatures; 6] = [
-    DEFERRED.union(KernelFeatures::NO_SQARRAY),
+/// A set-up flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SetupFlag {
+    SingleIssuer,
+    DeferTaskrun,
+    CoopTaskrun,
+    TaskrunFlag,
+    NoSqarray,
+    SubmitAll,
+}
+
+use SetupFlag::{CoopTaskrun, DeferTaskrun, NoSqarray, SingleIssuer, SubmitAll, TaskrunFlag};
+
+/// The sets of flags, best first. Each comment names the first kernel that knows the set above it.
+const FLAG_SETS: [&[SetupFlag]; 6] = [
+    &[
+        SingleIssuer,
+        DeferTaskrun,
+        TaskrunFlag,
+        SubmitAll,
+        NoSqarray,
+    ],
     // 6.6
-    DEFERRED,
+    &[SingleIssuer, DeferTaskrun, TaskrunFlag, SubmitAll],
     // 6.1
-    COOPERATIVE.union(KernelFeatures::SINGLE_ISSUER),
+    &[SingleIssuer, CoopTaskrun, TaskrunFlag, SubmitAll],
     // 6.0
-    COOPERATIVE,
+    &[CoopTaskrun, TaskrunFlag, SubmitAll],
     // 5.19
-    KernelFeatures::SUBMIT_ALL,
+    &[SubmitAll],
     // 5.18
-    KernelFeatures::empty(),
+    &[],
 ];
 
-const DEFERRED: KernelFeatures = KernelFeatures::SINGLE_ISSUER
-    .union(KernelFeatures::DEFER_TASKRUN)
-    .union(KernelFeatures::TASKRUN_FLAG)
-    .union(KernelFeatures::SUBMIT_ALL);
+impl SetupFlag {
+    const fn name(self) -> &'static str {
+        match self {
+            SingleIssuer => "SINGLE_ISSUER",
+            DeferTaskrun => "DEFER_TASKRUN",
+            CoopTaskrun => "COOP_TASKRUN",
+            TaskrunFlag => "TASKRUN_FLAG",
+            NoSqarray => "NO_SQARRAY",
+            SubmitAll => "SUBMIT_ALL",
+        }
+    }
 
-const COOPERATIVE: KernelFeatures = KernelFeatures::COOP_TASKRUN
-    .union(KernelFeatures::TASKRUN_FLAG)
-    .union(KernelFeatures::SUBMIT_ALL);
-
-fn set_flag(builder: &mut io_uring::Builder, flag: KernelFeatures) {
-    match flag {
-        KernelFeatures::SINGLE_ISSUER => builder.setup_single_issuer(),
-        KernelFeatures::DEFER_TASKRUN => builder.setup_defer_taskrun(),
-        KernelFeatures::COOP_TASKRUN => builder.setup_coop_taskrun(),
-        KernelFeatures::TASKRUN_FLAG => builder.setup_taskrun_flag(),
-        KernelFeatures::NO_SQARRAY => builder.setup_no_sqarray(),
-        KernelFeatures::SUBMIT_ALL => builder.setup_submit_all(),
-        other => unreachable!("{other:?} is no set-up flag"),
-    };
+    fn set(self, builder: &mut io_uring::Builder) {
+        match self {
+            SingleIssuer => builder.setup_single_issuer(),
+            DeferTaskrun => builder.setup_defer_taskrun(),
+            CoopTaskrun => builder.setup_coop_taskrun(),
+            TaskrunFlag => builder.setup_taskrun_flag(),
+            NoSqarray => builder.setup_no_sqarray(),
+            SubmitAll => builder.setup_submit_all(),
+        };
+    }
 }
 
 /// The ring, its flags, and the sets that were refused before.
-type Built<T> = (T, KernelFeatures, Vec<RefusedFlags>);
+type Built<T> = (T, &'static [SetupFlag], Vec<RefusedFlags>);
 
 /// Tries the sets in turn. Only `EINVAL` means that the kernel does not know a flag; any other error
 /// would recur with the next set, and hide its cause.
 fn try_flag_sets<T>(
-    mut attempt: impl FnMut(KernelFeatures) -> Result<T, Errno>,
+    mut attempt: impl FnMut(&'static [SetupFlag]) -> Result<T, Errno>,
 ) -> Result<Built<T>, SetupError> {
     let mut refused = Vec::new();
     for flags in FLAG_SETS {
         match attempt(flags) {
             Ok(ring) => return Ok((ring, flags, refused)),
             Err(errno @ Errno::INVAL) => refused.push(RefusedFlags {
-                flags: flags.names(),
+                flags: names(flags),
                 errno,
             }),
             Err(Errno::PERM | Errno::ACCESS) => return Err(SetupError::Forbidden),
@@ -79,6 +100,10 @@ fn try_flag_sets<T>(
         }
     }
     Err(SetupError::TooOld)
+}
+
+fn names(flags: &[SetupFlag]) -> Vec<&'static str> {
+    flags.iter().map(|flag| flag.name()).collect()
 }
 
 /// Configures and builds a [`Ring`].
@@ -185,13 +210,6 @@ impl RingBuilder {
         self
     }
 
-    /// Builds the ring as if the kernel lacked these features: see
-    /// [`TransportBuilder::withhold`](crate::TransportBuilder::withhold). Default: none.
-    pub fn withhold(mut self, features: KernelFeatures) -> Self {
-        self.common.withheld = features;
-        self
-    }
-
     /// Builds the ring for the calling thread.
     ///
     /// # Errors
@@ -199,21 +217,17 @@ impl RingBuilder {
     /// operation on it. An optional step that fails is not an error: the [`RingReport`] notes it.
     pub fn build(self) -> Result<Ring, SetupError> {
         self.common.check()?;
-        let withheld = self.common.withheld;
         let (ring, flags, refused) = try_flag_sets(|flags| {
-            if flags.intersects(withheld) {
-                return Err(Errno::INVAL);
-            }
             let mut builder = IoUring::builder();
             builder.dontfork();
             for flag in flags {
-                set_flag(&mut builder, flag);
+                flag.set(&mut builder);
             }
             builder
                 .build(self.common.entries)
                 .map_err(|error| errno_of(&error))
         })?;
-        let mut kernel = KernelRing::new(ring, withheld);
+        let mut kernel = KernelRing::new(ring);
         kernel.trial().map_err(SetupError::Trial)?;
 
         let ring_fd = kernel.register_ring_fd().into();
@@ -232,7 +246,7 @@ impl RingBuilder {
             let _ = kernel.register_worker_cores(&self.common.worker_cores);
         }
         let report = RingReport {
-            flags: flags.names(),
+            flags: names(flags),
             refused,
             sq_entries: kernel.params().sq_entries(),
             cq_entries: kernel.params().cq_entries(),
@@ -243,12 +257,16 @@ impl RingBuilder {
             plain_errno: None,
             workers,
             worker_bounds,
-            ops: probe(&kernel, withheld),
-            features: features(kernel.params(), withheld),
-            withheld,
-            futexes: None,
+            ops: probe(&kernel),
+            features: features(kernel.params()),
         };
-        Ok(Ring::new(kernel, report, self.common, indexes))
+        Ok(Ring::new(
+            kernel,
+            report,
+            [self.common.files, self.common.buffers],
+            indexes,
+            self.common.drop_deadline,
+        ))
     }
 }
 
@@ -274,11 +292,10 @@ fn bound_workers(
     }
 }
 
-fn probe(kernel: &KernelRing, withheld: KernelFeatures) -> Option<[bool; Opcode::ALL.len()]> {
+fn probe(kernel: &KernelRing) -> Option<[bool; Opcode::ALL.len()]> {
     let probe = kernel.probe().ok()?;
     Some(Opcode::ALL.map(|kind| {
-        let hidden = kind == Opcode::FutexWait && withheld.contains(KernelFeatures::FUTEX_WAIT);
-        let has = probe.is_supported(match kind {
+        probe.is_supported(match kind {
             Opcode::ReadFixed => opcode::ReadFixed::CODE,
             Opcode::WriteFixed => opcode::WriteFixed::CODE,
             Opcode::Read => opcode::Read::CODE,
@@ -287,14 +304,13 @@ fn probe(kernel: &KernelRing, withheld: KernelFeatures) -> Option<[bool; Opcode:
             Opcode::Prefetch => opcode::Fadvise::CODE,
             Opcode::Cancel => opcode::AsyncCancel::CODE,
             Opcode::FutexWait => opcode::FutexWait::CODE,
-        });
-        has && !hidden
+        })
     }))
 }
 
-fn features(params: &Parameters, withheld: KernelFeatures) -> RingFeatures {
+fn features(params: &Parameters) -> RingFeatures {
     RingFeatures {
-        ext_arg: params.is_feature_ext_arg() && !withheld.contains(KernelFeatures::EXT_ARG),
+        ext_arg: params.is_feature_ext_arg(),
         nodrop: params.is_feature_nodrop(),
         native_workers: params.is_feature_native_workers(),
         fast_poll: params.is_feature_fast_poll(),
@@ -320,7 +336,7 @@ mod tests {
             let mut tried = 0;
             move |flags| {
                 tried += 1;
-                if flags.contains(KernelFeatures::DEFER_TASKRUN) {
+                if flags.contains(&DeferTaskrun) {
                     Err(Errno::INVAL)
                 } else {
                     Ok(tried)
@@ -330,7 +346,7 @@ mod tests {
         .unwrap();
         assert_eq!((tried, flags), (3, FLAG_SETS[2]));
         assert_eq!(refused.len(), 2);
-        assert_eq!(refused[0].flags, FLAG_SETS[0].names());
+        assert_eq!(refused[0].flags, names(FLAG_SETS[0]));
         assert!(refused.iter().all(|refused| refused.errno == Errno::INVAL));
     }
 

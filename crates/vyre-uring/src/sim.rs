@@ -116,6 +116,7 @@ impl SimTransport {
         }
         let (offset, len) = match operation {
             Operation::Sync { .. } => return Ok(0),
+            Operation::Map { .. } => return Err(PushError::Unsupported),
             Operation::Prefetch { offset, len, .. } => (offset, len),
             Operation::Read {
                 offset,
@@ -229,6 +230,8 @@ impl SimTransport {
                     len => fadvise(file.as_fd(), offset, len, Advice::WillNeed).map(|()| 0),
                 }
             }
+            // `check` refuses it.
+            Operation::Map { .. } => Err(Errno::OPNOTSUPP),
         };
         transferred.map_or_else(|errno| -errno.raw_os_error(), |count| count as i32)
     }

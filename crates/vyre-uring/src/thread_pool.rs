@@ -29,18 +29,16 @@ use crate::buffer::Buffer;
 use crate::completion::{Completion, Token};
 use crate::error::{Busy, EnterError, PushError, RegisterError, SetupError};
 use crate::file_traits::FileTraits;
-use crate::futex_means::FutexMeans;
 use crate::futex_word::FutexWord;
 use crate::operation::{BufferSlot, FileSlot, Operation};
-use crate::relay::Relays;
 use crate::setup_report::SetupReport;
 use crate::thread_pool_report::ThreadPoolReport;
 use crate::token_table::TokenTable;
 use crate::transport::Transport;
-use crate::wait_list::{WaitList, has_waitv};
 pub use builder::ThreadPoolBuilder;
 use file_slot::FileSlotState;
 use shared::Shared;
+use sleeper::WaitList;
 
 /// A [`Transport`] on threads that call `preadv2(2)` and its relatives. It works where io_uring is
 /// forbidden, as containers do by default, or missing. [`ThreadPool::builder`] sets a pool up.
@@ -80,9 +78,7 @@ pub struct ThreadPool {
     done: VecDeque<(Token, i32)>,
     shared: Arc<Shared>,
     /// The words that end a [`wait_on`](Transport::wait_on).
-    waits: Option<WaitList>,
-    /// The threads that wait on them if the kernel cannot wait on all of them at once.
-    relays: Relays,
+    waits: WaitList,
     report: ThreadPoolReport,
     drop_deadline: Duration,
     /// The number of operations pushed so far, and what it was when a quiesce gave up.
@@ -181,29 +177,12 @@ impl Transport for ThreadPool {
         Some(Waker::from(self.shared.sleeper.clone()))
     }
 
-    fn wake_fd(&mut self) -> Option<OwnedFd> {
-        worker::poll_rings(&self.shared)?.try_clone().ok()
-    }
-
+    /// Needs Linux 5.16, and has room for 127 words.
     fn set_futexes(&mut self, words: Vec<FutexWord>) -> bool {
-        self.waits = None;
-        self.relays = Relays::default();
-        let withheld = self.report.withheld;
-        let means = if words.len() <= WaitList::MOST && has_waitv(withheld) {
-            self.waits = Some(self.shared.sleeper.list(&words));
-            FutexMeans::Vector
-        } else {
-            let waker = Waker::from(self.shared.sleeper.clone());
-            match Relays::start(&words, &waker, withheld, &self.shared.settings.cores) {
-                Some(relays) => {
-                    self.relays = relays;
-                    FutexMeans::Relays(self.relays.len())
-                }
-                None => FutexMeans::Nothing,
-            }
-        };
-        self.report.futexes = Some(means);
-        means != FutexMeans::Nothing
+        let waits = WaitList::new(&self.shared.sleeper, &words);
+        let is_set = waits.is_some();
+        self.waits = waits.unwrap_or_default();
+        is_set
     }
 
     fn wait_on(&mut self, expected: &[u32], timeout: Option<Duration>) -> Result<(), EnterError> {

@@ -145,7 +145,7 @@ pub trait Transport {
     /// By default this calls `set_file`. A transport around another one should forward the call.
     ///
     /// # Errors
-    /// As for [`set_file`](Self::set_file).
+    /// The same as for [`set_file`](Self::set_file).
     fn set_file_with(
         &mut self,
         slot: FileSlot,

@@ -19,7 +19,7 @@ struct Cli {
 enum Run {
     /// Store hostile words against the host end and the engine
     Words {
-        /// How many, such as 1000000 or 1e9
+        /// Number of them, such as 1000000 or 1e9
         #[arg(value_parser = count)]
         words: u64,
         /// Seed of all that happens
@@ -28,7 +28,7 @@ enum Run {
     },
     /// Have several producers submit requests, each with a checksum
     Soak {
-        /// How many, such as 1000000 or 1e9
+        /// Number of them, such as 1000000 or 1e9
         #[arg(value_parser = count)]
         operations: u64,
         /// Number of producer threads

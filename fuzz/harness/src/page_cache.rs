@@ -24,7 +24,7 @@ const BUFFER: BufferSlot = BufferSlot::new(0);
 /// Largest size of the file: more than one copy may have.
 const FILE_BYTES: u64 = 36 * 4096 + 100;
 const BUFFER_BYTES: usize = 48 * 4096;
-/// What the buffer holds at first.
+/// Contents of the buffer at first.
 static ZEROS: [u8; BUFFER_BYTES] = [0; BUFFER_BYTES];
 /// Steps that are more than enough to end every operation, and attempts to read one piece.
 const STEPS: u32 = 1000;

@@ -57,7 +57,7 @@ fn defined(files: &BTreeMap<String, String>, errors: &mut Vec<String>) -> BTreeS
     defined
 }
 
-/// Whatever looks like the name of a rule.
+/// Returns all that looks like the name of a rule.
 fn names(line: &str) -> Vec<&str> {
     let mut names = Vec::new();
     for (_, prefix) in TEXTS {
@@ -82,7 +82,7 @@ fn is_test(path: &str) -> bool {
     path.contains("/tests/") || path.ends_with("/tests.rs")
 }
 
-/// Whether nothing but comments and attributes lies between a line and a function below it.
+/// Returns true if nothing but comments and attributes lies between a line and a function below it.
 fn above_function(text: &str, line: usize) -> bool {
     let mut below = text.lines().skip(line + 1).map(str::trim_start);
     let item = below.find(|line| !line.starts_with("//") && !line.starts_with('#'));

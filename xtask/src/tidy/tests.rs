@@ -20,6 +20,15 @@ fn unfinished_work_and_ignored_tests_are_found() {
 }
 
 #[test]
+fn summaries_are_no_questions() {
+    let found =
+        file("a.rs", "/// Whether it is.\nfn a() {}\n    /// Returns it.\n    /// What follows may.\n//! How.\n");
+    assert_eq!(found, ["a.rs:1: a doc comment that begins with a question"]);
+    assert_eq!(file("a.cuh", "\n  /// What it is.\n").len(), 1);
+    assert_eq!(file("a.md", "/// What it is.\n").len(), 0);
+}
+
+#[test]
 fn long_files_are_found() {
     for (lines, errors) in [(LINES_WARN + 1, 0), (LINES_MAX, 0), (LINES_MAX + 1, 1)] {
         assert_eq!(file("a.rs", &"\n".repeat(lines)).len(), errors, "{lines}");

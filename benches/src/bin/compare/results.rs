@@ -69,7 +69,7 @@ pub(crate) struct Flood {
     pub(crate) beside_p99: Figure,
     /// Number of latencies beside the other lane, of all rounds.
     pub(crate) beside_count: u64,
-    /// What the other lane read.
+    /// Bytes a second that the other lane read.
     pub(crate) flood_rate: Figure,
     /// Copies of blocks of the other lane's size, by a thread that does nothing else.
     pub(crate) copy_rate: Figure,

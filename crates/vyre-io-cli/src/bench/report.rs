@@ -49,7 +49,7 @@ pub(super) struct Report {
     /// Cores of the loops, then of the lanes. `None` if threads are not bound.
     pub(super) loop_cores: Option<Vec<usize>>,
     pub(super) lane_cores: Option<Vec<usize>>,
-    /// Whether blocks may be copied out of the page cache.
+    /// True if blocks may be copied out of the page cache.
     pub(super) page_cache: bool,
     #[serde(flatten)]
     pub(super) served: Served,

@@ -183,7 +183,7 @@ impl Directory {
     }
 }
 
-/// What vfat and exFAT make of a name.
+/// Reaction of vfat and exFAT to a name.
 #[derive(Debug, PartialEq, Eq)]
 enum WindowsName {
     Fit,

@@ -114,7 +114,11 @@ mod tests {
 
     #[test]
     fn what_is_missing_comes_with_what_to_do() {
-        for error in [CudaError::NoDriver, CudaError::NoDevice] {
+        for error in [
+            CudaError::NoDriver,
+            CudaError::StaticProgram,
+            CudaError::NoDevice,
+        ] {
             let (gpu, finding) = unusable(&error);
             assert!(!gpu.usable && gpu.name.is_none());
             assert_eq!(gpu.why, Some(error.to_string()));

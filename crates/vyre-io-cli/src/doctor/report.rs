@@ -78,8 +78,6 @@ pub(super) struct Report {
     pub(super) io_uring: IoUring,
     /// `ring` or `threads`: what performs the operations. Null if neither can.
     pub(super) transport: Option<&'static str>,
-    /// The means by which devices can end a sleep of a loop. Null if there is no transport.
-    pub(super) wakes_by: Option<String>,
     /// Null if no ring could be made.
     pub(super) ring: Option<Ring>,
     pub(super) memlock: Memlock,
@@ -98,7 +96,7 @@ impl Report {
     }
 }
 
-/// Whether io_uring may be used, and the settings that determine it.
+/// Permission to use io_uring, and the settings that determine it.
 #[derive(Debug, Serialize)]
 pub(super) struct IoUring {
     pub(super) allowed: bool,
@@ -134,7 +132,9 @@ pub(super) struct Ring {
     pub(super) registered_files: StepReport,
     pub(super) registered_buffers: StepReport,
     pub(super) missing_operations: Vec<&'static str>,
-    /// How requests are served: `registered` if buffers could be registered, else `plain`.
+    /// The means by which devices can end a sleep of a loop.
+    pub(super) wakes_by: &'static str,
+    /// `registered` if buffers could be registered, else `plain`.
     pub(super) data_path: &'static str,
 }
 
@@ -186,7 +186,7 @@ impl StepReport {
 pub(super) struct Memlock {
     pub(super) soft: Option<u64>,
     pub(super) hard: Option<u64>,
-    /// Whether `CAP_IPC_LOCK` exempts this process from the limit.
+    /// True if `CAP_IPC_LOCK` exempts this process from the limit.
     pub(super) exempt: bool,
 }
 
@@ -202,7 +202,7 @@ pub(super) struct Gpu {
     pub(super) driver: Option<String>,
     /// `hostNativeAtomicSupported`.
     pub(super) host_native_atomics: Option<bool>,
-    /// How bytes get from a file to a kernel, and the reason.
+    /// Way of the bytes from a file to a kernel, and the reason.
     pub(super) data_path: Option<String>,
 }
 
@@ -216,7 +216,7 @@ pub(super) struct PathReport {
     pub(super) kind: Option<&'static str>,
     /// The size of a regular file in bytes.
     pub(super) size: Option<u64>,
-    /// Whether it opens with `O_DIRECT`; null if that was not tried.
+    /// True if it opens with `O_DIRECT`; null if that was not tried.
     pub(super) direct_opens: Option<bool>,
     /// The alignment that direct I/O would need.
     pub(super) alignment: Option<Alignment>,

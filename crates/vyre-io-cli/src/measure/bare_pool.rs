@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use libc::c_long;
 use rustix::thread::futex;
 use vyre_io::Buffer;
 
@@ -22,7 +23,7 @@ use super::cores::pin;
 /// Looks for news before a thread sleeps, where each has a core of its own: some microseconds.
 const SPINS: u32 = 2_000;
 
-/// What a bare pool does.
+/// The work of a bare pool.
 pub struct BarePool {
     pub file: OwnedFd,
     /// Memory of as many blocks as there are in a batch.
@@ -63,7 +64,7 @@ impl BarePool {
     /// operation, with its place in the buffer and its block of the file.
     ///
     /// # Errors
-    /// What the kernel reports for an operation.
+    /// Returns the kernel's error for an operation.
     pub fn run(self, time: Duration, completed: impl FnMut(u32, u64) + Send) -> io::Result<f64> {
         let has_cores = (self.threads as usize) < super::cores::allowed().len();
         let batch = Batch {
@@ -165,13 +166,30 @@ impl BarePool {
                 .cast(),
             iov_len: size,
         };
-        let (fd, offset) = (self.file.as_raw_fd(), (block * size as u64) as libc::off_t);
-        let moved = if self.writes {
-            // SAFETY: the place is inside the buffer, which outlives the threads. One thread has taken it.
-            unsafe { libc::pwritev2(fd, &raw const iovec, 1, offset, 0) }
-        } else {
-            // SAFETY: as above.
-            unsafe { libc::preadv2(fd, &raw const iovec, 1, offset, 0) }
+        let (call, fd) = (
+            if self.writes {
+                libc::SYS_pwritev2
+            } else {
+                libc::SYS_preadv2
+            },
+            self.file.as_raw_fd(),
+        );
+        // By number: older versions of musl have no such functions. Of 64 bits, the upper half of the offset is
+        // shifted out.
+        let (low, high) = ((block * size as u64) as c_long, 0 as c_long);
+        let (count, flags) = (1 as c_long, 0 as c_long);
+        // SAFETY: the kernel reads one `iovec`, which lives through the call. The place is inside the buffer, which
+        // outlives the threads. One thread has taken it.
+        let moved = unsafe {
+            libc::syscall(
+                call,
+                c_long::from(fd),
+                &raw const iovec,
+                count,
+                low,
+                high,
+                flags,
+            )
         };
         match usize::try_from(moved) {
             Ok(moved) if moved == size => Ok(()),

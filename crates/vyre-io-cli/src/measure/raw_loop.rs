@@ -19,7 +19,7 @@ use vyre_io::Buffer;
 use super::block_numbers::BlockNumbers;
 use super::cores::{allowed, pin};
 
-/// What a raw loop does.
+/// The work of a raw loop.
 pub struct RawLoop {
     pub file: OwnedFd,
     /// Memory of as many blocks as there are operations in flight.
@@ -49,7 +49,7 @@ impl RawLoop {
     /// until `completed` returns.
     ///
     /// # Errors
-    /// What the kernel reports for the ring or for an operation.
+    /// Returns the kernel's error for the ring or for an operation.
     pub fn run(self, time: Duration, completed: impl FnMut(u32, u64) + Send) -> io::Result<f64> {
         let buffer = self.buffer.clone();
         // The kernel's workers would otherwise inherit the loop's core.
@@ -196,7 +196,7 @@ fn cpu_set(cores: &[usize]) -> libc::cpu_set_t {
 /// Sets up the best ring that this kernel supports. Each further attempt omits a flag that older kernels lack.
 ///
 /// # Errors
-/// What the kernel reports for the last attempt.
+/// Returns the kernel's error for the last attempt.
 pub fn best_ring(entries: u32) -> io::Result<IoUring> {
     let plain = IoUring::builder();
     let mut submit_all = plain.clone();

@@ -64,7 +64,7 @@ pub fn offset_of(bytes: &[u8]) -> Option<u64> {
 /// Fills an empty file with `size` bytes of stamped sectors.
 ///
 /// # Errors
-/// What the kernel reports for a write or for the sync.
+/// Returns the kernel's error for a write or for the sync.
 pub fn fill(file: &File, size: u64) -> io::Result<()> {
     fill_part(file, 0, size)
 }
@@ -72,7 +72,7 @@ pub fn fill(file: &File, size: u64) -> io::Result<()> {
 /// The same for a file that is a part of a larger whole: its first sector has the stamp of `first`.
 ///
 /// # Errors
-/// As [`fill`].
+/// The same as for [`fill`].
 pub fn fill_part(mut file: &File, first: u64, size: u64) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK];
     let mut offset = 0;

@@ -52,6 +52,7 @@ impl<T: Transport> Engine<T> {
             }
             Plan::Sync { file, slot } => self.plan_sync(file, slot)?,
             Plan::Prefetch(ahead) => Admitted::Prefetch(ahead),
+            Plan::Map(extent) => Admitted::Map(extent),
         };
         let expires = expires(self);
         if expires != 0 {

@@ -65,7 +65,7 @@ const FIRST_EPOCH: u32 = 1;
 
 /// Barriers of one queue.
 #[derive(Debug)]
-pub(super) struct Barriers {
+pub(crate) struct Barriers {
     /// Fences that have not waited in an epoch.
     deferred: DeferredFences,
     /// Fences that wait in an epoch or have waited in one, by the number of their set. A set that is

@@ -19,10 +19,10 @@ pub(crate) struct Transfer {
     pub(crate) file_offset: u64,
     pub(crate) buffer_offset: u64,
     pub(crate) len: u32,
-    /// Whether the write is flushed, because the request asks for it or its file is open with O_DSYNC
+    /// True if the write is flushed, because the request asks for it or its file is open with O_DSYNC
     /// or O_SYNC.
     pub(crate) durable: bool,
-    /// Whether the file has no offsets: a pipe, a socket or a terminal, which may keep the request
+    /// True if the file has no offsets: a pipe, a socket or a terminal, which may keep the request
     /// waiting for ever.
     pub(crate) unbounded: bool,
 }
@@ -48,6 +48,17 @@ impl ReadAhead {
     }
 }
 
+/// The bytes that a device wants to load by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// Index in the file table.
+    pub(crate) file: u32,
+    pub(crate) slot: FileSlot,
+    /// Absolute offset in bytes.
+    pub(crate) offset: u64,
+    pub(crate) len: u32,
+}
+
 /// A request that has passed the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Plan {
@@ -55,6 +66,7 @@ pub(crate) enum Plan {
     Write(Transfer),
     Sync { file: u32, slot: FileSlot },
     Prefetch(ReadAhead),
+    Map(Extent),
 }
 
 /// Checks a request against the tables.
@@ -76,24 +88,32 @@ pub(crate) fn resolve(
             Ok(Plan::Sync { file, slot })
         }
         Op::Prefetch => {
-            let (file, entry) = permitted_file(files, request.file(), Rights::READ)?;
-            let offset = within(
-                request.file_offset(),
-                request.count(),
-                entry.base,
-                entry.len,
-            )?;
+            let (extent, entry) = readable(files, request)?;
             Ok(Plan::Prefetch(ReadAhead {
-                file,
-                slot: entry.slot,
-                offset,
-                len: request.count(),
+                file: extent.file,
+                slot: extent.slot,
+                offset: extent.offset,
+                len: extent.len,
                 piece: entry.traits.read_ahead,
             }))
         }
+        Op::Map => readable(files, request).map(|(extent, _)| Plan::Map(extent)),
         // A FENCE names nothing: the sweep defers it without a plan. There are no other operations yet.
         _ => Err(Errno::EINVAL),
     }
+}
+
+/// Returns the bytes of a request that transfers none and needs the READ right.
+fn readable<'a>(files: &'a FileTable, request: &Request) -> Result<(Extent, &'a FileEntry), Errno> {
+    let (file, entry) = permitted_file(files, request.file(), Rights::READ)?;
+    let len = request.count();
+    let extent = Extent {
+        file,
+        slot: entry.slot,
+        offset: within(request.file_offset(), len, entry.base, entry.len)?,
+        len,
+    };
+    Ok((extent, entry))
 }
 
 #[inline(always)]

@@ -34,13 +34,13 @@ impl EngineState {
     pub(super) fn completed(&mut self, completion: &Completion) {
         let id = SlotId::from_user(completion.user);
         let Some(queue) = self.queues.get_mut(id.queue as usize) else {
-            self.counters.stray += 1;
+            self.completed_elsewhere(completion);
             return;
         };
         let request = queue.requests.get_mut(id.slot as usize);
         let Some(request) = request.filter(|request| request.token == Some(completion.token))
         else {
-            self.counters.stray += 1;
+            self.completed_elsewhere(completion);
             return;
         };
         request.token = None;
@@ -93,13 +93,36 @@ impl EngineState {
         }
     }
 
+    /// Processes the completion of an operation whose request is in no slot: that of a removed queue, or of nothing.
+    #[cold]
+    pub(super) fn completed_elsewhere(&mut self, completion: &Completion) {
+        let token = Some(completion.token);
+        for number in 0..self.abandoned.len() {
+            let left = &mut self.abandoned[number];
+            let found = left.requests.iter().position(|it| it.token == token);
+            let Some(found) = found else {
+                continue;
+            };
+            let request = left.requests.swap_remove(found);
+            self.shares.give_back(&mut left.share);
+            if left.requests.is_empty() {
+                self.abandoned.swap_remove(number);
+                let capacity = self.shares.capacity();
+                self.divide(capacity);
+            }
+            self.release(request.file(), request.buffer());
+            return;
+        }
+        self.counters.stray += 1;
+    }
+
     /// Releases an operation that ended after service did, without an outcome.
     pub(super) fn let_go(&mut self, completion: &Completion) {
         let id = SlotId::from_user(completion.user);
         let request = self.request_mut(id);
         let Some(request) = request.filter(|request| request.token == Some(completion.token))
         else {
-            self.counters.stray += 1;
+            self.completed_elsewhere(completion);
             return;
         };
         let (file, buffer) = (request.file(), request.buffer());
@@ -126,7 +149,7 @@ impl EngineState {
                 queue.counters.bytes_written += moved;
             }
             Admitted::Sync { .. } => is_sync = true,
-            Admitted::Prefetch(_) => {}
+            Admitted::Prefetch(_) | Admitted::Map(_) => {}
         }
         let (file, buffer) = (request.file(), request.buffer());
         let sequence = request.sequence;

@@ -1,5 +1,6 @@
 //! The state of an engine apart from its transport: tables, queues and claimed requests.
 
+use super::abandoned::Abandoned;
 use super::deadlines::heap::Deadlines;
 use super::queue_state::QueueState;
 use super::reclaim::Reclaimable;
@@ -10,12 +11,15 @@ use super::slot_lists::SlotList;
 use crate::buffer_table::BufferTable;
 use crate::counters::LoopCounters;
 use crate::file_table::FileTable;
+use crate::queue_id::QueueId;
 
 #[derive(Debug)]
 pub(super) struct EngineState {
     pub(super) files: FileTable,
     pub(super) buffers: BufferTable,
     pub(super) queues: Vec<QueueState>,
+    /// The operations of removed queues that the transport still holds.
+    pub(super) abandoned: Vec<Abandoned>,
     /// The number of requests of all queues that wait for room in the transport, in the `Ready` lists.
     pub(super) backlogged: u32,
     pub(super) shares: Shares,
@@ -30,6 +34,26 @@ pub(super) struct EngineState {
 }
 
 impl EngineState {
+    /// Returns the place of a queue.
+    pub(super) fn place_of(&self, queue: QueueId) -> Option<usize> {
+        let served = |it: &QueueState| !it.is_vacant() && it.id == queue;
+        self.queues.iter().position(served)
+    }
+
+    /// Returns the number of operations of removed queues that the transport holds.
+    pub(super) fn abandoned_operations(&self) -> u32 {
+        let operations = self.abandoned.iter().map(|it| it.requests.len() as u32);
+        operations.sum()
+    }
+
+    /// Divides the transport among the queues that there are now.
+    pub(super) fn divide(&mut self, capacity: u32) {
+        let served = self.queues.iter().filter(|queue| !queue.is_vacant());
+        let shares = served.map(|queue| &queue.share);
+        let abandoned = self.abandoned.iter().map(|it| &it.share);
+        self.shares.divide(capacity, shares.chain(abandoned));
+    }
+
     #[inline]
     pub(super) fn request_mut(&mut self, id: SlotId) -> Option<&mut RequestState> {
         self.queues
@@ -81,9 +105,24 @@ impl EngineState {
         self.leave_sync_group(id, line);
     }
 
+    /// Ends the cancellation of a request whose operation is in flight, and its deadline.
+    pub(super) fn stop_cancelling(&mut self, id: SlotId) {
+        self.deadlines.remove(id);
+        let lists = &mut self.queues[id.queue as usize].lists;
+        if let Some(SlotList::CancelPending | SlotList::CancelAsked) = lists.list_of(id.slot) {
+            lists.remove(id.slot);
+            self.cancelling -= 1;
+        }
+    }
+
     /// Returns the number of requests in flight for which `on` holds.
-    pub(super) fn users(queues: &[QueueState], on: impl Fn(&RequestState) -> bool) -> u32 {
+    pub(super) fn users(
+        queues: &[QueueState],
+        abandoned: &[Abandoned],
+        on: impl Fn(&RequestState) -> bool,
+    ) -> u32 {
         let requests = queues.iter().flat_map(|queue| &queue.requests);
+        let requests = requests.chain(abandoned.iter().flat_map(|it| &it.requests));
         requests.filter(|&request| on(request)).count() as u32
     }
 }

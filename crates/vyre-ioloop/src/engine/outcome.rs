@@ -11,11 +11,11 @@ impl<T: Transport> Engine<T> {
     /// Publishes the outcomes, and the counters of the queues that have changed.
     #[inline]
     pub(super) fn publish(&mut self) {
-        for (number, shared) in self.shared.queues.iter().enumerate() {
+        for number in 0..self.state.queues.len() {
             self.state.publish_outcomes(number);
             let queue = &mut self.state.queues[number];
             if std::mem::take(&mut queue.has_counted) {
-                shared.publish(&queue.counters());
+                queue.shared.publish(&queue.counters());
             }
         }
     }

@@ -1,5 +1,8 @@
 //! The state of one queue.
 
+use std::sync::Arc;
+
+use crossbeam_utils::CachePadded;
 use vyre_ioq::{Errno, HostQueue};
 
 use super::barriers::Barriers;
@@ -7,8 +10,9 @@ use super::request_state::{Admitted, Flush, RequestState};
 use super::shares::Share;
 use super::slot_lists::SlotLists;
 use super::sync_groups::SyncGroups;
-use crate::counters::QueueCounters;
+use crate::counters::{QueueCounters, SharedQueueCounters};
 use crate::file_identity::FileIdentity;
+use crate::queue_id::QueueId;
 
 /// The operations that the transport still holds when service ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,10 +28,18 @@ pub(crate) enum StillHeld {
 #[derive(Debug)]
 pub(crate) struct QueueState {
     pub(crate) host: HostQueue,
+    pub(crate) id: QueueId,
+    /// The counters as other threads read them.
+    pub(crate) shared: Arc<CachePadded<SharedQueueCounters>>,
+    /// Whether newly claimed requests get ECANCELED.
+    pub(crate) draining: bool,
+    /// Whether the queue is being removed, and whether SYNCs that are still deferred get ECANCELED.
+    pub(crate) removing: bool,
+    pub(crate) cancels: bool,
     pub(crate) requests: Box<[RequestState]>,
     pub(crate) barriers: Barriers,
     pub(crate) counters: QueueCounters,
-    /// Whether the counters have changed since they were published.
+    /// True if the counters have changed since they were published.
     pub(crate) has_counted: bool,
     /// The lists in which requests wait, and the queue's use of the transport.
     pub(crate) lists: SlotLists,
@@ -47,9 +59,14 @@ pub(crate) struct QueueState {
 }
 
 impl QueueState {
-    pub(crate) fn new(host: HostQueue) -> Self {
+    pub(crate) fn new(id: QueueId, host: HostQueue) -> Self {
         let slots = host.geometry().slots();
         Self {
+            id,
+            shared: Arc::default(),
+            draining: false,
+            removing: false,
+            cancels: false,
             requests: vec![RequestState::IDLE; slots as usize].into(),
             barriers: Barriers::new(slots),
             counters: QueueCounters::default(),
@@ -65,6 +82,16 @@ impl QueueState {
             listed_at: 0,
             host,
         }
+    }
+
+    /// Returns the state of a place without a queue.
+    pub(crate) fn vacant() -> Self {
+        Self::new(QueueId::from_raw(u64::MAX), HostQueue::vacant())
+    }
+
+    /// Returns whether this is a place without a queue.
+    pub(crate) fn is_vacant(&self) -> bool {
+        self.requests.is_empty()
     }
 
     /// Records an admitted request, which is outstanding from here on.

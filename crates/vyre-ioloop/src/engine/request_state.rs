@@ -4,7 +4,7 @@ use rustix::io::Errno as OsErrno;
 use vyre_ioq::Errno;
 use vyre_uring::{FileSlot, Operation, Token};
 
-use super::checks::{ReadAhead, Transfer};
+use super::checks::{Extent, ReadAhead, Transfer};
 use super::shares::OPERATION_BYTES;
 use crate::file_identity::FileIdentity;
 use crate::lost_writes::Round;
@@ -36,6 +36,7 @@ pub(crate) enum Admitted {
         writes: u32,
     },
     Prefetch(ReadAhead),
+    Map(Extent),
 }
 
 impl Admitted {
@@ -49,7 +50,7 @@ impl Admitted {
                 transfer: t,
                 durable: false,
             } => 0 < t.len && t.len <= OPERATION_BYTES && !t.unbounded,
-            Self::Prefetch(_) => true,
+            Self::Prefetch(_) | Self::Map(_) => true,
             Self::Write { durable: true, .. } | Self::None | Self::Sync { .. } => false,
         }
     }
@@ -108,6 +109,11 @@ impl Admitted {
                 file: ahead.slot,
                 offset: ahead.offset,
                 len: ahead.next(),
+            },
+            Self::Map(extent) => Operation::Map {
+                file: extent.slot,
+                offset: extent.offset,
+                len: extent.len,
             },
             Self::None => return None,
         })
@@ -182,6 +188,7 @@ impl RequestState {
             Admitted::Read(t) | Admitted::Write { transfer: t, .. } => Some(t.file),
             Admitted::Sync { file, .. } => Some(file),
             Admitted::Prefetch(ahead) => Some(ahead.file),
+            Admitted::Map(extent) => Some(extent.file),
             Admitted::None => None,
         }
     }
@@ -274,7 +281,9 @@ impl RequestState {
                     (_, Some(errno)) => Next::Finish(Err(errno)),
                 };
             }
-            Admitted::None | Admitted::Sync { .. } => return Next::Finish(Ok(0)),
+            Admitted::None | Admitted::Sync { .. } | Admitted::Map(_) => {
+                return Next::Finish(Ok(0));
+            }
         };
         let count = count.min(transfer.len);
         self.moved += count;

@@ -40,6 +40,8 @@ pub(crate) struct Shares {
     unbounded: u32,
     /// The number of bytes left in this pass.
     bytes: u32,
+    /// The number of entries of the transport.
+    capacity: u32,
 }
 
 /// The use of the transport by one queue.
@@ -53,21 +55,40 @@ pub(crate) struct Share {
 }
 
 impl Shares {
+    /// Divides a transport of which nothing is used.
     pub(crate) fn new(capacity: u32, queues: usize) -> Self {
-        let queues = u32::try_from(queues).unwrap_or(u32::MAX).max(1);
-        let reserve = if queues == 1 {
+        let mut shares = Self {
+            reserve: 0,
+            lendable: 0,
+            lent: 0,
+            unbounded: 0,
+            bytes: PASS_BYTES,
+            capacity,
+        };
+        shares.divide(capacity, vec![Share::default(); queues].iter());
+        shares
+    }
+
+    pub(crate) const fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// Divides the transport anew among queues that use this much of it. A queue that uses more than its new reserve
+    /// has borrowed the rest. If more is lent than may be, nothing more is lent until that has changed.
+    pub(crate) fn divide<'a>(&mut self, capacity: u32, used: impl Iterator<Item = &'a Share>) {
+        let entries: Vec<u32> = used.map(|share| share.entries).collect();
+        let queues = u32::try_from(entries.len()).unwrap_or(u32::MAX).max(1);
+        self.reserve = if queues == 1 {
             capacity
         } else {
             // One entry each, where that is all there is.
             (capacity / queues / 2).max(u32::from(capacity >= queues))
         };
-        Self {
-            reserve,
-            lendable: capacity - reserve * queues,
-            lent: 0,
-            unbounded: (reserve / 2).max(1),
-            bytes: PASS_BYTES,
-        }
+        self.capacity = capacity;
+        self.lendable = capacity - self.reserve * queues;
+        self.unbounded = (self.reserve / 2).max(1);
+        let borrowed = entries.iter().map(|used| used.saturating_sub(self.reserve));
+        self.lent = borrowed.sum();
     }
 
     /// Begins a pass, and returns how many bytes the last one gave to the transport.

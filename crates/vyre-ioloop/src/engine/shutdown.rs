@@ -18,6 +18,9 @@ impl<T: Transport> Engine<T> {
     /// [`stop`](Self::stop) it.
     pub fn drain(&mut self) {
         self.draining = true;
+        for queue in &mut self.state.queues {
+            queue.draining = true;
+        }
         self.set_state(LoopState::Draining);
     }
 
@@ -41,7 +44,7 @@ impl<T: Transport> Engine<T> {
     /// Ends service as [`stop`](Self::stop) does, but tells devices that the host failed.
     ///
     /// # Errors
-    /// As for [`stop`](Self::stop).
+    /// The same as for [`stop`](Self::stop).
     pub fn fail(&mut self, deadline: Duration) -> Result<(), Busy> {
         self.end(deadline, LoopState::Failed)
     }
@@ -136,6 +139,7 @@ impl<T: Transport> Engine<T> {
     fn still_held(&self) -> StillHeld {
         let requests = self.state.queues.iter().flat_map(|queue| &queue.requests);
         let named = requests.filter(|request| request.token.is_some()).count() as u32;
+        let named = named + self.state.abandoned_operations();
         match self.transport.in_flight() {
             in_flight if in_flight > named => StillHeld::Unknown,
             _ => StillHeld::Named,

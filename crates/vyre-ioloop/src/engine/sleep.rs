@@ -24,32 +24,30 @@ impl<T: Transport> Engine<T> {
 
     /// Prepares [`wait_for_rings`](Self::wait_for_rings) for devices that ring by the given means. Returns whether a
     /// request on any queue can end such a wait: every queue offers
-    /// [`Features::DOORBELL`](vyre_ioq::Features::DOORBELL), and the transport has the means. Call it once.
+    /// [`Features::DOORBELL`](vyre_ioq::Features::DOORBELL), and the transport has the means. Queues that are added
+    /// later are listened to by the same means.
     pub fn listen(&mut self, means: RingMeans) -> bool {
-        let queues = &self.state.queues;
-        let words: Vec<_> = queues
-            .iter()
-            .filter_map(|queue| queue.host.doorbell_ptr())
-            .collect();
-        let all = words.len() == queues.len();
-        if words.is_empty() {
-            return false;
-        }
+        self.means = Some(means);
+        let served = self.state.queues.iter().filter(|queue| !queue.is_vacant());
+        let queues = served.clone().count();
+        let words = served.filter_map(|queue| queue.host.doorbell_ptr());
+        let words: Vec<_> = words.map(FutexWord::new).collect();
+        let (offered, all) = (words.len(), words.len() == queues);
         let heard = match means {
-            RingMeans::Futex => {
-                let count = words.len();
-                let set = self
-                    .transport
-                    .set_futexes(words.into_iter().map(FutexWord::new).collect());
-                if set {
-                    self.doorbells = vec![0; count];
-                }
-                set
-            }
+            RingMeans::Futex => self.transport.set_futexes(words),
             RingMeans::Waker => self.transport.waker().is_some(),
         };
-        self.listens = heard;
-        heard && all
+        let waits = heard && means == RingMeans::Futex;
+        self.doorbells = vec![0; if waits { offered } else { 0 }];
+        self.listens = heard && offered > 0;
+        // Without a queue, nothing can be missed.
+        self.rung = all && (heard || queues == 0);
+        self.rung
+    }
+
+    /// Returns what [`listen`](Self::listen) returned last, for the queues that there are now.
+    pub(crate) const fn is_rung(&self) -> bool {
+        self.rung
     }
 
     /// Announces a sleep to the devices, makes one more pass, and sleeps as [`wait`](Self::wait) does if that pass

@@ -201,6 +201,7 @@ impl<T: Transport> Engine<T> {
         let errno = match error {
             PushError::UnknownFile(_) | PushError::UnknownBuffer(_) => Errno::EBADF,
             PushError::OutOfRange => Errno::ERANGE,
+            PushError::Unsupported => Errno::EOPNOTSUPP,
             PushError::Poisoned(errno) => {
                 self.failure.get_or_insert(errno);
                 from_os(errno)

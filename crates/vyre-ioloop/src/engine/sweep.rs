@@ -93,7 +93,7 @@ impl<T: Transport> Engine<T> {
         while let Some(Claim { slot, image, .. }) =
             self.state.queues[queue].host.next_claim(&mut claims)
         {
-            if self.draining {
+            if self.state.queues[queue].draining {
                 // Here, and not later: what was claimed before the drain is finished.
                 self.reject(queue, slot, Errno::ECANCELED);
                 continue;
@@ -168,6 +168,10 @@ impl<T: Transport> Engine<T> {
         // Those of one file after one another: they share a flush. Among themselves they have no order.
         syncs.sort_unstable_by_key(|sync| (sync.request.file(), sync.slot));
         for sync in &syncs {
+            if self.state.queues[queue].cancels {
+                self.reject(queue, sync.slot, Errno::ECANCELED);
+                continue;
+            }
             self.admit_or_reject(queue, sync.slot, &sync.request, |_| sync.expires);
         }
         self.state.queues[queue].barriers.keep_memory(syncs);

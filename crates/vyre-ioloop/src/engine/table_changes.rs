@@ -131,8 +131,9 @@ impl<T: Transport> Engine<T> {
     /// [`TableError::Unknown`] if the handle names nothing.
     pub fn revoke_file(&mut self, handle: FileHandle) -> Result<Revocation, TableError> {
         let handle = handle.raw();
-        let queues = &self.state.queues;
-        let users = |index| EngineState::users(queues, |request| request.file() == Some(index));
+        let (queues, abandoned) = (&self.state.queues, &self.state.abandoned);
+        let users =
+            |index| EngineState::users(queues, abandoned, |request| request.file() == Some(index));
         let (index, idle) = self
             .state
             .files
@@ -155,8 +156,10 @@ impl<T: Transport> Engine<T> {
     /// [`TableError::Unknown`] if the handle names nothing.
     pub fn revoke_buffer(&mut self, handle: BufferHandle) -> Result<Revocation, TableError> {
         let handle = handle.raw();
-        let queues = &self.state.queues;
-        let users = |index| EngineState::users(queues, |request| request.buffer() == Some(index));
+        let (queues, abandoned) = (&self.state.queues, &self.state.abandoned);
+        let users = |index| {
+            EngineState::users(queues, abandoned, |request| request.buffer() == Some(index))
+        };
         let (index, idle) = self
             .state
             .buffers
@@ -201,9 +204,8 @@ impl<T: Transport> Engine<T> {
 
     /// Returns the number of requests in flight on a revoked entry.
     pub fn requests_on(&self, revocation: Revocation) -> u32 {
-        EngineState::users(&self.state.queues, |request| {
-            self.is_on(request, revocation)
-        })
+        let (queues, abandoned) = (&self.state.queues, &self.state.abandoned);
+        EngineState::users(queues, abandoned, |request| self.is_on(request, revocation))
     }
 
     fn is_on(&self, request: &RequestState, revocation: Revocation) -> bool {

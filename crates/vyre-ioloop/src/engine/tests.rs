@@ -72,13 +72,13 @@ fn a_pass_publishes_the_counters_of_queues_that_changed() {
         claimed: 77,
         ..QueueCounters::default()
     };
-    shared.queues[1].publish(&mark);
+    engine.state.queues[1].shared.publish(&mark);
     let _ = device.submit(Request::fence()).expect("a free slot");
     let _ = engine.step();
-    assert_eq!(shared.queues[0].read().succeeded, 1);
+    assert_eq!(shared.queue(0.into()).unwrap().succeeded, 1);
     assert_eq!(shared.whole.read(), engine.counters());
-    assert_eq!(shared.queues[1].read(), mark, "nothing was stored");
+    assert_eq!(shared.queue(1.into()), Some(mark), "nothing was stored");
     // With a heartbeat, all of them.
     engine.wait(Duration::ZERO);
-    assert_eq!(shared.queues[1].read(), QueueCounters::default());
+    assert_eq!(shared.queue(1.into()), Some(QueueCounters::default()));
 }

@@ -2,6 +2,7 @@ use vyre_ioq::HostQueue;
 use vyre_uring::Transport;
 
 use super::authority::Authority;
+use super::places::Places;
 use super::{LoopGroup, end_all, reopen};
 use crate::buffer_table::BufferTable;
 use crate::commands::Shutdown;
@@ -10,6 +11,7 @@ use crate::file_table::FileTable;
 use crate::ioloop::BaseTransport;
 use crate::ioloop::builder::{IoLoopBuilder, Starting};
 use crate::options::LoopOptions;
+use crate::queue_id::QueueId;
 
 impl LoopGroup {
     /// Returns a builder for a group.
@@ -71,7 +73,8 @@ impl LoopGroupBuilder {
     }
 
     /// Adds a queue and assigns it to a loop: the first goes to loop 0, the next to loop 1, and so on,
-    /// in turn. Every loop needs at least one queue.
+    /// in turn. A loop may start without a queue:
+    /// [`LoopGroup::add_queue`] adds some while it runs.
     pub fn queue(mut self, queue: HostQueue) -> Self {
         self.queues.push((None, queue));
         self
@@ -112,7 +115,7 @@ impl LoopGroupBuilder {
     /// starts.
     ///
     /// # Errors
-    /// As for [`spawn`](Self::spawn).
+    /// The same as for [`spawn`](Self::spawn).
     pub fn spawn_with<T, W>(
         self,
         wrap: impl FnMut(usize) -> W,
@@ -123,16 +126,13 @@ impl LoopGroupBuilder {
     {
         let Dealt { shares, places } = deal(self.queues, self.cores.len())?;
         let failed = |index| move |reason| GroupSpawnError::Loop { index, reason };
-        if let Some(index) = shares.iter().position(Vec::is_empty) {
-            return Err(failed(index)(SpawnError::NoQueue));
-        }
         // The caller's code, which may panic: no thread is there yet that it would leave behind.
         let wraps: Vec<W> = (0..shares.len()).map(wrap).collect();
         let authority = Authority::new(&self.files, &self.buffers, shares.len());
         let sharing = !authority.may_reopen(shares.len());
         let pinned: Vec<usize> = self.cores.iter().copied().flatten().collect();
         // All of them have begun before any is waited for, and none is left behind.
-        let begin = |(index, ((share, core), wrap)): (usize, ((Vec<HostQueue>, _), W))| {
+        let begin = |(index, ((share, core), wrap)): (usize, ((Share, _), W))| {
             // Replicas: the same entries under the same handles.
             let files = match index {
                 0 => self.files.clone(),
@@ -145,7 +145,8 @@ impl LoopGroupBuilder {
                 .options(self.options)
                 .cores(core, pinned.clone())
                 .name(format!("{}-{index}", self.name));
-            let builder = share.into_iter().fold(builder, IoLoopBuilder::queue);
+            let add = |builder: IoLoopBuilder, (id, queue)| builder.queue_as(id, queue);
+            let builder = share.into_iter().fold(builder, add);
             builder.begin(wrap)
         };
         let parts = shares.into_iter().zip(self.cores).zip(wraps).enumerate();
@@ -165,25 +166,27 @@ impl LoopGroupBuilder {
         Ok(LoopGroup {
             loops,
             authority,
-            queues: places,
+            places,
         })
     }
 }
 
+/// The queues of a loop, by number.
+type Share = Vec<(QueueId, HostQueue)>;
+
 /// The queues, assigned to loops.
 struct Dealt {
     /// The queues of each loop.
-    shares: Vec<Vec<HostQueue>>,
-    /// The loop of each queue, and its number there.
-    places: Vec<(usize, usize)>,
+    shares: Vec<Share>,
+    places: Places,
 }
 
 fn deal(queues: Vec<(Option<usize>, HostQueue)>, loops: usize) -> Result<Dealt, GroupSpawnError> {
     if loops == 0 {
         return Err(GroupSpawnError::NoLoop);
     }
-    let mut shares: Vec<Vec<HostQueue>> = (0..loops).map(|_| Vec::new()).collect();
-    let mut places = Vec::with_capacity(queues.len());
+    let mut shares: Vec<Share> = (0..loops).map(|_| Vec::new()).collect();
+    let places = Places::default();
     let mut turns = 0;
     for (queue, (chosen, host)) in queues.into_iter().enumerate() {
         let index = chosen.unwrap_or_else(|| {
@@ -197,8 +200,13 @@ fn deal(queues: Vec<(Option<usize>, HostQueue)>, loops: usize) -> Result<Dealt, 
                 loops,
             });
         };
-        places.push((index, share.len()));
-        share.push(host);
+        let placed = places.reserve(Some(index), loops, |_| true, host.addresses());
+        let (id, _) = placed.map_err(|reason| {
+            let queue = queue.into();
+            let reason = SpawnError::Queue { queue, reason };
+            GroupSpawnError::Loop { index, reason }
+        })?;
+        share.push((id, host));
     }
     Ok(Dealt { shares, places })
 }

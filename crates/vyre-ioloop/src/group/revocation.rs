@@ -7,7 +7,7 @@ use vyre_ioq::{BufferHandle, FileHandle};
 
 use super::LoopGroup;
 use super::authority::RevocationReply;
-use crate::commands::{Command, RevocationLimits};
+use crate::commands::{Command, EndLimits};
 use crate::engine::table_changes::replica::Named;
 use crate::error::TableError;
 use crate::ioloop::Deadline;
@@ -17,7 +17,7 @@ impl LoopGroup {
     /// with the [`drain_timeout`](crate::LoopOptions::drain_timeout).
     ///
     /// # Errors
-    /// As for [`revoke_file_within`](Self::revoke_file_within).
+    /// The same as for [`revoke_file_within`](Self::revoke_file_within).
     pub fn revoke_file(&self, handle: FileHandle) -> Result<(), TableError> {
         self.revoke(handle.into(), self.limits(None))
     }
@@ -44,7 +44,7 @@ impl LoopGroup {
     /// does with the [`drain_timeout`](crate::LoopOptions::drain_timeout).
     ///
     /// # Errors
-    /// As for [`revoke_buffer_within`](Self::revoke_buffer_within).
+    /// The same as for [`revoke_buffer_within`](Self::revoke_buffer_within).
     pub fn revoke_buffer(&self, handle: BufferHandle) -> Result<(), TableError> {
         self.revoke(handle.into(), self.limits(None))
     }
@@ -55,7 +55,7 @@ impl LoopGroup {
     /// [`revoke_file_within`](Self::revoke_file_within).
     ///
     /// # Errors
-    /// As for [`revoke_file_within`](Self::revoke_file_within). After any error other than
+    /// The same as for [`revoke_file_within`](Self::revoke_file_within). After any error other than
     /// [`TableError::Unknown`], the kernel may still write to the bytes.
     pub fn revoke_buffer_within(
         &self,
@@ -65,15 +65,15 @@ impl LoopGroup {
         self.revoke(handle.into(), self.limits(Some(timeout)))
     }
 
-    /// Returns the time limits of a revocation. All loops have the same options.
-    fn limits(&self, timeout: Option<Duration>) -> RevocationLimits {
-        self.loops[0].options().revocation_limits(timeout)
+    /// Returns the time limits of a revocation or a removal. All loops have the same options.
+    pub(super) fn limits(&self, timeout: Option<Duration>) -> EndLimits {
+        self.loops[0].options().end_limits(timeout)
     }
 
-    fn revoke(&self, named: Named, limits: RevocationLimits) -> Result<(), TableError> {
+    fn revoke(&self, named: Named, limits: EndLimits) -> Result<(), TableError> {
         self.authority.release_ended();
         let holders = self.authority.revoke(named)?;
-        let limit = self.loops[0].options().longest_revocation(limits);
+        let limit = self.loops[0].options().longest_end(limits);
         let deadline = Deadline::after(limit);
         let send = |index: usize| {
             let answer = self.loops[index].send(|reply| Command::Revoke {

@@ -1,4 +1,4 @@
-//! What cannot be provoked on real rings: a loop that refuses, or panics, or whose kernel keeps
+//! Cases that real rings cannot provoke: a loop that refuses, or panics, or whose kernel keeps
 //! operations, beside others that go on.
 
 use std::fs::File;
@@ -19,13 +19,13 @@ use crate::options::LoopOptions;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// How the operations of loop 1 fare; those of the others succeed.
+/// Fate of the operations of loop 1; those of the others succeed.
 #[derive(Clone, Copy)]
 enum Fate {
     Done,
-    /// Until they are cancelled.
+    /// They end when they are cancelled.
     Stuck,
-    /// Whatever is asked of them.
+    /// They never end, also when they are cancelled.
     Hung,
 }
 

@@ -1,4 +1,5 @@
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
@@ -14,6 +15,7 @@ use crate::error::message_of;
 use crate::error::{SpawnError, StopError};
 use crate::file_table::FileTable;
 use crate::options::LoopOptions;
+use crate::queue_id::QueueId;
 
 impl IoLoop {
     /// Returns a builder for a loop.
@@ -57,9 +59,16 @@ impl IoLoopBuilder {
         self
     }
 
-    /// Adds a queue to serve. Several queues are served in turn, one whole queue at a time.
-    pub fn queue(mut self, queue: HostQueue) -> Self {
-        self.setup.queues.push(queue);
+    /// Adds a queue to serve. Several queues are served in turn, one whole queue at a time. A loop may start without a
+    /// queue: [`IoLoop::add_queue`] adds some while it runs.
+    pub fn queue(self, queue: HostQueue) -> Self {
+        let id = QueueId::from(self.setup.queues.len());
+        self.queue_as(id, queue)
+    }
+
+    /// Adds a queue under a number, which is above those of the queues before it.
+    pub(crate) fn queue_as(mut self, id: QueueId, queue: HostQueue) -> Self {
+        self.setup.queues.push((id, queue));
         self
     }
 
@@ -90,8 +99,7 @@ impl IoLoopBuilder {
     /// device can end the process by one.
     ///
     /// # Errors
-    /// [`SpawnError`] if there is no queue, if the thread cannot be set up, or if the ring or the
-    /// kernel refuses the tables.
+    /// [`SpawnError`] if the thread cannot be set up, or if the ring or the kernel refuses the tables.
     pub fn spawn(self) -> Result<IoLoop, SpawnError> {
         self.spawn_with(|base| base)
     }
@@ -102,7 +110,7 @@ impl IoLoopBuilder {
     /// Threads that `wrap` spawns inherit the blocked signals.
     ///
     /// # Errors
-    /// As for [`spawn`](Self::spawn).
+    /// The same as for [`spawn`](Self::spawn).
     pub fn spawn_with<T: Transport>(
         self,
         wrap: impl FnOnce(BaseTransport) -> T + Send + 'static,
@@ -122,19 +130,18 @@ impl IoLoopBuilder {
         self,
         wrap: impl FnOnce(BaseTransport) -> T + Send + 'static,
     ) -> Result<Starting, SpawnError> {
-        if self.setup.queues.is_empty() {
-            return Err(SpawnError::NoQueue);
-        }
         // The standard library would panic.
         if self.name.contains('\0') {
             return Err(SpawnError::Name { name: self.name });
         }
+        self.setup.check_queues()?;
         let flags = Arc::new(ControlFlags::new());
         let (commands, inbox) = mpsc::channel();
         let (ready, started) = mpsc::sync_channel(1);
         let setup = self.setup;
         let end = Arc::new(End::default());
         let options = setup.options;
+        let next_queue = setup.queues.last().map_or(0, |(id, _)| id.raw() + 1);
         let (seen, ended) = (flags.clone(), end.clone());
         let thread = move || {
             let thread = || run::thread(setup, wrap, &seen, &ended, inbox, &ready);
@@ -159,6 +166,7 @@ impl IoLoopBuilder {
             started,
             thread,
             options,
+            next_queue,
         })
     }
 }
@@ -171,6 +179,7 @@ pub(crate) struct Starting {
     started: mpsc::Receiver<Result<Started, SpawnError>>,
     thread: Thread,
     options: LoopOptions,
+    next_queue: u64,
 }
 
 impl Starting {
@@ -189,6 +198,7 @@ impl Starting {
             thread_id: start.thread_id,
             thread: self.thread,
             options: self.options,
+            next_queue: AtomicU64::new(self.next_queue),
         })
     }
 }

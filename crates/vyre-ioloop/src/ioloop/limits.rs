@@ -1,8 +1,8 @@
-//! The time limits of a shutdown and of a revocation, from the options of the loop.
+//! The time limits of a shutdown and of a revocation or a removal, from the options of the loop.
 
 use std::time::Duration;
 
-use crate::commands::{RevocationLimits, Shutdown};
+use crate::commands::{EndLimits, Shutdown};
 use crate::options::LoopOptions;
 
 impl LoopOptions {
@@ -15,16 +15,16 @@ impl LoopOptions {
         }
     }
 
-    /// Returns the limits of a revocation. `wait` replaces the drain timeout, if it is given.
-    pub(crate) fn revocation_limits(&self, wait: Option<Duration>) -> RevocationLimits {
-        RevocationLimits {
+    /// Returns the limits of a revocation or a removal. `wait` replaces the drain timeout, if it is given.
+    pub(crate) fn end_limits(&self, wait: Option<Duration>) -> EndLimits {
+        EndLimits {
             wait: wait.unwrap_or(self.drain_timeout),
             grace: self.abort_timeout,
         }
     }
 
-    /// Returns the longest time that the answer to a revocation may take.
-    pub(crate) const fn longest_revocation(&self, limits: RevocationLimits) -> Duration {
+    /// Returns the longest time that the answer to a revocation or a removal may take.
+    pub(crate) const fn longest_end(&self, limits: EndLimits) -> Duration {
         limits.total().saturating_add(self.margin)
     }
 }

@@ -21,8 +21,10 @@ use crate::engine::progress::Progress;
 use crate::error::message_of;
 use crate::error::{SpawnError, StopError};
 use crate::file_table::FileTable;
+use crate::new_queue::{check_end, check_memory};
 use crate::options::LoopOptions;
 use crate::os_errno::from_os;
+use crate::queue_id::QueueId;
 use crate::ring_means::RingMeans;
 use crate::signals::block_signals;
 use crate::wait_policy::{ANNOUNCED, Backoff, Pause, WaitPolicy};
@@ -36,7 +38,7 @@ const UNWOKEN: Duration = Duration::from_millis(10);
 pub(crate) struct Setup {
     pub(super) files: FileTable,
     pub(super) buffers: BufferTable,
-    pub(super) queues: Vec<HostQueue>,
+    pub(super) queues: Vec<(QueueId, HostQueue)>,
     pub(super) core: Option<usize>,
     /// The cores of the group's other loops.
     pub(super) others: Vec<usize>,
@@ -49,13 +51,24 @@ impl Setup {
         let room = |entries: u32| entries.saturating_add(self.options.live_entries);
         Ok(AnyTransport::builder()
             .choice(self.options.transport)
-            .withhold(self.options.withheld)
             .entries(self.entries())
             .files(room(self.files.slots.bound()))
             .buffers(room(self.buffers.held.len() as u32))
             .drop_deadline(self.options.abort_timeout)
             .worker_cores(worker_cores)
             .build()?)
+    }
+
+    /// Refuses queues that cannot be served.
+    pub(super) fn check_queues(&self) -> Result<(), SpawnError> {
+        for (number, (queue, host)) in self.queues.iter().enumerate() {
+            let earlier = self.queues[..number].iter();
+            let memory = earlier.map(|(id, host)| (*id, host.addresses()));
+            let checked = check_end(host).and_then(|()| check_memory(&host.addresses(), memory));
+            let queue = *queue;
+            checked.map_err(|reason| SpawnError::Queue { queue, reason })?;
+        }
+        Ok(())
     }
 
     /// Returns the number of entries of the transport, at least two for each queue: with fewer, endless
@@ -122,9 +135,7 @@ pub(super) fn thread<T: Transport>(
         }
         None => UNWOKEN,
     };
-    let rung = engine.listen(options.ring_means);
-    // With its entries and its means registered, where it still can be asked.
-    let report = engine.transport().setup_report().unwrap_or(report);
+    let _ = engine.listen(options.ring_means);
     let wake_fd = match options.ring_means {
         RingMeans::Waker => engine.wake_fd(),
         RingMeans::Futex => None,
@@ -140,13 +151,7 @@ pub(super) fn thread<T: Transport>(
     }));
     let mut inbox = Inbox::new(inbox);
     let served = panic::catch_unwind(AssertUnwindSafe(|| {
-        serve(
-            &mut engine,
-            options,
-            flags,
-            &mut inbox,
-            Sleeps { longest, rung },
-        )
+        serve(&mut engine, options, flags, &mut inbox, longest)
     }));
     // Before anything is dropped: that takes as long as the kernel likes if it holds operations.
     end.set(served.unwrap_or_else(|payload| {
@@ -167,12 +172,14 @@ fn prepare<T: Transport>(
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1_000));
     let transport = setup.transport(worker_cores)?;
     let report = transport.setup_report();
-    let engine = Engine::new(
+    let engine = Engine::with_queues(
         wrap(PageCacheTransport::new(transport)),
         setup.files,
         setup.buffers,
         setup.queues,
     )?;
+    // With its entries registered, where it still can be asked.
+    let report = engine.transport().setup_report().unwrap_or(report);
     Ok((engine, report))
 }
 
@@ -186,20 +193,12 @@ fn pin(core: usize) -> Result<(), SpawnError> {
     rustix::thread::sched_setaffinity(None, &cores).map_err(|errno| refused(errno.into()))
 }
 
-/// The limits of a loop's sleeps.
-#[derive(Clone, Copy, Debug)]
-struct Sleeps {
-    longest: Duration,
-    /// Set if every queue's device can end a sleep.
-    rung: bool,
-}
-
 fn serve<T: Transport>(
     engine: &mut Engine<T>,
     options: LoopOptions,
     flags: &ControlFlags,
     inbox: &mut Inbox,
-    sleeps: Sleeps,
+    longest: Duration,
 ) -> Result<(), StopError> {
     let mut backoff = Backoff::new(options.wait_policy);
     loop {
@@ -207,7 +206,7 @@ fn serve<T: Transport>(
         if flags.take_commands() {
             inbox.serve(engine);
         }
-        inbox.advance_revocations(engine);
+        inbox.advance_changes(engine);
         if let Some(errno) = engine.failure() {
             return failed(engine, options, errno);
         }
@@ -220,10 +219,10 @@ fn serve<T: Transport>(
             backoff.reset();
             continue;
         }
-        match backoff.idle(sleeps.rung && !flags.is_active()) {
+        match backoff.idle(engine.is_rung() && !flags.is_active()) {
             Pause::Spin => std::hint::spin_loop(),
             Pause::Sleep(time) => {
-                let time = inbox.longest_sleep(time.min(sleeps.longest));
+                let time = inbox.longest_sleep(time.min(longest));
                 if !sleep(engine, time).is_idle() {
                     backoff.reset();
                 }

@@ -1,4 +1,4 @@
-//! What the lanes and the device do, and which faults the transport has.
+//! Actions of the lanes and the device, and faults of the transport.
 
 use proptest::prelude::*;
 use proptest::sample::Index;

@@ -6,7 +6,7 @@
 //! - a FENCE's OK comes after everything that was published before it;
 //! - a SYNC is flushed, and its OK comes, after the writes to the same file that were published before
 //!   it; and the OK needs a flush that was pushed since the SYNC was published, and has ended;
-//! - the OK of a READ, WRITE or PREFETCH needs an operation that was pushed since it was published;
+//! - the OK of a READ, WRITE, PREFETCH or MAP needs an operation that was pushed since it was published;
 //! - only a request with a deadline ends with ETIMEDOUT.
 //!
 //! At the end, everything was completed. Unless the engine was stopped while busy, every queue can then
@@ -145,7 +145,7 @@ impl Stress {
 
     fn request(&mut self, file: FileHandle) -> Request {
         let len = *self.dice.choose(&[0, 1, 4096, 1 << 20, 3 << 20, 40 << 20]);
-        let request = match self.dice.below(10) {
+        let request = match self.dice.below(11) {
             0..=2 => Request::read(file, 0, len).into_buffer(self.pool, 0),
             3..=4 => Request::write(file, 0, len).from_buffer(self.pool, 0),
             5 => Request::write(file, 0, len)
@@ -153,7 +153,8 @@ impl Stress {
                 .durable(),
             6 => Request::fence(),
             7..=8 => Request::sync(file),
-            _ => Request::prefetch(file, 0, len),
+            9 => Request::prefetch(file, 0, len),
+            _ => Request::map(file, 0, len),
         };
         if self.dice.one_in(3) {
             return request.with_deadline(1 + self.dice.below(200));

@@ -86,7 +86,12 @@ pub(crate) fn end(result: Result<(), Error>) -> ExitCode {
     eprintln!("error: {error}");
     if matches!(
         error,
-        Error::Cuda(CudaError::NoDriver | CudaError::NoDevice | CudaError::NoCompiler)
+        Error::Cuda(
+            CudaError::NoDriver
+                | CudaError::StaticProgram
+                | CudaError::NoDevice
+                | CudaError::NoCompiler
+        )
     ) {
         eprintln!("--device threads runs the same kernel without them, slowly");
     }

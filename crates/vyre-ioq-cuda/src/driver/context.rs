@@ -16,7 +16,7 @@ pub(crate) fn start() -> Result<u32, CudaError> {
     // SAFETY: loading the driver's library runs its initializers, which are made to run in any
     // process at any time.
     if !unsafe { sys::is_culib_present() } {
-        return Err(CudaError::NoDriver);
+        return Err(CudaError::missing(CudaError::NoDriver));
     }
     // SAFETY: takes no pointer; 0 is the one value allowed.
     match unsafe { sys::cuInit(0) } {

@@ -47,7 +47,7 @@ impl CopyEngine {
     /// The views are given back by a thread of their own, once the copies have ended.
     ///
     /// # Errors
-    /// As for [`new`](Self::new).
+    /// The same as for [`new`](Self::new).
     pub fn with_views(
         gpu: &Gpu,
         landings: Vec<LandingBuffer>,

@@ -38,7 +38,7 @@ impl ViewCopy {
     /// Waits until the copy has ended.
     ///
     /// # Errors
-    /// As for [`is_done`](Self::is_done).
+    /// The same as for [`is_done`](Self::is_done).
     pub fn wait(&self) -> Result<(), CudaError> {
         self.pending.wait()
     }

@@ -63,7 +63,7 @@ impl RowGather {
     /// Compiles and loads the kernel, or loads its prebuilt PTX if there is no NVRTC.
     ///
     /// # Errors
-    /// As for [`Program::load`].
+    /// The same as for [`Program::load`].
     pub fn load(gpu: &Gpu) -> Result<Self, CudaError> {
         Ok(Self {
             gpu: gpu.clone(),

@@ -1,4 +1,4 @@
-//! What all tests on a GPU share.
+//! Code that all tests on a GPU share.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -35,7 +35,7 @@ pub(crate) fn gpu(test: &str) -> Option<Alone> {
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     match Gpu::open(0) {
         Ok(gpu) => Some(Alone { gpu, _turn: turn }),
-        Err(error @ (CudaError::NoDriver | CudaError::NoDevice)) => {
+        Err(error @ (CudaError::NoDriver | CudaError::StaticProgram | CudaError::NoDevice)) => {
             skip(test, error);
             None
         }

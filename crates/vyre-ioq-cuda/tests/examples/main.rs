@@ -35,7 +35,9 @@ fn skip(test: &str, why: impl std::fmt::Display) {
 fn gpu(test: &str) -> Option<Device> {
     match Device::gpu(0) {
         Ok(device) => Some(device),
-        Err(Error::Cuda(error @ (CudaError::NoDriver | CudaError::NoDevice))) => {
+        Err(Error::Cuda(
+            error @ (CudaError::NoDriver | CudaError::StaticProgram | CudaError::NoDevice),
+        )) => {
             skip(test, error);
             None
         }
@@ -59,7 +61,7 @@ fn flip(file: &File, offset: u64) {
     file.write_all_at(&byte, offset).expect("inside");
 }
 
-/// What is said of a result that is not right.
+/// Returns the text about a result that is not right.
 fn wrong<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
     match result {
         Err(Error::Wrong(text)) => text,

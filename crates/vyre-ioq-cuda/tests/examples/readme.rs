@@ -13,7 +13,7 @@ use crate::{file_of, skip};
 
 const BLOCK: usize = 65536;
 
-/// What a reader would put in the place of `work`: here, it ends the kernel where the bytes are not those
+/// Stands for the reader's own `work`: here, it ends the kernel where the bytes are not those
 /// of the warp's own block.
 const WORK: &str = r"
 static inline __device__ void work(const unsigned char *block, unsigned count) {

@@ -195,7 +195,7 @@ impl DeviceQueue {
     /// Waits for an outcome for at most 30 seconds and gives the slot back.
     ///
     /// # Errors
-    /// As for [`wait_with`](Self::wait_with).
+    /// The same as for [`wait_with`](Self::wait_with).
     ///
     /// # Panics
     /// If the ticket comes from another queue.
@@ -209,7 +209,7 @@ impl DeviceQueue {
     /// sooner.
     ///
     /// # Errors
-    /// As for [`wait_with`](Self::wait_with).
+    /// The same as for [`wait_with`](Self::wait_with).
     ///
     /// # Panics
     /// If the ticket comes from another queue.

@@ -31,6 +31,13 @@ impl Region {
         })
     }
 
+    /// Returns a region without memory.
+    pub(crate) fn empty() -> Self {
+        Self {
+            cells: Arc::default(),
+        }
+    }
+
     /// Returns the length in bytes.
     pub fn len(&self) -> usize {
         self.cells.len() * WORD

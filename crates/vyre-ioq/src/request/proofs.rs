@@ -12,7 +12,7 @@ fn flags_of(op: u32) -> Option<u32> {
     match op {
         1 => Some(2),
         2 => Some(1 | 2),
-        3..=5 => Some(0),
+        3..=6 => Some(0),
         _ => None,
     }
 }
@@ -83,6 +83,7 @@ fn every_request_that_can_be_built_is_a_good_one() {
         5 => write.durable().exact(),
         6 => Request::fence(),
         7 => Request::sync(file),
+        8 => Request::map(file, offset, count),
         _ => Request::prefetch(file, offset, count),
     };
     let request = request.with_tag(kani::any()).with_deadline(kani::any());

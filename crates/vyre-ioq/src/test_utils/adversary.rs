@@ -49,7 +49,7 @@ pub struct Adversary {
     random: Random,
     weights: Weights,
     slots: Range<u32>,
-    /// Whether it may store in `slots` only.
+    /// True if it may store in `slots` only.
     confined: bool,
     handles: Vec<u32>,
     spared: Vec<u32>,
@@ -257,7 +257,7 @@ impl Adversary {
             random.below(bound)
         };
         let mut words = [0; 16];
-        let operation = op::READ + self.random.below(op::PREFETCH);
+        let operation = op::READ + self.random.below(op::MAP);
         words[word::OP] = self.mostly(operation);
         words[word::SOURCE] = self.handle();
         words[word::DESTINATION] = self.handle();

@@ -149,6 +149,7 @@ fn requests_are_of_every_kind_and_wrong_in_every_way() {
     let all = [
         "Fence",
         "ForeignFlag",
+        "Map",
         "Prefetch",
         "Read",
         "ReservedNotZero",

@@ -121,6 +121,9 @@ static struct vyre_ioq_request request_at(const struct line *line, size_t at)
     case VYRE_IOQ_OP_PREFETCH:
         request = vyre_ioq_prep_prefetch(file, offset, count);
         break;
+    case VYRE_IOQ_OP_MAP:
+        request = vyre_ioq_prep_map(file, offset, count);
+        break;
     default:
         break;
     }

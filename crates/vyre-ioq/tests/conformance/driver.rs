@@ -16,7 +16,7 @@ use crate::rust_driver;
 /// Longer than any answer takes on a busy machine.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How to start a driver.
+/// A way to start a driver.
 #[derive(Clone)]
 pub(crate) enum Kind {
     /// The device end of this crate, on a thread of this process.

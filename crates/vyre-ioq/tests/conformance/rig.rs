@@ -25,7 +25,7 @@ pub(crate) struct Rig {
     first: usize,
     /// Words from one slot to the next.
     stride: usize,
-    /// Whether the next claim is announced before the outcome is stored.
+    /// True if the next claim is announced before the outcome is stored.
     tells: bool,
 }
 

@@ -52,6 +52,7 @@ fn request(words: &[&str]) -> Option<Request> {
         Op::Fence => Request::fence(),
         Op::Sync => Request::sync(file),
         Op::Prefetch => Request::prefetch(file, offset, count),
+        Op::Map => Request::map(file, offset, count),
         _ => return None,
     };
     let request = request.with_flags(Flags::from_bits(number(words, 6)?)?);

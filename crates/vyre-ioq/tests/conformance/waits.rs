@@ -1,4 +1,4 @@
-//! How a device end waits, and how it observes the host.
+//! Tests of the waits of a device end, and of how it observes the host.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;

@@ -46,6 +46,10 @@ fn requests() -> Vec<(String, [u32; 16])> {
         format!("5 {file} {offset} {count} 0 0 0 {deadline} {tag}"),
         [op::PREFETCH, 0, file, low, high, count, p, tag, 0, 0, 0, deadline, 0, 0, 0, 0],
     ));
+    all.push((
+        format!("6 {file} {offset} {count} 0 0 0 {deadline} {tag}"),
+        [op::MAP, 0, file, low, high, count, p, tag, 0, 0, 0, deadline, 0, 0, 0, 0],
+    ));
     let most = u32::MAX;
     all.push((
         format!("1 {most} {} {most} {most} {} 2 {most} {most}", u64::MAX, u64::MAX),

@@ -25,7 +25,7 @@ pub(crate) const SECTIONS: &[Section] = &[
         ("MAX_BARE_SLOTS", 64),
         ("GROUP_SLOTS", 64),
         ("ABI_MAJOR", 1),
-        ("ABI_MINOR", 0),
+        ("ABI_MINOR", 1),
     ]),
     ("WORD_", &[
         ("OP", 0),
@@ -64,6 +64,7 @@ pub(crate) const SECTIONS: &[Section] = &[
         ("FENCE", 3),
         ("SYNC", 4),
         ("PREFETCH", 5),
+        ("MAP", 6),
     ]),
     ("STATUS_", &[
         ("EMPTY", 0),
@@ -94,6 +95,8 @@ pub(crate) const SECTIONS: &[Section] = &[
         ("ENOSPC", 28),
         ("ERANGE", 34),
         ("ENODATA", 61),
+        ("EOPNOTSUPP", 95),
+        ("ENOBUFS", 105),
         ("ETIMEDOUT", 110),
         ("ECANCELED", 125),
     ]),

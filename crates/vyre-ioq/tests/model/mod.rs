@@ -202,6 +202,7 @@ pub(crate) fn words_of(request: &Request) -> [u32; 16] {
         Op::Fence => 3,
         Op::Sync => 4,
         Op::Prefetch => 5,
+        Op::Map => 6,
         other => panic!("{other:?} is not in the table"),
     };
     let (file, buffer) = (request.file().raw(), request.buffer().raw());

@@ -50,7 +50,7 @@ struct Held {
     /// The request that was published there, and whether a hostile store has hit the slot since.
     request: Request,
     disturbed: bool,
-    /// How often the host claimed it, and the outcome.
+    /// Number of times that the host claimed it; the outcome follows.
     claims: u32,
     answer: Option<Answer>,
 }
@@ -160,7 +160,7 @@ impl World {
         }
     }
 
-    /// Whether it was the host that acted.
+    /// Returns true if it was the host that acted.
     fn act_unchecked(&mut self, action: &Action) -> bool {
         match action {
             Action::Reserve => self.reserve(),
@@ -438,14 +438,15 @@ pub(crate) fn some_request(seed: u64, bare: bool) -> Request {
         BufferHandle::from_raw(b as u32),
     );
     let (count, buffer_offset) = ((b >> 32) as u32, if bare { 0 } else { a });
-    let request = match seed % 5 {
+    let request = match seed % 6 {
         0 => Request::read(file, c, count).into_buffer(buffer, buffer_offset),
         1 => Request::write(file, c, count).from_buffer(buffer, buffer_offset),
         2 => Request::fence(),
         3 => Request::sync(file),
-        _ => Request::prefetch(file, c, count),
+        4 => Request::prefetch(file, c, count),
+        _ => Request::map(file, c, count),
     };
-    match (bare, seed % 5) {
+    match (bare, seed % 6) {
         (false, 0) => request.exact().with_deadline(c as u32),
         (false, 1) => request.durable().with_deadline(c as u32),
         _ => request,

@@ -91,6 +91,7 @@ Request request(Line &line) {
     if (op == OP_WRITE) made = Request::write(file, offset, count, buffer, buffer_offset);
     if (op == OP_SYNC) made = Request::sync(file);
     if (op == OP_PREFETCH) made = Request::prefetch(file, offset, count);
+    if (op == OP_MAP) made = Request::map(file, offset, count);
     if (flags & FLAG_EXACT) made = made.exact();
     if (flags & FLAG_DURABLE) made = made.durable();
     return made.with_deadline(deadline).with_tag(tag);

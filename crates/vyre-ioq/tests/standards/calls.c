@@ -37,7 +37,7 @@ static int calls(struct vyre_ioq_queue *queue, uint32_t *words)
     const struct vyre_ioq_request requests[] = {
         vyre_ioq_prep_read(1, 2, 3, 4, 5),   vyre_ioq_prep_write(1, 2, 3, 4, 5),
         vyre_ioq_prep_fence(),               vyre_ioq_prep_sync(1),
-        vyre_ioq_prep_prefetch(1, 2, 3),
+        vyre_ioq_prep_prefetch(1, 2, 3),     vyre_ioq_prep_map(1, 2, 3),
     };
     struct vyre_ioq_outcome outcome;
     uint32_t slot, at;
@@ -46,7 +46,7 @@ static int calls(struct vyre_ioq_queue *queue, uint32_t *words)
     if (vyre_ioq_attach(queue, words, WORDS * 4) != VYRE_IOQ_ATTACH_OK) {
         return 1;
     }
-    for (at = 0; at < 5; at++) {
+    for (at = 0; at < 6; at++) {
         if (requests[at].op != at + 1 || vyre_ioq_submit(queue, &requests[at], &slot) != VYRE_IOQ_OK ||
             slot != at) {
             return 2;
@@ -58,7 +58,7 @@ static int calls(struct vyre_ioq_queue *queue, uint32_t *words)
         return 3;
     }
     vyre_ioq_abandon(queue, 0);
-    if (vyre_ioq_reserve(queue, &slot) != VYRE_IOQ_OK || slot != 5) {
+    if (vyre_ioq_reserve(queue, &slot) != VYRE_IOQ_OK || slot != 6) {
         return 4;
     }
     vyre_ioq_publish(queue, slot, &requests[0]);

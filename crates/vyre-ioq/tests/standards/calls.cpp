@@ -34,9 +34,9 @@ int threads(const Queue &queue, const WaitLimits &limits) {
     const Request requests[] = {
         Request::read(1, 2, 3, 4, 5).exact(), Request::write(1, 2, 3, 4, 5).durable(),
         Request::fence().with_tag(1),         Request::sync(1).with_deadline(1),
-        Request::prefetch(1, 2, 3),
+        Request::prefetch(1, 2, 3),           Request::map(1, 2, 3),
     };
-    for (u32 i = 0; i < 5; ++i) {
+    for (u32 i = 0; i < 6; ++i) {
         Ticket ticket = queue.submit(requests[i]);
         if (requests[i].op != i + 1 || ticket.slot != i) return 2;
     }
@@ -48,7 +48,7 @@ int threads(const Queue &queue, const WaitLimits &limits) {
     Ticket ticket = queue.reserve();
     queue.publish(ticket, requests[0]);
     queue.unreserve(ticket);
-    if (ticket.slot != 5 || queue.ring() || queue.host_heartbeat() != 0) return 6;
+    if (ticket.slot != 6 || queue.ring() || queue.host_heartbeat() != 0) return 6;
     return queue.host_state() == STATE_RUNNING ? 0 : 7;
 }
 

@@ -28,7 +28,7 @@ const WARNINGS: &[&str] = &[
     "-Werror",
 ];
 
-/// Where the macros of system headers come: nowhere, before the headers, after them.
+/// Positions of the macros of system headers: nowhere, before the headers, after them.
 const CLASHES: &[&[&str]] = &[&[], &["-DCLASHES_BEFORE"], &["-DCLASHES_AFTER"]];
 
 /// A compiler: what it is called, and whether it must be there.
@@ -202,7 +202,7 @@ fn names(source: &[&str], compiler: &Compiler) -> Numbers {
         .collect()
 }
 
-/// What the sources print: the tables that have names, and the two enums of each header.
+/// Returns the lines that the sources print: the tables that have names, and the two enums of each header.
 fn expected(result_kind: &str, results: &[&str], attach_success: &str) -> Numbers {
     let mut expected: Numbers = golden::all();
     expected.retain(|name, _| {

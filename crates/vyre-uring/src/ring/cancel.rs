@@ -100,8 +100,17 @@ impl Ring {
 
     /// Enqueues a request to cancel, for which the caller has seen room.
     fn enqueue_cancel(&mut self, token: Token) {
+        self.enqueue_cancel_as(token, token.cancel_request());
+    }
+
+    /// Enqueues a request to end a wait on a futex, for which the caller has seen room.
+    pub(super) fn enqueue_futex_end(&mut self, token: Token) {
+        self.enqueue_cancel_as(token, Token::FUTEX_END);
+    }
+
+    fn enqueue_cancel_as(&mut self, token: Token, request: Token) {
         self.cancels += 1;
         let entry = opcode::AsyncCancel::new(token.raw()).build();
-        self.enqueue(entry, token.cancel_request());
+        self.enqueue(entry, request);
     }
 }

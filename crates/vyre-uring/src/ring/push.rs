@@ -125,6 +125,7 @@ impl Ring {
             Operation::Prefetch { file, offset, len } => {
                 self.push_prefetch(file, offset, len, user)
             }
+            Operation::Map { .. } => Err(PushError::Unsupported),
         }
     }
 

@@ -39,7 +39,7 @@ impl Ring {
     /// another thread.
     ///
     /// # Errors
-    /// As for [`set_file`](Self::set_file).
+    /// The same as for [`set_file`](Self::set_file).
     pub fn set_file_with(
         &mut self,
         slot: FileSlot,

@@ -36,6 +36,7 @@ impl ThreadPool {
             }
             Operation::Prefetch { offset, len, .. } => check_offset(offset, len)?,
             Operation::Sync { .. } => {}
+            Operation::Map { .. } => return Err(PushError::Unsupported),
         }
         let buffer = operation.buffer().map_or(NO_BUFFER, BufferSlot::index);
         let token = self

@@ -138,6 +138,8 @@ impl ThreadPool {
             }
             Operation::Sync { data_only, .. } => (Lane::Any, Task::Sync { data_only }),
             Operation::Prefetch { offset, len, .. } => (Lane::Any, Task::Prefetch { offset, len }),
+            // `push` refuses it.
+            Operation::Map { .. } => return None,
         };
         let file = state.file.clone()?;
         Some((lane, Job { file, task }))

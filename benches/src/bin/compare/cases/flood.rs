@@ -27,7 +27,7 @@ use crate::run::{Bench, DEPTH, KIB, SIZE};
 
 /// Size of the flood's reads.
 const LONG: u32 = 64 * KIB;
-/// What one pass copies at most: no copy begins after the limit, so it ends with the rest of a read.
+/// Bytes that one pass copies at most: no copy begins after the limit, so it ends with the rest of a read.
 const BUDGET: u64 = SUBMIT_COPY_BYTES as u64 + LONG as u64;
 /// Polls without a completion before the lane looks at the clock.
 const POLLS: u32 = 1 << 16;
@@ -44,7 +44,7 @@ struct Values {
     count: u64,
 }
 
-/// What one measurement of the lane gave.
+/// Result of one measurement of the lane.
 struct Timed {
     latency: Histogram<u64>,
     /// Bytes per second of the flood.

@@ -11,7 +11,7 @@ use crate::threads::{Program as OnThreads, Threads};
 const BLOCK: u32 = 64 << 10;
 const LANES: u32 = 3;
 
-/// What became of a copy.
+/// Result of a copy.
 struct Fared {
     result: Result<(), GpuCopyError>,
     /// Blocks copied.

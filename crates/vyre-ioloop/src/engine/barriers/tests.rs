@@ -139,7 +139,7 @@ fn a_fence_that_a_round_found_is_not_covered_by_it() {
     assert!(!barriers.has_deferred());
 }
 
-/// What the tracker should hold, in plain lists.
+/// Expected contents of the tracker, in plain lists.
 #[derive(Default)]
 struct Model {
     found: Vec<u32>,

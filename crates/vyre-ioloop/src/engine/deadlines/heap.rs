@@ -6,19 +6,19 @@ use crate::engine::slot_id::SlotId;
 const NOWHERE: u32 = u32::MAX;
 
 /// The requests with a deadline, the earliest first. Adding one, removing one and popping the earliest
-/// take time logarithmic in their number. Nothing is allocated after the creation.
+/// take time logarithmic in their number. Only a new queue allocates.
 #[derive(Debug)]
 pub(crate) struct Deadlines {
     /// The binary heap of times and requests.
     heap: Vec<(u64, SlotId)>,
     /// The position of each slot of each queue in the heap.
-    positions: Box<[Box<[u32]>]>,
+    positions: Vec<Box<[u32]>>,
 }
 
 impl Deadlines {
     /// Creates a heap for queues with these numbers of slots.
     pub(crate) fn new(slots: impl Iterator<Item = u32>) -> Self {
-        let positions: Box<[Box<[u32]>]> = slots
+        let positions: Vec<Box<[u32]>> = slots
             .map(|slots| vec![NOWHERE; slots as usize].into())
             .collect();
         let all = positions.iter().map(|slots| slots.len()).sum();
@@ -26,6 +26,20 @@ impl Deadlines {
             heap: Vec::with_capacity(all),
             positions,
         }
+    }
+
+    /// Sets the number of slots of a queue, which may be a new one. It must have no request in the heap.
+    pub(crate) fn set_slots(&mut self, queue: usize, slots: u32) {
+        if queue >= self.positions.len() {
+            self.positions.resize_with(queue + 1, Box::default);
+        }
+        debug_assert!(
+            self.positions[queue].iter().all(|&at| at == NOWHERE),
+            "a request of the queue is there"
+        );
+        self.positions[queue] = vec![NOWHERE; slots as usize].into();
+        let all: usize = self.positions.iter().map(|slots| slots.len()).sum();
+        self.heap.reserve(all.saturating_sub(self.heap.len()));
     }
 
     #[inline]

@@ -1,0 +1,259 @@
+//! Queues: the host end for a loop, and the memory for a device.
+#![expect(unsafe_code, reason = "exports functions")]
+
+use std::ffi::{c_int, c_void};
+use std::mem::MaybeUninit;
+use std::os::fd::{IntoRawFd, OwnedFd};
+use std::ptr;
+
+use vyre_io::{Features, HostQueue, QueueLayout, Region};
+
+use crate::code::Code;
+use crate::error::{Error, Place, answer, free, given, guard};
+use crate::failure::Failure;
+use crate::memory::{Foreign, region_of};
+
+/// The queue offers the doorbell: its device may wake a loop that sleeps. See vyre_ioq_ring_and_wake.
+pub const QUEUE_DOORBELL: u32 = 1;
+/// The queue has the bare layout of vyre 0.7: no header, and slots of 32 bytes.
+pub const QUEUE_BARE: u32 = 2;
+/// With VYRE_IO_QUEUE_BARE: the host stores byte counts and errnos, as in a queue with a header. Its device must attach
+/// by vyre_ioq_attach_bare_with_counts.
+pub const QUEUE_COUNTS: u32 = 4;
+
+/// A queue. Its host end goes to a loop, once. Its device end is in vyre_ioq.h, or in vyre_ioq.cuh for CUDA: attach it to
+/// the memory that vyre_io_queue_memory returns, or that another process maps.
+///
+/// The object keeps the memory mapped in this process. Free it after the device ends of this process; the loop keeps the
+/// memory for itself.
+///
+/// Threads: all functions may be called from several threads at once, but none beside or after vyre_io_queue_free. A
+/// queue is given to one builder, by one thread.
+pub struct Queue {
+    host: std::sync::Mutex<Option<HostQueue>>,
+    region: Region,
+    bytes: usize,
+}
+
+impl Queue {
+    fn new(host: HostQueue, region: Region) -> Self {
+        let bytes = host.geometry().bytes();
+        Self {
+            host: Some(host).into(),
+            region,
+            bytes,
+        }
+    }
+
+    fn create(region: Region, layout: &QueueLayout) -> Result<Self, Failure> {
+        let host = HostQueue::create(region.clone(), layout)?;
+        Ok(Self::new(host, region))
+    }
+
+    /// Gives the host end away.
+    pub(crate) fn take(&self) -> Result<HostQueue, Failure> {
+        let mut host = self
+            .host
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let used = || Failure::new(Code::QueueUsed, "the queue was given to a builder already");
+        host.take().ok_or_else(used)
+    }
+}
+
+fn layout(slots: u32, flags: u32, id: u64) -> Result<QueueLayout, Failure> {
+    let unknown = flags & !(QUEUE_DOORBELL | QUEUE_BARE | QUEUE_COUNTS);
+    if unknown != 0 {
+        let message = format!("{unknown:#x} has bits that are no flags of a queue");
+        return Err(Failure::argument(message));
+    }
+    if flags & QUEUE_BARE == 0 {
+        let mut features = Features::empty();
+        features.set(Features::DOORBELL, flags & QUEUE_DOORBELL != 0);
+        return Ok(QueueLayout::with_slots(slots)
+            .with_id(id)
+            .with_features(features));
+    }
+    if flags & QUEUE_DOORBELL != 0 || id != 0 {
+        let message = "a bare queue has no header for a doorbell or an identifier: leave them out";
+        return Err(Failure::argument(message));
+    }
+    let layout = QueueLayout::bare(slots);
+    Ok(match flags & QUEUE_COUNTS {
+        0 => layout,
+        _ => layout.with_counts(),
+    })
+}
+
+/// Makes an empty queue in memory of this process, for devices that are its threads.
+///
+/// @param slots 1 to VYRE_IOQ_MAX_SLOTS, or to VYRE_IOQ_MAX_BARE_SLOTS.
+/// @param flags VYRE_IO_QUEUE_... bits.
+/// @param id    An identifier for logs, which the header stores; 0 for a bare queue.
+/// @param[out] queue The queue, or NULL after an error. Free it with vyre_io_queue_free.
+/// @return BAD_SLOT_COUNT, OUT_OF_MEMORY or BAD_ARGUMENT after an error.
+#[unsafe(no_mangle)]
+pub extern "C" fn vyre_io_queue_new(
+    slots: u32,
+    flags: u32,
+    id: u64,
+    queue: Option<&mut MaybeUninit<Option<Box<Queue>>>>,
+    error: Option<&mut MaybeUninit<Error>>,
+) -> Code {
+    guard(error, || {
+        let place = Place::of(queue, "queue")?;
+        let layout = layout(slots, flags, id)?;
+        // A layout that cannot be is refused below, and not for want of memory.
+        let bytes = layout.bytes().min(MOST_BYTES);
+        place.put(Queue::create(Region::allocate(bytes)?, &layout)?);
+        Ok(())
+    })
+}
+
+/// The bytes of the largest queue.
+const MOST_BYTES: usize = QueueLayout::with_slots(vyre_io::ioq::abi::MAX_SLOTS).bytes();
+
+/// Makes an empty queue in memory that another process can map. Whoever has the descriptor is the device, and may be
+/// hostile: it can spoil its own requests and nothing else.
+///
+/// The parameters are those of vyre_io_queue_new, and:
+///
+/// @param[out] memfd A descriptor of the memory, to send to the other process, or -1 after an error. The caller closes
+///                   it. It is closed on exec.
+/// @return BAD_SLOT_COUNT, BAD_ARGUMENT, MEMFD, RESIZE, SEAL or MAP after an error.
+#[unsafe(no_mangle)]
+pub extern "C" fn vyre_io_queue_shared(
+    slots: u32,
+    flags: u32,
+    id: u64,
+    queue: Option<&mut MaybeUninit<Option<Box<Queue>>>>,
+    memfd: Option<&mut MaybeUninit<c_int>>,
+    error: Option<&mut MaybeUninit<Error>>,
+) -> Code {
+    guard(error, || {
+        let place = Place::of(queue, "queue")?;
+        let memfd = given(memfd, "memfd")?.write(-1);
+        let (made, descriptor) = shared(&layout(slots, flags, id)?)?;
+        place.put(made);
+        *memfd = descriptor.into_raw_fd();
+        Ok(())
+    })
+}
+
+fn shared(layout: &QueueLayout) -> Result<(Queue, OwnedFd), Failure> {
+    let (buffer, memfd) = vyre_io::Buffer::memfd(layout.bytes().clamp(1, MOST_BYTES))?;
+    Ok((Queue::create(region_of(buffer)?, layout)?, memfd))
+}
+
+/// Makes an empty queue at the start of memory that the program allocated, such as memory that a GPU maps. What it held is
+/// lost.
+///
+/// The memory must be readable and writable until `release` is called, and without a `release` until the process ends.
+/// The call takes the memory over, even if it fails: `release` is called once in any case, with `context`, on whichever
+/// thread uses the memory last, such as that of a loop. It must not throw, and must not wait for a loop. Meanwhile the
+/// process accesses the memory through device ends only.
+///
+/// The parameters are those of vyre_io_queue_new, and:
+///
+/// @param memory  Aligned to VYRE_IOQ_HEADER_ALIGN bytes, or to 4 for a bare queue.
+/// @param len     At least vyre_io_queue_layout_bytes.
+/// @param release May be NULL.
+/// @return NULL_POINTER, MISALIGNED, TOO_SHORT, BAD_SLOT_COUNT or BAD_ARGUMENT after an error.
+///
+/// # Safety
+/// `release` is NULL or can be called so, and the `len` bytes at `memory` are usable as said above.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vyre_io_queue_in_memory(
+    memory: *mut c_void,
+    len: usize,
+    slots: u32,
+    flags: u32,
+    id: u64,
+    release: Option<extern "C" fn(context: *mut c_void)>,
+    context: *mut c_void,
+    queue: Option<&mut MaybeUninit<Option<Box<Queue>>>>,
+    error: Option<&mut MaybeUninit<Error>>,
+) -> Code {
+    // SAFETY: the caller's promises.
+    let memory = unsafe { Foreign::new(memory, len, release, context) };
+    guard(error, || {
+        let place = Place::of(queue, "queue")?;
+        let layout = layout(slots, flags, id)?;
+        place.put(Queue::create(memory.into_region()?, &layout)?);
+        Ok(())
+    })
+}
+
+/// Takes over a bare queue that a device has created and that fills memory of the program's. Requests that are already
+/// published are kept.
+///
+/// @param flags  VYRE_IO_QUEUE_COUNTS, if the device stores COUNT with each request and expects counts and errnos, or 0.
+/// @param memory As for vyre_io_queue_in_memory, also for what follows.
+/// @return NULL_POINTER, MISALIGNED, BARE_LENGTH, BAD_SLOT_COUNT or BAD_ARGUMENT after an error.
+///
+/// # Safety
+/// `release` is NULL or can be called so, and the `len` bytes at `memory` are usable as said above.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vyre_io_queue_attach_bare(
+    memory: *mut c_void,
+    len: usize,
+    flags: u32,
+    release: Option<extern "C" fn(context: *mut c_void)>,
+    context: *mut c_void,
+    queue: Option<&mut MaybeUninit<Option<Box<Queue>>>>,
+    error: Option<&mut MaybeUninit<Error>>,
+) -> Code {
+    // SAFETY: the caller's promises.
+    let memory = unsafe { Foreign::new(memory, len, release, context) };
+    guard(error, || {
+        let place = Place::of(queue, "queue")?;
+        let region = memory.into_region()?;
+        let host = match flags {
+            0 => HostQueue::attach_bare(region.clone())?,
+            QUEUE_COUNTS => HostQueue::attach_bare_with_counts(region.clone())?,
+            _ => {
+                return Err(Failure::argument(
+                    "the flag is VYRE_IO_QUEUE_COUNTS or none",
+                ));
+            }
+        };
+        place.put(Queue::new(host, region));
+        Ok(())
+    })
+}
+
+/// Returns the number of bytes that a queue takes.
+///
+/// @param flags VYRE_IO_QUEUE_... bits.
+#[unsafe(no_mangle)]
+pub extern "C" fn vyre_io_queue_layout_bytes(slots: u32, flags: u32) -> usize {
+    answer(0, || {
+        let bare = flags & QUEUE_BARE != 0;
+        let layout = if bare {
+            QueueLayout::bare(slots)
+        } else {
+            QueueLayout::with_slots(slots)
+        };
+        Some(layout.bytes())
+    })
+}
+
+/// Returns the address of the queue's memory in this process, for vyre_ioq_attach, or NULL for NULL. The memory has
+/// vyre_io_queue_bytes bytes, and stays until the queue is freed.
+#[unsafe(no_mangle)]
+pub extern "C" fn vyre_io_queue_memory(queue: Option<&Queue>) -> *mut c_void {
+    answer(ptr::null_mut(), || Some(queue?.region.as_ptr().cast()))
+}
+
+/// Returns the number of bytes of the queue, or 0 for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn vyre_io_queue_bytes(queue: Option<&Queue>) -> usize {
+    answer(0, || Some(queue?.bytes))
+}
+
+/// Frees the object. A loop that serves the queue keeps its memory. If no loop has the queue, its devices see FAILED. Does
+/// nothing for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn vyre_io_queue_free(queue: Option<Box<Queue>>) {
+    free(queue);
+}
