@@ -5,8 +5,10 @@ use std::ops::{Range, RangeBounds};
 use vyre_ioq::BufferHandle;
 use vyre_uring::{Buffer, BufferSlot};
 
+use crate::buffer_options::BufferOptions;
 use crate::error::TableError;
 use crate::handle_table::HandleTable;
+use crate::queue_id::QueueId;
 use crate::ranges::buffer_range;
 use crate::rights::Rights;
 
@@ -19,6 +21,8 @@ pub(crate) struct BufferEntry {
     pub(crate) base: u64,
     pub(crate) len: u64,
     pub(crate) rights: Rights,
+    /// The queue whose requests alone find the entry, if there is one.
+    pub(crate) queue: Option<QueueId>,
 }
 
 /// A buffer, with the number of its handles.
@@ -62,10 +66,10 @@ impl BufferTable {
         &mut self,
         buffer: Buffer,
         range: impl RangeBounds<u64>,
-        rights: Rights,
+        options: impl Into<BufferOptions>,
     ) -> Result<BufferHandle, TableError> {
         let range = buffer_range(range, &buffer);
-        let entry = self.entry(buffer, range, rights)?;
+        let entry = self.entry(buffer, range, options.into())?;
         let handle = self.entries.insert(entry);
         self.count_entry(entry, handle.is_ok());
         handle.map(BufferHandle::from_raw)
@@ -82,10 +86,10 @@ impl BufferTable {
         handle: BufferHandle,
         buffer: Buffer,
         range: impl RangeBounds<u64>,
-        rights: Rights,
+        options: impl Into<BufferOptions>,
     ) -> Result<(), TableError> {
         let range = buffer_range(range, &buffer);
-        let entry = self.entry(buffer, range, rights)?;
+        let entry = self.entry(buffer, range, options.into())?;
         let inserted = self.entries.insert_at(handle.raw(), entry);
         self.count_entry(entry, inserted.is_ok());
         inserted
@@ -106,16 +110,16 @@ impl BufferTable {
         &mut self,
         buffer: Buffer,
         page: u64,
-        rights: Rights,
+        options: impl Into<BufferOptions>,
     ) -> Result<Vec<BufferHandle>, TableError> {
-        let len = buffer.len() as u64;
+        let (len, options) = (buffer.len() as u64, options.into());
         if page == 0 || page > len {
             return Err(TableError::BadPage { page, len });
         }
         let mut pages = Vec::new();
         for index in 0..len / page {
             let range = index * page..(index + 1) * page;
-            match self.insert_range(buffer.clone(), range, rights) {
+            match self.insert_range(buffer.clone(), range, options) {
                 Ok(handle) => pages.push(handle),
                 Err(error) => {
                     // Nobody would know the handles.
@@ -151,7 +155,7 @@ impl BufferTable {
         &mut self,
         buffer: Buffer,
         range: Range<u64>,
-        rights: Rights,
+        options: BufferOptions,
     ) -> Result<BufferEntry, TableError> {
         Self::check(&buffer, &range)?;
         let address = buffer.as_ptr().addr();
@@ -160,7 +164,8 @@ impl BufferTable {
             address,
             base: range.start,
             len: range.end - range.start,
-            rights,
+            rights: options.rights,
+            queue: options.queue,
         })
     }
 

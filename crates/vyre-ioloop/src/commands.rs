@@ -11,13 +11,13 @@ use std::time::Duration;
 use vyre_ioq::{BufferHandle, FileHandle};
 use vyre_uring::{Buffer, Transport};
 
+use crate::buffer_options::BufferOptions;
 use crate::engine::Engine;
 use crate::engine::queue_state::QueueState;
 use crate::engine::table_changes::replica::{Named, NewEntry};
 use crate::error::QueueError;
 use crate::file_table::FileEntry;
 use crate::queue_id::QueueId;
-use crate::rights::Rights;
 
 use pending::{Change, PendingList};
 pub(crate) use pending::{EndLimits, Reply};
@@ -32,7 +32,7 @@ pub(crate) enum Command {
     InsertBuffer {
         buffer: Buffer,
         range: Range<u64>,
-        rights: Rights,
+        options: BufferOptions,
         reply: Reply<BufferHandle>,
     },
     /// Revokes an entry. It is answered when nothing is in flight on the entry, or when the time limit
@@ -193,9 +193,9 @@ impl Inbox {
                 Command::InsertBuffer {
                     buffer,
                     range,
-                    rights,
+                    options,
                     reply,
-                } => drop(reply.try_send(engine.insert_buffer(buffer, range, rights))),
+                } => drop(reply.try_send(engine.insert_buffer(buffer, range, options))),
                 Command::Revoke {
                     named,
                     limits,

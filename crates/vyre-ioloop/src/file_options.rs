@@ -1,8 +1,10 @@
 //! Options of the insertion of a file.
 
+use crate::queue_id::QueueId;
 use crate::rights::Rights;
 
-/// The rights of a new handle, and how its reads are served. [`Rights`] convert into it.
+/// The rights of a new handle, the queue that may name it, and how its reads are served. [`Rights`] convert
+/// into it.
 ///
 /// ```no_run
 /// use std::fs::File;
@@ -18,15 +20,30 @@ use crate::rights::Rights;
 pub struct FileOptions {
     pub(crate) rights: Rights,
     pub(crate) page_cache_reads: bool,
+    pub(crate) queue: Option<QueueId>,
 }
 
 impl FileOptions {
-    /// Creates options with these rights, without page-cache reads.
+    /// Creates options with these rights, for every queue, without page-cache reads.
     pub const fn new(rights: Rights) -> Self {
         Self {
             rights,
             page_cache_reads: false,
+            queue: None,
         }
+    }
+
+    /// Binds the handle to one queue: requests of every other queue that name it get EBADF, as if the
+    /// handle did not exist.
+    ///
+    /// Use it where the devices of a loop or a group do not trust one another, since a handle is a number
+    /// that can be guessed. The queue may be added later than the file: the number of a queue in
+    /// [`IoLoop`](crate::IoLoop) and [`LoopGroup`](crate::LoopGroup) is known beforehand for those that are
+    /// given to the builder, which are numbered from 0. The handle outlives the queue. Nothing can name it then,
+    /// since no other queue gets the number; revoke it to close the file.
+    pub const fn only_for(mut self, queue: QueueId) -> Self {
+        self.queue = Some(queue);
+        self
     }
 
     /// Sets whether reads of bytes that are in memory are copied out of a mapping of the file, without

@@ -15,6 +15,7 @@ use crate::file_options::FileOptions;
 use crate::handle_table::HandleTable;
 use crate::lost_writes::Flushes;
 use crate::page_cache::WatchedFile;
+use crate::queue_id::QueueId;
 use crate::ranges::{MAX_FILE, file_range};
 use crate::rights::Rights;
 
@@ -29,6 +30,8 @@ pub(crate) struct FileEntry {
     pub(crate) base: u64,
     pub(crate) len: u64,
     pub(crate) rights: Rights,
+    /// The queue whose requests alone find the entry, if there is one.
+    pub(crate) queue: Option<QueueId>,
     /// The alignment of direct I/O, if the descriptor is open with O_DIRECT.
     pub(crate) align: Option<DirectAlign>,
     /// The traits that determine how the file is served.
@@ -46,6 +49,7 @@ impl FileEntry {
         let FileOptions {
             rights,
             page_cache_reads,
+            queue,
         } = options.into();
         if range.start > range.end || range.end > MAX_FILE {
             return Err(TableError::BadRange {
@@ -92,6 +96,7 @@ impl FileEntry {
             base: range.start,
             len: range.end - range.start,
             rights,
+            queue,
             align,
             traits,
             watched,

@@ -17,6 +17,7 @@ use vyre_ioq::{BufferHandle, FileHandle};
 use vyre_uring::{Buffer, SetupReport};
 
 use crate::active::ActiveGuard;
+use crate::buffer_options::BufferOptions;
 use crate::buffer_table::BufferTable;
 use crate::commands::{Command, Reply, Shutdown};
 use crate::counters::{LoopCounters, QueueCounters};
@@ -27,7 +28,6 @@ use crate::file_table::FileEntry;
 use crate::ioloop::{Deadline, IoLoop};
 use crate::queue_id::QueueId;
 use crate::ranges::{buffer_range, file_range};
-use crate::rights::Rights;
 use authority::Authority;
 use places::Places;
 
@@ -139,7 +139,7 @@ impl LoopGroup {
         &self,
         buffer: Buffer,
         range: impl RangeBounds<u64>,
-        rights: Rights,
+        options: impl Into<BufferOptions>,
     ) -> Result<BufferHandle, TableError> {
         let range = buffer_range(range, &buffer);
         BufferTable::check(&buffer, &range)?;
@@ -148,7 +148,7 @@ impl LoopGroup {
         let entry = NewEntry::Buffer {
             buffer,
             range,
-            rights,
+            options: options.into(),
         };
         self.insert(&entry).map(BufferHandle::from_raw)
     }

@@ -20,6 +20,7 @@ use vyre_ioq::{BufferHandle, FileHandle};
 use vyre_uring::{AnyTransport, Buffer, PageCacheTransport, SetupReport};
 
 use crate::active::ActiveGuard;
+use crate::buffer_options::BufferOptions;
 use crate::buffer_table::BufferTable;
 use crate::commands::{Command, ControlFlags, EndLimits, Reply, Shutdown};
 use crate::counters::{LoopCounters, QueueCounters, SharedCounters};
@@ -30,7 +31,6 @@ use crate::file_table::FileEntry;
 use crate::options::LoopOptions;
 use crate::queue_id::QueueId;
 use crate::ranges::{buffer_range, file_range};
-use crate::rights::Rights;
 
 pub(crate) use thread::{Deadline, Thread};
 
@@ -191,16 +191,17 @@ impl IoLoop {
         &self,
         buffer: Buffer,
         range: impl RangeBounds<u64>,
-        rights: Rights,
+        options: impl Into<BufferOptions>,
     ) -> Result<BufferHandle, TableError> {
         let range = buffer_range(range, &buffer);
         BufferTable::check(&buffer, &range)?;
         // Here, since to register it would else stop the loop for seconds.
         buffer.populate();
+        let options = options.into();
         self.ask(|reply| Command::InsertBuffer {
             buffer,
             range,
-            rights,
+            options,
             reply,
         })
     }

@@ -4,7 +4,7 @@
 //!
 //! | to | use |
 //! | --- | --- |
-//! | give files and buffers to devices | [`FileTable`], [`BufferTable`], [`FileOptions`], [`Rights`] |
+//! | give files and buffers to devices | [`FileTable`], [`BufferTable`], [`FileOptions`], [`BufferOptions`], [`Rights`] |
 //! | run one loop | [`IoLoop`], [`IoLoopBuilder`], [`LoopOptions`] |
 //! | choose how it waits | [`WaitPolicy`], [`RingMeans`], [`ActiveGuard`] |
 //! | add and remove queues while it runs | [`QueueId`], [`RemovedQueue`], [`QueueError`] |
@@ -18,6 +18,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod active;
+mod buffer_options;
 mod buffer_table;
 mod commands;
 mod counters;
@@ -47,6 +48,7 @@ mod signals;
 mod wait_policy;
 
 pub use active::ActiveGuard;
+pub use buffer_options::BufferOptions;
 pub use buffer_table::BufferTable;
 pub use counters::{LoopCounters, QueueCounters};
 pub use engine::Engine;

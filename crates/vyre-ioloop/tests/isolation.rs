@@ -8,10 +8,13 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 
 use common::faulty::Faulty;
+use common::live::plain;
 use common::*;
-use vyre_ioloop::Rights;
+use vyre_ioloop::{
+    BufferOptions, FileOptions, IoLoopBuilder, LoopGroup, LoopGroupBuilder, QueueId, Rights,
+};
 use vyre_ioq::abi::{op, status, word};
-use vyre_ioq::{BufferHandle, Errno, FileHandle, NotOwed, Queue, Request};
+use vyre_ioq::{BufferHandle, DeviceQueue, Errno, FileHandle, NotOwed, Queue, Request};
 use vyre_uring::SimTransport;
 
 /// Rule: SEC-1.
@@ -295,4 +298,110 @@ fn an_outcome_that_is_not_owed_is_refused() {
     }
     assert_eq!(host.owed(), 0);
     assert_eq!(slots.load(0, word::STATUS), status::EMPTY);
+}
+
+/// Each request of each queue on each handle: it finds what is bound to its queue or to none.
+///
+/// Rules: SEC-19, ABI-6.1.
+#[test]
+fn a_handle_that_is_bound_to_a_queue_is_unknown_to_others() {
+    let mut tables = Tables::new(4096, 4096);
+    let [first, second, third] = [0, 1, 2].map(QueueId::from_raw);
+    let all = Rights::all();
+    let disk = tables.disk.try_clone().unwrap();
+    let mut file = |owner: Option<QueueId>| {
+        let options = owner
+            .into_iter()
+            .fold(FileOptions::new(all), FileOptions::only_for);
+        let handle = tables.files.insert(disk.try_clone().unwrap(), options);
+        (owner, handle.unwrap())
+    };
+    let files = [None, Some(first), Some(second), Some(third)].map(&mut file);
+    let rights = Rights::READ | Rights::WRITE;
+    let mut buffer = |owner: Option<QueueId>| {
+        let options = owner
+            .into_iter()
+            .fold(BufferOptions::new(rights), BufferOptions::only_for);
+        (
+            owner,
+            tables
+                .buffers
+                .insert_range(memory(4096), .., options)
+                .unwrap(),
+        )
+    };
+    let buffers = [None, Some(first), Some(second), Some(third)].map(&mut buffer);
+    let own = |queue: QueueId, owner: Option<QueueId>| owner.is_none_or(|owner| owner == queue);
+
+    let io = tables.builder();
+    let (hosts, devices): (Vec<_>, Vec<_>) = (0..2).map(|_| plain()).unzip();
+    let io = hosts
+        .into_iter()
+        .fold(io, IoLoopBuilder::queue)
+        .spawn()
+        .unwrap();
+    let look = |device: &DeviceQueue, queue: QueueId| {
+        let run = |request| outcome_of(device, device.submit(request).unwrap());
+        let expected = |found: bool, count| if found { Ok(count) } else { Err(Errno::EBADF) };
+        for &(owner, file) in &files {
+            let found = own(queue, owner);
+            for request in [Request::sync(file), Request::prefetch(file, 0, 1)] {
+                assert_eq!(run(request), expected(found, 0), "{request:?} of {queue}");
+            }
+            for &(holder, pool) in &buffers {
+                let read = Request::read(file, 0, 7).into_buffer(pool, 0);
+                let write = Request::write(file, 0, 7).from_buffer(pool, 0);
+                for request in [read, write] {
+                    let found = found && own(queue, holder);
+                    assert_eq!(run(request), expected(found, 7), "{request:?} of {queue}");
+                }
+            }
+        }
+    };
+    look(&devices[0], first);
+    look(&devices[1], second);
+
+    // A queue that comes later gets what was bound to its number, and not what the removed one had.
+    io.remove_queue(first).unwrap();
+    let (host, device) = plain();
+    assert_eq!(io.add_queue(host).unwrap(), third);
+    look(&device, third);
+    io.stop().unwrap();
+}
+
+/// Rule: SEC-19.
+#[test]
+fn a_bound_handle_is_bound_in_each_loop_of_a_group() {
+    let Tables {
+        files,
+        buffers,
+        disk,
+        ..
+    } = Tables::new(4096, 4096);
+    let group = LoopGroup::builder().loops(2).files(files).buffers(buffers);
+    let (hosts, devices): (Vec<_>, Vec<_>) = (0..4).map(|_| plain()).unzip();
+    let group = hosts
+        .into_iter()
+        .fold(group, LoopGroupBuilder::queue)
+        .spawn()
+        .unwrap();
+    for owner in 0..4 {
+        let queue = QueueId::from_raw(owner as u64);
+        let options = FileOptions::new(Rights::READ).only_for(queue);
+        let file = group
+            .insert_file(disk.try_clone().unwrap(), .., options)
+            .unwrap();
+        let options = BufferOptions::new(Rights::WRITE).only_for(queue);
+        let pool = group.insert_buffer(memory(4096), .., options).unwrap();
+        for (number, device) in devices.iter().enumerate() {
+            let read = Request::read(file, 0, 7).into_buffer(pool, 0);
+            let expected = if number == owner {
+                Ok(7)
+            } else {
+                Err(Errno::EBADF)
+            };
+            assert_eq!(outcome_of(device, device.submit(read).unwrap()), expected);
+        }
+    }
+    group.stop().unwrap();
 }

@@ -40,7 +40,9 @@ impl<T: Transport> Engine<T> {
         request: &Request,
         expires: impl FnOnce(&Self) -> u64,
     ) -> Result<(), Errno> {
-        let plan = resolve(&self.state.files, &self.state.buffers, request)?;
+        let state = &self.state;
+        let asking = state.queues[id.queue as usize].id;
+        let plan = resolve(&state.files, &state.buffers, asking, request)?;
         let admitted = match plan {
             Plan::Read(transfer) => Admitted::Read(transfer),
             Plan::Write(transfer) => {

@@ -5,6 +5,7 @@ use vyre_uring::{BufferSlot, FileSlot};
 
 use crate::buffer_table::{BufferEntry, BufferTable};
 use crate::file_table::{FileEntry, FileTable};
+use crate::queue_id::QueueId;
 use crate::rights::Rights;
 
 /// The bytes to move. Offsets are absolute: they include the base of the handle's range.
@@ -71,24 +72,25 @@ pub(crate) enum Plan {
 
 /// Checks a request against the tables.
 ///
-/// An error is the errno for the device: EBADF for a handle, EACCES for a right, ERANGE for a range,
+/// An error is the errno for the device: EBADF for a handle that is unknown or bound to another queue, EACCES for a right, ERANGE for a range,
 /// EINVAL for the alignment of a direct-I/O file. They are checked in this order.
 #[inline(always)]
 pub(crate) fn resolve(
     files: &FileTable,
     buffers: &BufferTable,
+    queue: QueueId,
     request: &Request,
 ) -> Result<Plan, Errno> {
     match request.op() {
-        Op::Read => transfer(files, buffers, request).map(Plan::Read),
-        Op::Write => transfer(files, buffers, request).map(Plan::Write),
+        Op::Read => transfer(files, buffers, queue, request).map(Plan::Read),
+        Op::Write => transfer(files, buffers, queue, request).map(Plan::Write),
         Op::Sync => {
-            let (file, entry) = permitted_file(files, request.file(), Rights::SYNC)?;
+            let (file, entry) = permitted_file(files, queue, request.file(), Rights::SYNC)?;
             let slot = entry.slot;
             Ok(Plan::Sync { file, slot })
         }
         Op::Prefetch => {
-            let (extent, entry) = readable(files, request)?;
+            let (extent, entry) = readable(files, queue, request)?;
             Ok(Plan::Prefetch(ReadAhead {
                 file: extent.file,
                 slot: extent.slot,
@@ -97,15 +99,19 @@ pub(crate) fn resolve(
                 piece: entry.traits.read_ahead,
             }))
         }
-        Op::Map => readable(files, request).map(|(extent, _)| Plan::Map(extent)),
+        Op::Map => readable(files, queue, request).map(|(extent, _)| Plan::Map(extent)),
         // A FENCE names nothing: the sweep defers it without a plan. There are no other operations yet.
         _ => Err(Errno::EINVAL),
     }
 }
 
 /// Returns the bytes of a request that transfers none and needs the READ right.
-fn readable<'a>(files: &'a FileTable, request: &Request) -> Result<(Extent, &'a FileEntry), Errno> {
-    let (file, entry) = permitted_file(files, request.file(), Rights::READ)?;
+fn readable<'a>(
+    files: &'a FileTable,
+    queue: QueueId,
+    request: &Request,
+) -> Result<(Extent, &'a FileEntry), Errno> {
+    let (file, entry) = permitted_file(files, queue, request.file(), Rights::READ)?;
     let len = request.count();
     let extent = Extent {
         file,
@@ -120,6 +126,7 @@ fn readable<'a>(files: &'a FileTable, request: &Request) -> Result<(Extent, &'a 
 fn transfer(
     files: &FileTable,
     buffers: &BufferTable,
+    queue: QueueId,
     request: &Request,
 ) -> Result<Transfer, Errno> {
     // What is read from the file is written to the buffer, and the other way round.
@@ -130,10 +137,11 @@ fn transfer(
     if request.flags().contains(Flags::DURABLE) {
         of_file |= Rights::SYNC;
     }
-    let (file, from) = permitted_file(files, request.file(), of_file)?;
+    let (file, from) = permitted_file(files, queue, request.file(), of_file)?;
     let (buffer, to) = buffers
         .entries
         .get(request.buffer().raw())
+        .filter(|(_, entry)| finds(queue, entry.queue))
         .ok_or(Errno::EBADF)?;
     if !to.rights.contains(of_buffer) {
         return Err(Errno::EACCES);
@@ -156,15 +164,24 @@ fn transfer(
 #[inline(always)]
 fn permitted_file(
     files: &FileTable,
+    queue: QueueId,
     handle: FileHandle,
     rights: Rights,
 ) -> Result<(u32, &FileEntry), Errno> {
-    let (index, entry) = files.entries.get(handle.raw()).ok_or(Errno::EBADF)?;
+    let found = files.entries.get(handle.raw());
+    let found = found.filter(|(_, entry)| finds(queue, entry.queue));
+    let (index, entry) = found.ok_or(Errno::EBADF)?;
     if entry.rights.contains(rights) {
         Ok((index, entry))
     } else {
         Err(Errno::EACCES)
     }
+}
+
+/// Returns whether requests of a queue find an entry that is bound to `only`, or to none.
+#[inline(always)]
+fn finds(queue: QueueId, only: Option<QueueId>) -> bool {
+    only.is_none_or(|only| only == queue)
 }
 
 /// Returns the absolute offset of `count` bytes at `offset` of a range, if they lie inside it.

@@ -13,11 +13,11 @@ use super::engine_state::EngineState;
 use super::reclaim::Closing;
 use super::request_state::RequestState;
 use super::slot_id::SlotId;
+use crate::buffer_options::BufferOptions;
 use crate::error::TableError;
 use crate::file_options::FileOptions;
 use crate::file_table::FileEntry;
 use crate::ranges::file_range;
-use crate::rights::Rights;
 
 /// A revocation that [`Engine::revoke_file`] or [`Engine::revoke_buffer`] started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,13 +88,13 @@ impl<T: Transport> Engine<T> {
         &mut self,
         buffer: Buffer,
         range: impl RangeBounds<u64>,
-        rights: Rights,
+        options: impl Into<BufferOptions>,
     ) -> Result<BufferHandle, TableError> {
         self.reclaim();
         let handle = self
             .state
             .buffers
-            .insert_range(buffer.clone(), range, rights)?;
+            .insert_range(buffer.clone(), range, options)?;
         self.register_buffer(handle.raw(), buffer)?;
         Ok(handle)
     }

@@ -7,10 +7,10 @@ use vyre_ioq::{BufferHandle, FileHandle};
 use vyre_uring::{Buffer, Transport};
 
 use super::Revocation;
+use crate::buffer_options::BufferOptions;
 use crate::engine::Engine;
 use crate::error::TableError;
 use crate::file_table::FileEntry;
-use crate::rights::Rights;
 
 /// One of the two tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub(crate) enum NewEntry {
     Buffer {
         buffer: Buffer,
         range: Range<u64>,
-        rights: Rights,
+        options: BufferOptions,
     },
 }
 
@@ -78,11 +78,11 @@ impl<T: Transport> Engine<T> {
             NewEntry::Buffer {
                 buffer,
                 range,
-                rights,
+                options,
             } => {
                 let buffers = &mut self.state.buffers;
                 let chosen = BufferHandle::from_raw(handle);
-                buffers.insert_at(chosen, buffer.clone(), range, rights)?;
+                buffers.insert_at(chosen, buffer.clone(), range, options)?;
                 self.register_buffer(handle, buffer)?;
                 self.state.buffers.entries.hide(handle);
             }
