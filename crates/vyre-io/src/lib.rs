@@ -9,6 +9,7 @@
 //! | run a loop | [`IoLoop`], [`IoLoopBuilder`], [`WaitPolicy`], [`RingMeans`], [`ActiveGuard`]; [`LoopGroup`] for loops that share their tables |
 //! | add and remove queues while it runs | [`QueueId`], [`RemovedQueue`], [`QueueError`] |
 //! | give files and buffers to devices | [`FileTable`], [`BufferTable`], [`FileOptions`], [`BufferOptions`], [`Rights`], [`Buffer`] |
+//! | limit what a queue may use | [`QueueOptions`], [`QueueLimits`] |
 //! | make a queue | [`Queue`], [`QueueLayout`]; [`shared_queue`] for another process |
 //! | be the device | [`DeviceQueue`], [`Request`], [`Ticket`], [`Outcome`] |
 //! | drive a loop step by step | [`Engine`] |
@@ -36,9 +37,9 @@ pub use vyre_ioq_cuda as cuda;
 pub use vyre_ioloop::{
     ActiveGuard, BaseTransport, BufferOptions, BufferTable, Engine, FileOptions, FileTable,
     GroupSpawnError, GroupStopError, IoLoop, IoLoopBuilder, LoopCounters, LoopGroup,
-    LoopGroupBuilder, LoopOptions, Progress, QueueCounters, QueueError, QueueId, Removal,
-    RemovedQueue, Revocation, Rights, RingMeans, SharedQueueError, SpawnError, StopError,
-    TableError, WaitPolicy, block_signals, shared_queue,
+    LoopGroupBuilder, LoopOptions, Progress, QueueCounters, QueueError, QueueId, QueueLimits,
+    QueueOptions, Removal, RemovedQueue, Revocation, Rights, RingMeans, SharedQueueError,
+    SpawnError, StopError, TableError, WaitPolicy, block_signals, shared_queue,
 };
 pub use vyre_ioq::{
     AttachError, BufferHandle, DeviceQueue, Errno, Features, FileHandle, HostQueue, LoopState,

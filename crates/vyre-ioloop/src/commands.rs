@@ -18,6 +18,7 @@ use crate::engine::table_changes::replica::{Named, NewEntry};
 use crate::error::QueueError;
 use crate::file_table::FileEntry;
 use crate::queue_id::QueueId;
+use crate::queue_options::QueueLimits;
 
 use pending::{Change, PendingList};
 pub(crate) use pending::{EndLimits, Reply};
@@ -58,6 +59,11 @@ pub(crate) enum Command {
     AddQueue {
         id: QueueId,
         queue: Box<QueueState>,
+        reply: Reply<(), QueueError>,
+    },
+    SetLimits {
+        id: QueueId,
+        limits: QueueLimits,
         reply: Reply<(), QueueError>,
     },
     /// Removes a queue. It is answered when nothing is in flight on the queue, or when the time limit passes.
@@ -221,6 +227,9 @@ impl Inbox {
                 Command::Withdraw { named, reply } => drop(reply.try_send(engine.withdraw(named))),
                 Command::AddQueue { id, queue, reply } => {
                     drop(reply.try_send(engine.add_state(id, *queue)));
+                }
+                Command::SetLimits { id, limits, reply } => {
+                    drop(reply.try_send(engine.set_limits(id, limits)));
                 }
                 Command::RemoveQueue { id, limits, reply } => match engine.remove_queue(id) {
                     Ok(removal) => self

@@ -9,6 +9,8 @@ mod completion;
 mod deadlines;
 mod engine_state;
 mod flush;
+mod limiter;
+mod limits;
 mod outcome;
 pub(crate) mod progress;
 pub(crate) mod queue_changes;
@@ -40,6 +42,7 @@ use crate::buffer_table::BufferTable;
 use crate::counters::{LoopCounters, QueueCounters, SharedCounters};
 use crate::file_table::FileTable;
 use crate::queue_id::QueueId;
+use crate::queue_options::QueueOptions;
 use crate::ring_means::RingMeans;
 use clock::Clock;
 use deadlines::heap::Deadlines;
@@ -116,6 +119,7 @@ impl<T: Transport> Engine<T> {
         queues: Vec<HostQueue>,
     ) -> Result<Self, RegisterError> {
         let numbers = (0_usize..).map(QueueId::from);
+        let queues = queues.into_iter().map(QueueOptions::from);
         Self::with_queues(transport, files, buffers, numbers.zip(queues).collect())
     }
 
@@ -124,7 +128,7 @@ impl<T: Transport> Engine<T> {
         mut transport: T,
         files: FileTable,
         buffers: BufferTable,
-        queues: Vec<(QueueId, HostQueue)>,
+        queues: Vec<(QueueId, QueueOptions)>,
     ) -> Result<Self, RegisterError> {
         for (_, entry) in files.entries.iter() {
             set_file(&mut transport, entry)?;
@@ -136,7 +140,7 @@ impl<T: Transport> Engine<T> {
             }
         }
         let next_queue = queues.last().map_or(0, |(id, _)| id.raw() + 1);
-        let state = |(id, host)| QueueState::new(id, host);
+        let state = |(id, options)| QueueState::new(id, options);
         let mut queues: Vec<QueueState> = queues.into_iter().map(state).collect();
         for queue in &mut queues {
             queue.host.set_state(LoopState::Running);
@@ -154,6 +158,7 @@ impl<T: Transport> Engine<T> {
                 queues,
                 abandoned: Vec::new(),
                 backlogged: 0,
+                held: 0,
                 unconfirmed: Vec::with_capacity(slots),
                 counters: LoopCounters::default(),
                 deadlines,

@@ -7,6 +7,7 @@
 //! | give files and buffers to devices | [`FileTable`], [`BufferTable`], [`FileOptions`], [`BufferOptions`], [`Rights`] |
 //! | run one loop | [`IoLoop`], [`IoLoopBuilder`], [`LoopOptions`] |
 //! | choose how it waits | [`WaitPolicy`], [`RingMeans`], [`ActiveGuard`] |
+//! | limit what a queue may use | [`QueueOptions`], [`QueueLimits`] |
 //! | add and remove queues while it runs | [`QueueId`], [`RemovedQueue`], [`QueueError`] |
 //! | run several loops with shared tables | [`LoopGroup`], [`LoopGroupBuilder`] |
 //! | drive a loop step by step | [`Engine`], [`Progress`], [`Revocation`], [`Removal`]; [`block_signals`] |
@@ -39,6 +40,7 @@ mod options;
 mod os_errno;
 mod page_cache;
 mod queue_id;
+mod queue_options;
 mod ranges;
 mod removed_queue;
 mod rights;
@@ -69,6 +71,7 @@ pub use ioloop::builder::IoLoopBuilder;
 pub use ioloop::{BaseTransport, IoLoop};
 pub use options::LoopOptions;
 pub use queue_id::QueueId;
+pub use queue_options::{QueueLimits, QueueOptions};
 pub use removed_queue::RemovedQueue;
 pub use rights::Rights;
 pub use ring_means::RingMeans;

@@ -63,6 +63,7 @@ impl<T: Transport> Engine<T> {
         let exact = request.flags().contains(Flags::EXACT);
         let queue = &mut self.state.queues[id.queue as usize];
         let may_start = self.state.backlogged == 0
+            && queue.limiter.is_none()
             && self.state.shares.has_room(&queue.share)
             && self.state.shares.has_bytes();
         queue.admit(id.slot, admitted, exact, expires);

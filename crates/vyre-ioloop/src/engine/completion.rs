@@ -45,6 +45,12 @@ impl EngineState {
         };
         request.token = None;
         self.shares.give_back(&mut queue.share);
+        if let Some(limiter) = &mut queue.limiter
+            && limiter.end(id.slot)
+        {
+            self.held -= 1;
+            self.backlogged += queue.lists.len(SlotList::Backlog);
+        }
         let Some(moved) = request.completes_with(completion.result) else {
             self.advance(id, completion.result);
             return;

@@ -60,7 +60,13 @@ impl<T: Transport> Engine<T> {
     /// Returns the time until the engine must act by itself.
     pub(super) fn until_due(&self) -> Option<Duration> {
         let ask = (self.state.cancelling > 0).then_some(self.ask_again);
-        let next = self.state.deadlines.first().into_iter().chain(ask).min()?;
+        let held = (self.state.held > 0).then(|| self.state.next_resume());
+        let deadline = self.state.deadlines.first();
+        let next = deadline
+            .into_iter()
+            .chain(ask)
+            .chain(held.flatten())
+            .min()?;
         Some(Duration::from_micros(next.saturating_sub(self.clock.now())))
     }
 

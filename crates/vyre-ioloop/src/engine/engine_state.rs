@@ -20,8 +20,11 @@ pub(super) struct EngineState {
     pub(super) queues: Vec<QueueState>,
     /// The operations of removed queues that the transport still holds.
     pub(super) abandoned: Vec<Abandoned>,
-    /// The number of requests of all queues that wait for room in the transport, in the `Ready` lists.
+    /// The number of requests that wait for room in the transport, in the backlogs of all queues that are not held
+    /// back by their limits.
     pub(super) backlogged: u32,
+    /// The number of queues that are held back by their limits.
+    pub(super) held: u32,
     pub(super) shares: Shares,
     /// The flushes that succeeded while others of the same file were in flight, so that their success
     /// is not certain yet.
@@ -64,22 +67,23 @@ impl EngineState {
 
     /// Makes a request wait for room in the transport.
     pub(super) fn enqueue(&mut self, id: SlotId) {
-        let lists = &mut self.queues[id.queue as usize].lists;
-        lists.push(SlotList::Backlog, id.slot);
-        self.backlogged += 1;
+        let queue = &mut self.queues[id.queue as usize];
+        queue.lists.push(SlotList::Backlog, id.slot);
+        self.backlogged += u32::from(!queue.is_held());
     }
 
     /// Makes a request wait as [`enqueue`](Self::enqueue) does, but ahead of the others of its queue.
     pub(super) fn enqueue_first(&mut self, id: SlotId) {
-        let lists = &mut self.queues[id.queue as usize].lists;
-        lists.push_front(SlotList::Backlog, id.slot);
-        self.backlogged += 1;
+        let queue = &mut self.queues[id.queue as usize];
+        queue.lists.push_front(SlotList::Backlog, id.slot);
+        self.backlogged += u32::from(!queue.is_held());
     }
 
     /// Removes the request of a queue that has waited longest for room.
     pub(super) fn dequeue(&mut self, queue: usize) -> Option<u32> {
-        let slot = self.queues[queue].lists.pop(SlotList::Backlog)?;
-        self.backlogged -= 1;
+        let queue = &mut self.queues[queue];
+        let slot = queue.lists.pop(SlotList::Backlog)?;
+        self.backlogged -= u32::from(!queue.is_held());
         Some(slot)
     }
 
@@ -96,7 +100,7 @@ impl EngineState {
         let queue = &mut self.queues[id.queue as usize];
         let line = queue.lists.remove(id.slot);
         match line {
-            Some(SlotList::Backlog) => self.backlogged -= 1,
+            Some(SlotList::Backlog) => self.backlogged -= u32::from(!queue.is_held()),
             // All are counted out when they end.
             Some(SlotList::Parked) => queue.share.count_unbounded(),
             Some(SlotList::CancelPending | SlotList::CancelAsked) => self.cancelling -= 1,

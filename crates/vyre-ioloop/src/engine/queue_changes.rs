@@ -3,7 +3,7 @@
 //! An operation in flight names its queue by the index of the queue's place, so no queue ever moves. The place of a
 //! queue that has gone holds a vacant state until another queue takes it.
 
-use vyre_ioq::{Errno, HostQueue, LoopState};
+use vyre_ioq::{Errno, LoopState};
 use vyre_uring::Transport;
 
 use super::Engine;
@@ -14,6 +14,7 @@ use super::slot_id::SlotId;
 use crate::error::QueueError;
 use crate::new_queue::{check_end, check_memory};
 use crate::queue_id::QueueId;
+use crate::queue_options::QueueOptions;
 use crate::removed_queue::RemovedQueue;
 
 /// A removal that [`Engine::remove_queue`] started.
@@ -28,9 +29,9 @@ impl<T: Transport> Engine<T> {
     ///
     /// # Errors
     /// [`QueueError`] if the engine cannot serve it. Its devices then see FAILED.
-    pub fn add_queue(&mut self, queue: HostQueue) -> Result<QueueId, QueueError> {
+    pub fn add_queue(&mut self, queue: impl Into<QueueOptions>) -> Result<QueueId, QueueError> {
         let id = self.next_queue;
-        self.add_state(id, QueueState::new(id, queue))?;
+        self.add_state(id, QueueState::new(id, queue.into()))?;
         Ok(id)
     }
 
@@ -51,6 +52,9 @@ impl<T: Transport> Engine<T> {
         let most = (self.transport.capacity() / 2).max(1);
         if served().count() + self.state.abandoned.len() >= most as usize {
             return Err(QueueError::Full { most });
+        }
+        if let Some(limiter) = &mut queue.limiter {
+            limiter.begin(self.clock.now());
         }
         self.next_queue = self.next_queue.max(QueueId::from_raw(id.raw() + 1));
         queue.host.set_state(LoopState::Running);
@@ -161,6 +165,7 @@ impl<T: Transport> Engine<T> {
 
     /// Takes a queue, to which nothing in flight belongs any more, out of its place. Its devices see the given state.
     fn vacate(&mut self, place: usize, end: LoopState) -> QueueState {
+        self.state.resume(place);
         // What was published too late to be served.
         self.sweep_queue(place);
         self.state.publish_outcomes(place);

@@ -6,6 +6,7 @@ use crossbeam_utils::CachePadded;
 use vyre_ioq::{Errno, HostQueue};
 
 use super::barriers::Barriers;
+use super::limiter::Limiter;
 use super::request_state::{Admitted, Flush, RequestState};
 use super::shares::Share;
 use super::slot_lists::SlotLists;
@@ -13,6 +14,7 @@ use super::sync_groups::SyncGroups;
 use crate::counters::{QueueCounters, SharedQueueCounters};
 use crate::file_identity::FileIdentity;
 use crate::queue_id::QueueId;
+use crate::queue_options::QueueOptions;
 
 /// The operations that the transport still holds when service ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub(crate) struct QueueState {
     /// The lists in which requests wait, and the queue's use of the transport.
     pub(crate) lists: SlotLists,
     pub(crate) share: Share,
+    /// The limits of the queue, if it has any.
+    pub(crate) limiter: Option<Box<Limiter>>,
     /// The SYNCs that share a flush, and the one that led last in this pass.
     pub(crate) sync_groups: SyncGroups,
     pub(crate) leader: Option<u32>,
@@ -59,7 +63,8 @@ pub(crate) struct QueueState {
 }
 
 impl QueueState {
-    pub(crate) fn new(id: QueueId, host: HostQueue) -> Self {
+    pub(crate) fn new(id: QueueId, options: QueueOptions) -> Self {
+        let QueueOptions { host, limits } = options;
         let slots = host.geometry().slots();
         Self {
             id,
@@ -73,6 +78,7 @@ impl QueueState {
             has_counted: false,
             lists: SlotLists::new(slots),
             share: Share::default(),
+            limiter: Limiter::of(limits, slots, 0, 0),
             sync_groups: SyncGroups::new(slots),
             leader: None,
             outcomes: Vec::with_capacity(slots as usize),
@@ -86,12 +92,19 @@ impl QueueState {
 
     /// Returns the state of a place without a queue.
     pub(crate) fn vacant() -> Self {
-        Self::new(QueueId::from_raw(u64::MAX), HostQueue::vacant())
+        Self::new(QueueId::from_raw(u64::MAX), HostQueue::vacant().into())
     }
 
     /// Returns whether this is a place without a queue.
     pub(crate) fn is_vacant(&self) -> bool {
         self.requests.is_empty()
+    }
+
+    /// Returns whether the backlog waits for the limits of the queue, and not for the transport.
+    pub(crate) fn is_held(&self) -> bool {
+        self.limiter
+            .as_ref()
+            .is_some_and(|limiter| limiter.hold().is_some())
     }
 
     /// Records an admitted request, which is outstanding from here on.

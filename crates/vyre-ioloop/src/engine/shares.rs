@@ -154,6 +154,11 @@ impl Shares {
 }
 
 impl Share {
+    /// Returns the number of operations in the transport.
+    pub(crate) const fn entries(&self) -> u32 {
+        self.entries
+    }
+
     /// Counts the end of a request on an unbounded file.
     pub(crate) fn give_back_unbounded(&mut self) {
         self.unbounded -= 1;

@@ -46,6 +46,7 @@ const EMPTY: Ends = Ends {
 pub(crate) struct SlotLists {
     nodes: Box<[Node]>,
     ends: [Ends; LISTS],
+    lengths: [u32; LISTS],
 }
 
 impl SlotLists {
@@ -58,12 +59,18 @@ impl SlotLists {
         Self {
             nodes: vec![alone; slots as usize].into(),
             ends: [EMPTY; LISTS],
+            lengths: [0; LISTS],
         }
     }
 
     #[inline]
     pub(crate) fn is_empty(&self, list: SlotList) -> bool {
         self.ends[list as usize].first == NONE
+    }
+
+    /// Returns the number of slots in a list.
+    pub(crate) fn len(&self, list: SlotList) -> u32 {
+        self.lengths[list as usize]
     }
 
     pub(crate) fn first(&self, list: SlotList) -> Option<u32> {
@@ -86,6 +93,7 @@ impl SlotLists {
     /// Puts a slot, which is in no list, at the end of a list.
     pub(crate) fn push(&mut self, list: SlotList, slot: u32) {
         debug_assert_eq!(self.list_of(slot), None, "in two lists");
+        self.lengths[list as usize] += 1;
         let last = std::mem::replace(&mut self.ends[list as usize].last, slot);
         self.nodes[slot as usize] = Node {
             before: last,
@@ -101,6 +109,7 @@ impl SlotLists {
     /// Puts a slot, which is in no list, at the front of a list.
     pub(crate) fn push_front(&mut self, list: SlotList, slot: u32) {
         debug_assert_eq!(self.list_of(slot), None, "in two lists");
+        self.lengths[list as usize] += 1;
         let first = std::mem::replace(&mut self.ends[list as usize].first, slot);
         self.nodes[slot as usize] = Node {
             before: NONE,
@@ -128,6 +137,7 @@ impl SlotLists {
             list,
         } = self.nodes[slot as usize];
         let list = list?;
+        self.lengths[list as usize] -= 1;
         self.nodes[slot as usize].list = None;
         match self.nodes.get_mut(before as usize) {
             Some(node) => node.after = after,
@@ -146,6 +156,7 @@ impl SlotLists {
             node.list = None;
         }
         self.ends = [EMPTY; LISTS];
+        self.lengths = [0; LISTS];
     }
 }
 
@@ -172,6 +183,7 @@ mod tests {
         let mut back = go(ends.last, |node| node.before);
         back.reverse();
         assert_eq!(there, back);
+        assert_eq!(lists.len(list) as usize, there.len());
         there
     }
 

@@ -36,6 +36,9 @@ impl<T: Transport> Engine<T> {
     /// Gives the transport as many waiting requests as it takes, and submits.
     #[inline]
     pub(super) fn submit(&mut self) -> u32 {
+        if self.state.held > 0 {
+            self.state.resume_due(self.clock.now());
+        }
         if self.state.backlogged > 0 {
             self.serve_backlogs();
         }
@@ -74,7 +77,9 @@ impl<T: Transport> Engine<T> {
         }
         // Nobody overtakes those who wait: there may be room for one queue's and not for another's,
         // so all of them are then served in turn.
-        if self.state.backlogged > 0 || !matches!(self.push(id), Push::Done(_)) {
+        let queue = &self.state.queues[id.queue as usize];
+        let overtakes = queue.is_held() || !queue.lists.is_empty(SlotList::Backlog);
+        if self.state.backlogged > 0 || overtakes || !matches!(self.push(id), Push::Done(_)) {
             self.state.counters.waited += 1;
             self.state.enqueue(id);
         }
@@ -102,7 +107,10 @@ impl<T: Transport> Engine<T> {
     fn serve_backlog(&mut self, queue: usize) -> Turn {
         let state = &mut self.state;
         let served = &mut state.queues[queue];
-        if served.lists.is_empty(SlotList::Backlog) || !state.shares.has_room(&served.share) {
+        if served.lists.is_empty(SlotList::Backlog)
+            || served.is_held()
+            || !state.shares.has_room(&served.share)
+        {
             return Turn::Passed;
         }
         served.share.begin_turn();
@@ -148,6 +156,9 @@ impl<T: Transport> Engine<T> {
         queue.requests[id.slot as usize].token = Some(token);
         self.state.counters.operations += 1;
         self.state.shares.take(&mut queue.share, bytes);
+        if let Some(limiter) = &mut queue.limiter {
+            limiter.start(id.slot, bytes, self.clock.now());
+        }
         Ok(())
     }
 
@@ -168,6 +179,11 @@ impl<T: Transport> Engine<T> {
         let queue = id.queue as usize;
         let shares = &self.state.shares;
         if !shares.has_bytes() || !shares.has_room(&self.state.queues[queue].share) {
+            return Push::NoShare;
+        }
+        let limiter = self.state.queues[queue].limiter.as_ref();
+        if let Some(hold) = limiter.and_then(|limiter| limiter.holds(self.clock.now())) {
+            self.state.hold_back(queue, hold);
             return Push::NoShare;
         }
         let Some(mut operation) = self.state.next_operation(id) else {

@@ -103,16 +103,20 @@ impl EngineState {
         let identity = file
             .and_then(|file| self.files.entries.at(file))
             .map(|entry| entry.identity);
-        let backlogged = &mut self.backlogged;
-        self.queues[id.queue as usize].write_finished(
+        let mut due = 0;
+        let queue = &mut self.queues[id.queue as usize];
+        queue.write_finished(
             id.slot,
             sequence,
             |awaited| identity == Some(awaited),
             |lists, slot| {
                 lists.push(SlotList::Backlog, slot);
-                *backlogged += 1;
+                due += 1;
             },
         );
+        if !queue.is_held() {
+            self.backlogged += due;
+        }
     }
 
     /// Removes a SYNC that is about to end early from its ring. If it leads, the next one takes its

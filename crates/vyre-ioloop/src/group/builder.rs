@@ -1,4 +1,3 @@
-use vyre_ioq::HostQueue;
 use vyre_uring::Transport;
 
 use super::authority::Authority;
@@ -12,6 +11,7 @@ use crate::ioloop::BaseTransport;
 use crate::ioloop::builder::{IoLoopBuilder, Starting};
 use crate::options::LoopOptions;
 use crate::queue_id::QueueId;
+use crate::queue_options::QueueOptions;
 
 impl LoopGroup {
     /// Returns a builder for a group.
@@ -29,7 +29,7 @@ pub struct LoopGroupBuilder {
     /// The core of each loop.
     cores: Vec<Option<usize>>,
     /// The queues, each with its chosen loop, if any.
-    queues: Vec<(Option<usize>, HostQueue)>,
+    queues: Vec<(Option<usize>, QueueOptions)>,
     options: LoopOptions,
     name: String,
 }
@@ -75,14 +75,14 @@ impl LoopGroupBuilder {
     /// Adds a queue and assigns it to a loop: the first goes to loop 0, the next to loop 1, and so on,
     /// in turn. A loop may start without a queue:
     /// [`LoopGroup::add_queue`] adds some while it runs.
-    pub fn queue(mut self, queue: HostQueue) -> Self {
-        self.queues.push((None, queue));
+    pub fn queue(mut self, queue: impl Into<QueueOptions>) -> Self {
+        self.queues.push((None, queue.into()));
         self
     }
 
     /// Adds a queue for a certain loop. It does not affect the assignment of others.
-    pub fn queue_on(mut self, index: usize, queue: HostQueue) -> Self {
-        self.queues.push((Some(index), queue));
+    pub fn queue_on(mut self, index: usize, queue: impl Into<QueueOptions>) -> Self {
+        self.queues.push((Some(index), queue.into()));
         self
     }
 
@@ -172,7 +172,7 @@ impl LoopGroupBuilder {
 }
 
 /// The queues of a loop, by number.
-type Share = Vec<(QueueId, HostQueue)>;
+type Share = Vec<(QueueId, QueueOptions)>;
 
 /// The queues, assigned to loops.
 struct Dealt {
@@ -181,14 +181,17 @@ struct Dealt {
     places: Places,
 }
 
-fn deal(queues: Vec<(Option<usize>, HostQueue)>, loops: usize) -> Result<Dealt, GroupSpawnError> {
+fn deal(
+    queues: Vec<(Option<usize>, QueueOptions)>,
+    loops: usize,
+) -> Result<Dealt, GroupSpawnError> {
     if loops == 0 {
         return Err(GroupSpawnError::NoLoop);
     }
     let mut shares: Vec<Share> = (0..loops).map(|_| Vec::new()).collect();
     let places = Places::default();
     let mut turns = 0;
-    for (queue, (chosen, host)) in queues.into_iter().enumerate() {
+    for (queue, (chosen, options)) in queues.into_iter().enumerate() {
         let index = chosen.unwrap_or_else(|| {
             turns += 1;
             (turns - 1) % loops
@@ -200,13 +203,13 @@ fn deal(queues: Vec<(Option<usize>, HostQueue)>, loops: usize) -> Result<Dealt, 
                 loops,
             });
         };
-        let placed = places.reserve(Some(index), loops, |_| true, host.addresses());
+        let placed = places.reserve(Some(index), loops, |_| true, options.host.addresses());
         let (id, _) = placed.map_err(|reason| {
             let queue = queue.into();
             let reason = SpawnError::Queue { queue, reason };
             GroupSpawnError::Loop { index, reason }
         })?;
-        share.push((id, host));
+        share.push((id, options));
     }
     Ok(Dealt { shares, places })
 }

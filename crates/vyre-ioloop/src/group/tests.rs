@@ -16,6 +16,7 @@ use crate::error::{GroupSpawnError, SpawnError, StopError, TableError};
 use crate::faulty::{Faulty, Orders};
 use crate::file_table::FileTable;
 use crate::options::LoopOptions;
+use crate::rights::Rights;
 
 const LIMIT: Duration = Duration::from_secs(30);
 

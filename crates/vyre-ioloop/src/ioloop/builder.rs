@@ -3,7 +3,6 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use vyre_ioq::HostQueue;
 use vyre_uring::Transport;
 
 use super::run::{self, Setup, Started};
@@ -16,6 +15,7 @@ use crate::error::{SpawnError, StopError};
 use crate::file_table::FileTable;
 use crate::options::LoopOptions;
 use crate::queue_id::QueueId;
+use crate::queue_options::QueueOptions;
 
 impl IoLoop {
     /// Returns a builder for a loop.
@@ -61,13 +61,13 @@ impl IoLoopBuilder {
 
     /// Adds a queue to serve. Several queues are served in turn, one whole queue at a time. A loop may start without a
     /// queue: [`IoLoop::add_queue`] adds some while it runs.
-    pub fn queue(self, queue: HostQueue) -> Self {
+    pub fn queue(self, queue: impl Into<QueueOptions>) -> Self {
         let id = QueueId::from(self.setup.queues.len());
-        self.queue_as(id, queue)
+        self.queue_as(id, queue.into())
     }
 
     /// Adds a queue under a number, which is above those of the queues before it.
-    pub(crate) fn queue_as(mut self, id: QueueId, queue: HostQueue) -> Self {
+    pub(crate) fn queue_as(mut self, id: QueueId, queue: QueueOptions) -> Self {
         self.setup.queues.push((id, queue));
         self
     }

@@ -4,13 +4,12 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
-use vyre_ioq::HostQueue;
-
 use super::IoLoop;
 use crate::commands::{Command, EndLimits};
 use crate::engine::queue_state::QueueState;
 use crate::error::QueueError;
 use crate::queue_id::QueueId;
+use crate::queue_options::{QueueLimits, QueueOptions};
 use crate::removed_queue::RemovedQueue;
 
 impl IoLoop {
@@ -42,18 +41,33 @@ impl IoLoop {
     ///
     /// # Errors
     /// [`QueueError`] if the loop cannot serve the queue, or has ended. Devices of the queue then see FAILED.
-    pub fn add_queue(&self, queue: HostQueue) -> Result<QueueId, QueueError> {
+    pub fn add_queue(&self, queue: impl Into<QueueOptions>) -> Result<QueueId, QueueError> {
         // Relaxed: the number alone matters.
         let id = QueueId::from_raw(self.next_queue.fetch_add(1, Ordering::Relaxed));
-        self.add_queue_as(id, queue)?;
+        self.add_queue_as(id, queue.into())?;
         Ok(id)
     }
 
     /// Adds a queue under a number that no other queue has or had.
-    pub(crate) fn add_queue_as(&self, id: QueueId, queue: HostQueue) -> Result<(), QueueError> {
+    pub(crate) fn add_queue_as(&self, id: QueueId, queue: QueueOptions) -> Result<(), QueueError> {
         // Here, since to allocate for thousands of slots would else delay the loop.
         let queue = Box::new(QueueState::new(id, queue));
         let answer = self.send(|reply| Command::AddQueue { id, queue, reply });
+        answer.recv().map_err(|_| QueueError::Ended)?
+    }
+
+    /// Changes the limits of a queue while the loop runs. When it returns, operations start within the new limits. Any
+    /// thread may call it.
+    ///
+    /// # Errors
+    /// [`QueueError::Unknown`] if there is no such queue, and [`QueueError::Ended`] if the loop has ended.
+    pub fn set_queue_limits(
+        &self,
+        queue: impl Into<QueueId>,
+        limits: QueueLimits,
+    ) -> Result<(), QueueError> {
+        let id = queue.into();
+        let answer = self.send(|reply| Command::SetLimits { id, limits, reply });
         answer.recv().map_err(|_| QueueError::Ended)?
     }
 

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno as OsErrno;
 use rustix::thread::CpuSet;
-use vyre_ioq::HostQueue;
 use vyre_uring::{AnyTransport, PageCacheTransport, SetupReport, Transport};
 
 use super::BaseTransport;
@@ -25,6 +24,7 @@ use crate::new_queue::{check_end, check_memory};
 use crate::options::LoopOptions;
 use crate::os_errno::from_os;
 use crate::queue_id::QueueId;
+use crate::queue_options::QueueOptions;
 use crate::ring_means::RingMeans;
 use crate::signals::block_signals;
 use crate::wait_policy::{ANNOUNCED, Backoff, Pause, WaitPolicy};
@@ -38,7 +38,7 @@ const UNWOKEN: Duration = Duration::from_millis(10);
 pub(crate) struct Setup {
     pub(super) files: FileTable,
     pub(super) buffers: BufferTable,
-    pub(super) queues: Vec<(QueueId, HostQueue)>,
+    pub(super) queues: Vec<(QueueId, QueueOptions)>,
     pub(super) core: Option<usize>,
     /// The cores of the group's other loops.
     pub(super) others: Vec<usize>,
@@ -61,9 +61,9 @@ impl Setup {
 
     /// Refuses queues that cannot be served.
     pub(super) fn check_queues(&self) -> Result<(), SpawnError> {
-        for (number, (queue, host)) in self.queues.iter().enumerate() {
+        for (number, (queue, QueueOptions { host, .. })) in self.queues.iter().enumerate() {
             let earlier = self.queues[..number].iter();
-            let memory = earlier.map(|(id, host)| (*id, host.addresses()));
+            let memory = earlier.map(|(id, queue)| (*id, queue.host.addresses()));
             let checked = check_end(host).and_then(|()| check_memory(&host.addresses(), memory));
             let queue = *queue;
             checked.map_err(|reason| SpawnError::Queue { queue, reason })?;

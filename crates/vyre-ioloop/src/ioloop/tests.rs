@@ -13,6 +13,7 @@ use crate::buffer_table::BufferTable;
 use crate::error::SpawnError;
 use crate::faulty::{Faulty, Orders};
 use crate::file_table::FileTable;
+use crate::rights::Rights;
 
 /// Time longer than anything takes on a machine that is busy with other things.
 const LIMIT: Duration = Duration::from_secs(30);
