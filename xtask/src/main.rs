@@ -6,6 +6,7 @@ mod checks;
 mod ci;
 mod compare;
 mod header;
+mod kernels;
 mod orderings;
 mod proofs;
 mod refuse;
@@ -51,6 +52,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         command: Vec<String>,
     },
+    /// Boot Debian's kernels in QEMU, and check the file systems and run the tests on each
+    Kernels(kernels::Options),
     /// Weaken each memory ordering of vyre-ioq in a copy, and see that what should catch it does
     Orderings(orderings::mutate::Options),
 }
@@ -71,6 +74,7 @@ fn run(command: Command) -> Result<bool> {
     let ws = Workspace::load()?;
     match command {
         Command::Ci(options) => return Ok(ci::run(&ws, &options)),
+        Command::Kernels(options) => return kernels::run(&ws, &options),
         Command::Header => write_headers(&ws),
         Command::Ptx => ptx(&ws),
         Command::Compare { options } => compare::run(&ws, "release", &options, |_| ()),

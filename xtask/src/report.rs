@@ -74,14 +74,14 @@ pub(crate) fn skipped_test(line: &str) -> Option<&str> {
 
 /// Counts tests in the output of `cargo test`.
 #[derive(Default)]
-struct Counter {
+pub(crate) struct Counter {
     /// Tests that the current executable has skipped so far.
     skipping: BTreeSet<String>,
-    total: Tally,
+    pub(crate) total: Tally,
 }
 
 impl Counter {
-    fn line(&mut self, line: &str) {
+    pub(crate) fn line(&mut self, line: &str) {
         if let Some(test) = skipped_test(line) {
             self.skipping.insert(test.to_owned());
         } else if let Some(mut tally) = Tally::parse(line.trim_start()) {

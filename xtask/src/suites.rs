@@ -116,6 +116,10 @@ pub(crate) fn faults(ws: &Workspace, report: &mut Report) -> Result<()> {
         note = note.take().or_else(|| line.strip_prefix("faults: ").map(str::to_owned));
     })?;
     report.note = note.ok_or("it ended without its figures")?;
+    // What the guests of `cargo xtask kernels` run on each file system.
+    let dir = ws.target.join("check");
+    ws.sh.create_dir(&dir)?;
+    cmd!(ws, "cargo run -q -p {FAULTS} --bin check -- {dir}").run()?;
     match report.tests.passed {
         0 => Err("no test ran".into()),
         _ => Ok(()),
