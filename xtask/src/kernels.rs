@@ -50,8 +50,8 @@ pub(crate) fn run(ws: &Workspace, options: &Options) -> Result<bool> {
         return report(ws, &kernels.map(|kernel| guest::last(ws, kernel)).collect::<Result<Vec<_>>>()?);
     }
     guest::need_programs(ws)?;
-    let tests = |name: &str| !options.no_tests && options.test.as_ref().is_none_or(|part| name.contains(part));
-    let programs = programs::build(ws, tests)?;
+    let wanted = |name: &str| options.test.as_ref().is_none_or(|part| name.contains(part));
+    let programs = programs::build(ws, !options.no_tests, wanted)?;
     let mut all = Vec::new();
     for kernel in kernels {
         println!("\n==> {}", kernel.name);

@@ -103,12 +103,13 @@ impl Results {
                 json.push('\n');
             }
             Part::Checks => {
-                let fields: Vec<&str> = line.split('\t').collect();
-                if let ([transport, name, result, text], Some(system)) =
-                    (fields.as_slice(), self.file_systems.last_mut())
+                // The tab before an empty text is lost on the way.
+                let mut fields = line.split('\t').map(str::to_owned);
+                let fields = (fields.next(), fields.next(), fields.next(), fields.next());
+                if let (Some(transport), Some(name), Some(result), text) = fields
+                    && let Some(system) = self.file_systems.last_mut()
                 {
-                    let [transport, name, result, text] = [transport, name, result, text].map(ToString::to_string);
-                    system.checks.push(Check { transport, name, result, text });
+                    system.checks.push(Check { transport, name, result, text: text.unwrap_or_default() });
                 }
             }
             Part::Tests(counter) => {

@@ -8,7 +8,7 @@ use crate::report::Tally;
 fn guest(check: &str, test: &str, last: &str) -> Results {
     Results::of(&format!(
         "@@ kernel 6.1.0\n@@ doctor \n{{\n \"transport\": \"ring\",\n \"ring\": {{\"flags\": [\"A\", \"B\"]}}\n}}\n@@ end 0\n\
-         @@ fs ext4\nring\tdirect\tpass\t\nthreads\tdirect\t{check}\twhy so\n1 failed\n@@ end 0\n\
+         @@ fs ext4\nring\tdirect\tpass\nthreads\tdirect\t{check}\twhy so\n1 failed\n@@ end 0\n\
          @@ doctor ext4\n{{\"paths\": [{{\"alignment\": {{\"memory\": 4, \"offset\": 512, \"from\": \"statx\"}}}}]}}\n@@ end 0\n\
          @@ test vyre-a::b\ntest one ... ok\ntest two ... {test}\nSKIPPED: one: no reason\n\
          test result: X. 2 passed; 0 failed; 0 ignored\n@@ end 0\n{last}\n"
