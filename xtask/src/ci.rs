@@ -6,7 +6,7 @@ use clap::builder::PossibleValuesParser;
 
 use crate::report::{Report, Skip, Tally};
 use crate::workspace::{Result, Workspace};
-use crate::{capi, checks, compare, header, orderings, proofs, static_build, suites, tidy, tools, volume};
+use crate::{capi, checks, compare, header, orderings, proofs, python, static_build, suites, tidy, tools, volume};
 
 struct Step {
     name: &'static str,
@@ -44,6 +44,7 @@ const STEPS: &[Step] = &[
     step("faults", "the real kernel: what hangs, fails, is full or forbidden", suites::faults),
     step("consumers", "programs as users would write them", suites::consumers),
     step("capi", "libvyre_io: its header, its package, and C and C++ programs with it", capi::step),
+    step("python", "the Python package: its wheel, and the tests of that", python::step),
     step("compare", "a short comparison with the raw ring and others", compare::step),
     step("props", "property tests, many cases", volume::props),
     step("disturb", "page-cache reads of a file that changes, a minute", volume::disturb),

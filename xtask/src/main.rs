@@ -9,6 +9,7 @@ mod header;
 mod kernels;
 mod orderings;
 mod proofs;
+mod python;
 mod refuse;
 mod report;
 mod static_build;

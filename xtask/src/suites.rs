@@ -11,8 +11,10 @@ use crate::workspace::{Result, Workspace, cmd, metadata, stream};
 
 /// The tests of faults of the real kernel. They have a harness and a step of their own.
 const FAULTS: &str = "vyre-faults";
+/// Python tests it, in the step `python`.
+const PYTHON: &str = "vyre-io-python";
 /// Members that need no tests here. Each of the others must run at least one.
-const UNTESTED: &[&str] = &[FAULTS];
+const UNTESTED: &[&str] = &[FAULTS, PYTHON];
 
 /// nextest runs each test in a process of its own; it runs no doctests.
 pub(crate) fn step(ws: &Workspace, report: &mut Report) -> Result<()> {

@@ -1,0 +1,238 @@
+import sys
+from collections.abc import Generator, Iterable
+from os import PathLike
+from types import TracebackType
+from typing import Generic, Literal, Self, TypeVar, final
+
+if sys.version_info >= (3, 12):
+    from collections.abc import Buffer
+else:
+    from typing_extensions import Buffer
+
+_T = TypeVar("_T")
+
+__version__: str
+
+@final
+class File:
+    """A file that is read and written at offsets.
+
+    All methods may be called from any thread. After a fork, the child's first use opens the file for an engine of the
+    child. A pickled file is opened anew by its path, and not truncated again.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        mode: str = "r",
+        *,
+        engine: Engine | None = None,
+        direct: bool = False,
+    ) -> None:
+        """Opens a file.
+
+        mode is "r", "r+", "w", "w+", "x" or "x+", as for open(); a "b" in it changes nothing. engine performs the
+        operations; by default, it is that of the process, which starts when it is first needed. direct bypasses the
+        page cache (O_DIRECT): offsets, sizes and addresses must then be multiples of what the drive asks for.
+
+        Raises OSError with errno and filename.
+        """
+
+    def pread(
+        self, buffer: Buffer | Memory, offset: int = 0, size: int | None = None, *, at: int = 0
+    ) -> Future:
+        """Begins to read `size` bytes at `offset` of the file, into `buffer` from its byte `at` on.
+
+        By default, fills the buffer. The result is the number of bytes, which is less than `size` where the file ends.
+        Until it is there, the buffer is kept, and its bytes are undefined. Bytes that are in memory are read
+        by the calling thread, up to 128 KiB at once.
+
+        Raises BufferError for a buffer that is read-only or not contiguous, and ValueError for bytes that are not
+        inside it.
+        """
+
+    def pwrite(
+        self, buffer: Buffer | Memory, offset: int = 0, size: int | None = None, *, at: int = 0
+    ) -> Future:
+        """Begins to write `size` bytes of `buffer`, from its byte `at` on, at `offset` of the file.
+
+        By default, writes the rest of the buffer. The result is the number of bytes. Until it is there, the buffer
+        must not change.
+        """
+
+    def sync(self) -> Future:
+        """Begins to make durable, as fsync(2) does, what was written by operations whose results are there.
+
+        The result is 0.
+        """
+
+    def size(self) -> int:
+        """Returns the size of the file in bytes."""
+
+    def close(self) -> None:
+        """Closes the file. Operations on it go on, and keep the descriptor until they have ended."""
+
+    @property
+    def closed(self) -> bool:
+        """True after close()."""
+
+    @property
+    def name(self) -> str:
+        """The path."""
+
+    @property
+    def mode(self) -> str:
+        """The mode that the file was opened with."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+class _Pending(Generic[_T]):
+    def result(self, timeout: float | None = None) -> _T:
+        """Waits for the result.
+
+        Raises OSError with errno and filename if the operation failed; TimeoutError after `timeout` seconds, when the
+        operation goes on; and concurrent.futures.CancelledError if it was given up. A signal whose handler raises, such
+        as Ctrl-C, ends the wait and not the operation.
+        """
+
+    def done(self) -> bool:
+        """Returns whether the result is there."""
+
+    def cancel(self) -> bool:
+        """Gives the operation up, unless it is done.
+
+        Returns whether it was given up. One that has begun goes on: its buffer is kept until it has ended, and may be
+        written until then.
+        """
+
+    def cancelled(self) -> bool:
+        """Returns whether the operation was given up."""
+
+    def __await__(self) -> Generator[object, None, _T]:
+        """Waits in a task. A task that is cancelled gives the operation up."""
+
+@final
+class Future(_Pending[int]):
+    """The result of an operation: the number of bytes that were moved."""
+
+@final
+class Batch(_Pending[list[int]]):
+    """The results of operations that were begun together, in the order of their requests.
+
+    result() raises the first error.
+    """
+
+    def outcomes(self, timeout: float | None = None) -> list[int | OSError]:
+        """Waits for all results, and returns them: numbers of bytes, and errors."""
+
+    def __len__(self) -> int: ...
+
+@final
+class Read:
+    """A request for Engine.submit: as File.pread."""
+
+    def __init__(
+        self,
+        file: File,
+        buffer: Buffer | Memory,
+        offset: int = 0,
+        size: int | None = None,
+        *,
+        at: int = 0,
+    ) -> None: ...
+
+@final
+class Write:
+    """A request for Engine.submit: as File.pwrite."""
+
+    def __init__(
+        self,
+        file: File,
+        buffer: Buffer | Memory,
+        offset: int = 0,
+        size: int | None = None,
+        *,
+        at: int = 0,
+    ) -> None: ...
+
+@final
+class Sync:
+    """A request for Engine.submit: as File.sync."""
+
+    def __init__(self, file: File) -> None: ...
+
+@final
+class Engine:
+    """A thread that performs operations, by io_uring or, where that is refused, by further threads.
+
+    Most programs need none of their own: files share that of the process. After a fork, an engine raises RuntimeError
+    in the child.
+    """
+
+    def __init__(
+        self,
+        *,
+        depth: int = 256,
+        transport: Literal["auto", "ring", "threads"] = "auto",
+        wait: Literal["sleep", "adaptive", "spin"] = "sleep",
+        core: int | None = None,
+        drain_timeout: float = 5.0,
+    ) -> None:
+        """Starts the thread.
+
+        depth is the number of operations in flight, up to 8192; further ones wait. Each has 64 KiB of memory, through
+        which operations of up to 64 KiB pass. wait says what the thread does without work: it sleeps, polls for a
+        while, or polls always, which is fastest and takes a core. core binds it to a processor. drain_timeout is the
+        number of seconds after which close() cancels operations.
+
+        Raises OSError if there is no memory or thread, or if the transport is refused.
+        """
+
+    def submit(self, requests: Iterable[Read | Write | Sync]) -> Batch:
+        """Begins operations, in no order. Raises as File.pread does, before any of them begins."""
+
+    def register(self, buffer: Buffer) -> Memory:
+        """Registers memory with the kernel, which pins it.
+
+        Operations longer than 64 KiB register their buffer each time, which takes some 50 µs and more: registered
+        memory saves that.
+        """
+
+    @property
+    def transport(self) -> str:
+        """Describes the transport, and says why there is no better one."""
+
+    def close(self) -> None:
+        """Waits for all operations, cancels those that do not end within drain_timeout, and ends the thread.
+
+        The interpreter's exit closes all engines. Raises OSError if the
+        kernel did not give an operation back.
+        """
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+@final
+class Memory:
+    """Memory that an engine has registered, for files of that engine."""
+
+    def close(self) -> None:
+        """Waits for operations that use the memory, and gives it back."""
+
+    @property
+    def closed(self) -> bool:
+        """True after close()."""
+
+    def __len__(self) -> int: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+def default_engine() -> Engine:
+    """Returns the engine that the process's files share."""

@@ -1,0 +1,44 @@
+//! The native part of the Python package `vyre-io`, which is no interface for Rust: depend on
+//! [`vyre-io`](https://docs.rs/vyre-io) instead. The README of this package and the type stubs say what it offers to Python.
+//
+// The files, in the order of their dependencies:
+//   fork         which process this is
+//   memory       memory of Python objects
+//   open_file    files, and reads of what is in memory
+//   op           operations and their results
+//   engine       the loop, and what is in flight there
+//   python       the classes that Python sees
+
+mod engine;
+mod fork;
+mod memory;
+mod op;
+mod open_file;
+mod python;
+
+use pyo3::prelude::*;
+
+/// The classes and functions of the package.
+#[pymodule(name = "_native")]
+mod native {
+    #[pymodule_export]
+    use crate::python::batch::Batch;
+    #[pymodule_export]
+    use crate::python::engine::{Engine, close_all, default_engine};
+    #[pymodule_export]
+    use crate::python::file::File;
+    #[pymodule_export]
+    use crate::python::future::Future;
+    #[pymodule_export]
+    use crate::python::memory::Memory;
+    #[pymodule_export]
+    use crate::python::request::{Read, Sync, Write};
+
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::fork::watch();
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

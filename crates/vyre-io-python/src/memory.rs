@@ -1,0 +1,190 @@
+//! Memory of Python objects, which operations read and write while no interpreter lock is held.
+//!
+//! A program that uses the bytes meanwhile finds old and new ones, as it does beside `readinto` of Python's own files,
+//! which holds no lock either. No reference to the bytes is ever created.
+#![expect(
+    unsafe_code,
+    reason = "hands memory of Python objects to the kernel and to transports"
+)]
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::ptr::{self, NonNull};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pyo3::buffer::PyUntypedBuffer;
+use pyo3::exceptions::{PyBufferError, PyValueError};
+use pyo3::prelude::*;
+use vyre_io::Buffer;
+
+use crate::fork;
+
+/// Memory that operations no longer use, until a thread with the interpreter lock gives it back to Python.
+#[derive(Debug, Default)]
+struct Returned(Mutex<Vec<PyUntypedBuffer>>);
+
+/// That of this process, and the process by its number of forks: a child of a fork cannot use that of its parent, which
+/// another thread may have locked. This lock is held only by threads with the interpreter lock, as fork(2) is called.
+static RETURNED: Mutex<Option<(u32, Arc<Returned>)>> = Mutex::new(None);
+
+fn returned(_: Python<'_>) -> Arc<Returned> {
+    let mut shared = RETURNED.lock().unwrap_or_else(PoisonError::into_inner);
+    let generation = fork::generation();
+    match &*shared {
+        Some((born, returned)) if *born == generation => Arc::clone(returned),
+        _ => {
+            let returned = Arc::<Returned>::default();
+            // What was returned in the parent is left to it: nobody may know how far another thread was.
+            std::mem::forget(shared.replace((generation, Arc::clone(&returned))));
+            returned
+        }
+    }
+}
+
+/// Gives the memory that operations no longer use back to Python.
+pub(crate) fn reap(py: Python<'_>) {
+    let returned = returned(py);
+    let buffers = std::mem::take(&mut *returned.0.lock().unwrap_or_else(PoisonError::into_inner));
+    for buffer in buffers {
+        buffer.release(py);
+    }
+}
+
+/// The memory of a Python object, contiguous, which the object keeps at its place until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Export {
+    /// `None` only while this is dropped.
+    buffer: Option<PyUntypedBuffer>,
+    base: NonNull<u8>,
+    len: usize,
+    returned: Arc<Returned>,
+}
+
+// SAFETY: `base` belongs to the object that `buffer`, itself `Send`, keeps; nothing here depends on the thread.
+unsafe impl Send for Export {}
+// SAFETY: shared references give out the address and nothing else.
+unsafe impl Sync for Export {}
+
+impl Drop for Export {
+    fn drop(&mut self) {
+        // On any thread, perhaps one that Python does not know, and after the interpreter has ended.
+        let mut returned = self
+            .returned
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        returned.extend(self.buffer.take());
+    }
+}
+
+impl Export {
+    /// Takes an object's memory. To be `written`, it must not be read-only.
+    pub(crate) fn new(object: &Bound<'_, PyAny>, written: bool) -> PyResult<Arc<Self>> {
+        let buffer = PyUntypedBuffer::get(object)?;
+        if written && buffer.readonly() {
+            return Err(PyBufferError::new_err(
+                "the buffer is read-only, and a read writes to it: give a writable one, such as a bytearray",
+            ));
+        }
+        if !buffer.is_c_contiguous() && !buffer.is_fortran_contiguous() {
+            return Err(PyBufferError::new_err(
+                "the buffer is not contiguous: give a contiguous one, such as a copy",
+            ));
+        }
+        let len = buffer.len_bytes();
+        let base = NonNull::new(buffer.buf_ptr().cast()).unwrap_or(NonNull::dangling());
+        Ok(Arc::new(Self {
+            buffer: Some(buffer),
+            base,
+            len,
+            returned: returned(object.py()),
+        }))
+    }
+
+    /// Returns whether the memory may only be read.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.buffer.as_ref().is_none_or(PyUntypedBuffer::readonly)
+    }
+
+    /// Returns all bytes from an offset on, or `size` of them.
+    pub(crate) fn part(self: &Arc<Self>, at: usize, size: Option<usize>) -> PyResult<Span> {
+        let len = self.len;
+        let end = match size {
+            Some(size) => at.checked_add(size),
+            None => Some(len.max(at)),
+        };
+        match end {
+            Some(end) if end <= len => Ok(Span {
+                export: Arc::clone(self),
+                range: at..end,
+            }),
+            _ => Err(PyValueError::new_err(format!(
+                "{} bytes at {at} are not inside the buffer of {len}: give a smaller size",
+                size.unwrap_or(0)
+            ))),
+        }
+    }
+}
+
+/// A part of a Python object's memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Span {
+    export: Arc<Export>,
+    range: Range<usize>,
+}
+
+impl Span {
+    pub(crate) fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.export.is_read_only()
+    }
+
+    fn address(&self) -> NonNull<u8> {
+        // SAFETY: `part` checked that the range is inside the memory.
+        unsafe { self.export.base.add(self.range.start) }
+    }
+
+    /// Returns a buffer for transports over the same bytes, which keeps the object's memory.
+    pub(crate) fn to_buffer(&self) -> Buffer {
+        let owner = Box::new(Arc::clone(&self.export));
+        // SAFETY: the object keeps its memory at its place until `owner` is dropped, and it is readable. It is written
+        // only by reads, for which `Export::new` found it writable. This module creates no reference to it. What Python
+        // code does to it meanwhile is what the module's comment allows.
+        unsafe { Buffer::from_raw_parts(self.address(), self.len(), owner) }
+    }
+
+    /// Copies from `buffer`, where no operation writes any more, to the first `len` bytes.
+    pub(crate) fn copy_from(&self, buffer: &Buffer, offset: usize, len: usize) {
+        assert!(len <= self.len() && offset + len <= buffer.len());
+        let from = buffer.as_ptr().wrapping_add(offset);
+        // SAFETY: both are valid for `len` bytes, by the assertion, and are different memory: one is an allocation of
+        // this crate's.
+        unsafe { ptr::copy_nonoverlapping(from, self.address().as_ptr(), len) };
+    }
+
+    /// Copies everything to `buffer`, which no operation uses yet.
+    pub(crate) fn copy_to(&self, buffer: &Buffer, offset: usize) {
+        assert!(offset + self.len() <= buffer.len());
+        let to = buffer.as_ptr().wrapping_add(offset);
+        // SAFETY: as in `copy_from`.
+        unsafe { ptr::copy_nonoverlapping(self.address().as_ptr(), to, self.len()) };
+    }
+
+    /// Reads bytes that are in memory by preadv2(2), without waiting for a drive. Returns their number, which is less
+    /// than the length where the file ends or further bytes are not in memory.
+    pub(crate) fn read_without_waiting(&self, file: &File, offset: u64) -> io::Result<usize> {
+        let parts = libc::iovec {
+            iov_base: self.address().as_ptr().cast(),
+            iov_len: self.len(),
+        };
+        let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+        // SAFETY: the part is valid for writes of its length, and the kernel writes no more.
+        let count = unsafe { libc::preadv2(file.as_raw_fd(), &parts, 1, offset, libc::RWF_NOWAIT) };
+        usize::try_from(count).map_err(|_| io::Error::last_os_error())
+    }
+}

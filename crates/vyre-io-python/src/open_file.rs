@@ -1,0 +1,174 @@
+//! A file as operations use it.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use vyre_io::Rights;
+
+use crate::engine::Engine;
+use crate::memory::Span;
+
+/// The largest read that the calling thread makes by itself, if the bytes are in memory. It takes some 10 µs.
+pub(crate) const MOST_AT_ONCE: usize = 128 << 10;
+
+/// The way in which a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// `r`
+    Read,
+    /// `r+`
+    Update,
+    /// `w`
+    Write,
+    /// `w+`
+    WriteAndRead,
+    /// `x`
+    Create,
+    /// `x+`
+    CreateAndRead,
+}
+
+impl Mode {
+    /// The mode by its name, of which `b` may be a part, as for Python's `open`.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        Some(match name.replace('b', "").as_str() {
+            "r" => Self::Read,
+            "r+" => Self::Update,
+            "w" => Self::Write,
+            "w+" => Self::WriteAndRead,
+            "x" => Self::Create,
+            "x+" => Self::CreateAndRead,
+            _ => return None,
+        })
+    }
+
+    const fn reads(self) -> bool {
+        !matches!(self, Self::Write | Self::Create)
+    }
+
+    const fn writes(self) -> bool {
+        !matches!(self, Self::Read)
+    }
+
+    pub(crate) fn rights(self) -> Rights {
+        let read = if self.reads() {
+            Rights::READ
+        } else {
+            Rights::empty()
+        };
+        let write = if self.writes() {
+            Rights::WRITE
+        } else {
+            Rights::empty()
+        };
+        read | write | Rights::SYNC
+    }
+
+    fn options(self) -> OpenOptions {
+        let mut options = OpenOptions::new();
+        options.read(self.reads()).write(self.writes());
+        match self {
+            Self::Read | Self::Update => {}
+            Self::Write | Self::WriteAndRead => {
+                options.create(true).truncate(true);
+            }
+            Self::Create | Self::CreateAndRead => {
+                options.create_new(true);
+            }
+        }
+        options
+    }
+}
+
+/// An open file. Each has a number that no other has had.
+#[derive(Debug)]
+pub(crate) struct OpenFile {
+    pub(crate) file: File,
+    pub(crate) path: PathBuf,
+    pub(crate) number: u64,
+    pub(crate) mode: Mode,
+    /// Set until the kernel says that it reads this file only by waiting.
+    reads_at_once: AtomicBool,
+    /// The engines whose loops may know the file.
+    engines: Mutex<Vec<Weak<Engine>>>,
+}
+
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
+
+impl OpenFile {
+    pub(crate) fn open(path: &Path, mode: Mode, direct: bool) -> io::Result<Self> {
+        let mut options = mode.options();
+        if direct {
+            options.custom_flags(libc::O_DIRECT);
+        }
+        let file = options.open(path)?;
+        Ok(Self {
+            // Direct I/O passes by what is in memory.
+            reads_at_once: AtomicBool::new(mode.reads() && !direct && file.metadata()?.is_file()),
+            file,
+            path: path.to_owned(),
+            // Relaxed: it matters only that the numbers differ.
+            number: NEXT_NUMBER.fetch_add(1, Relaxed),
+            mode,
+            engines: Mutex::default(),
+        })
+    }
+
+    /// Opens the file anew, for the engine of a forked child.
+    pub(crate) fn reopen(&self) -> io::Result<Self> {
+        Ok(Self {
+            file: self.file.try_clone()?,
+            path: self.path.clone(),
+            number: NEXT_NUMBER.fetch_add(1, Relaxed),
+            mode: self.mode,
+            reads_at_once: AtomicBool::new(self.reads_at_once.load(Relaxed)),
+            engines: Mutex::default(),
+        })
+    }
+
+    /// Adds an engine that has to forget the file when it is closed.
+    pub(crate) fn attach_to(&self, engine: &Arc<Engine>) {
+        let engine = Arc::downgrade(engine);
+        let mut engines = self.engines.lock().unwrap_or_else(PoisonError::into_inner);
+        if !engines.iter().any(|known| known.ptr_eq(&engine)) {
+            engines.push(engine);
+        }
+    }
+
+    /// Reads bytes that are in memory, with the result that pread(2) would give. `None` if the read would wait, or is
+    /// too long to be made by the calling thread.
+    pub(crate) fn read_at_once(&self, span: &Span, offset: u64) -> Option<usize> {
+        // Relaxed: the flag is a hint.
+        if span.len() > MOST_AT_ONCE || !self.reads_at_once.load(Relaxed) {
+            return None;
+        }
+        match span.read_without_waiting(&self.file, offset) {
+            Ok(count) if count == span.len() => Some(count),
+            // Either the file ends there, or later bytes are not in memory.
+            Ok(count) => {
+                let size = self.file.metadata().ok()?.len();
+                (offset.saturating_add(count as u64) >= size).then_some(count)
+            }
+            Err(error) => {
+                if error.raw_os_error() == Some(libc::EOPNOTSUPP) {
+                    self.reads_at_once.store(false, Relaxed);
+                }
+                None
+            }
+        }
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        let engines = self.engines.get_mut();
+        let engines = engines.unwrap_or_else(PoisonError::into_inner);
+        for engine in engines.iter().filter_map(Weak::upgrade) {
+            engine.detach(self.number);
+        }
+    }
+}

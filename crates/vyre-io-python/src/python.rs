@@ -1,0 +1,10 @@
+//! The classes that Python sees.
+
+pub(crate) mod batch;
+pub(crate) mod engine;
+mod error;
+pub(crate) mod file;
+pub(crate) mod future;
+pub(crate) mod memory;
+pub(crate) mod request;
+mod wait;

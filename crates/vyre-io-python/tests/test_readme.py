@@ -1,0 +1,23 @@
+"""The programs of the documents run."""
+
+import pathlib
+import re
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).parents[1]
+DOCUMENTS = [PACKAGE / "README.md"]
+
+
+def programs(document):
+    text = document.read_text()
+    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_the_programs_run_in_order(document, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = programs(document)
+    assert found, f"{document} has no program"
+    for program in found:
+        exec(compile(program, str(document), "exec"), {"__name__": "__main__"})
