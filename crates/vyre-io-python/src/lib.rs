@@ -6,15 +6,23 @@
 //   memory       memory of Python objects
 //   open_file    files, and reads of what is in memory
 //   op           operations and their results
+//   rows         gathers
+//   dlpack       arrays of other libraries
+//   dtype        types of elements
+//   view         files as arrays
 //   engine       the loop, and what is in flight there
 //   python       the classes that Python sees
 
+mod dlpack;
+mod dtype;
 mod engine;
 mod fork;
 mod memory;
 mod op;
 mod open_file;
 mod python;
+mod rows;
+mod view;
 
 use pyo3::prelude::*;
 
@@ -30,9 +38,13 @@ mod native {
     #[pymodule_export]
     use crate::python::future::Future;
     #[pymodule_export]
+    use crate::python::gather::gather;
+    #[pymodule_export]
     use crate::python::memory::Memory;
     #[pymodule_export]
     use crate::python::request::{Read, Sync, Write};
+    #[pymodule_export]
+    use crate::python::view::{FileView, pinned_bytes, set_pin_limit};
 
     use pyo3::prelude::*;
 

@@ -18,6 +18,7 @@ use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::prelude::*;
 use vyre_io::Buffer;
+use vyre_io::mapped::{Mapping, Recovery};
 
 use crate::fork;
 
@@ -109,7 +110,7 @@ impl Export {
     }
 
     /// Returns all bytes from an offset on, or `size` of them.
-    pub(crate) fn part(self: &Arc<Self>, at: usize, size: Option<usize>) -> PyResult<Span> {
+    pub(crate) fn span(self: &Arc<Self>, at: usize, size: Option<usize>) -> PyResult<Span> {
         let len = self.len;
         let end = match size {
             Some(size) => at.checked_add(size),
@@ -144,8 +145,32 @@ impl Span {
         self.export.is_read_only()
     }
 
+    /// Returns a part.
+    ///
+    /// # Panics
+    /// If it is not inside.
+    pub(crate) fn part(&self, at: usize, len: usize) -> Self {
+        assert!(at <= self.len() && len <= self.len() - at);
+        let start = self.range.start + at;
+        Self {
+            export: Arc::clone(&self.export),
+            range: start..start + len,
+        }
+    }
+
+    /// Returns a number of 64 bits.
+    ///
+    /// # Panics
+    /// If it is not inside.
+    pub(crate) fn number(&self, index: usize) -> i64 {
+        assert!(index < self.len() / size_of::<i64>());
+        let number = self.address().as_ptr().cast::<i64>().wrapping_add(index);
+        // SAFETY: the assertion; the address need not be aligned.
+        unsafe { number.read_unaligned() }
+    }
+
     fn address(&self) -> NonNull<u8> {
-        // SAFETY: `part` checked that the range is inside the memory.
+        // SAFETY: `Export::span` checked that the range is inside the memory.
         unsafe { self.export.base.add(self.range.start) }
     }
 
@@ -186,5 +211,50 @@ impl Span {
         // SAFETY: the part is valid for writes of its length, and the kernel writes no more.
         let count = unsafe { libc::preadv2(file.as_raw_fd(), &parts, 1, offset, libc::RWF_NOWAIT) };
         usize::try_from(count).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// Copies a range of a mapped file to the bytes from `at` on. Returns whether all of it was copied.
+    ///
+    /// # Panics
+    /// If there is no room for it.
+    pub(crate) fn copy_mapped(
+        &self,
+        at: usize,
+        mapping: &Mapping,
+        recovery: &Recovery,
+        range: Range<u64>,
+    ) -> bool {
+        let len = (range.end - range.start) as usize;
+        assert!(at <= self.len() && len <= self.len() - at);
+        // SAFETY: inside the memory, by the assertion.
+        let to = unsafe { self.address().add(at) };
+        // SAFETY: valid for writes of the length of the range, as above. Whoever uses the bytes meanwhile does so as the
+        // module's comment says.
+        let copied = unsafe { mapping.copy_to_ptr(recovery, range, to) };
+        copied == Ok(len)
+    }
+
+    /// Fills all bytes by pread(2).
+    ///
+    /// # Errors
+    /// That of pread(2), or `UnexpectedEof` if the file ends before.
+    pub(crate) fn read_all(&self, file: &File, offset: u64) -> io::Result<()> {
+        let mut done = 0;
+        while done < self.len() {
+            let at = offset.saturating_add(done as u64);
+            let at = libc::off_t::try_from(at).map_err(|_| io::ErrorKind::InvalidInput)?;
+            let to = self.address().as_ptr().wrapping_add(done).cast();
+            // SAFETY: the rest of the part is valid for writes of its length.
+            let count = unsafe { libc::pread(file.as_raw_fd(), to, self.len() - done, at) };
+            match usize::try_from(count) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => done += count,
+                Err(_) => match io::Error::last_os_error() {
+                    error if error.kind() == io::ErrorKind::Interrupted => {}
+                    error => return Err(error),
+                },
+            }
+        }
+        Ok(())
     }
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use vyre_io::Rights;
+use vyre_io::mapped::Mapping;
 
 use crate::engine::Engine;
 use crate::memory::Span;
@@ -95,6 +96,8 @@ pub(crate) struct OpenFile {
     reads_at_once: AtomicBool,
     /// The engines whose loops may know the file.
     engines: Mutex<Vec<Weak<Engine>>>,
+    /// All of the file as it was when it was mapped last.
+    mapping: Mutex<Option<Arc<Mapping>>>,
 }
 
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -115,6 +118,7 @@ impl OpenFile {
             number: NEXT_NUMBER.fetch_add(1, Relaxed),
             mode,
             engines: Mutex::default(),
+            mapping: Mutex::default(),
         })
     }
 
@@ -127,6 +131,7 @@ impl OpenFile {
             mode: self.mode,
             reads_at_once: AtomicBool::new(self.reads_at_once.load(Relaxed)),
             engines: Mutex::default(),
+            mapping: Mutex::default(),
         })
     }
 
@@ -137,6 +142,19 @@ impl OpenFile {
         if !engines.iter().any(|known| known.ptr_eq(&engine)) {
             engines.push(engine);
         }
+    }
+
+    /// Returns a mapping of the first `size` bytes, or `None` if copies out of a mapping of the file are not known to be
+    /// right.
+    pub(crate) fn mapping(&self, size: u64) -> Option<Arc<Mapping>> {
+        let mut mapping = self.mapping.lock().unwrap_or_else(PoisonError::into_inner);
+        if mapping
+            .as_ref()
+            .is_none_or(|mapping| mapping.range().end < size)
+        {
+            *mapping = Mapping::new(&self.file, 0..size).ok().map(Arc::new);
+        }
+        mapping.clone()
     }
 
     /// Reads bytes that are in memory, with the result that pread(2) would give. `None` if the read would wait, or is

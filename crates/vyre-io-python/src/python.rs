@@ -5,6 +5,8 @@ pub(crate) mod engine;
 mod error;
 pub(crate) mod file;
 pub(crate) mod future;
+pub(crate) mod gather;
 pub(crate) mod memory;
 pub(crate) mod request;
+pub(crate) mod view;
 mod wait;

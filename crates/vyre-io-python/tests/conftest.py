@@ -1,5 +1,6 @@
 """What the tests share."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -54,3 +55,16 @@ def python():
         return done.stdout
 
     return run
+
+
+def gpu():
+    """Returns whether there is a GPU of CUDA."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int()
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+
+
+needs_gpu = pytest.mark.skipif(not gpu(), reason="there is no GPU")

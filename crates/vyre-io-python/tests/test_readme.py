@@ -2,8 +2,10 @@
 
 import pathlib
 import re
+import sys
 
 import pytest
+from conftest import gpu
 
 PACKAGE = pathlib.Path(__file__).parents[1]
 DOCUMENTS = [PACKAGE / "README.md"]
@@ -20,4 +22,7 @@ def test_the_programs_run_in_order(document, tmp_path, monkeypatch):
     found = programs(document)
     assert found, f"{document} has no program"
     for program in found:
+        if program.startswith("# Needs a GPU") and not gpu():
+            sys.stderr.write("SKIPPED: a program of the README: there is no GPU\n")
+            continue
         exec(compile(program, str(document), "exec"), {"__name__": "__main__"})

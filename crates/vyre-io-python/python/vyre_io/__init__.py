@@ -17,6 +17,7 @@ from ._native import (
     Batch,
     Engine,
     File,
+    FileView,
     Future,
     Memory,
     Read,
@@ -25,19 +26,31 @@ from ._native import (
     __version__,
     _close_all,
     default_engine,
+    pinned_bytes,
+    set_pin_limit,
 )
+from ._gather import gather
+from ._safetensors import load_safetensors
+from ._view import cuda_view, host_view
 
 __all__ = [
     "Batch",
     "Engine",
     "File",
+    "FileView",
     "Future",
     "Memory",
     "Read",
     "Sync",
     "Write",
     "__version__",
+    "cuda_view",
     "default_engine",
+    "gather",
+    "host_view",
+    "load_safetensors",
+    "pinned_bytes",
+    "set_pin_limit",
 ]
 
 atexit.register(_close_all)

@@ -2,7 +2,7 @@ import sys
 from collections.abc import Generator, Iterable
 from os import PathLike
 from types import TracebackType
-from typing import Generic, Literal, Self, TypeVar, final
+from typing import Any, Generic, Literal, Self, TypeVar, final
 
 if sys.version_info >= (3, 12):
     from collections.abc import Buffer
@@ -233,6 +233,117 @@ class Memory:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+@final
+class FileView:
+    """A part of a file as an array, for libraries that take DLPack or `__cuda_array_interface__`.
+
+    torch.from_dlpack(view) (or as_tensor, for types that the interface knows), cupy.from_dlpack and numpy.from_dlpack make
+    arrays over the same bytes, which keep the pages as long as they live. What is written to the file through the page cache
+    shows at once. Nobody may write to the array. A library that heeds the read-only flag of DLPack 1, as NumPy does, refuses
+    to; vyre_io.torch makes tensors whose operations refuse; anything else that writes to it on a GPU is a fault that ends
+    the context.
+    """
+
+    def check(self) -> Literal["current", "shorter", "detached"]:
+        """Says whether the array shows what the file holds, or the file became shorter, or pages have left it."""
+
+    def part_of(self, dtype: str, shape: list[int], at: int) -> FileView:
+        """Returns an array of other elements of the same bytes, from byte `at` of this one on."""
+
+    def close(self) -> None:
+        """Gives the pages up, once no array needs them."""
+
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def offset(self) -> int:
+        """Where the array begins in the file, in bytes."""
+
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def pinned_bytes(self) -> int:
+        """The bytes of the file that are pinned for the GPU, in whole pages; 0 for the host."""
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: Any = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+def cuda_view(
+    path: str | PathLike[str], dtype: Any, shape: Iterable[int], offset: int = 0, *, device: int = 0
+) -> FileView:
+    """Pins a part of a cached file, and lets a GPU read it over the bus, without a copy.
+
+    dtype is that of NumPy or PyTorch, or its name; offset is in bytes. The pages count as memory in use until the last array
+    of them is gone, in sum up to half of the machine's memory (set_pin_limit). Pages that are not in memory are read in.
+
+    Raises ValueError for an offset that is not a multiple of the element's size, and for a part that the file does not have;
+    OSError if there is no GPU, or if its driver or the file's file system does not allow it.
+    """
+
+def host_view(path: str | PathLike[str], dtype: Any, shape: Iterable[int], offset: int = 0) -> FileView:
+    """Maps a part of a file for the host.
+
+    As for numpy.memmap, an access past the end of a file that became shorter ends the process by SIGBUS.
+    """
+
+def gather(
+    file: File,
+    ids: Any,
+    row_bytes: int,
+    out: Any = None,
+    *,
+    offset: int = 0,
+    threads: int | None = None,
+) -> Any:
+    """Copies the rows of `row_bytes` bytes whose numbers are `ids` to `out`, in that order. Row 0 begins at `offset`.
+
+    out is a writable buffer, or a tensor of PyTorch on the CPU; by default, a new array of bytes. Returns it. The calling
+    thread and up to 15 others (threads - 1 with `threads`) copy out of a mapping of the file, without the interpreter's
+    lock, and wait for pages that are not in memory. Files that cannot be mapped are read by pread(2).
+
+    Raises IndexError for a number without a row, after which `out` holds some of the rows; and OSError with errno and
+    filename if the file cannot be read.
+    """
+
+def load_safetensors(
+    path: str | PathLike[str],
+    device: Any = "cpu",
+    *,
+    framework: Literal["pt", "np"] = "pt",
+    lazy: bool = False,
+) -> dict[str, Any]:
+    """Returns the tensors of a safetensors file by name.
+
+    On the CPU, they are views of a private mapping: pages are read when they are used, and writes to a tensor stay in the
+    process. On a GPU, they share one allocation, to which all of the file is copied; with lazy, they are vyre_io.torch
+    file tensors, which use no memory of the GPU. The file must not be overwritten meanwhile: replace it by another.
+
+    Raises ValueError for a file that is no safetensors file, and TypeError for a type that the framework lacks.
+    """
+
+def pinned_bytes() -> int:
+    """Returns the number of bytes of files that views pin."""
+
+def set_pin_limit(bytes: int) -> None:
+    """Sets how many bytes views may pin. By default, that is half of the machine's memory."""
 
 def default_engine() -> Engine:
     """Returns the engine that the process's files share."""

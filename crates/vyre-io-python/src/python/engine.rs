@@ -14,6 +14,7 @@ use super::wait::{Pending, duration};
 use crate::engine::{Engine as Core, Settings};
 use crate::memory::reap;
 use crate::op::{Batch, Kind, Op};
+use crate::view::begin_exit;
 
 /// The bytes that a batch reads at once at most, where they are in memory: some 0.5 ms.
 const MOST_OF_BATCH: usize = 4 << 20;
@@ -60,6 +61,7 @@ pub(crate) fn of_process() -> PyResult<Arc<Core>> {
 #[pyfunction]
 #[pyo3(name = "_close_all")]
 pub(crate) fn close_all(py: Python<'_>) {
+    begin_exit();
     let all: Vec<_> = engines().all.iter().filter_map(Weak::upgrade).collect();
     // What an engine cannot do at the exit is left to the kernel.
     py.detach(|| all.iter().for_each(|engine| drop(engine.close())));

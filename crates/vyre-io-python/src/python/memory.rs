@@ -29,7 +29,7 @@ struct Live {
 impl Memory {
     pub(crate) fn new(engine: &Arc<Engine>, object: &Bound<'_, PyAny>) -> PyResult<Self> {
         let export = Export::new(object, false)?;
-        let whole = export.part(0, None)?;
+        let whole = export.span(0, None)?;
         let len = whole.len();
         if len == 0 {
             return Err(PyValueError::new_err(
@@ -78,7 +78,7 @@ impl Memory {
             registration: Arc::clone(registration),
             at,
         };
-        Ok((export.part(at, size)?, Some(place)))
+        Ok((export.span(at, size)?, Some(place)))
     }
 }
 

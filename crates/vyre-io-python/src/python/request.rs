@@ -26,7 +26,7 @@ pub(crate) fn find_target(
         return memory.get().target(&engine()?, kind, at, size);
     }
     let export = Export::new(object, kind == Kind::Read)?;
-    Ok((export.part(at, size)?, None))
+    Ok((export.span(at, size)?, None))
 }
 
 /// A request of a batch, read.
@@ -80,13 +80,13 @@ impl<'a, 'py> Parser<'a, 'py> {
             && last.is(object)
             && *of == kind
         {
-            return Ok((export.part(at, size)?, None));
+            return Ok((export.span(at, size)?, None));
         }
         if object.cast_exact::<Memory>().is_ok() {
             return find_target(object, kind, (at, size), || Ok(Arc::clone(self.engine)));
         }
         let export = Export::new(object, kind == Kind::Read)?;
-        let span = export.part(at, size)?;
+        let span = export.span(at, size)?;
         self.last = Some((object.clone(), kind, export));
         Ok((span, None))
     }
