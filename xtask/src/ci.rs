@@ -40,6 +40,7 @@ const STEPS: &[Step] = &[
     step("header", "the headers and the tables of ABI.md are those of Rust", header::step),
     step("test", "all tests and doctests", suites::step),
     step("threads", "the loop and the copy where io_uring is refused", suites::threads),
+    step("rungs", "the loop as on older kernels", suites::rungs),
     step("static", "a static program for musl", static_build::step),
     step("faults", "the real kernel: what hangs, fails, is full or forbidden", suites::faults),
     step("consumers", "programs as users would write them", suites::consumers),

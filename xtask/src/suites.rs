@@ -81,7 +81,7 @@ const WITHOUT_IO_URING: [(&str, &[&str]); 3] =
 
 /// Signals that a shell ignores in its background would stay ignored, and the tests send them. nextest
 /// sees to that by itself.
-const DEFAULT_SIGNALS: [&str; 2] = ["env", "--default-signal=HUP,INT,TERM"];
+const DEFAULT_SIGNALS: &str = "--default-signal=HUP,INT,TERM";
 
 /// Runs the tests of the loop and of the copy where io_uring is refused, with each errno. Loops are then
 /// served by threads.
@@ -101,10 +101,36 @@ pub(crate) fn threads(ws: &Workspace, report: &mut Report) -> Result<()> {
             let what = &what;
             // Built without the filter, which would hold for the compiler's wrappers, too.
             cmd!(ws, "cargo test --no-run {what...}").run()?;
-            counted(cmd!(ws, "cargo xtask refuse {errno} {DEFAULT_SIGNALS...} cargo test {what...}"), &mut tally)?;
+            counted(cmd!(ws, "cargo xtask refuse {errno} env {DEFAULT_SIGNALS} cargo test {what...}"), &mut tally)?;
         }
         notes.push(format!("{} passed with {errno}", tally.passed));
         report.tests += tally;
+    }
+    report.note = notes.join(", ");
+    Ok(())
+}
+
+/// Variable with the version of Linux that the tests of the loop take theirs for, if it is an older one.
+const KERNEL: &str = "VYRE_IO_KERNEL";
+
+/// Older kernels, and the tests of the loop that are run as on them, or all. The first kernel is that of the lowest rung: a
+/// ring without flags, registrations and time limits. The second one is the last without futexes in the ring.
+const OLDER: [(&str, &[&str]); 2] = [("5.10", &[]), ("6.6", &["doorbell", "sleep"])];
+
+/// Runs the tests of the loop as on older kernels, by withholding what these lack.
+pub(crate) fn rungs(ws: &Workspace, report: &mut Report) -> Result<()> {
+    let mut notes = Vec::new();
+    for (kernel, files) in OLDER {
+        let mut tally = Tally::default();
+        let mut what: Vec<&str> = files.iter().flat_map(|file| ["--test", file]).collect();
+        if what.is_empty() {
+            what.push("--tests");
+        }
+        let tests = cmd!(ws, "env {DEFAULT_SIGNALS} cargo test -p vyre-ioloop {what...}");
+        let counted = counted(tests.env(KERNEL, kernel), &mut tally);
+        report.tests += tally;
+        counted?;
+        notes.push(format!("{} passed as on {kernel}", tally.passed));
     }
     report.note = notes.join(", ");
     Ok(())

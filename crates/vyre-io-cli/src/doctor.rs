@@ -87,6 +87,7 @@ fn examine(paths: &[PathBuf]) -> Report {
             Some(_) => "ring",
             None => "threads",
         }),
+        wakes_by: trial.as_mut().ok().map(Trial::wakes_by),
         ring,
         memlock,
         gpu,

@@ -66,6 +66,9 @@ fn json_is_one_object_with_all_that_is_promised() {
     for field in ["by", "error"] {
         assert_eq!(report["io_uring"].get(field), Some(&Value::Null), "{field}");
     }
+    // By the best means that this kernel has, which are never none.
+    let wakes_by = report["wakes_by"].as_str().unwrap();
+    assert!(wakes_by.starts_with("futex ("), "{wakes_by}");
     for field in ["flags", "refused", "missing_operations"] {
         assert!(report["ring"][field].is_array(), "{field}");
     }

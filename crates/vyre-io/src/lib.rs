@@ -46,4 +46,6 @@ pub use vyre_ioq::{
     Outcome, Queue, QueueFull, QueueLayout, Region, Request, Reservation, Ticket, WaitError,
     WaitLimits,
 };
-pub use vyre_uring::{Buffer, BufferError, DirectAlign, SetupReport, TransportChoice};
+pub use vyre_uring::{
+    Buffer, BufferError, DirectAlign, KernelFeatures, SetupReport, TransportChoice,
+};

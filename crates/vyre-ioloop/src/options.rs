@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vyre_uring::TransportChoice;
+use vyre_uring::{KernelFeatures, TransportChoice};
 
 use crate::ring_means::RingMeans;
 use crate::wait_policy::WaitPolicy;
@@ -23,6 +23,7 @@ use crate::wait_policy::WaitPolicy;
 pub struct LoopOptions {
     pub(crate) wait_policy: WaitPolicy,
     pub(crate) transport: TransportChoice,
+    pub(crate) withheld: KernelFeatures,
     pub(crate) ring_means: RingMeans,
     pub(crate) ring_entries: u32,
     pub(crate) live_entries: u32,
@@ -38,6 +39,7 @@ impl LoopOptions {
         Self {
             wait_policy: WaitPolicy::ADAPTIVE,
             transport: TransportChoice::Auto,
+            withheld: KernelFeatures::empty(),
             ring_means: RingMeans::Futex,
             ring_entries: 256,
             live_entries: 64,
@@ -63,6 +65,14 @@ impl LoopOptions {
     /// the kernel or a sandbox refuses that. [`IoLoop::report`](crate::IoLoop::report) says which.
     pub const fn transport(mut self, choice: TransportChoice) -> Self {
         self.transport = choice;
+        self
+    }
+
+    /// Treats the kernel as if it lacked these features, to test a program as on an older kernel, or to leave a feature
+    /// alone in which a kernel has a fault. By default, nothing is withheld. [`IoLoop::report`](crate::IoLoop::report)
+    /// says what a loop does without.
+    pub const fn withhold(mut self, features: KernelFeatures) -> Self {
+        self.withheld = features;
         self
     }
 

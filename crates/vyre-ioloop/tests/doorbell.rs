@@ -12,7 +12,9 @@ use common::*;
 use vyre_ioloop::{Engine, IoLoop, LoopGroup, LoopOptions, Rights, RingMeans, WaitPolicy};
 use vyre_ioq::abi::header_word::{ASLEEP, DOORBELL};
 use vyre_ioq::{DeviceQueue, Features, HostQueue, Queue, QueueLayout, Request};
-use vyre_uring::{AnyTransport, FutexWord, SimTransport, Transport, TransportChoice};
+use vyre_uring::{
+    AnyTransport, FutexMeans, FutexWord, KernelFeatures, SimTransport, Transport, TransportChoice,
+};
 
 /// A time longer than any test takes: a loop that is not woken hangs.
 const HOUR: Duration = Duration::from_secs(3600);
@@ -33,47 +35,71 @@ fn queue() -> (HostQueue, DeviceQueue) {
 struct Way {
     means: RingMeans,
     transport: TransportChoice,
+    /// What the kernel is treated as lacking.
+    without: KernelFeatures,
 }
 
-/// Returns the ways of this kernel, and says which are skipped.
+/// Returns the ways in which a loop can be woken, and says which this kernel lacks: by the waker, and by each means of
+/// noticing a futex.
 fn ways(test: &str) -> Vec<Way> {
+    let (futex_wait, waitv) = (KernelFeatures::FUTEX_WAIT, KernelFeatures::FUTEX_WAITV);
+    let [ring, pool] = [TransportChoice::Auto, TransportChoice::ThreadPool];
+    let all = [
+        (RingMeans::Futex, ring, KernelFeatures::empty()),
+        (RingMeans::Futex, ring, futex_wait),
+        (RingMeans::Futex, ring, futex_wait.union(waitv)),
+        (RingMeans::Waker, ring, KernelFeatures::empty()),
+        (RingMeans::Futex, pool, KernelFeatures::empty()),
+        (RingMeans::Futex, pool, waitv),
+        (RingMeans::Waker, pool, KernelFeatures::empty()),
+    ];
+    let mut seen = Vec::new();
     let mut ways = Vec::new();
-    for transport in [TransportChoice::Auto, TransportChoice::ThreadPool] {
-        let built = AnyTransport::builder().choice(transport).entries(1).build();
-        let word = AtomicU32::new(0);
-        if built
-            .unwrap()
-            .set_futexes(vec![FutexWord::new(word.as_ptr())])
-        {
-            ways.push(Way {
-                means: RingMeans::Futex,
-                transport,
-            });
-        } else {
-            let line = format!(
-                "SKIPPED: {test}: by futex on {transport:?}: the kernel cannot wait on it\n"
-            );
-            std::io::stderr().write_all(line.as_bytes()).unwrap();
-        }
-        ways.push(Way {
-            means: RingMeans::Waker,
+    for (means, transport, without) in all {
+        let way = Way {
+            means,
             transport,
-        });
+            without: without.union(withheld()),
+        };
+        // Where the kernel lacks what another way is withheld, both are the same.
+        let heard = (means == RingMeans::Futex).then(|| heard_by(way));
+        if seen.contains(&(transport, heard)) {
+            let line = format!("SKIPPED: {test}: {way:?}: this kernel has no other means\n");
+            std::io::stderr().write_all(line.as_bytes()).unwrap();
+            continue;
+        }
+        seen.push((transport, heard));
+        ways.push(way);
     }
     ways
 }
 
-fn options(Way { means, transport }: Way) -> LoopOptions {
+/// Returns the means by which a transport notices a futex, and whether it waits on several at once.
+fn heard_by(way: Way) -> (FutexMeans, FutexMeans) {
+    let builder = AnyTransport::builder().choice(way.transport).entries(1);
+    let mut transport = builder.withhold(way.without).build().unwrap();
+    let word = AtomicU32::new(0);
+    let word = FutexWord::new(word.as_ptr());
+    let mut set = |words| {
+        assert!(transport.set_futexes(words));
+        transport.setup_report().futexes().unwrap()
+    };
+    (set(vec![word]), set(vec![word; 2]))
+}
+
+fn options(way: Way) -> LoopOptions {
     LoopOptions::new()
         .wait_policy(HOURLY)
-        .rung_by(means)
-        .transport(transport)
+        .rung_by(way.means)
+        .transport(way.transport)
+        .withhold(way.without)
 }
 
 /// The futex, on the transport that a loop takes by itself.
 const BY_FUTEX: Way = Way {
     means: RingMeans::Futex,
     transport: TransportChoice::Auto,
+    without: KernelFeatures::empty(),
 };
 
 /// Rings by the means of the loop. Returns whether it slept.
@@ -230,37 +256,65 @@ fn a_group_s_loops_are_woken_one_by_one() {
 /// Another process has nothing but the memory of the queue and the eventfd.
 #[test]
 fn the_eventfd_wakes_as_the_waker_does() {
-    bounded(|| {
-        let (host, device) = queue();
-        let builder = Tables::new(16, 64).builder().queue(host);
-        let way = Way {
-            means: RingMeans::Waker,
-            ..BY_FUTEX
-        };
-        let io = builder.options(options(way)).spawn().unwrap();
-        let Some(theirs) = io.wake_fd() else {
-            // Threads sleep on a futex.
-            let refused = transport(8);
-            let ring = ring_of(&refused, "the_eventfd_wakes_as_the_waker_does");
-            assert!(ring.is_none(), "a ring has one");
-            return io.stop().unwrap();
-        };
-        let theirs = theirs.try_clone_to_owned().unwrap();
-        let mut theirs = std::fs::File::from(theirs);
-        for _ in 0..10 {
-            asleep(&io);
-            let ticket = device.submit(Request::fence()).unwrap();
-            if device.ring() {
-                theirs.write_all(&1_u64.to_ne_bytes()).unwrap();
+    for transport in [TransportChoice::Auto, TransportChoice::ThreadPool] {
+        bounded(move || {
+            let (host, device) = queue();
+            let builder = Tables::new(16, 64).builder().queue(host);
+            let way = Way {
+                means: RingMeans::Waker,
+                transport,
+                ..BY_FUTEX
+            };
+            let io = builder.options(options(way)).spawn().unwrap();
+            let theirs = io.wake_fd().unwrap().try_clone_to_owned().unwrap();
+            let mut theirs = std::fs::File::from(theirs);
+            for _ in 0..10 {
+                asleep(&io);
+                let ticket = device.submit(Request::fence()).unwrap();
+                if device.ring() {
+                    theirs.write_all(&1_u64.to_ne_bytes()).unwrap();
+                }
+                assert_eq!(poll(&device, ticket), Ok(0));
             }
-            assert_eq!(poll(&device, ticket), Ok(0));
-        }
-        io.stop().unwrap();
-        let (host, _device) = queue();
-        let io = Tables::new(16, 64).builder().queue(host).spawn().unwrap();
-        assert!(io.wake_fd().is_none(), "by futex");
-        io.stop().unwrap();
-    });
+            io.stop().unwrap();
+            let (host, _device) = queue();
+            let io = Tables::new(16, 64).builder().queue(host).spawn().unwrap();
+            assert!(io.wake_fd().is_none(), "by futex");
+            io.stop().unwrap();
+        });
+    }
+}
+
+/// More queues than one call of the kernel waits on: a ring on any of them ends the sleep, by whatever means.
+#[test]
+fn a_loop_hears_more_queues_than_one_call_waits_on() {
+    let test = "a_loop_hears_more_queues_than_one_call_waits_on";
+    let by_futex = |way: &Way| way.means == RingMeans::Futex;
+    for way in ways(test).into_iter().filter(by_futex) {
+        bounded(move || {
+            let mut builder = Tables::new(16, 64).builder().options(options(way));
+            let mut devices = Vec::new();
+            for _ in 0..130 {
+                let layout = QueueLayout::with_slots(1).with_features(Features::DOORBELL);
+                let (host, device) = Queue::anonymous(layout).unwrap();
+                builder = builder.queue(host);
+                devices.push(device);
+            }
+            let io = builder.spawn().unwrap();
+            let heard = io.report().futexes().unwrap();
+            println!("{way:?}: {heard}");
+            // Where a relay waits on one queue alone, there are too few of them, and the loop polls.
+            let polls = heard_by(way).1 == FutexMeans::Relays(2);
+            assert_eq!(heard == FutexMeans::Nothing, polls, "{heard}");
+            for device in devices.iter().step_by(43) {
+                asleep(&io);
+                let ticket = device.submit(Request::fence()).unwrap();
+                ring(&io, device, way);
+                assert_eq!(poll(device, ticket), Ok(0));
+            }
+            io.stop().unwrap();
+        });
+    }
 }
 
 /// A device that does not know the feature does not ring.
@@ -271,7 +325,7 @@ fn a_request_that_nobody_rings_for_is_found_at_the_bound() {
     let (host, device) = queue();
     let policy = WaitPolicy::doorbell(0, Duration::from_millis(20));
     let builder = Tables::new(16, 64).builder().queue(host);
-    let options = LoopOptions::new().wait_policy(policy);
+    let options = loop_options().wait_policy(policy);
     let io = builder.options(options).spawn().unwrap();
     for _ in 0..5 {
         let beat = device.host_heartbeat();
@@ -340,7 +394,7 @@ fn nobody_rings_while_the_loop_is_awake() {
     for policy in [WaitPolicy::Spin, WaitPolicy::doorbell(u32::MAX, HOUR)] {
         let (host, device) = queue();
         let builder = Tables::new(16, 64).builder().queue(host);
-        let options = LoopOptions::new().wait_policy(policy);
+        let options = loop_options().wait_policy(policy);
         let io = builder.options(options).spawn().unwrap();
         for _ in 0..1_000 {
             let ticket = device.submit(Request::fence()).unwrap();
@@ -355,20 +409,20 @@ fn nobody_rings_while_the_loop_is_awake() {
 /// The default policy asks for rings, too, once its sleeps are long enough.
 #[test]
 fn the_adaptive_policy_announces_long_sleeps() {
-    if ways("the_adaptive_policy_announces_long_sleeps")[0].means != RingMeans::Futex {
-        return;
+    for way in ways("the_adaptive_policy_announces_long_sleeps") {
+        let (host, device) = queue();
+        let options = options(way).wait_policy(WaitPolicy::ADAPTIVE);
+        let builder = Tables::new(16, 64).builder().queue(host);
+        let io = builder.options(options).spawn().unwrap();
+        eventually("a ring", || {
+            std::thread::sleep(Duration::from_millis(5));
+            let ticket = device.submit(Request::fence()).unwrap();
+            ring(&io, &device, way);
+            assert_eq!(outcome_of(&device, ticket), Ok(0));
+            device.doorbell() != 0
+        });
+        io.stop().unwrap();
     }
-    let (host, device) = queue();
-    let options = LoopOptions::new().wait_policy(WaitPolicy::ADAPTIVE);
-    let builder = Tables::new(16, 64).builder().queue(host);
-    let io = builder.options(options).spawn().unwrap();
-    eventually("a ring", || {
-        std::thread::sleep(Duration::from_millis(5));
-        let ticket = device.submit(Request::fence()).unwrap();
-        assert_eq!(outcome_of(&device, ticket), Ok(0));
-        device.doorbell() != 0
-    });
-    io.stop().unwrap();
 }
 
 /// A device that rings without end, and stores anything to the words of the doorbell, neither stops the loop nor starves

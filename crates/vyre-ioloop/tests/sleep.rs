@@ -10,7 +10,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use common::*;
-use vyre_ioloop::{BaseTransport, Engine, IoLoop, LoopGroup, LoopOptions, Rights, WaitPolicy};
+use vyre_ioloop::{BaseTransport, Engine, IoLoop, LoopGroup, Rights, WaitPolicy};
 use vyre_ioq::{Errno, Queue, QueueLayout, Request};
 use vyre_uring::{
     Buffer, BufferSlot, Busy, Completion, EnterError, FileSlot, Operation, PushError,
@@ -103,7 +103,7 @@ fn spawn(wakes: bool) -> (IoLoop, vyre_ioq::DeviceQueue) {
     let builder = Tables::new(16, 64)
         .builder()
         .queue(host)
-        .options(LoopOptions::new().wait_policy(HOURLY));
+        .options(loop_options().wait_policy(HOURLY));
     (builder.spawn_with(hour_sleeper(wakes)).unwrap(), device)
 }
 
@@ -133,7 +133,7 @@ fn table_changes_and_stops_end_the_sleep_of_every_loop_of_a_group() {
         let tables = Tables::new(16, 64);
         let mut group = LoopGroup::builder()
             .loops(2)
-            .options(LoopOptions::new().wait_policy(HOURLY))
+            .options(loop_options().wait_policy(HOURLY))
             .files(tables.files)
             .buffers(tables.buffers);
         let mut devices = Vec::new();
@@ -211,7 +211,7 @@ fn an_idle_loop_sleeps_and_still_finds_work() {
     let io = tables
         .builder()
         .queue(host)
-        .options(LoopOptions::new().wait_policy(policy))
+        .options(loop_options().wait_policy(policy))
         .spawn()
         .unwrap();
     for _ in 0..3 {
@@ -234,7 +234,7 @@ fn a_spinning_loop_never_sleeps() {
     let (host, device) = Queue::anonymous(QueueLayout::with_slots(4)).unwrap();
     let builder = Tables::new(16, 64).builder().queue(host);
     let io = builder
-        .options(LoopOptions::new().wait_policy(WaitPolicy::Spin))
+        .options(loop_options().wait_policy(WaitPolicy::Spin))
         .spawn()
         .unwrap();
     let fence = device.submit(Request::fence()).unwrap();
@@ -259,7 +259,7 @@ fn a_request_is_served_while_an_older_one_waits_for_the_kernel() {
         let (other_host, other_device) = Queue::anonymous(QueueLayout::with_slots(64)).unwrap();
         let builder = tables.builder().queue(host).queue(other_host);
         let io = builder
-            .options(LoopOptions::new().wait_policy(policy))
+            .options(loop_options().wait_policy(policy))
             .spawn()
             .unwrap();
         let waiting = device

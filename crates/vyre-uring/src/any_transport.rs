@@ -10,6 +10,7 @@ use crate::completion::{Completion, Token};
 use crate::error::{Busy, EnterError, PushError, RegisterError, SetupError};
 use crate::file_traits::FileTraits;
 use crate::futex_word::FutexWord;
+use crate::kernel_features::KernelFeatures;
 use crate::operation::{BufferSlot, FileSlot, Operation};
 use crate::ring::Ring;
 use crate::settings::CommonSettings;
@@ -100,6 +101,14 @@ impl TransportBuilder {
     /// Sets how long a dropped transport waits for the operations that it cancels. Default: 5 seconds.
     pub fn drop_deadline(mut self, deadline: Duration) -> Self {
         self.common.drop_deadline = deadline;
+        self
+    }
+
+    /// Builds the transport as if the kernel lacked these features: it does what it does on an older kernel, and reports
+    /// that. So a program can be tested with what its users have, and a feature in which a kernel has a fault can be left
+    /// alone. Default: none.
+    pub fn withhold(mut self, features: KernelFeatures) -> Self {
+        self.common.withheld = features;
         self
     }
 
@@ -200,10 +209,7 @@ impl Transport for AnyTransport {
     }
 
     fn wake_fd(&mut self) -> Option<OwnedFd> {
-        match self {
-            Self::Ring(ring) => ring.wake_fd(),
-            Self::ThreadPool(_) => None,
-        }
+        either!(self, inner => inner.wake_fd())
     }
 
     fn set_futexes(&mut self, words: Vec<FutexWord>) -> bool {

@@ -19,6 +19,8 @@ use rustix::io::Errno;
 use rustix::io_uring::{IoringRegisterOp, io_uring_ptr, io_uring_register};
 use rustix::io_uring::{io_uring_rsrc_update2, iovec};
 
+use crate::kernel_features::KernelFeatures;
+
 /// A ring and its handles.
 ///
 /// The fields drop in this order: the handles, which write to the ring's memory when dropped, before
@@ -28,6 +30,8 @@ pub(crate) struct KernelRing {
     pub(crate) cq: CompletionQueue<'static>,
     submitter: Submitter<'static>,
     owner: Owner,
+    /// What the kernel is treated as lacking.
+    withheld: KernelFeatures,
 }
 
 /// Owns a boxed ring by raw pointer, so that a move of it asserts no uniqueness over what the handles
@@ -56,7 +60,7 @@ pub(crate) fn errno_of(error: &std::io::Error) -> Errno {
 }
 
 impl KernelRing {
-    pub(crate) fn new(ring: IoUring) -> Self {
+    pub(crate) fn new(ring: IoUring, withheld: KernelFeatures) -> Self {
         let pointer = NonNull::from(Box::leak(Box::new(ring)));
         let owner = Owner(pointer);
         // SAFETY: the ring was just leaked and is freed by `owner` only, the last field of the value
@@ -70,6 +74,15 @@ impl KernelRing {
             cq: unsafe { ring.completion_shared() },
             submitter: ring.submitter(),
             owner,
+            withheld,
+        }
+    }
+
+    /// Refuses what is withheld, as a kernel that does not know it does.
+    fn check(&self, feature: KernelFeatures) -> Result<(), Errno> {
+        match self.withheld.intersects(feature) {
+            true => Err(Errno::INVAL),
+            false => Ok(()),
         }
     }
 
@@ -164,18 +177,21 @@ impl KernelRing {
     }
 
     pub(crate) fn register_ring_fd(&mut self) -> Result<(), Errno> {
+        self.check(KernelFeatures::RING_FD)?;
         self.submitter
             .register_ring_fd()
             .map_err(|error| errno_of(&error))
     }
 
     pub(crate) fn register_files_sparse(&self, count: u32) -> Result<(), Errno> {
+        self.check(KernelFeatures::FILES)?;
         self.submitter
             .register_files_sparse(count)
             .map_err(|error| errno_of(&error))
     }
 
     pub(crate) fn register_buffers_sparse(&self, count: u32) -> Result<(), Errno> {
+        self.check(KernelFeatures::BUFFERS)?;
         self.submitter
             .register_buffers_sparse(count)
             .map_err(|error| errno_of(&error))
@@ -184,6 +200,7 @@ impl KernelRing {
     /// Sets the largest numbers of worker threads of this thread's rings, for files with offsets and
     /// for others. Zero leaves a number as it is. Returns the earlier numbers.
     pub(crate) fn bound_workers(&self, mut counts: [u32; 2]) -> Result<[u32; 2], Errno> {
+        self.check(KernelFeatures::WORKER_BOUNDS)?;
         self.submitter
             .register_iowq_max_workers(&mut counts)
             .map_err(|error| errno_of(&error))?;
@@ -192,6 +209,7 @@ impl KernelRing {
 
     /// Sets the cores on which the workers of this thread's rings run.
     pub(crate) fn register_worker_cores(&self, cores: &[usize]) -> Result<(), Errno> {
+        self.check(KernelFeatures::WORKER_CORES)?;
         // SAFETY: a set of cores is an array of integers, for which zeros are valid.
         let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
         let bits = 8 * size_of::<libc::cpu_set_t>();
@@ -205,6 +223,7 @@ impl KernelRing {
     }
 
     pub(crate) fn probe(&self) -> Result<Probe, Errno> {
+        self.check(KernelFeatures::PROBE)?;
         let mut probe = Probe::new();
         self.submitter
             .register_probe(&mut probe)
@@ -262,6 +281,7 @@ impl KernelRing {
 
     /// Cancels everything submitted, without waiting for what cannot be cancelled.
     pub(crate) fn cancel_all(&self) -> Result<(), Errno> {
+        self.check(KernelFeatures::SYNC_CANCEL)?;
         let all = CancelBuilder::any().all();
         match self
             .submitter

@@ -36,6 +36,7 @@ use crate::file_traits::FileTraits;
 use crate::futex_word::FutexWord;
 use crate::kernel_ring::KernelRing;
 use crate::operation::{BufferSlot, FileSlot, Operation};
+use crate::settings::CommonSettings;
 use crate::setup_report::{RingReport, SetupReport};
 use crate::token_table::TokenTable;
 use crate::transport::Transport;
@@ -79,7 +80,7 @@ pub struct Ring {
     /// The eventfd that wakes the ring, once a waker was asked for.
     wake: Option<WakeEvent>,
     /// The words that end a [`wait_on`](Self::wait_on).
-    futexes: Futexes,
+    futexes: Box<Futexes>,
     /// The errno by which the kernel refused to be entered, once it did.
     poisoned: Option<Errno>,
     fixed_files: bool,
@@ -100,11 +101,11 @@ impl Ring {
     pub(crate) fn new(
         kernel: KernelRing,
         report: RingReport,
-        [files, buffers]: [u32; 2],
+        settings: CommonSettings,
         buffer_indexes: u32,
-        drop_deadline: Duration,
     ) -> Self {
         let entries = report.sq_entries;
+        let [files, buffers] = [settings.files, settings.buffers];
         Self {
             tokens: TokenTable::with_capacity(entries),
             files: (0..files).map(|_| FileSlotState::EMPTY).collect(),
@@ -115,14 +116,14 @@ impl Ring {
             cancels: 0,
             strays: 0,
             wake: None,
-            futexes: Futexes::default(),
+            futexes: Box::new(Futexes::new(settings.worker_cores)),
             poisoned: None,
             fixed_files: report.files.in_use(),
             fixed_buffers: report.buffers.in_use(),
             ext_arg: report.features.ext_arg,
             spare_indexes: SpareIndexes::new(buffers..buffer_indexes),
             report,
-            drop_deadline,
+            drop_deadline: settings.drop_deadline,
             given_up: None,
             kernel: ManuallyDrop::new(kernel),
             _one_thread: PhantomData,

@@ -4,6 +4,9 @@ use std::fmt;
 
 use rustix::io::Errno;
 
+use crate::futex_means::FutexMeans;
+use crate::kernel_features::KernelFeatures;
+
 /// The result of an optional step of a set-up, which makes a ring faster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -140,6 +143,8 @@ pub struct RingReport {
     pub(crate) worker_bounds: Option<[u32; 2]>,
     pub(crate) ops: Option<[bool; Opcode::ALL.len()]>,
     pub(crate) features: RingFeatures,
+    pub(crate) withheld: KernelFeatures,
+    pub(crate) futexes: Option<FutexMeans>,
 }
 
 impl RingReport {
@@ -207,6 +212,16 @@ impl RingReport {
     pub fn features(&self) -> RingFeatures {
         self.features
     }
+
+    /// Returns how the ring notices futexes, once [`set_futexes`](crate::Transport::set_futexes) was called.
+    pub fn futexes(&self) -> Option<FutexMeans> {
+        self.futexes
+    }
+
+    /// Returns the features that were [withheld](crate::TransportBuilder::withhold). The report treats them as lacking.
+    pub fn withheld(&self) -> KernelFeatures {
+        self.withheld
+    }
 }
 
 impl fmt::Display for RingReport {
@@ -265,6 +280,7 @@ impl fmt::Display for RingReport {
         ] {
             write!(f, " {name}{}", if present { "" } else { " (missing)" })?;
         }
-        Ok(())
+        FutexMeans::fmt_line(self.futexes, f)?;
+        self.withheld.fmt_line(f)
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::{PushError, SetupError};
+use crate::kernel_features::KernelFeatures;
 
 /// The largest number of bytes that one read or write transfers: the kernel's `MAX_RW_COUNT` with
 /// pages of up to 64 KiB. The remainder then starts at a multiple of any block size.
@@ -17,6 +18,9 @@ pub(crate) fn check_offset(offset: u64, len: u32) -> Result<(), PushError> {
         _ => Err(PushError::OutOfRange),
     }
 }
+
+/// The longest sleep of a transport that nobody can wake.
+pub(crate) const UNHEARD: Duration = Duration::from_millis(1);
 
 /// The kernel's limit (`IORING_MAX_ENTRIES`).
 const MAX_ENTRIES: u32 = 32_768;
@@ -39,6 +43,8 @@ pub(crate) struct CommonSettings {
     pub(crate) worker_cores: Vec<usize>,
     /// Time that a dropped transport waits for what it cancels.
     pub(crate) drop_deadline: Duration,
+    /// What the kernel is treated as lacking.
+    pub(crate) withheld: KernelFeatures,
 }
 
 impl Default for CommonSettings {
@@ -49,6 +55,7 @@ impl Default for CommonSettings {
             buffers: 256,
             worker_cores: Vec::new(),
             drop_deadline: Duration::from_secs(5),
+            withheld: KernelFeatures::empty(),
         }
     }
 }

@@ -6,6 +6,7 @@ use io_uring::{IoUring, Parameters, opcode};
 use rustix::io::Errno;
 
 use crate::error::SetupError;
+use crate::kernel_features::KernelFeatures;
 use crate::kernel_ring::{KernelRing, errno_of};
 use crate::ring::Ring;
 use crate::settings::{CommonSettings, MAX_BUFFERS};
@@ -18,78 +19,56 @@ const SPARE_INDEXES: u32 = 1024;
 /// The largest number of worker threads that a ring requests by default.
 const MAX_WORKERS: u32 = 512;
 
-/// A set-up flag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SetupFlag {
-    SingleIssuer,
-    DeferTaskrun,
-    CoopTaskrun,
-    TaskrunFlag,
-    NoSqarray,
-    SubmitAll,
-}
-
-use SetupFlag::{CoopTaskrun, DeferTaskrun, NoSqarray, SingleIssuer, SubmitAll, TaskrunFlag};
-
-/// The sets of flags, best first. Each comment names the first kernel that knows the set above it.
-const FLAG_SETS: [&[SetupFlag]; 6] = [
-    &[
-        SingleIssuer,
-        DeferTaskrun,
-        TaskrunFlag,
-        SubmitAll,
-        NoSqarray,
-    ],
+/// The sets of set-up flags, best first. Each comment names the first kernel that knows the set above it.
+const FLAG_SETS: [KernelFeatures; 6] = [
+    DEFERRED.union(KernelFeatures::NO_SQARRAY),
     // 6.6
-    &[SingleIssuer, DeferTaskrun, TaskrunFlag, SubmitAll],
+    DEFERRED,
     // 6.1
-    &[SingleIssuer, CoopTaskrun, TaskrunFlag, SubmitAll],
+    COOPERATIVE.union(KernelFeatures::SINGLE_ISSUER),
     // 6.0
-    &[CoopTaskrun, TaskrunFlag, SubmitAll],
+    COOPERATIVE,
     // 5.19
-    &[SubmitAll],
+    KernelFeatures::SUBMIT_ALL,
     // 5.18
-    &[],
+    KernelFeatures::empty(),
 ];
 
-impl SetupFlag {
-    const fn name(self) -> &'static str {
-        match self {
-            SingleIssuer => "SINGLE_ISSUER",
-            DeferTaskrun => "DEFER_TASKRUN",
-            CoopTaskrun => "COOP_TASKRUN",
-            TaskrunFlag => "TASKRUN_FLAG",
-            NoSqarray => "NO_SQARRAY",
-            SubmitAll => "SUBMIT_ALL",
-        }
-    }
+const DEFERRED: KernelFeatures = KernelFeatures::SINGLE_ISSUER
+    .union(KernelFeatures::DEFER_TASKRUN)
+    .union(KernelFeatures::TASKRUN_FLAG)
+    .union(KernelFeatures::SUBMIT_ALL);
 
-    fn set(self, builder: &mut io_uring::Builder) {
-        match self {
-            SingleIssuer => builder.setup_single_issuer(),
-            DeferTaskrun => builder.setup_defer_taskrun(),
-            CoopTaskrun => builder.setup_coop_taskrun(),
-            TaskrunFlag => builder.setup_taskrun_flag(),
-            NoSqarray => builder.setup_no_sqarray(),
-            SubmitAll => builder.setup_submit_all(),
-        };
-    }
+const COOPERATIVE: KernelFeatures = KernelFeatures::COOP_TASKRUN
+    .union(KernelFeatures::TASKRUN_FLAG)
+    .union(KernelFeatures::SUBMIT_ALL);
+
+fn set_flag(builder: &mut io_uring::Builder, flag: KernelFeatures) {
+    match flag {
+        KernelFeatures::SINGLE_ISSUER => builder.setup_single_issuer(),
+        KernelFeatures::DEFER_TASKRUN => builder.setup_defer_taskrun(),
+        KernelFeatures::COOP_TASKRUN => builder.setup_coop_taskrun(),
+        KernelFeatures::TASKRUN_FLAG => builder.setup_taskrun_flag(),
+        KernelFeatures::NO_SQARRAY => builder.setup_no_sqarray(),
+        KernelFeatures::SUBMIT_ALL => builder.setup_submit_all(),
+        other => unreachable!("{other:?} is no set-up flag"),
+    };
 }
 
 /// The ring, its flags, and the sets that were refused before.
-type Built<T> = (T, &'static [SetupFlag], Vec<RefusedFlags>);
+type Built<T> = (T, KernelFeatures, Vec<RefusedFlags>);
 
 /// Tries the sets in turn. Only `EINVAL` means that the kernel does not know a flag; any other error
 /// would recur with the next set, and hide its cause.
 fn try_flag_sets<T>(
-    mut attempt: impl FnMut(&'static [SetupFlag]) -> Result<T, Errno>,
+    mut attempt: impl FnMut(KernelFeatures) -> Result<T, Errno>,
 ) -> Result<Built<T>, SetupError> {
     let mut refused = Vec::new();
     for flags in FLAG_SETS {
         match attempt(flags) {
             Ok(ring) => return Ok((ring, flags, refused)),
             Err(errno @ Errno::INVAL) => refused.push(RefusedFlags {
-                flags: names(flags),
+                flags: flags.names(),
                 errno,
             }),
             Err(Errno::PERM | Errno::ACCESS) => return Err(SetupError::Forbidden),
@@ -100,10 +79,6 @@ fn try_flag_sets<T>(
         }
     }
     Err(SetupError::TooOld)
-}
-
-fn names(flags: &[SetupFlag]) -> Vec<&'static str> {
-    flags.iter().map(|flag| flag.name()).collect()
 }
 
 /// Configures and builds a [`Ring`].
@@ -210,6 +185,13 @@ impl RingBuilder {
         self
     }
 
+    /// Builds the ring as if the kernel lacked these features: see
+    /// [`TransportBuilder::withhold`](crate::TransportBuilder::withhold). Default: none.
+    pub fn withhold(mut self, features: KernelFeatures) -> Self {
+        self.common.withheld = features;
+        self
+    }
+
     /// Builds the ring for the calling thread.
     ///
     /// # Errors
@@ -217,17 +199,21 @@ impl RingBuilder {
     /// operation on it. An optional step that fails is not an error: the [`RingReport`] notes it.
     pub fn build(self) -> Result<Ring, SetupError> {
         self.common.check()?;
+        let withheld = self.common.withheld;
         let (ring, flags, refused) = try_flag_sets(|flags| {
+            if flags.intersects(withheld) {
+                return Err(Errno::INVAL);
+            }
             let mut builder = IoUring::builder();
             builder.dontfork();
             for flag in flags {
-                flag.set(&mut builder);
+                set_flag(&mut builder, flag);
             }
             builder
                 .build(self.common.entries)
                 .map_err(|error| errno_of(&error))
         })?;
-        let mut kernel = KernelRing::new(ring);
+        let mut kernel = KernelRing::new(ring, withheld);
         kernel.trial().map_err(SetupError::Trial)?;
 
         let ring_fd = kernel.register_ring_fd().into();
@@ -246,7 +232,7 @@ impl RingBuilder {
             let _ = kernel.register_worker_cores(&self.common.worker_cores);
         }
         let report = RingReport {
-            flags: names(flags),
+            flags: flags.names(),
             refused,
             sq_entries: kernel.params().sq_entries(),
             cq_entries: kernel.params().cq_entries(),
@@ -257,16 +243,12 @@ impl RingBuilder {
             plain_errno: None,
             workers,
             worker_bounds,
-            ops: probe(&kernel),
-            features: features(kernel.params()),
+            ops: probe(&kernel, withheld),
+            features: features(kernel.params(), withheld),
+            withheld,
+            futexes: None,
         };
-        Ok(Ring::new(
-            kernel,
-            report,
-            [self.common.files, self.common.buffers],
-            indexes,
-            self.common.drop_deadline,
-        ))
+        Ok(Ring::new(kernel, report, self.common, indexes))
     }
 }
 
@@ -292,10 +274,11 @@ fn bound_workers(
     }
 }
 
-fn probe(kernel: &KernelRing) -> Option<[bool; Opcode::ALL.len()]> {
+fn probe(kernel: &KernelRing, withheld: KernelFeatures) -> Option<[bool; Opcode::ALL.len()]> {
     let probe = kernel.probe().ok()?;
     Some(Opcode::ALL.map(|kind| {
-        probe.is_supported(match kind {
+        let hidden = kind == Opcode::FutexWait && withheld.contains(KernelFeatures::FUTEX_WAIT);
+        let has = probe.is_supported(match kind {
             Opcode::ReadFixed => opcode::ReadFixed::CODE,
             Opcode::WriteFixed => opcode::WriteFixed::CODE,
             Opcode::Read => opcode::Read::CODE,
@@ -304,13 +287,14 @@ fn probe(kernel: &KernelRing) -> Option<[bool; Opcode::ALL.len()]> {
             Opcode::Prefetch => opcode::Fadvise::CODE,
             Opcode::Cancel => opcode::AsyncCancel::CODE,
             Opcode::FutexWait => opcode::FutexWait::CODE,
-        })
+        });
+        has && !hidden
     }))
 }
 
-fn features(params: &Parameters) -> RingFeatures {
+fn features(params: &Parameters, withheld: KernelFeatures) -> RingFeatures {
     RingFeatures {
-        ext_arg: params.is_feature_ext_arg(),
+        ext_arg: params.is_feature_ext_arg() && !withheld.contains(KernelFeatures::EXT_ARG),
         nodrop: params.is_feature_nodrop(),
         native_workers: params.is_feature_native_workers(),
         fast_poll: params.is_feature_fast_poll(),
@@ -336,7 +320,7 @@ mod tests {
             let mut tried = 0;
             move |flags| {
                 tried += 1;
-                if flags.contains(&DeferTaskrun) {
+                if flags.contains(KernelFeatures::DEFER_TASKRUN) {
                     Err(Errno::INVAL)
                 } else {
                     Ok(tried)
@@ -346,7 +330,7 @@ mod tests {
         .unwrap();
         assert_eq!((tried, flags), (3, FLAG_SETS[2]));
         assert_eq!(refused.len(), 2);
-        assert_eq!(refused[0].flags, names(FLAG_SETS[0]));
+        assert_eq!(refused[0].flags, FLAG_SETS[0].names());
         assert!(refused.iter().all(|refused| refused.errno == Errno::INVAL));
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::futex_means::FutexMeans;
 pub use crate::ring_report::{Opcode, RefusedFlags, RingFeatures, RingReport, SetupStep};
 use crate::thread_pool_report::ThreadPoolReport;
 
@@ -38,6 +39,14 @@ impl SetupReport {
         match self {
             Self::Ring(report) => report.sq_entries(),
             Self::ThreadPool(report) => report.entries(),
+        }
+    }
+
+    /// Returns how the transport notices futexes, once [`set_futexes`](crate::Transport::set_futexes) was called.
+    pub fn futexes(&self) -> Option<FutexMeans> {
+        match self {
+            Self::Ring(report) => report.futexes(),
+            Self::ThreadPool(report) => report.futexes(),
         }
     }
 

@@ -29,16 +29,18 @@ use crate::buffer::Buffer;
 use crate::completion::{Completion, Token};
 use crate::error::{Busy, EnterError, PushError, RegisterError, SetupError};
 use crate::file_traits::FileTraits;
+use crate::futex_means::FutexMeans;
 use crate::futex_word::FutexWord;
 use crate::operation::{BufferSlot, FileSlot, Operation};
+use crate::relay::Relays;
 use crate::setup_report::SetupReport;
 use crate::thread_pool_report::ThreadPoolReport;
 use crate::token_table::TokenTable;
 use crate::transport::Transport;
+use crate::wait_list::{WaitList, has_waitv};
 pub use builder::ThreadPoolBuilder;
 use file_slot::FileSlotState;
 use shared::Shared;
-use sleeper::WaitList;
 
 /// A [`Transport`] on threads that call `preadv2(2)` and its relatives. It works where io_uring is
 /// forbidden, as containers do by default, or missing. [`ThreadPool::builder`] sets a pool up.
@@ -78,7 +80,9 @@ pub struct ThreadPool {
     done: VecDeque<(Token, i32)>,
     shared: Arc<Shared>,
     /// The words that end a [`wait_on`](Transport::wait_on).
-    waits: WaitList,
+    waits: Option<WaitList>,
+    /// The threads that wait on them if the kernel cannot wait on all of them at once.
+    relays: Option<Relays>,
     report: ThreadPoolReport,
     drop_deadline: Duration,
     /// The number of operations pushed so far, and what it was when a quiesce gave up.
@@ -177,12 +181,26 @@ impl Transport for ThreadPool {
         Some(Waker::from(self.shared.sleeper.clone()))
     }
 
-    /// Needs Linux 5.16, and has room for 127 words.
+    fn wake_fd(&mut self) -> Option<OwnedFd> {
+        worker::poll_rings(&self.shared)?.try_clone().ok()
+    }
+
     fn set_futexes(&mut self, words: Vec<FutexWord>) -> bool {
-        let waits = WaitList::new(&self.shared.sleeper, &words);
-        let is_set = waits.is_some();
-        self.waits = waits.unwrap_or_default();
-        is_set
+        self.waits = None;
+        self.relays = None;
+        let withheld = self.report.withheld;
+        let means = if words.len() <= WaitList::MOST && has_waitv(withheld) {
+            self.waits = Some(self.shared.sleeper.list(&words));
+            FutexMeans::Vector
+        } else {
+            let waker = Waker::from(self.shared.sleeper.clone());
+            let cores = &self.shared.settings.cores;
+            self.relays = Relays::start(&words, &waker, withheld, cores);
+            let relays = self.relays.as_ref();
+            relays.map_or(FutexMeans::Nothing, Relays::means)
+        };
+        self.report.futexes = (!words.is_empty()).then_some(means);
+        means != FutexMeans::Nothing
     }
 
     fn wait_on(&mut self, expected: &[u32], timeout: Option<Duration>) -> Result<(), EnterError> {

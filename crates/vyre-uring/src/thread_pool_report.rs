@@ -3,6 +3,8 @@
 use std::fmt;
 
 use crate::error::SetupError;
+use crate::futex_means::FutexMeans;
+use crate::kernel_features::KernelFeatures;
 
 /// Says what a [`ThreadPool`](crate::ThreadPool) was built with. `Display` formats it in a few lines.
 #[derive(Debug, Clone)]
@@ -10,6 +12,8 @@ pub struct ThreadPoolReport {
     pub(crate) entries: u32,
     pub(crate) workers: u32,
     pub(crate) refused: Option<SetupError>,
+    pub(crate) withheld: KernelFeatures,
+    pub(crate) futexes: Option<FutexMeans>,
 }
 
 impl ThreadPoolReport {
@@ -28,6 +32,16 @@ impl ThreadPoolReport {
         self.refused
     }
 
+    /// Returns how the pool notices futexes, once [`set_futexes`](crate::Transport::set_futexes) was called.
+    pub fn futexes(&self) -> Option<FutexMeans> {
+        self.futexes
+    }
+
+    /// Returns the features that were [withheld](crate::TransportBuilder::withhold).
+    pub fn withheld(&self) -> KernelFeatures {
+        self.withheld
+    }
+
     pub(crate) fn summary(&self) -> String {
         match self.refused {
             Some(error) => format!("threads, since {}", error.cause()),
@@ -43,6 +57,8 @@ impl fmt::Display for ThreadPoolReport {
             None => writeln!(f, "transport: threads, as asked for")?,
         }
         writeln!(f, "entries: {}", self.entries)?;
-        write!(f, "workers: at most {}", self.workers)
+        write!(f, "workers: at most {}", self.workers)?;
+        FutexMeans::fmt_line(self.futexes, f)?;
+        self.withheld.fmt_line(f)
     }
 }

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use common::*;
 use rustix::io::write as write_fd;
 use vyre_uring::{
-    Buffer, BufferSlot, EnterError, Errno, FileSlot, PushError, RegisterError, Ring, SetupError,
-    SetupStep, ThreadPool, Transport,
+    AnyTransport, Buffer, BufferSlot, EnterError, Errno, FileSlot, KernelFeatures, PushError,
+    RegisterError, Ring, SetupError, SetupReport, SetupStep, ThreadPool, Transport,
+    TransportChoice,
 };
 
 #[test]
@@ -96,13 +97,15 @@ fn a_wait_ends_with_its_time_or_with_a_completion() {
         let (mut ring, _, writer) = ring_on_pipe(builder);
         ring.wait(None).unwrap(); // Nothing is in flight: at once.
         ring.push(read(0, 0, 16), 0).unwrap();
-        let started = Instant::now();
+        let (started, worked) = (Instant::now(), processor_time());
         ring.wait(Some(Duration::from_millis(30))).unwrap();
         assert!(
             started.elapsed() >= Duration::from_millis(30),
             "{:?}",
             started.elapsed()
         );
+        let worked = processor_time() - worked;
+        assert!(worked < Duration::from_millis(15), "awake for {worked:?}");
         ring.wait(Some(Duration::ZERO)).unwrap();
         assert_eq!(ring.reap(|_| panic!("nothing was written")), 0);
 
@@ -119,6 +122,12 @@ fn a_wait_ends_with_its_time_or_with_a_completion() {
         assert_eq!(result, Some(Ok(5)));
         helper.join().unwrap();
     }
+}
+
+/// Returns the processor time of this thread so far.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 #[test]
@@ -345,4 +354,18 @@ fn a_refused_change_leaves_the_slot_unchanged() {
         "{refused:?}"
     );
     assert_eq!(run(&mut ring, read(0, 0, 7)).result, Ok(7));
+}
+
+#[test]
+fn a_transport_passes_on_what_is_withheld() {
+    for choice in [TransportChoice::Auto, TransportChoice::ThreadPool] {
+        let withheld = KernelFeatures::newer_than(5, 10);
+        let builder = AnyTransport::builder().choice(choice).withhold(withheld);
+        let found = match builder.build().unwrap().setup_report() {
+            SetupReport::Ring(report) => report.withheld(),
+            SetupReport::ThreadPool(report) => report.withheld(),
+            _ => unreachable!("one of both"),
+        };
+        assert_eq!(found, withheld);
+    }
 }

@@ -78,6 +78,8 @@ pub(super) struct Report {
     pub(super) io_uring: IoUring,
     /// `ring` or `threads`: what performs the operations. Null if neither can.
     pub(super) transport: Option<&'static str>,
+    /// The means by which devices can end a sleep of a loop. Null if there is no transport.
+    pub(super) wakes_by: Option<String>,
     /// Null if no ring could be made.
     pub(super) ring: Option<Ring>,
     pub(super) memlock: Memlock,
@@ -132,8 +134,6 @@ pub(super) struct Ring {
     pub(super) registered_files: StepReport,
     pub(super) registered_buffers: StepReport,
     pub(super) missing_operations: Vec<&'static str>,
-    /// The means by which devices can end a sleep of a loop.
-    pub(super) wakes_by: &'static str,
     /// `registered` if buffers could be registered, else `plain`.
     pub(super) data_path: &'static str,
 }

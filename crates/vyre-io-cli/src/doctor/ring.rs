@@ -3,13 +3,15 @@
 use std::fmt::Display;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use vyre_io::Buffer;
 use vyre_io::uring::{
-    self, AnyTransport, BufferSlot, FileSlot, Opcode, Operation, SetupError, SetupReport, Transport,
+    self, AnyTransport, BufferSlot, FileSlot, FutexMeans, FutexWord, Opcode, Operation, SetupError,
+    SetupReport, Transport,
 };
+use vyre_io::{Buffer, KernelFeatures};
 
 use super::host::seccomp_advice;
 use super::report::{Finding, Memlock, Ring, Rung, StepReport};
@@ -28,16 +30,6 @@ const FILES: u32 = 256;
 
 /// The time that the transport waits for late reads when it is dropped.
 const LATE: Duration = Duration::from_millis(100);
-
-/// The first Linux version with each set-up flag, latest first.
-const SINCE: [(&str, &str); 6] = [
-    ("NO_SQARRAY", "6.6"),
-    ("DEFER_TASKRUN", "6.1"),
-    ("SINGLE_ISSUER", "6.0"),
-    ("COOP_TASKRUN", "5.19"),
-    ("TASKRUN_FLAG", "5.19"),
-    ("SUBMIT_ALL", "5.18"),
-];
 
 /// A transport for trials.
 pub(super) struct Trial {
@@ -92,6 +84,20 @@ impl Trial {
             AnyTransport::ThreadPool(_) => "threads",
             AnyTransport::Ring(_) if self.buffers.in_use => "registered",
             AnyTransport::Ring(_) => "plain",
+        }
+    }
+
+    /// Returns the means by which devices end sleeps of a loop with this transport.
+    pub(super) fn wakes_by(&mut self) -> String {
+        let word = AtomicU32::new(0);
+        // Nothing waits on it.
+        self.transport
+            .set_futexes(vec![FutexWord::new(word.as_ptr())]);
+        let heard = self.transport.setup_report().futexes();
+        self.transport.set_futexes(Vec::new());
+        match heard {
+            None | Some(FutexMeans::Nothing) => "eventfd".to_owned(),
+            Some(heard) => format!("futex ({heard}), eventfd"),
         }
     }
 
@@ -167,10 +173,6 @@ impl Trial {
                 .filter(missing)
                 .map(Opcode::name)
                 .collect(),
-            wakes_by: match report.supports(Opcode::FutexWait) {
-                Some(true) => "futex, eventfd",
-                _ => "eventfd",
-            },
             data_path: self.data_path(),
         })
     }
@@ -258,14 +260,14 @@ impl Ring {
     /// Returns what the better flag sets would add. `NO_SQARRAY` alone makes no measurable difference.
     fn lost_flags(&self) -> Option<Finding> {
         let best = &self.refused.first()?.flags;
-        let lost: Vec<_> = SINCE
-            .iter()
-            .filter(|(flag, _)| best.contains(flag) && !self.flags.contains(flag))
+        let lost = best.iter().filter(|flag| !self.flags.contains(flag));
+        let lost: KernelFeatures = lost
+            .filter_map(|flag| KernelFeatures::from_name(flag))
             .collect();
-        let (_, since) = lost.first()?;
-        let names: Vec<_> = lost.iter().map(|(flag, _)| *flag).collect();
+        let (major, minor) = lost.since()?;
+        let names = lost.names();
         let what = format!("the kernel refused the set-up flags {}", names.join(", "));
-        let advice = format!("run Linux {since} or later");
+        let advice = format!("run Linux {major}.{minor} or later");
         Some(if names == ["NO_SQARRAY"] {
             Finding::note(what, advice)
         } else {
@@ -295,7 +297,6 @@ mod tests {
             registered_files: StepReport::in_use(),
             registered_buffers: StepReport::in_use(),
             missing_operations: Vec::new(),
-            wakes_by: "eventfd",
             data_path: "registered",
         }
     }
@@ -325,7 +326,7 @@ mod tests {
         assert_eq!(cost.level, Level::Cost);
         assert!(
             cost.what
-                .ends_with("NO_SQARRAY, DEFER_TASKRUN, SINGLE_ISSUER")
+                .ends_with("SINGLE_ISSUER, DEFER_TASKRUN, NO_SQARRAY")
         );
         assert_eq!(cost.advice.as_deref(), Some("run Linux 6.6 or later"));
     }

@@ -15,6 +15,9 @@ impl Display for Report {
         row(f, "kernel", &self.kernel)?;
         self.io_uring.show(f)?;
         row(f, "transport", self.transport.unwrap_or("none"))?;
+        if let Some(means) = &self.wakes_by {
+            row(f, "  wakes by", means)?;
+        }
         if let Some(ring) = &self.ring {
             ring.show(f)?;
         }
@@ -104,7 +107,6 @@ impl Ring {
         if !self.missing_operations.is_empty() {
             row(f, "  lacks", self.missing_operations.join(" "))?;
         }
-        row(f, "  wakes by", self.wakes_by)?;
         row(f, "  data path", self.data_path)
     }
 }

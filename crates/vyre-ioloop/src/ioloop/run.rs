@@ -51,6 +51,7 @@ impl Setup {
         let room = |entries: u32| entries.saturating_add(self.options.live_entries);
         Ok(AnyTransport::builder()
             .choice(self.options.transport)
+            .withhold(self.options.withheld)
             .entries(self.entries())
             .files(room(self.files.slots.bound()))
             .buffers(room(self.buffers.held.len() as u32))
@@ -136,6 +137,8 @@ pub(super) fn thread<T: Transport>(
         None => UNWOKEN,
     };
     let _ = engine.listen(options.ring_means);
+    // With its entries and its means registered, where it still can be asked.
+    let report = engine.transport().setup_report().unwrap_or(report);
     let wake_fd = match options.ring_means {
         RingMeans::Waker => engine.wake_fd(),
         RingMeans::Futex => None,
@@ -178,8 +181,6 @@ fn prepare<T: Transport>(
         setup.buffers,
         setup.queues,
     )?;
-    // With its entries registered, where it still can be asked.
-    let report = engine.transport().setup_report().unwrap_or(report);
     Ok((engine, report))
 }
 

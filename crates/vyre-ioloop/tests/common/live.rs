@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use vyre_ioloop::{LoopOptions, WaitPolicy};
 use vyre_ioq::{DeviceQueue, HostQueue, Queue, QueueLayout};
-use vyre_uring::TransportChoice;
+use vyre_uring::{KernelFeatures, TransportChoice};
 
-use super::{layout, memory_with, region_of};
+use super::{layout, memory_with, region_of, withheld};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -48,8 +48,18 @@ pub(crate) fn ways() -> Vec<LoopOptions> {
         // Nothing but what ends the sleep on purpose does.
         WaitPolicy::doorbell(0, HOUR),
     ];
-    let on = |policy, transport| LoopOptions::new().wait_policy(policy).transport(transport);
-    let transports = [TransportChoice::Auto, TransportChoice::ThreadPool];
+    let on = |policy, (transport, without)| {
+        let options = LoopOptions::new().wait_policy(policy);
+        options
+            .transport(transport)
+            .withhold(withheld().union(without))
+    };
+    let transports = [
+        (TransportChoice::Auto, KernelFeatures::empty()),
+        (TransportChoice::ThreadPool, KernelFeatures::empty()),
+        // Other threads wait on the doorbells.
+        (TransportChoice::Auto, KernelFeatures::FUTEX_WAIT),
+    ];
     let each = |transport| policies.map(|policy| on(policy, transport));
     transports.into_iter().flat_map(each).collect()
 }

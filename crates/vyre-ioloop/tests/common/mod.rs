@@ -27,7 +27,7 @@ use vyre_ioq::{
     BufferHandle, DeviceQueue, Errno, Features, FileHandle, HostQueue, Outcome, Queue, QueueLayout,
     Region, Request, Ticket,
 };
-use vyre_uring::{AnyTransport, Buffer, SimTransport, Transport};
+use vyre_uring::{AnyTransport, Buffer, KernelFeatures, Ring, SetupStep, SimTransport, Transport};
 
 /// A limit that is reached only if something hangs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
@@ -344,9 +344,24 @@ fn policy() -> WaitPolicy {
     }
 }
 
+/// Returns what the kernel of the tests is treated as lacking: what is newer than the version in `VYRE_IO_KERNEL`. The
+/// step `rungs` of `cargo xtask ci` runs all tests as on older kernels.
+pub(crate) fn withheld() -> KernelFeatures {
+    let Ok(version) = std::env::var("VYRE_IO_KERNEL") else {
+        return KernelFeatures::empty();
+    };
+    let numbers = version.split_once('.');
+    let numbers =
+        numbers.and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+    let (major, minor) = numbers.expect("a version such as 5.10");
+    KernelFeatures::newer_than(major, minor)
+}
+
 /// Returns the options of loops in tests that are about something else.
 pub(crate) fn loop_options() -> LoopOptions {
-    LoopOptions::new().wait_policy(policy())
+    LoopOptions::new()
+        .wait_policy(policy())
+        .withhold(withheld())
 }
 
 /// Returns the layout of a queue, which offers a doorbell if the policy sleeps on it.
@@ -362,6 +377,7 @@ pub(crate) fn layout(slots: u32) -> QueueLayout {
 /// `threads` of `cargo xtask ci` runs all tests where it is.
 pub(crate) fn transport(entries: u32) -> AnyTransport {
     AnyTransport::builder()
+        .withhold(withheld())
         .entries(entries)
         .files(64)
         .buffers(64)
@@ -369,12 +385,19 @@ pub(crate) fn transport(entries: u32) -> AnyTransport {
         .expect("a transport")
 }
 
-/// Says that a test about io_uring itself is skipped, if this transport is not a ring. Returns the ring.
-pub(crate) fn ring_of<'a>(transport: &'a AnyTransport, test: &str) -> Option<&'a vyre_uring::Ring> {
-    if let AnyTransport::Ring(ring) = transport {
-        return Some(ring);
-    }
-    let line = format!("SKIPPED: {test}: io_uring is refused here\n");
+/// Says that a test about what io_uring registers is skipped, if this transport is not a ring, or if the kernel is too old
+/// to register. Returns the ring.
+pub(crate) fn ring_of<'a>(transport: &'a AnyTransport, test: &str) -> Option<&'a Ring> {
+    let why = match transport {
+        AnyTransport::Ring(ring)
+            if ring.setup_report().buffers() == SetupStep::Refused(vyre_uring::Errno::INVAL) =>
+        {
+            "this kernel registers no buffers"
+        }
+        AnyTransport::Ring(ring) => return Some(ring),
+        AnyTransport::ThreadPool(_) => "io_uring is refused here",
+    };
+    let line = format!("SKIPPED: {test}: {why}\n");
     std::io::stderr()
         .write_all(line.as_bytes())
         .expect("standard error");

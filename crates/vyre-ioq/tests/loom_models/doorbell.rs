@@ -206,3 +206,117 @@ fn no_wake_up_of_two_lanes_is_lost_on_a_futex() {
     });
     assert!(sleeps.get() > 0, "never slept");
 }
+
+/// A thread that waits on the doorbell for a host that cannot, and signals it. What arms it, and the signal, are kept until
+/// they are seen.
+struct Relay {
+    futex: Arc<Futex>,
+    /// The value that the doorbell is expected to have, while the relay is armed.
+    armed: Mutex<Option<u32>>,
+    arming: Condvar,
+    closed: Mutex<bool>,
+    signalled: Mutex<bool>,
+    signal: Condvar,
+}
+
+impl Relay {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            futex: Futex::new(),
+            armed: Mutex::new(None),
+            arming: Condvar::new(),
+            closed: Mutex::new(false),
+            signalled: Mutex::new(false),
+            signal: Condvar::new(),
+        })
+    }
+
+    fn is_closed(&self) -> bool {
+        *self.closed.lock().expect("no panic")
+    }
+
+    fn run(&self, device: &DeviceQueue) {
+        loop {
+            let mut armed = self.armed.lock().expect("no panic");
+            while armed.is_none() && !self.is_closed() {
+                armed = self.arming.wait(armed).expect("no panic");
+            }
+            let Some(expected) = *armed else { return };
+            drop(armed);
+            // The end is a word of the same wait.
+            self.futex
+                .arm(|| device.doorbell() == expected && !self.is_closed());
+            self.futex.sleep();
+            // Before the signal: the host that it wakes arms the relay anew.
+            *self.armed.lock().expect("no panic") = None;
+            *self.signalled.lock().expect("no panic") = true;
+            self.signal.notify_one();
+        }
+    }
+
+    fn arm(&self, expected: u32) {
+        let mut armed = self.armed.lock().expect("no panic");
+        if armed.is_none() {
+            *armed = Some(expected);
+            self.arming.notify_one();
+        }
+    }
+
+    fn sleep(&self) {
+        let mut signalled = self.signalled.lock().expect("no panic");
+        while !*signalled {
+            signalled = self.signal.wait(signalled).expect("no panic");
+        }
+        *signalled = false;
+    }
+
+    fn close(&self) {
+        // As the kernel has one state, the relay sees the end or hears of it.
+        let armed = self.armed.lock().expect("no panic");
+        *self.closed.lock().expect("no panic") = true;
+        self.arming.notify_one();
+        drop(armed);
+        self.futex.wake();
+    }
+}
+
+/// The relay stays armed across sleeps that something else ends, with the value that an earlier sleep expected.
+///
+/// Rules: ABI-7.7, ABI-7.8, ABI-7.19.
+#[test]
+fn no_wake_up_is_lost_on_a_relay() {
+    let sleeps = Times::default();
+    for early in [0, 1] {
+        let times = sleeps.clone();
+        explore("a relay wakes the host", 2, move || {
+            let (mut host, device) = queue(2);
+            let reserved = (0..2).map(|_| device.reserve().expect("free")).collect();
+            let (device, relay) = (Arc::new(device), Relay::new());
+            let relaying = {
+                let (device, relay) = (Arc::clone(&device), Arc::clone(&relay));
+                thread::spawn(move || relay.run(&device))
+            };
+            let futex = Arc::clone(&relay.futex);
+            let lane = thread::spawn(move || publish_and_wake(&device, reserved, &futex));
+            let (mut requests, mut early) = (2, early);
+            while requests > 0 {
+                let before = host.announce_sleep().expect("a doorbell");
+                let found = claim(&mut host).len();
+                if found == 0 {
+                    times.once_more();
+                    relay.arm(before);
+                    if early == 0 {
+                        relay.sleep();
+                    }
+                    early = u32::saturating_sub(early, 1);
+                }
+                host.wake();
+                requests -= found + claim(&mut host).len();
+            }
+            relay.close();
+            lane.join().expect("no panic in the lane");
+            relaying.join().expect("no panic in the relay");
+        });
+    }
+    assert!(sleeps.get() > 0, "never slept");
+}

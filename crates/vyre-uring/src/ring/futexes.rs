@@ -11,7 +11,9 @@ use rustix::io::Errno;
 use super::Ring;
 use crate::completion::Token;
 use crate::error::EnterError;
+use crate::futex_means::FutexMeans;
 use crate::futex_word::FutexWord;
+use crate::relay::Relays;
 
 /// `FUTEX2_SIZE_U32`: a word of 32 bits. Without `FUTEX2_PRIVATE`, other processes can wake it.
 const SIZE_U32: u32 = 2;
@@ -23,13 +25,16 @@ const MATCH_ANY: u64 = u32::MAX as u64;
 ///
 /// A word has a place as long as it is among the words, and then until its last wait has ended. So the end of a wait is
 /// never taken for one on another word: not even at the same address, where other memory may have been mapped since.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Futexes {
     /// The places of the words.
     current: Vec<u32>,
     pub(super) places: Vec<Place>,
     /// Set once the kernel has refused a wait.
     refused: bool,
+    /// The threads that wait on the words if the ring cannot, and their cores, if these are limited.
+    relays: Option<Relays>,
+    cores: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -44,6 +49,16 @@ pub(super) struct Place {
 }
 
 impl Futexes {
+    pub(super) const fn new(cores: Vec<usize>) -> Self {
+        Self {
+            current: Vec::new(),
+            places: Vec::new(),
+            refused: false,
+            relays: None,
+            cores,
+        }
+    }
+
     /// Records the end of a wait.
     pub(super) fn disarm(&mut self, number: u32, res: i32) {
         let Some(place) = self.places.get_mut(number as usize) else {
@@ -105,18 +120,33 @@ impl Futexes {
 }
 
 impl Ring {
-    /// Sets the words on which [`wait_on`](Self::wait_on) waits, in place of earlier ones. Returns whether the kernel
-    /// can wait on them, which needs Linux 6.7.
+    /// Sets the words on which [`wait_on`](Self::wait_on) waits, in place of earlier ones. Returns whether wake-ups of them
+    /// end a wait. [`RingReport::futexes`](crate::RingReport::futexes) then says by what means: the ring itself, which needs
+    /// Linux 6.7, or else relays and the eventfd.
     ///
     /// The words may be replaced at any time. A wait on a word that is not among them any more is cancelled; until the
     /// kernel has ended it, a wake-up there can end a wait early.
     pub fn set_futexes(&mut self, words: Vec<FutexWord>) -> bool {
-        if self.report.supports(crate::Opcode::FutexWait) != Some(true) {
-            return false;
-        }
-        self.futexes.replace(words);
-        self.end_futexes();
-        true
+        let listens = !words.is_empty();
+        let means = if self.report.supports(crate::Opcode::FutexWait) == Some(true) {
+            self.futexes.replace(words);
+            self.end_futexes();
+            FutexMeans::Ring
+        } else {
+            self.start_relays(&words)
+        };
+        self.report.futexes = listens.then_some(means);
+        means != FutexMeans::Nothing
+    }
+
+    fn start_relays(&mut self, words: &[FutexWord]) -> FutexMeans {
+        let withheld = self.report.withheld;
+        let waker = self.waker();
+        let cores = &self.futexes.cores;
+        let started = waker.and_then(|waker| Relays::start(words, &waker, withheld, cores));
+        let means = started.as_ref().map(Relays::means);
+        self.futexes.relays = started;
+        means.unwrap_or(FutexMeans::Nothing)
     }
 
     /// Asks the kernel to end the waits on words that are not among the words any more, as far as there is room.
@@ -137,6 +167,9 @@ impl Ring {
 
     /// Lets wake-ups of the words end the coming sleep. Returns whether they will: a wait may not be queued.
     pub(super) fn arm_futexes(&mut self, expected: &[u32]) -> Result<bool, EnterError> {
+        if let Some(relays) = &self.futexes.relays {
+            return Ok(relays.arm(expected));
+        }
         if self.futexes.refused || expected.len() > self.futexes.current.len() {
             return Ok(false);
         }

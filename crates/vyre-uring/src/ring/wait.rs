@@ -13,12 +13,10 @@ use super::Ring;
 use super::wake::WakeEvent;
 use crate::completion::Token;
 use crate::error::EnterError;
+use crate::settings::UNHEARD;
 
 /// The pause before the next submission when the kernel has no room for one.
 pub(super) const BACK_OFF: Duration = Duration::from_micros(100);
-
-/// The longest sleep that another thread could not end.
-const UNARMED: Duration = Duration::from_millis(1);
 
 impl Ring {
     /// Submits, then sleeps until a completion can be reaped or the timeout is over. Neither a
@@ -55,7 +53,7 @@ impl Ring {
             let bounded = self.arm(left)?;
             if !expected.is_empty() && !self.arm_futexes(expected)? {
                 // The caller looks for what it would not be woken for.
-                return self.sleep(Some(bounded.map_or(UNARMED, |left| left.min(UNARMED))));
+                return self.sleep(Some(bounded.map_or(UNHEARD, |left| left.min(UNHEARD))));
             }
             self.sleep(bounded)?;
             left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -94,7 +92,7 @@ impl Ring {
                 self.enqueue(entry, Token::WAKE);
                 Ok(left)
             }
-            _ => Ok(Some(left.map_or(UNARMED, |left| left.min(UNARMED)))),
+            _ => Ok(Some(left.map_or(UNHEARD, |left| left.min(UNHEARD)))),
         }
     }
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::file_slot::FileSlotState;
 use super::shared::{Settings, Shared};
-use super::sleeper::WaitList;
 use super::work::Work;
 use super::{ThreadPool, worker};
 use crate::error::SetupError;
+use crate::kernel_features::KernelFeatures;
 use crate::settings::CommonSettings;
 use crate::thread_pool_report::ThreadPoolReport;
 use crate::token_table::TokenTable;
@@ -96,6 +96,13 @@ impl ThreadPoolBuilder {
         self
     }
 
+    /// Builds the pool as if the kernel lacked these features: see
+    /// [`TransportBuilder::withhold`](crate::TransportBuilder::withhold). Default: none.
+    pub fn withhold(mut self, features: KernelFeatures) -> Self {
+        self.common.withheld = features;
+        self
+    }
+
     /// Builds the pool and starts its first thread.
     ///
     /// # Errors
@@ -128,11 +135,14 @@ impl ThreadPoolBuilder {
             queued: VecDeque::with_capacity(room),
             done: VecDeque::with_capacity(room),
             shared,
-            waits: WaitList::default(),
+            waits: None,
+            relays: None,
             report: ThreadPoolReport {
                 entries,
                 workers: self.workers,
                 refused: None,
+                withheld: self.common.withheld,
+                futexes: None,
             },
             drop_deadline: self.common.drop_deadline,
             pushed: 0,

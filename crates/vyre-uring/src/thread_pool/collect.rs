@@ -9,6 +9,7 @@ use super::perform::encode;
 use super::sleeper::WOKEN;
 use crate::completion::Token;
 use crate::error::Busy;
+use crate::settings::UNHEARD;
 
 impl ThreadPool {
     /// Takes the results of the threads.
@@ -61,9 +62,20 @@ impl ThreadPool {
         // Whoever has a result from here on wakes this thread.
         state.asleep = true;
         drop(state);
-        let events = match expected {
-            [] => self.shared.sleeper.sleep(left),
-            expected => self.shared.sleeper.sleep_on(self.waits.of(expected), left),
+        let sleeper = &self.shared.sleeper;
+        let events = match (expected, &mut self.waits) {
+            ([], _) => sleeper.sleep(left),
+            (expected, Some(waits)) => sleeper.sleep_on(waits, expected, left),
+            (expected, None)
+                if self
+                    .relays
+                    .as_ref()
+                    .is_some_and(|relays| relays.arm(expected)) =>
+            {
+                sleeper.sleep(left)
+            }
+            // The caller looks for what it would not be woken for.
+            _ => sleeper.sleep(Some(left.map_or(UNHEARD, |left| left.min(UNHEARD)))),
         };
         self.shared.lock().asleep = false;
         events

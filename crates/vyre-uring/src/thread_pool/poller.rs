@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::shared::{Shared, State};
+use super::sleeper::WOKEN;
 use super::work::{Lane, Taken};
 
 /// The pause after a round in which files were said to be ready, and none was.
@@ -77,10 +78,18 @@ fn wait(shared: &Shared, waiting: &[Waiting], progress: bool) -> Vec<(u32, Lane)
         .map(|waiting| PollFd::new(&waiting.file, waiting.events))
         .collect();
     fds.push(PollFd::new(&shared.poke, PollFlags::IN));
+    let rings = shared.polled_rings();
+    fds.extend(rings.map(|rings| PollFd::new(rings, PollFlags::IN)));
     if poll(&mut fds, (!progress).then_some(&BACK_OFF)).is_err() {
         // A signal, or no memory: an endless round would be worse than a pause.
         std::thread::sleep(Duration::from_millis(1));
         return Vec::new();
+    }
+    if let Some(rings) = rings
+        && fds.pop().is_some_and(|fd| !fd.revents().is_empty())
+    {
+        let _ = rustix::io::read(rings, &mut [0; 8]);
+        shared.sleeper.notify(WOKEN);
     }
     if fds.pop().is_some_and(|poke| !poke.revents().is_empty()) {
         let _ = rustix::io::read(&shared.poke, &mut [0; 8]);

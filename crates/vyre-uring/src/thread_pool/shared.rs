@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -59,6 +59,8 @@ pub(super) struct Shared {
     pub(super) sleeper: Arc<Sleeper>,
     /// Ends the poller's wait.
     pub(super) poke: OwnedFd,
+    /// Wakes the owner when something is written to it, once it was asked for.
+    rings: OnceLock<OwnedFd>,
     /// The number of results to collect, to be read without the lock.
     results: AtomicU32,
     pub(super) settings: Settings,
@@ -94,10 +96,25 @@ impl Shared {
             work_came: Condvar::new(),
             round_over: Condvar::new(),
             sleeper: Arc::default(),
-            poke: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            poke: new_eventfd()?,
+            rings: OnceLock::new(),
             results: AtomicU32::new(0),
             settings,
         })
+    }
+
+    /// Returns the eventfd by which others wake the owner. It is made when it is first asked for.
+    pub(super) fn rings(&self) -> Option<&OwnedFd> {
+        if self.rings.get().is_none() {
+            // Another thread may have been faster, whose eventfd does as well.
+            let _ = self.rings.set(new_eventfd().ok()?);
+        }
+        self.rings.get()
+    }
+
+    /// Returns that eventfd if it was asked for.
+    pub(super) fn polled_rings(&self) -> Option<&OwnedFd> {
+        self.rings.get()
     }
 
     /// Takes the lock. No code of a caller runs under it, so nothing that it guards is left half done
@@ -157,6 +174,10 @@ impl Shared {
         // Acquire: pairs with the store in `publish`.
         self.results.load(Ordering::Acquire) != 0
     }
+}
+
+fn new_eventfd() -> Result<OwnedFd, Errno> {
+    eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
 }
 
 impl State {

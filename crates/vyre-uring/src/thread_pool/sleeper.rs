@@ -10,10 +10,11 @@ use std::task::Wake;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::thread::ClockId;
-use rustix::thread::futex::{self, Flags, Timespec, Wait, WaitFlags, WaitPtr, WaitvFlags, waitv};
+use rustix::thread::futex::{self, Flags, Timespec};
 
 use crate::futex_word::FutexWord;
+use crate::settings::UNHEARD;
+use crate::wait_list::WaitList;
 
 /// An operation has completed.
 pub(super) const COMPLETED: u32 = 1;
@@ -45,15 +46,26 @@ impl Sleeper {
         self.take()
     }
 
+    /// Lists the sleeper's word and others, for [`sleep_on`](Self::sleep_on).
+    pub(super) fn list(&self, words: &[FutexWord]) -> WaitList {
+        let addresses: Vec<usize> = words.iter().map(|word| word.as_ptr().addr()).collect();
+        WaitList::new(&self.0, 0, &addresses)
+    }
+
     /// Sleeps as [`sleep`](Self::sleep) does, and at most until another word of the list differs from its value or is
     /// woken.
-    pub(super) fn sleep_on(&self, waits: &[Wait], limit: Option<Duration>) -> u32 {
-        // The kernel takes the time of the clock, and no duration. A time too far away is no limit.
-        let now = rustix::time::clock_gettime(ClockId::Monotonic);
-        let end = limit.and_then(|limit| now.checked_add(Timespec::try_from(limit).ok()?));
-        // Early ends are allowed, as above.
-        let _ = waitv(waits, WaitvFlags::empty(), end.as_ref(), ClockId::Monotonic);
-        self.take()
+    pub(super) fn sleep_on(
+        &self,
+        waits: &mut WaitList,
+        expected: &[u32],
+        limit: Option<Duration>,
+    ) -> u32 {
+        match waits.wait(expected.iter().copied(), limit) {
+            // Early ends are allowed, as above.
+            Ok(()) | Err(Errno::AGAIN | Errno::INTR | Errno::TIMEDOUT) => self.take(),
+            // The caller looks for what it would not be woken for.
+            Err(_) => self.sleep(Some(limit.map_or(UNHEARD, |limit| limit.min(UNHEARD)))),
+        }
     }
 
     /// Returns what has happened since the last sleep.
@@ -71,44 +83,4 @@ impl Wake for Sleeper {
     fn wake_by_ref(self: &Arc<Self>) {
         self.notify(WOKEN);
     }
-}
-
-/// The sleeper's word and others, as futex_waitv(2) takes them. Empty if it has no others.
-#[derive(Debug, Default)]
-pub(super) struct WaitList(Vec<Wait>);
-
-impl WaitList {
-    /// The kernel's limit (`FUTEX_WAITV_MAX`).
-    const MAX: usize = 128;
-
-    /// Lists the words. Returns `None` if the kernel cannot wait on them: before Linux 5.16, where a sandbox forbids it,
-    /// and if there are too many.
-    pub(super) fn new(sleeper: &Sleeper, words: &[FutexWord]) -> Option<Self> {
-        // No words are an invalid argument to a kernel that has the call.
-        let trial = waitv(&[], WaitvFlags::empty(), None, ClockId::Monotonic);
-        if trial != Err(Errno::INVAL) || words.len() >= Self::MAX {
-            return None;
-        }
-        let own = entry(sleeper.0.as_ptr(), WaitFlags::SIZE_U32 | WaitFlags::PRIVATE);
-        let others = words
-            .iter()
-            .map(|word| entry(word.as_ptr().cast_mut(), WaitFlags::SIZE_U32));
-        Some(Self(std::iter::once(own).chain(others).collect()))
-    }
-
-    /// Returns the list with the expected values of the other words. The sleeper's own word is expected to be zero.
-    pub(super) fn of(&mut self, expected: &[u32]) -> &[Wait] {
-        for (wait, &expected) in self.0.iter_mut().skip(1).zip(expected) {
-            wait.val = expected.into();
-        }
-        let listed = (1 + expected.len()).min(self.0.len());
-        &self.0[..listed]
-    }
-}
-
-fn entry(word: *mut u32, flags: WaitFlags) -> Wait {
-    let mut wait = Wait::new();
-    wait.uaddr = WaitPtr::new(word.cast());
-    wait.flags = flags;
-    wait
 }

@@ -2,7 +2,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -10,6 +10,8 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe, pipe_with};
 
 use super::*;
+
+mod futexes;
 
 /// Longer than any test takes.
 const HANG: Duration = Duration::from_secs(3600);
@@ -412,61 +414,4 @@ fn every_operation_completes_once() {
     completed += u64::from(pool.reap(|it| assert!(live.remove(&it.user).is_some())));
     assert_eq!((completed, pool.in_flight(), live.len()), (pushed, 0, 0));
     assert!(writer.as_raw_fd() >= 0);
-}
-
-#[test]
-fn a_futex_ends_a_wait_whether_it_changes_before_or_during_it() {
-    let mut pool = pool(2);
-    let words: Arc<[AtomicU32; 2]> = Arc::default();
-    let futexes = words.each_ref().map(|word| FutexWord::new(word.as_ptr()));
-    if !pool.set_futexes(futexes.to_vec()) {
-        let test = "a_futex_ends_a_wait_whether_it_changes_before_or_during_it";
-        let line = format!("SKIPPED: {test}: no futex_waitv in this kernel\n");
-        std::io::stderr().write_all(line.as_bytes()).unwrap();
-        return;
-    }
-    let wake = |word: &AtomicU32| {
-        let flags = rustix::thread::futex::Flags::empty();
-        rustix::thread::futex::wake(word, flags, u32::MAX >> 1).unwrap();
-    };
-    let load = |words: &[AtomicU32; 2]| words.each_ref().map(|word| word.load(Ordering::Relaxed));
-    for round in 0..20 {
-        let word = round % 2;
-        // The word has changed before the wait: the kernel compares.
-        let expected = load(&words);
-        words[word].fetch_add(1, Ordering::Relaxed);
-        pool.wait_on(&expected, Some(HANG)).unwrap();
-        // It changes during the wait, or just before it.
-        let theirs = words.clone();
-        let (asleep, now) = std::sync::mpsc::channel();
-        let other = std::thread::spawn(move || {
-            now.recv().unwrap();
-            theirs[word].fetch_add(1, Ordering::Relaxed);
-            wake(&theirs[word]);
-        });
-        let expected = load(&words);
-        asleep.send(()).unwrap();
-        pool.wait_on(&expected, Some(HANG)).unwrap();
-        other.join().unwrap();
-        // So does the waker.
-        pool.waker().unwrap().wake();
-        pool.wait_on(&load(&words), Some(HANG)).unwrap();
-        // So does the time.
-        pool.wait_on(&load(&words), Some(Duration::from_micros(10)))
-            .unwrap();
-    }
-    // So does a completion.
-    pool.set_file(
-        FileSlot::new(0),
-        Some(Arc::new(File::open("/dev/zero").unwrap().into())),
-    )
-    .unwrap();
-    pool.push(read_of(0, 1), 0).unwrap();
-    let mut reaped = 0;
-    while reaped == 0 {
-        pool.wait_on(&load(&words), Some(HANG)).unwrap();
-        reaped = pool.reap(|completion| assert_eq!(completion.result, Ok(1)));
-    }
-    let too_many = vec![FutexWord::new(words[0].as_ptr()); 128];
-    assert!(!pool.set_futexes(too_many));
 }

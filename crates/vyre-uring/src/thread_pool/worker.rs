@@ -1,70 +1,28 @@
 //! The threads that perform operations.
 
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, MutexGuard};
-use std::thread::{self, Builder};
 use std::time::Duration;
 
-use nix::sys::signal::{SigSet, Signal};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::thread::CpuSet;
 
 use super::poller;
 use super::shared::{Shared, State};
 use super::work::Taken;
-
-/// The stack of a thread. It makes system calls and little else.
-const STACK: usize = 128 << 10;
+use crate::service_thread::spawn;
 
 /// The time after which a worker without work ends. One stays.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// Signals that report a fault of the thread itself. All others belong to other threads, or an
-/// operation could raise them: SIGXFSZ, SIGPIPE.
-const FAULTS: [Signal; 7] = [
-    Signal::SIGABRT,
-    Signal::SIGBUS,
-    Signal::SIGFPE,
-    Signal::SIGILL,
-    Signal::SIGSEGV,
-    Signal::SIGSYS,
-    Signal::SIGTRAP,
-];
-
 /// Starts a worker. The lock must be held by the caller, who has counted the worker.
 pub(super) fn start(shared: &Arc<Shared>, state: &mut State) -> Result<(), Errno> {
     let thread = shared.clone();
-    let started = spawn(shared, "vyre-io-worker", move || run(&thread))?;
+    let cores = &shared.settings.cores;
+    let started = spawn("vyre-io-worker", cores, move || run(&thread))?;
     state.threads.retain(|thread| !thread.is_finished());
     state.threads.push(started);
     Ok(())
-}
-
-fn spawn(
-    shared: &Arc<Shared>,
-    name: &str,
-    run: impl FnOnce() + Send + 'static,
-) -> Result<thread::JoinHandle<()>, Errno> {
-    let shared = shared.clone();
-    let body = move || {
-        let mut blocked = SigSet::all();
-        FAULTS.into_iter().for_each(|signal| blocked.remove(signal));
-        // Where a filter forbids that, the mask of the thread that built the pool holds.
-        let _ = blocked.thread_block();
-        let cores = &shared.settings.cores;
-        if !cores.is_empty() {
-            let mut set = CpuSet::new();
-            let known = cores.iter().filter(|&&core| core < CpuSet::MAX_CPU);
-            known.for_each(|&core| set.set(core));
-            // A failure costs speed at worst.
-            let _ = rustix::thread::sched_setaffinity(None, &set);
-        }
-        drop(shared);
-        run();
-    };
-    let builder = Builder::new().name(name.into()).stack_size(STACK);
-    let refused = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
-    builder.spawn(body).map_err(refused)
 }
 
 /// Performs operations until the pool ends, or until there was nothing to do for a while.
@@ -143,11 +101,28 @@ fn provide_next(shared: &Arc<Shared>, state: &mut State) {
 
 fn start_poller(shared: &Arc<Shared>, state: &mut State) {
     let thread = shared.clone();
-    match spawn(shared, "vyre-io-poller", move || poller::run(&thread)) {
+    let cores = &shared.settings.cores;
+    match spawn("vyre-io-poller", cores, move || poller::run(&thread)) {
         Ok(started) => state.threads.push(started),
         // The next operation that needs it tries again.
         Err(_) => state.has_poller = false,
     }
+}
+
+/// Has the poller wake the owner when something is written to an eventfd. Returns `None` if there is no eventfd or no
+/// poller.
+pub(super) fn poll_rings(shared: &Arc<Shared>) -> Option<&OwnedFd> {
+    let rings = shared.rings()?;
+    let mut state = shared.lock();
+    if state.wants_poller || !state.has_poller {
+        state.wants_poller = false;
+        state.has_poller = true;
+        start_poller(shared, &mut state);
+    }
+    let polled = state.has_poller;
+    state.work.poll_changed = true;
+    shared.unlock(state);
+    polled.then_some(rings)
 }
 
 /// Performs an operation without the lock, and returns with the lock.

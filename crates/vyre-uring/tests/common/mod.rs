@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::pipe::pipe;
 use vyre_uring::{
-    AnyTransport, Buffer, BufferSlot, Completion, FileSlot, Operation, Ring, RingBuilder,
-    ThreadPool, ThreadPoolBuilder, Transport,
+    AnyTransport, Buffer, BufferSlot, Completion, FileSlot, KernelFeatures, Operation, Ring,
+    RingBuilder, ThreadPool, ThreadPoolBuilder, Transport,
 };
 
 pub(crate) const FILE: FileSlot = FileSlot::new(0);
@@ -65,15 +65,35 @@ impl Build for Mode {
     }
 }
 
-/// Returns rings with every combination of registered and plain files and buffers, and a pool of threads.
+/// Returns rings with every combination of registered and plain files and buffers, rings as on older kernels, and a pool
+/// of threads.
 pub(crate) fn modes() -> impl Iterator<Item = Mode> {
     let rings = [(true, true), (true, false), (false, true), (false, false)];
     let rings = rings.into_iter().map(|(files, buffers)| {
         let builder = Ring::builder().entries(8);
-        Mode::Ring(builder.register_files(files).register_buffers(buffers))
+        builder.register_files(files).register_buffers(buffers)
     });
+    let older = OLDER.map(|(major, minor)| {
+        let lacking = KernelFeatures::newer_than(major, minor);
+        Ring::builder().entries(8).withhold(lacking)
+    });
+    // Where a sandbox forbids io_uring_register.
+    let unregistered = Ring::builder().entries(8).withhold(REGISTRATIONS);
+    let rings = rings.chain(older).chain([unregistered]).map(Mode::Ring);
     rings.chain([Mode::ThreadPool(ThreadPool::builder().entries(8))])
 }
+
+/// One kernel of each rung below the best: the last one that lacks what the next rung needs.
+pub(crate) const OLDER: [(u32, u32); 6] = [(6, 5), (6, 0), (5, 19), (5, 18), (5, 17), (5, 10)];
+
+/// All that `io_uring_register` does.
+pub(crate) const REGISTRATIONS: KernelFeatures = KernelFeatures::RING_FD
+    .union(KernelFeatures::FILES)
+    .union(KernelFeatures::BUFFERS)
+    .union(KernelFeatures::WORKER_BOUNDS)
+    .union(KernelFeatures::WORKER_CORES)
+    .union(KernelFeatures::SYNC_CANCEL)
+    .union(KernelFeatures::PROBE);
 
 /// Returns the number of completions that matched nothing.
 pub(crate) fn strays(transport: &AnyTransport) -> u64 {
