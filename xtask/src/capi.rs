@@ -32,7 +32,7 @@ const CLANG: [&str; 2] = ["clang", "clang++"];
 const SANITIZED: &str = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all";
 /// valgrind of 2022 cannot read newer debug information.
 const PLAIN: &str = "-O1 -gdwarf-4";
-/// What is only possibly lost belongs to threads of the library, and to the variables of threads. Without the fair
+/// Memory that is only possibly lost belongs to threads of the library, and to the variables of threads. Without the fair
 /// scheduler, a thread that spins starves the others.
 const VALGRIND: &str = "valgrind;--quiet;--error-exitcode=99;--leak-check=full;--show-leak-kinds=definite;\
                         --errors-for-leak-kinds=definite;--fair-sched=try";

@@ -68,6 +68,11 @@
 #define VYRE_IO_TO_THE_END UINT64_MAX
 
 /**
+ * The number of no queue: a handle that is inserted for it can be named by every queue.
+ */
+#define VYRE_IO_ANY_QUEUE UINT64_MAX
+
+/**
  * The queue offers the doorbell: its device may wake a loop that sleeps. See vyre_ioq_ring_and_wake.
  */
 #define VYRE_IO_QUEUE_DOORBELL 1
@@ -777,6 +782,21 @@ enum vyre_io_result vyre_io_file_table_insert_range(struct vyre_io_file_table *t
                                                     struct vyre_io_error *error);
 
 /**
+ * Adds a range of a file as vyre_io_file_table_insert_range does, for one queue: requests of other queues that name the
+ * handle get EBADF, as if it did not exist.
+ *
+ * @param only_for The number of the queue: builders number their queues from 0. Or VYRE_IO_ANY_QUEUE.
+ */
+enum vyre_io_result vyre_io_file_table_insert_for(struct vyre_io_file_table *table,
+                                                  uint64_t only_for,
+                                                  int fd,
+                                                  uint64_t start,
+                                                  uint64_t end,
+                                                  uint32_t flags,
+                                                  uint32_t *handle,
+                                                  struct vyre_io_error *error);
+
+/**
  * Adds a range of a file under a handle of the caller's choice, for devices with handles that are compiled in. The low
  * 20 bits are an index; keep it small, since the table has a place for each index up to the highest.
  *
@@ -857,6 +877,20 @@ enum vyre_io_result vyre_io_buffer_table_insert_range(struct vyre_io_buffer_tabl
                                                       uint32_t rights,
                                                       uint32_t *handle,
                                                       struct vyre_io_error *error);
+
+/**
+ * Adds a range of a buffer as vyre_io_buffer_table_insert_range does, for one queue.
+ *
+ * @param only_for The number of the queue: builders number their queues from 0. Or VYRE_IO_ANY_QUEUE.
+ */
+enum vyre_io_result vyre_io_buffer_table_insert_for(struct vyre_io_buffer_table *table,
+                                                    uint64_t only_for,
+                                                    const struct vyre_io_buffer *buffer,
+                                                    uint64_t start,
+                                                    uint64_t end,
+                                                    uint32_t rights,
+                                                    uint32_t *handle,
+                                                    struct vyre_io_error *error);
 
 /**
  * Adds a range of a buffer under a handle of the caller's choice. The low 20 bits are an index; keep it small.
@@ -976,6 +1010,24 @@ enum vyre_io_result vyre_io_queue_attach_bare(void *memory,
                                               void *context,
                                               struct vyre_io_queue **queue,
                                               struct vyre_io_error *error);
+
+/**
+ * Limits what the requests of a queue may use. Call it before the queue is given to a builder or a loop. A request beyond a
+ * limit waits in the host until it is its turn; none is rejected for it.
+ *
+ * @param operations_per_second Operations that may start in a second, or UINT64_MAX. A READ or WRITE of up to 1 MiB is one
+ *                              operation.
+ * @param bytes_per_second      Bytes that operations may ask for in a second, or UINT64_MAX.
+ * @param operations_in_flight  Operations that may be in flight at a time, or UINT32_MAX.
+ * @param bytes_in_flight       Bytes of buffers that these may use, or UINT64_MAX.
+ * @return QUEUE_USED if a builder or a loop has the host end: see vyre_io_loop_set_queue_limits.
+ */
+enum vyre_io_result vyre_io_queue_set_limits(const struct vyre_io_queue *queue,
+                                             uint64_t operations_per_second,
+                                             uint64_t bytes_per_second,
+                                             uint32_t operations_in_flight,
+                                             uint64_t bytes_in_flight,
+                                             struct vyre_io_error *error);
 
 /**
  * Returns the number of bytes that a queue takes.
@@ -1221,6 +1273,21 @@ enum vyre_io_result vyre_io_loop_insert_file(const struct vyre_io_loop *io,
                                              struct vyre_io_error *error);
 
 /**
+ * Adds a range of a file as vyre_io_loop_insert_file does, for one queue: requests of other queues that name the handle get
+ * EBADF.
+ *
+ * @param only_for The number of the queue, or VYRE_IO_ANY_QUEUE.
+ */
+enum vyre_io_result vyre_io_loop_insert_file_for(const struct vyre_io_loop *io,
+                                                 uint64_t only_for,
+                                                 int fd,
+                                                 uint64_t start,
+                                                 uint64_t end,
+                                                 uint32_t flags,
+                                                 uint32_t *handle,
+                                                 struct vyre_io_error *error);
+
+/**
  * Adds the bytes `start` to `end` of a buffer while the loop runs. The calling thread first provides all pages of the
  * buffer, which takes seconds for gigabytes of untouched memory.
  *
@@ -1236,6 +1303,20 @@ enum vyre_io_result vyre_io_loop_insert_buffer(const struct vyre_io_loop *io,
                                                uint32_t rights,
                                                uint32_t *handle,
                                                struct vyre_io_error *error);
+
+/**
+ * Adds a range of a buffer as vyre_io_loop_insert_buffer does, for one queue.
+ *
+ * @param only_for The number of the queue, or VYRE_IO_ANY_QUEUE.
+ */
+enum vyre_io_result vyre_io_loop_insert_buffer_for(const struct vyre_io_loop *io,
+                                                   uint64_t only_for,
+                                                   const struct vyre_io_buffer *buffer,
+                                                   uint64_t start,
+                                                   uint64_t end,
+                                                   uint32_t rights,
+                                                   uint32_t *handle,
+                                                   struct vyre_io_error *error);
 
 /**
  * Revokes a file handle: requests claimed from now on get EBADF. Returns when nothing is in flight on it. Requests on it
@@ -1312,6 +1393,20 @@ enum vyre_io_result vyre_io_loop_remove_queue_within(const struct vyre_io_loop *
                                                      struct vyre_io_queue_counters *counters,
                                                      size_t size,
                                                      struct vyre_io_error *error);
+
+/**
+ * Changes the limits of a queue while the loop runs.
+ *
+ * @param number The number of the queue. The other parameters are those of vyre_io_queue_set_limits.
+ * @return UNKNOWN_QUEUE or ENDED if there is no such queue.
+ */
+enum vyre_io_result vyre_io_loop_set_queue_limits(const struct vyre_io_loop *io,
+                                                  uint64_t number,
+                                                  uint64_t operations_per_second,
+                                                  uint64_t bytes_per_second,
+                                                  uint32_t operations_in_flight,
+                                                  uint64_t bytes_in_flight,
+                                                  struct vyre_io_error *error);
 
 /**
  * Keeps a loop that sleeps until a device rings from sleeping for long, until the guard is freed. Take one before a
@@ -1566,6 +1661,21 @@ enum vyre_io_result vyre_io_group_insert_file(const struct vyre_io_group *group,
                                               struct vyre_io_error *error);
 
 /**
+ * Adds a range of a file as vyre_io_group_insert_file does, for one queue: requests of other queues that name the handle get
+ * EBADF.
+ *
+ * @param only_for The number of the queue, or VYRE_IO_ANY_QUEUE.
+ */
+enum vyre_io_result vyre_io_group_insert_file_for(const struct vyre_io_group *group,
+                                                  uint64_t only_for,
+                                                  int fd,
+                                                  uint64_t start,
+                                                  uint64_t end,
+                                                  uint32_t flags,
+                                                  uint32_t *handle,
+                                                  struct vyre_io_error *error);
+
+/**
  * Adds the bytes `start` to `end` of a buffer while the loops run. The calling thread first provides all pages of the
  * buffer, which takes seconds for gigabytes of untouched memory.
  *
@@ -1581,6 +1691,20 @@ enum vyre_io_result vyre_io_group_insert_buffer(const struct vyre_io_group *grou
                                                 uint32_t rights,
                                                 uint32_t *handle,
                                                 struct vyre_io_error *error);
+
+/**
+ * Adds a range of a buffer as vyre_io_group_insert_buffer does, for one queue.
+ *
+ * @param only_for The number of the queue, or VYRE_IO_ANY_QUEUE.
+ */
+enum vyre_io_result vyre_io_group_insert_buffer_for(const struct vyre_io_group *group,
+                                                    uint64_t only_for,
+                                                    const struct vyre_io_buffer *buffer,
+                                                    uint64_t start,
+                                                    uint64_t end,
+                                                    uint32_t rights,
+                                                    uint32_t *handle,
+                                                    struct vyre_io_error *error);
 
 /**
  * Revokes a file handle: requests claimed from now on get EBADF. Returns when nothing is in flight on it. Requests on it
@@ -1669,6 +1793,20 @@ enum vyre_io_result vyre_io_group_remove_queue_within(const struct vyre_io_group
                                                       struct vyre_io_queue_counters *counters,
                                                       size_t size,
                                                       struct vyre_io_error *error);
+
+/**
+ * Changes the limits of a queue while its loop runs.
+ *
+ * @param number The number of the queue. The other parameters are those of vyre_io_queue_set_limits.
+ * @return UNKNOWN_QUEUE or ENDED if there is no such queue.
+ */
+enum vyre_io_result vyre_io_group_set_queue_limits(const struct vyre_io_group *group,
+                                                   uint64_t number,
+                                                   uint64_t operations_per_second,
+                                                   uint64_t bytes_per_second,
+                                                   uint32_t operations_in_flight,
+                                                   uint64_t bytes_in_flight,
+                                                   struct vyre_io_error *error);
 
 /**
  * Keeps a loop that sleeps until a device rings from sleeping for long, until the guard is freed. Take one before a

@@ -344,12 +344,14 @@ public:
     }
 
     /// Adds a range of a file, and returns its handle. `flags` are VYRE_IO_RIGHT_... and VYRE_IO_PAGE_CACHE_READS.
-    Result<std::uint32_t> insert(int fd, std::uint32_t flags, Range range = {})
+    /// With `only_for`, queues of other numbers cannot name it.
+    Result<std::uint32_t> insert(int fd, std::uint32_t flags, Range range = {},
+                                 std::uint64_t only_for = VYRE_IO_ANY_QUEUE)
     {
         std::uint32_t handle = 0;
         vyre_io_error error;
         const auto result =
-            vyre_io_file_table_insert_range(get(), fd, range.start, range.end, flags, &handle, &error);
+            vyre_io_file_table_insert_for(get(), only_for, fd, range.start, range.end, flags, &handle, &error);
         return detail::finish(result, error, std::move(handle));
     }
     Result<void> insert_at(std::uint32_t handle, int fd, std::uint32_t flags, Range range = {})
@@ -390,12 +392,12 @@ public:
     /// Adds a range of a buffer, and returns its handle.
     Result<std::uint32_t> insert(const Buffer &buffer,
                                  std::uint32_t rights = VYRE_IO_RIGHT_READ | VYRE_IO_RIGHT_WRITE,
-                                 Range range = {})
+                                 Range range = {}, std::uint64_t only_for = VYRE_IO_ANY_QUEUE)
     {
         std::uint32_t handle = 0;
         vyre_io_error error;
-        const auto result = vyre_io_buffer_table_insert_range(get(), buffer.get(), range.start, range.end,
-                                                              rights, &handle, &error);
+        const auto result = vyre_io_buffer_table_insert_for(get(), only_for, buffer.get(), range.start, range.end,
+                                                            rights, &handle, &error);
         return detail::finish(result, error, std::move(handle));
     }
     Result<void> insert_at(std::uint32_t handle, const Buffer &buffer, std::uint32_t rights, Range range = {})
@@ -419,6 +421,14 @@ public:
 };
 
 // ---- Queues ----
+
+/// The most that the requests of a queue may use. By default there are no limits.
+struct QueueLimits {
+    std::uint64_t operations_per_second = UINT64_MAX;
+    std::uint64_t bytes_per_second = UINT64_MAX;
+    std::uint32_t operations_in_flight = UINT32_MAX;
+    std::uint64_t bytes_in_flight = UINT64_MAX;
+};
 
 /// A queue. Its host end goes to a loop, once; a Device attaches to its memory.
 class Queue : public detail::Handle<vyre_io_queue, vyre_io_queue_free> {
@@ -468,6 +478,15 @@ public:
     static std::size_t layout_bytes(std::uint32_t slots, std::uint32_t flags = 0) noexcept
     {
         return vyre_io_queue_layout_bytes(slots, flags);
+    }
+
+    /// Limits what requests may use, before the queue is given to a builder or a loop.
+    Result<void> set_limits(const QueueLimits &limits)
+    {
+        vyre_io_error error;
+        return detail::finish(vyre_io_queue_set_limits(get(), limits.operations_per_second, limits.bytes_per_second,
+                                                       limits.operations_in_flight, limits.bytes_in_flight, &error),
+                              error);
     }
 
     void *memory() const noexcept { return vyre_io_queue_memory(get()); }
@@ -665,23 +684,24 @@ public:
         return detail::finish(vyre_io_##KIND##_abort(get(), &error), error);                                         \
     }                                                                                                                \
     /** Adds a range of a file, and returns its handle. */                                                           \
-    Result<std::uint32_t> insert_file(int fd, std::uint32_t flags, Range range = {})                                 \
+    Result<std::uint32_t> insert_file(int fd, std::uint32_t flags, Range range = {},                                 \
+                                      std::uint64_t only_for = VYRE_IO_ANY_QUEUE)                                    \
     {                                                                                                                \
         std::uint32_t handle = 0;                                                                                    \
         vyre_io_error error;                                                                                         \
-        const auto result =                                                                                          \
-            vyre_io_##KIND##_insert_file(get(), fd, range.start, range.end, flags, &handle, &error);                 \
+        const auto result = vyre_io_##KIND##_insert_file_for(get(), only_for, fd, range.start, range.end, flags,     \
+                                                             &handle, &error);                                       \
         return detail::finish(result, error, std::move(handle));                                                     \
     }                                                                                                                \
     /** Adds a range of a buffer, and returns its handle. */                                                         \
     Result<std::uint32_t> insert_buffer(const Buffer &buffer,                                                        \
                                         std::uint32_t rights = VYRE_IO_RIGHT_READ | VYRE_IO_RIGHT_WRITE,             \
-                                        Range range = {})                                                            \
+                                        Range range = {}, std::uint64_t only_for = VYRE_IO_ANY_QUEUE)                \
     {                                                                                                                \
         std::uint32_t handle = 0;                                                                                    \
         vyre_io_error error;                                                                                         \
-        const auto result = vyre_io_##KIND##_insert_buffer(get(), buffer.get(), range.start, range.end, rights,      \
-                                                           &handle, &error);                                         \
+        const auto result = vyre_io_##KIND##_insert_buffer_for(get(), only_for, buffer.get(), range.start,           \
+                                                               range.end, rights, &handle, &error);                  \
         return detail::finish(result, error, std::move(handle));                                                     \
     }                                                                                                                \
     /** Revokes a file handle; without a time, within the drain timeout. */                                          \
@@ -709,6 +729,16 @@ public:
         vyre_io_error error;                                                                                         \
         const auto result = vyre_io_##KIND##_add_queue(get(), queue.get(), &number, &error);                         \
         return detail::finish(result, error, std::move(number));                                                     \
+    }                                                                                                                \
+    /** Changes the limits of a queue. */                                                                            \
+    Result<void> set_queue_limits(std::uint64_t number, const QueueLimits &limits)                                   \
+    {                                                                                                                \
+        vyre_io_error error;                                                                                         \
+        return detail::finish(vyre_io_##KIND##_set_queue_limits(get(), number, limits.operations_per_second,         \
+                                                                limits.bytes_per_second,                             \
+                                                                limits.operations_in_flight,                         \
+                                                                limits.bytes_in_flight, &error),                     \
+                              error);                                                                                \
     }                                                                                                                \
     /** Removes a queue within the drain timeout. */                                                                 \
     Result<void> remove_queue(std::uint64_t number)                                                                  \

@@ -9,7 +9,7 @@ use crate::buffer::Buffer;
 use crate::code::Code;
 use crate::error::{Error, Place, free, given, guard};
 use crate::memory::store_numbers;
-use crate::ranges::{rights, within};
+use crate::ranges::{ANY_QUEUE, buffer_options, within};
 
 /// The buffers that devices may name, each with a byte range and rights.
 ///
@@ -72,8 +72,40 @@ pub extern "C" fn vyre_io_buffer_table_insert_range(
     guard(error, || {
         let (table, buffer) = (given(table, "table")?, given(buffer, "buffer")?);
         let handle = given(handle, "handle")?.write(0);
-        let (range, rights) = (within(start, end, buffer.0.len()), self::rights(rights)?);
+        let (range, rights) = (
+            within(start, end, buffer.0.len()),
+            buffer_options(rights, ANY_QUEUE)?,
+        );
         *handle = table.0.insert_range(buffer.0.clone(), range, rights)?.raw();
+        Ok(())
+    })
+}
+
+/// Adds a range of a buffer as vyre_io_buffer_table_insert_range does, for one queue.
+///
+/// @param only_for The number of the queue: builders number their queues from 0. Or VYRE_IO_ANY_QUEUE.
+#[unsafe(no_mangle)]
+pub extern "C" fn vyre_io_buffer_table_insert_for(
+    table: Option<&mut BufferTable>,
+    only_for: u64,
+    buffer: Option<&Buffer>,
+    start: u64,
+    end: u64,
+    rights: u32,
+    handle: Option<&mut MaybeUninit<u32>>,
+    error: Option<&mut MaybeUninit<Error>>,
+) -> Code {
+    guard(error, || {
+        let (table, buffer) = (given(table, "table")?, given(buffer, "buffer")?);
+        let handle = given(handle, "handle")?.write(0);
+        let (range, options) = (
+            within(start, end, buffer.0.len()),
+            buffer_options(rights, only_for)?,
+        );
+        *handle = table
+            .0
+            .insert_range(buffer.0.clone(), range, options)?
+            .raw();
         Ok(())
     })
 }
@@ -93,7 +125,10 @@ pub extern "C" fn vyre_io_buffer_table_insert_at(
 ) -> Code {
     guard(error, || {
         let (table, buffer) = (given(table, "table")?, given(buffer, "buffer")?);
-        let (range, rights) = (within(start, end, buffer.0.len()), self::rights(rights)?);
+        let (range, rights) = (
+            within(start, end, buffer.0.len()),
+            buffer_options(rights, ANY_QUEUE)?,
+        );
         let handle = BufferHandle::from_raw(handle);
         Ok(table.0.insert_at(handle, buffer.0.clone(), range, rights)?)
     })
@@ -123,7 +158,7 @@ pub unsafe extern "C" fn vyre_io_buffer_table_insert_pages(
     guard(error, || {
         let (table, buffer) = (given(table, "table")?, given(buffer, "buffer")?);
         given((!handles.is_null()).then_some(()), "handles")?;
-        let rights = self::rights(rights)?;
+        let rights = buffer_options(rights, ANY_QUEUE)?;
         let pages = (buffer.0.len() as u64).checked_div(page).unwrap_or(0);
         if pages > capacity as u64 {
             let message = format!("{pages} pages, and room for {capacity} handles: give more");

@@ -10,7 +10,7 @@ use crate::code::Code;
 use crate::error::{Error, Place, free, given, guard};
 use crate::failure::Failure;
 use crate::memory::duplicate;
-use crate::ranges::{TO_THE_END, file_options, range};
+use crate::ranges::{ANY_QUEUE, TO_THE_END, file_options, range};
 
 /// The files that devices may name, each with a byte range and rights. A device names a handle, never a descriptor.
 ///
@@ -72,7 +72,34 @@ pub extern "C" fn vyre_io_file_table_insert_range(
     guard(error, || {
         let table = given(table, "table")?;
         let handle = given(handle, "handle")?.write(0);
-        let (file, options) = (duplicate(fd)?, file_options(flags)?);
+        let (file, options) = (duplicate(fd)?, file_options(flags, ANY_QUEUE)?);
+        *handle = table
+            .0
+            .insert_range(file, range(start, end), options)?
+            .raw();
+        Ok(())
+    })
+}
+
+/// Adds a range of a file as vyre_io_file_table_insert_range does, for one queue: requests of other queues that name the
+/// handle get EBADF, as if it did not exist.
+///
+/// @param only_for The number of the queue: builders number their queues from 0. Or VYRE_IO_ANY_QUEUE.
+#[unsafe(no_mangle)]
+pub extern "C" fn vyre_io_file_table_insert_for(
+    table: Option<&mut FileTable>,
+    only_for: u64,
+    fd: c_int,
+    start: u64,
+    end: u64,
+    flags: u32,
+    handle: Option<&mut MaybeUninit<u32>>,
+    error: Option<&mut MaybeUninit<Error>>,
+) -> Code {
+    guard(error, || {
+        let table = given(table, "table")?;
+        let handle = given(handle, "handle")?.write(0);
+        let (file, options) = (duplicate(fd)?, file_options(flags, only_for)?);
         *handle = table
             .0
             .insert_range(file, range(start, end), options)?
@@ -97,7 +124,7 @@ pub extern "C" fn vyre_io_file_table_insert_at(
 ) -> Code {
     guard(error, || {
         let table = given(table, "table")?;
-        let (file, options) = (duplicate(fd)?, file_options(flags)?);
+        let (file, options) = (duplicate(fd)?, file_options(flags, ANY_QUEUE)?);
         let handle = FileHandle::from_raw(handle);
         Ok(table
             .0

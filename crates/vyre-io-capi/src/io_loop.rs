@@ -15,8 +15,8 @@ use crate::code::Code;
 use crate::counters::{LoopCounters, QueueCounters, no_queue};
 use crate::error::{Error, Place, answer, free, given, guard};
 use crate::memory::{duplicate, store_sized, store_text};
-use crate::queue::Queue;
-use crate::ranges::{file_options, range, rights, within};
+use crate::queue::{Queue, limits};
+use crate::ranges::{ANY_QUEUE, buffer_options, file_options, range, within};
 use crate::report::Report;
 use crate::running::Running;
 
@@ -103,10 +103,28 @@ pub extern "C" fn vyre_io_loop_insert_file(
     handle: Option<&mut MaybeUninit<u32>>,
     error: Option<&mut MaybeUninit<Error>>,
 ) -> Code {
+    vyre_io_loop_insert_file_for(io, ANY_QUEUE, fd, start, end, flags, handle, error)
+}
+
+/// Adds a range of a file as vyre_io_loop_insert_file does, for one queue: requests of other queues that name the handle get
+/// EBADF.
+///
+/// @param only_for The number of the queue, or VYRE_IO_ANY_QUEUE.
+#[unsafe(no_mangle)]
+pub extern "C" fn vyre_io_loop_insert_file_for(
+    io: Option<&Loop>,
+    only_for: u64,
+    fd: c_int,
+    start: u64,
+    end: u64,
+    flags: u32,
+    handle: Option<&mut MaybeUninit<u32>>,
+    error: Option<&mut MaybeUninit<Error>>,
+) -> Code {
     guard(error, || {
         let io = given(io, "io")?.running.share()?;
         let handle = given(handle, "handle")?.write(0);
-        let (file, options) = (duplicate(fd)?, file_options(flags)?);
+        let (file, options) = (duplicate(fd)?, file_options(flags, only_for)?);
         *handle = io.insert_file(file, range(start, end), options)?.raw();
         Ok(())
     })
@@ -129,11 +147,30 @@ pub extern "C" fn vyre_io_loop_insert_buffer(
     handle: Option<&mut MaybeUninit<u32>>,
     error: Option<&mut MaybeUninit<Error>>,
 ) -> Code {
+    vyre_io_loop_insert_buffer_for(io, ANY_QUEUE, buffer, start, end, rights, handle, error)
+}
+
+/// Adds a range of a buffer as vyre_io_loop_insert_buffer does, for one queue.
+///
+/// @param only_for The number of the queue, or VYRE_IO_ANY_QUEUE.
+#[unsafe(no_mangle)]
+pub extern "C" fn vyre_io_loop_insert_buffer_for(
+    io: Option<&Loop>,
+    only_for: u64,
+    buffer: Option<&Buffer>,
+    start: u64,
+    end: u64,
+    rights: u32,
+    handle: Option<&mut MaybeUninit<u32>>,
+    error: Option<&mut MaybeUninit<Error>>,
+) -> Code {
     guard(error, || {
         let (io, buffer) = (given(io, "io")?.running.share()?, given(buffer, "buffer")?);
         let handle = given(handle, "handle")?.write(0);
-        let (range, rights) = (within(start, end, buffer.0.len()), self::rights(rights)?);
-        *handle = io.insert_buffer(buffer.0.clone(), range, rights)?.raw();
+        let range = within(start, end, buffer.0.len());
+        *handle = io
+            .insert_buffer(buffer.0.clone(), range, buffer_options(rights, only_for)?)?
+            .raw();
         Ok(())
     })
 }
@@ -264,6 +301,28 @@ pub unsafe extern "C" fn vyre_io_loop_remove_queue_within(
         }
         // SAFETY: the caller's promises; the struct has no padding.
         unsafe { store_sized(&QueueCounters::from(removed.counters), counters, size) }
+    })
+}
+
+/// Changes the limits of a queue while the loop runs.
+///
+/// @param number The number of the queue. The other parameters are those of vyre_io_queue_set_limits.
+/// @return UNKNOWN_QUEUE or ENDED if there is no such queue.
+#[unsafe(no_mangle)]
+pub extern "C" fn vyre_io_loop_set_queue_limits(
+    io: Option<&Loop>,
+    number: u64,
+    operations_per_second: u64,
+    bytes_per_second: u64,
+    operations_in_flight: u32,
+    bytes_in_flight: u64,
+    error: Option<&mut MaybeUninit<Error>>,
+) -> Code {
+    guard(error, || {
+        let io = given(io, "io")?.running.share()?;
+        let rates = (operations_per_second, bytes_per_second);
+        let limits = limits(rates, operations_in_flight, bytes_in_flight);
+        Ok(io.set_queue_limits(QueueId::from_raw(number), limits)?)
     })
 }
 

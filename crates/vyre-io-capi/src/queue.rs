@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::ptr;
 
-use vyre_io::{Features, HostQueue, QueueLayout, Region};
+use vyre_io::{Features, HostQueue, QueueLayout, QueueLimits, QueueOptions, Region};
 
 use crate::code::Code;
 use crate::error::{Error, Place, answer, free, given, guard};
@@ -30,7 +30,7 @@ pub const QUEUE_COUNTS: u32 = 4;
 /// Threads: all functions may be called from several threads at once, but none beside or after vyre_io_queue_free. A
 /// queue is given to one builder, by one thread.
 pub struct Queue {
-    host: std::sync::Mutex<Option<HostQueue>>,
+    host: std::sync::Mutex<Option<QueueOptions>>,
     region: Region,
     bytes: usize,
 }
@@ -39,7 +39,7 @@ impl Queue {
     fn new(host: HostQueue, region: Region) -> Self {
         let bytes = host.geometry().bytes();
         Self {
-            host: Some(host).into(),
+            host: Some(host.into()).into(),
             region,
             bytes,
         }
@@ -50,12 +50,15 @@ impl Queue {
         Ok(Self::new(host, region))
     }
 
-    /// Gives the host end away.
-    pub(crate) fn take(&self) -> Result<HostQueue, Failure> {
-        let mut host = self
-            .host
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<QueueOptions>> {
+        self.host
             .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Gives the host end away.
+    pub(crate) fn take(&self) -> Result<QueueOptions, Failure> {
+        let mut host = self.lock();
         let used = || Failure::new(Code::QueueUsed, "the queue was given to a builder already");
         host.take().ok_or_else(used)
     }
@@ -220,6 +223,43 @@ pub unsafe extern "C" fn vyre_io_queue_attach_bare(
         place.put(Queue::new(host, region));
         Ok(())
     })
+}
+
+/// Limits what the requests of a queue may use. Call it before the queue is given to a builder or a loop. A request beyond a
+/// limit waits in the host until it is its turn; none is rejected for it.
+///
+/// @param operations_per_second Operations that may start in a second, or UINT64_MAX. A READ or WRITE of up to 1 MiB is one
+///                              operation.
+/// @param bytes_per_second      Bytes that operations may ask for in a second, or UINT64_MAX.
+/// @param operations_in_flight  Operations that may be in flight at a time, or UINT32_MAX.
+/// @param bytes_in_flight       Bytes of buffers that these may use, or UINT64_MAX.
+/// @return QUEUE_USED if a builder or a loop has the host end: see vyre_io_loop_set_queue_limits.
+#[unsafe(no_mangle)]
+pub extern "C" fn vyre_io_queue_set_limits(
+    queue: Option<&Queue>,
+    operations_per_second: u64,
+    bytes_per_second: u64,
+    operations_in_flight: u32,
+    bytes_in_flight: u64,
+    error: Option<&mut MaybeUninit<Error>>,
+) -> Code {
+    guard(error, || {
+        let queue = given(queue, "queue")?;
+        let rates = (operations_per_second, bytes_per_second);
+        let limits = limits(rates, operations_in_flight, bytes_in_flight);
+        let options = queue.take()?.limits(limits);
+        *queue.lock() = Some(options);
+        Ok(())
+    })
+}
+
+/// Returns limits. The rates are operations and bytes in a second.
+pub(crate) const fn limits(rates: (u64, u64), operations: u32, bytes: u64) -> QueueLimits {
+    let limits = QueueLimits::new().operations_per_second(rates.0);
+    let limits = limits.bytes_per_second(rates.1);
+    limits
+        .operations_in_flight(operations)
+        .bytes_in_flight(bytes)
 }
 
 /// Returns the number of bytes that a queue takes.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use vyre_io::{FileOptions, Rights};
+use vyre_io::{BufferOptions, FileOptions, QueueId, Rights};
 
 use crate::failure::Failure;
 
@@ -19,21 +19,37 @@ pub const PAGE_CACHE_READS: u32 = 256;
 /// The end of a range that covers the rest of the file, even if the file grows, or the rest of the buffer.
 pub const TO_THE_END: u64 = u64::MAX;
 
+/// The number of no queue: a handle that is inserted for it can be named by every queue.
+pub const ANY_QUEUE: u64 = u64::MAX;
+
 const _: () = assert!(RIGHT_READ == Rights::READ.bits() as u32);
 const _: () = assert!(RIGHT_WRITE == Rights::WRITE.bits() as u32);
 const _: () = assert!(RIGHT_SYNC == Rights::SYNC.bits() as u32);
 
-/// Returns the rights of a buffer.
-pub(crate) fn rights(bits: u32) -> Result<Rights, Failure> {
+/// Returns rights.
+fn rights(bits: u32) -> Result<Rights, Failure> {
     let known = u8::try_from(bits).ok().and_then(Rights::from_bits);
     known.ok_or_else(|| Failure::argument(format!("{bits:#x} has bits that are no rights")))
 }
 
 /// Returns the rights and options of a file.
-pub(crate) fn file_options(flags: u32) -> Result<FileOptions, Failure> {
+pub(crate) fn file_options(flags: u32, only_for: u64) -> Result<FileOptions, Failure> {
     let rights = rights(flags & !PAGE_CACHE_READS)?;
     let cached = flags & PAGE_CACHE_READS != 0;
-    Ok(FileOptions::new(rights).page_cache_reads(cached))
+    let options = FileOptions::new(rights).page_cache_reads(cached);
+    Ok(match only_for {
+        ANY_QUEUE => options,
+        queue => options.only_for(QueueId::from_raw(queue)),
+    })
+}
+
+/// Returns the rights and options of a buffer.
+pub(crate) fn buffer_options(bits: u32, only_for: u64) -> Result<BufferOptions, Failure> {
+    let options = BufferOptions::new(rights(bits)?);
+    Ok(match only_for {
+        ANY_QUEUE => options,
+        queue => options.only_for(QueueId::from_raw(queue)),
+    })
 }
 
 /// A range of a file, whose end may be [`TO_THE_END`], as the tables take it.

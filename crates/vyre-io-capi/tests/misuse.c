@@ -405,6 +405,78 @@ static void memory_is_released_once(void)
     CHECK(released == 2);
 }
 
+/* ---- Handles and limits of one queue ---- */
+
+static enum vyre_ioq_result perform(struct vyre_ioq_queue *device, const struct vyre_ioq_request *request,
+                                    struct vyre_ioq_outcome *outcome)
+{
+    const struct vyre_ioq_wait_limits limits = { 30000000000u, 0 };
+    uint32_t slot;
+    const enum vyre_ioq_result submitted = vyre_ioq_submit(device, request, &slot);
+    return submitted != VYRE_IOQ_OK ? submitted : vyre_ioq_wait(device, slot, &limits, outcome, NULL);
+}
+
+static void what_belongs_to_one_queue(void)
+{
+    static struct vyre_ioq_queue devices[2];
+    struct vyre_ioq_outcome outcome;
+    struct vyre_ioq_request request;
+    struct vyre_io_queue *queues[2];
+    struct vyre_io_file_table *files;
+    struct vyre_io_buffer_table *buffers;
+    struct vyre_io_buffer *memory;
+    struct vyre_io_loop *io;
+    uint32_t file, pool, live, other;
+    uint64_t number;
+    size_t i;
+    char path[] = "/tmp/vyre-io-misuse-XXXXXX";
+    const int fd = mkstemp(path);
+    CHECK(fd >= 0 && unlink(path) == 0 && write(fd, "0123456789abcdef", 16) == 16);
+
+    OK(vyre_io_file_table_new(&files, &error));
+    OK(vyre_io_file_table_insert_for(files, 0, fd, 0, VYRE_IO_TO_THE_END, VYRE_IO_RIGHT_READ, &file, &error));
+    OK(vyre_io_buffer_anonymous(4096, &memory, &error));
+    OK(vyre_io_buffer_table_new(&buffers, &error));
+    OK(vyre_io_buffer_table_insert_for(buffers, VYRE_IO_ANY_QUEUE, memory, 0, VYRE_IO_TO_THE_END,
+                                       VYRE_IO_RIGHT_WRITE, &pool, &error));
+    for (i = 0; i < 2; i++) {
+        OK(vyre_io_queue_new(4, 0, 0, &queues[i], &error));
+        CHECK(vyre_ioq_attach(&devices[i], vyre_io_queue_memory(queues[i]), vyre_io_queue_bytes(queues[i])) ==
+              VYRE_IOQ_ATTACH_OK);
+    }
+    OK(vyre_io_queue_set_limits(queues[0], 1000000, UINT64_MAX, 1, 4096, &error));
+    io = loop_with(files, buffers, queues[0]);
+    FAILS(QUEUE_USED, vyre_io_queue_set_limits(queues[0], 1, 1, 1, 1, &error),
+          vyre_io_queue_set_limits(queues[0], 1, 1, 1, 1, NULL));
+    OK(vyre_io_loop_add_queue(io, queues[1], &number, &error));
+    CHECK(number == 1);
+    OK(vyre_io_loop_set_queue_limits(io, 1, UINT64_MAX, 100000000, UINT32_MAX, UINT64_MAX, &error));
+    FAILS(UNKNOWN_QUEUE, vyre_io_loop_set_queue_limits(io, 2, 1, 1, 1, 1, &error),
+          vyre_io_loop_set_queue_limits(io, 3, 1, 1, 1, 1, NULL));
+    OK(vyre_io_loop_insert_file_for(io, 1, fd, 0, VYRE_IO_TO_THE_END, VYRE_IO_RIGHT_READ, &live, &error));
+    OK(vyre_io_loop_insert_buffer_for(io, 1, memory, 0, VYRE_IO_TO_THE_END, VYRE_IO_RIGHT_WRITE, &other, &error));
+    for (i = 0; i < 2; i++) {
+        /* The file of the table is for queue 0; the file and the buffer that were added are for queue 1. */
+        request = vyre_ioq_prep_read(file, 0, 16, pool, 0);
+        CHECK(perform(&devices[i], &request, &outcome) == VYRE_IOQ_OK);
+        CHECK(outcome.count == (i == 0 ? 16 : VYRE_IOQ_ERRNO_EBADF));
+        request = vyre_ioq_prep_read(live, 0, 16, pool, 0);
+        CHECK(perform(&devices[i], &request, &outcome) == VYRE_IOQ_OK);
+        CHECK(outcome.count == (i == 1 ? 16 : VYRE_IOQ_ERRNO_EBADF));
+        request = vyre_ioq_prep_read(i == 0 ? file : live, 0, 16, other, 0);
+        CHECK(perform(&devices[i], &request, &outcome) == VYRE_IOQ_OK);
+        CHECK(outcome.count == (i == 1 ? 16 : VYRE_IOQ_ERRNO_EBADF));
+    }
+    vyre_io_loop_free(io);
+    for (i = 0; i < 2; i++) {
+        vyre_io_queue_free(queues[i]);
+    }
+    vyre_io_buffer_table_free(buffers);
+    vyre_io_buffer_free(memory);
+    vyre_io_file_table_free(files);
+    close(fd);
+}
+
 /* ---- Wake-ups, guards and forks ---- */
 
 static void wakers_and_guards(void)
@@ -485,6 +557,7 @@ int main(void)
     structs_may_grow();
     a_stop_does_not_overtake();
     memory_is_released_once();
+    what_belongs_to_one_queue();
     wakers_and_guards();
     a_fork_has_no_loop();
     printf("%d checks\n", checks);
