@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 use vyre_io::{
     Buffer, BufferHandle, BufferTable, DeviceQueue, Features, FileHandle, FileOptions, FileTable,
-    HostQueue, IoLoop, LoopGroup, LoopOptions, Outcome, Queue, QueueCounters, QueueId, QueueLayout,
-    Region, Request, Rights, Ticket, TransportChoice, WaitPolicy, shared_queue,
+    HostQueue, IoLoop, IoLoopBuilder, LoopGroup, LoopGroupBuilder, LoopOptions, Outcome, Queue,
+    QueueCounters, QueueId, QueueLayout, Region, Request, Rights, Ticket, TransportChoice,
+    WaitPolicy, shared_queue,
 };
 
 use crate::bytes::pattern;
@@ -335,9 +336,7 @@ impl Host {
                 .files(files)
                 .buffers(buffers)
                 .options(self.options);
-            let spawned = hosts
-                .fold(builder, |builder, host| builder.queue(host))
-                .spawn();
+            let spawned = hosts.fold(builder, IoLoopBuilder::queue).spawn();
             return result(spawned, |io| {
                 self.running = Running::Loop(io);
                 String::new()
@@ -348,9 +347,7 @@ impl Host {
             .buffers(buffers)
             .options(self.options);
         let builder = builder.loops(self.loops);
-        let spawned = hosts
-            .fold(builder, |builder, host| builder.queue(host))
-            .spawn();
+        let spawned = hosts.fold(builder, LoopGroupBuilder::queue).spawn();
         result(spawned, |group| {
             self.running = Running::Group(group);
             String::new()

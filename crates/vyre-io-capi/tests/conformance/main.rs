@@ -141,9 +141,8 @@ fn line(host: &mut Host, line: &str) -> Option<String> {
                     "loops" => host.loops = number(words) as usize,
                     "doorbell" => host.doorbell(),
                     "drain" => {
-                        host.options = host
-                            .options
-                            .drain_timeout(Duration::from_millis(number(words)))
+                        let timeout = Duration::from_millis(number(words));
+                        host.options = host.options.drain_timeout(timeout);
                     }
                     "entries" => host.options = host.options.ring_entries(small(words)),
                     option => panic!("{option} is no option"),
