@@ -140,8 +140,9 @@ pub(crate) fn minimal_versions(ws: &Workspace, report: &mut Report) -> Result<()
 pub(crate) fn semver(ws: &Workspace, report: &mut Report) -> Result<()> {
     tools::need(ws, "cargo-semver-checks")?;
     let base = std::env::var("SEMVER_BASELINE").unwrap_or_else(|_| "origin/main".to_owned());
-    // The library of the command is no interface, and that of C has a check of its own.
-    let libraries = ws.published().into_iter().filter(|name| !["vyre-io-cli", "vyre-io-capi"].contains(name));
+    // The library of the command is no interface, that of C has a check of its own, and Rust cannot use that of Python.
+    let others = ["vyre-io-cli", "vyre-io-capi", "vyre-io-python"];
+    let libraries = ws.published().into_iter().filter(|name| !others.contains(name));
     let libraries = libraries.flat_map(|name| ["-p", name]);
     cmd!(ws, "cargo-semver-checks semver-checks {libraries...} --baseline-rev {base}").run()?;
     report.note = format!("against {base}");
