@@ -64,7 +64,7 @@ struct Versioned {
     tensor: Tensor,
 }
 
-/// What a tensor points to, and what keeps its memory.
+/// The numbers that a tensor points to, and the owner of its memory.
 struct Context {
     shape: Box<[i64]>,
     strides: Box<[i64]>,

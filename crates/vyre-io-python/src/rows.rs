@@ -93,7 +93,7 @@ impl Rows {
     }
 }
 
-/// What the threads share.
+/// The work that the threads share.
 struct Work<'a> {
     rows: Rows,
     /// The number of rows in the file.
