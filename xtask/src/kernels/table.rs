@@ -33,7 +33,7 @@ fn set_up(results: &[Results]) -> String {
         row("registered files", |machine| step(&machine["ring"]["registered_files"])),
         row("registered buffers", |machine| step(&machine["ring"]["registered_buffers"])),
         row("missing operations", |machine| list(&machine["ring"]["missing_operations"])),
-        row("wakes by", |machine| text(&machine["ring"]["wakes_by"])),
+        row("wakes by", |machine| text(&machine["wakes_by"])),
     ];
     format!("## Set-up\n\n{}\n", table("", results, &rows))
 }
