@@ -42,6 +42,9 @@ pub struct Capabilities {
     /// `true` if pages that the host may only read can be pinned for kernels
     /// (`hostRegisterReadOnlySupported`). A view of a file needs it.
     pub pins_read_only: bool,
+    /// `true` if pinned memory has the same address for kernels as for the host
+    /// (`canUseHostPointerForRegisteredMem`). [`Windows`](crate::windows::Windows) of a file need it.
+    pub uses_host_pointers: bool,
     /// The path of bytes from a file to a kernel.
     pub path: DataPath,
 }
@@ -152,6 +155,9 @@ impl Capabilities {
                 && is(Attribute::CU_DEVICE_ATTRIBUTE_HOST_REGISTER_SUPPORTED)?,
             host_native_atomics: is(Attribute::CU_DEVICE_ATTRIBUTE_HOST_NATIVE_ATOMIC_SUPPORTED)?,
             pins_read_only: is(Attribute::CU_DEVICE_ATTRIBUTE_READ_ONLY_HOST_REGISTER_SUPPORTED)?,
+            uses_host_pointers: is(
+                Attribute::CU_DEVICE_ATTRIBUTE_CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM,
+            )?,
             path: DataPath::Mapped,
         })
     }

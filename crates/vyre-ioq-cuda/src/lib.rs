@@ -12,6 +12,7 @@
 //! | load prebuilt PTX where NVRTC does not suit | [`Program`] |
 //! | move blocks to GPU memory | [`landing`] |
 //! | let kernels read a file's pages by themselves | [`View`](view::View) |
+//! | let running kernels ask for the parts of a file that they read by themselves | [`Windows`](windows::Windows) |
 
 #![doc(html_root_url = "https://docs.rs/vyre-ioq-cuda/latest")]
 #![deny(missing_docs)]
@@ -30,6 +31,7 @@ mod program;
 mod queue;
 mod stream;
 pub mod view;
+pub mod windows;
 
 pub use code::{Cubin, Ptx};
 pub use error::CudaError;

@@ -127,18 +127,7 @@ impl View {
     /// The errno of fstat(2), or of open(2) or read(2) of `/proc/self/pagemap`.
     pub fn check(&self) -> Result<ViewState, Errno> {
         let Shared { mapping, range, .. } = &*self.0;
-        let stamp = mapping.stamp()?;
-        if stamp.size() < range.end {
-            let size = stamp.size();
-            return Ok(ViewState::Shorter { size });
-        }
-        if self.0.stamp == Some(stamp) {
-            return Ok(ViewState::Current);
-        }
-        Ok(match mapping.first_unmapped(range.clone())? {
-            None => ViewState::Current,
-            Some(offset) => ViewState::Detached { offset },
-        })
+        state_of(mapping, self.0.stamp, range.end, [range.clone()])
     }
 
     /// Returns whether the file is known to be as it was when the view was made.
@@ -167,8 +156,35 @@ impl View {
     }
 }
 
+/// Finds out whether the pinned parts of a mapping still show the file, which had at least `end` bytes, and this
+/// stamp before they were pinned.
+///
+/// # Errors
+/// As for [`View::check`].
+pub(crate) fn state_of(
+    mapping: &Mapping,
+    before: Option<Stamp>,
+    end: u64,
+    parts: impl IntoIterator<Item = Range<u64>>,
+) -> Result<ViewState, Errno> {
+    let stamp = mapping.stamp()?;
+    if stamp.size() < end {
+        let size = stamp.size();
+        return Ok(ViewState::Shorter { size });
+    }
+    if before == Some(stamp) {
+        return Ok(ViewState::Current);
+    }
+    for part in parts {
+        if let Some(offset) = mapping.first_unmapped(part)? {
+            return Ok(ViewState::Detached { offset });
+        }
+    }
+    Ok(ViewState::Current)
+}
+
 /// Maps a range of a file, which ends with the file if that is earlier.
-fn map(file: impl AsFd, range: &Range<u64>) -> Result<Arc<Mapping>, ViewError> {
+pub(crate) fn map(file: impl AsFd, range: &Range<u64>) -> Result<Arc<Mapping>, ViewError> {
     if range.is_empty() {
         return Err(MapError::EmptyRange.into());
     }

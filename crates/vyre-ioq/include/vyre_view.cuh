@@ -269,6 +269,6 @@ namespace vyre {
 using view = vyre_ioq::View;
 }  // namespace vyre
 
-#undef VYRE_IOQ_CHECK_VIEW_
+// vyre_windows.cuh uses VYRE_IOQ_CHECK_VIEW_, too.
 #undef VYRE_IOQ_UNROLL_
 #endif  // VYRE_VIEW_CUH

@@ -6,20 +6,21 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The CUDA headers in one text, for NVRTC: it needs no include path.
 ///
-/// `vyre_ioq_abi.cuh`, `vyre_ioq_types.cuh`, `vyre_ioq_device.cuh`, `vyre_ioq.cuh` and `vyre_view.cuh`, in this
-/// order.
+/// `vyre_ioq_abi.cuh`, `vyre_ioq_types.cuh`, `vyre_ioq_device.cuh`, `vyre_ioq.cuh`, `vyre_view.cuh` and
+/// `vyre_windows.cuh`, in this order.
 pub const CUDA: &str = concat!(
     include_str!("../include/vyre_ioq_abi.cuh"),
     include_str!("../include/vyre_ioq_types.cuh"),
     include_str!("../include/vyre_ioq_device.cuh"),
     include_str!("../include/vyre_ioq.cuh"),
     include_str!("../include/vyre_view.cuh"),
+    include_str!("../include/vyre_windows.cuh"),
 );
 
 /// The CUDA headers as files, by name and text.
 ///
 /// The last one, `vyre_ioq_shim.h`, is what the others include where there is no GPU.
-pub const CUDA_FILES: [(&str, &str); 6] = [
+pub const CUDA_FILES: [(&str, &str); 7] = [
     (
         "vyre_ioq_abi.cuh",
         include_str!("../include/vyre_ioq_abi.cuh"),
@@ -34,6 +35,10 @@ pub const CUDA_FILES: [(&str, &str); 6] = [
     ),
     ("vyre_ioq.cuh", include_str!("../include/vyre_ioq.cuh")),
     ("vyre_view.cuh", include_str!("../include/vyre_view.cuh")),
+    (
+        "vyre_windows.cuh",
+        include_str!("../include/vyre_windows.cuh"),
+    ),
     (
         "vyre_ioq_shim.h",
         include_str!("../include/vyre_ioq_shim.h"),

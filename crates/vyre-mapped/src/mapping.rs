@@ -1,12 +1,14 @@
 //! A mapping of a range of a file.
 
+use std::io::IoSliceMut;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::fstat;
-use rustix::io::{Errno, fcntl_dupfd_cloexec, pread};
+use rustix::fs::{Advice, fadvise, fstat};
+use rustix::io::{Errno, ReadWriteFlags, fcntl_dupfd_cloexec, pread, preadv2};
 use rustix::param::page_size;
 
 use crate::error::{CopyError, MapError};
@@ -17,6 +19,10 @@ use crate::sys::Pages;
 
 /// More than a tick of the clock by which file systems date changes.
 const TICK: Duration = Duration::from_millis(20);
+
+/// The distance in bytes of the pages of which [`Mapping::seems_cached`] asks: the least that the kernel reads ahead
+/// by default.
+const ASK_EVERY: usize = 128 << 10;
 
 /// The size and the time of the last change of a file. Any change of the file after a stamp was taken makes the
 /// next stamp another one, if the first is [older than the clock's tick](Self::is_settled).
@@ -188,6 +194,31 @@ impl Mapping {
         let (offset, len) = self.locate(&part).ok_or(Errno::INVAL)?;
         let before = offset % page_size();
         self.pages.populate(offset - before, len + before)
+    }
+
+    /// Returns whether one page in each 128 KiB of a part of the file is in the page cache, as a hint. Costs about 0.3 µs
+    /// a page, and reads none in, but the kernel may start to.
+    ///
+    /// Where the file system cannot tell, and past the end of the file, the answer is `true`.
+    pub fn seems_cached(&self, part: Range<u64>) -> bool {
+        part.step_by(ASK_EVERY).all(|offset| {
+            let mut byte = [0];
+            let to = &mut [IoSliceMut::new(&mut byte)];
+            let read = preadv2(&self.file, to, offset, ReadWriteFlags::NOWAIT);
+            read != Err(Errno::AGAIN)
+        })
+    }
+
+    /// Has the kernel begin to read a part of the file into the page cache, and does not wait for that.
+    ///
+    /// # Errors
+    /// The errno of posix_fadvise(2).
+    pub fn read_ahead(&self, part: Range<u64>) -> Result<(), Errno> {
+        // Without a length, the advice is about all of the rest of the file.
+        match NonZeroU64::new(part.end.saturating_sub(part.start)) {
+            None => Ok(()),
+            len => fadvise(&self.file, part.start, len, Advice::WillNeed),
+        }
     }
 
     /// Copies a range of the file to the start of `destination`. Returns the number of bytes, which is

@@ -19,6 +19,9 @@ const PCI: &str = "/sys/bus/pci/devices";
 /// Text of the report if kernels can read the pages of a file.
 pub(super) const POSSIBLE: &str = "possible";
 
+/// The same where running kernels cannot ask for windows of a file.
+pub(super) const WITHOUT_WINDOWS: &str = "possible, without windows";
+
 /// The opened GPU, for views of files, or the reason why it is not there.
 pub(super) struct Views(Result<vyre_ioq_cuda::Gpu, CudaError>);
 
@@ -36,7 +39,8 @@ impl Views {
         }
         match &self.0 {
             Ok(gpu) => match View::new(gpu, file, 0..Mapping::page_size()) {
-                Ok(_) => POSSIBLE.to_owned(),
+                Ok(_) if gpu.capabilities().uses_host_pointers => POSSIBLE.to_owned(),
+                Ok(_) => WITHOUT_WINDOWS.to_owned(),
                 Err(error) => error.to_string(),
             },
             Err(error) => error.to_string(),

@@ -146,7 +146,18 @@ impl PathReport {
             None => {}
         }
         match self.view.as_deref() {
-            Some(gpu::POSSIBLE) => row(f, "  view", "kernels can read its pages by themselves")?,
+            Some(gpu::POSSIBLE) => {
+                row(f, "  view", "kernels can read its pages by themselves")?;
+                row(f, "  windows", "running kernels can ask for parts of it")?;
+            }
+            Some(gpu::WITHOUT_WINDOWS) => {
+                row(f, "  view", "kernels can read its pages by themselves")?;
+                row(
+                    f,
+                    "  windows",
+                    "none: the GPU gives pinned pages addresses of its own",
+                )?;
+            }
             Some(why) => row(f, "  view", format!("none: {why}"))?,
             None => {}
         }

@@ -19,6 +19,7 @@ Index blockDim, gridDim;
 
 #include "vyre_ioq.cuh"
 #include "vyre_view.cuh"
+#include "vyre_windows.cuh"
 #include "kernel.cuh"
 
 #include <fcntl.h>

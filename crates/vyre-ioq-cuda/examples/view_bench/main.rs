@@ -9,17 +9,19 @@
 mod file;
 mod measures;
 mod table;
+mod windows;
 
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use vyre_ioq_cuda::view::ViewError;
 use vyre_ioq_cuda::{CudaError, Gpu};
 
 use measures::Bench;
 use table::Table;
+use windows::WindowBench;
 
 /// Measures views of a cached file.
 #[derive(Debug, Parser)]
@@ -45,12 +47,26 @@ struct Cli {
     /// Runs of each measurement.
     #[arg(long, default_value_t = 5)]
     runs: usize,
+    /// The measurements: of views, of windows, or of both.
+    #[arg(long, value_enum, default_value_t = Part::All)]
+    part: Part,
+    /// Has one kernel ask for windows, and another one load from them: for compute-sanitizer, whose memcheck does not
+    /// know memory that is pinned while a kernel runs.
+    #[arg(long)]
+    ask_first: bool,
     /// Few operations, for a test of the program.
     #[arg(long)]
     quick: bool,
     /// Prints JSON instead of a table.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    All,
+    Views,
+    Windows,
 }
 
 /// Reason why the program failed.
@@ -67,6 +83,8 @@ enum Error {
     },
     #[error("WRONG: {what} read {count} units of 16 bytes that the file does not hold")]
     Wrong { what: &'static str, count: u64 },
+    #[error("{0}")]
+    Setup(String),
     #[error("{0} does not begin as a file of this program does: give another one, or none")]
     NotOurs(PathBuf),
 }
@@ -89,26 +107,39 @@ fn run(cli: &Cli) -> Result<(), Error> {
     let file = File::open(&path).map_err(|reason| failure(&path, reason))?;
     let bytes = file::read_all(&file).map_err(|reason| failure(&path, reason))?;
     let mut table = Table::new(&gpu, bytes, cli.runs);
-    let bench = Bench::new(&gpu, file, bytes, cli.runs, cli.quick)?;
+    let bench = Bench::new(&gpu, &file, bytes, cli.runs, cli.quick)?;
     if !bench.is_ours()? {
         return Err(Error::NotOurs(path));
     }
-    bench.pinning(&mut table)?;
-    let view = bench.view()?;
-    bench.blocks(&view, &mut table)?;
-    bench.chain(&view, &mut table)?;
-    bench.rows(&view, &mut table)?;
-    bench.copies(&view, &mut table)?;
-    if let Some(second) = cli.second {
-        bench.two(&view, &Gpu::open(second)?, &mut table)?;
+    if cli.part != Part::Windows {
+        views(cli, &bench, &mut table)?;
     }
-    drop(view);
-    bench.loads(&mut table)?;
-    if let Some(large) = cli.large {
-        let path = cli.dir.join("vyre-view-bench-zeros");
-        bench.large(&path, large, &mut table)?;
+    if cli.part != Part::Views {
+        let bench = WindowBench::new(&gpu, &file, bytes, cli.runs, cli.quick, cli.ask_first)?;
+        bench.latency(&mut table)?;
+        bench.look_ups(&mut table)?;
+        bench.sums(&mut table)?;
     }
     table.print(cli.json);
+    Ok(())
+}
+
+fn views(cli: &Cli, bench: &Bench<'_>, table: &mut Table) -> Result<(), Error> {
+    bench.pinning(table)?;
+    let view = bench.view()?;
+    bench.blocks(&view, table)?;
+    bench.chain(&view, table)?;
+    bench.rows(&view, table)?;
+    bench.copies(&view, table)?;
+    if let Some(second) = cli.second {
+        bench.two(&view, &Gpu::open(second)?, table)?;
+    }
+    drop(view);
+    bench.loads(table)?;
+    if let Some(large) = cli.large {
+        let path = cli.dir.join("vyre-view-bench-zeros");
+        bench.large(&path, large, table)?;
+    }
     Ok(())
 }
 

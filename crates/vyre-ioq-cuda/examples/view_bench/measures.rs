@@ -95,9 +95,9 @@ impl Kernels {
     }
 }
 
-pub(crate) struct Bench {
+pub(crate) struct Bench<'a> {
     gpu: Gpu,
-    file: File,
+    file: &'a File,
     bytes: u64,
     runs: usize,
     quick: bool,
@@ -115,10 +115,10 @@ fn settle() {
     }
 }
 
-impl Bench {
+impl<'a> Bench<'a> {
     pub(crate) fn new(
         gpu: &Gpu,
-        file: File,
+        file: &'a File,
         bytes: u64,
         runs: usize,
         quick: bool,
@@ -140,12 +140,12 @@ impl Bench {
     }
 
     pub(crate) fn view(&self) -> Result<View, Error> {
-        Ok(View::new(&self.gpu, &self.file, 0..self.bytes)?)
+        Ok(View::new(&self.gpu, self.file, 0..self.bytes)?)
     }
 
     /// Returns whether the first page is one of a stamped file.
     pub(crate) fn is_ours(&self) -> Result<bool, Error> {
-        let view = View::new(&self.gpu, &self.file, 0..BLOCK.min(self.bytes))?;
+        let view = View::new(&self.gpu, self.file, 0..BLOCK.min(self.bytes))?;
         let memory = GpuMemory::zeroed(&self.gpu, BLOCK as usize)?;
         view.copy(view.range(), &memory, 0, &self.kernels.stream)?
             .wait()?;
@@ -177,7 +177,7 @@ impl Bench {
         table.add("check() of an unchanged file", "us", checks, "");
         let beside = self.times(|_| {
             let began = Instant::now();
-            View::prepare(&self.file, 0..self.bytes)?.pin(&self.gpu)?;
+            View::prepare(self.file, 0..self.bytes)?.pin(&self.gpu)?;
             Ok(seconds(began))
         })?;
         table.add(
@@ -255,7 +255,7 @@ impl Bench {
         let gather = RowGather::load(&self.gpu)?;
         let small = View::new(
             &self.gpu,
-            &self.file,
+            self.file,
             0..TABLE.min(self.bytes) / BLOCK * BLOCK,
         )?;
         for row_bytes in [512, 1024, 4096_u64] {
@@ -366,7 +366,7 @@ impl Bench {
                 let memory = GpuMemory::uninit(&self.gpu, self.bytes as usize)?;
                 chosen = Some(load(
                     &self.gpu,
-                    &self.file,
+                    self.file,
                     0..self.bytes,
                     &memory,
                     0,
@@ -467,7 +467,7 @@ impl Bench {
 }
 
 /// The output function of `SplitMix64`.
-fn mix(z: u64) -> u64 {
+pub(crate) fn mix(z: u64) -> u64 {
     let z = z.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -14,7 +14,7 @@ pub struct DeviceView {
 }
 
 impl DeviceView {
-    pub(super) const fn new(base: u64, len: u64) -> Self {
+    pub(crate) const fn new(base: u64, len: u64) -> Self {
         Self { base, len }
     }
 

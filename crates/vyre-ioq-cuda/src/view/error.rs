@@ -19,6 +19,15 @@ pub enum ViewError {
         "{0} pins no read-only pages (hostRegisterReadOnlySupported is 0): read the file through the queue"
     )]
     Unsupported(String),
+    /// Pinned memory has another address for kernels than for the host.
+    #[error(
+        "{0} gives pinned pages addresses of its own (canUseHostPointerForRegisteredMem is 0), and windows need \
+         those of the host: use a view, or read the file through the queue"
+    )]
+    OtherAddresses(String),
+    /// The windows have a size that is not supported.
+    #[error("windows of {0} bytes are not supported: give a power of two from 64 KiB to 1 GiB")]
+    WindowBytes(u64),
     /// The range begins or ends inside a page.
     #[error(
         "the range does not consist of whole pages: begin it at a page, and end it at one or with the file"

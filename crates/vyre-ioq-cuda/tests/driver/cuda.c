@@ -90,6 +90,7 @@ Result cuDeviceGetAttribute(int *value, int which, int device) {
     case 75: *value = compute / 10; break;
     case 76: *value = compute % 10; break;
     case 97: *value = SHARED_OPTIN; break;
+    case 91: *value = number("FAKE_CUDA_OTHER_POINTERS", 0) == 0; break;
     case 113: *value = number("FAKE_CUDA_NO_READ_ONLY", 0) == 0; break;
     default: *value = 1;
     }

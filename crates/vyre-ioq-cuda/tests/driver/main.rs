@@ -12,6 +12,7 @@ mod ends;
 mod loads;
 mod queues;
 mod views;
+mod windows;
 
 use std::fs;
 use std::io::Write;
@@ -56,6 +57,18 @@ const PARTS: &[(&str, fn())] = &[
     ("gathered_rows", views::gathered_rows),
     ("loads", loads::loads),
     ("refused_loads", loads::refused_loads),
+    ("windows", windows::windows),
+    ("refused_windows", windows::refused_windows),
+    ("windows_of_an_old_gpu", windows::windows_of_an_old_gpu),
+    (
+        "windows_with_other_addresses",
+        windows::windows_with_other_addresses,
+    ),
+    (
+        "windows_of_a_running_kernel",
+        windows::windows_of_a_running_kernel,
+    ),
+    ("stale_windows", windows::stale_windows),
     ("lent_context", borrowed::lent_context),
     ("other_context", borrowed::other_context),
     ("lent_memory", borrowed::lent_memory),

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The CUDA headers.
-const HEADERS: [&str; 6] = [
+const HEADERS: [&str; 7] = [
     "vyre_ioq.cuh",
     "vyre_view.cuh",
+    "vyre_windows.cuh",
     "vyre_ioq_device.cuh",
     "vyre_ioq_types.cuh",
     "vyre_ioq_abi.cuh",
@@ -209,35 +210,60 @@ fn any_of_the_headers_may_come_first() {
     }
 }
 
-/// Compiles `view.cpp`.
-fn compile_view(name: &str, flags: &[&str]) -> PathBuf {
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("view-{name}"));
+/// Compiles a program of this folder: `view.cpp` or `windows.cpp`.
+fn compile_program(source: &str, name: &str, flags: &[&str]) -> PathBuf {
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{source}-{name}"));
     let compiled = Command::new("g++")
         .args(["-std=c++17", "-O1", "-Wall", "-Wextra", "-Wshadow"])
         .args(["-Werror", "-pthread"])
         .args(flags)
         .arg("-I")
         .arg(here().join("include"))
-        .arg(here().join("tests/shim/view.cpp"))
+        .arg(here().join("tests/shim").join(source))
         .arg("-o")
         .arg(&program)
         .status()
         .expect("g++: install it with your distribution");
-    assert!(compiled.success(), "g++ refused view.cpp");
+    assert!(compiled.success(), "g++ refused {source}");
     program
 }
 
 /// Elements, blocks and copies of a view, for each alignment, and at the end of a file inside a page.
 #[test]
 fn a_view_gives_the_bytes_of_its_range_and_no_others() {
-    let program = compile_view("plain", &["-fsanitize=address,undefined"]);
+    let program = compile_program("view.cpp", "plain", &["-fsanitize=address,undefined"]);
     let output = Command::new(&program).output().expect("just compiled");
     assert!(output.status.success(), "{}", said(&output));
 }
 
 #[test]
 fn an_access_outside_a_view_ends_a_debug_build() {
-    let program = compile_view("checked", &[]);
+    assert_checked("view.cpp");
+}
+
+/// Look-ups, requests, refusals and waits for windows, by threads and by warps.
+#[test]
+fn windows_are_asked_for_once_and_refusals_remembered() {
+    let program = compile_program("windows.cpp", "plain", &["-fsanitize=address,undefined"]);
+    let output = Command::new(&program).output().expect("just compiled");
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+#[test]
+fn thread_sanitizer_finds_nothing_in_windows() {
+    let program = compile_program("windows.cpp", "sanitized", SANITIZED);
+    let output = Command::new(&program).output().expect("just compiled");
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+#[test]
+fn a_load_from_a_window_that_is_not_mapped_ends_a_debug_build() {
+    assert_checked("windows.cpp");
+}
+
+/// Runs a program with an argument, with which it loads what is not there: a debug build ends.
+fn assert_checked(source: &str) {
+    let program = compile_program(source, "checked", &[]);
     let output = Command::new(&program)
         .arg("outside")
         .output()
@@ -248,7 +274,7 @@ fn an_access_outside_a_view_ends_a_debug_build() {
         said.contains("an access that is not inside the view"),
         "{said}"
     );
-    let program = compile_view("unchecked", &["-DNDEBUG"]);
+    let program = compile_program(source, "unchecked", &["-DNDEBUG"]);
     let output = Command::new(&program).arg("outside").output();
     let status = output.expect("just compiled").status;
     assert!(
