@@ -120,9 +120,11 @@ namespace detail {
 VYRE_IOQ_STORE_UNIT_(store_b128, "relaxed")
 VYRE_IOQ_STORE_UNIT_(store_b128_release, "release")
 #undef VYRE_IOQ_STORE_UNIT_
+// Volatile, which is relaxed at system scope and is performed as it stands. ptxas (13.0, sm_90) makes several
+// narrow loads of ld.relaxed and of ld.acquire where the caller does not use all four words: COUNT before STATUS.
 VYRE_IOQ_DEVICE __forceinline__ Unit load_b128(const u32 *at) {
     Unit unit;
-    asm volatile("{ .reg .b64 low, high; .reg .b128 unit; ld.relaxed.sys.global.b128 unit, [%4];"
+    asm volatile("{ .reg .b64 low, high; .reg .b128 unit; ld.volatile.global.b128 unit, [%4];"
                  " mov.b128 {low, high}, unit; mov.b64 {%0, %1}, low; mov.b64 {%2, %3}, high; }"
                  : "=r"(unit.a), "=r"(unit.b), "=r"(unit.c), "=r"(unit.d)
                  : "l"(__cvta_generic_to_global(at)) : "memory");
