@@ -43,6 +43,10 @@ const SHORT_BYTES: u32 = 16 << 10;
 /// The number of bytes of the next read that are loaded into the processor's cache during a copy.
 const PREFETCH_BYTES: u64 = 1024;
 
+/// The number of reads ahead of a copy of which one line is prefetched. The processor then translates the addresses
+/// of several reads at once; a prefetch waits for the translation of its own.
+const LOOK_AHEAD: usize = 4;
+
 /// The number of submissions with copies between two checks that the thread still recovers from SIGBUS.
 const CHECK_EVERY: u32 = 256;
 
@@ -150,9 +154,11 @@ impl<T: Transport> PageCacheTransport<T> {
         }
         let token = Token::of_wrapper(self.next_token);
         self.next_token = self.next_token.wrapping_add(1);
-        if self.short.is_empty() {
-            // Those behind it are prefetched during the copy before them.
-            self.prefetch(&read);
+        match self.short.len() {
+            0 => self.prefetch(&read, PREFETCH_BYTES),
+            1..LOOK_AHEAD => self.prefetch(&read, 1),
+            // The copies before it do that.
+            _ => {}
         }
         let queue = match read.len <= SHORT_BYTES {
             true => &mut self.short,
@@ -188,7 +194,10 @@ impl<T: Transport> PageCacheTransport<T> {
             && let Some(queued) = self.short.pop_front()
         {
             if let Some(next) = self.short.front() {
-                self.prefetch(&next.read);
+                self.prefetch(&next.read, PREFETCH_BYTES);
+            }
+            if let Some(later) = self.short.get(LOOK_AHEAD - 1) {
+                self.prefetch(&later.read, 1);
             }
             bytes += queued.read.len;
             self.copy_one(queued);
@@ -205,13 +214,11 @@ impl<T: Transport> PageCacheTransport<T> {
         }
     }
 
-    /// Loads the first lines of a read into the processor's cache.
+    /// Loads at most this many bytes of a read into the processor's cache.
     #[inline]
-    fn prefetch(&self, read: &Read) {
+    fn prefetch(&self, read: &Read, bytes: u64) {
         if let Some(Some(file)) = self.files.get(read.file.index() as usize) {
-            let end = read
-                .offset
-                .saturating_add(u64::from(read.len).min(PREFETCH_BYTES));
+            let end = read.offset.saturating_add(u64::from(read.len).min(bytes));
             file.cached()
                 .residency()
                 .mapping()

@@ -26,6 +26,9 @@ use crate::failure::Failure;
 /// Bytes of the next block that are prefetched during a copy, as many as the loop prefetches.
 const PREFETCH: u64 = 1024;
 
+/// Reads ahead of a copy of which a line is prefetched, as many as in the loop.
+const LOOK_AHEAD: usize = 4;
+
 /// Threads that serve queues until they are told to stop.
 pub(super) struct BareServers {
     stop: Arc<AtomicBool>,
@@ -122,6 +125,9 @@ fn serve(
             for (nth, read) in reads.iter().enumerate() {
                 if let Some(next) = reads.get(nth + 1) {
                     mapping.prefetch(next.offset..next.offset.saturating_add(PREFETCH));
+                }
+                if let Some(later) = reads.get(nth + LOOK_AHEAD) {
+                    mapping.prefetch(later.offset..later.offset.saturating_add(1));
                 }
                 let copied = copy(read, mapping, recovery, buffer);
                 let completed = queue.complete(read.slot, copied);
