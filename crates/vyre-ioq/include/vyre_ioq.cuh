@@ -82,7 +82,8 @@ struct Queue {
         if (bytes < offset + (u64)slot_count * SLOT_BYTES) return AttachError::TOO_SHORT;
         u64 id = line[HEADER_WORD_QUEUE_ID] | (u64)line[HEADER_WORD_QUEUE_ID + 1] << 32;
         u32 *base = (u32 *)device;
-        u32 common = line[HEADER_WORD_FEATURES] & FEATURE_DOORBELL;
+        // No GPU thread sleeps until the host wakes it, so ARMED stays as it is.
+        u32 common = line[HEADER_WORD_FEATURES] & (FEATURE_DOORBELL | FEATURE_WAKE);
         *queue = Queue{base, base + offset / 4, state, id, slot_count, common, false, true, true};
         return AttachError::NONE;
     }

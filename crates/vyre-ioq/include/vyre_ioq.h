@@ -15,6 +15,8 @@
  *   vyre_ioq_unreserve                  free a slot in which nothing was published
  *   vyre_ioq_abandon                    give up a request without taking its outcome
  *   vyre_ioq_ring                       wake a host that sleeps
+ *   vyre_ioq_expect_wakeups, _arm, _wakeups
+ *                                       sleep until the host wakes the device
  *
  * A queue has one device end at a time, which is one struct vyre_ioq_queue. Any number of threads may
  * share it; each thread uses the slots that it reserved. The functions allocate no memory, do not set
@@ -150,9 +152,10 @@ static inline enum vyre_ioq_attach_error vyre_ioq_attach(struct vyre_ioq_queue *
     queue->stride = VYRE_IOQ_SLOT_BYTES / (uint32_t)sizeof(uint32_t);
     queue->slots = header.slots;
     queue->counts = 1;
-    /* Continue from the number that an earlier device end stored. */
+    /* Continue from the numbers that an earlier device end stored. */
     queue->rings = vyre_ioq_priv_load(queue->words + VYRE_IOQ_HEADER_WORD_DOORBELL);
-    queue->features = header.features & VYRE_IOQ_FEATURE_DOORBELL;
+    queue->arms = vyre_ioq_priv_load(queue->words + VYRE_IOQ_HEADER_WORD_ARMED);
+    queue->features = header.features & (VYRE_IOQ_FEATURE_DOORBELL | VYRE_IOQ_FEATURE_WAKE);
     queue->id = header.queue_id[0] | (uint64_t)header.queue_id[1] << 32;
     return VYRE_IOQ_ATTACH_OK;
 }
@@ -434,6 +437,70 @@ static inline int vyre_ioq_ring(struct vyre_ioq_queue *queue, void (*wake)(void 
         wake(context);
     }
     return 1;
+}
+
+/* ---- Sleep until there is an outcome ------------------------------------------------------------ */
+
+/* Stores a number to ARMED that was never stored there, and is not zero. If threads added one to the word itself, a slow
+ * thread could restore the number from which the host has woken the device. Relaxed: only distinctness matters. */
+static inline void vyre_ioq_priv_store_armed(struct vyre_ioq_queue *queue)
+{
+    uint32_t number = 0;
+    while (number == 0) {
+        number = __atomic_fetch_add(&queue->arms, 1, __ATOMIC_RELAXED) + 1;
+    }
+    vyre_ioq_priv_store(queue->words + VYRE_IOQ_HEADER_WORD_ARMED, number);
+}
+
+/**
+ * Tells the host that threads of this device sleep until there are outcomes. Call it before the first request is
+ * published for whose outcome a thread may sleep: once, if all threads that publish have learned of it, or in each of
+ * them. On Linux, vyre_ioq_wait sleeps until the host wakes it from then on.
+ *
+ * @return 1, or 0 if the host wakes nobody.
+ */
+static inline int vyre_ioq_expect_wakeups(struct vyre_ioq_queue *queue)
+{
+    if ((queue->features & VYRE_IOQ_FEATURE_WAKE) == 0) {
+        return 0;
+    }
+    vyre_ioq_priv_store_armed(queue);
+    __atomic_store_n(&queue->expects, 1, __ATOMIC_RELAXED);
+    return 1;
+}
+
+/**
+ * Returns the number of times that the host woke this device; 0 in a queue that does not offer it. Only a change has a
+ * meaning. Whoever sees a change also sees the outcomes that it is for.
+ */
+static inline uint32_t vyre_ioq_wakeups(const struct vyre_ioq_queue *queue)
+{
+    if ((queue->features & VYRE_IOQ_FEATURE_WAKE) == 0) {
+        return 0;
+    }
+    return vyre_ioq_priv_load_acquire(queue->words + VYRE_IOQ_HEADER_WORD_WAKEUPS);
+}
+
+/**
+ * Announces that a thread is about to sleep until there is an outcome. After this, poll every request that the thread
+ * waits for, and look at vyre_ioq_host_state. If there is no outcome and the host has neither stopped nor failed, sleep
+ * while vyre_ioq_wakeups returns what this returned. One wake-up uses up all announcements before it.
+ *
+ * On Linux, the host wakes one thread that waits on the word WAKEUPS as on a futex; if several wait, each must wake the
+ * others. vyre_ioq_sleep_until_woken of vyre_ioq_wait.h does that. Call vyre_ioq_expect_wakeups before.
+ *
+ * @return The number of wake-ups so far.
+ */
+static inline uint32_t vyre_ioq_arm(struct vyre_ioq_queue *queue)
+{
+    const uint32_t before = vyre_ioq_wakeups(queue);
+    if ((queue->features & VYRE_IOQ_FEATURE_WAKE) != 0) {
+        vyre_ioq_priv_store_armed(queue);
+        /* Paired with the host's fence between its store of an outcome and its load of ARMED. Either the host finds the
+         * number, or the caller finds the outcome. */
+        vyre_ioq_priv_fence_seq_cst();
+    }
+    return before;
 }
 
 /* ---- Poll and take ------------------------------------------------------------------------------ */

@@ -53,7 +53,7 @@ enum : u32 {
     /** Version of everything that both sides must agree on: attaching requires an exact match. */
     ABI_MAJOR = 1u,
     /** Minor version: counts additions that either side may ignore. */
-    ABI_MINOR = 1u,
+    ABI_MINOR = 2u,
 
     /* Words of a slot, by number. */
     /** Operation. */
@@ -107,8 +107,13 @@ enum : u32 {
     HEADER_WORD_HEARTBEAT = 17u,
     /** 1 while the host sleeps and wants its doorbell rung. */
     HEADER_WORD_ASLEEP = 18u,
+    /** A counter of the times that the host woke the device. */
+    HEADER_WORD_WAKEUPS = 19u,
     /** The doorbell: a counter of rings. */
     HEADER_WORD_DOORBELL = 32u,
+    /** 0: no thread of the device sleeps. Else a number that changes whenever one is about to
+        sleep until there is an outcome. */
+    HEADER_WORD_ARMED = 33u,
     /** One word for each group of slots: 1 once a slot of the group was published. That of group
         0 is never read. */
     HEADER_WORD_IN_USE = 64u,
@@ -155,6 +160,8 @@ enum : u32 {
     /* Features: word FEATURES of the header. */
     /** The host may sleep until the device rings. */
     FEATURE_DOORBELL = 1u,
+    /** The host wakes a device that sleeps until there is an outcome. */
+    FEATURE_WAKE = 2u,
 
     /* States of the loop that serves a queue: word STATE of the header. */
     /** The queue exists; nothing serves it yet. */

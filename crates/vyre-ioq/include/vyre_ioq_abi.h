@@ -33,7 +33,7 @@
 /** Version of everything that both sides must agree on: attaching requires an exact match. */
 #define VYRE_IOQ_ABI_MAJOR 1u
 /** Minor version: counts additions that either side may ignore. */
-#define VYRE_IOQ_ABI_MINOR 1u
+#define VYRE_IOQ_ABI_MINOR 2u
 
 /* Words of a slot, by number. */
 /** Operation. */
@@ -87,8 +87,13 @@
 #define VYRE_IOQ_HEADER_WORD_HEARTBEAT 17u
 /** 1 while the host sleeps and wants its doorbell rung. */
 #define VYRE_IOQ_HEADER_WORD_ASLEEP 18u
+/** A counter of the times that the host woke the device. */
+#define VYRE_IOQ_HEADER_WORD_WAKEUPS 19u
 /** The doorbell: a counter of rings. */
 #define VYRE_IOQ_HEADER_WORD_DOORBELL 32u
+/** 0: no thread of the device sleeps. Else a number that changes whenever one is about to sleep
+    until there is an outcome. */
+#define VYRE_IOQ_HEADER_WORD_ARMED 33u
 /** One word for each group of slots: 1 once a slot of the group was published. That of group 0 is
     never read. */
 #define VYRE_IOQ_HEADER_WORD_IN_USE 64u
@@ -134,6 +139,8 @@
 /* Features: word FEATURES of the header. */
 /** The host may sleep until the device rings. */
 #define VYRE_IOQ_FEATURE_DOORBELL 1u
+/** The host wakes a device that sleeps until there is an outcome. */
+#define VYRE_IOQ_FEATURE_WAKE 2u
 
 /* States of the loop that serves a queue: word STATE of the header. */
 /** The queue exists; nothing serves it yet. */

@@ -41,6 +41,9 @@ enum vyre_ioq_result {
 struct vyre_ioq_queue {
     uint32_t *words;   /**< The shared memory. */
     uint32_t rings;    /**< The number last stored in DOORBELL. */
+    uint32_t arms;     /**< The number last stored in ARMED. */
+    uint32_t expects;  /**< 1 once the host was told that threads sleep. */
+    uint32_t sleepers; /**< Threads that sleep until the host wakes them. */
     uint32_t first;    /**< Index of the first word of slot 0. */
     uint32_t stride;   /**< Words from one slot to the next. */
     uint32_t slots;    /**< Readable: the number of slots. */

@@ -109,12 +109,50 @@ static inline int vyre_ioq_ring_and_wake(struct vyre_ioq_queue *queue)
 {
     return vyre_ioq_ring(queue, vyre_ioq_wake_host, queue);
 }
+
+/**
+ * Sleeps until the host wakes this device by the futex, for `limit_ns` nanoseconds at most. Returns at once if the host
+ * has woken the device since vyre_ioq_arm returned `before`. May return early for other reasons. A thread that was woken
+ * wakes the other threads that sleep here.
+ */
+static inline void vyre_ioq_sleep_until_woken(struct vyre_ioq_queue *queue, uint32_t before,
+                                              uint64_t limit_ns)
+{
+    uint32_t *word = queue->words + VYRE_IOQ_HEADER_WORD_WAKEUPS;
+    const uint64_t second = 1000000000u;
+    struct timespec limit;
+    limit.tv_sec = (time_t)(limit_ns / second < 1000000000u ? limit_ns / second : 1000000000u);
+    limit.tv_nsec = (long)(limit_ns % second);
+    /* Relaxed: a read-modify-write finds the last value. Who waits in the kernel has counted itself. */
+    (void)__atomic_fetch_add(&queue->sleepers, 1, __ATOMIC_RELAXED);
+    /* FUTEX_WAIT. The kernel compares the word as it is in memory. */
+    (void)vyre_ioq_priv_syscall(SYS_futex, word, 0, vyre_ioq_priv_le(before), &limit, (void *)0, 0);
+    if (__atomic_fetch_sub(&queue->sleepers, 1, __ATOMIC_RELAXED) > 1 &&
+        vyre_ioq_wakeups(queue) != before) {
+        (void)vyre_ioq_priv_syscall(SYS_futex, word, 1, 0x7fffffff, (void *)0, (void *)0, 0);
+    }
+}
+
+/* Sleeps until the host wakes the device, unless there is an outcome or the host has gone. */
+static inline void vyre_ioq_priv_sleep_armed(struct vyre_ioq_queue *queue, uint32_t slot, uint64_t left)
+{
+    /* A host that may be dead wakes nobody: its heartbeat is looked at. */
+    const uint64_t longest_ns = 100000000;
+    struct vyre_ioq_outcome outcome;
+    const uint32_t before = vyre_ioq_arm(queue);
+    const uint32_t state = vyre_ioq_host_state(queue);
+    if (state != VYRE_IOQ_STATE_STOPPED && state != VYRE_IOQ_STATE_FAILED &&
+        vyre_ioq_poll(queue, slot, &outcome) == VYRE_IOQ_PENDING) {
+        vyre_ioq_sleep_until_woken(queue, before, left < longest_ns ? left : longest_ns);
+    }
+}
 #endif
 
 /**
  * Waits for the outcome of a request that the caller published, takes it and frees the slot.
  *
- * On Linux, rings the doorbell first if the host sleeps, as vyre_ioq_ring_and_wake does.
+ * On Linux, rings the doorbell first if the host sleeps, as vyre_ioq_ring_and_wake does. After
+ * vyre_ioq_expect_wakeups, sleeps until the host wakes it.
  *
  * Without an outcome the slot still holds the request. Wait for it again, or give it up by
  * vyre_ioq_abandon. Its buffer must not be used until there is an outcome, or until whoever started the
@@ -179,6 +217,12 @@ static inline enum vyre_ioq_result vyre_ioq_wait(struct vyre_ioq_queue *queue, u
         } else if (waited >= limits->timeout_ns) {
             result = VYRE_IOQ_TIMED_OUT;
         } else {
+#ifdef __linux__
+            if (waited >= 100000 && __atomic_load_n(&queue->expects, __ATOMIC_RELAXED) != 0) {
+                vyre_ioq_priv_sleep_armed(queue, slot, limits->timeout_ns - waited);
+                continue;
+            }
+#endif
             vyre_ioq_priv_back_off(waited, limits->timeout_ns);
         }
     }

@@ -82,7 +82,7 @@ table! {
         /// Version of everything that both sides must agree on: attaching requires an exact match.
         ABI_MAJOR: u32 = 1;
         /// Minor version: counts additions that either side may ignore.
-        ABI_MINOR: u32 = 1;
+        ABI_MINOR: u32 = 2;
     }
 }
 
@@ -146,8 +146,13 @@ table! {
         HEARTBEAT: usize = 17, "1 | host";
         /// 1 while the host sleeps and wants its doorbell rung.
         ASLEEP: usize = 18, "1 | host";
+        /// A counter of the times that the host woke the device.
+        WAKEUPS: usize = 19, "1 | host";
         /// The doorbell: a counter of rings.
         DOORBELL: usize = 32, "2 | device";
+        /// 0: no thread of the device sleeps. Else a number that changes whenever one is about to sleep until there is an
+        /// outcome.
+        ARMED: usize = 33, "2 | device";
         /// One word for each group of slots: 1 once a slot of the group was published. That of group 0 is
         /// never read.
         IN_USE: usize = 64 to 127, "4 to 7 | device";
@@ -216,6 +221,8 @@ table! {
     pub mod feature {
         /// The host may sleep until the device rings.
         DOORBELL: u32 = 1;
+        /// The host wakes a device that sleeps until there is an outcome.
+        WAKE: u32 = 2;
     }
 }
 

@@ -2,6 +2,7 @@
 //! back.
 
 pub(crate) mod abandon;
+mod arm;
 mod doorbell;
 mod poll;
 #[cfg(feature = "std")]
@@ -141,6 +142,13 @@ pub struct DeviceQueue {
     in_use: [AtomicBool; GROUPS],
     /// Value that was stored last in the doorbell word.
     rings: AtomicU32,
+    /// Value that was stored last in the word ARMED.
+    arms: AtomicU32,
+    /// Set if the host was told that threads of the device sleep.
+    expects: AtomicBool,
+    /// Threads that sleep on the futex.
+    #[cfg(all(feature = "std", target_os = "linux", not(loom)))]
+    sleepers: AtomicU32,
 }
 
 impl DeviceQueue {
@@ -190,7 +198,8 @@ impl DeviceQueue {
         counts: bool,
     ) -> Self {
         // An earlier device end of this queue has rung the doorbell this often.
-        let rings = Header::of(&region, &geometry).doorbell();
+        let header = Header::of(&region, &geometry);
+        let (rings, arms) = (header.doorbell(), header.armed());
         Self {
             region,
             geometry,
@@ -204,6 +213,10 @@ impl DeviceQueue {
             // The host sweeps the first group without a mark.
             in_use: core::array::from_fn(|group| AtomicBool::new(group == 0)),
             rings: AtomicU32::new(rings),
+            arms: AtomicU32::new(arms),
+            expects: AtomicBool::new(false),
+            #[cfg(all(feature = "std", target_os = "linux", not(loom)))]
+            sleepers: AtomicU32::new(0),
         }
     }
 

@@ -6,6 +6,9 @@ pub(crate) mod complete;
 mod doorbell;
 mod shutdown;
 pub(crate) mod sweep;
+mod wake;
+
+use core::task::Waker;
 
 use crate::abi::{status, word};
 use crate::error::AttachError;
@@ -58,6 +61,11 @@ pub struct HostQueue {
     beat: u32,
     state: LoopState,
     faults: HostFaults,
+    /// Number of the last sleep of the device that it was woken from.
+    woken: u32,
+    wakeups: u32,
+    /// Wakes the device, instead of the futex.
+    waker: Option<Waker>,
 }
 
 impl HostQueue {
@@ -134,6 +142,9 @@ impl HostQueue {
             beat: 0,
             state: LoopState::Starting,
             faults: HostFaults::default(),
+            woken: 0,
+            wakeups: 0,
+            waker: None,
         }
     }
 
@@ -198,10 +209,13 @@ impl HostQueue {
     }
 
     /// Publishes the state of the host. Release: a device that sees the state also sees every outcome that
-    /// was stored before it.
+    /// was stored before it. A device that sleeps is woken if the state is the last one.
     pub fn set_state(&mut self, state: LoopState) {
         self.state = state;
         self.header().set_state(state);
+        if state.is_gone() {
+            self.wake_device_at_end();
+        }
     }
 
     /// Returns the state that was published last.

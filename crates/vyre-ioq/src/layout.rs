@@ -10,6 +10,8 @@ bitflags::bitflags! {
     pub struct Features: u32 {
         /// Lets the host sleep until the doorbell word changes. See `ABI.md`, section 7.
         const DOORBELL = abi::feature::DOORBELL;
+        /// Lets threads of the device sleep until there is an outcome. See `ABI.md`, section 7.
+        const WAKE = abi::feature::WAKE;
     }
 }
 

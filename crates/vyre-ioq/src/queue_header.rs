@@ -48,6 +48,10 @@ impl LoopState {
     }
 }
 
+/// All waiters on a futex.
+#[cfg(all(feature = "std", target_os = "linux"))]
+pub(crate) const EVERYBODY: u32 = i32::MAX.unsigned_abs();
+
 const GROUPS: usize = header_word::END - header_word::IN_USE;
 const HEADER_WORDS: usize = abi::HEADER_BYTES / size_of::<u32>();
 
@@ -170,11 +174,60 @@ impl<'r> Header<'r> {
         })
     }
 
-    /// Device end: wakes a host that waits on the doorbell word.
+    /// Device end: wakes a host that waits on the doorbell word. All waiters: another one must not get the host's
+    /// wake-up.
     #[cfg(all(feature = "std", target_os = "linux"))]
     pub(crate) fn wake_host(self) {
         if let Some(words) = self.0 {
-            words.wake_futex(header_word::DOORBELL);
+            words.wake_futex(header_word::DOORBELL, EVERYBODY);
+        }
+    }
+
+    /// Device end: stores the number of a sleep. Relaxed: a fence follows, or a publication with release.
+    pub(crate) fn set_armed(self, number: u32) {
+        if let Some(words) = self.0 {
+            words.store(header_word::ARMED, number, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the number of the last sleep, or zero if no thread of the device has slept. Relaxed: the host loads it
+    /// once more after a fence.
+    #[inline]
+    pub(crate) fn armed(self) -> u32 {
+        self.0
+            .map_or(0, |words| words.load(header_word::ARMED, Ordering::Relaxed))
+    }
+
+    /// Host end: counts a wake-up of the device. Relaxed: a fence precedes this.
+    pub(crate) fn set_wakeups(self, wakeups: u32) {
+        if let Some(words) = self.0 {
+            words.store(header_word::WAKEUPS, wakeups, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the number of wake-ups, or zero in a queue without a header. Acquire, paired with the
+    /// fence in `armed_anew` of the host end: a thread that sees a new number also sees the outcomes that were stored
+    /// before it. And what a thread stores to ARMED after this, the host loads after it has stored what this returned.
+    pub(crate) fn wakeups(self) -> u32 {
+        self.0.map_or(0, |words| {
+            words.load(header_word::WAKEUPS, Ordering::Acquire)
+        })
+    }
+
+    /// Wakes at most this many threads of the device.
+    #[cfg(all(feature = "std", target_os = "linux"))]
+    pub(crate) fn wake_device(self, most: u32) {
+        if let Some(words) = self.0 {
+            words.wake_futex(header_word::WAKEUPS, most);
+        }
+    }
+
+    /// Device end: sleeps until the host wakes the device, unless it has since `before`, or until the time is over. May
+    /// return early.
+    #[cfg(all(feature = "std", target_os = "linux", not(loom)))]
+    pub(crate) fn sleep(self, before: u32, limit: Option<core::time::Duration>) {
+        if let Some(words) = self.0 {
+            words.wait_futex(header_word::WAKEUPS, before, limit);
         }
     }
 

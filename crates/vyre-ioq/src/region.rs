@@ -185,15 +185,33 @@ impl<const N: usize> Words<'_, N> {
         shared.store(value.to_le(), order);
     }
 
-    /// Wakes every thread, of any process, that waits on a word as on a futex.
+    /// Wakes at most so many threads, of any process, that wait on a word as on a futex.
     #[cfg(all(feature = "std", target_os = "linux"))]
-    pub(crate) fn wake_futex(self, word: usize) {
+    pub(crate) fn wake_futex(self, word: usize, most: u32) {
+        use rustix::thread::futex::{self, Flags};
+
         // SAFETY: as in `load`. The system call does not access the word.
         let shared = unsafe { self.word_ptr(word).as_ref() };
-        // All of them: another waiter on the word must not get the host's wake-up. The call fails only for an
-        // address that is not mapped.
-        let all = i32::MAX.unsigned_abs();
-        let _ = rustix::thread::futex::wake(shared, rustix::thread::futex::Flags::empty(), all);
+        // The call fails only for an address that is not mapped.
+        let _ = futex::wake(shared, Flags::empty(), most);
+    }
+
+    /// Waits on a word as on a futex of several processes, while it has the expected value and until the time is over.
+    /// May return early.
+    #[cfg(all(feature = "std", target_os = "linux"))]
+    pub(crate) fn wait_futex(
+        self,
+        word: usize,
+        expected: u32,
+        limit: Option<core::time::Duration>,
+    ) {
+        use rustix::thread::futex::{self, Flags, Timespec};
+
+        // A time too long to be represented is no limit.
+        let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+        // SAFETY: as in `load`. The kernel loads the word as an atomic.
+        let shared = unsafe { self.word_ptr(word).as_ref() };
+        let _ = futex::wait(shared, Flags::empty(), expected.to_le(), limit.as_ref());
     }
 
     #[inline]

@@ -244,7 +244,7 @@ fn the_header_has_its_bytes() {
     }
     let mut host = HostQueue::create(memory.region(), &layout).expect("a fit region");
     assert_eq!(memory.bytes::<64>(0), [
-        b'V', b'Y', b'R', b'E',  b'I', b'O', b'Q', 0,      1, 0, 0, 0,  1, 0, 0, 0,
+        b'V', b'Y', b'R', b'E',  b'I', b'O', b'Q', 0,      1, 0, 0, 0,  2, 0, 0, 0,
         64, 0, 0, 0,             0x02, 0x01, 0, 0,         0, 0x10, 0, 0,  0, 0, 0, 0,
         0x81, 0x82, 0x83, 0x84,  0x85, 0x86, 0x87, 0x88,  0, 0, 0, 0,  0, 0, 0, 0,
         0, 0, 0, 0,              0, 0, 0, 0,              0, 0, 0, 0,  0, 0, 0, 0,
@@ -303,7 +303,7 @@ fn the_constants_have_the_golden_numbers() {
     assert_eq!(words, golden::section("WORD_"));
     let header_words = constants!(vyre_ioq::abi::header_word, [
         MAGIC, MAJOR, MINOR, STRIDE, SLOTS, SLOTS_OFFSET, FEATURES, QUEUE_ID, STATE, HEARTBEAT,
-        ASLEEP, DOORBELL, IN_USE, END,
+        ASLEEP, WAKEUPS, DOORBELL, ARMED, IN_USE, END,
     ]);
     assert_eq!(header_words, golden::section("HEADER_WORD_"));
     let ops = constants!(vyre_ioq::abi::op, [READ, WRITE, FENCE, SYNC, PREFETCH, MAP]);

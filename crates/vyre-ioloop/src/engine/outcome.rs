@@ -62,6 +62,8 @@ impl EngineState {
             let published = state.host.complete_all(set.fences, Ok(0));
             debug_assert!(published.is_ok(), "{published:?}");
         }
+        // One load, unless threads of the device sleep until there are outcomes.
+        state.host.wake_device();
     }
 
     /// Publishes the outcomes of every queue.

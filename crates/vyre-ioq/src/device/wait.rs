@@ -15,8 +15,11 @@ const SPIN: Duration = Duration::from_micros(20);
 /// Time after which a wait sleeps instead of yielding: longer than a fast drive takes. A lane that goes on
 /// would keep a core from the threads that do its work.
 const YIELD: Duration = Duration::from_micros(100);
-/// Longest single sleep.
+/// Longest single sleep of a thread that nobody wakes.
 const NAP: Duration = Duration::from_millis(1);
+/// Longest single sleep of a thread that the host wakes: it looks at the heartbeat of a host that may be dead.
+#[cfg(all(target_os = "linux", not(loom)))]
+const ARMED_NAP: Duration = Duration::from_millis(100);
 
 /// Limits of a wait for an outcome.
 ///
@@ -283,11 +286,32 @@ impl DeviceQueue {
                 });
             }
             if waited >= YIELD {
-                sleep((waited / 16).min(NAP).min(limit - waited));
+                self.nap(ticket, waited, limit - waited);
             } else if waited >= SPIN {
                 yield_now();
             }
         }
+    }
+}
+
+impl DeviceQueue {
+    /// Sleeps for a short time, or until the host wakes the device if it does.
+    #[cfg(all(target_os = "linux", not(loom)))]
+    fn nap(&self, ticket: &Ticket, waited: Duration, left: Duration) {
+        if !self.expects_wakeups() {
+            return sleep((waited / 16).min(NAP).min(left));
+        }
+        if let Some(before) = self.arm()
+            && self.poll(ticket).is_none()
+            && !self.host_state().is_some_and(LoopState::is_gone)
+        {
+            self.sleep_until_woken(before, Some(left.min(ARMED_NAP)));
+        }
+    }
+
+    #[cfg(not(all(target_os = "linux", not(loom))))]
+    fn nap(&self, _: &Ticket, waited: Duration, left: Duration) {
+        sleep((waited / 16).min(NAP).min(left));
     }
 }
 

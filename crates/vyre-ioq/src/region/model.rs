@@ -76,5 +76,5 @@ impl<const N: usize> Words<'_, N> {
     }
 
     /// Does nothing: the models have a futex of their own.
-    pub(crate) fn wake_futex(self, _: usize) {}
+    pub(crate) fn wake_futex(self, _: usize, _: u32) {}
 }

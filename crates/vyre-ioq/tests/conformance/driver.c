@@ -356,6 +356,8 @@ static int obey(const struct line *line)
         say_state();
     } else if (strcmp(command, "wake") == 0) {
         printf("ok %s\n", vyre_ioq_ring_and_wake(&queue) ? "woken" : "quiet");
+    } else if (strcmp(command, "expect") == 0) {
+        printf("ok %s\n", vyre_ioq_expect_wakeups(&queue) ? "yes" : "no");
     } else if (strcmp(command, "ring") == 0) {
         ring();
     } else if (strcmp(command, "threads") == 0 && line->count == 3) {

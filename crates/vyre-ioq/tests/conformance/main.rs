@@ -80,6 +80,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         waits::a_ring_wakes_a_host_in_another_process,
     ),
     (
+        "a_wait_sleeps_until_the_host_wakes_it",
+        waits::a_wait_sleeps_until_the_host_wakes_it,
+    ),
+    (
         "what_the_host_says_of_itself",
         waits::what_the_host_says_of_itself,
     ),
@@ -111,6 +115,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
 const EXTRAS: &[(&str, &str)] = &[
     ("the_doorbell_rings_when_asleep", "doorbell"),
     ("a_ring_wakes_a_host_in_another_process", "futex"),
+    ("a_wait_sleeps_until_the_host_wakes_it", "futex"),
     (
         "a_wait_ends_when_the_heartbeat_stands_still",
         "heartbeat_timeout",
@@ -167,7 +172,7 @@ fn the_cuda_header_conforms_on_threads() {
     driver::compile("c++", &["-std=c++17", "-pthread"], &source, &program);
     for level in [&["threads"], &["warps"]] {
         let driver = Kind::Program(program.clone(), level);
-        assert_eq!(conforms(&driver), ["futex"], "a GPU wakes nobody");
+        assert_eq!(conforms(&driver), ["futex"; 2], "a GPU wakes nobody");
     }
 }
 

@@ -123,6 +123,11 @@ impl Shared {
         futex::wait(word, Flags::empty(), expected.to_le(), Some(&limit)).is_ok()
     }
 
+    /// Wakes a thread that waits on a word. Returns whether there was one.
+    pub(crate) fn wake_futex(&self, word: usize) -> bool {
+        futex::wake(self.word(word), Flags::empty(), 1) == Ok(1)
+    }
+
     fn word(&self, word: usize) -> &AtomicU32 {
         assert!((word + 1) * WORD <= self.len(), "word {word} is outside");
         let base: NonNull<AtomicU32> = self.mapping.base.cast();

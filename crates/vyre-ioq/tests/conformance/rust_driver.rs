@@ -132,6 +132,10 @@ impl End {
                 true => "ok woken".into(),
                 false => "ok quiet".into(),
             },
+            ("expect", 1) => match self.device.as_ref()?.expect_wakeups() {
+                true => "ok yes".into(),
+                false => "ok no".into(),
+            },
             ("state", 1) => {
                 let device = self.device.as_ref()?;
                 match (device.host_state(), device.host_heartbeat()) {

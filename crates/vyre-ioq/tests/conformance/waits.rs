@@ -21,7 +21,7 @@ pub(crate) fn the_doorbell_rings_when_asleep(driver: &mut Driver) {
             rig.memory.store(header_word::FEATURES, features);
             rig.memory.store(header_word::DOORBELL, bell);
             let answer = driver.attach(0, rig.host.geometry().bytes(), "header");
-            assert_eq!(answer, format!("ok 2 {} 0", features & 1));
+            assert_eq!(answer, format!("ok 2 {} 0", features & 3));
             let mut rings = 0;
             for asleep in [0, 1, 1, 0, 1, 2, u32::MAX, 1] {
                 rig.memory.store(header_word::ASLEEP, asleep);
@@ -66,6 +66,41 @@ pub(crate) fn a_ring_wakes_a_host_in_another_process(driver: &mut Driver) {
         driver.expect("wake", "ok woken");
     }
     assert!(sleeper.join().expect("no panic"), "nobody woke the host");
+}
+
+/// A device arms before it sleeps, each time with another number, and sleeps on the word WAKEUPS.
+///
+/// Rules: ABI-7.20, ABI-7.21, ABI-7.23.
+pub(crate) fn a_wait_sleeps_until_the_host_wakes_it(driver: &mut Driver) {
+    let mut rig = Rig::headed(driver, 2);
+    rig.memory.store(header_word::FEATURES, 1);
+    rig.attach(driver);
+    driver.expect("expect", "ok no");
+    for armed in [0, 7, u32::MAX - 1] {
+        rig.memory.store(header_word::FEATURES, 2);
+        rig.memory.store(header_word::ARMED, armed);
+        rig.attach(driver);
+        driver.expect("expect", "ok yes");
+        let mut before = rig.memory.load(header_word::ARMED);
+        assert_eq!(before, armed.wrapping_add(1), "the next number");
+        driver.expect(&format!("submit {}", read_tagged(5)), "ok 0");
+        driver.tell(&format!("wait 0 {LONG} 0"));
+        for _ in 0..5 {
+            let wakeups = rig.memory.load(header_word::WAKEUPS);
+            rig.memory
+                .store(header_word::WAKEUPS, wakeups.wrapping_add(1));
+            let end = Instant::now() + Duration::from_secs(60);
+            while !rig.memory.wake_futex(header_word::WAKEUPS) {
+                assert!(Instant::now() < end, "no thread of the device sleeps");
+                thread::yield_now();
+            }
+            let number = rig.memory.load(header_word::ARMED);
+            assert!(number != before && number != 0, "{number}");
+            before = number;
+        }
+        rig.serve(0, Ok(9));
+        assert_eq!(driver.answer(), "ok 5 OK 9");
+    }
 }
 
 pub(crate) fn what_the_host_says_of_itself(driver: &mut Driver) {

@@ -220,8 +220,8 @@ pub(crate) fn what_attach_takes_from_the_header(driver: &mut Driver) {
     for (word, value, features) in [
         (header_word::FEATURES, 0, 0),
         (header_word::FEATURES, 1, 1),
-        (header_word::FEATURES, u32::MAX, 1),
-        (header_word::FEATURES, u32::MAX - 1, 0),
+        (header_word::FEATURES, u32::MAX, 3),
+        (header_word::FEATURES, u32::MAX - 1, 2),
         (header_word::MINOR, 1, 0),
         (header_word::MINOR, u32::MAX, 0),
         // Not in line 0: nobody reads it.

@@ -25,7 +25,7 @@ pub(crate) const SECTIONS: &[Section] = &[
         ("MAX_BARE_SLOTS", 64),
         ("GROUP_SLOTS", 64),
         ("ABI_MAJOR", 1),
-        ("ABI_MINOR", 1),
+        ("ABI_MINOR", 2),
     ]),
     ("WORD_", &[
         ("OP", 0),
@@ -54,7 +54,9 @@ pub(crate) const SECTIONS: &[Section] = &[
         ("STATE", 16),
         ("HEARTBEAT", 17),
         ("ASLEEP", 18),
+        ("WAKEUPS", 19),
         ("DOORBELL", 32),
+        ("ARMED", 33),
         ("IN_USE", 64),
         ("END", 128),
     ]),
@@ -79,6 +81,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     ]),
     ("FEATURE_", &[
         ("DOORBELL", 1),
+        ("WAKE", 2),
     ]),
     ("STATE_", &[
         ("STARTING", 0),

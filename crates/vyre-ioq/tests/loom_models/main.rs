@@ -10,6 +10,7 @@ mod fence;
 mod life;
 mod plain;
 mod slots;
+mod wake;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
