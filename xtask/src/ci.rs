@@ -62,7 +62,7 @@ const STEPS: &[Step] = &[
     full("weblinks", "links to other places", checks::web_links),
     full("miri", "vyre-ioq and vyre-mapped under Miri, with Stacked Borrows", proofs::miri),
     full("miri-tree", "vyre-ioq and vyre-mapped under Miri, with Tree Borrows", proofs::miri_tree),
-    full("tsan", "vyre-ioq and page-cache reads under ThreadSanitizer", proofs::tsan_step),
+    full("tsan", "vyre-ioq, page-cache reads and live queues under ThreadSanitizer", proofs::tsan_step),
     full("orderings", "each memory ordering weakened is caught", orderings::mutate::step),
     full("fuzz-run", "the fuzz targets, a minute each", volume::fuzz),
     full("kani", "the proofs of vyre-ioq", checks::kani),

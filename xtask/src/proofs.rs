@@ -13,7 +13,9 @@ const PACKAGE: &str = "vyre-ioq";
 const MODELS: &str = "loom_models";
 /// Tests with threads, for ThreadSanitizer. It does not understand fences, and need not here: no test
 /// has plain memory that a fence alone orders.
-const THREADED: &[&str] = &["--test=threads", "--test=ordering", "--test=doorbell"];
+const THREADED: &[&str] = &["--test=threads", "--test=ordering", "--test=doorbell", "--test=wake", "--test=futures"];
+/// Tests of queues that come and go while threads use them, for ThreadSanitizer.
+const LIVE_QUEUES: &[&str] = &["-p", "vyre-ioloop", "--test=queues_threads"];
 /// The crate whose copies are page-cache reads.
 const MAPPED: &str = "vyre-mapped";
 /// Tests of page-cache reads, for ThreadSanitizer. Those of signals are not among them: they allocate in
@@ -94,7 +96,7 @@ fn miri_step(ws: &Workspace, report: &mut Report, model: Model) -> Result<()> {
 pub(crate) fn tsan_step(ws: &Workspace, report: &mut Report) -> Result<()> {
     tools::nightly(ws, &["rust-src"])?;
     counted(tsan_tests(ws).args(THREADED), &mut report.tests)?;
-    for tests in PAGE_CACHE {
+    for tests in PAGE_CACHE.iter().chain([&LIVE_QUEUES]) {
         counted(tsan(ws).args(*tests), &mut report.tests)?;
     }
     Ok(())

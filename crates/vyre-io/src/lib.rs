@@ -12,6 +12,7 @@
 //! | limit what a queue may use | [`QueueOptions`], [`QueueLimits`] |
 //! | make a queue | [`Queue`], [`QueueLayout`]; [`shared_queue`] for another process |
 //! | be the device | [`DeviceQueue`], [`Request`], [`Ticket`], [`Outcome`] |
+//! | await outcomes | [`AsyncQueue`], [`OutcomeFuture`], [`Batch`]; [`OutcomeEvent`] for `poll` and `epoll` |
 //! | drive a loop step by step | [`Engine`] |
 //! | reach everything else | [`ioq`] (queue and ABI), [`uring`] (transport), [`mapped`] (page cache), `cuda` (GPUs; feature `cuda`) |
 
@@ -42,9 +43,9 @@ pub use vyre_ioloop::{
     SpawnError, StopError, TableError, WaitPolicy, block_signals, shared_queue,
 };
 pub use vyre_ioq::{
-    AttachError, BufferHandle, DeviceQueue, Errno, Features, FileHandle, HostQueue, LoopState,
-    Outcome, Queue, QueueFull, QueueLayout, Region, Request, Reservation, Ticket, WaitError,
-    WaitLimits,
+    AsyncQueue, AttachError, Batch, BufferHandle, DeviceQueue, Errno, Features, FileHandle,
+    HostQueue, LoopState, Outcome, OutcomeEvent, OutcomeFuture, Queue, QueueFull, QueueLayout,
+    Region, Request, Reservation, Ticket, WaitError, WaitLimits,
 };
 pub use vyre_uring::{
     Buffer, BufferError, DirectAlign, KernelFeatures, SetupReport, TransportChoice,

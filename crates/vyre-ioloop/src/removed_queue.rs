@@ -1,4 +1,4 @@
-//! What a loop gives back of a queue.
+//! A queue that a loop gives back.
 
 use vyre_ioq::HostQueue;
 

@@ -12,7 +12,7 @@ use vyre_ioloop::{QueueError, Rights, TableError};
 use vyre_ioq::{Errno, LoopState, Request};
 use vyre_uring::SimTransport;
 
-/// What the kernel does not give back has no outcome, and keeps its file and its buffer. The queue's memory is given back
+/// An operation that the kernel does not give back has no outcome, and keeps its file and its buffer. The queue's memory is given back
 /// all the same, and another queue takes its place.
 ///
 /// Rules: ABI-4.12, ABI-7.12.
@@ -100,7 +100,48 @@ fn operations_that_the_kernel_keeps_are_left_without_an_outcome() {
     engine.stop(LIMIT).unwrap();
 }
 
+/// Half of the ring is reserved, in equal parts for the queues that there are now, and any of them may borrow the rest.
+///
+/// Rule: SEC-12.
+#[test]
+fn the_ring_is_divided_among_the_queues_that_there_are() {
+    let tables = Tables::new(4096, 4096);
+    let (file, pool) = (tables.file, tables.pool);
+    let (transport, control) = ManualTransport::new(16);
+    let mut engine = tables.engine(transport, Vec::new());
+    let read = Request::read(file, 0, 64).into_buffer(pool, 0);
+    let ((first_host, first), (second_host, second)) = (plain(), plain());
+    let mut second_host = Some(second_host);
+    let _ = engine.add_queue(first_host).unwrap();
+    for round in 0..3 {
+        let mut other = None;
+        if round == 1 {
+            other = Some(engine.add_queue(second_host.take().unwrap()).unwrap());
+        }
+        let tickets: Vec<_> = (0..16).map(|_| first.submit(read).unwrap()).collect();
+        let _ = engine.step();
+        assert_eq!(control.waiting(), if other.is_some() { 12 } else { 16 });
+        if let Some(other) = other {
+            let theirs: Vec<_> = (0..4).map(|_| second.submit(read).unwrap()).collect();
+            let _ = engine.step();
+            assert_eq!(control.waiting(), 16, "its reserve is free");
+            while engine.outstanding() > 0 {
+                control.state().complete(|_| true);
+                let _ = engine.step();
+            }
+            assert!(theirs.into_iter().all(|ticket| second.take(ticket).is_ok()));
+            let removal = engine.remove_queue(other).unwrap();
+            assert!(engine.take_removed(removal).is_some());
+        }
+        control.state().complete(|_| true);
+        let _ = engine.step();
+        assert!(tickets.into_iter().all(|ticket| first.take(ticket).is_ok()));
+    }
+}
+
 /// A removal whose operations the kernel keeps is told so after its time limits.
+///
+/// Rule: SEC-14.
 #[test]
 fn a_removal_is_bounded() {
     let tables = Tables::new(4096, 4096);

@@ -130,9 +130,9 @@ fn nobody_sleeps_and_nobody_is_woken_where_it_was_not_offered() {
     }
 }
 
-/// Whatever it stores, the host counts at most one wake-up for each run of outcomes.
+/// The host counts at most one wake-up for each run of outcomes.
 ///
-/// Rules: ABI-7.22, SEC-5.
+/// Rules: ABI-7.22, SEC-5, SEC-21.
 #[test]
 fn a_hostile_device_is_woken_at_most_once_for_each_run_of_outcomes() {
     let (memory, mut host, device) = queue();

@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -163,6 +163,14 @@ impl Ring {
 }
 
 /// Forwards to the methods of the same names.
+/// Readable while a completion can be reaped, for a program that waits on many descriptors by poll(2) or epoll(7). Submit
+/// before: a wait on the descriptor submits nothing.
+impl AsFd for Ring {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.kernel.fd()
+    }
+}
+
 impl Transport for Ring {
     fn setup_report(&self) -> Option<SetupReport> {
         Some(SetupReport::Ring(self.setup_report().clone()))

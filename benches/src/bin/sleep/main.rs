@@ -1,7 +1,7 @@
-//! Measures how loops sleep, and what wakes them. DESIGN.md, "Waiting", says what is measured.
+//! Measures how loops and devices sleep, and what wakes them. DESIGN.md, "Waiting", says what is measured.
 //!
 //! ```text
-//! cargo run --release -p vyre-benches --bin sleep -- [idle|wake|late|cpu|memory]... [--dir DIR] [--seconds S]
+//! cargo run --release -p vyre-benches --bin sleep -- [idle|wake|outcome|late|cpu|memory]... [--dir DIR] [--seconds S]
 //! ```
 //!
 //! The loop runs on one core and the device on another. Figures mean nothing beside other work.
@@ -10,6 +10,7 @@ mod cpu;
 mod idle;
 mod late;
 mod memory;
+mod outcome;
 mod rig;
 mod wake;
 
@@ -26,6 +27,8 @@ enum What {
     Idle,
     /// Time to wake a loop by a ring, beside a bare futex and a bare eventfd
     Wake,
+    /// Time from an outcome to a tokio task, beside bare tokio with an eventfd; processor time of an idle tokio program
+    Outcome,
     /// Delay of a request after quiet times, by the default policy and without a ring
     Late,
     /// Processor time of direct reads, beside a raw ring that sleeps
@@ -60,6 +63,9 @@ fn main() -> Result<()> {
     }
     if asked(What::Wake) {
         wake::measure(args.seconds)?;
+    }
+    if asked(What::Outcome) {
+        outcome::measure(args.seconds)?;
     }
     if asked(What::Late) {
         late::measure()?;

@@ -33,9 +33,9 @@ pub(crate) struct QueueState {
     pub(crate) id: QueueId,
     /// The counters as other threads read them.
     pub(crate) shared: Arc<CachePadded<SharedQueueCounters>>,
-    /// Whether newly claimed requests get ECANCELED.
+    /// Set while newly claimed requests get ECANCELED.
     pub(crate) draining: bool,
-    /// Whether the queue is being removed, and whether SYNCs that are still deferred get ECANCELED.
+    /// Set while the queue is being removed, and once SYNCs that are still deferred get ECANCELED.
     pub(crate) removing: bool,
     pub(crate) cancels: bool,
     pub(crate) requests: Box<[RequestState]>,

@@ -35,6 +35,14 @@ impl DeviceQueue {
         })
     }
 
+    /// Returns whether a slot holds an outcome, which may be that of an earlier request. Relaxed: whoever acts on it polls.
+    #[cfg(all(feature = "std", not(loom)))]
+    pub(crate) fn has_outcome(&self, slot: u32) -> bool {
+        let words = self.region.words::<8>(self.geometry.slot_word(slot));
+        let status = words.load(word::STATUS, Ordering::Relaxed);
+        matches!(status, status::OK | status::ERROR)
+    }
+
     /// Takes the outcome and gives the slot back for reuse.
     ///
     /// Nothing is stored in the slot, since each store moves a cache line. The next publication replaces

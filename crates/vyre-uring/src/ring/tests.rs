@@ -336,3 +336,36 @@ fn drop_waits_for_operations_pushed_after_a_quiesce() {
         assert!(started.elapsed() >= limit, "{:?}", started.elapsed());
     }
 }
+
+#[test]
+fn the_descriptor_is_readable_while_a_completion_waits() {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    let mut ring = ring();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let slot = FileSlot::new(1);
+    ring.set_file(slot, Some(Arc::new(reader.into()))).unwrap();
+    let readable = |ring: &Ring, limit: i64| {
+        let limit = Timespec {
+            tv_sec: limit,
+            tv_nsec: 0,
+        };
+        poll(&mut [PollFd::new(ring, PollFlags::IN)], Some(&limit)) == Ok(1)
+    };
+    for _ in 0..3 {
+        let read = Operation::Read {
+            file: slot,
+            offset: 0,
+            buffer: BufferSlot::new(0),
+            buffer_offset: 0,
+            len: 1,
+        };
+        ring.push(read, 1).unwrap();
+        ring.submit().unwrap();
+        assert!(!readable(&ring, 0));
+        std::io::Write::write_all(&mut writer, b"a").unwrap();
+        assert!(readable(&ring, HANG.as_secs() as i64));
+        assert_eq!(ring.reap(|done| assert_eq!(done.result, Ok(1))), 1);
+        assert!(!readable(&ring, 0));
+    }
+}
