@@ -6,7 +6,9 @@ use clap::builder::PossibleValuesParser;
 
 use crate::report::{Report, Skip, Tally};
 use crate::workspace::{Result, Workspace};
-use crate::{capi, checks, compare, header, orderings, proofs, python, static_build, suites, tidy, tools, volume};
+use crate::{
+    aarch64, capi, checks, compare, header, orderings, proofs, python, static_build, suites, tidy, tools, volume,
+};
 
 struct Step {
     name: &'static str,
@@ -42,6 +44,7 @@ const STEPS: &[Step] = &[
     step("threads", "the loop and the copy where io_uring is refused", suites::threads),
     step("rungs", "the loop as on older kernels", suites::rungs),
     step("static", "a static program for musl", static_build::step),
+    step("aarch64", "the tests built for AArch64, in qemu-user", aarch64::step),
     step("faults", "the real kernel: what hangs, fails, is full or forbidden", suites::faults),
     step("consumers", "programs as users would write them", suites::consumers),
     step("capi", "libvyre_io: its header, its package, and C and C++ programs with it", capi::step),

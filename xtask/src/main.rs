@@ -1,6 +1,7 @@
 //! Contributor tooling. `cargo xtask ci` runs the checks that a change must pass; `cargo xtask ci --full`
 //! adds the slow ones, and the hosted workflow runs all of them.
 
+mod aarch64;
 mod capi;
 mod checks;
 mod ci;

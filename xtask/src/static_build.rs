@@ -28,7 +28,7 @@ pub(crate) fn step(ws: &Workspace, report: &mut Report) -> Result<()> {
             return Err(format!("the copy by {transport} is wrong").into());
         }
     }
-    for (errno, _) in refuse::ERRNOS {
+    for (errno, ..) in refuse::ERRNOS {
         let refused = cmd!(ws, "cargo xtask refuse {errno} {program} copy {program} {copy} --verify").read()?;
         if !refused.contains("by threads") {
             return Err(format!("with {errno}, no threads copied: {refused}").into());

@@ -87,7 +87,7 @@ const DEFAULT_SIGNALS: &str = "--default-signal=HUP,INT,TERM";
 /// served by threads.
 pub(crate) fn threads(ws: &Workspace, report: &mut Report) -> Result<()> {
     let mut notes = Vec::new();
-    for (errno, _) in refuse::ERRNOS {
+    for (errno, ..) in refuse::ERRNOS {
         let mut tally = Tally::default();
         for (package, files) in WITHOUT_IO_URING {
             let mut what = vec!["-p".to_owned(), package.to_owned()];

@@ -71,7 +71,8 @@ fn a_stale_token_does_not_cancel_a_newer_operation() {
         Mode::Ring(Ring::builder().entries(1)),
         Mode::ThreadPool(ThreadPool::builder().entries(1)),
     ];
-    for builder in modes {
+    let first = usize::from(!has_ring());
+    for builder in modes.into_iter().skip(first) {
         a_stale_token_cancels_nothing(builder);
     }
 }
@@ -175,6 +176,9 @@ fn nothing_is_written_after_drop() {
 
 #[test]
 fn a_dropped_ring_unregisters_its_descriptor() {
+    if !has_ring() {
+        return;
+    }
     // A thread can register 16 ring descriptors: descriptors that stay registered exhaust them.
     for _ in 0..40 {
         let ring = Ring::builder().entries(4).build().unwrap();
@@ -230,6 +234,9 @@ fn slots_in_use_are_busy_until_reaped() {
 
 #[test]
 fn slots_beyond_the_tables_are_refused() {
+    if !has_ring() {
+        return;
+    }
     let mut ring = Ring::builder()
         .entries(1)
         .files(1)
@@ -270,6 +277,9 @@ fn set_up_refuses_numbers_that_no_kernel_takes() {
 
 #[test]
 fn empty_tables_and_the_report() {
+    if !has_ring() {
+        return;
+    }
     let ring = Ring::builder().files(0).buffers(0).build().unwrap();
     assert_eq!(
         (ring.setup_report().files(), ring.setup_report().buffers()),
@@ -290,6 +300,9 @@ fn empty_tables_and_the_report() {
 /// thread. Entering from another thread is a fatal error, the only kind that a test can provoke.
 #[test]
 fn a_fatal_error_completes_what_the_kernel_did_not_take() {
+    if !has_ring() {
+        return;
+    }
     struct Smuggled(Ring);
     // SAFETY: the ring is used by one thread at a time, and dropped by its own; that the kernel
     // refuses the other is what the test is about.
@@ -335,6 +348,9 @@ fn a_fatal_error_completes_what_the_kernel_did_not_take() {
 
 #[test]
 fn a_refused_change_leaves_the_slot_unchanged() {
+    if !has_ring() {
+        return;
+    }
     let file = tempfile::tempfile().unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, b"weights", 0).unwrap();
     let (mut ring, _) = ring_with(Ring::builder(), &file, 4096);

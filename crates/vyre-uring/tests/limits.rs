@@ -55,6 +55,9 @@ fn a_memfd_past_the_file_size_limit_is_an_error_and_no_signal() {
 
 #[test]
 fn a_table_past_the_descriptor_limit_is_reported_and_served() {
+    if !has_ring() {
+        return;
+    }
     alone(
         "a_table_past_the_descriptor_limit_is_reported_and_served",
         || {
@@ -74,6 +77,9 @@ fn a_table_past_the_descriptor_limit_is_reported_and_served() {
 
 #[test]
 fn workers_are_bounded_by_the_ring_and_by_the_process() {
+    if !has_ring() {
+        return;
+    }
     let name = "workers_are_bounded_by_the_ring_and_by_the_process";
     alone(name, || {
         let report = |builder: vyre_uring::RingBuilder| {

@@ -5,10 +5,11 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use common::*;
-use vyre_uring::{Errno, PushError, Transport};
+use vyre_uring::{Errno, FutexWord, PushError, Transport};
 
 struct Counting;
 
@@ -49,11 +50,14 @@ fn the_counter_counts() {
 fn push_submit_wait_reap_and_cancel_allocate_nothing() {
     for builder in modes() {
         let (mut ring, _, writer) = ring_on_pipe(builder);
+        let word = AtomicU32::new(0);
+        assert!(ring.set_futexes(vec![FutexWord::new(word.as_ptr())]));
         let before = count();
         for round in 0..50 {
             while ring.push(read(0, 0, 1), round) != Err(PushError::Full) {}
             ring.submit().unwrap();
             ring.wait(Some(Duration::from_micros(50))).unwrap();
+            ring.wait_on(&[0], Some(Duration::from_micros(50))).unwrap();
             rustix::io::write(&writer, b"12345678").unwrap();
             while ring.in_flight() > 0 {
                 ring.wait(None).unwrap();

@@ -64,6 +64,9 @@ fn running() -> (u32, u32) {
 
 #[test]
 fn each_rung_is_what_that_kernel_would_reach() {
+    if !has_ring() {
+        return;
+    }
     let deferred = [
         "SINGLE_ISSUER",
         "DEFER_TASKRUN",

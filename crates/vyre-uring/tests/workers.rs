@@ -1,9 +1,12 @@
 //! The cores of the kernel's worker threads.
 
+mod common;
+
 use std::fs;
 use std::io::Write;
 use std::sync::Arc;
 
+use common::has_ring;
 use rustix::thread::CpuSet;
 use vyre_uring::{FileSlot, Operation, Ring};
 
@@ -33,6 +36,9 @@ fn cores_of_workers() -> Vec<String> {
 
 #[test]
 fn workers_of_a_bound_thread_run_on_the_cores_named() {
+    if !has_ring() {
+        return;
+    }
     let allowed = rustix::thread::sched_getaffinity(None).expect("known");
     let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
     let (Some(own), Some(other)) = (cores.next(), cores.next()) else {

@@ -47,9 +47,17 @@ pub(crate) fn spawn(
     cores: Cores,
     tables: Option<(FileTable, BufferTable)>,
 ) -> Result<(IoLoop, DeviceQueue)> {
+    let options = LoopOptions::new().wait_policy(policy).rung_by(means);
+    spawn_with(options, cores, tables)
+}
+
+pub(crate) fn spawn_with(
+    options: LoopOptions,
+    cores: Cores,
+    tables: Option<(FileTable, BufferTable)>,
+) -> Result<(IoLoop, DeviceQueue)> {
     let layout = QueueLayout::with_slots(64).with_features(Features::DOORBELL);
     let (host, device) = Queue::anonymous(layout)?;
-    let options = LoopOptions::new().wait_policy(policy).rung_by(means);
     let mut builder = IoLoop::builder().queue(host).options(options);
     if let Some((files, buffers)) = tables {
         builder = builder.files(files).buffers(buffers);

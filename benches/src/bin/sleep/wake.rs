@@ -8,11 +8,14 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{read, write};
 use rustix::thread::futex::{self, Flags};
-use vyre_io::{DeviceQueue, IoLoop, Request, RingMeans, WaitPolicy};
+use vyre_io::{
+    DeviceQueue, IoLoop, KernelFeatures, LoopOptions, Request, RingMeans, TransportChoice,
+    WaitPolicy,
+};
 use vyre_io_cli::measure::cores::pin;
 
 use crate::Result;
-use crate::rig::{Cores, micros, quantile, spawn};
+use crate::rig::{Cores, micros, quantile, spawn_with};
 
 /// The pause before each ring, in which the sleeper falls asleep.
 const PAUSE: Duration = Duration::from_micros(500);
@@ -76,13 +79,77 @@ fn ask(io: &IoLoop, device: &DeviceQueue, means: RingMeans) -> Duration {
     }
 }
 
+/// A loop that is woken by one of the means.
+struct Sleeper {
+    name: &'static str,
+    means: RingMeans,
+    transport: TransportChoice,
+    without: KernelFeatures,
+    /// Which bare sleeper it is compared with: the one on a futex or the one on an eventfd.
+    bare: usize,
+}
+
+const FUTEX: usize = 0;
+const EVENTFD: usize = 1;
+const BARE: [&str; 2] = ["bare futex", "bare eventfd"];
+
+const SLEEPERS: [Sleeper; 5] = [
+    Sleeper {
+        name: "DOORBELL, futex in the ring",
+        means: RingMeans::Futex,
+        transport: TransportChoice::Auto,
+        without: KernelFeatures::empty(),
+        bare: FUTEX,
+    },
+    Sleeper {
+        name: "DOORBELL, eventfd",
+        means: RingMeans::Waker,
+        transport: TransportChoice::Auto,
+        without: KernelFeatures::empty(),
+        bare: EVENTFD,
+    },
+    Sleeper {
+        name: "DOORBELL, relay and eventfd",
+        means: RingMeans::Futex,
+        transport: TransportChoice::Auto,
+        without: KernelFeatures::FUTEX_WAIT,
+        bare: FUTEX,
+    },
+    Sleeper {
+        name: "DOORBELL, threads, futex_waitv",
+        means: RingMeans::Futex,
+        transport: TransportChoice::ThreadPool,
+        without: KernelFeatures::empty(),
+        bare: FUTEX,
+    },
+    Sleeper {
+        name: "DOORBELL, threads, relay",
+        means: RingMeans::Futex,
+        transport: TransportChoice::ThreadPool,
+        without: KernelFeatures::FUTEX_WAITV,
+        bare: FUTEX,
+    },
+];
+
+impl Sleeper {
+    fn spawn(&self, cores: Cores) -> Result<(IoLoop, DeviceQueue)> {
+        let options = LoopOptions::new()
+            .wait_policy(WaitPolicy::DOORBELL)
+            .rung_by(self.means)
+            .transport(self.transport)
+            .withhold(self.without);
+        spawn_with(options, cores, None)
+    }
+}
+
 pub(crate) fn measure(seconds: f64) -> Result<()> {
     let cores = Cores::choose();
-    let by_futex = spawn(WaitPolicy::DOORBELL, RingMeans::Futex, cores, None)?;
-    let by_event = spawn(WaitPolicy::DOORBELL, RingMeans::Waker, cores, None)?;
+    let loops = SLEEPERS.iter().map(|sleeper| sleeper.spawn(cores));
+    let loops = loops.collect::<Result<Vec<_>>>()?;
     let (first, second) = (Bare::default(), Bare::default());
     let event = eventfd(0, EventfdFlags::CLOEXEC)?;
-    let mut times: [Vec<Duration>; 4] = Default::default();
+    let mut bare: [Vec<Duration>; 2] = Default::default();
+    let mut ours: [Vec<Duration>; SLEEPERS.len()] = Default::default();
     thread::scope(|scope| {
         scope.spawn(|| {
             first.serve(cores.sleeper, |asked| {
@@ -95,17 +162,18 @@ pub(crate) fn measure(seconds: f64) -> Result<()> {
             });
         });
         cores.pin_waker();
-        let end = Instant::now() + Duration::from_secs_f64(4.0 * seconds);
+        let turns = (BARE.len() + SLEEPERS.len()) as f64;
+        let end = Instant::now() + Duration::from_secs_f64(turns * seconds);
         while Instant::now() < end {
             // In turns, so that all see the same machine.
             thread::sleep(PAUSE);
-            times[0].push(first.ask(|| wake_futex(&first)));
+            bare[FUTEX].push(first.ask(|| wake_futex(&first)));
             thread::sleep(PAUSE);
-            times[1].push(ask(&by_futex.0, &by_futex.1, RingMeans::Futex));
-            thread::sleep(PAUSE);
-            times[2].push(second.ask(|| wake_event(&event)));
-            thread::sleep(PAUSE);
-            times[3].push(ask(&by_event.0, &by_event.1, RingMeans::Waker));
+            bare[EVENTFD].push(second.ask(|| wake_event(&event)));
+            for ((sleeper, (io, device)), times) in SLEEPERS.iter().zip(&loops).zip(&mut ours) {
+                thread::sleep(PAUSE);
+                times.push(ask(io, device, sleeper.means));
+            }
         }
         for bare in [&first, &second] {
             bare.done.store(true, Ordering::Relaxed);
@@ -114,28 +182,32 @@ pub(crate) fn measure(seconds: f64) -> Result<()> {
         wake_futex(&first);
         wake_event(&event);
     });
-    println!("| from a ring to the answer | p50 | p90 | p99 | longest | rings |");
-    println!("| --- | --- | --- | --- | --- | --- |");
-    let names = [
-        "bare futex",
-        "DOORBELL, futex",
-        "bare eventfd",
-        "DOORBELL, eventfd",
-    ];
-    for (name, times) in names.iter().zip(&mut times) {
+    println!(
+        "| from a ring to the answer | p50 | p90 | p99 | longest | rings | beside the bare one |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    let bare = bare.map(|mut times| {
         times.sort_unstable();
-        let [p50, p90, p99, longest] = [0.5, 0.9, 0.99, 1.0].map(|q| micros(quantile(times, q)));
-        let count = times.len();
-        println!(
-            "| {name} | {p50:.1} µs | {p90:.1} µs | {p99:.1} µs | {longest:.0} µs | {count} |"
-        );
+        times
+    });
+    for (name, times) in BARE.iter().zip(&bare) {
+        row(name, times, "");
     }
-    for (name, bare, ours) in [("futex", 0, 1), ("eventfd", 2, 3)] {
-        let [bare, ours] = [bare, ours].map(|of: usize| micros(quantile(&times[of], 0.5)));
-        println!("{name}: {:.2} times the bare wake-up", ours / bare);
+    for (sleeper, mut times) in SLEEPERS.iter().zip(ours) {
+        times.sort_unstable();
+        let [theirs, ours] =
+            [&bare[sleeper.bare], &times].map(|times| micros(quantile(times, 0.5)));
+        row(sleeper.name, &times, &format!("{:.2}", ours / theirs));
     }
     println!();
-    by_futex.0.stop()?;
-    by_event.0.stop()?;
+    loops.into_iter().try_for_each(|(io, _)| io.stop())?;
     Ok(())
+}
+
+fn row(name: &str, times: &[Duration], ratio: &str) {
+    let [p50, p90, p99, longest] = [0.5, 0.9, 0.99, 1.0].map(|q| micros(quantile(times, q)));
+    let count = times.len();
+    println!(
+        "| {name} | {p50:.1} µs | {p90:.1} µs | {p99:.1} µs | {longest:.0} µs | {count} | {ratio} |"
+    );
 }

@@ -27,9 +27,18 @@ pub(crate) fn place() -> tempfile::TempDir {
 }
 
 pub(crate) fn vyre_io() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vyre-io"));
-    command.stdin(Stdio::null());
+    let mut program = program();
+    let mut command = Command::new(program.remove(0));
+    command.args(program).stdin(Stdio::null());
     command
+}
+
+/// Returns the binary, behind the words of `VYRE_IO_RUNNER`: an emulator, if it is built for another machine.
+pub(crate) fn program() -> Vec<String> {
+    let runner = std::env::var("VYRE_IO_RUNNER").unwrap_or_default();
+    let binary = env!("CARGO_BIN_EXE_vyre-io").to_owned();
+    let words = runner.split_whitespace().map(str::to_owned);
+    words.chain([binary]).collect()
 }
 
 pub(crate) fn run(args: &[&str]) -> Output {

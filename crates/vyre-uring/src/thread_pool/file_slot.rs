@@ -1,5 +1,6 @@
 //! The file slots of a pool.
 
+use std::io::IoSliceMut;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -35,8 +36,10 @@ impl FileSlotState {
         let opened = fcntl_getfl(&file).unwrap_or(OFlags::empty());
         self.is_direct = opened.contains(OFlags::DIRECT);
         self.has_offsets = traits.has_offsets;
-        // Reads nothing. lseek(2) cannot tell: it succeeds on an eventfd.
-        self.seeks = preadv(&file, &mut [], 0) != Err(Errno::SPIPE);
+        // Reads nothing. lseek(2) cannot tell: it succeeds on an eventfd. An emulator does not even ask its kernel if there
+        // is no buffer at all.
+        let nothing = &mut [IoSliceMut::new(&mut [])];
+        self.seeks = preadv(&file, nothing, 0) != Err(Errno::SPIPE);
         // Direct I/O would wait for the drive, whatever the flags say.
         self.tries_reads = !self.is_direct && !traits.needs_workers;
         self.file = Some(file);

@@ -118,7 +118,7 @@ pub(super) struct Job {
 /// - `EOPNOTSUPP` or `ENOSYS` if the file or the kernel has no such reads.
 #[inline]
 pub(super) fn read_cached(file: &OwnedFd, span: Span<'_>, place: Place) -> Result<u32, Errno> {
-    transfer(libc::SYS_preadv2, file, span, place, ReadWriteFlags::NOWAIT)
+    transfer(Direction::Read, file, span, place, ReadWriteFlags::NOWAIT)
 }
 
 impl Job {
@@ -155,13 +155,13 @@ impl Job {
     /// - `EAGAIN` if it would wait.
     /// - `EOPNOTSUPP` if the file has no such transfers.
     pub(super) fn perform_ready(&self) -> Result<i32, Errno> {
-        let (call, memory, place) = match &self.task {
-            Task::Read { memory, place, .. } => (libc::SYS_preadv2, memory, *place),
-            Task::Write { memory, place, .. } => (libc::SYS_pwritev2, memory, *place),
+        let (direction, memory, place) = match &self.task {
+            Task::Read { memory, place, .. } => (Direction::Read, memory, *place),
+            Task::Write { memory, place, .. } => (Direction::Write, memory, *place),
             Task::Sync { .. } | Task::Prefetch { .. } => return Err(Errno::OPNOTSUPP),
         };
         match transfer(
-            call,
+            direction,
             &self.file,
             memory.span(0),
             place,
@@ -192,7 +192,7 @@ impl Job {
             Place::At(offset) => Place::At(offset + u64::from(moved)),
             Place::Stream => Place::Stream,
         };
-        match transfer(libc::SYS_preadv2, &self.file, span, place, NO_FLAGS) {
+        match transfer(Direction::Read, &self.file, span, place, NO_FLAGS) {
             Ok(more) => Ok(moved + more),
             // An error after some bytes is a short count, as in pread(2).
             Err(_) if moved > 0 => Ok(moved),
@@ -207,10 +207,10 @@ impl Job {
         } else {
             NO_FLAGS
         };
-        match transfer(libc::SYS_pwritev2, &self.file, span, place, flags) {
+        match transfer(Direction::Write, &self.file, span, place, flags) {
             // Sandboxes that bring their own kernel may have no flags.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) if durable => {
-                let count = transfer(libc::SYS_pwritev2, &self.file, span, place, NO_FLAGS)?;
+                let count = transfer(Direction::Write, &self.file, span, place, NO_FLAGS)?;
                 fdatasync(&self.file)?;
                 Ok(count)
             }
@@ -219,10 +219,31 @@ impl Job {
     }
 }
 
-/// Transfers bytes by `preadv2` or `pwritev2`.
+/// The direction of a transfer.
+#[derive(Debug, Clone, Copy)]
+enum Direction {
+    Read,
+    Write,
+}
+
+/// Returns the system call of a transfer. One without flags takes an older call than `preadv2` or `pwritev2`: a sandbox that
+/// brings its own kernel may lack these.
+#[inline]
+const fn call(direction: Direction, place: Place, flags: ReadWriteFlags) -> c_long {
+    match (direction, place, flags.is_empty()) {
+        (Direction::Read, _, false) => libc::SYS_preadv2,
+        (Direction::Read, Place::At(_), true) => libc::SYS_preadv,
+        (Direction::Read, Place::Stream, true) => libc::SYS_readv,
+        (Direction::Write, _, false) => libc::SYS_pwritev2,
+        (Direction::Write, Place::At(_), true) => libc::SYS_pwritev,
+        (Direction::Write, Place::Stream, true) => libc::SYS_writev,
+    }
+}
+
+/// Transfers bytes by one system call.
 #[inline]
 fn transfer(
-    call: c_long,
+    direction: Direction,
     file: &OwnedFd,
     span: Span<'_>,
     place: Place,
@@ -238,13 +259,14 @@ fn transfer(
         iov_base: span.buffer.as_ptr().wrapping_add(span.offset).cast(),
         iov_len: span.len,
     };
+    let call = call(direction, place, flags);
     let fd = c_long::from(file.as_raw_fd());
     let (iovecs, count, flags) = (
         &raw const iovec,
         c_long::from(1),
         c_long::from(flags.bits() as libc::c_int),
     );
-    // SAFETY: the kernel reads one `iovec`, which lives through the call. The memory that it names is
+    // SAFETY: the calls of `call` take these parameters, or the first of them. The kernel reads one `iovec`, which lives through the call. The memory that it names is
     // inside a buffer, which the span borrows (`Span::new`, `Memory::span`, and `shorten`, which only
     // shortens it). The code of this process accesses that memory by atomic operations alone: see
     // `buffer`.

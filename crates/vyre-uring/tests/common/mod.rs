@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -80,7 +81,24 @@ pub(crate) fn modes() -> impl Iterator<Item = Mode> {
     // Where a sandbox forbids io_uring_register.
     let unregistered = Ring::builder().entries(8).withhold(REGISTRATIONS);
     let rings = rings.chain(older).chain([unregistered]).map(Mode::Ring);
-    rings.chain([Mode::ThreadPool(ThreadPool::builder().entries(8))])
+    let some = if has_ring() { usize::MAX } else { 0 };
+    rings
+        .take(some)
+        .chain([Mode::ThreadPool(ThreadPool::builder().entries(8))])
+}
+
+/// Returns whether io_uring is allowed. If it is not, says that the test that asks is skipped in this respect.
+pub(crate) fn has_ring() -> bool {
+    match Ring::builder().entries(1).build() {
+        Err(error) if error.refuses_ring() => {
+            let thread = std::thread::current();
+            let test = thread.name().unwrap_or("a test");
+            let line = format!("SKIPPED: {test}: on a ring: {error}\n");
+            std::io::stderr().write_all(line.as_bytes()).unwrap();
+            false
+        }
+        _ => true,
+    }
 }
 
 /// One kernel of each rung below the best: the last one that lacks what the next rung needs.
