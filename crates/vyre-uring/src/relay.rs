@@ -76,13 +76,13 @@ enum End {
 }
 
 impl Relays {
-    /// Starts relays for these words on these cores. Returns `None` if there are too many words, or if the kernel gives
+    /// Starts relays for these words. They run on the cores of this thread: while it sleeps, its core is free, and the other
+    /// cores may belong to devices that spin. Returns `None` if there are too many words, or if the kernel gives
     /// no threads.
     pub(crate) fn start(
         words: &[FutexWord],
         waker: &Waker,
         withheld: KernelFeatures,
-        cores: &[usize],
     ) -> Option<Self> {
         let vector = has_waitv(withheld);
         let each = if vector { WaitList::MOST } else { 1 };
@@ -91,7 +91,7 @@ impl Relays {
         }
         let relays = words
             .chunks(each)
-            .map(|words| Relay::start(words, waker.clone(), vector, cores));
+            .map(|words| Relay::start(words, waker.clone(), vector));
         relays.collect::<Result<_, _>>().ok().map(Self)
     }
 
@@ -180,12 +180,7 @@ impl Waits {
 }
 
 impl Relay {
-    fn start(
-        words: &[FutexWord],
-        waker: Waker,
-        vector: bool,
-        cores: &[usize],
-    ) -> Result<Self, Errno> {
+    fn start(words: &[FutexWord], waker: Waker, vector: bool) -> Result<Self, Errno> {
         let shared = Arc::new(Shared {
             state: AtomicU32::new(IDLE),
             expected: words.iter().map(|_| AtomicU32::new(0)).collect(),
@@ -199,7 +194,7 @@ impl Relay {
             };
             theirs.run(waits, &waker);
         };
-        let thread = service_thread::spawn("vyre-io-relay", cores, run)?;
+        let thread = service_thread::spawn("vyre-io-relay", &[], run)?;
         let end = match vector {
             true => End::Joined(Some(thread)),
             false => End::Woken(words[0].as_ptr().addr()),

@@ -116,7 +116,7 @@ impl Ring {
             cancels: 0,
             strays: 0,
             wake: None,
-            futexes: Box::new(Futexes::new(settings.worker_cores)),
+            futexes: Box::default(),
             poisoned: None,
             fixed_files: report.files.in_use(),
             fixed_buffers: report.buffers.in_use(),

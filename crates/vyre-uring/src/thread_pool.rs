@@ -194,8 +194,7 @@ impl Transport for ThreadPool {
             FutexMeans::Vector
         } else {
             let waker = Waker::from(self.shared.sleeper.clone());
-            let cores = &self.shared.settings.cores;
-            self.relays = Relays::start(&words, &waker, withheld, cores);
+            self.relays = Relays::start(&words, &waker, withheld);
             let relays = self.relays.as_ref();
             relays.map_or(FutexMeans::Nothing, Relays::means)
         };

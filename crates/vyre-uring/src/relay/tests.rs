@@ -29,7 +29,7 @@ fn start(words: &[AtomicU32], withheld: KernelFeatures) -> Option<(Relays, Recei
         .iter()
         .map(|word| FutexWord::new(word.as_ptr()))
         .collect();
-    Some((Relays::start(&futexes, &waker, withheld, &[])?, woken))
+    Some((Relays::start(&futexes, &waker, withheld)?, woken))
 }
 
 fn words(count: usize) -> Arc<[AtomicU32]> {
@@ -117,7 +117,7 @@ fn a_word_that_the_kernel_cannot_read_is_refused() {
         let (told, woken) = mpsc::channel();
         let waker = Waker::from(Arc::new(Told(Mutex::new(told))));
         let unmapped = FutexWord::new(std::ptr::without_provenance(4096));
-        let relays = Relays::start(&[unmapped], &waker, withheld, &[]).unwrap();
+        let relays = Relays::start(&[unmapped], &waker, withheld).unwrap();
         assert!(relays.arm(&[0]));
         woken.recv_timeout(HANG).expect("the transport is told");
         assert!(!relays.arm(&[0]));

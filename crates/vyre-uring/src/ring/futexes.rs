@@ -25,16 +25,15 @@ const MATCH_ANY: u64 = u32::MAX as u64;
 ///
 /// A word has a place as long as it is among the words, and then until its last wait has ended. So the end of a wait is
 /// never taken for one on another word: not even at the same address, where other memory may have been mapped since.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Futexes {
     /// The places of the words.
     current: Vec<u32>,
     pub(super) places: Vec<Place>,
     /// Set once the kernel has refused a wait.
     refused: bool,
-    /// The threads that wait on the words if the ring cannot, and their cores, if these are limited.
+    /// The threads that wait on the words if the ring cannot.
     relays: Option<Relays>,
-    cores: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -49,16 +48,6 @@ pub(super) struct Place {
 }
 
 impl Futexes {
-    pub(super) const fn new(cores: Vec<usize>) -> Self {
-        Self {
-            current: Vec::new(),
-            places: Vec::new(),
-            refused: false,
-            relays: None,
-            cores,
-        }
-    }
-
     /// Records the end of a wait.
     pub(super) fn disarm(&mut self, number: u32, res: i32) {
         let Some(place) = self.places.get_mut(number as usize) else {
@@ -142,8 +131,7 @@ impl Ring {
     fn start_relays(&mut self, words: &[FutexWord]) -> FutexMeans {
         let withheld = self.report.withheld;
         let waker = self.waker();
-        let cores = &self.futexes.cores;
-        let started = waker.and_then(|waker| Relays::start(words, &waker, withheld, cores));
+        let started = waker.and_then(|waker| Relays::start(words, &waker, withheld));
         let means = started.as_ref().map(Relays::means);
         self.futexes.relays = started;
         means.unwrap_or(FutexMeans::Nothing)
