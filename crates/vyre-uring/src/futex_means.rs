@@ -12,8 +12,8 @@ pub enum FutexMeans {
     /// The thread that waits calls `futex_waitv(2)` on the words (Linux 5.16). A pool of threads does so, for up to 127
     /// words.
     Vector,
-    /// So many relays wait on the words and wake the transport: threads that do nothing else. A wait takes as long again
-    /// to end.
+    /// So many relays wait on the words and wake the transport: threads that do nothing else. A wait takes a few
+    /// microseconds more to end.
     Relays(u32),
     /// Nothing does: waits on the words last a millisecond at most.
     Nothing,
