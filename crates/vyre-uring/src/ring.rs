@@ -101,7 +101,7 @@ impl Ring {
     pub(crate) fn new(
         kernel: KernelRing,
         report: RingReport,
-        settings: CommonSettings,
+        settings: &CommonSettings,
         buffer_indexes: u32,
     ) -> Self {
         let entries = report.sq_entries;

@@ -248,7 +248,7 @@ impl RingBuilder {
             withheld,
             futexes: None,
         };
-        Ok(Ring::new(kernel, report, self.common, indexes))
+        Ok(Ring::new(kernel, report, &self.common, indexes))
     }
 }
 
