@@ -67,7 +67,7 @@ struct Handle {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What loops share with the thread. It owns no memory of kernels, so a loop can drop it at any time.
+/// The state that loops share with the thread. It owns no memory of kernels, so a loop can drop it at any time.
 #[derive(Debug)]
 pub(crate) struct Shared {
     board: Arc<Board>,

@@ -1,4 +1,4 @@
-//! What a mapping tells of the page cache before pages are mapped.
+//! The page cache as a mapping sees it before pages are mapped.
 
 use std::fs::File;
 use std::io::Write;

@@ -76,7 +76,7 @@ impl Port {
     }
 }
 
-/// What became of the requests for windows of one file.
+/// Counts of the requests for windows of one file, and of their ends.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) asked: AtomicU64,
@@ -305,7 +305,7 @@ pub(super) fn deliver(answers: &mut Answers) {
     }
 }
 
-/// What is behind these locks is whole at any time.
+/// Takes a lock, also after a panic: the data behind these locks is whole at any time.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

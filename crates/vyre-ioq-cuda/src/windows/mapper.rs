@@ -9,7 +9,7 @@ use vyre_uring::Errno;
 use super::asks::{Answers, Ask, Board, Counts, deliver};
 use super::streams::Streams;
 
-/// What the thread does to the pages of the file.
+/// The pages of a file, as far as the thread has to do with them.
 pub(super) trait Pages {
     /// Returns whether the windows seem to be in memory.
     fn seem_cached(&self, windows: &Range<u32>) -> bool;

@@ -242,6 +242,8 @@ fn an_access_outside_a_view_ends_a_debug_build() {
 }
 
 /// Look-ups, requests, refusals and waits for windows, by threads and by warps.
+///
+/// Rule: ABI-6.25.
 #[test]
 fn windows_are_asked_for_once_and_refusals_remembered() {
     let program = compile_program("windows.cpp", "plain", &["-fsanitize=address,undefined"]);
