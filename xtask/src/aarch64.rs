@@ -14,10 +14,10 @@ const TARGET: &str = "aarch64-unknown-linux-gnu";
 const LINKER: &str = "aarch64-linux-gnu-gcc";
 const EMULATOR: &str = "qemu-aarch64";
 const LIBRARIES: &str = "/usr/aarch64-linux-gnu";
-/// What has them, in Debian and Ubuntu.
+/// Packages of Debian and Ubuntu that have them.
 const PACKAGES: [&str; 3] = ["qemu-user", "gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"];
 
-/// What is tested of a package.
+/// Tests of a package that run.
 struct Tested {
     package: &'static str,
     /// The arguments that choose the files of tests.
@@ -81,7 +81,7 @@ pub(crate) fn step(ws: &Workspace, report: &mut Report) -> Result<()> {
     for Tested { package, what, left_out: tests } in TESTED {
         let names = tests.iter().flat_map(|(name, _)| ["--skip", name]);
         for (name, why) in *tests {
-            println!("  SKIPPED: {name}: {why}");
+            println!("  left out: {name}: {why}");
         }
         left_out += tests.len() as u64;
         let test = cmd!(ws, "cargo test --target {TARGET} -p {package}").args(*what);

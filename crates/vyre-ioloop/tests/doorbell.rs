@@ -35,7 +35,7 @@ fn queue() -> (HostQueue, DeviceQueue) {
 struct Way {
     means: RingMeans,
     transport: TransportChoice,
-    /// What the kernel is treated as lacking.
+    /// Features that the kernel is treated as lacking.
     without: KernelFeatures,
 }
 

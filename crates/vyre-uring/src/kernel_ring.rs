@@ -30,7 +30,7 @@ pub(crate) struct KernelRing {
     pub(crate) cq: CompletionQueue<'static>,
     submitter: Submitter<'static>,
     owner: Owner,
-    /// What the kernel is treated as lacking.
+    /// Features that the kernel is treated as lacking.
     withheld: KernelFeatures,
 }
 

@@ -48,7 +48,7 @@ const REFUSED: u32 = 2;
 /// The relay ends.
 const CLOSED: u32 = 3;
 
-/// What a relay shares with its transport.
+/// State that a relay shares with its transport.
 #[derive(Debug)]
 struct Shared {
     state: AtomicU32,
@@ -65,7 +65,7 @@ struct Relay {
     end: End,
 }
 
-/// How a relay is ended.
+/// Means by which a relay is ended.
 #[derive(Debug)]
 enum End {
     /// By its state, on which it always waits.

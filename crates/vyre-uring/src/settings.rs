@@ -43,7 +43,7 @@ pub(crate) struct CommonSettings {
     pub(crate) worker_cores: Vec<usize>,
     /// Time that a dropped transport waits for what it cancels.
     pub(crate) drop_deadline: Duration,
-    /// What the kernel is treated as lacking.
+    /// Features that the kernel is treated as lacking.
     pub(crate) withheld: KernelFeatures,
 }
 

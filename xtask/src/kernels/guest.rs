@@ -9,7 +9,7 @@ use crate::workspace::{Result, Workspace, cmd, stream, succeeds};
 
 const QEMU: &str = "qemu-system-x86_64";
 
-/// What a guest said, beside its image.
+/// Output of a guest, beside its image.
 const SAID: &str = "guest.log";
 
 /// Size of the drive, of which only what is written takes room.

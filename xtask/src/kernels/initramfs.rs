@@ -27,7 +27,7 @@ const FOLDERS: &[&str] =
 /// Parts of the packages that nothing in a guest runs, and which are large.
 const LEAVE: &[&str] = &["perl", "python", "libicu", "systemd-", "systemctl", "udevadm", "gconv", "klibc"];
 
-/// What a guest is booted from.
+/// Files that a guest is booted from.
 pub(crate) struct Image {
     pub(crate) kernel: PathBuf,
     pub(crate) initramfs: PathBuf,

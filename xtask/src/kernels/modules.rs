@@ -25,7 +25,7 @@ pub(crate) const NEEDED: &[&str] = &[
     "dm_delay",
 ];
 
-/// What the others ask the kernel for by other names, if they need it: newer kernels have some of it elsewhere.
+/// Modules that the others ask for by other names, if they need them: newer kernels have some elsewhere.
 pub(crate) const IF_THERE: &[&str] = &[
     "crc32c_generic",
     "crc32c_cryptoapi",

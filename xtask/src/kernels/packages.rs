@@ -17,7 +17,7 @@ pub(crate) const KERNELS: [Kernel; 4] = [
     Kernel { name: "newest", suites: &["trixie", "trixie-backports"] },
 ];
 
-/// What a guest runs besides our own programs.
+/// Packages that a guest needs besides our own programs.
 const PACKAGES: &[&str] = &[
     "linux-image-amd64",
     "busybox-static",

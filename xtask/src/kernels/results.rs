@@ -1,8 +1,8 @@
-//! What a guest reports, read line by line.
+//! The report of a guest, read line by line.
 
 use crate::report::{Counter, Tally};
 
-/// What one kernel does.
+/// Results of one kernel.
 pub(crate) struct Results {
     /// The kernel's release.
     pub(crate) release: String,
@@ -10,7 +10,7 @@ pub(crate) struct Results {
     pub(crate) machine: serde_json::Value,
     pub(crate) file_systems: Vec<FileSystem>,
     pub(crate) tests: Vec<TestRun>,
-    /// What went wrong besides: a file system that could not be mounted, a guest that did not end.
+    /// Other faults: a file system that could not be mounted, a guest that did not end.
     pub(crate) broken: Vec<String>,
     part: Part,
     done: bool,
@@ -39,7 +39,7 @@ pub(crate) struct TestRun {
     pub(crate) failed: Vec<String>,
 }
 
-/// What the lines that arrive belong to.
+/// Part that the lines that arrive belong to.
 enum Part {
     Nothing,
     Doctor { of: String, json: String },

@@ -79,7 +79,7 @@ fn file_systems(results: &[Results]) -> String {
     format!("## File systems\n\n{checks}\n{direct}\n{cached}\n")
 }
 
-/// How many checks passed on each transport, and how many were refused.
+/// Returns the number of checks that passed on each transport, and of those that were refused.
 fn verdict(system: &FileSystem) -> String {
     let count = |transport: &str| {
         let of = |result: &str| {

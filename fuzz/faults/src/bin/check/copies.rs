@@ -1,4 +1,4 @@
-//! What `vyre-io copy` does in the directory.
+//! Checks of `vyre-io copy` in the directory.
 
 use std::path::Path;
 use std::process::Command;

@@ -25,7 +25,7 @@ impl Passed {
     const QUIETLY: Self = Self::Pass(String::new());
 }
 
-/// What the checks are about.
+/// Subject of the checks.
 struct Place {
     /// The directory.
     dir: PathBuf,

@@ -1,4 +1,4 @@
-//! What requests do with a file of the directory.
+//! Checks of requests on a file of the directory.
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
