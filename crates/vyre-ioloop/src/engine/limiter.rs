@@ -172,13 +172,13 @@ mod tests {
             rate in 1_u64..2_000_000,
             bytes in prop_oneof![Just(u64::MAX), 1_000_u64..1 << 33],
             size in 0_u32..1 << 20,
-            lates in prop::collection::vec(0_u64..4_000, 1..400),
+            delays in prop::collection::vec(0_u64..4_000, 1..400),
         ) {
             let limits = QueueLimits::new().operations_per_second(rate).bytes_per_second(bytes);
             let began = 77;
             let mut limiter = Limiter::new(limits, 1, 0, began);
             let (mut now, mut started) = (began, 0_u64);
-            for late in lates {
+            for late in delays {
                 now = limiter.closed_until(now).map_or(now, |opens| opens.max(now)) + late;
                 while limiter.closed_until(now).is_none() && started < 100_000 {
                     limiter.start(0, size, now);
