@@ -24,8 +24,9 @@ fn a_short_run_measures_everything_but_long_quiet_times() {
         "memory: a loop with one queue of 64 slots adds ",
         "| DOORBELL | ",
         "| ADAPTIVE | ",
-        "futex: ",
-        "eventfd: ",
+        "| bare futex | ",
+        "| bare eventfd | ",
+        "| DOORBELL, eventfd | ",
         "| raw ring, sleeps | ",
     ] {
         assert!(stdout.contains(part), "{part} is not in\n{stdout}");

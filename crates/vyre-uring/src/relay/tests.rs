@@ -128,9 +128,10 @@ fn a_word_that_the_kernel_cannot_read_is_refused() {
 fn a_drop_ends_relays_in_any_state() {
     for withheld in kernels() {
         let ended = {
-            let words = words(2);
-            let (idle, never) = start(&words, withheld).unwrap();
-            let (armed, told) = start(&words, withheld).unwrap();
+            // Words of their own: the end of a relay may wake whoever waits on its words.
+            let [first, second] = [words(2), words(2)];
+            let (idle, never) = start(&first, withheld).unwrap();
+            let (armed, told) = start(&second, withheld).unwrap();
             assert!(armed.arm(&[0, 0]));
             std::thread::sleep(Duration::from_millis(2));
             drop((idle, armed));
