@@ -13,7 +13,7 @@ const HEADER: [u32; 16] = [
     0x4552_5956, // "VYRE"
     0x0051_4f49, // "IOQ\0"
     1,
-    0,
+    2,
     64,
     5,
     4096,
@@ -125,7 +125,7 @@ fn images_are_the_bytes_of_the_abi() {
 #[test]
 fn a_dump_is_told() {
     let text = "\
-ABI 1.0, queue 0000dead0000beef, 5 slots, host Running
+ABI 1.2, queue 0000dead0000beef, 5 slots, host Running
 slot 1, tag 21: Published Read of 4096 bytes at 5368709120
 slot 2, tag 22: ok, 0 bytes
 slot 3, tag 23: failed, ENOSPC (errno 28)
