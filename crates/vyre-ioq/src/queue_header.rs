@@ -198,16 +198,18 @@ impl<'r> Header<'r> {
             .map_or(0, |words| words.load(header_word::ARMED, Ordering::Relaxed))
     }
 
-    /// Host end: counts a wake-up of the device. Relaxed: a fence precedes this.
+    /// Host end: counts a wake-up of the device. Release, paired with the acquire in [`wakeups`](Self::wakeups): the number
+    /// that the host has loaded from ARMED comes before every number that a thread stores there after it sees this. Else
+    /// the new number could be the older one, and the thread would sleep for ever.
     pub(crate) fn set_wakeups(self, wakeups: u32) {
         if let Some(words) = self.0 {
-            words.store(header_word::WAKEUPS, wakeups, Ordering::Relaxed);
+            words.store(header_word::WAKEUPS, wakeups, Ordering::Release);
         }
     }
 
-    /// Returns the number of wake-ups, or zero in a queue without a header. Acquire, paired with the
-    /// fence in `armed_anew` of the host end: a thread that sees a new number also sees the outcomes that were stored
-    /// before it. And what a thread stores to ARMED after this, the host loads after it has stored what this returned.
+    /// Returns the number of wake-ups, or zero in a queue without a header. Acquire, paired with the release in
+    /// [`set_wakeups`](Self::set_wakeups): a thread that sees a new number also sees the outcomes that were stored before
+    /// it, and what it stores to ARMED after this is newer than what the host has loaded there.
     pub(crate) fn wakeups(self) -> u32 {
         self.0.map_or(0, |words| {
             words.load(header_word::WAKEUPS, Ordering::Acquire)
