@@ -192,6 +192,12 @@ impl<T: Transport> Engine<T> {
             return self.step_after_end();
         }
         let reaped = self.reap();
+        self.pass(reaped)
+    }
+
+    /// Performs a pass after its completions were reaped, or one that leaves them to the next.
+    #[inline(always)]
+    fn pass(&mut self, reaped: u32) -> Progress {
         let mut claimed = 0;
         for queue in 0..self.state.queues.len() {
             claimed += self.sweep_queue(queue);

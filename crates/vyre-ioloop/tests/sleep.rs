@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::Duration;
 
+use common::manual::ManualTransport;
 use common::*;
 use vyre_ioloop::{BaseTransport, Engine, IoLoop, LoopGroup, Rights, WaitPolicy};
 use vyre_ioq::{Errno, Queue, QueueLayout, Request};
@@ -282,4 +283,22 @@ fn a_request_is_served_while_an_older_one_waits_for_the_kernel() {
         assert_eq!(outcome_of(&device, waiting), Ok(4));
         io.stop().unwrap();
     }
+}
+
+/// A use of the waker is a completion, after which the caller looks for a message. The pass of `wait_for_rings` must not
+/// take it: it would then sleep on that message.
+#[test]
+fn the_pass_before_a_sleep_leaves_completions_to_the_sleep() {
+    let tables = Tables::new(4096, 4096);
+    let read = Request::read(tables.file, 0, 64).into_buffer(tables.pool, 0);
+    let (transport, control) = ManualTransport::new(4);
+    let mut rig = tables.on(transport, 8);
+    let ticket = rig.submit(read);
+    assert_eq!(rig.engine.step().started, 1);
+    control.state().complete(|_| true);
+    let progress = rig.engine.wait_for_rings(Duration::ZERO);
+    assert_eq!(progress.reaped, 0);
+    assert!(rig.pending(&ticket));
+    assert_eq!(rig.engine.step().reaped, 1);
+    assert_eq!(rig.wait(ticket).result, Ok(64));
 }

@@ -66,8 +66,13 @@ impl<T: Transport> Engine<T> {
                 offered += 1;
             }
         }
-        // Each announcement ends with a fence, so this sweep finds what was published before it.
-        let progress = self.step();
+        // Each announcement ends with a fence, so this sweep finds what was published before it. It reaps nothing: a
+        // wake-up by the waker is a completion, and the sleep would not end with one that was reaped. Whoever used the
+        // waker may have left a message that the caller looks for after the sleep.
+        let progress = match self.stopped {
+            true => self.step_after_end(),
+            false => self.pass(0),
+        };
         if progress.is_idle() {
             let timeout = self.before_sleep(timeout);
             if let Err(error) = self.transport.wait_on(&self.doorbells, Some(timeout)) {
