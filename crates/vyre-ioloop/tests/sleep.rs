@@ -294,7 +294,7 @@ fn the_pass_before_a_sleep_leaves_completions_to_the_sleep() {
     let (transport, control) = ManualTransport::new(4);
     let mut rig = tables.on(transport, 8);
     let ticket = rig.submit(read);
-    assert_eq!(rig.engine.step().started, 1);
+    assert_eq!(rig.engine.step().claimed, 1);
     control.state().complete(|_| true);
     let progress = rig.engine.wait_for_rings(Duration::ZERO);
     assert_eq!(progress.reaped, 0);
