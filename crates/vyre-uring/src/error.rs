@@ -171,7 +171,7 @@ pub enum SetupError {
     Forbidden,
     /// The kernel was built without io_uring, or a sandbox hides it.
     #[error(
-        "there is no io_uring here (ENOSYS): use Linux 5.15 or later, outside sandboxes that hide it"
+        "there is no io_uring here (ENOSYS): use Linux 5.10 or later, outside sandboxes that hide it"
     )]
     Unavailable,
     /// The kernel refused memory for the ring.
@@ -181,7 +181,7 @@ pub enum SetupError {
     #[error("no descriptor for the ring (EMFILE or ENFILE): raise RLIMIT_NOFILE or fs.file-max")]
     NoDescriptors,
     /// The kernel refused even a set-up without flags.
-    #[error("every set-up was refused as invalid (EINVAL): use Linux 5.15 or later")]
+    #[error("every set-up was refused as invalid (EINVAL): use Linux 5.10 or later")]
     TooOld,
     /// The kernel made the ring, but a trial operation failed.
     #[error(
@@ -189,7 +189,7 @@ pub enum SetupError {
     )]
     Trial(Errno),
     /// The kernel lacks an operation, by its name without prefix.
-    #[error("this io_uring has no operation {0}: use Linux 5.15 or later, or lift the restriction")]
+    #[error("this io_uring has no operation {0}: use Linux 5.10 or later, or lift the restriction")]
     MissingOperation(&'static str),
     /// The kernel returned another errno.
     #[error("io_uring_setup failed ({0})")]

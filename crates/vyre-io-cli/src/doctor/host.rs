@@ -83,7 +83,7 @@ impl Gate {
             ),
             SetupError::Unavailable => (
                 "the kernel, which has no io_uring (ENOSYS)".to_owned(),
-                "use Linux 5.15 or later built with CONFIG_IO_URING, outside sandboxes such as gVisor"
+                "use Linux 5.10 or later built with CONFIG_IO_URING, outside sandboxes such as gVisor"
                     .to_owned(),
             ),
             SetupError::Trial(Errno::PERM | Errno::ACCESS | Errno::NOSYS) => (

@@ -1,6 +1,7 @@
 //! The baseline for loops without io_uring: a bare pool of threads that does the same work with no queue, no
 //! handles and no checks. A lane hands it batches of as many blocks as are kept in flight, and waits for
-//! each batch. The threads take the blocks one by one and call `preadv2` or `pwritev2`.
+//! each batch. The threads take the blocks one by one and call `preadv` or `pwritev`, which some
+//! sandboxes allow that refuse `preadv2`.
 
 #![expect(
     unsafe_code,
@@ -168,29 +169,19 @@ impl BarePool {
         };
         let (call, fd) = (
             if self.writes {
-                libc::SYS_pwritev2
+                libc::SYS_pwritev
             } else {
-                libc::SYS_preadv2
+                libc::SYS_preadv
             },
             self.file.as_raw_fd(),
         );
-        // By number: older versions of musl have no such functions. Of 64 bits, the upper half of the offset is
-        // shifted out.
+        // Of 64 bits, the upper half of the offset is shifted out.
         let (low, high) = ((block * size as u64) as c_long, 0 as c_long);
-        let (count, flags) = (1 as c_long, 0 as c_long);
+        let count = 1 as c_long;
         // SAFETY: the kernel reads one `iovec`, which lives through the call. The place is inside the buffer, which
         // outlives the threads. One thread has taken it.
-        let moved = unsafe {
-            libc::syscall(
-                call,
-                c_long::from(fd),
-                &raw const iovec,
-                count,
-                low,
-                high,
-                flags,
-            )
-        };
+        let moved =
+            unsafe { libc::syscall(call, c_long::from(fd), &raw const iovec, count, low, high) };
         match usize::try_from(moved) {
             Ok(moved) if moved == size => Ok(()),
             Ok(_) => Err(libc::EIO),
