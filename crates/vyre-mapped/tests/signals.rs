@@ -361,8 +361,13 @@ fn signals_of_a_process_during_copies_reach_the_own_handler() {
             std::thread::scope(|scope| {
                 scope.spawn(|| {
                     while !ended.load(SeqCst) {
+                        let before = FAULTS.load(SeqCst);
                         send_sigbus(reader);
-                        std::thread::yield_now();
+                        // One at a time, and not without a pause: the reader is to go on between them.
+                        while FAULTS.load(SeqCst) == before && !ended.load(SeqCst) {
+                            std::thread::yield_now();
+                        }
+                        std::thread::sleep(std::time::Duration::from_micros(100));
                     }
                 });
                 for _ in 0..30 {
