@@ -21,7 +21,7 @@ const ONE_DOOR: &[(&str, &str)] = &[
 ];
 
 /// Words that begin no summary: it names the thing, or says what the function does.
-const NO_SUMMARY: &[&str] = &["What ", "Whatever ", "Whether ", "How ", "Why "];
+const NO_SUMMARY: &[&str] = &["What ", "Whatever ", "Whether ", "How ", "Why ", "Which ", "Where ", "As for ", "As [`"];
 
 /// The text files of the repository by path.
 type Files = BTreeMap<String, String>;
@@ -66,7 +66,7 @@ fn file(path: &str, text: &str) -> Vec<String> {
              `SKIPPED: name_of_the_test: why` to std::io::stderr(), at once, to be counted"
         ));
     }
-    if [".rs", ".h", ".cuh", ".hpp"].iter().any(|end| path.ends_with(end)) {
+    if [".rs", ".h", ".cu", ".cuh", ".hpp"].iter().any(|end| path.ends_with(end)) {
         let questions = questions(text).into_iter();
         errors.extend(questions.map(|line| format!("{path}:{line}: a doc comment that begins with a question")));
     }

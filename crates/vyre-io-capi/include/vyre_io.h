@@ -1330,7 +1330,7 @@ enum vyre_io_result vyre_io_loop_revoke_file(const struct vyre_io_loop *io,
                                              struct vyre_io_error *error);
 
 /**
- * As vyre_io_loop_revoke_file, with a time limit of its own in place of the drain timeout. A limit of 0 cancels at once.
+ * Revokes a file handle as vyre_io_loop_revoke_file does, with a time limit in place of the drain timeout. A limit of 0 cancels at once.
  */
 enum vyre_io_result vyre_io_loop_revoke_file_within(const struct vyre_io_loop *io,
                                                     uint32_t handle,
@@ -1346,7 +1346,7 @@ enum vyre_io_result vyre_io_loop_revoke_buffer(const struct vyre_io_loop *io,
                                                struct vyre_io_error *error);
 
 /**
- * As vyre_io_loop_revoke_buffer, with a time limit of its own in place of the drain timeout.
+ * Revokes a buffer handle as vyre_io_loop_revoke_buffer does, with a time limit in place of the drain timeout.
  */
 enum vyre_io_result vyre_io_loop_revoke_buffer_within(const struct vyre_io_loop *io,
                                                       uint32_t handle,
@@ -1718,7 +1718,7 @@ enum vyre_io_result vyre_io_group_revoke_file(const struct vyre_io_group *group,
                                               struct vyre_io_error *error);
 
 /**
- * As vyre_io_group_revoke_file, with a time limit of its own in place of the drain timeout. A limit of 0 cancels at once.
+ * Revokes a file handle as vyre_io_group_revoke_file does, with a time limit in place of the drain timeout. A limit of 0 cancels at once.
  */
 enum vyre_io_result vyre_io_group_revoke_file_within(const struct vyre_io_group *group,
                                                      uint32_t handle,
@@ -1734,7 +1734,7 @@ enum vyre_io_result vyre_io_group_revoke_buffer(const struct vyre_io_group *grou
                                                 struct vyre_io_error *error);
 
 /**
- * As vyre_io_group_revoke_buffer, with a time limit of its own in place of the drain timeout.
+ * Revokes a buffer handle as vyre_io_group_revoke_buffer does, with a time limit in place of the drain timeout.
  */
 enum vyre_io_result vyre_io_group_revoke_buffer_within(const struct vyre_io_group *group,
                                                        uint32_t handle,

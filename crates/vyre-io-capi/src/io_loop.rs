@@ -192,7 +192,7 @@ pub extern "C" fn vyre_io_loop_revoke_file(
     })
 }
 
-/// As vyre_io_loop_revoke_file, with a time limit of its own in place of the drain timeout. A limit of 0 cancels at once.
+/// Revokes a file handle as vyre_io_loop_revoke_file does, with a time limit in place of the drain timeout. A limit of 0 cancels at once.
 #[unsafe(no_mangle)]
 pub extern "C" fn vyre_io_loop_revoke_file_within(
     io: Option<&Loop>,
@@ -221,7 +221,7 @@ pub extern "C" fn vyre_io_loop_revoke_buffer(
     })
 }
 
-/// As vyre_io_loop_revoke_buffer, with a time limit of its own in place of the drain timeout.
+/// Revokes a buffer handle as vyre_io_loop_revoke_buffer does, with a time limit in place of the drain timeout.
 #[unsafe(no_mangle)]
 pub extern "C" fn vyre_io_loop_revoke_buffer_within(
     io: Option<&Loop>,

@@ -143,7 +143,7 @@ unsafe extern "C" fn delete_versioned(managed: *mut Versioned) {
     drop(unsafe { Box::from_raw(managed.context.cast::<Context>()) });
 }
 
-/// As [`delete_versioned`].
+/// Frees a tensor that has no version: see [`delete_versioned`].
 unsafe extern "C" fn delete_plain(managed: *mut Plain) {
     // SAFETY: as in `delete_versioned`.
     let managed = unsafe { Box::from_raw(managed) };

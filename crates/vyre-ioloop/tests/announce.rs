@@ -1,4 +1,4 @@
-//! Which requests a loop announces to its devices.
+//! Tests of the requests that a loop announces to its devices.
 
 mod common;
 

@@ -25,7 +25,7 @@ const SEEDS: u64 = 50;
 #[derive(Clone, Copy, Debug)]
 struct Published {
     op: Op,
-    /// Which of the two files, if it names one.
+    /// Index of the file among the two, if it names one.
     file: usize,
     slot: u32,
     timed: bool,

@@ -160,7 +160,7 @@ impl View {
 /// stamp before they were pinned.
 ///
 /// # Errors
-/// As for [`View::check`].
+/// The same as for [`View::check`].
 pub(crate) fn state_of(
     mapping: &Mapping,
     before: Option<Stamp>,

@@ -231,7 +231,7 @@ impl Windows {
     /// Finds out whether the mapped windows still show the file, as [`View::check`](view::View::check) does.
     ///
     /// # Errors
-    /// As for [`View::check`](view::View::check).
+    /// The same as for [`View::check`](view::View::check).
     pub fn check(&self) -> Result<ViewState, Errno> {
         let shared = &self.0.shared;
         let range = shared.mapping.range();

@@ -31,7 +31,7 @@ pub(crate) enum Path {
 pub(crate) enum Pages {
     /// In memory and mapped.
     Mapped,
-    /// As they are: the watcher finds those in memory while the loop runs.
+    /// The pages stay as they are: the watcher finds those in memory while the loop runs.
     Unknown,
 }
 

@@ -85,7 +85,7 @@ struct Sleeper {
     means: RingMeans,
     transport: TransportChoice,
     without: KernelFeatures,
-    /// Which bare sleeper it is compared with: the one on a futex or the one on an eventfd.
+    /// Index of the bare sleeper that it is compared with: the one on a futex, or the one on an eventfd.
     bare: usize,
 }
 

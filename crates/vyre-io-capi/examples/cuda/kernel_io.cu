@@ -21,7 +21,7 @@ namespace {
 
 constexpr unsigned BLOCK = 64 << 10, WARPS = 64, SLOTS = 128;
 
-/// What the kernel gets. The files are named by handles, and the memory by its address and its handle.
+/// Arguments of the kernel. Files are named by handles, the memory by its address and its handle.
 struct Args {
     vyre_ioq::Queue queue;
     unsigned char *data;

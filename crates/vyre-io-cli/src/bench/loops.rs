@@ -33,11 +33,11 @@ pub(super) struct Landed<'a> {
     pub(super) behind: LandingBuffer,
 }
 
-/// Which transport the loops have.
+/// Transport of the loops.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Transport {
     pub(super) is_ring: bool,
-    /// Which it is and why, in one line.
+    /// Name of the transport and the reason for it, in one line.
     pub(super) summary: String,
 }
 

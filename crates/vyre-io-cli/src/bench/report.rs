@@ -18,7 +18,7 @@ pub(super) struct Report {
     pub(super) device: &'static str,
     /// `ring` or `threads`.
     pub(super) transport: &'static str,
-    /// Which transport it is and why.
+    /// Name of the transport and the reason for it.
     #[serde(skip)]
     pub(super) transport_summary: String,
     /// None if threads are the device.

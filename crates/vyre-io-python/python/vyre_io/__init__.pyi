@@ -262,7 +262,7 @@ class FileView:
     def shape(self) -> tuple[int, ...]: ...
     @property
     def offset(self) -> int:
-        """Where the array begins in the file, in bytes."""
+        """Offset of the array in the file, in bytes."""
 
     @property
     def nbytes(self) -> int: ...

@@ -24,7 +24,7 @@ pub(crate) struct FileView {
     path: PathBuf,
     dtype: &'static ElementType,
     shape: Vec<i64>,
-    /// Where the array begins in the file.
+    /// Offset of the array in the file, in bytes.
     offset: u64,
     /// `None` once it was closed.
     part: Mutex<Option<FilePart>>,

@@ -22,7 +22,7 @@ impl LoopGroup {
     /// Adds a queue to a certain loop: see [`IoLoop::add_queue`](crate::IoLoop::add_queue).
     ///
     /// # Errors
-    /// As for [`add_queue`](Self::add_queue), and [`QueueError::NoSuchLoop`].
+    /// The same as for [`add_queue`](Self::add_queue), and [`QueueError::NoSuchLoop`].
     pub fn add_queue_on(
         &self,
         index: usize,
@@ -68,7 +68,7 @@ impl LoopGroup {
     /// [`drain_timeout`](crate::LoopOptions::drain_timeout).
     ///
     /// # Errors
-    /// As for [`remove_queue_within`](Self::remove_queue_within).
+    /// The same as for [`remove_queue_within`](Self::remove_queue_within).
     pub fn remove_queue(&self, queue: impl Into<QueueId>) -> Result<RemovedQueue, QueueError> {
         self.remove(queue.into(), self.limits(None))
     }
@@ -76,7 +76,7 @@ impl LoopGroup {
     /// Removes a queue from its loop: see [`IoLoop::remove_queue_within`](crate::IoLoop::remove_queue_within).
     ///
     /// # Errors
-    /// As for [`IoLoop::remove_queue_within`](crate::IoLoop::remove_queue_within).
+    /// The same as for [`IoLoop::remove_queue_within`](crate::IoLoop::remove_queue_within).
     pub fn remove_queue_within(
         &self,
         queue: impl Into<QueueId>,

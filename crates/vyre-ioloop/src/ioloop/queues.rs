@@ -75,7 +75,7 @@ impl IoLoop {
     /// [`drain_timeout`](crate::LoopOptions::drain_timeout).
     ///
     /// # Errors
-    /// As for [`remove_queue_within`](Self::remove_queue_within).
+    /// The same as for [`remove_queue_within`](Self::remove_queue_within).
     pub fn remove_queue(&self, queue: impl Into<QueueId>) -> Result<RemovedQueue, QueueError> {
         self.remove(queue.into(), self.options.end_limits(None))
     }

@@ -29,8 +29,9 @@ struct Published {
     slot: u32,
     ticket: Option<Ticket>,
     request: Request,
-    /// Which of the revocable handles it uses, and whether that was revoked before.
+    /// Index of the revocable handle that it uses, if it uses one.
     file: Option<usize>,
+    /// Set if that handle was revoked before.
     too_late: bool,
     /// Offset of a WRITE in the written file, which no other write shares.
     place: u64,

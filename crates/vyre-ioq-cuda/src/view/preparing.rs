@@ -59,7 +59,7 @@ impl Preparing {
     /// - [`ViewError::Cancelled`] after [`cancel`](Self::cancel).
     /// - [`ViewError::Populate`] if the kernel could not read a page. A kernel before Linux 5.14 reads none in
     ///   this way: use [`View::new`].
-    /// - As for [`View::new`].
+    /// - The same as for [`View::new`].
     pub fn pin(self, gpu: &Gpu) -> Result<View, ViewError> {
         match self.populating.wait() {
             Ok(Populated::All) => View::pin(gpu, self.mapping),

@@ -13,7 +13,7 @@ pub(crate) fn read_tagged(tag: u32) -> String {
     format!("1 3 4096 512 5 64 0 0 {tag}")
 }
 
-/// As `read_tagged`, for a bare queue, which carries less.
+/// Returns a request as `read_tagged` does, for a bare queue, which carries less.
 pub(crate) fn bare_read_tagged(tag: u32) -> String {
     format!("1 3 4096 512 5 0 0 0 {tag}")
 }

@@ -1,4 +1,4 @@
-//! Which slots a device end reserves.
+//! Tests of the slots that a device end reserves.
 
 use vyre_ioq::abi::{GROUP_SLOTS, header_word, status};
 

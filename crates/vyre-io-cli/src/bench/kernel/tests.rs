@@ -18,7 +18,7 @@ const BLOCK: u32 = 11 * 512;
 const BLOCKS: u64 = 16;
 const LANES: u32 = 2;
 
-/// As the command line stamps its files.
+/// Stamps a file as the command line does.
 fn stamped() -> Vec<u8> {
     let mut bytes = Vec::new();
     for index in 0..BLOCKS * u64::from(BLOCK) / SECTOR as u64 {
