@@ -7,6 +7,7 @@
 use xshell::Cmd;
 
 use crate::report::{Report, Skip, counted};
+use crate::tools;
 use crate::workspace::{Result, Workspace, cmd, succeeds};
 
 const TARGET: &str = "aarch64-unknown-linux-gnu";
@@ -109,12 +110,9 @@ fn emulated(cmd: Cmd<'_>) -> Cmd<'_> {
 /// Sees to it that there are the target, its linker and the emulator. Root installs them by apt.
 fn provide(ws: &Workspace) -> Result<()> {
     let has = || [LINKER, EMULATOR].iter().all(|program| succeeds(cmd!(ws, "{program} --version")));
-    let is_root = cmd!(ws, "id -u").quiet().read().is_ok_and(|id| id == "0");
-    if !has() && is_root && succeeds(cmd!(ws, "apt-get --version")) {
-        let quietly = ["--quiet", "--yes", "--no-install-recommends"];
-        // What fails here is seen below.
-        let _ = cmd!(ws, "apt-get update --quiet").run();
-        let _ = cmd!(ws, "apt-get install {quietly...} {PACKAGES...}").env("DEBIAN_FRONTEND", "noninteractive").run();
+    if !has() {
+        // The emulator recommends to register it with the kernel.
+        tools::install_by_apt(ws, &["--no-install-recommends"], &PACKAGES);
     }
     if !has() {
         return Err(Skip(format!("no {LINKER} or no {EMULATOR}: install {}", PACKAGES.join(", "))).into());

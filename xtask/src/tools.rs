@@ -107,15 +107,25 @@ fn install(ws: &Workspace, tool: &Tool) -> Result<()> {
 pub(crate) fn debian(ws: &Workspace, packages: &[&'static str]) -> Result<Vec<&'static str>> {
     let missing = || packages.iter().copied().filter(|name| !succeeds(cmd!(ws, "{name} --version")));
     let wanted: Vec<_> = missing().collect();
-    if !wanted.is_empty() && is_root() && succeeds(cmd!(ws, "apt-get --version")) {
-        let quietly = ["--yes", "--quiet"];
-        let updated = cmd!(ws, "apt-get update --quiet").run();
-        let install = cmd!(ws, "apt-get install {quietly...} {wanted...}").env("DEBIAN_FRONTEND", "noninteractive");
-        if let Err(error) = updated.and_then(|()| install.run()) {
-            println!("  warning: {error}");
-        }
+    if !wanted.is_empty() {
+        // Clang recommends its sanitizers.
+        install_by_apt(ws, &[], &wanted);
     }
     Ok(missing().collect())
+}
+
+/// Installs Debian packages, with these options of apt-get, if root runs this and there is apt. The caller looks for what they should have brought.
+pub(crate) fn install_by_apt(ws: &Workspace, options: &[&str], packages: &[&str]) {
+    if !is_root() || !succeeds(cmd!(ws, "apt-get --version")) {
+        return;
+    }
+    let quietly = ["--yes", "--quiet"];
+    let updated = cmd!(ws, "apt-get update --quiet").run();
+    let install =
+        cmd!(ws, "apt-get install {quietly...} {options...} {packages...}").env("DEBIAN_FRONTEND", "noninteractive");
+    if let Err(error) = updated.and_then(|()| install.run()) {
+        println!("  warning: {error}");
+    }
 }
 
 fn is_root() -> bool {

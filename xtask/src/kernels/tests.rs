@@ -37,6 +37,12 @@ fn each_fault_of_a_guest_fails() {
         ("pass", "ok", "@@ complaint BUG: here\n@@ done", "BUG: here"),
         ("pass", "ok", "@@ test vyre-a::c\n@@ end 137\n@@ done", "vyre-a::c ended with status 137"),
         ("pass", "ok", "@@ fs tmpfs\n@@ end 0\n@@ done", "the checks on tmpfs ended with status 0"),
+        (
+            "FAIL",
+            "ok",
+            "@@ fs tmpfs\nring\tdirect\tpass\n@@ end 137\n@@ done",
+            "the checks on tmpfs ended with status 137",
+        ),
         ("pass", "ok", "@@ doctor ext4\nnothing\n@@ end 1\n@@ done", "doctor on"),
     ] {
         let results = guest(check, test, last);

@@ -58,7 +58,6 @@ pub(crate) struct Limiter {
     limits: QueueLimits,
     operations: Pace,
     bytes: Pace,
-    in_flight: u32,
     bytes_in_flight: u64,
     /// The bytes of the operation in flight of each slot.
     sizes: Box<[u32]>,
@@ -67,26 +66,19 @@ pub(crate) struct Limiter {
 }
 
 impl Limiter {
-    /// Creates a limiter as [`new`](Self::new) does, if there are limits.
-    pub(crate) fn of(
-        limits: QueueLimits,
-        slots: u32,
-        in_flight: u32,
-        now: u64,
-    ) -> Option<Box<Self>> {
-        let limiter = || Box::new(Self::new(limits, slots as usize, in_flight, now));
+    /// Creates a limiter for a queue of this many slots, if there are limits. The bytes of operations that are under way
+    /// do not count.
+    pub(crate) fn of(limits: QueueLimits, slots: u32, now: u64) -> Option<Box<Self>> {
+        let limiter = || Box::new(Self::new(limits, slots as usize, now));
         (limits != QueueLimits::NONE).then(limiter)
     }
 
-    /// Creates a limiter for a queue of this many slots, of which `in_flight` operations are under way. The bytes of
-    /// these do not count.
-    fn new(limits: QueueLimits, slots: usize, in_flight: u32, now: u64) -> Self {
+    fn new(limits: QueueLimits, slots: usize, now: u64) -> Self {
         let now = nanoseconds(now);
         Self {
             limits,
             operations: Pace::new(limits.operations_per_second, now),
             bytes: Pace::new(limits.bytes_per_second, now),
-            in_flight,
             bytes_in_flight: 0,
             sizes: vec![0; slots].into(),
             hold: None,
@@ -107,18 +99,17 @@ impl Limiter {
         self.bytes = Pace::new(limits.bytes_per_second, now);
     }
 
-    /// Returns why the next operation may not start now, or `None` if it may.
-    pub(crate) fn holds(&self, now: u64) -> Option<Hold> {
-        if !self.has_room() {
+    /// Returns why the next operation may not start now, with this many in flight, or `None` if it may.
+    pub(crate) fn holds(&self, in_flight: u32, now: u64) -> Option<Hold> {
+        if !self.has_room(in_flight) {
             return Some(Hold::UntilRoom);
         }
         self.closed_until(now).map(Hold::Until)
     }
 
     /// Returns whether one more operation may be in flight.
-    fn has_room(&self) -> bool {
-        self.in_flight < self.limits.operations.max(1)
-            && self.bytes_in_flight < self.limits.bytes.max(1)
+    fn has_room(&self, in_flight: u32) -> bool {
+        in_flight < self.limits.operations.max(1) && self.bytes_in_flight < self.limits.bytes.max(1)
     }
 
     /// Returns the microsecond from which the next operation may start, if that is later than `now`.
@@ -132,14 +123,12 @@ impl Limiter {
         let now = nanoseconds(now);
         self.operations.charge(1, now);
         self.bytes.charge(bytes, now);
-        self.in_flight += 1;
         self.bytes_in_flight += u64::from(bytes);
         self.sizes[slot as usize] = bytes;
     }
 
     /// Counts the end of an operation. Returns whether the backlog was held back until then.
     pub(crate) fn end(&mut self, slot: u32) -> bool {
-        self.in_flight -= 1;
         self.bytes_in_flight -= u64::from(std::mem::take(&mut self.sizes[slot as usize]));
         self.hold.take_if(|hold| *hold == Hold::UntilRoom).is_some()
     }
@@ -176,7 +165,7 @@ mod tests {
         ) {
             let limits = QueueLimits::new().operations_per_second(rate).bytes_per_second(bytes);
             let began = 77;
-            let mut limiter = Limiter::new(limits, 1, 0, began);
+            let mut limiter = Limiter::new(limits, 1, began);
             let (mut now, mut started) = (began, 0_u64);
             for late in delays {
                 now = limiter.closed_until(now).map_or(now, |opens| opens.max(now)) + late;
@@ -201,13 +190,13 @@ mod tests {
             steps in prop::collection::vec((prop::bool::weighted(0.6), 0_u32..8, 0_u32..200), 0..60),
         ) {
             let limits = QueueLimits::new().operations_in_flight(operations).bytes_in_flight(bytes);
-            let mut limiter = Limiter::new(limits, 8, 0, 1);
+            let mut limiter = Limiter::new(limits, 8, 1);
             let mut model = [None; 8];
             for (starts, slot, size) in steps {
                 let held: Vec<u64> = model.iter().flatten().copied().collect();
                 let fits = (held.len() as u32) < operations.max(1)
                     && held.iter().sum::<u64>() < bytes.max(1);
-                prop_assert_eq!(limiter.has_room(), fits);
+                prop_assert_eq!(limiter.has_room(held.len() as u32), fits);
                 let state = &mut model[slot as usize];
                 if starts && fits && state.is_none() {
                     limiter.start(slot, size, 1);
@@ -222,7 +211,7 @@ mod tests {
     #[test]
     fn a_pause_earns_a_burst_of_five_milliseconds() {
         let limits = QueueLimits::new().operations_per_second(1_000);
-        let mut limiter = Limiter::new(limits, 1, 0, 0);
+        let mut limiter = Limiter::new(limits, 1, 0);
         let minute = 60_000_000;
         let mut at_once = 0;
         while limiter.closed_until(minute).is_none() {
@@ -238,12 +227,12 @@ mod tests {
         let limits = QueueLimits::new()
             .operations_per_second(1)
             .bytes_in_flight(1);
-        let mut limiter = Limiter::new(limits, 2, 0, 0);
+        let mut limiter = Limiter::new(limits, 2, 0);
         limiter.start(0, u32::MAX >> 8, 0);
-        assert!(!limiter.has_room());
+        assert!(!limiter.has_room(1));
         assert_eq!(limiter.closed_until(0), Some(1_000_000));
         limiter.set_limits(QueueLimits::NONE, 1);
-        assert!(limiter.has_room());
+        assert!(limiter.has_room(1));
         assert_eq!(limiter.closed_until(1), None);
     }
 }

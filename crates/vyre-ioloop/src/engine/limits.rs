@@ -31,7 +31,7 @@ impl<T: Transport> Engine<T> {
             Some(limiter) => limiter.set_limits(limits, now),
             none => {
                 let slots = state.requests.len() as u32;
-                *none = Limiter::of(limits, slots, state.share.entries(), now);
+                *none = Limiter::of(limits, slots, now);
             }
         }
         Ok(())

@@ -78,7 +78,7 @@ impl QueueState {
             has_counted: false,
             lists: SlotLists::new(slots),
             share: Share::default(),
-            limiter: Limiter::of(limits, slots, 0, 0),
+            limiter: Limiter::of(limits, slots, 0),
             sync_groups: SyncGroups::new(slots),
             leader: None,
             outcomes: Vec::with_capacity(slots as usize),

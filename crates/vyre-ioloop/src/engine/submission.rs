@@ -181,8 +181,10 @@ impl<T: Transport> Engine<T> {
         if !shares.has_bytes() || !shares.has_room(&self.state.queues[queue].share) {
             return Push::NoShare;
         }
-        let limiter = self.state.queues[queue].limiter.as_ref();
-        if let Some(hold) = limiter.and_then(|limiter| limiter.holds(self.clock.now())) {
+        let limited = &self.state.queues[queue];
+        if let Some(limiter) = &limited.limiter
+            && let Some(hold) = limiter.holds(limited.share.entries(), self.clock.now())
+        {
             self.state.hold_back(queue, hold);
             return Push::NoShare;
         }
