@@ -182,20 +182,27 @@ fn counted(line: &str) -> Option<Tally> {
     Some(Tally { passed, failed, skipped: 0 })
 }
 
-/// Builds an example by what pkg-config says.
+/// Builds an example by what pkg-config says, and runs it.
 fn with_pkg_config(ws: &Workspace, prefix: &Path, report: &mut Report) -> Result<()> {
     if !succeeds(cmd!(ws, "pkg-config --version")) {
         println!("  skipped, and counted: pkg-config is not installed");
         report.tests.skipped += 1;
         return Ok(());
     }
-    let found = ["lib", "lib64"].map(|lib| prefix.join(lib).join("pkgconfig"));
-    let found = std::env::join_paths(found)?;
+    let libraries = ["lib", "lib64"].map(|lib| prefix.join(lib));
+    let found = std::env::join_paths(libraries.iter().map(|lib| lib.join("pkgconfig")))?;
+    let libraries = std::env::join_paths(libraries)?;
     let program = folder(ws).join("with-pkg-config");
     for kind in [None, Some("--static")] {
         let said = cmd!(ws, "pkg-config --cflags --libs {kind...} vyre_io").env("PKG_CONFIG_PATH", &found).read()?;
+        // By `-lvyre_io`, the linker takes the shared library, which needs none of what the static one needs.
+        let said = if kind.is_some() { said.replace("-lvyre_io", "-l:libvyre_io.a") } else { said };
         let said: Vec<_> = said.split_whitespace().collect();
         cmd!(ws, "cc -std=c11 {CRATE}/examples/read_file.c -o {program} {said...}").run()?;
+        let read = cmd!(ws, "{program} {CRATE}/tests/CMakeLists.txt 14").env("LD_LIBRARY_PATH", &libraries).read()?;
+        if !read.starts_with("# Builds the e") {
+            return Err(format!("the example that pkg-config built reads {read:?}").into());
+        }
         report.tests += Tally { passed: 1, ..Tally::default() };
     }
     Ok(())

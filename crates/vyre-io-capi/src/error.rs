@@ -68,14 +68,10 @@ pub(crate) fn guard(
     // a panic could make unsound, and the caller is told not to use the object further.
     let outcome = panic::catch_unwind(AssertUnwindSafe(body));
     let outcome = outcome.unwrap_or_else(|payload| Err(Failure::panic(payload)));
-    let said = match &outcome {
-        Ok(()) => Error::OK,
-        Err(failure) => Error::new(failure),
-    };
     if let Some(place) = error {
-        place.write(said);
+        place.write(outcome.as_ref().err().map_or(Error::OK, Error::new));
     }
-    said.code
+    outcome.err().map_or(Code::Ok, |failure| failure.code)
 }
 
 /// Runs the body of an exported function that cannot fail. Returns `otherwise` for NULL and after a panic.

@@ -87,8 +87,10 @@ pub extern "C" fn vyre_io_loop_options_set_adaptive(
     cap_ns: u64,
     error: Option<&mut MaybeUninit<Error>>,
 ) -> Code {
-    let policy = WaitPolicy::adaptive(spins, Duration::from_nanos(cap_ns));
-    set(options, error, |options| Ok(options.wait_policy(policy)))
+    set(options, error, |options| {
+        let policy = WaitPolicy::adaptive(spins, Duration::from_nanos(cap_ns));
+        Ok(options.wait_policy(policy))
+    })
 }
 
 /// The loop polls, and then sleeps until a device rings. Devices that cannot ring, such as GPUs, need a guard from
@@ -104,8 +106,10 @@ pub extern "C" fn vyre_io_loop_options_set_doorbell(
     bound_ns: u64,
     error: Option<&mut MaybeUninit<Error>>,
 ) -> Code {
-    let policy = WaitPolicy::doorbell(spins, Duration::from_nanos(bound_ns));
-    set(options, error, |options| Ok(options.wait_policy(policy)))
+    set(options, error, |options| {
+        let policy = WaitPolicy::doorbell(spins, Duration::from_nanos(bound_ns));
+        Ok(options.wait_policy(policy))
+    })
 }
 
 /// Sets what performs the operations.
@@ -180,8 +184,9 @@ pub extern "C" fn vyre_io_loop_options_set_drain_timeout(
     timeout_ns: u64,
     error: Option<&mut MaybeUninit<Error>>,
 ) -> Code {
-    let timeout = Duration::from_nanos(timeout_ns);
-    set(options, error, |options| Ok(options.drain_timeout(timeout)))
+    set(options, error, |options| {
+        Ok(options.drain_timeout(Duration::from_nanos(timeout_ns)))
+    })
 }
 
 /// Sets how long the loop waits for the kernel to give cancelled requests back before it leaks their buffers. The default
@@ -192,8 +197,9 @@ pub extern "C" fn vyre_io_loop_options_set_abort_timeout(
     timeout_ns: u64,
     error: Option<&mut MaybeUninit<Error>>,
 ) -> Code {
-    let timeout = Duration::from_nanos(timeout_ns);
-    set(options, error, |options| Ok(options.abort_timeout(timeout)))
+    set(options, error, |options| {
+        Ok(options.abort_timeout(Duration::from_nanos(timeout_ns)))
+    })
 }
 
 /// Frees the options. Does nothing for NULL.
