@@ -2,8 +2,8 @@
 /// @file vyre_io.hpp
 /// @brief vyre_io.h for C++17: objects that free themselves, and errors as exceptions or as values.
 ///
-/// Every class owns one object of vyre_io.h, whose documentation has the rules. An object that was moved from is empty,
-/// as after `release`: calls of it fail with VYRE_IO_RESULT_NULL_POINTER.
+/// A class that has a `release` owns one object of vyre_io.h, whose documentation has the rules. After that, or once it
+/// was moved from, it is empty: calls of it fail with VYRE_IO_RESULT_NULL_POINTER.
 ///
 /// Errors: a function that can fail returns a Result<T>. With exceptions, that is T, and the function throws an Error.
 /// Without, or if VYRE_IO_EXCEPTIONS is defined as 0, it is an Expected<T>, which holds a T or an Error.
@@ -14,6 +14,7 @@
 
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -506,12 +507,12 @@ struct Waited {
     int os_errno() const noexcept
     {
         if (ok()) return 0;
-        return result == VYRE_IOQ_OK ? static_cast<int>(outcome.count) : 107;
+        return result == VYRE_IOQ_OK ? static_cast<int>(outcome.count) : ENOTCONN;
     }
 };
 
 /// The device end of a queue for threads of this process: vyre_ioq.h with an owner. The memory of the queue must outlive
-/// it. The threads of a program share one.
+/// it. The threads of a program share one. One that was moved from is attached to nothing.
 class Device {
 public:
     /// Attaches to a queue with a header. `attached` says whether that succeeded.
@@ -526,14 +527,14 @@ public:
         return Device(vyre_ioq_attach_bare_with_counts, memory, len);
     }
 
-    vyre_ioq_attach_error attached() const noexcept { return attached_; }
+    vyre_ioq_attach_error attached() const noexcept { return queue_ ? attached_ : VYRE_IOQ_ATTACH_TOO_SHORT; }
     vyre_ioq_queue *get() const noexcept { return queue_.get(); }
 
     /// Publishes a request. Returns its slot, or nothing if every slot is in use.
     std::optional<std::uint32_t> submit(const vyre_ioq_request &request) const
     {
         std::uint32_t slot = VYRE_IOQ_NO_SLOT;
-        if (attached_ != VYRE_IOQ_ATTACH_OK || vyre_ioq_submit(get(), &request, &slot) != VYRE_IOQ_OK) {
+        if (attached() != VYRE_IOQ_ATTACH_OK || vyre_ioq_submit(get(), &request, &slot) != VYRE_IOQ_OK) {
             return std::nullopt;
         }
         return slot;
@@ -543,6 +544,8 @@ public:
     {
         const vyre_ioq_wait_limits limits = {detail::nanoseconds(limit), 2000000000u};
         Waited waited;
+        waited.result = VYRE_IOQ_INVALID_SLOT;
+        if (attached() != VYRE_IOQ_ATTACH_OK) return waited;
         waited.result = vyre_ioq_wait(get(), slot, &limits, &waited.outcome, nullptr);
         return waited;
     }
@@ -615,10 +618,10 @@ struct Chain {
     vyre_io_result result = VYRE_IO_RESULT_OK;
     vyre_io_error error = {};
 
-    template <class Call>
-    void then(Call call)
+    template <class Call, class... Args>
+    void then(Call call, Args... args)
     {
-        if (result == VYRE_IO_RESULT_OK) result = call(&error);
+        if (result == VYRE_IO_RESULT_OK) result = call(args..., &error);
     }
 };
 
@@ -627,35 +630,26 @@ using Options = Handle<vyre_io_loop_options, vyre_io_loop_options_free>;
 inline Options options(const LoopOptions &from, Chain &chain)
 {
     vyre_io_loop_options *made = nullptr;
-    chain.then([&](vyre_io_error *error) { return vyre_io_loop_options_new(&made, error); });
-    chain.then([&](vyre_io_error *error) {
-        const auto longest = nanoseconds(from.wait_policy.longest);
-        switch (from.wait_policy.kind) {
-        case WaitPolicy::Kind::Spin:
-            return vyre_io_loop_options_set_spin(made, error);
-        case WaitPolicy::Kind::Doorbell:
-            return vyre_io_loop_options_set_doorbell(made, from.wait_policy.spins, longest, error);
-        case WaitPolicy::Kind::Adaptive:
-            break;
-        }
-        return vyre_io_loop_options_set_adaptive(made, from.wait_policy.spins, longest, error);
-    });
-    chain.then([&](vyre_io_error *error) {
-        return vyre_io_loop_options_set_transport(made, from.transport, error);
-    });
-    chain.then([&](vyre_io_error *error) { return vyre_io_loop_options_set_rung_by(made, from.rung_by, error); });
-    chain.then([&](vyre_io_error *error) {
-        return vyre_io_loop_options_set_ring_entries(made, from.ring_entries, error);
-    });
-    chain.then([&](vyre_io_error *error) {
-        return vyre_io_loop_options_set_live_entries(made, from.live_entries, error);
-    });
-    chain.then([&](vyre_io_error *error) {
-        return vyre_io_loop_options_set_drain_timeout(made, nanoseconds(from.drain_timeout), error);
-    });
-    chain.then([&](vyre_io_error *error) {
-        return vyre_io_loop_options_set_abort_timeout(made, nanoseconds(from.abort_timeout), error);
-    });
+    chain.then(vyre_io_loop_options_new, &made);
+    const auto [kind, spins, bound] = from.wait_policy;
+    const auto longest = nanoseconds(bound);
+    switch (kind) {
+    case WaitPolicy::Kind::Spin:
+        chain.then(vyre_io_loop_options_set_spin, made);
+        break;
+    case WaitPolicy::Kind::Doorbell:
+        chain.then(vyre_io_loop_options_set_doorbell, made, spins, longest);
+        break;
+    case WaitPolicy::Kind::Adaptive:
+        chain.then(vyre_io_loop_options_set_adaptive, made, spins, longest);
+        break;
+    }
+    chain.then(vyre_io_loop_options_set_transport, made, from.transport);
+    chain.then(vyre_io_loop_options_set_rung_by, made, from.rung_by);
+    chain.then(vyre_io_loop_options_set_ring_entries, made, from.ring_entries);
+    chain.then(vyre_io_loop_options_set_live_entries, made, from.live_entries);
+    chain.then(vyre_io_loop_options_set_drain_timeout, made, nanoseconds(from.drain_timeout));
+    chain.then(vyre_io_loop_options_set_abort_timeout, made, nanoseconds(from.abort_timeout));
     return Options(made);
 }
 
@@ -669,122 +663,171 @@ public:
     using Handle::Handle;
 };
 
-// The functions that a loop and a group have alike. KIND is `loop` or `group`.
-#define VYRE_IO_RUNNING_(KIND)                                                                                       \
-    /** Shuts down in order: claimed requests are finished, and unclaimed ones get ECANCELED. */                     \
-    Result<void> stop()                                                                                              \
-    {                                                                                                                \
-        vyre_io_error error;                                                                                         \
-        return detail::finish(vyre_io_##KIND##_stop(get(), &error), error);                                          \
-    }                                                                                                                \
-    /** Shuts down at once: every request is cancelled and gets ECANCELED. */                                        \
-    Result<void> abort()                                                                                             \
-    {                                                                                                                \
-        vyre_io_error error;                                                                                         \
-        return detail::finish(vyre_io_##KIND##_abort(get(), &error), error);                                         \
-    }                                                                                                                \
-    /** Adds a range of a file, and returns its handle. */                                                           \
-    Result<std::uint32_t> insert_file(int fd, std::uint32_t flags, Range range = {},                                 \
-                                      std::uint64_t only_for = VYRE_IO_ANY_QUEUE)                                    \
-    {                                                                                                                \
-        std::uint32_t handle = 0;                                                                                    \
-        vyre_io_error error;                                                                                         \
-        const auto result = vyre_io_##KIND##_insert_file_for(get(), only_for, fd, range.start, range.end, flags,     \
-                                                             &handle, &error);                                       \
-        return detail::finish(result, error, std::move(handle));                                                     \
-    }                                                                                                                \
-    /** Adds a range of a buffer, and returns its handle. */                                                         \
-    Result<std::uint32_t> insert_buffer(const Buffer &buffer,                                                        \
-                                        std::uint32_t rights = VYRE_IO_RIGHT_READ | VYRE_IO_RIGHT_WRITE,             \
-                                        Range range = {}, std::uint64_t only_for = VYRE_IO_ANY_QUEUE)                \
-    {                                                                                                                \
-        std::uint32_t handle = 0;                                                                                    \
-        vyre_io_error error;                                                                                         \
-        const auto result = vyre_io_##KIND##_insert_buffer_for(get(), only_for, buffer.get(), range.start,           \
-                                                               range.end, rights, &handle, &error);                  \
-        return detail::finish(result, error, std::move(handle));                                                     \
-    }                                                                                                                \
-    /** Revokes a file handle; without a time, within the drain timeout. */                                          \
-    Result<void> revoke_file(std::uint32_t handle, std::optional<std::chrono::nanoseconds> within = {})              \
-    {                                                                                                                \
-        vyre_io_error error;                                                                                         \
-        return detail::finish(                                                                                       \
-            within ? vyre_io_##KIND##_revoke_file_within(get(), handle, detail::nanoseconds(*within), &error)        \
-                   : vyre_io_##KIND##_revoke_file(get(), handle, &error),                                            \
-            error);                                                                                                  \
-    }                                                                                                                \
-    /** Revokes a buffer handle; without a time, within the drain timeout. */                                        \
-    Result<void> revoke_buffer(std::uint32_t handle, std::optional<std::chrono::nanoseconds> within = {})            \
-    {                                                                                                                \
-        vyre_io_error error;                                                                                         \
-        return detail::finish(                                                                                       \
-            within ? vyre_io_##KIND##_revoke_buffer_within(get(), handle, detail::nanoseconds(*within), &error)      \
-                   : vyre_io_##KIND##_revoke_buffer(get(), handle, &error),                                          \
-            error);                                                                                                  \
-    }                                                                                                                \
-    /** Adds a queue, and returns its number. */                                                                     \
-    Result<std::uint64_t> add_queue(const Queue &queue)                                                              \
-    {                                                                                                                \
-        std::uint64_t number = 0;                                                                                    \
-        vyre_io_error error;                                                                                         \
-        const auto result = vyre_io_##KIND##_add_queue(get(), queue.get(), &number, &error);                         \
-        return detail::finish(result, error, std::move(number));                                                     \
-    }                                                                                                                \
-    /** Changes the limits of a queue. */                                                                            \
-    Result<void> set_queue_limits(std::uint64_t number, const QueueLimits &limits)                                   \
-    {                                                                                                                \
-        vyre_io_error error;                                                                                         \
-        return detail::finish(vyre_io_##KIND##_set_queue_limits(get(), number, limits.operations_per_second,         \
-                                                                limits.bytes_per_second,                             \
-                                                                limits.operations_in_flight,                         \
-                                                                limits.bytes_in_flight, &error),                     \
-                              error);                                                                                \
-    }                                                                                                                \
-    /** Removes a queue within the drain timeout. */                                                                 \
-    Result<void> remove_queue(std::uint64_t number)                                                                  \
-    {                                                                                                                \
-        vyre_io_error error;                                                                                         \
-        return detail::finish(vyre_io_##KIND##_remove_queue(get(), number, &error), error);                          \
-    }                                                                                                                \
-    /** Removes a queue within a time, and returns its last counters. */                                             \
-    Result<vyre_io_queue_counters> remove_queue_within(std::uint64_t number, std::chrono::nanoseconds within)        \
-    {                                                                                                                \
-        vyre_io_queue_counters counters = {};                                                                        \
-        vyre_io_error error;                                                                                         \
-        const auto result = vyre_io_##KIND##_remove_queue_within(get(), number, detail::nanoseconds(within),         \
-                                                                 &counters, sizeof(counters), &error);               \
-        return detail::finish(result, error, std::move(counters));                                                   \
-    }                                                                                                                \
-    /** Keeps loops that sleep until a device rings from sleeping for long, while the guard exists. */               \
-    Result<ActiveGuard> active() const                                                                               \
-    {                                                                                                                \
-        vyre_io_active_guard *made = nullptr;                                                                        \
-        vyre_io_error error;                                                                                         \
-        const auto result = vyre_io_##KIND##_active(get(), &made, &error);                                           \
-        return detail::finish(result, error, ActiveGuard(made));                                                     \
-    }                                                                                                                \
-    Result<vyre_io_loop_counters> counters() const                                                                   \
-    {                                                                                                                \
-        vyre_io_loop_counters counters = {};                                                                         \
-        vyre_io_error error;                                                                                         \
-        const auto result = vyre_io_##KIND##_get_counters(get(), &counters, sizeof(counters), &error);               \
-        return detail::finish(result, error, std::move(counters));                                                   \
-    }                                                                                                                \
-    Result<vyre_io_queue_counters> queue_counters(std::uint64_t number) const                                        \
-    {                                                                                                                \
-        vyre_io_queue_counters counters = {};                                                                        \
-        vyre_io_error error;                                                                                         \
-        const auto result =                                                                                          \
-            vyre_io_##KIND##_get_queue_counters(get(), number, &counters, sizeof(counters), &error);                 \
-        return detail::finish(result, error, std::move(counters));                                                   \
+namespace detail {
+
+/// The functions of a running loop.
+struct LoopCalls {
+    using Object = vyre_io_loop;
+    static constexpr auto free_object = vyre_io_loop_free;
+    static constexpr auto stop = vyre_io_loop_stop;
+    static constexpr auto abort = vyre_io_loop_abort;
+    static constexpr auto insert_file_for = vyre_io_loop_insert_file_for;
+    static constexpr auto insert_buffer_for = vyre_io_loop_insert_buffer_for;
+    static constexpr auto revoke_file_within = vyre_io_loop_revoke_file_within;
+    static constexpr auto revoke_file = vyre_io_loop_revoke_file;
+    static constexpr auto revoke_buffer_within = vyre_io_loop_revoke_buffer_within;
+    static constexpr auto revoke_buffer = vyre_io_loop_revoke_buffer;
+    static constexpr auto add_queue = vyre_io_loop_add_queue;
+    static constexpr auto set_queue_limits = vyre_io_loop_set_queue_limits;
+    static constexpr auto remove_queue = vyre_io_loop_remove_queue;
+    static constexpr auto remove_queue_within = vyre_io_loop_remove_queue_within;
+    static constexpr auto active = vyre_io_loop_active;
+    static constexpr auto get_counters = vyre_io_loop_get_counters;
+    static constexpr auto get_queue_counters = vyre_io_loop_get_queue_counters;
+};
+
+/// The functions of a running group.
+struct GroupCalls {
+    using Object = vyre_io_group;
+    static constexpr auto free_object = vyre_io_group_free;
+    static constexpr auto stop = vyre_io_group_stop;
+    static constexpr auto abort = vyre_io_group_abort;
+    static constexpr auto insert_file_for = vyre_io_group_insert_file_for;
+    static constexpr auto insert_buffer_for = vyre_io_group_insert_buffer_for;
+    static constexpr auto revoke_file_within = vyre_io_group_revoke_file_within;
+    static constexpr auto revoke_file = vyre_io_group_revoke_file;
+    static constexpr auto revoke_buffer_within = vyre_io_group_revoke_buffer_within;
+    static constexpr auto revoke_buffer = vyre_io_group_revoke_buffer;
+    static constexpr auto add_queue = vyre_io_group_add_queue;
+    static constexpr auto set_queue_limits = vyre_io_group_set_queue_limits;
+    static constexpr auto remove_queue = vyre_io_group_remove_queue;
+    static constexpr auto remove_queue_within = vyre_io_group_remove_queue_within;
+    static constexpr auto active = vyre_io_group_active;
+    static constexpr auto get_counters = vyre_io_group_get_counters;
+    static constexpr auto get_queue_counters = vyre_io_group_get_queue_counters;
+};
+
+/// The part that a loop and a group share. `C` has the functions.
+template <class C>
+class Running : public Handle<typename C::Object, C::free_object> {
+    using Owner = Handle<typename C::Object, C::free_object>;
+
+public:
+    using Owner::Owner;
+
+    /// Shuts down in order: claimed requests are finished, and unclaimed ones get ECANCELED.
+    Result<void> stop()
+    {
+        vyre_io_error error;
+        return detail::finish(C::stop(this->get(), &error), error);
     }
+    /// Shuts down at once: every request is cancelled and gets ECANCELED.
+    Result<void> abort()
+    {
+        vyre_io_error error;
+        return detail::finish(C::abort(this->get(), &error), error);
+    }
+    /// Adds a range of a file, and returns its handle.
+    Result<std::uint32_t> insert_file(int fd, std::uint32_t flags, Range range = {},
+                                      std::uint64_t only_for = VYRE_IO_ANY_QUEUE)
+    {
+        std::uint32_t handle = 0;
+        vyre_io_error error;
+        const auto result =
+            C::insert_file_for(this->get(), only_for, fd, range.start, range.end, flags, &handle, &error);
+        return detail::finish(result, error, std::move(handle));
+    }
+    /// Adds a range of a buffer, and returns its handle.
+    Result<std::uint32_t> insert_buffer(const Buffer &buffer,
+                                        std::uint32_t rights = VYRE_IO_RIGHT_READ | VYRE_IO_RIGHT_WRITE,
+                                        Range range = {}, std::uint64_t only_for = VYRE_IO_ANY_QUEUE)
+    {
+        std::uint32_t handle = 0;
+        vyre_io_error error;
+        const auto result = C::insert_buffer_for(this->get(), only_for, buffer.get(), range.start, range.end, rights,
+                                                 &handle, &error);
+        return detail::finish(result, error, std::move(handle));
+    }
+    /// Revokes a file handle; without a time, within the drain timeout.
+    Result<void> revoke_file(std::uint32_t handle, std::optional<std::chrono::nanoseconds> within = {})
+    {
+        vyre_io_error error;
+        return detail::finish(
+            within ? C::revoke_file_within(this->get(), handle, detail::nanoseconds(*within), &error)
+                   : C::revoke_file(this->get(), handle, &error),
+            error);
+    }
+    /// Revokes a buffer handle; without a time, within the drain timeout.
+    Result<void> revoke_buffer(std::uint32_t handle, std::optional<std::chrono::nanoseconds> within = {})
+    {
+        vyre_io_error error;
+        return detail::finish(
+            within ? C::revoke_buffer_within(this->get(), handle, detail::nanoseconds(*within), &error)
+                   : C::revoke_buffer(this->get(), handle, &error),
+            error);
+    }
+    /// Adds a queue, and returns its number.
+    Result<std::uint64_t> add_queue(const Queue &queue)
+    {
+        std::uint64_t number = 0;
+        vyre_io_error error;
+        const auto result = C::add_queue(this->get(), queue.get(), &number, &error);
+        return detail::finish(result, error, std::move(number));
+    }
+    /// Changes the limits of a queue.
+    Result<void> set_queue_limits(std::uint64_t number, const QueueLimits &limits)
+    {
+        vyre_io_error error;
+        const auto result =
+            C::set_queue_limits(this->get(), number, limits.operations_per_second, limits.bytes_per_second,
+                                limits.operations_in_flight, limits.bytes_in_flight, &error);
+        return detail::finish(result, error);
+    }
+    /// Removes a queue within the drain timeout.
+    Result<void> remove_queue(std::uint64_t number)
+    {
+        vyre_io_error error;
+        return detail::finish(C::remove_queue(this->get(), number, &error), error);
+    }
+    /// Removes a queue within a time, and returns its last counters.
+    Result<vyre_io_queue_counters> remove_queue_within(std::uint64_t number, std::chrono::nanoseconds within)
+    {
+        vyre_io_queue_counters counters = {};
+        vyre_io_error error;
+        const auto result = C::remove_queue_within(this->get(), number, detail::nanoseconds(within), &counters,
+                                                   sizeof(counters), &error);
+        return detail::finish(result, error, std::move(counters));
+    }
+    /// Keeps loops that sleep until a device rings from sleeping for long, while the guard exists.
+    Result<ActiveGuard> active() const
+    {
+        vyre_io_active_guard *made = nullptr;
+        vyre_io_error error;
+        const auto result = C::active(this->get(), &made, &error);
+        return detail::finish(result, error, ActiveGuard(made));
+    }
+    Result<vyre_io_loop_counters> counters() const
+    {
+        vyre_io_loop_counters counters = {};
+        vyre_io_error error;
+        const auto result = C::get_counters(this->get(), &counters, sizeof(counters), &error);
+        return detail::finish(result, error, std::move(counters));
+    }
+    Result<vyre_io_queue_counters> queue_counters(std::uint64_t number) const
+    {
+        vyre_io_queue_counters counters = {};
+        vyre_io_error error;
+        const auto result = C::get_queue_counters(this->get(), number, &counters, sizeof(counters), &error);
+        return detail::finish(result, error, std::move(counters));
+    }
+};
+
+}  // namespace detail
 
 /// A thread that serves queues. A destructor stops it first.
-class Loop : public detail::Handle<vyre_io_loop, vyre_io_loop_free> {
+class Loop : public detail::Running<detail::LoopCalls> {
 public:
-    using Handle::Handle;
-
-    VYRE_IO_RUNNING_(loop)
+    using Running::Running;
 
     bool is_running() const noexcept { return vyre_io_loop_is_running(get()); }
     std::uint32_t thread_id() const noexcept { return vyre_io_loop_thread_id(get()); }
@@ -807,11 +850,9 @@ public:
 };
 
 /// Several loops that share files and buffers. A destructor stops them first.
-class Group : public detail::Handle<vyre_io_group, vyre_io_group_free> {
+class Group : public detail::Running<detail::GroupCalls> {
 public:
-    using Handle::Handle;
-
-    VYRE_IO_RUNNING_(group)
+    using Running::Running;
 
     std::uint32_t loops() const noexcept { return vyre_io_group_loops(get()); }
     bool is_running(std::uint32_t index) const noexcept { return vyre_io_group_is_running(get(), index); }
@@ -858,132 +899,101 @@ public:
     }
 };
 
-#undef VYRE_IO_RUNNING_
+namespace detail {
 
-/// Builds a loop. The first call that fails decides what `spawn` says.
-class LoopBuilder {
+/// The functions of a builder of a loop.
+struct LoopBuilderCalls {
+    using Object = vyre_io_loop_builder;
+    using Running = vyre_io_loop;
+    static constexpr auto make = vyre_io_loop_builder_new;
+    static constexpr auto free_object = vyre_io_loop_builder_free;
+    static constexpr auto files = vyre_io_loop_builder_files;
+    static constexpr auto buffers = vyre_io_loop_builder_buffers;
+    static constexpr auto queue = vyre_io_loop_builder_queue;
+    static constexpr auto options = vyre_io_loop_builder_options;
+    static constexpr auto name = vyre_io_loop_builder_name;
+    static constexpr auto spawn = vyre_io_loop_builder_spawn;
+};
+
+/// The functions of a builder of a group.
+struct GroupBuilderCalls {
+    using Object = vyre_io_group_builder;
+    using Running = vyre_io_group;
+    static constexpr auto make = vyre_io_group_builder_new;
+    static constexpr auto free_object = vyre_io_group_builder_free;
+    static constexpr auto files = vyre_io_group_builder_files;
+    static constexpr auto buffers = vyre_io_group_builder_buffers;
+    static constexpr auto queue = vyre_io_group_builder_queue;
+    static constexpr auto options = vyre_io_group_builder_options;
+    static constexpr auto name = vyre_io_group_builder_name;
+    static constexpr auto spawn = vyre_io_group_builder_spawn;
+};
+
+/// The part that the builders of a loop and of a group share. `Self` is the builder, `Built` is what it builds, and `C` has
+/// the functions.
+template <class Self, class Built, class C>
+class Builder {
 public:
-    LoopBuilder()
+    Builder()
     {
-        vyre_io_loop_builder *made = nullptr;
-        chain_.then([&](vyre_io_error *error) { return vyre_io_loop_builder_new(&made, error); });
-        builder_ = Builder(made);
+        typename C::Object *made = nullptr;
+        chain_.then(C::make, &made);
+        builder_ = Owner(made);
     }
 
-    LoopBuilder &files(const FileTable &table)
-    {
-        return then([&](auto error) { return vyre_io_loop_builder_files(builder_.get(), table.get(), error); });
-    }
-    LoopBuilder &buffers(const BufferTable &table)
-    {
-        return then([&](auto error) { return vyre_io_loop_builder_buffers(builder_.get(), table.get(), error); });
-    }
-    LoopBuilder &queue(const Queue &queue)
-    {
-        return then([&](auto error) { return vyre_io_loop_builder_queue(builder_.get(), queue.get(), error); });
-    }
-    LoopBuilder &options(const LoopOptions &options)
+    Self &files(const FileTable &table) { return then(C::files, table.get()); }
+    Self &buffers(const BufferTable &table) { return then(C::buffers, table.get()); }
+    Self &queue(const Queue &queue) { return then(C::queue, queue.get()); }
+    Self &options(const LoopOptions &options)
     {
         const auto made = detail::options(options, chain_);
-        return then([&](auto error) { return vyre_io_loop_builder_options(builder_.get(), made.get(), error); });
+        return then(C::options, made.get());
     }
-    LoopBuilder &pin_to(std::uint32_t core)
+    Self &name(const std::string &name) { return then(C::name, name.c_str()); }
+
+    /// Starts what was built. The builder is used up.
+    Result<Built> spawn()
     {
-        return then([&](auto error) { return vyre_io_loop_builder_pin_to(builder_.get(), core, error); });
-    }
-    LoopBuilder &name(const std::string &name)
-    {
-        return then([&](auto error) { return vyre_io_loop_builder_name(builder_.get(), name.c_str(), error); });
+        typename C::Running *made = nullptr;
+        then(C::spawn, &made);
+        return finish(chain_.result, chain_.error, Built(made));
     }
 
-    /// Starts the loop. The builder is used up.
-    Result<Loop> spawn()
+protected:
+    template <class Call, class... Args>
+    Self &then(Call call, Args... args)
     {
-        vyre_io_loop *made = nullptr;
-        then([&](auto error) { return vyre_io_loop_builder_spawn(builder_.get(), &made, error); });
-        return detail::finish(chain_.result, chain_.error, Loop(made));
+        chain_.then(call, builder_.get(), args...);
+        return static_cast<Self &>(*this);
     }
 
 private:
-    using Builder = detail::Handle<vyre_io_loop_builder, vyre_io_loop_builder_free>;
+    using Owner = Handle<typename C::Object, C::free_object>;
 
-    template <class Call>
-    LoopBuilder &then(Call call)
-    {
-        chain_.then(call);
-        return *this;
-    }
-    detail::Chain chain_;
-    Builder builder_;
+    Chain chain_;
+    Owner builder_;
+};
+
+}  // namespace detail
+
+/// Builds a loop. The first call that fails decides what `spawn` says.
+class LoopBuilder : public detail::Builder<LoopBuilder, Loop, detail::LoopBuilderCalls> {
+public:
+    LoopBuilder &pin_to(std::uint32_t core) { return then(vyre_io_loop_builder_pin_to, core); }
 };
 
 /// Builds a group. The first call that fails decides what `spawn` says.
-class GroupBuilder {
+class GroupBuilder : public detail::Builder<GroupBuilder, Group, detail::GroupBuilderCalls> {
 public:
-    GroupBuilder()
-    {
-        vyre_io_group_builder *made = nullptr;
-        chain_.then([&](vyre_io_error *error) { return vyre_io_group_builder_new(&made, error); });
-        builder_ = Builder(made);
-    }
-
-    GroupBuilder &files(const FileTable &table)
-    {
-        return then([&](auto error) { return vyre_io_group_builder_files(builder_.get(), table.get(), error); });
-    }
-    GroupBuilder &buffers(const BufferTable &table)
-    {
-        return then([&](auto error) { return vyre_io_group_builder_buffers(builder_.get(), table.get(), error); });
-    }
-    GroupBuilder &loops(std::uint32_t loops)
-    {
-        return then([&](auto error) { return vyre_io_group_builder_loops(builder_.get(), loops, error); });
-    }
+    GroupBuilder &loops(std::uint32_t loops) { return then(vyre_io_group_builder_loops, loops); }
     GroupBuilder &pin_to(Span<const std::uint32_t> cores)
     {
-        return then([&](auto error) {
-            return vyre_io_group_builder_pin_to(builder_.get(), cores.data(), cores.size(), error);
-        });
-    }
-    GroupBuilder &queue(const Queue &queue)
-    {
-        return then([&](auto error) { return vyre_io_group_builder_queue(builder_.get(), queue.get(), error); });
+        return then(vyre_io_group_builder_pin_to, cores.data(), cores.size());
     }
     GroupBuilder &queue_on(std::uint32_t index, const Queue &queue)
     {
-        return then([&](auto error) {
-            return vyre_io_group_builder_queue_on(builder_.get(), index, queue.get(), error);
-        });
+        return then(vyre_io_group_builder_queue_on, index, queue.get());
     }
-    GroupBuilder &options(const LoopOptions &options)
-    {
-        const auto made = detail::options(options, chain_);
-        return then([&](auto error) { return vyre_io_group_builder_options(builder_.get(), made.get(), error); });
-    }
-    GroupBuilder &name(const std::string &name)
-    {
-        return then([&](auto error) { return vyre_io_group_builder_name(builder_.get(), name.c_str(), error); });
-    }
-
-    /// Starts the loops. The builder is used up.
-    Result<Group> spawn()
-    {
-        vyre_io_group *made = nullptr;
-        then([&](auto error) { return vyre_io_group_builder_spawn(builder_.get(), &made, error); });
-        return detail::finish(chain_.result, chain_.error, Group(made));
-    }
-
-private:
-    using Builder = detail::Handle<vyre_io_group_builder, vyre_io_group_builder_free>;
-
-    template <class Call>
-    GroupBuilder &then(Call call)
-    {
-        chain_.then(call);
-        return *this;
-    }
-    detail::Chain chain_;
-    Builder builder_;
 };
 
 }  // namespace vyre_io

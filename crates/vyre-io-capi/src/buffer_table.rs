@@ -8,8 +8,9 @@ use vyre_io::BufferHandle;
 use crate::buffer::Buffer;
 use crate::code::Code;
 use crate::error::{Error, Place, free, given, guard};
+use crate::failure::Failure;
 use crate::memory::store_numbers;
-use crate::ranges::{ANY_QUEUE, buffer_options, within};
+use crate::ranges::{self, ANY_QUEUE, Part, RIGHT_READ, RIGHT_WRITE, TO_THE_END, insert_buffer};
 
 /// The buffers that devices may name, each with a byte range and rights.
 ///
@@ -45,12 +46,15 @@ pub extern "C" fn vyre_io_buffer_table_insert(
     handle: Option<&mut MaybeUninit<u32>>,
     error: Option<&mut MaybeUninit<Error>>,
 ) -> Code {
-    guard(error, || {
-        let (table, buffer) = (given(table, "table")?, given(buffer, "buffer")?);
-        let handle = given(handle, "handle")?.write(0);
-        *handle = table.0.insert(buffer.0.clone())?.raw();
-        Ok(())
-    })
+    vyre_io_buffer_table_insert_range(
+        table,
+        buffer,
+        0,
+        TO_THE_END,
+        RIGHT_READ | RIGHT_WRITE,
+        handle,
+        error,
+    )
 }
 
 /// Adds the bytes `start` to `end` of a buffer. Offsets in requests count from `start`.
@@ -69,16 +73,7 @@ pub extern "C" fn vyre_io_buffer_table_insert_range(
     handle: Option<&mut MaybeUninit<u32>>,
     error: Option<&mut MaybeUninit<Error>>,
 ) -> Code {
-    guard(error, || {
-        let (table, buffer) = (given(table, "table")?, given(buffer, "buffer")?);
-        let handle = given(handle, "handle")?.write(0);
-        let (range, rights) = (
-            within(start, end, buffer.0.len()),
-            buffer_options(rights, ANY_QUEUE)?,
-        );
-        *handle = table.0.insert_range(buffer.0.clone(), range, rights)?.raw();
-        Ok(())
-    })
+    vyre_io_buffer_table_insert_for(table, ANY_QUEUE, buffer, start, end, rights, handle, error)
 }
 
 /// Adds a range of a buffer as vyre_io_buffer_table_insert_range does, for one queue.
@@ -96,17 +91,11 @@ pub extern "C" fn vyre_io_buffer_table_insert_for(
     error: Option<&mut MaybeUninit<Error>>,
 ) -> Code {
     guard(error, || {
-        let (table, buffer) = (given(table, "table")?, given(buffer, "buffer")?);
-        let handle = given(handle, "handle")?.write(0);
-        let (range, options) = (
-            within(start, end, buffer.0.len()),
-            buffer_options(rights, only_for)?,
-        );
-        *handle = table
-            .0
-            .insert_range(buffer.0.clone(), range, options)?
-            .raw();
-        Ok(())
+        let table = given(table, "table")?;
+        let part = Part::new(start..end, rights, only_for);
+        insert_buffer(buffer, &part, handle, |buffer, range, options| {
+            table.0.insert_range(buffer, range, options)
+        })
     })
 }
 
@@ -125,12 +114,10 @@ pub extern "C" fn vyre_io_buffer_table_insert_at(
 ) -> Code {
     guard(error, || {
         let (table, buffer) = (given(table, "table")?, given(buffer, "buffer")?);
-        let (range, rights) = (
-            within(start, end, buffer.0.len()),
-            buffer_options(rights, ANY_QUEUE)?,
-        );
+        let part = Part::new(start..end, rights, ANY_QUEUE);
+        let (buffer, range, options) = part.of_buffer(buffer)?;
         let handle = BufferHandle::from_raw(handle);
-        Ok(table.0.insert_at(handle, buffer.0.clone(), range, rights)?)
+        Ok(table.0.insert_at(handle, buffer, range, options)?)
     })
 }
 
@@ -158,11 +145,11 @@ pub unsafe extern "C" fn vyre_io_buffer_table_insert_pages(
     guard(error, || {
         let (table, buffer) = (given(table, "table")?, given(buffer, "buffer")?);
         given((!handles.is_null()).then_some(()), "handles")?;
-        let rights = buffer_options(rights, ANY_QUEUE)?;
+        let rights = ranges::rights(rights)?;
         let pages = (buffer.0.len() as u64).checked_div(page).unwrap_or(0);
         if pages > capacity as u64 {
             let message = format!("{pages} pages, and room for {capacity} handles: give more");
-            return Err(crate::failure::Failure::argument(message));
+            return Err(Failure::argument(message));
         }
         let inserted = table.0.insert_pages(buffer.0.clone(), page, rights)?;
         let inserted: Vec<u32> = inserted.into_iter().map(BufferHandle::raw).collect();

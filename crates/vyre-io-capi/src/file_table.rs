@@ -9,8 +9,7 @@ use vyre_io::{FileHandle, mapped};
 use crate::code::Code;
 use crate::error::{Error, Place, free, given, guard};
 use crate::failure::Failure;
-use crate::memory::duplicate;
-use crate::ranges::{ANY_QUEUE, TO_THE_END, file_options, range};
+use crate::ranges::{ANY_QUEUE, Part, TO_THE_END, insert_file};
 
 /// The files that devices may name, each with a byte range and rights. A device names a handle, never a descriptor.
 ///
@@ -69,16 +68,7 @@ pub extern "C" fn vyre_io_file_table_insert_range(
     handle: Option<&mut MaybeUninit<u32>>,
     error: Option<&mut MaybeUninit<Error>>,
 ) -> Code {
-    guard(error, || {
-        let table = given(table, "table")?;
-        let handle = given(handle, "handle")?.write(0);
-        let (file, options) = (duplicate(fd)?, file_options(flags, ANY_QUEUE)?);
-        *handle = table
-            .0
-            .insert_range(file, range(start, end), options)?
-            .raw();
-        Ok(())
-    })
+    vyre_io_file_table_insert_for(table, ANY_QUEUE, fd, start, end, flags, handle, error)
 }
 
 /// Adds a range of a file as vyre_io_file_table_insert_range does, for one queue: requests of other queues that name the
@@ -98,13 +88,10 @@ pub extern "C" fn vyre_io_file_table_insert_for(
 ) -> Code {
     guard(error, || {
         let table = given(table, "table")?;
-        let handle = given(handle, "handle")?.write(0);
-        let (file, options) = (duplicate(fd)?, file_options(flags, only_for)?);
-        *handle = table
-            .0
-            .insert_range(file, range(start, end), options)?
-            .raw();
-        Ok(())
+        let part = Part::new(start..end, flags, only_for);
+        insert_file(fd, &part, handle, |file, range, options| {
+            table.0.insert_range(file, range, options)
+        })
     })
 }
 
@@ -124,11 +111,10 @@ pub extern "C" fn vyre_io_file_table_insert_at(
 ) -> Code {
     guard(error, || {
         let table = given(table, "table")?;
-        let (file, options) = (duplicate(fd)?, file_options(flags, ANY_QUEUE)?);
+        let part = Part::new(start..end, flags, ANY_QUEUE);
+        let (file, range, options) = part.of_file(fd)?;
         let handle = FileHandle::from_raw(handle);
-        Ok(table
-            .0
-            .insert_at(handle, file, range(start, end), options)?)
+        Ok(table.0.insert_at(handle, file, range, options)?)
     })
 }
 

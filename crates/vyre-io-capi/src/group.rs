@@ -15,9 +15,9 @@ use crate::code::Code;
 use crate::counters::{LoopCounters, QueueCounters, no_loop, no_queue};
 use crate::error::{Error, Place, answer, free, given, guard};
 use crate::failure::Failure;
-use crate::memory::{duplicate, store_sized, store_text};
-use crate::queue::{Queue, limits};
-use crate::ranges::{ANY_QUEUE, buffer_options, file_options, range, within};
+use crate::memory::{store_last, store_sized, store_text};
+use crate::queue::{Queue, add_queue, limits};
+use crate::ranges::{ANY_QUEUE, Part, insert_buffer, insert_file};
 use crate::report::Report;
 use crate::running::Running;
 
@@ -167,10 +167,10 @@ pub extern "C" fn vyre_io_group_insert_file_for(
 ) -> Code {
     guard(error, || {
         let group = given(group, "group")?.running.share()?;
-        let handle = given(handle, "handle")?.write(0);
-        let (file, options) = (duplicate(fd)?, file_options(flags, only_for)?);
-        *handle = group.insert_file(file, range(start, end), options)?.raw();
-        Ok(())
+        let part = Part::new(start..end, flags, only_for);
+        insert_file(fd, &part, handle, |file, range, options| {
+            group.insert_file(file, range, options)
+        })
     })
 }
 
@@ -209,16 +209,11 @@ pub extern "C" fn vyre_io_group_insert_buffer_for(
     error: Option<&mut MaybeUninit<Error>>,
 ) -> Code {
     guard(error, || {
-        let (group, buffer) = (
-            given(group, "group")?.running.share()?,
-            given(buffer, "buffer")?,
-        );
-        let handle = given(handle, "handle")?.write(0);
-        let range = within(start, end, buffer.0.len());
-        *handle = group
-            .insert_buffer(buffer.0.clone(), range, buffer_options(rights, only_for)?)?
-            .raw();
-        Ok(())
+        let group = given(group, "group")?.running.share()?;
+        let part = Part::new(start..end, rights, only_for);
+        insert_buffer(buffer, &part, handle, |buffer, range, options| {
+            group.insert_buffer(buffer, range, options)
+        })
     })
 }
 
@@ -296,13 +291,8 @@ pub extern "C" fn vyre_io_group_add_queue(
     error: Option<&mut MaybeUninit<Error>>,
 ) -> Code {
     guard(error, || {
-        let (group, queue) = (
-            given(group, "group")?.running.share()?,
-            given(queue, "queue")?,
-        );
-        let number = given(number, "number")?.write(0);
-        *number = group.add_queue(queue.take()?)?.raw();
-        Ok(())
+        let group = given(group, "group")?.running.share()?;
+        add_queue(queue, number, |queue| group.add_queue(queue))
     })
 }
 
@@ -319,13 +309,10 @@ pub extern "C" fn vyre_io_group_add_queue_on(
     error: Option<&mut MaybeUninit<Error>>,
 ) -> Code {
     guard(error, || {
-        let (group, queue) = (
-            given(group, "group")?.running.share()?,
-            given(queue, "queue")?,
-        );
-        let number = given(number, "number")?.write(0);
-        *number = group.add_queue_on(index as usize, queue.take()?)?.raw();
-        Ok(())
+        let group = given(group, "group")?.running.share()?;
+        add_queue(queue, number, |queue| {
+            group.add_queue_on(index as usize, queue)
+        })
     })
 }
 
@@ -368,12 +355,12 @@ pub unsafe extern "C" fn vyre_io_group_remove_queue_within(
     guard(error, || {
         let group = given(group, "group")?.running.share()?;
         let timeout = Duration::from_nanos(timeout_ns);
-        let removed = group.remove_queue_within(QueueId::from_raw(number), timeout)?;
-        if counters.is_null() {
-            return Ok(());
-        }
+        let remove = || {
+            let removed = group.remove_queue_within(QueueId::from_raw(number), timeout)?;
+            Ok(removed.counters.into())
+        };
         // SAFETY: the caller's promises; the struct has no padding.
-        unsafe { store_sized(&QueueCounters::from(removed.counters), counters, size) }
+        unsafe { store_last(remove, counters, size) }
     })
 }
 

@@ -4,9 +4,10 @@
 use std::ffi::c_char;
 use std::mem::MaybeUninit;
 
-use vyre_io::LoopGroup;
+use vyre_io::{LoopGroup, LoopGroupBuilder};
 
 use crate::buffer_table::BufferTable;
+use crate::building::Building;
 use crate::code::Code;
 use crate::error::{Error, Place, free, given, guard};
 use crate::failure::Failure;
@@ -19,7 +20,7 @@ use crate::queue::Queue;
 /// Builds a group of loops, which share files and buffers: give it tables and queues, then call vyre_io_group_builder_spawn.
 ///
 /// Threads: one at a time.
-pub struct GroupBuilder(Option<vyre_io::LoopGroupBuilder>);
+pub struct GroupBuilder(Building<LoopGroupBuilder>);
 
 /// Makes a builder without files, buffers and queues.
 ///
@@ -31,25 +32,9 @@ pub extern "C" fn vyre_io_group_builder_new(
 ) -> Code {
     guard(error, || {
         let place = Place::of(builder, "builder")?;
-        place.put(GroupBuilder(Some(LoopGroup::builder())));
+        place.put(GroupBuilder(Building::new(LoopGroup::builder)));
         Ok(())
     })
-}
-
-impl GroupBuilder {
-    /// Takes the builder out. After a panic in between, the builder is a new one.
-    fn take(&mut self) -> vyre_io::LoopGroupBuilder {
-        self.0.take().unwrap_or_else(LoopGroup::builder)
-    }
-
-    fn set(
-        &mut self,
-        change: impl FnOnce(vyre_io::LoopGroupBuilder) -> vyre_io::LoopGroupBuilder,
-    ) -> Result<(), Failure> {
-        let builder = self.take();
-        self.0 = Some(change(builder));
-        Ok(())
-    }
 }
 
 /// Sets the files that the devices of all queues may name: a copy of the table.
@@ -61,7 +46,7 @@ pub extern "C" fn vyre_io_group_builder_files(
 ) -> Code {
     guard(error, || {
         let (builder, files) = (given(builder, "builder")?, given(files, "files")?);
-        builder.set(|builder| builder.files(files.0.clone()))
+        builder.0.set(|builder| builder.files(files.0.clone()))
     })
 }
 
@@ -74,7 +59,7 @@ pub extern "C" fn vyre_io_group_builder_buffers(
 ) -> Code {
     guard(error, || {
         let (builder, buffers) = (given(builder, "builder")?, given(buffers, "buffers")?);
-        builder.set(|builder| builder.buffers(buffers.0.clone()))
+        builder.0.set(|builder| builder.buffers(buffers.0.clone()))
     })
 }
 
@@ -90,7 +75,7 @@ pub extern "C" fn vyre_io_group_builder_queue(
 ) -> Code {
     guard(error, || {
         let (builder, host) = (given(builder, "builder")?, given(queue, "queue")?.take()?);
-        builder.set(|builder| builder.queue(host))
+        builder.0.set(|builder| builder.queue(host))
     })
 }
 
@@ -107,7 +92,9 @@ pub extern "C" fn vyre_io_group_builder_queue_on(
 ) -> Code {
     guard(error, || {
         let (builder, host) = (given(builder, "builder")?, given(queue, "queue")?.take()?);
-        builder.set(|builder| builder.queue_on(index as usize, host))
+        builder
+            .0
+            .set(|builder| builder.queue_on(index as usize, host))
     })
 }
 
@@ -120,7 +107,7 @@ pub extern "C" fn vyre_io_group_builder_options(
 ) -> Code {
     guard(error, || {
         let (builder, options) = (given(builder, "builder")?, given(options, "options")?);
-        builder.set(|builder| builder.options(options.0))
+        builder.0.set(|builder| builder.options(options.0))
     })
 }
 
@@ -138,7 +125,7 @@ pub extern "C" fn vyre_io_group_builder_loops(
         if loops > MOST_LOOPS {
             return Err(Failure::argument(format!("{loops} loops are too many")));
         }
-        builder.set(|builder| builder.loops(loops as usize))
+        builder.0.set(|builder| builder.loops(loops as usize))
     })
 }
 
@@ -163,7 +150,9 @@ pub unsafe extern "C" fn vyre_io_group_builder_pin_to(
         let builder = given(builder, "builder")?;
         // SAFETY: the caller's promises.
         let cores = unsafe { memory::numbers(cores, count) }?;
-        builder.set(|builder| builder.pin_to(cores.iter().map(|&core| core as usize)))
+        builder
+            .0
+            .set(|builder| builder.pin_to(cores.iter().map(|&core| core as usize)))
     })
 }
 
@@ -183,7 +172,7 @@ pub unsafe extern "C" fn vyre_io_group_builder_name(
         let builder = given(builder, "builder")?;
         // SAFETY: the caller's promises.
         let name = unsafe { memory::text(name, "name") }?;
-        builder.set(|builder| builder.name(name))
+        builder.0.set(|builder| builder.name(name))
     })
 }
 
@@ -203,7 +192,7 @@ pub extern "C" fn vyre_io_group_builder_spawn(
     guard(error, || {
         let place = Place::of(group, "group")?;
         let builder = given(builder, "builder")?;
-        place.put(Group::new(builder.take().spawn()?));
+        place.put(Group::new(builder.0.take().spawn()?));
         Ok(())
     })
 }

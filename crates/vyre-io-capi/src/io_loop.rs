@@ -14,9 +14,9 @@ use crate::buffer::Buffer;
 use crate::code::Code;
 use crate::counters::{LoopCounters, QueueCounters, no_queue};
 use crate::error::{Error, Place, answer, free, given, guard};
-use crate::memory::{duplicate, store_sized, store_text};
-use crate::queue::{Queue, limits};
-use crate::ranges::{ANY_QUEUE, buffer_options, file_options, range, within};
+use crate::memory::{store_last, store_sized, store_text};
+use crate::queue::{Queue, add_queue, limits};
+use crate::ranges::{ANY_QUEUE, Part, insert_buffer, insert_file};
 use crate::report::Report;
 use crate::running::Running;
 
@@ -123,10 +123,10 @@ pub extern "C" fn vyre_io_loop_insert_file_for(
 ) -> Code {
     guard(error, || {
         let io = given(io, "io")?.running.share()?;
-        let handle = given(handle, "handle")?.write(0);
-        let (file, options) = (duplicate(fd)?, file_options(flags, only_for)?);
-        *handle = io.insert_file(file, range(start, end), options)?.raw();
-        Ok(())
+        let part = Part::new(start..end, flags, only_for);
+        insert_file(fd, &part, handle, |file, range, options| {
+            io.insert_file(file, range, options)
+        })
     })
 }
 
@@ -165,13 +165,11 @@ pub extern "C" fn vyre_io_loop_insert_buffer_for(
     error: Option<&mut MaybeUninit<Error>>,
 ) -> Code {
     guard(error, || {
-        let (io, buffer) = (given(io, "io")?.running.share()?, given(buffer, "buffer")?);
-        let handle = given(handle, "handle")?.write(0);
-        let range = within(start, end, buffer.0.len());
-        *handle = io
-            .insert_buffer(buffer.0.clone(), range, buffer_options(rights, only_for)?)?
-            .raw();
-        Ok(())
+        let io = given(io, "io")?.running.share()?;
+        let part = Part::new(start..end, rights, only_for);
+        insert_buffer(buffer, &part, handle, |buffer, range, options| {
+            io.insert_buffer(buffer, range, options)
+        })
     })
 }
 
@@ -249,10 +247,8 @@ pub extern "C" fn vyre_io_loop_add_queue(
     error: Option<&mut MaybeUninit<Error>>,
 ) -> Code {
     guard(error, || {
-        let (io, queue) = (given(io, "io")?.running.share()?, given(queue, "queue")?);
-        let number = given(number, "number")?.write(0);
-        *number = io.add_queue(queue.take()?)?.raw();
-        Ok(())
+        let io = given(io, "io")?.running.share()?;
+        add_queue(queue, number, |queue| io.add_queue(queue))
     })
 }
 
@@ -295,12 +291,12 @@ pub unsafe extern "C" fn vyre_io_loop_remove_queue_within(
     guard(error, || {
         let io = given(io, "io")?.running.share()?;
         let timeout = Duration::from_nanos(timeout_ns);
-        let removed = io.remove_queue_within(QueueId::from_raw(number), timeout)?;
-        if counters.is_null() {
-            return Ok(());
-        }
+        let remove = || {
+            let removed = io.remove_queue_within(QueueId::from_raw(number), timeout)?;
+            Ok(removed.counters.into())
+        };
         // SAFETY: the caller's promises; the struct has no padding.
-        unsafe { store_sized(&QueueCounters::from(removed.counters), counters, size) }
+        unsafe { store_last(remove, counters, size) }
     })
 }
 

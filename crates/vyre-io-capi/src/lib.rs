@@ -9,18 +9,19 @@
 //!   pointer that may be NULL, `Option<Box<T>>` that of a pointer that is given away, and `Option<&mut MaybeUninit<T>>`
 //!   that of a place for a result. So the bodies are safe code. The caller's side of it is in the header: a pointer is
 //!   NULL or points to a live object of its type, and the places for results do not overlap.
-//! - What a signature cannot say, such as bytes with a length, is in `memory.rs`, which has all unsafe code but the
-//!   attributes by which functions are exported.
+//! - What a signature cannot say, such as bytes with a length, is in `memory.rs`. The other files have no unsafe code but
+//!   calls of its functions and the attributes by which functions are exported. A test looks for more.
 //!
 //! | file | what it holds |
 //! | --- | --- |
 //! | `code`, `failure`, `error` | the numbers of results; what failed and why; the boundary |
-//! | `running` | a loop or group that several threads use and one ends |
+//! | `running`, `building` | a loop or group that several threads use and one ends; a builder that is changed in place |
 //! | `memory` | unsafe code: bytes, texts, descriptors and memory of the caller's |
 //! | `buffer`, `file_table`, `buffer_table`, `queue`, `loop_options` | what a loop is built from |
 //! | `loop_builder`, `io_loop`, `group_builder`, `group`, `active_guard` | loops and groups |
 //! | `counters`, `report` | what a running loop tells |
 
+mod building;
 mod failure;
 mod memory;
 mod running;

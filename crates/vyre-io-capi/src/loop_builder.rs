@@ -7,9 +7,9 @@ use std::mem::MaybeUninit;
 use vyre_io::{IoLoop, IoLoopBuilder};
 
 use crate::buffer_table::BufferTable;
+use crate::building::Building;
 use crate::code::Code;
 use crate::error::{Error, Place, free, given, guard};
-use crate::failure::Failure;
 use crate::file_table::FileTable;
 use crate::io_loop::Loop;
 use crate::loop_options::LoopOptions;
@@ -19,7 +19,7 @@ use crate::queue::Queue;
 /// Builds a loop: give it tables and queues, then call vyre_io_loop_builder_spawn.
 ///
 /// Threads: one at a time.
-pub struct LoopBuilder(Option<IoLoopBuilder>);
+pub struct LoopBuilder(Building<IoLoopBuilder>);
 
 /// Makes a builder without files, buffers and queues.
 ///
@@ -31,22 +31,9 @@ pub extern "C" fn vyre_io_loop_builder_new(
 ) -> Code {
     guard(error, || {
         let place = Place::of(builder, "builder")?;
-        place.put(LoopBuilder(Some(IoLoop::builder())));
+        place.put(LoopBuilder(Building::new(IoLoop::builder)));
         Ok(())
     })
-}
-
-impl LoopBuilder {
-    /// Takes the builder out. After a panic in between, the builder is a new one.
-    fn take(&mut self) -> IoLoopBuilder {
-        self.0.take().unwrap_or_else(IoLoop::builder)
-    }
-
-    fn set(&mut self, change: impl FnOnce(IoLoopBuilder) -> IoLoopBuilder) -> Result<(), Failure> {
-        let builder = self.take();
-        self.0 = Some(change(builder));
-        Ok(())
-    }
 }
 
 /// Sets the files that devices may name: a copy of the table.
@@ -58,7 +45,7 @@ pub extern "C" fn vyre_io_loop_builder_files(
 ) -> Code {
     guard(error, || {
         let (builder, files) = (given(builder, "builder")?, given(files, "files")?);
-        builder.set(|builder| builder.files(files.0.clone()))
+        builder.0.set(|builder| builder.files(files.0.clone()))
     })
 }
 
@@ -71,7 +58,7 @@ pub extern "C" fn vyre_io_loop_builder_buffers(
 ) -> Code {
     guard(error, || {
         let (builder, buffers) = (given(builder, "builder")?, given(buffers, "buffers")?);
-        builder.set(|builder| builder.buffers(buffers.0.clone()))
+        builder.0.set(|builder| builder.buffers(buffers.0.clone()))
     })
 }
 
@@ -86,7 +73,7 @@ pub extern "C" fn vyre_io_loop_builder_queue(
 ) -> Code {
     guard(error, || {
         let (builder, host) = (given(builder, "builder")?, given(queue, "queue")?.take()?);
-        builder.set(|builder| builder.queue(host))
+        builder.0.set(|builder| builder.queue(host))
     })
 }
 
@@ -99,7 +86,7 @@ pub extern "C" fn vyre_io_loop_builder_options(
 ) -> Code {
     guard(error, || {
         let (builder, options) = (given(builder, "builder")?, given(options, "options")?);
-        builder.set(|builder| builder.options(options.0))
+        builder.0.set(|builder| builder.options(options.0))
     })
 }
 
@@ -112,7 +99,7 @@ pub extern "C" fn vyre_io_loop_builder_pin_to(
 ) -> Code {
     guard(error, || {
         let builder = given(builder, "builder")?;
-        builder.set(|builder| builder.pin_to(core as usize))
+        builder.0.set(|builder| builder.pin_to(core as usize))
     })
 }
 
@@ -132,7 +119,7 @@ pub unsafe extern "C" fn vyre_io_loop_builder_name(
         let builder = given(builder, "builder")?;
         // SAFETY: the caller's promises.
         let name = unsafe { memory::text(name, "name") }?;
-        builder.set(|builder| builder.name(name))
+        builder.0.set(|builder| builder.name(name))
     })
 }
 
@@ -153,7 +140,7 @@ pub extern "C" fn vyre_io_loop_builder_spawn(
     guard(error, || {
         let place = Place::of(io, "io")?;
         let builder = given(builder, "builder")?;
-        place.put(Loop::new(builder.take().spawn()?));
+        place.put(Loop::new(builder.0.take().spawn()?));
         Ok(())
     })
 }

@@ -1,5 +1,5 @@
-//! Bytes, texts, descriptors and memory of the caller's: what a signature cannot check. No other file has unsafe code
-//! apart from exports.
+//! Bytes, texts, descriptors and memory of the caller's: what a signature cannot check. Other files have no unsafe code
+//! but exports and calls of these functions.
 #![expect(unsafe_code, reason = "takes raw pointers and descriptors from C")]
 
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -204,16 +204,38 @@ pub(crate) unsafe fn store_sized<T: Copy>(
     if to.is_null() {
         return Err(Failure::new(Code::NullPointer, "the struct is NULL"));
     }
-    if size == 0 || size > 1 << 16 {
-        let message = format!("{size} bytes: give the sizeof of the struct");
-        return Err(Failure::argument(message));
-    }
+    check_size(size)?;
     let known = size.min(size_of::<T>());
     // SAFETY: the caller's struct has `size` bytes, by the contract of this function.
     unsafe { ptr::write_bytes(to.cast::<u8>(), 0, size) };
     // SAFETY: both have at least `known` bytes, all of them initialised, and they are different memory.
     unsafe { ptr::copy_nonoverlapping(ptr::from_ref(value).cast::<u8>(), to.cast::<u8>(), known) };
     Ok(())
+}
+
+fn check_size(size: usize) -> Result<(), Failure> {
+    if size == 0 || size > 1 << 16 {
+        let message = format!("{size} bytes: give the sizeof of the struct");
+        return Err(Failure::argument(message));
+    }
+    Ok(())
+}
+
+/// Stores the struct that `end` returns, unless `to` is NULL. The size is checked first, since nothing undoes `end`.
+///
+/// # Safety
+/// As for [`store_sized`].
+pub(crate) unsafe fn store_last<T: Copy>(
+    end: impl FnOnce() -> Result<T, Failure>,
+    to: *mut T,
+    size: usize,
+) -> Result<(), Failure> {
+    if to.is_null() {
+        return end().map(drop);
+    }
+    check_size(size)?;
+    // SAFETY: the caller's promises are those of this function.
+    unsafe { store_sized(&end()?, to, size) }
 }
 
 /// Duplicates a descriptor of the caller's, which stays the caller's.

@@ -6,7 +6,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::ptr;
 
-use vyre_io::{Features, HostQueue, QueueLayout, QueueLimits, QueueOptions, Region};
+use vyre_io::{
+    Features, HostQueue, QueueError, QueueId, QueueLayout, QueueLimits, QueueOptions, Region,
+};
 
 use crate::code::Code;
 use crate::error::{Error, Place, answer, free, given, guard};
@@ -58,10 +60,25 @@ impl Queue {
 
     /// Gives the host end away.
     pub(crate) fn take(&self) -> Result<QueueOptions, Failure> {
-        let mut host = self.lock();
-        let used = || Failure::new(Code::QueueUsed, "the queue was given to a builder already");
-        host.take().ok_or_else(used)
+        take(&mut self.lock())
     }
+}
+
+fn take(host: &mut Option<QueueOptions>) -> Result<QueueOptions, Failure> {
+    let used = || Failure::new(Code::QueueUsed, "the queue was given to a builder already");
+    host.take().ok_or_else(used)
+}
+
+/// Gives a host end to a running loop or group, and stores the number of the queue.
+pub(crate) fn add_queue(
+    queue: Option<&Queue>,
+    number: Option<&mut MaybeUninit<u64>>,
+    add: impl FnOnce(QueueOptions) -> Result<QueueId, QueueError>,
+) -> Result<(), Failure> {
+    let queue = given(queue, "queue")?;
+    let number = given(number, "number")?.write(0);
+    *number = add(queue.take()?)?.raw();
+    Ok(())
 }
 
 fn layout(slots: u32, flags: u32, id: u64) -> Result<QueueLayout, Failure> {
@@ -247,8 +264,9 @@ pub extern "C" fn vyre_io_queue_set_limits(
         let queue = given(queue, "queue")?;
         let rates = (operations_per_second, bytes_per_second);
         let limits = limits(rates, operations_in_flight, bytes_in_flight);
-        let options = queue.take()?.limits(limits);
-        *queue.lock() = Some(options);
+        let mut host = queue.lock();
+        let options = take(&mut host)?;
+        *host = Some(options.limits(limits));
         Ok(())
     })
 }

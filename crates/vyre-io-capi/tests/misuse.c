@@ -217,6 +217,27 @@ static void queues_are_used_once(void)
     vyre_io_loop_free(io);
 }
 
+/* Nothing undoes a removal, so its place for counters is checked first. */
+static void a_bad_place_removes_nothing(void)
+{
+    struct vyre_io_queue_counters counters;
+    struct vyre_io_queue *queue;
+    struct vyre_io_loop *io = loop_with(NULL, NULL, NULL);
+    uint64_t number;
+
+    OK(vyre_io_queue_new(4, 0, 0, &queue, &error));
+    OK(vyre_io_loop_add_queue(io, queue, &number, &error));
+    FAILS(BAD_ARGUMENT, vyre_io_loop_remove_queue_within(io, number, 0, &counters, 0, &error),
+          vyre_io_loop_remove_queue_within(io, number, 0, &counters, SIZE_MAX, NULL));
+    OK(vyre_io_loop_remove_queue_within(io, number, 0, &counters, sizeof(counters), &error));
+    CHECK(counters.claimed == 0);
+    FAILS(UNKNOWN_QUEUE, vyre_io_loop_remove_queue_within(io, number, 0, NULL, 0, &error),
+          vyre_io_loop_remove_queue(io, number, NULL));
+    OK(vyre_io_loop_stop(io, &error));
+    vyre_io_loop_free(io);
+    vyre_io_queue_free(queue);
+}
+
 static void structs_may_grow(void)
 {
     unsigned char bytes[sizeof(struct vyre_io_loop_counters) + 16];
@@ -554,6 +575,7 @@ int main(void)
     null_is_named();
     arguments_are_checked();
     queues_are_used_once();
+    a_bad_place_removes_nothing();
     structs_may_grow();
     a_stop_does_not_overtake();
     memory_is_released_once();

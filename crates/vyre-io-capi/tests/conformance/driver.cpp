@@ -545,10 +545,25 @@ const std::map<std::string, void (Host::*)()> Host::COMMANDS = {
     {"window", &Host::window},
 };
 
+/// A Device that was moved from is attached to nothing.
+void check_a_moved_device()
+{
+    const auto queue = must([] { return vyre_io::Queue::make(4); });
+    vyre_io::Device device(queue);
+    const auto request = vyre_ioq_prep_read(0, 0, 0, 0, 0);
+    const auto moved = std::move(device);
+    if (moved.attached() != VYRE_IOQ_ATTACH_OK || !moved.submit(request)) die("a device does not move");
+    if (device.attached() == VYRE_IOQ_ATTACH_OK || device.submit(request) || device.wait(0).result == VYRE_IOQ_OK ||
+        device.perform(request).ok()) {
+        die("a device that was moved from is attached");
+    }
+}
+
 }  // namespace
 
 int main(int argc, char **argv)
 {
+    check_a_moved_device();
     std::ifstream cases(argc == 3 ? argv[1] : "");
     if (!cases) die("usage: driver CASES auto|threads");
     const auto transport = argv[2] == std::string("threads") ? VYRE_IO_TRANSPORT_THREADS : VYRE_IO_TRANSPORT_AUTO;
