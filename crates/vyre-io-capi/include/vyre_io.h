@@ -1847,7 +1847,7 @@ enum vyre_io_result vyre_io_group_get_counters(const struct vyre_io_group *group
  * Copies the counters of one loop.
  *
  * @param index The number of the loop.
- * @return BAD_ARGUMENT if there is no such loop; ENDED after a stop. The rest is as for vyre_io_group_get_counters.
+ * @return NO_SUCH_LOOP; ENDED after a stop. The rest is as for vyre_io_group_get_counters.
  *
  * # Safety
  * `counters` is NULL or has room for `size` bytes, which nobody else uses during the call.
@@ -1881,7 +1881,7 @@ enum vyre_io_result vyre_io_group_get_queue_counters(const struct vyre_io_group 
  * @param index       The number of the loop.
  * @param[out] report A struct of `size` bytes.
  * @param size        sizeof(struct vyre_io_report), as the program knows it.
- * @return BAD_ARGUMENT if there is no such loop; ENDED after a stop.
+ * @return NO_SUCH_LOOP; ENDED after a stop.
  *
  * # Safety
  * `report` is NULL or has room for `size` bytes, which nobody else uses during the call.

@@ -2,6 +2,7 @@
 
 use vyre_io::QueueId;
 
+use crate::code::Code;
 use crate::failure::Failure;
 
 /// Counts of one queue since its loop began to serve it. Later versions add fields at the end.
@@ -89,5 +90,8 @@ pub(crate) fn no_queue(queue: u64) -> Failure {
 }
 
 pub(crate) fn no_loop(index: u32) -> Failure {
-    Failure::argument(format!("there is no loop {index}"))
+    Failure::new(
+        Code::NoSuchLoop,
+        format!("there is no loop {index}: they are numbered from 0"),
+    )
 }

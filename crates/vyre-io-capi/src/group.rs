@@ -447,7 +447,7 @@ pub unsafe extern "C" fn vyre_io_group_get_counters(
 /// Copies the counters of one loop.
 ///
 /// @param index The number of the loop.
-/// @return BAD_ARGUMENT if there is no such loop; ENDED after a stop. The rest is as for vyre_io_group_get_counters.
+/// @return NO_SUCH_LOOP; ENDED after a stop. The rest is as for vyre_io_group_get_counters.
 ///
 /// # Safety
 /// `counters` is NULL or has room for `size` bytes, which nobody else uses during the call.
@@ -497,7 +497,7 @@ pub unsafe extern "C" fn vyre_io_group_get_queue_counters(
 /// @param index       The number of the loop.
 /// @param[out] report A struct of `size` bytes.
 /// @param size        sizeof(struct vyre_io_report), as the program knows it.
-/// @return BAD_ARGUMENT if there is no such loop; ENDED after a stop.
+/// @return NO_SUCH_LOOP; ENDED after a stop.
 ///
 /// # Safety
 /// `report` is NULL or has room for `size` bytes, which nobody else uses during the call.

@@ -181,6 +181,18 @@ static void arguments_are_checked(void)
         struct vyre_io_group *none;
         CHECK(vyre_io_group_builder_spawn(group, &none, &error) == VYRE_IO_RESULT_NO_LOOP && none == NULL);
     }
+    OK(vyre_io_group_builder_loops(group, 2, &error));
+    {
+        struct vyre_io_group *running;
+        struct vyre_io_loop_counters counters;
+        struct vyre_io_report report;
+        OK(vyre_io_group_builder_spawn(group, &running, &error));
+        OK(vyre_io_group_get_loop_counters(running, 1, &counters, sizeof counters, &error));
+        FAILS(NO_SUCH_LOOP, vyre_io_group_get_loop_counters(running, 2, &counters, sizeof counters, &error),
+              vyre_io_group_get_report(running, UINT32_MAX, &report, sizeof report, NULL));
+        OK(vyre_io_group_stop(running, &error));
+        vyre_io_group_free(running);
+    }
     vyre_io_group_builder_free(group);
     vyre_io_loop_builder_free(builder);
     vyre_io_loop_options_free(options);

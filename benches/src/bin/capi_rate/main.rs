@@ -29,7 +29,7 @@ const DEPTH: u64 = 32;
 #[derive(Parser)]
 struct Options {
     /// Rounds, of one run of each
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Seconds of a run
     #[arg(long, default_value_t = 1.0)]
