@@ -415,6 +415,10 @@ fn the_adaptive_policy_announces_long_sleeps() {
         let builder = Tables::new(16, 64).builder().queue(host);
         let io = builder.options(options).spawn().unwrap();
         eventually("a ring", || {
+            // The loop polls for a number of passes, however long each takes. From then on its sleeps grow with the quiet
+            // time.
+            let before = io.counters().sleeps;
+            eventually("sleeps", || io.counters().sleeps > before + 2);
             std::thread::sleep(Duration::from_millis(5));
             let ticket = device.submit(Request::fence()).unwrap();
             ring(&io, &device, way);

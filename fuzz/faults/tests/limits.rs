@@ -7,7 +7,7 @@ use vyre_faults::{Need, Scene, Test, pattern, tests};
 use vyre_ioloop::LoopOptions;
 use vyre_ioloop::SpawnError;
 use vyre_ioq::{Errno, LoopState, Request};
-use vyre_uring::{SetupError, SetupReport, TransportChoice};
+use vyre_uring::{Ring, SetupError, SetupReport, TransportChoice};
 
 pub(crate) const TESTS: &[Test] = tests![
     threads_serve_where_io_uring_is_denied_by_eperm: [],
@@ -126,6 +126,8 @@ fn without_locked_memory_the_plain_path_serves(scene: &Scene) {
     // The files come first: they need a directory that this process may write. Root may lock any amount
     // of memory, so the process must change its user. A process that is not root cannot, and need not.
     let parts = Parts::new(1 << 20);
+    // Before Linux 5.19, a ring registers no buffer, whatever the limit, and nothing is refused to it.
+    let registers = registers_buffers();
     let dir = std::fs::File::open(scene.path("")).unwrap();
     rustix::fs::fchmod(&dir, rustix::fs::Mode::from_raw_mode(0o777)).unwrap();
     let limit = Rlimit {
@@ -136,7 +138,18 @@ fn without_locked_memory_the_plain_path_serves(scene: &Scene) {
     let _ = nix::unistd::setuid(65_534.into());
     let report = check_served(scene, parts);
     let report = report.ring().expect("a ring");
-    assert_eq!(report.plain_buffers().0, 1, "{report}");
+    assert_eq!(report.buffers().in_use(), registers, "{report}");
+    let refused = report.plain_buffers();
+    assert_eq!(refused.0, u32::from(registers), "{report}");
+    if registers {
+        assert_eq!(refused.1, Some(rustix::io::Errno::NOMEM), "{report}");
+    }
+}
+
+/// Returns whether this kernel's rings register buffers: a ring with the rights of this process does.
+fn registers_buffers() -> bool {
+    let ring = Ring::builder().build().expect("a ring");
+    ring.setup_report().buffers().in_use()
 }
 
 fn with_few_descriptors_a_loop_serves_or_reports_why(scene: &Scene) {

@@ -94,7 +94,7 @@ done
 
 while read -r name dir program arguments; do
   echo "@@ test $name"
-  (cd "$dir" && timeout -s KILL 600 "$program" --test-threads 2 $arguments)
+  (cd "$dir" && timeout -s KILL 1800 "$program" --test-threads 2 $arguments)
   echo "@@ end $?"
 done < /list
 

@@ -251,7 +251,7 @@ impl Ring {
                     "the kernel lacks {}, and fails requests that need it with EINVAL",
                     self.missing_operations.join(", ")
                 ),
-                "run Linux 5.15 or later, and lift restrictions on io_uring operations",
+                "run Linux 5.10 or later, and lift restrictions on io_uring operations",
             ));
         }
         findings
@@ -348,7 +348,7 @@ mod tests {
             "Linux 5.18",
             "RLIMIT_NOFILE",
             "RLIMIT_MEMLOCK",
-            "Linux 5.15",
+            "Linux 5.10",
         ];
         assert_eq!(costs.len(), expected.len());
         for (advice, part) in costs.iter().zip(expected) {
