@@ -18,7 +18,7 @@ const ROUNDS: &str = "VYRE_IO_ROUNDS";
 
 /// Each fuzz target with the most bytes that make a difference to it.
 const TARGETS: &[(&str, u32)] =
-    &[("attach", 8192), ("decode", 64), ("ends", 512), ("hostile", 512), ("page_cache", 512)];
+    &[("attach", 8192), ("decode", 64), ("ends", 512), ("handshake", 512), ("hostile", 512), ("page_cache", 512)];
 
 /// Runs the property tests. Without a seed, proptest takes a fresh one in every run.
 pub(crate) fn props(ws: &Workspace, report: &mut Report) -> Result<()> {

@@ -1,14 +1,16 @@
-//! Attacks on the queue and the loop, and reads of files that change.
+//! Attacks on the queue, the loop and the handshake, and reads of files that change.
 //!
 //! - [`targets`]: the bodies of the fuzz targets. `fuzz/fuzz_targets` passes them to libFuzzer; a test
 //!   replays the seeds without it.
 //! - [`volume`]: a given number of hostile words against the host end and the engine.
 //! - [`soak`]: a given number of requests of honest producers, each with a checksum.
+//! - [`handshake`]: both sides of the handshake, with hostile packets between them.
 //!
-//! All three panic at the first violation.
+//! All of them panic at the first violation.
 
 pub mod ends;
 pub mod engine;
+pub mod handshake;
 pub mod page_cache;
 pub mod soak;
 pub mod targets;

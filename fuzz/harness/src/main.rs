@@ -1,14 +1,14 @@
-//! Runs at volume: hostile words, and a soak of producers.
+//! Runs at volume: hostile words, a soak of producers, and hostile packets.
 
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
-use vyre_fuzz_harness::{soak, volume};
+use vyre_fuzz_harness::{handshake, soak, volume};
 
 #[derive(Parser)]
 #[command(
     name = "vyre-fuzz-harness",
-    about = "Attacks the queue and the loop, at volume"
+    about = "Attacks the queue, the loop and the handshake, at volume"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -34,6 +34,15 @@ enum Run {
         /// Number of producer threads
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=4))]
         producers: u32,
+    },
+    /// Feed both sides of the handshake with random inputs, each a conversation of hostile packets
+    Handshake {
+        /// Number of them, such as 1000000 or 1e8
+        #[arg(value_parser = count)]
+        executions: u64,
+        /// Seed of all that happens
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
     },
 }
 
@@ -73,6 +82,21 @@ fn main() {
                 report.taken,
                 report.full,
                 report.taken as f64 / seconds / 1e6,
+            );
+        }
+        Run::Handshake { executions, seed } => {
+            let report = handshake::run(executions, seed);
+            let counts = report.counts;
+            println!(
+                "{} executions, {} packets: {} calls, {} refusals, {} ends by a refusal, {} answers \
+                 accepted; {:.1} s: none failed",
+                report.executions,
+                counts.packets,
+                counts.calls,
+                counts.refusals,
+                counts.cuts,
+                counts.answers,
+                report.elapsed.as_secs_f64(),
             );
         }
     }

@@ -21,6 +21,7 @@ pub const ALL: &[Target] = &[
     ("attach", attach),
     ("decode", decode),
     ("ends", ends),
+    ("handshake", handshake),
     ("hostile", hostile),
     ("page_cache", page_cache),
 ];
@@ -31,9 +32,9 @@ const ATTACH_BYTES: usize = 4096 * 2;
 const ACTIONS: usize = 256;
 
 /// Reads numbers from bytes; zeros after their end.
-struct Bytes<'a>(&'a [u8]);
+pub(crate) struct Bytes<'a>(pub(crate) &'a [u8]);
 
-impl Bytes<'_> {
+impl<'a> Bytes<'a> {
     fn take<const N: usize>(&mut self) -> [u8; N] {
         let (taken, rest) = self.0.split_at(N.min(self.0.len()));
         self.0 = rest;
@@ -42,20 +43,20 @@ impl Bytes<'_> {
         bytes
     }
 
-    fn byte(&mut self) -> u8 {
+    pub(crate) fn byte(&mut self) -> u8 {
         self.take::<1>()[0]
     }
 
-    fn half(&mut self) -> u32 {
+    pub(crate) fn half(&mut self) -> u32 {
         u16::from_le_bytes(self.take()).into()
     }
 
-    fn word(&mut self) -> u32 {
+    pub(crate) fn word(&mut self) -> u32 {
         u32::from_le_bytes(self.take())
     }
 
     /// A number of 18 bits, in rare cases shifted out of the range of any file.
-    fn wide(&mut self) -> u64 {
+    pub(crate) fn wide(&mut self) -> u64 {
         let word = self.word();
         let low = u64::from(word & 0x3_ffff);
         if word >> 28 == 0xf {
@@ -70,7 +71,15 @@ impl Bytes<'_> {
         start..start.saturating_add(self.wide())
     }
 
-    const fn is_empty(&self) -> bool {
+    /// A piece of the bytes: its length comes first, in a byte.
+    pub(crate) fn piece(&mut self) -> &'a [u8] {
+        let len = usize::from(self.byte()).min(self.0.len());
+        let (piece, rest) = self.0.split_at(len);
+        self.0 = rest;
+        piece
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
@@ -307,6 +316,14 @@ pub fn page_cache(bytes: &[u8]) {
         }
     }
     file.finish();
+}
+
+/// Feeds both sides of the handshake with packets: see [`drive`](crate::handshake::drive).
+///
+/// # Panics
+/// As it does.
+pub fn handshake(bytes: &[u8]) {
+    crate::handshake::drive(bytes);
 }
 
 fn attack(number: u8) -> Attack {

@@ -91,6 +91,11 @@ fn hostile() {
     replay("hostile");
 }
 
+#[test]
+fn handshake() {
+    replay("handshake");
+}
+
 /// Rules: SEC-2, SEC-17.
 #[test]
 fn page_cache() {

@@ -1,6 +1,6 @@
 //! A small share of what the binary runs for long.
 
-use vyre_fuzz_harness::{soak, volume};
+use vyre_fuzz_harness::{handshake, soak, volume};
 
 /// Rules: SEC-4, SEC-5.
 #[test]
@@ -20,4 +20,12 @@ fn hostile_words_do_no_harm() {
 fn producers_lose_nothing() {
     let report = soak::run(100_000, 3);
     assert_eq!((report.claimed, report.taken), (100_000, 100_000));
+}
+
+#[test]
+fn hostile_packets_do_no_harm() {
+    let report = handshake::run(20_000, 3);
+    let counts = report.counts;
+    let reached = [counts.calls, counts.refusals, counts.cuts, counts.answers];
+    assert!(reached.iter().all(|&count| count > 4_000), "{report:?}");
 }
