@@ -7,6 +7,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use vyre_io::{Features, QueueLayout, TransportChoice};
 use vyre_io_cli::measure::cores::CoreList;
 
+use crate::serve::args::ServeArgs;
+
 #[derive(Debug, Parser)]
 #[command(name = "vyre-io", version, about, long_about = None)]
 pub(crate) struct Args {
@@ -22,6 +24,8 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Report what this machine supports, and what makes it slow
     Doctor(DoctorArgs),
+    /// Serve byte ranges of files to other processes
+    Serve(Box<ServeArgs>),
 }
 
 /// Format of results.
@@ -36,6 +40,26 @@ pub(crate) enum Format {
 /// A number of bytes, such as 4096, 4k or 1MiB. A suffix is a power of 1024, with or without the i.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size(pub(crate) u64);
+
+impl<'de> serde::Deserialize<'de> for Size {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        use serde::de::Error as _;
+
+        #[derive(serde::Deserialize)]
+        #[serde(
+            untagged,
+            expecting = "expected a number of bytes, such as 4096 or \"1MiB\""
+        )]
+        enum Given {
+            Number(u64),
+            Text(String),
+        }
+        match Given::deserialize(from)? {
+            Given::Number(bytes) => Ok(Self(bytes)),
+            Given::Text(text) => text.parse().map_err(D::Error::custom),
+        }
+    }
+}
 
 impl std::str::FromStr for Size {
     type Err = parse_size::Error;
@@ -316,12 +340,12 @@ pub(crate) struct DoctorArgs {
     pub(crate) format: Format,
 }
 
-fn count(text: &str) -> Result<NonZeroU32, &'static str> {
+pub(crate) fn count(text: &str) -> Result<NonZeroU32, &'static str> {
     text.parse()
         .map_err(|_| "expected a whole number of at least 1")
 }
 
-fn slots(text: &str) -> Result<NonZeroU32, String> {
+pub(crate) fn slots(text: &str) -> Result<NonZeroU32, String> {
     const MOST: u32 = vyre_io::ioq::abi::MAX_SLOTS;
     match text.parse() {
         Ok(slots) if NonZeroU32::get(slots) <= MOST => Ok(slots),

@@ -14,6 +14,7 @@ use vyre_io_cli::measure::cores::CoresError;
 use vyre_io_cli::measure::plot::PlotError;
 
 use crate::name::Shown;
+use crate::serve::error::ServeError;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -128,6 +129,8 @@ pub(crate) enum Failure {
     Baseline(#[source] io::Error),
     #[error(transparent)]
     Plot(#[from] PlotError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
     /// The problem has already been printed.
     #[error("there are problems, listed above")]
     Reported,
@@ -162,6 +165,7 @@ impl Failure {
     pub(crate) const fn status(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Cores(_) => 2,
+            Self::Serve(error) if error.is_usage() => 2,
             _ => 1,
         }
     }

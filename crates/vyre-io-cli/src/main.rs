@@ -13,6 +13,7 @@ mod failure;
 mod name;
 #[cfg(test)]
 mod ptx_tests;
+mod serve;
 mod signals;
 mod stack;
 #[cfg(test)]
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Command::Copy(args) => copy::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Serve(args) => serve::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

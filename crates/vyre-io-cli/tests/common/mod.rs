@@ -4,6 +4,7 @@
 
 pub(crate) mod fuse;
 pub(crate) mod process;
+pub(crate) mod serve;
 
 use std::fs;
 use std::io::Write;
