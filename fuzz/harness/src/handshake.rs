@@ -476,7 +476,7 @@ fn request(bytes: &mut Bytes<'_>) -> Request {
 pub struct Report {
     /// Inputs.
     pub executions: u64,
-    /// What became of their packets.
+    /// Fate of their packets.
     pub counts: Counts,
     /// Time that it took.
     pub elapsed: Duration,
