@@ -1,7 +1,7 @@
 //! Properties of a file that decide how operations on it are performed.
 
 use std::fs::read_to_string;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{FileType, Stat, fstat, fstatfs, major, minor};
 
@@ -11,6 +11,11 @@ const DEFAULT_READ_AHEAD: u32 = 128 << 10;
 /// The largest number of bytes to read ahead by one operation, whatever the device states: a
 /// cancellation waits for the piece under way.
 const MAX_READ_AHEAD: u32 = 1 << 20;
+
+/// tmpfs, and memfds.
+const TMPFS: u32 = 0x0102_1994;
+const RAMFS: u32 = 0x8584_58f6;
+const HUGETLBFS: u32 = 0x9584_58f6;
 
 /// File systems that serve a request from memory or from a block device, and refuse it if it would
 /// block and the caller cannot wait. Listed by the magic number of statfs(2).
@@ -26,9 +31,9 @@ const LOCAL: &[u32] = &[
     0xf2f5_2010, // f2fs
     0xca45_1a4e, // bcachefs
     0x2fc1_2fc1, // ZFS
-    0x0102_1994, // tmpfs, and memfds
-    0x8584_58f6, // ramfs
-    0x9584_58f6, // hugetlbfs
+    TMPFS,
+    RAMFS,
+    HUGETLBFS,
     0x0000_4d44, // FAT
     0x2011_bab0, // exFAT
     0x7366_746e, // NTFS
@@ -54,6 +59,9 @@ pub struct FileTraits {
     /// kernel's worker threads from the start, since an attempt could block the thread that submits
     /// it.
     pub needs_workers: bool,
+    /// Set for a regular file that is in memory alone: on tmpfs, ramfs or hugetlbfs, or a memfd. A read of
+    /// it waits for no device, except for pages that were swapped out.
+    pub in_memory: bool,
     /// The largest number of bytes that the kernel reads ahead for one
     /// [`Prefetch`](crate::Operation::Prefetch).
     pub read_ahead: u32,
@@ -69,22 +77,33 @@ impl FileTraits {
             return Self {
                 has_offsets: false,
                 needs_workers: true,
+                in_memory: false,
                 read_ahead: DEFAULT_READ_AHEAD,
             };
         };
         let kind = FileType::from_raw_mode(stat.st_mode);
-        let is_local = || fstatfs(file).is_ok_and(|found| is_local(found.f_type as u32));
+        let on_file_system = matches!(kind, FileType::RegularFile | FileType::Directory);
+        let magic = if on_file_system { magic(file) } else { None };
         Self {
             has_offsets: matches!(kind, FileType::RegularFile | FileType::BlockDevice),
-            needs_workers: matches!(kind, FileType::RegularFile | FileType::Directory)
-                && !is_local(),
+            needs_workers: on_file_system && !magic.is_some_and(is_local),
+            in_memory: kind == FileType::RegularFile && magic.is_some_and(is_memory),
             read_ahead: stated_read_ahead(kind, &stat),
         }
     }
 }
 
+/// Returns the number of a file's file system, if the kernel states it.
+fn magic(file: BorrowedFd<'_>) -> Option<u32> {
+    fstatfs(file).ok().map(|found| found.f_type as u32)
+}
+
 fn is_local(magic: u32) -> bool {
     LOCAL.contains(&magic)
+}
+
+fn is_memory(magic: u32) -> bool {
+    [TMPFS, RAMFS, HUGETLBFS].contains(&magic)
 }
 
 /// Returns the read-ahead that the backing device states, within bounds. For one call, the kernel
@@ -142,6 +161,7 @@ mod tests {
         let (reader, _writer) = rustix::pipe::pipe().unwrap();
         let found = FileTraits::of(&reader);
         assert!(!found.has_offsets && !found.needs_workers, "{found:?}");
+        assert!(!found.in_memory, "{found:?}");
         assert_eq!(found.read_ahead, DEFAULT_READ_AHEAD);
     }
 
@@ -150,6 +170,12 @@ mod tests {
         let memfd = rustix::fs::memfd_create("vyre-test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
         let found = FileTraits::of(&memfd);
         assert!(found.has_offsets && !found.needs_workers, "{found:?}");
+        assert!(found.in_memory, "{found:?}");
+        let zero = FileTraits::of(std::fs::File::open("/dev/zero").unwrap());
+        assert!(
+            !zero.in_memory,
+            "a device, though its node may be on a tmpfs"
+        );
     }
 
     #[test]

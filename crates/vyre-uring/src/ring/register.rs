@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
+use rustix::fs::{Mode, OFlags, fcntl_getfl, fstat, open};
 use rustix::io::Errno;
 
 use super::Ring;
@@ -90,7 +91,12 @@ impl Ring {
             .ok_or(RegisterError::UnknownFile(slot))?;
         self.tokens.check_file_idle(slot)?;
         if self.fixed_files {
-            let new = file.as_ref().map_or(-1, |(file, _)| file.as_raw_fd());
+            // The kernel's table keeps it open, so it is closed here.
+            let attempted = file
+                .as_ref()
+                .and_then(|(file, traits)| attempted(file, *traits));
+            let given = file.as_ref().map(|(file, _)| &**file);
+            let new = attempted.as_ref().or(given).map_or(-1, AsRawFd::as_raw_fd);
             let kernel = &self.kernel;
             let update = |fd| kernel.update_file(slot.index(), fd);
             if let Err(refused) = replace(state.descriptor(), new, update) {
@@ -143,6 +149,32 @@ impl Ring {
             self.spare_indexes.free(index);
         }
     }
+}
+
+/// Opens a file in memory once more, so that the kernel attempts reads of it in the submitting thread.
+///
+/// From Linux 6.5 on, the kernel sends each read of a file to a worker whose file system does not promise to refuse what
+/// would wait. Those that keep files in memory do not promise it, having nothing to wait for; the kernel attempts the reads
+/// only if the file was opened with `O_NONBLOCK`. The flag belongs to the open file, which others may share, so this needs
+/// one of its own.
+///
+/// Returns `None` for any other file, and where the file cannot be opened: workers then perform the reads.
+fn attempted(file: &OwnedFd, traits: FileTraits) -> Option<OwnedFd> {
+    let opened = fcntl_getfl(file).ok()?;
+    if !traits.in_memory || opened.intersects(OFlags::NONBLOCK | OFlags::PATH) {
+        return None;
+    }
+    let kept = OFlags::RWMODE
+        | OFlags::APPEND
+        | OFlags::DIRECT
+        | OFlags::DSYNC
+        | OFlags::SYNC
+        | OFlags::NOATIME;
+    let flags = opened & kept | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let own = open(path, flags, Mode::empty()).ok()?;
+    let (is, was) = (fstat(&own).ok()?, fstat(file).ok()?);
+    ((is.st_dev, is.st_ino) == (was.st_dev, was.st_ino)).then_some(own)
 }
 
 /// Replaces one descriptor by another. The kernel removes the old one before it examines the new

@@ -58,6 +58,10 @@ impl FileSlotState {
             self.write_flags[0].set(Flags::ASYNC, traits.needs_workers || always);
             self.write_flags[1] |= Flags::ASYNC;
         }
+        if traits.in_memory {
+            // A write may wait for memory. With `O_NONBLOCK`, kernels before 6.5 end it with `EAGAIN`.
+            self.write_flags = [self.flags | Flags::ASYNC; 2];
+        }
         self.file = Some(file);
     }
 
@@ -205,6 +209,8 @@ mod tests {
             };
             let mut traits = FileTraits::of(&file);
             traits.needs_workers = false;
+            // The folder may be on a tmpfs.
+            traits.in_memory = false;
             let mut state = FileSlotState::EMPTY;
             state.set(Arc::new(file), traits);
             let found = [false, true].map(|durable| state.write_flags(durable) == Flags::ASYNC);

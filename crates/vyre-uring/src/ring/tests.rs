@@ -9,6 +9,7 @@ use crate::kernel_features::KernelFeatures;
 use crate::token_table::NO_BUFFER;
 
 mod futexes;
+mod in_memory;
 
 fn ring() -> Ring {
     ring_without(KernelFeatures::empty())
