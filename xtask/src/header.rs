@@ -1,5 +1,6 @@
-//! Generates the ABI's numbers for C, CUDA and the tables of `ABI.md` from `vyre_ioq::abi`.
+//! Generates the ABI's numbers for C, CUDA and the tables of `ABI.md` from `vyre_ioq::abi`, and those of the handshake.
 
+mod handshake;
 mod languages;
 
 use std::fs;
@@ -17,13 +18,15 @@ struct Output {
     text: String,
 }
 
-fn outputs(ws: &Workspace) -> Result<[Output; 3]> {
-    let abi_md = fs::read_to_string(ws.root.join(ABI_MD));
-    let abi_md = abi_md.map_err(|error| format!("{ABI_MD}: {error}"))?;
+fn outputs(ws: &Workspace) -> Result<[Output; 5]> {
+    let read = |path: &str| fs::read_to_string(ws.root.join(path)).map_err(|error| format!("{path}: {error}"));
+    let (abi_md, handshake_md) = (read(ABI_MD)?, read(handshake::DOCUMENT)?);
     Ok([
         Output { path: "crates/vyre-ioq/include/vyre_ioq_abi.h", text: languages::c()? },
         Output { path: "crates/vyre-ioq/include/vyre_ioq_abi.cuh", text: languages::cuda()? },
         Output { path: ABI_MD, text: with_tables(&abi_md)? },
+        Output { path: handshake::HEADER, text: handshake::c()? },
+        Output { path: handshake::DOCUMENT, text: handshake::document(&handshake_md)? },
     ])
 }
 
@@ -50,7 +53,8 @@ pub(crate) fn step(ws: &Workspace, report: &mut Report) -> Result<()> {
             return Err(format!("{path}:{line} is not what `cargo xtask header` writes").into());
         }
     }
-    let constants: usize = abi::TABLES.iter().map(|table| table.rows.len()).sum();
+    let tables = abi::TABLES.iter().chain(vyre_io_client::protocol::spec::TABLES);
+    let constants: usize = tables.map(|table| table.rows.len()).sum();
     let files = outputs.len();
     report.note = format!("{constants} constants in {files} files");
     Ok(())
@@ -71,11 +75,11 @@ fn with_tables(document: &str) -> Result<String> {
     let mut text = document.to_owned();
     for table in abi::TABLES {
         let rows: Vec<String> = table.rows.iter().map(|row| markdown(table, row)).collect();
-        text = with_table(&text, table.heading, table.columns, &rows)?;
+        text = with_table(ABI_MD, &text, table.heading, table.columns, &rows)?;
     }
     let rules = abi::ATTACH_RULES.iter().map(|rule| rule.join(" | "));
     let rules: Vec<String> = rules.collect();
-    with_table(&text, "Attach rules", "name | layout | rule", &rules)
+    with_table(ABI_MD, &text, "Attach rules", "name | layout | rule", &rules)
 }
 
 fn markdown(table: &Table, row: &Row) -> String {
@@ -93,8 +97,8 @@ fn markdown(table: &Table, row: &Row) -> String {
 }
 
 /// Replaces the table under a heading.
-fn with_table(text: &str, heading: &str, head: &str, rows: &[String]) -> Result<String> {
-    let missing = || format!("{ABI_MD} has no table under a heading `### {heading}`");
+fn with_table(document: &str, text: &str, heading: &str, head: &str, rows: &[String]) -> Result<String> {
+    let missing = || format!("{document} has no table under a heading `### {heading}`");
     let mark = format!("\n### {heading}\n");
     let section = text.find(&mark).ok_or_else(missing)? + mark.len();
     let start = section + text[section..].find("\n|").ok_or_else(missing)? + 1;
@@ -119,15 +123,15 @@ mod tests {
     #[test]
     fn a_table_is_replaced_and_nothing_else() {
         let rows = ["1 | DURABLE | ".to_owned(), "2 | EXACT | x".to_owned()];
-        let text = with_table(DOCUMENT, "Flags", "value | name | n", &rows).unwrap();
+        let text = with_table("a", DOCUMENT, "Flags", "value | name | n", &rows).unwrap();
         assert_eq!(
             text,
             "x\n### Flags\n\ntext\n\n| value | name | n |\n| --- | --- | --- |\n\
              | 1 | DURABLE | |\n| 2 | EXACT | x |\n\nafter\n"
         );
-        assert!(with_table(DOCUMENT, "Flag", "a", &[]).is_err());
+        assert!(with_table("a", DOCUMENT, "Flag", "a", &[]).is_err());
         let later = DOCUMENT.replace("text", "#### Other");
-        assert!(with_table(&later, "Flags", "a", &[]).is_err(), "not its own");
+        assert!(with_table("a", &later, "Flags", "a", &[]).is_err(), "not its own");
     }
 
     #[test]

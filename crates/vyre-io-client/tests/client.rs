@@ -70,6 +70,7 @@ fn a_client_reads_a_file_through_its_queue() {
     assert_eq!((left, session.refusals()), ((0, 0, 0), 0));
 }
 
+/// Rule: HS-5.7.
 #[test]
 fn a_refusal_says_why_and_the_connection_goes_on() {
     let (_server, mut client) = client();
@@ -102,6 +103,23 @@ fn a_queue_of_another_connection_is_not_taken() {
         second.close_queue(&queue),
         Err(ClientError::Foreign)
     ));
+}
+
+/// Rules: HS-5.6, SEC-19.
+#[test]
+fn a_handle_is_of_no_use_in_another_queue() {
+    let (_server, mut client) = client();
+    let [one, other] = [0; 2].map(|_| client.queue(1, Features::empty()).expect("a queue"));
+    let buffers = [&one, &other].map(|queue| client.buffer(queue, 100).expect("a buffer"));
+    let file = client.open(&one, FILE, 0).expect("a file");
+    let read = |queue: &vyre_io_client::ClientQueue, buffer: &vyre_io_client::SharedBuffer| {
+        let request = Request::read(file.handle(), 0, 100).into_buffer(buffer.handle(), 0);
+        let ticket = queue.device().submit(request).expect("a free slot");
+        queue.wait(ticket, LONG).expect("an outcome").result
+    };
+    assert_eq!(read(&one, &buffers[0]), Ok(100));
+    assert_eq!(read(&one, &buffers[1]), Err(Errno::EBADF));
+    assert_eq!(read(&other, &buffers[1]), Err(Errno::EBADF));
 }
 
 #[test]
@@ -169,7 +187,7 @@ fn queue_is(id: u32) -> Vec<u8> {
     Reply::from(answer).encode(id).bytes().to_vec()
 }
 
-/// Rule: SEC-16.
+/// Rules: SEC-16, HS-5.1, HS-5.2, HS-8.2.
 #[test]
 fn memory_of_a_hostile_server_is_not_mapped_or_holds_no_queue() {
     let ask = |memfd: OwnedFd| {
@@ -194,6 +212,7 @@ fn memory_of_a_hostile_server_is_not_mapped_or_holds_no_queue() {
     assert!(matches!(error, ClientError::Attach(_)), "no magic: {error}");
 }
 
+/// Rules: HS-1.2, HS-4.2.
 #[test]
 fn an_answer_out_of_step_breaks_the_connection() {
     let (server, mut client) = answering(|id, socket| {
@@ -263,6 +282,7 @@ fn dead_queue() -> (OwnedFd, Client, vyre_io_client::ClientQueue) {
     (server.join().expect("the server"), client, queue)
 }
 
+/// Rule: HS-7.1.
 #[test]
 fn a_wait_ends_when_the_server_is_killed() {
     let (server, client, queue) = dead_queue();
@@ -288,6 +308,7 @@ fn a_wait_ends_when_the_server_is_killed() {
     killer.join().expect("the killer");
 }
 
+/// Rule: HS-5.3.
 #[test]
 fn buffer_bytes_that_were_not_asked_for_are_refused() {
     let memory = memfd(8192, SealFlags::SHRINK);

@@ -28,6 +28,7 @@ fn golden(name: &str) -> Vec<u8> {
     bytes.clone()
 }
 
+/// Rules: HS-2.1, HS-2.2.
 #[test]
 fn every_message_has_its_golden_bytes_in_both_directions() {
     let golden = golden::bytes();
@@ -57,6 +58,7 @@ fn kinds() -> impl Iterator<Item = &'static spec::Row> {
     table.expect("the kinds").rows.iter()
 }
 
+/// Rule: HS-2.1.
 #[test]
 fn the_bodies_of_the_specification_have_no_gaps() {
     for body in spec::BODIES {
@@ -71,6 +73,7 @@ fn the_bodies_of_the_specification_have_no_gaps() {
     }
 }
 
+/// Rules: HS-1.1, HS-2.3.
 #[test]
 fn each_rule_of_the_header_has_its_error() {
     let list = golden("LIST");
@@ -98,6 +101,7 @@ fn each_rule_of_the_header_has_its_error() {
     assert!(Header::split(&with_length(long[..4096].to_vec())).is_ok());
 }
 
+/// Rule: HS-3.3.
 #[test]
 fn a_side_does_not_take_its_own_messages() {
     for (id, request) in golden::requests() {
@@ -113,6 +117,8 @@ fn a_side_does_not_take_its_own_messages() {
 }
 
 /// A later minor version appends fields.
+///
+/// Rules: HS-2.4, HS-2.6.
 #[test]
 fn bytes_behind_the_known_fields_are_ignored() {
     for (name, bytes) in golden::bytes() {
@@ -138,6 +144,7 @@ fn bytes_behind_the_known_fields_are_ignored() {
     assert_eq!(Reply::decode(&longer), Reply::decode(&files));
 }
 
+/// Rule: HS-2.4.
 #[test]
 fn a_body_that_is_too_short_is_refused() {
     for (name, bytes) in golden::bytes() {
@@ -158,6 +165,7 @@ fn a_body_that_is_too_short_is_refused() {
     }
 }
 
+/// Rule: HS-2.6.
 #[test]
 fn entries_that_do_not_fit_are_refused() {
     let files = golden("FILES");
@@ -202,6 +210,7 @@ fn the_longest_page_fits_a_message() {
     assert!(packet.bytes().len() <= 4096);
 }
 
+/// Rule: HS-2.5.
 #[test]
 fn a_field_that_is_no_text_is_refused() {
     let hello = golden("HELLO");

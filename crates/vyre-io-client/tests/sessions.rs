@@ -106,6 +106,7 @@ fn file(session: &mut Session, queue: u32, handle: u32) {
     session.answer(&answer.into());
 }
 
+/// Rule: HS-3.1.
 #[test]
 fn another_major_version_is_refused_with_ours_whatever_else_it_says() {
     for body in [&[2, 0][..], &[0, 0, 0, 0], &[2, 0, 1, 0, 0xff, 0xff, 0xff]] {
@@ -124,6 +125,7 @@ fn another_major_version_is_refused_with_ours_whatever_else_it_says() {
     }
 }
 
+/// Rules: HS-4.4, HS-4.6.
 #[test]
 fn hello_comes_first_and_once() {
     for request in golden::requests().into_iter().skip(1) {
@@ -139,6 +141,7 @@ fn hello_comes_first_and_once() {
     assert_eq!(cut(ask(&mut session, hello())), (5, Code::OutOfOrder));
 }
 
+/// Rules: HS-1.3, HS-3.3, HS-4.1, HS-4.5.
 #[test]
 fn what_is_no_message_cuts_the_client_off_with_its_number_if_it_has_one() {
     let list = Request::from(List { cursor: 0 }).encode(9).bytes().to_vec();
@@ -169,6 +172,7 @@ fn what_is_no_message_cuts_the_client_off_with_its_number_if_it_has_one() {
     }
 }
 
+/// Rule: HS-3.3.
 #[test]
 fn a_request_of_a_later_version_is_refused_and_no_more() {
     let mut session = open();
@@ -181,6 +185,7 @@ fn a_request_of_a_later_version_is_refused_and_no_more() {
     call(&mut session, List { cursor: 0 });
 }
 
+/// Rule: HS-4.3.
 #[test]
 fn one_request_is_served_at_a_time() {
     let mut session = open();
@@ -195,6 +200,7 @@ fn one_request_is_served_at_a_time() {
     call(&mut session, Status { cursor: 0 });
 }
 
+/// Rules: HS-5.5, HS-5.8.
 #[test]
 fn queues_are_limited_and_their_numbers_are_never_used_again() {
     let mut session = open();
@@ -224,6 +230,7 @@ fn queues_are_limited_and_their_numbers_are_never_used_again() {
     );
 }
 
+/// Rule: HS-5.8.
 #[test]
 fn buffers_are_limited_in_number_and_in_whole_pages() {
     let mut session = open();
@@ -258,6 +265,7 @@ fn buffers_are_limited_in_number_and_in_whole_pages() {
     assert_eq!(refused(&mut session, other), Code::NoSuchHandle, "a buffer");
 }
 
+/// Rules: HS-5.5, HS-5.8.
 #[test]
 fn handles_are_bound_to_their_queue_and_go_with_it() {
     let mut session = open();
@@ -300,6 +308,7 @@ fn an_answer_that_does_not_fit_is_a_fault_of_the_server() {
     call(&mut session, List { cursor: 0 });
 }
 
+/// Rules: HS-4.6, HS-4.7.
 #[test]
 fn goodbye_ends_the_session() {
     let mut session = open();
@@ -323,6 +332,7 @@ fn asked(request: impl Into<Request>) -> (Conversation, u32) {
     (client, u32::from(packet.bytes()[12]))
 }
 
+/// Rules: HS-1.2, HS-4.2, HS-5.2.
 #[test]
 fn a_client_takes_the_answer_to_its_request_and_no_other() {
     let queue_is = |slots, bytes, major| QueueIs {
@@ -366,6 +376,7 @@ fn a_client_takes_the_answer_to_its_request_and_no_other() {
     assert_eq!(error, Err(ReplyError::Unasked));
 }
 
+/// Rule: HS-5.4.
 #[test]
 fn a_client_refuses_files_and_pages_that_cannot_be() {
     let good = FileIs {
@@ -409,6 +420,7 @@ fn a_client_refuses_files_and_pages_that_cannot_be() {
     assert!(!page(7, 7) && !page(7, 6), "a list that has no end");
 }
 
+/// Rule: HS-3.2.
 #[test]
 fn both_sides_understand_each_other() {
     let (mut client, mut server) = (Conversation::new(), Session::new(limits()));
@@ -425,4 +437,62 @@ fn both_sides_understand_each_other() {
     assert_eq!((welcome.peer, welcome.files), (3, 9));
     assert_eq!(welcome.features, feature::STATUS, "only known features");
     assert_eq!((welcome.slots, welcome.buffer_bytes), (64, 3 * 4096));
+}
+
+/// Rule: HS-3.2.
+#[test]
+fn another_minor_version_and_unknown_features_are_ignored() {
+    let mut session = Session::new(limits());
+    let later = Hello {
+        major: 1,
+        minor: 77,
+        features: u32::MAX,
+        ..Hello::default()
+    };
+    call(&mut session, later);
+    session.welcome(1, 0, 0);
+    let asked = Queue {
+        slots: 1,
+        features: u32::MAX,
+    };
+    call(&mut session, asked);
+}
+
+/// Rules: HS-4.1, HS-4.2.
+#[test]
+fn a_client_numbers_its_requests_from_1() {
+    let mut client = Conversation::new();
+    for number in 1..4 {
+        let packet = client.ask(List { cursor: 0 }.into());
+        assert_eq!(
+            packet.bytes()[12..],
+            [number, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        );
+    }
+}
+
+/// Rule: HS-3.4.
+#[test]
+fn a_code_of_a_later_version_is_a_refusal() {
+    let (mut client, id) = asked(List { cursor: 0 });
+    let later = Refused {
+        code: 999,
+        ..Refused::default()
+    };
+    let error = client.receive(Reply::from(later).encode(id).bytes(), 0);
+    assert!(matches!(error, Err(ReplyError::Refused(why)) if why.cause() == Code::Other(999)));
+}
+
+/// Rule: HS-4.6.
+#[test]
+fn a_refused_hello_ends_the_session_for_both_sides() {
+    let (mut client, mut server) = (Conversation::new(), Session::new(limits()));
+    let packet = client.hello(Name::default());
+    let _call = server.receive(packet.bytes(), false);
+    let answer = server.refuse(Refused::because(Code::NotPermitted));
+    assert!(server.is_ended());
+    let error = client.receive(answer.bytes(), 0).expect_err("refused");
+    assert!(matches!(error, ReplyError::CutOff(why) if why.cause() == Code::NotPermitted));
+    let next = Request::from(List { cursor: 0 }).encode(2);
+    assert_eq!(cut(server.receive(next.bytes(), false)).1, Code::OutOfOrder);
 }

@@ -24,7 +24,7 @@ const LIMITS: Limits = Limits {
     bytes_in_flight: 1,
 };
 
-/// Packets between the two sides so far, and what became of them.
+/// Packets between the two sides so far, and their fate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Packets that a side judged.

@@ -91,6 +91,7 @@ fn hostile() {
     replay("hostile");
 }
 
+/// Rules: HS-8.1, HS-8.2.
 #[test]
 fn handshake() {
     replay("handshake");

@@ -22,6 +22,7 @@ fn producers_lose_nothing() {
     assert_eq!((report.claimed, report.taken), (100_000, 100_000));
 }
 
+/// Rules: HS-8.1, HS-8.2.
 #[test]
 fn hostile_packets_do_no_harm() {
     let report = handshake::run(20_000, 3);

@@ -154,7 +154,7 @@ fn attach_errors() -> impl Iterator<Item = (String, &'static str)> {
 }
 
 /// Writes a comment in lines of at most 100 columns, each after the indent.
-fn comment(out: &mut String, indent: &str, text: &str) {
+pub(super) fn comment(out: &mut String, indent: &str, text: &str) {
     let (blank, indent) = match indent.strip_prefix('\n') {
         Some(rest) => ("\n", rest),
         None => ("", indent),

@@ -1,11 +1,11 @@
-//! The numbered rules of ABI.md and SECURITY.md: each has a test, and each number that is cited exists.
+//! The numbered rules of ABI.md, SECURITY.md and docs/handshake.md: each has a test, and each number that is cited exists.
 //!
 //! A test cites its rules in a line of its comment, as in `/// Rules: ABI-6.7, SEC-5.`
 
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The files that define rules, with the prefix of the names of their rules.
-const TEXTS: &[(&str, &str)] = &[("ABI.md", "ABI-"), ("SECURITY.md", "SEC-")];
+const TEXTS: &[(&str, &str)] = &[("ABI.md", "ABI-"), ("SECURITY.md", "SEC-"), ("docs/handshake.md", "HS-")];
 
 /// Returns the counts, for the closing table.
 pub(super) fn check(files: &BTreeMap<String, String>, errors: &mut Vec<String>) -> String {

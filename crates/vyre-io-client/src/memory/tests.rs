@@ -13,7 +13,7 @@ fn memfd(bytes: u64, seals: SealFlags) -> OwnedFd {
     memfd
 }
 
-/// Rule: SEC-16.
+/// Rules: SEC-16, HS-5.1.
 #[test]
 fn memory_that_can_shrink_is_refused() {
     let refused = Mapping::new(memfd(4096, SealFlags::GROW), 4096);
@@ -21,6 +21,7 @@ fn memory_that_can_shrink_is_refused() {
     assert!(Mapping::new(memfd(4096, SealFlags::SHRINK), 4096).is_ok());
 }
 
+/// Rule: HS-5.1.
 #[test]
 fn what_is_no_memfd_or_is_shorter_than_was_said_is_refused() {
     let file = tempfile::tempfile_in("/dev/shm").or_else(|_| tempfile::tempfile());

@@ -68,7 +68,7 @@ record! {
 
 record! {
     /// The head of a page: of FILES and of STATUS_IS.
-    PageHead = "page head" {
+    PageHead = "Head of a page" {
         /// Cursor of the next page; 0 if this is the last.
         next: u64,
         /// Number of entries.
@@ -80,7 +80,7 @@ record! {
 
 record! {
     /// An entry of FILES: a file that the client may open.
-    FileEntry = "FILES entry" {
+    FileEntry = "Entry of FILES" {
         /// First byte of the file that a handle covers.
         start: u64,
         /// End of that range: the byte after the last. With all bits set, the range grows with the file.
@@ -211,7 +211,7 @@ record! {
 record! {
     /// An entry of STATUS_IS: a peer and its counters. The entry of peer 0 has the sums of all peers that have gone,
     /// the time since the server started, and the server's own process.
-    PeerStatus = "STATUS_IS entry" {
+    PeerStatus = "Entry of STATUS_IS" {
         /// Number of the peer, as in WELCOME.
         peer: u64,
         /// Milliseconds since it connected.

@@ -92,7 +92,7 @@ pub enum DecodeError {
         kind: u16,
     },
     /// The body is shorter than its fields.
-    #[error("a body of {have} bytes for the message {name}, which has {need}")]
+    #[error("a body of {have} bytes for the fields of {name}, which have {need}")]
     BodyTooShort {
         /// Name of the message.
         name: &'static str,
@@ -102,7 +102,7 @@ pub enum DecodeError {
         have: usize,
     },
     /// A text has bytes that are not UTF-8, a control character, or a byte after its end that is not zero.
-    #[error("the field {field} of the message {name} is no text")]
+    #[error("the field {field} of {name} is no text")]
     BadText {
         /// Name of the message.
         name: &'static str,

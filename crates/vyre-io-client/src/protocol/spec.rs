@@ -12,7 +12,7 @@ pub use super::record::FieldRow;
 /// A body of a message, the head of a page, or an entry of a page.
 #[derive(Clone, Copy, Debug)]
 pub struct Body {
-    /// Name, such as `HELLO` or `FILES entry`.
+    /// Name, such as `HELLO` or `Entry of FILES`.
     pub name: &'static str,
     /// Bytes of the fields.
     pub bytes: usize,

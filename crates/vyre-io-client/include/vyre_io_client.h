@@ -1,0 +1,630 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/**
+ * @file vyre_io_client.h
+ * @brief A client of a server of files: it gets queues, buffers and files over a Unix socket. For processes on Linux.
+ *
+ * Header-only: C11 or C++14, gcc or clang. It allocates no memory of its own. docs/handshake.md in the repository defines
+ * the protocol. Includes vyre_ioq_wait.h, which has the device end of a queue: its folder must be in the include path.
+ *
+ * A client is for one thread at a time. Requests of a queue need none of these functions.
+ */
+#ifndef VYRE_IO_CLIENT_H
+#define VYRE_IO_CLIENT_H
+
+#include "vyre_ioq_wait.h"
+
+#include "vyre_io_client_messages.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Outcome of a function of the client. */
+enum vyre_io_client_result {
+    /** It is done. */
+    VYRE_IO_CLIENT_OK = 0,
+    /** The server refused: `refused` of the client says why. The connection goes on. */
+    VYRE_IO_CLIENT_REFUSED,
+    /** The server ended the connection: `refused` of the client says why. */
+    VYRE_IO_CLIENT_CUT_OFF,
+    /** The server has closed the connection: it ended, or was killed. */
+    VYRE_IO_CLIENT_HOST_GONE,
+    /** The server did not answer in time. The connection is of no further use. */
+    VYRE_IO_CLIENT_TIMED_OUT,
+    /** The server does not keep to the protocol. The connection is of no further use. */
+    VYRE_IO_CLIENT_PROTOCOL,
+    /** The server sent memory that can shrink, is too short, or holds no queue. */
+    VYRE_IO_CLIENT_MEMORY,
+    /** A call of the system failed: errno says how. */
+    VYRE_IO_CLIENT_SYSTEM,
+    /** A path or a name is too long. */
+    VYRE_IO_CLIENT_TOO_LONG,
+    /** The connection failed before: connect anew. */
+    VYRE_IO_CLIENT_BROKEN
+};
+
+/** Returns the name of a result, such as "HOST_GONE". */
+static inline const char *vyre_io_client_result_name(enum vyre_io_client_result result)
+{
+    switch (result) {
+    case VYRE_IO_CLIENT_OK:
+        return "OK";
+    case VYRE_IO_CLIENT_REFUSED:
+        return "REFUSED";
+    case VYRE_IO_CLIENT_CUT_OFF:
+        return "CUT_OFF";
+    case VYRE_IO_CLIENT_HOST_GONE:
+        return "HOST_GONE";
+    case VYRE_IO_CLIENT_TIMED_OUT:
+        return "TIMED_OUT";
+    case VYRE_IO_CLIENT_PROTOCOL:
+        return "PROTOCOL";
+    case VYRE_IO_CLIENT_MEMORY:
+        return "MEMORY";
+    case VYRE_IO_CLIENT_SYSTEM:
+        return "SYSTEM";
+    case VYRE_IO_CLIENT_TOO_LONG:
+        return "TOO_LONG";
+    case VYRE_IO_CLIENT_BROKEN:
+        return "BROKEN";
+    default:
+        return "unknown";
+    }
+}
+
+/** A connection to a server. */
+struct vyre_io_client {
+    /** The socket. */
+    int fd;
+    /** Set once the connection is of no further use. */
+    int broken;
+    /** Number of the last request. */
+    uint32_t last_id;
+    /** Version, features and limits that the server has told. */
+    struct vyre_io_welcome welcome;
+    /** Last refusal. */
+    struct vyre_io_refused refused;
+};
+
+/** A queue of the server. */
+struct vyre_io_client_queue {
+    /** The device end: vyre_ioq_submit, vyre_ioq_take and the others take it. */
+    struct vyre_ioq_queue queue;
+    /** Number of the queue on its connection. */
+    uint32_t number;
+    /** Where it is mapped. */
+    void *memory;
+    /** Bytes of the mapping. */
+    size_t bytes;
+};
+
+/** Memory that the server shares, which requests of one queue may name. */
+struct vyre_io_client_buffer {
+    /** Where it is mapped. The server may write there at any time. */
+    void *memory;
+    /** Bytes of the buffer. */
+    size_t bytes;
+    /** Buffer handle for requests of the queue. */
+    uint32_t handle;
+    /** Number of the queue. */
+    uint32_t queue;
+};
+
+/* A message that was received, with its descriptor. */
+struct vyre_io_priv_answer {
+    unsigned char bytes[VYRE_IO_MESSAGE_BYTES];
+    size_t len;
+    int fd;
+};
+
+/* Closes what came with a message. Returns the number of descriptors, and keeps the first of them. */
+static inline int vyre_io_priv_descriptors(struct msghdr *message, int *kept)
+{
+    struct cmsghdr *part;
+    int count = 0, fd;
+    size_t at;
+    *kept = -1;
+    for (part = CMSG_FIRSTHDR(message); part != NULL; part = CMSG_NXTHDR(message, part)) {
+        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) {
+            continue;
+        }
+        for (at = 0; at + sizeof(fd) <= part->cmsg_len - CMSG_LEN(0); at += sizeof(fd)) {
+            memcpy(&fd, CMSG_DATA(part) + at, sizeof(fd));
+            if (count++ == 0) {
+                *kept = fd;
+            } else {
+                close(fd);
+            }
+        }
+    }
+    return count;
+}
+
+static inline enum vyre_io_client_result vyre_io_priv_failure(void)
+{
+    if (errno == EAGAIN || errno == EWOULDBLOCK) {
+        return VYRE_IO_CLIENT_TIMED_OUT;
+    }
+    return errno == EPIPE || errno == ECONNRESET ? VYRE_IO_CLIENT_HOST_GONE : VYRE_IO_CLIENT_SYSTEM;
+}
+
+/* Receives a packet. `fds` becomes the number of its descriptors, of which the first is kept. */
+static inline enum vyre_io_client_result vyre_io_priv_receive(int socket, struct vyre_io_priv_answer *answer,
+                                                              int *fds)
+{
+    union {
+        struct cmsghdr align;
+        unsigned char bytes[CMSG_SPACE(4 * sizeof(int))];
+    } control;
+    struct iovec place;
+    struct msghdr message;
+    ssize_t len;
+    place.iov_base = answer->bytes;
+    place.iov_len = sizeof(answer->bytes);
+    memset(&message, 0, sizeof(message));
+    message.msg_iov = &place;
+    message.msg_iovlen = 1;
+    message.msg_control = control.bytes;
+    message.msg_controllen = sizeof(control.bytes);
+    do {
+        len = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    } while (len < 0 && errno == EINTR);
+    if (len < 0) {
+        return vyre_io_priv_failure();
+    }
+    *fds = vyre_io_priv_descriptors(&message, &answer->fd);
+    answer->len = (size_t)len;
+    if (len == 0) {
+        return VYRE_IO_CLIENT_HOST_GONE;
+    }
+    return (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 ? VYRE_IO_CLIENT_PROTOCOL : VYRE_IO_CLIENT_OK;
+}
+
+/* Judges an answer to the last request: its header, its kind and its descriptors. */
+static inline enum vyre_io_client_result vyre_io_priv_judge(struct vyre_io_client *client, uint16_t expected,
+                                                            const struct vyre_io_priv_answer *answer, int fds)
+{
+    const unsigned char *body = answer->bytes + VYRE_IO_HEADER_BYTES;
+    const int has_fd = expected == VYRE_IO_KIND_QUEUE_IS || expected == VYRE_IO_KIND_BUFFER_IS;
+    uint32_t id, code;
+    uint16_t kind;
+    if (!vyre_io_get_header(answer->bytes, answer->len, &kind, &id)) {
+        return VYRE_IO_CLIENT_PROTOCOL;
+    }
+    if (kind == VYRE_IO_KIND_REFUSED) {
+        if (!vyre_io_get_refused(body, answer->len - VYRE_IO_HEADER_BYTES, &client->refused) ||
+            (id != 0 && id != client->last_id) || fds != 0) {
+            return VYRE_IO_CLIENT_PROTOCOL;
+        }
+        code = client->refused.code;
+        return id == 0 || expected == VYRE_IO_KIND_WELCOME || vyre_io_code_cuts(code) ? VYRE_IO_CLIENT_CUT_OFF
+                                                                                      : VYRE_IO_CLIENT_REFUSED;
+    }
+    return kind == expected && id == client->last_id && fds == has_fd ? VYRE_IO_CLIENT_OK
+                                                                      : VYRE_IO_CLIENT_PROTOCOL;
+}
+
+/* Sends a request with a body of `body` bytes, which is in `bytes` behind the room for a header, and receives the answer. */
+static inline enum vyre_io_client_result vyre_io_priv_ask(struct vyre_io_client *client, unsigned char *bytes,
+                                                          uint16_t kind, size_t body, uint16_t expected,
+                                                          struct vyre_io_priv_answer *answer)
+{
+    enum vyre_io_client_result result;
+    ssize_t sent;
+    int fds = 0;
+    answer->fd = -1;
+    if (client->broken) {
+        return VYRE_IO_CLIENT_BROKEN;
+    }
+    client->last_id = client->last_id == UINT32_MAX ? 1 : client->last_id + 1;
+    vyre_io_put_header(bytes, kind, client->last_id, body);
+    do {
+        sent = send(client->fd, bytes, VYRE_IO_HEADER_BYTES + body, MSG_NOSIGNAL);
+    } while (sent < 0 && errno == EINTR);
+    result = sent < 0 ? vyre_io_priv_failure() : VYRE_IO_CLIENT_OK;
+    /* A server that has cut this client off has said why before it closed. */
+    if (result == VYRE_IO_CLIENT_OK || result == VYRE_IO_CLIENT_HOST_GONE) {
+        result = vyre_io_priv_receive(client->fd, answer, &fds);
+    }
+    if (result == VYRE_IO_CLIENT_OK) {
+        result = vyre_io_priv_judge(client, expected, answer, fds);
+    }
+    if (result != VYRE_IO_CLIENT_OK && answer->fd >= 0) {
+        close(answer->fd);
+        answer->fd = -1;
+    }
+    client->broken = result != VYRE_IO_CLIENT_OK && result != VYRE_IO_CLIENT_REFUSED;
+    return result;
+}
+
+/* Ends the use of a connection, since an answer has impossible fields. */
+static inline enum vyre_io_client_result vyre_io_priv_impossible(struct vyre_io_client *client)
+{
+    client->broken = 1;
+    return VYRE_IO_CLIENT_PROTOCOL;
+}
+
+/** Sets the milliseconds after which an answer is given up. */
+static inline enum vyre_io_client_result vyre_io_client_set_limit(struct vyre_io_client *client, uint32_t limit_ms)
+{
+    struct timeval limit;
+    limit.tv_sec = (time_t)(limit_ms / 1000);
+    limit.tv_usec = limit_ms == 0 ? 1 : (suseconds_t)(limit_ms % 1000) * 1000;
+    if (setsockopt(client->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) != 0 ||
+        setsockopt(client->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) != 0) {
+        return VYRE_IO_CLIENT_SYSTEM;
+    }
+    return VYRE_IO_CLIENT_OK;
+}
+
+/**
+ * Takes over a connected socket of the type SOCK_SEQPACKET, and greets the server.
+ *
+ * @param name Name of the client for the server's log; at most VYRE_IO_NAME_BYTES of UTF-8 without control characters.
+ * @param limit_ms Milliseconds after which an answer is given up.
+ */
+static inline enum vyre_io_client_result vyre_io_client_take_socket(struct vyre_io_client *client, int fd,
+                                                                    const char *name, uint32_t limit_ms)
+{
+    unsigned char bytes[VYRE_IO_HEADER_BYTES + VYRE_IO_HELLO_BYTES];
+    struct vyre_io_priv_answer answer;
+    struct vyre_io_hello hello;
+    enum vyre_io_client_result result;
+    memset(client, 0, sizeof(*client));
+    client->fd = fd;
+    memset(&hello, 0, sizeof(hello));
+    hello.major = VYRE_IO_MAJOR;
+    hello.minor = VYRE_IO_MINOR;
+    hello.features = VYRE_IO_FEATURE_STATUS;
+    if (strlen(name) > VYRE_IO_NAME_BYTES) {
+        return VYRE_IO_CLIENT_TOO_LONG;
+    }
+    strcpy(hello.name, name);
+    result = vyre_io_client_set_limit(client, limit_ms);
+    if (result != VYRE_IO_CLIENT_OK) {
+        return result;
+    }
+    vyre_io_put_hello(bytes + VYRE_IO_HEADER_BYTES, &hello);
+    result = vyre_io_priv_ask(client, bytes, VYRE_IO_KIND_HELLO, VYRE_IO_HELLO_BYTES, VYRE_IO_KIND_WELCOME,
+                              &answer);
+    if (result != VYRE_IO_CLIENT_OK) {
+        return result;
+    }
+    if (!vyre_io_get_welcome(answer.bytes + VYRE_IO_HEADER_BYTES, answer.len - VYRE_IO_HEADER_BYTES,
+                             &client->welcome) ||
+        client->welcome.major != VYRE_IO_MAJOR) {
+        return vyre_io_priv_impossible(client);
+    }
+    return VYRE_IO_CLIENT_OK;
+}
+
+/**
+ * Connects to the server that listens at a path, and greets it. The other parameters are those of
+ * vyre_io_client_take_socket. Call vyre_io_client_close afterwards in any case.
+ */
+static inline enum vyre_io_client_result vyre_io_client_connect(struct vyre_io_client *client, const char *path,
+                                                                const char *name, uint32_t limit_ms)
+{
+    struct sockaddr_un address;
+    memset(client, 0, sizeof(*client));
+    client->fd = -1;
+    client->broken = 1;
+    memset(&address, 0, sizeof(address));
+    address.sun_family = AF_UNIX;
+    if (strlen(path) >= sizeof(address.sun_path)) {
+        return VYRE_IO_CLIENT_TOO_LONG;
+    }
+    strcpy(address.sun_path, path);
+    client->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (client->fd < 0 || vyre_io_client_set_limit(client, limit_ms) != VYRE_IO_CLIENT_OK ||
+        connect(client->fd, (const struct sockaddr *)&address, sizeof(address)) != 0) {
+        return VYRE_IO_CLIENT_SYSTEM;
+    }
+    return vyre_io_client_take_socket(client, client->fd, name, limit_ms);
+}
+
+/** Closes the connection. The server ends the client's queues. Memory stays mapped. */
+static inline void vyre_io_client_close(struct vyre_io_client *client)
+{
+    if (client->fd >= 0) {
+        close(client->fd);
+    }
+    client->fd = -1;
+    client->broken = 1;
+}
+
+/** Returns 1 if the server has closed the connection: it ended, or was killed; else 0. */
+static inline int vyre_io_client_is_host_gone(const struct vyre_io_client *client)
+{
+    struct pollfd polled;
+    polled.fd = client->fd;
+    polled.events = 0;
+    polled.revents = 0;
+    return client->fd < 0 || (poll(&polled, 1, 0) > 0 && (polled.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0);
+}
+
+/**
+ * Calls a function for each file that the server offers.
+ *
+ * @param visit Gets each file, and `context`.
+ */
+static inline enum vyre_io_client_result
+vyre_io_client_list(struct vyre_io_client *client, void (*visit)(void *context, const struct vyre_io_file_entry *file),
+                    void *context)
+{
+    unsigned char bytes[VYRE_IO_HEADER_BYTES + VYRE_IO_LIST_BYTES];
+    struct vyre_io_priv_answer answer;
+    struct vyre_io_page_head head;
+    struct vyre_io_file_entry file;
+    struct vyre_io_list list;
+    enum vyre_io_client_result result;
+    size_t room, at;
+    list.cursor = 0;
+    do {
+        vyre_io_put_list(bytes + VYRE_IO_HEADER_BYTES, &list);
+        result = vyre_io_priv_ask(client, bytes, VYRE_IO_KIND_LIST, VYRE_IO_LIST_BYTES, VYRE_IO_KIND_FILES,
+                                  &answer);
+        if (result != VYRE_IO_CLIENT_OK) {
+            return result;
+        }
+        room = answer.len - VYRE_IO_HEADER_BYTES;
+        if (!vyre_io_get_page_head(answer.bytes + VYRE_IO_HEADER_BYTES, room, &head) ||
+            (head.next != 0 && head.next <= list.cursor) || !vyre_io_page_fits(&head, room, VYRE_IO_FILE_ENTRY_BYTES)) {
+            return vyre_io_priv_impossible(client);
+        }
+        for (at = 0; at < head.count; at++) {
+            const size_t back = (head.count - at) * (size_t)head.entry_bytes;
+            if (!vyre_io_get_file_entry(answer.bytes + answer.len - back, head.entry_bytes, &file)) {
+                return vyre_io_priv_impossible(client);
+            }
+            visit(context, &file);
+        }
+        list.cursor = head.next;
+    } while (list.cursor != 0);
+    return VYRE_IO_CLIENT_OK;
+}
+
+/* Maps `bytes` of a memfd that cannot shrink, and closes it. Returns NULL if it can, or is shorter. */
+static inline void *vyre_io_priv_map(int fd, uint64_t bytes)
+{
+    /* F_GET_SEALS and F_SEAL_SHRINK of <fcntl.h>, which strict ISO C hides. */
+    const int get_seals = 1034, seal_shrink = 2;
+    const int seals = fcntl(fd, get_seals);
+    struct stat found;
+    void *memory = MAP_FAILED;
+    if (seals >= 0 && (seals & seal_shrink) != 0 && fstat(fd, &found) == 0 && found.st_size > 0 && bytes > 0 &&
+        bytes <= (uint64_t)found.st_size && bytes <= SIZE_MAX / 2) {
+        memory = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    }
+    close(fd);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+/**
+ * Asks for a queue and attaches to it.
+ *
+ * @param slots Number of slots.
+ * @param features Features that the client wishes, such as VYRE_IOQ_FEATURE_WAKE.
+ */
+static inline enum vyre_io_client_result vyre_io_client_make_queue(struct vyre_io_client *client, uint32_t slots,
+                                                                   uint32_t features,
+                                                                   struct vyre_io_client_queue *queue)
+{
+    unsigned char bytes[VYRE_IO_HEADER_BYTES + VYRE_IO_QUEUE_BYTES];
+    struct vyre_io_priv_answer answer;
+    struct vyre_io_queue_is is;
+    struct vyre_io_queue asked;
+    enum vyre_io_client_result result;
+    asked.slots = slots;
+    asked.features = features;
+    vyre_io_put_queue(bytes + VYRE_IO_HEADER_BYTES, &asked);
+    result = vyre_io_priv_ask(client, bytes, VYRE_IO_KIND_QUEUE, VYRE_IO_QUEUE_BYTES, VYRE_IO_KIND_QUEUE_IS,
+                              &answer);
+    if (result != VYRE_IO_CLIENT_OK) {
+        return result;
+    }
+    if (!vyre_io_get_queue_is(answer.bytes + VYRE_IO_HEADER_BYTES, answer.len - VYRE_IO_HEADER_BYTES, &is) ||
+        is.slots != slots || is.slots > VYRE_IOQ_MAX_SLOTS || is.abi_major != VYRE_IOQ_ABI_MAJOR ||
+        is.bytes < VYRE_IOQ_HEADER_BYTES + (uint64_t)is.slots * VYRE_IOQ_SLOT_BYTES ||
+        is.bytes > VYRE_IOQ_HEADER_BYTES + (uint64_t)VYRE_IOQ_MAX_SLOTS * VYRE_IOQ_SLOT_BYTES) {
+        close(answer.fd);
+        return vyre_io_priv_impossible(client);
+    }
+    queue->number = is.queue;
+    queue->bytes = (size_t)is.bytes;
+    queue->memory = vyre_io_priv_map(answer.fd, is.bytes);
+    if (queue->memory == NULL) {
+        return VYRE_IO_CLIENT_MEMORY;
+    }
+    if (vyre_ioq_attach(&queue->queue, queue->memory, queue->bytes) != VYRE_IOQ_ATTACH_OK) {
+        munmap(queue->memory, queue->bytes);
+        queue->memory = NULL;
+        return VYRE_IO_CLIENT_MEMORY;
+    }
+    return VYRE_IO_CLIENT_OK;
+}
+
+/** Asks for memory that requests of a queue may name. */
+static inline enum vyre_io_client_result vyre_io_client_make_buffer(struct vyre_io_client *client,
+                                                                    const struct vyre_io_client_queue *queue,
+                                                                    uint64_t size,
+                                                                    struct vyre_io_client_buffer *buffer)
+{
+    unsigned char bytes[VYRE_IO_HEADER_BYTES + VYRE_IO_BUFFER_BYTES];
+    struct vyre_io_priv_answer answer;
+    struct vyre_io_buffer_is is;
+    struct vyre_io_buffer asked;
+    enum vyre_io_client_result result;
+    asked.bytes = size;
+    asked.queue = queue->number;
+    vyre_io_put_buffer(bytes + VYRE_IO_HEADER_BYTES, &asked);
+    result = vyre_io_priv_ask(client, bytes, VYRE_IO_KIND_BUFFER, VYRE_IO_BUFFER_BYTES, VYRE_IO_KIND_BUFFER_IS,
+                              &answer);
+    if (result != VYRE_IO_CLIENT_OK) {
+        return result;
+    }
+    if (!vyre_io_get_buffer_is(answer.bytes + VYRE_IO_HEADER_BYTES, answer.len - VYRE_IO_HEADER_BYTES, &is) ||
+        is.bytes != size) {
+        close(answer.fd);
+        return vyre_io_priv_impossible(client);
+    }
+    buffer->memory = vyre_io_priv_map(answer.fd, is.bytes);
+    buffer->bytes = (size_t)is.bytes;
+    buffer->handle = is.handle;
+    buffer->queue = queue->number;
+    return buffer->memory != NULL ? VYRE_IO_CLIENT_OK : VYRE_IO_CLIENT_MEMORY;
+}
+
+/**
+ * Asks for a handle to a file, for requests of a queue.
+ *
+ * @param rights VYRE_IO_RIGHT_READ and so on; 0 for all that the client may have.
+ * @param file Gets the handle, its range and its rights.
+ */
+static inline enum vyre_io_client_result vyre_io_client_open(struct vyre_io_client *client,
+                                                             const struct vyre_io_client_queue *queue,
+                                                             const char *name, uint32_t rights,
+                                                             struct vyre_io_file_is *file)
+{
+    unsigned char bytes[VYRE_IO_HEADER_BYTES + VYRE_IO_OPEN_BYTES];
+    struct vyre_io_priv_answer answer;
+    struct vyre_io_open asked;
+    enum vyre_io_client_result result;
+    memset(&asked, 0, sizeof(asked));
+    asked.queue = queue->number;
+    asked.rights = rights;
+    if (strlen(name) > VYRE_IO_NAME_BYTES) {
+        return VYRE_IO_CLIENT_TOO_LONG;
+    }
+    strcpy(asked.name, name);
+    vyre_io_put_open(bytes + VYRE_IO_HEADER_BYTES, &asked);
+    result = vyre_io_priv_ask(client, bytes, VYRE_IO_KIND_OPEN, VYRE_IO_OPEN_BYTES, VYRE_IO_KIND_FILE_IS,
+                              &answer);
+    if (result != VYRE_IO_CLIENT_OK) {
+        return result;
+    }
+    if (!vyre_io_get_file_is(answer.bytes + VYRE_IO_HEADER_BYTES, answer.len - VYRE_IO_HEADER_BYTES, file) ||
+        file->start > file->end || file->length > file->end - file->start || file->alignment == 0 ||
+        (file->alignment & (file->alignment - 1)) != 0 || (rights != 0 && file->rights != rights)) {
+        return vyre_io_priv_impossible(client);
+    }
+    return VYRE_IO_CLIENT_OK;
+}
+
+/** Gives a handle to a file back. The answer comes when the transfers that use it have ended. */
+static inline enum vyre_io_client_result vyre_io_client_close_file(struct vyre_io_client *client,
+                                                                   const struct vyre_io_client_queue *queue,
+                                                                   const struct vyre_io_file_is *file)
+{
+    unsigned char bytes[VYRE_IO_HEADER_BYTES + VYRE_IO_CLOSE_FILE_BYTES];
+    struct vyre_io_priv_answer answer;
+    struct vyre_io_close_file asked;
+    asked.queue = queue->number;
+    asked.handle = file->handle;
+    vyre_io_put_close_file(bytes + VYRE_IO_HEADER_BYTES, &asked);
+    return vyre_io_priv_ask(client, bytes, VYRE_IO_KIND_CLOSE_FILE, VYRE_IO_CLOSE_FILE_BYTES, VYRE_IO_KIND_DONE,
+                            &answer);
+}
+
+/** Gives a buffer back, and unmaps it once the server has said that no transfer uses it. */
+static inline enum vyre_io_client_result vyre_io_client_close_buffer(struct vyre_io_client *client,
+                                                                     struct vyre_io_client_buffer *buffer)
+{
+    unsigned char bytes[VYRE_IO_HEADER_BYTES + VYRE_IO_CLOSE_BUFFER_BYTES];
+    struct vyre_io_priv_answer answer;
+    struct vyre_io_close_buffer asked;
+    enum vyre_io_client_result result;
+    asked.queue = buffer->queue;
+    asked.handle = buffer->handle;
+    vyre_io_put_close_buffer(bytes + VYRE_IO_HEADER_BYTES, &asked);
+    result = vyre_io_priv_ask(client, bytes, VYRE_IO_KIND_CLOSE_BUFFER, VYRE_IO_CLOSE_BUFFER_BYTES,
+                              VYRE_IO_KIND_DONE, &answer);
+    if (result == VYRE_IO_CLIENT_OK) {
+        munmap(buffer->memory, buffer->bytes);
+        buffer->memory = NULL;
+    }
+    return result;
+}
+
+/** Gives a queue back, with all handles that are bound to it, and unmaps it. */
+static inline enum vyre_io_client_result vyre_io_client_close_queue(struct vyre_io_client *client,
+                                                                    struct vyre_io_client_queue *queue)
+{
+    unsigned char bytes[VYRE_IO_HEADER_BYTES + VYRE_IO_CLOSE_QUEUE_BYTES];
+    struct vyre_io_priv_answer answer;
+    struct vyre_io_close_queue asked;
+    enum vyre_io_client_result result;
+    asked.queue = queue->number;
+    vyre_io_put_close_queue(bytes + VYRE_IO_HEADER_BYTES, &asked);
+    result = vyre_io_priv_ask(client, bytes, VYRE_IO_KIND_CLOSE_QUEUE, VYRE_IO_CLOSE_QUEUE_BYTES,
+                              VYRE_IO_KIND_DONE, &answer);
+    if (result == VYRE_IO_CLIENT_OK) {
+        munmap(queue->memory, queue->bytes);
+        queue->memory = NULL;
+    }
+    return result;
+}
+
+/** Ends the conversation in order, and closes the connection. */
+static inline enum vyre_io_client_result vyre_io_client_goodbye(struct vyre_io_client *client)
+{
+    unsigned char bytes[VYRE_IO_HEADER_BYTES];
+    struct vyre_io_priv_answer answer;
+    const enum vyre_io_client_result result =
+        vyre_io_priv_ask(client, bytes, VYRE_IO_KIND_GOODBYE, 0, VYRE_IO_KIND_DONE, &answer);
+    vyre_io_client_close(client);
+    return result;
+}
+
+/**
+ * Waits for the outcome of a request for at most `timeout_ns` nanoseconds, takes it and frees the slot. Looks at the socket
+ * 20 times a second: if the server was killed, the wait ends.
+ *
+ * @return VYRE_IOQ_OK, VYRE_IOQ_HOST_GONE, VYRE_IOQ_TIMED_OUT or VYRE_IOQ_INVALID_SLOT. Except after VYRE_IOQ_OK, the slot
+ *     still holds the request.
+ */
+static inline enum vyre_ioq_result vyre_io_client_wait(const struct vyre_io_client *client,
+                                                       struct vyre_io_client_queue *queue, uint32_t slot,
+                                                       uint64_t timeout_ns, struct vyre_ioq_outcome *outcome)
+{
+    const uint64_t look_ns = 50000000, started = vyre_ioq_priv_now_ns();
+    struct vyre_ioq_wait_limits limits;
+    enum vyre_ioq_result result;
+    uint64_t waited = 0;
+    int gone;
+    limits.heartbeat_timeout_ns = 0;
+    for (;;) {
+        gone = vyre_io_client_is_host_gone(client);
+        limits.timeout_ns = timeout_ns - waited < look_ns ? timeout_ns - waited : look_ns;
+        if (gone) {
+            limits.timeout_ns = 0;
+        }
+        result = vyre_ioq_wait(&queue->queue, slot, &limits, outcome, NULL);
+        if (result != VYRE_IOQ_TIMED_OUT) {
+            return result;
+        }
+        waited = vyre_ioq_priv_now_ns() - started;
+        if (gone) {
+            return VYRE_IOQ_HOST_GONE;
+        }
+        if (waited >= timeout_ns) {
+            return VYRE_IOQ_TIMED_OUT;
+        }
+    }
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* VYRE_IO_CLIENT_H */
