@@ -32,6 +32,8 @@ mod native {
     #[pymodule_export]
     use crate::python::batch::Batch;
     #[pymodule_export]
+    use crate::python::client::{Client, RemoteFile};
+    #[pymodule_export]
     use crate::python::engine::{Engine, close_all, default_engine};
     #[pymodule_export]
     use crate::python::file::File;

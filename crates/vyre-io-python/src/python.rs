@@ -1,6 +1,7 @@
 //! The classes that Python sees.
 
 pub(crate) mod batch;
+pub(crate) mod client;
 pub(crate) mod engine;
 mod error;
 pub(crate) mod file;
