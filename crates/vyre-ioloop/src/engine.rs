@@ -3,6 +3,7 @@
 mod abandoned;
 mod admission;
 mod barriers;
+mod bundle;
 mod checks;
 pub(crate) mod clock;
 mod completion;
@@ -44,6 +45,7 @@ use crate::file_table::FileTable;
 use crate::queue_id::QueueId;
 use crate::queue_options::QueueOptions;
 use crate::ring_means::RingMeans;
+use bundle::Bundle;
 use clock::Clock;
 use deadlines::heap::Deadlines;
 use engine_state::EngineState;
@@ -79,6 +81,9 @@ const ANNOUNCE_EVERY: u32 = 16;
 pub struct Engine<T: Transport> {
     transport: T,
     state: EngineState,
+    bundle: Bundle,
+    /// The number of bundled reads that this pass has copied.
+    copied: u32,
     shared: Arc<SharedCounters>,
     /// The clock of `RequestState::expires`.
     clock: Clock,
@@ -166,6 +171,8 @@ impl<T: Transport> Engine<T> {
                 reclaimable: Reclaimable::default(),
             },
             transport,
+            bundle: Bundle::new(),
+            copied: 0,
             clock: Clock::new(),
             ask_again: 0,
             turn: 0,
@@ -203,7 +210,9 @@ impl<T: Transport> Engine<T> {
             claimed += self.sweep_queue(queue);
         }
         let expired = if self.is_timed() { self.expire() } else { 0 };
-        let started = self.submit();
+        let copied = std::mem::take(&mut self.copied);
+        let started = self.submit() + copied;
+        let reaped = reaped + copied;
         self.publish();
         if !self.state.reclaimable.is_empty() {
             self.reclaim();

@@ -32,10 +32,28 @@ pub(crate) const AVAILABLE: bool = cfg!(all(
     not(miri)
 ));
 
-/// Loads the line of the processor's cache that holds an address. Never faults: a processor ignores a
-/// hint for an address that it cannot load.
+/// The number of bytes of a line of the processor's cache.
+const LINE: usize = 64;
+
+/// Loads the lines of `len` bytes into the processor's cache. Never faults: a processor ignores a hint for an
+/// address that it cannot load.
 #[inline]
-pub(crate) fn prefetch(address: *const u8) {
+pub(crate) fn prefetch(mut address: *const u8, mut len: usize) {
+    // Four at a time: a hint for many lines should cost little more than one instruction for each.
+    while len >= 4 * LINE {
+        prefetch_four_lines(address);
+        address = address.wrapping_add(4 * LINE);
+        len -= 4 * LINE;
+    }
+    while len > 0 {
+        prefetch_line(address);
+        address = address.wrapping_add(LINE);
+        len = len.saturating_sub(LINE);
+    }
+}
+
+#[inline]
+fn prefetch_line(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the instruction changes neither memory nor registers, and never faults.
     unsafe {
@@ -45,6 +63,36 @@ pub(crate) fn prefetch(address: *const u8) {
     // SAFETY: the instruction changes neither memory nor registers, and never faults.
     unsafe {
         std::arch::asm!("prfm pldl1keep, [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = address;
+}
+
+#[inline]
+fn prefetch_four_lines(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as in `prefetch_line`.
+    unsafe {
+        std::arch::asm!(
+            "prefetcht0 [{0}]",
+            "prefetcht0 [{0} + 64]",
+            "prefetcht0 [{0} + 128]",
+            "prefetcht0 [{0} + 192]",
+            in(reg) address,
+            options(nostack, preserves_flags, readonly)
+        );
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as in `prefetch_line`.
+    unsafe {
+        std::arch::asm!(
+            "prfm pldl1keep, [{0}]",
+            "prfm pldl1keep, [{0}, #64]",
+            "prfm pldl1keep, [{0}, #128]",
+            "prfm pldl1keep, [{0}, #192]",
+            in(reg) address,
+            options(nostack, preserves_flags, readonly)
+        );
     }
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let _ = address;

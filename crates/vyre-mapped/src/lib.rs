@@ -46,7 +46,7 @@ mod sys;
 mod watcher;
 
 pub use error::{CopyError, MapError, RecoveryError};
-pub use mapping::{Mapping, Stamp};
+pub use mapping::{Hint, Mapping, Stamp};
 pub use populating::{Populated, Populating};
 pub use recovery::Recovery;
 pub use residency::{Residency, Source};

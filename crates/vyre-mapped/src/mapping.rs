@@ -4,6 +4,7 @@ use std::io::IoSliceMut;
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
+use std::ptr;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,6 +12,7 @@ use rustix::fs::{Advice, fadvise, fstat};
 use rustix::io::{Errno, ReadWriteFlags, fcntl_dupfd_cloexec, pread, preadv2};
 use rustix::param::page_size;
 
+use crate::arch;
 use crate::error::{CopyError, MapError};
 use crate::file_system::examine;
 use crate::page_tables::first_unmapped;
@@ -49,6 +51,20 @@ impl Stamp {
             SystemTime::now().duration_since(changed).ok()
         });
         since.is_some_and(|since| since > TICK)
+    }
+}
+
+/// The place of bytes that a copy will read soon. It does not keep the [`Mapping`].
+#[derive(Debug, Clone, Copy)]
+pub struct Hint {
+    address: usize,
+}
+
+impl Hint {
+    /// Loads this many bytes into the processor's cache. Does nothing for pages that are not mapped.
+    #[inline]
+    pub fn prefetch(self, bytes: usize) {
+        arch::prefetch(ptr::without_provenance(self.address), bytes);
     }
 }
 
@@ -257,6 +273,16 @@ impl Mapping {
     pub fn prefetch(&self, range: Range<u64>) {
         if let Some((offset, len)) = self.locate(&range) {
             self.pages.prefetch(offset, len);
+        }
+    }
+
+    /// Returns the place of a byte of the file, for [prefetches](Hint::prefetch) without further checks. It is of no use
+    /// if the offset is not inside the mapping.
+    #[inline]
+    pub fn hint(&self, offset: u64) -> Hint {
+        let address = self.pages.as_ptr().addr();
+        Hint {
+            address: address.wrapping_add(offset.wrapping_sub(self.first) as usize),
         }
     }
 

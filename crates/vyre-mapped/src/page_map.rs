@@ -26,8 +26,15 @@ impl PageMap {
     ///
     /// # Panics
     /// If a page is outside the map.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn contains(&self, pages: Range<usize>) -> bool {
+        let (word, first) = (pages.start / PAGES, pages.start % PAGES);
+        let count = pages.end.saturating_sub(pages.start);
+        // The usual case: the pages of a short read lie in one word.
+        if 0 < count && count <= PAGES - first {
+            let mask = u64::MAX >> (PAGES - count) << first;
+            return self.words[word].load(Relaxed) & mask == mask;
+        }
         masks(pages).all(|(word, mask)| self.words[word].load(Relaxed) & mask == mask)
     }
 

@@ -61,7 +61,7 @@ impl Residency {
 
     /// Returns whether all pages of a range of the file were in memory at the last scan. Returns `false`
     /// for a range that is not inside the mapping.
-    #[inline]
+    #[inline(always)]
     pub fn contains(&self, range: Range<u64>) -> bool {
         let Some((offset, len)) = self.mapping.locate(&range) else {
             return false;

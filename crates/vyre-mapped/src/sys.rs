@@ -46,9 +46,6 @@ use rustix::param::page_size;
 use crate::arch::{AVAILABLE, copy, interrupted, prefetch};
 use crate::error::RecoveryError;
 
-/// The number of bytes of a line of the processor's cache.
-const LINE: usize = 64;
-
 /// A read-only shared mapping of whole pages, unmapped on drop.
 #[derive(Debug)]
 pub(crate) struct Pages {
@@ -130,9 +127,7 @@ impl Pages {
     /// Loads the lines of a part of the mapping into the processor's cache.
     #[inline]
     pub(crate) fn prefetch(&self, offset: usize, len: usize) {
-        for line in (offset..offset.saturating_add(len)).step_by(LINE) {
-            prefetch(self.base.as_ptr().wrapping_add(line));
-        }
+        prefetch(self.base.as_ptr().wrapping_add(offset), len);
     }
 
     /// Copies bytes from `offset` on to all of a slice. Returns how many were not copied because of a

@@ -86,7 +86,7 @@ pub use setup_report::{Opcode, RefusedFlags, RingFeatures, RingReport, SetupRepo
 pub use sim::{SimBuilder, SimTransport};
 pub use thread_pool::{ThreadPool, ThreadPoolBuilder};
 pub use thread_pool_report::ThreadPoolReport;
-pub use transport::Transport;
+pub use transport::{MAX_BUNDLE, Transport};
 
 /// An errno of the kernel, with which a failed operation completes.
 pub use rustix::io::Errno;

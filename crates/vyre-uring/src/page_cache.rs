@@ -1,5 +1,6 @@
 //! A transport around another one that copies cached bytes out of a mapping.
 
+mod bundle;
 mod copy;
 mod file_state;
 mod queued;
@@ -24,7 +25,8 @@ use crate::futex_word::FutexWord;
 use crate::operation::{BufferSlot, FileSlot, Operation};
 use crate::page_cache_counters::PageCacheCounters;
 use crate::setup_report::SetupReport;
-use crate::transport::Transport;
+use crate::transport::{MAX_BUNDLE, Transport};
+use bundle::Bundled;
 use file_state::FileState;
 use queued::{Done, Queued, Read};
 
@@ -41,13 +43,13 @@ pub const SUBMIT_COPY_BYTES: u32 = 256 << 10;
 const SHORT_BYTES: u32 = 16 << 10;
 
 /// The number of bytes of the next read that are loaded into the processor's cache during a copy.
-const PREFETCH_BYTES: u64 = 1024;
+const PREFETCH_BYTES: u32 = 1024;
 
 /// The number of reads ahead of a copy of which one line is prefetched. The processor then translates the addresses
 /// of several reads at once; a prefetch waits for the translation of its own.
 const LOOK_AHEAD: usize = 4;
 
-/// The number of submissions with copies between two checks that the thread still recovers from SIGBUS.
+/// The number of bundles and submissions with copies between two checks that the thread still recovers from SIGBUS.
 const CHECK_EVERY: u32 = 256;
 
 /// A transport around another one that serves reads of cached bytes without a system call: it copies
@@ -66,12 +68,15 @@ const CHECK_EVERY: u32 = 256;
 /// A read that reaches past the size, or whose copy raises SIGBUS, completes with `EINTR`. The caller
 /// pushes it again, as after every `EINTR`, and the inner transport then performs it.
 ///
+/// A read of up to 16 KiB can do without these steps: it joins a [`bundle`](Transport::bundle), and
+/// [`copy_bundle`](Transport::copy_bundle) asks for the sizes and copies.
+///
 /// # Limits
 /// - One submission copies about [`SUBMIT_COPY_BYTES`] of reads of up to 16 KiB, or of longer reads, in turns.
 ///   The longer read of a turn right after short ones is one alone.
 /// - A page that has left memory since it was last looked for is read in while the thread waits.
 /// - If the thread blocks SIGBUS, or if another handler has replaced the one of `vyre-mapped`, all
-///   operations go to the inner transport. The thread is checked at every 256th submission with copies and
+///   operations go to the inner transport. The thread is checked at every 256th bundle or submission with copies, and
 ///   after every wait.
 #[derive(Debug)]
 pub struct PageCacheTransport<T> {
@@ -84,10 +89,12 @@ pub struct PageCacheTransport<T> {
     /// Set if the last submission copied short reads.
     long_is_next: bool,
     done: Vec<Done>,
+    /// The reads that the next call copies, before anything else happens.
+    bundle: Vec<Bundled>,
     /// `None` until a cached file is set, and if the thread does not recover from SIGBUS.
     recovery: Option<Recovery>,
     until_check: u32,
-    /// The number of submissions with copies, to ask for each size once.
+    /// The number of bundles and submissions with copies, to ask for each size once.
     submission: u64,
     next_token: u32,
     counters: PageCacheCounters,
@@ -105,6 +112,7 @@ impl<T: Transport> PageCacheTransport<T> {
             long: VecDeque::with_capacity(capacity),
             long_is_next: false,
             done: Vec::with_capacity(capacity),
+            bundle: Vec::with_capacity(MAX_BUNDLE),
             recovery: None,
             until_check: 0,
             submission: 0,
@@ -174,8 +182,7 @@ impl<T: Transport> PageCacheTransport<T> {
     /// Short reads and long ones take turns, so that neither starves the other, and the completion of a short read
     /// does not wait for a long copy behind it.
     fn copy_queued(&mut self) -> u32 {
-        self.check_thread();
-        self.submission += 1;
+        self.begin_copies();
         let before = self.done.len();
         let after_short = std::mem::take(&mut self.long_is_next);
         if self.short.is_empty() || (after_short && !self.long.is_empty()) {
@@ -186,6 +193,12 @@ impl<T: Transport> PageCacheTransport<T> {
             self.long_is_next = true;
         }
         (self.done.len() - before) as u32
+    }
+
+    /// Begins a run of copies. Each file is then asked for its size anew.
+    fn begin_copies(&mut self) {
+        self.check_thread();
+        self.submission += 1;
     }
 
     fn copy_short(&mut self) {
@@ -216,9 +229,9 @@ impl<T: Transport> PageCacheTransport<T> {
 
     /// Loads at most this many bytes of a read into the processor's cache.
     #[inline]
-    fn prefetch(&self, read: &Read, bytes: u64) {
+    fn prefetch(&self, read: &Read, bytes: u32) {
         if let Some(Some(file)) = self.files.get(read.file.index() as usize) {
-            let end = read.offset.saturating_add(u64::from(read.len).min(bytes));
+            let end = read.offset.saturating_add(read.len.min(bytes).into());
             file.cached()
                 .residency()
                 .mapping()
@@ -329,29 +342,26 @@ impl<T: Transport> Transport for PageCacheTransport<T> {
 
     #[inline]
     fn push(&mut self, operation: Operation, user: u64) -> Result<Token, PushError> {
-        if let Operation::Read {
-            file,
-            offset,
-            buffer,
-            buffer_offset,
-            len,
-        } = operation
+        if let Some(read) = Read::of(&operation)
+            && let Some(pushed) = self.push_copy(read, user)
         {
-            let read = Read {
-                file,
-                offset,
-                buffer,
-                buffer_offset,
-                len,
-            };
-            if let Some(pushed) = self.push_copy(read, user) {
-                return pushed;
-            }
+            return pushed;
         }
         if self.held() > 0 && self.in_flight() >= self.capacity() {
             return Err(PushError::Full);
         }
         self.inner.push(operation, user)
+    }
+
+    // Always: called in one place, with operands that are in registers there.
+    #[inline(always)]
+    fn bundle(&mut self, operation: Operation) -> bool {
+        Read::of(&operation).is_some_and(|read| self.bundle_read(read))
+    }
+
+    #[inline]
+    fn copy_bundle(&mut self) -> u64 {
+        self.copy_all_bundled()
     }
 
     #[inline]

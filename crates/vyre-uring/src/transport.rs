@@ -17,6 +17,9 @@ use crate::operation::{BufferSlot, FileSlot, Operation};
 use crate::page_cache_counters::PageCacheCounters;
 use crate::setup_report::SetupReport;
 
+/// The largest number of reads that are [bundled](Transport::bundle) at a time: one for each bit of the result.
+pub const MAX_BUNDLE: usize = u64::BITS as usize;
+
 /// Performs [`Operation`]s on files and buffers that are held in two tables.
 ///
 /// An implementation guarantees:
@@ -25,7 +28,7 @@ use crate::setup_report::SetupReport;
 /// - A transfer may be short, even before the end of the file: one push transfers at most what one
 ///   operation of the kernel can. The completion carries the number of bytes.
 /// - A buffer is kept until the operations on it have completed.
-/// - `push`, `submit`, `reap`, `wait`, `wait_on` and `cancel` do not allocate.
+/// - `push`, `bundle`, `copy_bundle`, `submit`, `reap`, `wait`, `wait_on` and `cancel` do not allocate.
 pub trait Transport {
     /// Returns what the transport was built with, if this is a [`Ring`](crate::Ring), a
     /// [`ThreadPool`](crate::ThreadPool) or is built around one. `None` by default.
@@ -51,6 +54,29 @@ pub trait Transport {
     /// - [`PushError::Unsupported`] if the transport does not have the operation.
     /// - [`PushError::Poisoned`] once the transport has failed for good.
     fn push(&mut self, operation: Operation, user: u64) -> Result<Token, PushError>;
+
+    /// Bundles a read that needs neither the kernel nor a wait: [`copy_bundle`](Self::copy_bundle) performs it, and
+    /// it is never in flight. Returns `false` for any other operation, which the caller [pushes](Self::push).
+    ///
+    /// At most [`MAX_BUNDLE`] reads are bundled at a time. Until they are copied, the caller calls no other
+    /// method that takes `&mut self`.
+    ///
+    /// A transport that performs nothing by itself bundles nothing, which is the default. A transport around another
+    /// one forwards the call if it has nothing to do for the operation.
+    #[inline]
+    fn bundle(&mut self, operation: Operation) -> bool {
+        let _ = operation;
+        false
+    }
+
+    /// Performs the bundled reads, in order. Returns the set of those that were not performed: bit `n` for the
+    /// `n`-th. The caller pushes these. Each of the others has moved all of its bytes.
+    ///
+    /// A transport around another one that forwards [`bundle`](Self::bundle) forwards this call, too.
+    #[inline]
+    fn copy_bundle(&mut self) -> u64 {
+        0
+    }
 
     /// Submits the queued operations and cancel requests without waiting for any of them. Returns
     /// how many the kernel took. Those that it has no room for stay queued for the next call.

@@ -43,8 +43,14 @@ impl<T: Transport> Engine<T> {
         let state = &self.state;
         let asking = state.queues[id.queue as usize].id;
         let plan = resolve(&state.files, &state.buffers, asking, request)?;
+        let exact = request.flags().contains(Flags::EXACT);
         let admitted = match plan {
-            Plan::Read(transfer) => Admitted::Read(transfer),
+            Plan::Read(transfer) => {
+                if self.bundle(id, transfer, exact, request.deadline()) {
+                    return Ok(());
+                }
+                Admitted::Read(transfer)
+            }
             Plan::Write(transfer) => {
                 let durable = transfer.durable;
                 if durable {
@@ -57,10 +63,16 @@ impl<T: Transport> Engine<T> {
             Plan::Map(extent) => Admitted::Map(extent),
         };
         let expires = expires(self);
+        self.start(id, admitted, exact, expires);
+        Ok(())
+    }
+
+    /// Records an admitted request and starts it, or makes it wait.
+    #[inline(always)]
+    pub(super) fn start(&mut self, id: SlotId, admitted: Admitted, exact: bool, expires: u64) {
         if expires != 0 {
             self.state.deadlines.insert(id, expires);
         }
-        let exact = request.flags().contains(Flags::EXACT);
         let queue = &mut self.state.queues[id.queue as usize];
         let may_start = self.state.backlogged == 0
             && queue.limiter.is_none()
@@ -78,7 +90,6 @@ impl<T: Transport> Engine<T> {
         } else {
             self.submit_or_wait(id, admitted);
         }
-        Ok(())
     }
 
     fn plan_sync(&self, file: u32, slot: FileSlot) -> Result<Admitted, Errno> {

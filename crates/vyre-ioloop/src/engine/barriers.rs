@@ -128,15 +128,16 @@ impl Barriers {
         self.syncs.push(sync);
     }
 
+    /// Returns whether the current round covers fences, which [`pass`](Self::pass) may make due.
+    #[inline]
+    pub(super) fn has_earlier_fences(&self) -> bool {
+        self.deferred.any_of_earlier_rounds()
+    }
+
     /// Notes that the current round has passed the slots below `end`. The fences that it has thereby
     /// covered are due if nothing is outstanding, so that their lanes need not wait for the end of
     /// the round. Returns whether there are any.
-    #[inline]
     pub(super) fn pass(&mut self, end: u32) -> bool {
-        self.deferred.any_of_earlier_rounds() && self.pass_some(end)
-    }
-
-    fn pass_some(&mut self, end: u32) -> bool {
         if !self.syncs.is_empty() || !self.epochs.is_clear() {
             return false;
         }

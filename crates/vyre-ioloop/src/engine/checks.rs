@@ -26,6 +26,8 @@ pub(crate) struct Transfer {
     /// True if the file has no offsets: a pipe, a socket or a terminal, which may keep the request
     /// waiting for ever.
     pub(crate) unbounded: bool,
+    /// True if cached bytes of the file may be copied out of a mapping.
+    pub(crate) mapped: bool,
 }
 
 /// The bytes to read ahead, in pieces.
@@ -156,6 +158,7 @@ fn transfer(
         len: request.count(),
         durable: from.flushes.always | request.flags().contains(Flags::DURABLE),
         unbounded: !from.traits.has_offsets,
+        mapped: from.watched.is_some(),
     };
     check_alignment(from, to, &transfer)?;
     Ok(transfer)

@@ -5,11 +5,11 @@
 #[must_use]
 #[non_exhaustive]
 pub struct Progress {
-    /// Completions reaped from the transport.
+    /// Completions reaped from the transport, and reads that it performed at once.
     pub reaped: u32,
     /// Requests claimed.
     pub claimed: u32,
-    /// Operations given to the transport.
+    /// Operations given to the transport, and reads that it performed at once.
     pub started: u32,
     /// Requests cancelled because their deadline passed.
     pub expired: u32,

@@ -121,6 +121,12 @@ impl Shares {
             self.lend();
         }
         share.entries += 1;
+        self.count_bytes(bytes);
+    }
+
+    /// Counts bytes that move in this pass.
+    #[inline]
+    pub(crate) const fn count_bytes(&mut self, bytes: u32) {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 

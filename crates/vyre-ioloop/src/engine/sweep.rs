@@ -66,7 +66,13 @@ impl<T: Transport> Engine<T> {
             let claims = self.state.queues[queue].host.claim(group);
             if !claims.slots().is_empty() {
                 swept.claimed += claims.slots().len();
-                let last_barrier = self.admit_claims(queue, claims);
+                let last_barrier = if self.state.queues[queue].draining {
+                    // Here, and not later: what was claimed before the drain is finished.
+                    self.reject_claims(queue, &claims);
+                    None
+                } else {
+                    self.admit_claims(queue, claims)
+                };
                 if last_barrier.is_some() {
                     swept.last_barrier = last_barrier;
                     // A group may have come into use after the sweep began and before the barrier was
@@ -74,10 +80,15 @@ impl<T: Transport> Engine<T> {
                     self.state.queues[queue].host.refresh(&mut cursor);
                 }
             }
-            if self.state.queues[queue].barriers.pass(end) {
-                self.state.publish_outcomes(queue);
+            if self.state.queues[queue].barriers.has_earlier_fences() {
+                // A fence may have to wait for them.
+                self.copy_bundle(queue);
+                if self.state.queues[queue].barriers.pass(end) {
+                    self.state.publish_outcomes(queue);
+                }
             }
         }
+        self.copy_bundle(queue);
         swept
     }
 
@@ -93,15 +104,15 @@ impl<T: Transport> Engine<T> {
         while let Some(Claim { slot, image, .. }) =
             self.state.queues[queue].host.next_claim(&mut claims)
         {
-            if self.state.queues[queue].draining {
-                // Here, and not later: what was claimed before the drain is finished.
-                self.reject(queue, slot, Errno::ECANCELED);
-                continue;
-            }
-            // Decoded here, where the words are in registers; and for a fence apart, which then
-            // makes no request of them.
-            if Op::from_word(image.op) == Some(Op::Fence) {
-                match Request::decode(&image).map(|fence| fence.deadline()) {
+            // Decoded here, where the words are in registers, and one operation apart from the others: most requests
+            // are READs.
+            match Op::from_word(image.op) {
+                Some(Op::Read) => match Request::decode(&image) {
+                    Ok(read) => self.admit_read(queue, slot, &read),
+                    Err(error) => self.reject(queue, slot, error.errno()),
+                },
+                // No request is made of its words.
+                Some(Op::Fence) => match Request::decode(&image).map(|fence| fence.deadline()) {
                     Ok(deadline) => {
                         found.fences.insert(slot);
                         if deadline != 0 {
@@ -112,29 +123,41 @@ impl<T: Transport> Engine<T> {
                         }
                     }
                     Err(error) => self.reject(queue, slot, error.errno()),
-                }
-                continue;
+                },
+                _ => match Request::decode(&image) {
+                    Ok(sync) if sync.op().is_barrier() => {
+                        self.defer_sync(queue, slot, sync);
+                        last_sync = Some(slot);
+                    }
+                    Ok(other) => self.admit_other(queue, slot, other),
+                    Err(error) => self.reject(queue, slot, error.errno()),
+                },
             }
-            // One by one, not by one match with a guard, which would have the request in memory.
-            let request = match Request::decode(&image) {
-                Ok(request) => request,
-                Err(error) => {
-                    self.reject(queue, slot, error.errno());
-                    continue;
-                }
-            };
-            if request.op().is_barrier() {
-                self.defer_sync(queue, slot, request);
-                last_sync = Some(slot);
-                continue;
-            }
-            let deadline = request.deadline();
-            self.admit_or_reject(queue, slot, &request, move |engine| engine.expiry(deadline));
         }
         if !found.fences.is_empty() {
             self.state.queues[queue].barriers.defer_fences(found);
         }
         found.fences.last().max(last_sync)
+    }
+
+    #[cold]
+    fn reject_claims(&mut self, queue: usize, claims: &Claims) {
+        for slot in claims.slots() {
+            self.reject(queue, slot, Errno::ECANCELED);
+        }
+    }
+
+    #[inline(always)]
+    fn admit_read(&mut self, queue: usize, slot: u32, read: &Request) {
+        let deadline = read.deadline();
+        self.admit_or_reject(queue, slot, read, move |engine| engine.expiry(deadline));
+    }
+
+    /// Admits a request that is neither a READ nor a barrier.
+    #[inline(never)]
+    fn admit_other(&mut self, queue: usize, slot: u32, request: Request) {
+        let deadline = request.deadline();
+        self.admit_or_reject(queue, slot, &request, move |engine| engine.expiry(deadline));
     }
 
     #[cold]

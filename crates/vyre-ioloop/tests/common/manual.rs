@@ -1,13 +1,14 @@
 //! A transport that keeps every operation until the test ends it. It moves no bytes.
 
 use std::collections::VecDeque;
+use std::fmt::{self, Debug, Formatter};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use vyre_uring::{
-    Buffer, BufferSlot, Busy, Completion, EnterError, Errno, FileSlot, Operation, PushError,
-    RegisterError, Token, Transport,
+    Buffer, BufferSlot, Busy, Completion, EnterError, Errno, FileSlot, MAX_BUNDLE, Operation,
+    PushError, RegisterError, Token, Transport,
 };
 
 /// Operation in flight.
@@ -48,6 +49,23 @@ pub(crate) struct State {
     pub(crate) holds: bool,
     /// Time limits of the sleeps.
     pub(crate) sleeps: Vec<Option<Duration>>,
+    /// Set to have the transport perform READs in bundles; of each bundle, those in `failing` fail.
+    pub(crate) bundles: bool,
+    pub(crate) failing: u64,
+    bundle: Vec<Operation>,
+    /// The bundles so far, without what failed.
+    pub(crate) copied: Vec<Vec<Operation>>,
+    /// Called with the offset of each READ that joins a bundle.
+    pub(crate) on_bundle: OnBundle,
+}
+
+#[derive(Default)]
+pub(crate) struct OnBundle(pub(crate) Option<Box<dyn FnMut(u64) + Send>>);
+
+impl Debug for OnBundle {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("OnBundle")
+    }
 }
 
 impl State {
@@ -161,6 +179,36 @@ impl Transport for ManualTransport {
         state.flights.push(flight);
         state.pushed.push(flight);
         Ok(token)
+    }
+
+    fn bundle(&mut self, op: Operation) -> bool {
+        let mut state = self.state();
+        let Operation::Read { offset, .. } = op else {
+            return false;
+        };
+        let takes = state.bundles && state.bundle.len() < MAX_BUNDLE;
+        if takes {
+            state.bundle.push(op);
+            if let Some(happens) = &mut state.on_bundle.0 {
+                happens(offset);
+            }
+        }
+        takes
+    }
+
+    fn copy_bundle(&mut self) -> u64 {
+        let mut state = self.state();
+        let bundle = std::mem::take(&mut state.bundle);
+        let mut failed = 0;
+        let mut copied = Vec::new();
+        for (nth, op) in bundle.into_iter().enumerate() {
+            match state.failing >> nth & 1 {
+                0 => copied.push(op),
+                _ => failed |= 1 << nth,
+            }
+        }
+        state.copied.push(copied);
+        failed
     }
 
     fn submit(&mut self) -> Result<u32, EnterError> {

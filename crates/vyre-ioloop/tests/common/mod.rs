@@ -236,6 +236,14 @@ pub(crate) fn file_of(bytes: &[u8]) -> File {
     file
 }
 
+/// Returns a file in memory with these bytes, which allows page-cache reads.
+pub(crate) fn memfd_of(bytes: &[u8]) -> File {
+    let flags = rustix::fs::MemfdFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::memfd_create("test", flags).expect("a file"));
+    file.write_all(bytes).expect("room");
+    file
+}
+
 pub(crate) fn contents(buffer: &Buffer, offset: usize, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     buffer.read_at(offset, &mut bytes).expect("inside");

@@ -6,7 +6,7 @@
 //! - a FENCE's OK comes after everything that was published before it;
 //! - a SYNC is flushed, and its OK comes, after the writes to the same file that were published before
 //!   it; and the OK needs a flush that was pushed since the SYNC was published, and has ended;
-//! - the OK of a READ, WRITE, PREFETCH or MAP needs an operation that was pushed since it was published;
+//! - the OK of a READ, WRITE, PREFETCH or MAP needs an operation that was pushed since it was published, or a copy;
 //! - only a request with a deadline ends with ETIMEDOUT.
 //!
 //! At the end, everything was completed. Unless the engine was stopped while busy, every queue can then
@@ -18,13 +18,13 @@ mod shares;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use vyre_ioloop::{Engine, Revocation, Rights, TestClock};
+use vyre_ioloop::{Engine, FileOptions, Revocation, Rights, TestClock};
 use vyre_ioq::abi::{status, word};
 use vyre_ioq::{BufferHandle, DeviceQueue, Errno, FileHandle, Op, Request};
 use vyre_uring::{Errno as OsErrno, Operation};
 
 use crate::common::manual::{Control, Flight, ManualTransport};
-use crate::common::{Slots, Tables, file_of};
+use crate::common::{Slots, Tables, memfd_of};
 use dice::Dice;
 
 /// Number of passes in which requests are published.
@@ -102,6 +102,7 @@ impl Stress {
         let slots = 4 + dice.below(140);
         let (transport, control) = ManualTransport::new(capacity);
         control.state().cancels = dice.one_in(2);
+        control.state().bundles = dice.one_in(2);
         let mut tables = Tables::new(4096, 64 << 20);
         let pool = tables.pool;
         let files = name_files(&mut tables);
@@ -146,7 +147,8 @@ impl Stress {
     fn request(&mut self, file: FileHandle) -> Request {
         let len = *self.dice.choose(&[0, 1, 4096, 1 << 20, 3 << 20, 40 << 20]);
         let request = match self.dice.below(11) {
-            0..=2 => Request::read(file, 0, len).into_buffer(self.pool, 0),
+            // The offset names the request where it is copied in a bundle.
+            0..=2 => Request::read(file, self.count, len).into_buffer(self.pool, 0),
             3..=4 => Request::write(file, 0, len).from_buffer(self.pool, 0),
             5 => Request::write(file, 0, len)
                 .from_buffer(self.pool, 0)
@@ -182,6 +184,8 @@ impl Stress {
     }
 
     fn step(&mut self) {
+        let failing = u64::from(self.dice.below(u32::MAX));
+        self.control.state().failing = if self.dice.one_in(2) { failing } else { 0 };
         let _ = self.engine.step();
         self.check();
     }
@@ -333,7 +337,9 @@ impl Stress {
                 self.check_writes(queue, &completed);
             }
             _ if completed.len > 0 => {
-                let carried_out = since.iter().any(|flight| flight.user == user);
+                let is_copy = |op: &Operation| matches!(*op, Operation::Read { offset, .. } if offset == completed.number);
+                let carried_out = since.iter().any(|flight| flight.user == user)
+                    || state.copied.iter().flatten().any(is_copy);
                 assert!(
                     carried_out,
                     "{completed:?}: {result:?} without an operation"
@@ -390,8 +396,14 @@ fn flushed_file(flight: &Flight) -> Option<u32> {
 fn name_files(tables: &mut Tables) -> Vec<Named> {
     let mut handles = vec![tables.file];
     let again = tables.disk.try_clone().expect("a descriptor");
-    for file in [file_of(b"x"), file_of(b"x"), again] {
-        handles.push(tables.files.insert(file, Rights::all()).expect("fit"));
+    let options = FileOptions::new(Rights::all());
+    let bundled = options.page_cache_reads(true);
+    for (file, options) in [
+        (memfd_of(b"x"), bundled),
+        (memfd_of(b"x"), bundled),
+        (again, options),
+    ] {
+        handles.push(tables.files.insert(file, options).expect("fit"));
     }
     for _ in 0..2 {
         // Nothing is read from it: the transport moves no bytes.

@@ -217,6 +217,16 @@ impl<T: Transport> Transport for WindowTransport<T> {
     }
 
     #[inline]
+    fn bundle(&mut self, operation: Operation) -> bool {
+        self.inner.bundle(operation)
+    }
+
+    #[inline]
+    fn copy_bundle(&mut self) -> u64 {
+        self.inner.copy_bundle()
+    }
+
+    #[inline]
     fn submit(&mut self) -> Result<u32, EnterError> {
         self.inner.submit()
     }

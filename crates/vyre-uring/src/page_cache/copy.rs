@@ -39,7 +39,9 @@ pub(super) fn to_buffer(
     let mut destination = destination;
     while part.end < range.end {
         part = part.end..range.end.min(part.end + PART_BYTES);
-        mapping.prefetch(part.end..range.end.min(part.end + PREFETCH_BYTES));
+        if part.end < range.end {
+            mapping.prefetch(part.end..range.end.min(part.end + u64::from(PREFETCH_BYTES)));
+        }
         let part = part.clone();
         let bytes = part.end - part.start;
         // SAFETY: the range was just seen to be inside the buffer, which is borrowed, so its memory is

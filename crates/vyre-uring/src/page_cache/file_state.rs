@@ -47,6 +47,12 @@ impl FileState {
         self.cached.residency().contains(range)
     }
 
+    /// Returns whether a range can be copied, as far as is known without asking for the size again.
+    #[inline]
+    pub(super) fn holds(&self, range: Range<u64>) -> bool {
+        range.end <= self.size && self.cached.residency().contains(range)
+    }
+
     /// Returns the size of the file, which each submission asks for once. Returns 0 if the kernel does
     /// not tell.
     #[inline]

@@ -1,7 +1,7 @@
 //! The copies of a transport that were pushed and not yet reaped.
 
 use crate::completion::{Completion, Token};
-use crate::operation::{BufferSlot, FileSlot};
+use crate::operation::{BufferSlot, FileSlot, Operation};
 
 /// The operands of a read.
 #[derive(Debug, Clone, Copy)]
@@ -11,6 +11,29 @@ pub(super) struct Read {
     pub(super) buffer: BufferSlot,
     pub(super) buffer_offset: u64,
     pub(super) len: u32,
+}
+
+impl Read {
+    /// Returns the operands of an operation, if it is a read.
+    #[inline]
+    pub(super) const fn of(operation: &Operation) -> Option<Self> {
+        match *operation {
+            Operation::Read {
+                file,
+                offset,
+                buffer,
+                buffer_offset,
+                len,
+            } => Some(Self {
+                file,
+                offset,
+                buffer,
+                buffer_offset,
+                len,
+            }),
+            _ => None,
+        }
+    }
 }
 
 /// A read that the next submission copies.

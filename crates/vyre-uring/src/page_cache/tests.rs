@@ -1,5 +1,7 @@
 //! Against the simulated transport, whose operations are seen by its counters of operations in flight.
 
+mod bundles;
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 

@@ -6,6 +6,7 @@ fn read(len: u32) -> RequestState {
         file: 1,
         file_slot: FileSlot::new(1),
         unbounded: false,
+        mapped: false,
         buffer: 2,
         slot: BufferSlot::new(0),
         file_offset: 100,
