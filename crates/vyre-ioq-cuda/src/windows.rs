@@ -2,6 +2,8 @@
 
 mod asks;
 mod device;
+#[cfg(test)]
+mod fake;
 mod mapper;
 mod pages;
 mod streams;

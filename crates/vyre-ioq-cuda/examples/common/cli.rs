@@ -26,7 +26,8 @@ pub(crate) struct On {
     /// Number of the GPU.
     #[arg(long, default_value_t = 0)]
     gpu: u32,
-    /// Number of warps of the kernel; by default one for each multiprocessor, at most 128.
+    /// Number of warps of the kernel; by default one for each multiprocessor, at most 128, or eight, at most 1024, where
+    /// it reads in a view.
     #[arg(long)]
     warps: Option<u32>,
     /// Number of loops that serve the kernel, each with a thread and a queue of its own.
@@ -47,19 +48,35 @@ pub(crate) struct Reads {
 }
 
 impl On {
-    /// Returns the device, the number of warps, and the number of loops.
-    pub(crate) fn open(&self) -> Result<(Device, u32, u32), Error> {
-        let (device, loops) = match self.device {
-            Kind::Cuda => (Device::gpu(self.gpu)?, 4),
-            Kind::Threads => (Device::threads()?, 1),
+    /// Returns the device.
+    pub(crate) fn open(&self) -> Result<Device, Error> {
+        let device = match self.device {
+            Kind::Cuda => Device::gpu(self.gpu),
+            Kind::Threads => Device::threads(),
+        }?;
+        println!("{}", device.name());
+        Ok(device)
+    }
+
+    /// Returns the number of warps, for a kernel that reads in a view or through the queue, and the number of loops.
+    /// There are no more warps than `most` unless more were asked for.
+    pub(crate) fn shape(
+        &self,
+        device: &Device,
+        in_view: bool,
+        most: u32,
+    ) -> Result<(u32, u32), Error> {
+        let mut warps = device.warps(self.warps, in_view)?;
+        if self.warps.is_none() {
+            warps = warps.min(most.max(1));
+        }
+        let loops = match self.device {
+            Kind::Cuda => 4,
+            Kind::Threads => 1,
         };
-        let warps = device.warps(self.warps)?;
         let loops = self.loops.unwrap_or(loops.min(warps));
-        println!(
-            "{} with {warps} warps, served by {loops} loops",
-            device.name()
-        );
-        Ok((device, warps, loops))
+        println!("{warps} warps, served by {loops} loops");
+        Ok((warps, loops))
     }
 }
 

@@ -160,13 +160,19 @@ impl Device {
         }
     }
 
-    /// Returns the number of warps of a grid: as many as were asked for, or as suit the kernel. A GPU has
-    /// room for at least one block on each multiprocessor; a cooperative launch runs all of them at once.
-    pub(crate) fn warps(&self, asked: Option<u32>) -> Result<u32, Error> {
+    /// Returns the number of warps of a grid: as many as were asked for, or as suit a kernel that reads in a view or
+    /// through the queue (BENCHMARKS.md, "Views"). A GPU has room for at least one block on each multiprocessor; a
+    /// cooperative launch runs all of them at once.
+    pub(crate) fn warps(&self, asked: Option<u32>, in_view: bool) -> Result<u32, Error> {
         let (suits, most) = match self {
             Self::Gpu { gpu, .. } => {
                 let blocks = gpu.capabilities().multiprocessors;
-                (blocks.min(128), blocks * MOST_WARPS_OF_BLOCK)
+                let suits = if in_view {
+                    (blocks * 8).min(1024)
+                } else {
+                    blocks.min(128)
+                };
+                (suits, blocks * MOST_WARPS_OF_BLOCK)
             }
             Self::Threads(_) => (2, 16),
         };

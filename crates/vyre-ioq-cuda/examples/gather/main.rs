@@ -48,11 +48,14 @@ struct Cli {
 }
 
 fn run(cli: Cli) -> Result<(), Error> {
-    let (mut device, warps, loops) = cli.on.open()?;
+    let mut device = cli.on.open()?;
     let make = |path: &Path| rows::write_example(path, cli.rows, cli.dim);
     let (path, _made) = cli::given_or_made(cli.file, make)?;
     let file = File::open(&path).map_err(Error::file(&path))?;
+    let view = device.view(&file, cli.reads.way)?;
+    let (warps, loops) = cli.on.shape(&device, !view.is_empty(), cli.batch_size)?;
     let plan = Plan {
+        view,
         warps,
         loops,
         rows: rows::rows_of(&file, &path, cli.dim)?,
@@ -61,7 +64,6 @@ fn run(cli: Cli) -> Result<(), Error> {
         batch_size: cli.batch_size,
         batches: cli.batches,
         seed: cli.seed,
-        way: cli.reads.way,
     };
     let gathered = rows::gather(&mut device, &file, &plan)?;
 

@@ -12,7 +12,7 @@ use bytemuck::{Pod, Zeroable};
 use vyre_ioloop::Rights;
 use vyre_ioq_cuda::view::DeviceView;
 
-use crate::common::{Code, Demand, Device, Error, Service, TIMEOUT, Way, ensure, mix};
+use crate::common::{Code, Demand, Device, Error, Service, TIMEOUT, ensure, mix};
 
 pub(crate) const KERNEL: Code = Code {
     text: include_str!("gather.cuh"),
@@ -50,6 +50,8 @@ struct Args {
 /// The rows to gather.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
+    /// A view of the file, or an empty one for the queue.
+    pub(crate) view: DeviceView,
     pub(crate) warps: u32,
     pub(crate) loops: u32,
     /// Number of rows in the table, and of values in a row.
@@ -60,7 +62,6 @@ pub(crate) struct Plan {
     pub(crate) batch_size: u32,
     pub(crate) batches: u32,
     pub(crate) seed: u64,
-    pub(crate) way: Way,
 }
 
 /// Results of the kernel.
@@ -113,8 +114,7 @@ impl Plan {
 /// Gathers rows of `file` by a kernel on `device`.
 pub(crate) fn gather(device: &mut Device, file: &File, plan: &Plan) -> Result<Gathered, Error> {
     plan.check()?;
-    let view = device.view(file, plan.way)?;
-    let (requests, bytes) = if view.is_empty() {
+    let (requests, bytes) = if plan.view.is_empty() {
         (2 * LANES, 2 * LANES as usize * plan.row_bytes() as usize)
     } else {
         (0, 0)
@@ -131,7 +131,7 @@ pub(crate) fn gather(device: &mut Device, file: &File, plan: &Plan) -> Result<Ga
     let means = device.holding(&vec![0_f32; count])?;
     let ended = device.holding(&vec![0_u64; plan.batches as usize + 1])?;
     let args = Args {
-        view,
+        view: plan.view,
         ports: service.ports(),
         data: service.data(),
         means: means.address,
@@ -150,7 +150,11 @@ pub(crate) fn gather(device: &mut Device, file: &File, plan: &Plan) -> Result<Ga
     // SAFETY: `Args` has the layout of the kernel's. What it points to is memory of the device: 64 rows
     // for each warp unless there is a view, the averages of each node, an end for each mini-batch and the begin.
     let elapsed = unsafe { device.run(KERNEL, plan.warps, &args) }?;
-    service.finish(if view.is_empty() { plan.requests() } else { 0 })?;
+    service.finish(if plan.view.is_empty() {
+        plan.requests()
+    } else {
+        0
+    })?;
     let ended: Vec<u64> = ended.read()?;
     let began = ended[plan.batches as usize];
     let before = std::iter::once(&began).chain(&ended);

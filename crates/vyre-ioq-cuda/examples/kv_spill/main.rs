@@ -49,7 +49,8 @@ struct Cli {
 }
 
 fn run(cli: Cli) -> Result<(), Error> {
-    let (mut device, warps, loops) = cli.on.open()?;
+    let mut device = cli.on.open()?;
+    let (warps, loops) = cli.on.shape(&device, false, u32::MAX)?;
     let (path, _made) = cli::given_or_made(cli.file, |_| Ok(()))?;
     let phases = match cli.only {
         None => Phases::BOTH,

@@ -31,26 +31,28 @@ struct Cli {
     /// Bytes of the example.
     #[arg(long, default_value = "256MiB", value_parser = cli::size::<u64>)]
     size: u64,
-    /// Bytes of one block: of a request, or of what a warp reads in a view. A view is faster with blocks of 64KiB and
-    /// 1024 warps.
-    #[arg(long, default_value = "256KiB", value_parser = cli::size::<u32>)]
-    block: u32,
+    /// Bytes of one block: of a request, 256KiB by default, or of what a warp reads in a view, 64KiB by default.
+    #[arg(long, value_parser = cli::size::<u32>)]
+    block: Option<u32>,
     /// Shows every tensor.
     #[arg(long)]
     tensors: bool,
 }
 
 fn run(cli: Cli) -> Result<(), Error> {
-    let (mut device, warps, loops) = cli.on.open()?;
+    let mut device = cli.on.open()?;
     let make = |path: &Path| weights::write_example(path, cli.size);
     let (path, _made) = cli::given_or_made(cli.file, make)?;
     let file = File::open(&path).map_err(Error::file(&path))?;
     let layers = weights::layers(&file, &path)?;
+    let view = device.view(&file, cli.reads.way)?;
+    let in_view = !view.is_empty();
+    let (warps, loops) = cli.on.shape(&device, in_view, u32::MAX)?;
     let plan = Plan {
+        view,
         warps,
         loops,
-        block_size: cli.block,
-        way: cli.reads.way,
+        block_size: cli.block.unwrap_or(if in_view { 64 } else { 256 } << 10),
     };
     let streamed = stream::stream(&mut device, &file, &layers, plan)?;
 

@@ -13,7 +13,7 @@ use vyre_ioloop::Rights;
 use vyre_ioq_cuda::view::DeviceView;
 
 use super::weights::{Layer, Tensor};
-use crate::common::{Code, Demand, Device, Error, Service, TIMEOUT, Way, ensure, mix};
+use crate::common::{Code, Demand, Device, Error, Service, TIMEOUT, ensure, mix};
 
 pub(crate) const KERNEL: Code = Code {
     text: include_str!("stream_weights.cuh"),
@@ -77,11 +77,12 @@ struct Args {
 /// The plan by which the file is streamed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
+    /// A view of the file, or an empty one for the queue.
+    pub(crate) view: DeviceView,
     pub(crate) warps: u32,
     pub(crate) loops: u32,
     /// A multiple of 16.
     pub(crate) block_size: u32,
-    pub(crate) way: Way,
 }
 
 /// Results of the kernel.
@@ -125,7 +126,7 @@ pub(crate) fn stream(
         )));
     }
     let (tensors, entries, blocks) = tables(layers, block_size);
-    let view = device.view(file, plan.way)?;
+    let view = plan.view;
     let (requests, bytes) = if view.is_empty() {
         (2, 2 * block_size as usize)
     } else {

@@ -169,12 +169,22 @@ impl Board {
             .unwrap_or(end)
     }
 
-    /// Makes room for the requests of one more transport.
-    pub(super) fn add_room(&self, capacity: u32) {
+    /// Makes room for the requests of one more transport, which gets its answers at `port`.
+    pub(super) fn room(self: &Arc<Self>, capacity: u32, port: &Arc<Port>) -> Room {
         let mut asks = lock(&self.asks);
         asks.room += capacity as usize;
         let more = asks.room.saturating_sub(asks.queue.len());
         asks.queue.reserve(more);
+        Room {
+            board: Arc::clone(self),
+            port: Arc::clone(port),
+            capacity,
+        }
+    }
+
+    /// Returns whether requests are refused.
+    pub(super) fn is_closed(&self) -> bool {
+        lock(&self.asks).is_closed
     }
 
     /// Asks for windows.
@@ -295,6 +305,22 @@ impl Board {
             }
             !is_done
         });
+    }
+}
+
+/// The room for the requests of one transport. With it, they are forgotten.
+#[derive(Debug)]
+pub(super) struct Room {
+    board: Arc<Board>,
+    port: Arc<Port>,
+    capacity: u32,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let mut asks = lock(&self.board.asks);
+        asks.room -= self.capacity as usize;
+        asks.queue.retain(|ask| !Arc::ptr_eq(&ask.port, &self.port));
     }
 }
 

@@ -11,8 +11,8 @@ use super::streams::Streams;
 
 /// The pages of a file, as far as the thread has to do with them.
 pub(super) trait Pages {
-    /// Returns whether the windows seem to be in memory.
-    fn seem_cached(&self, windows: &Range<u32>) -> bool;
+    /// Returns whether a window seems to be in memory.
+    fn seems_cached(&self, window: u32) -> bool;
 
     /// Has the kernel begin to read windows in.
     fn read_ahead(&self, windows: &Range<u32>);
@@ -79,21 +79,21 @@ impl<P: Pages> Mapper<P> {
 
     /// Maps what is asked for, and what is likely to be asked for next, until the board is closed.
     pub(super) fn run(&mut self) {
-        while self.step() {}
+        while !self.board.is_closed() {
+            if !self.step() {
+                self.board.wait();
+            }
+        }
     }
 
-    /// Does one call's worth of work, or waits for some. Returns whether there may be more.
-    fn step(&mut self) -> bool {
+    /// Does one call's worth of work, if there is any. Returns whether there was.
+    pub(super) fn step(&mut self) -> bool {
         let work = self.next_work();
         deliver(&mut self.answers);
         match work {
-            Work::End => return false,
             Work::Map(job) => self.serve(&job),
-            Work::Idle => {
-                if !self.map_ahead() {
-                    self.board.wait();
-                }
-            }
+            Work::Idle => return self.map_ahead(),
+            Work::End => return false,
         }
         true
     }
@@ -126,16 +126,25 @@ impl<P: Pages> Mapper<P> {
     }
 
     fn serve(&mut self, job: &Job) {
-        let first = job.first..job.first + 1;
         if job.is_read_ahead {
             let end = job.windows.end.min(job.first + COLD);
             return self.map(&(job.first..end), job.first, true);
         }
-        if self.pages.seem_cached(&first) {
-            return self.map(&job.windows, job.first, false);
+        if self.pages.seems_cached(job.first) {
+            return self.map(&self.cached_around(job), job.first, false);
         }
         self.pages.read_ahead(&job.windows);
         self.board.set_read_ahead(job.first);
+    }
+
+    /// Returns the windows of a job around its first one that seem to be in memory: others would have the driver wait
+    /// for the drive, and with it every other request.
+    fn cached_around(&self, job: &Job) -> Range<u32> {
+        let Range { start, end } = job.windows;
+        let is_cold = |window: &u32| !self.pages.seems_cached(*window);
+        let until = (job.first + 1..end).find(is_cold).unwrap_or(end);
+        let before = (start..job.first).rev().find(is_cold);
+        before.map_or(start, |cold| cold + 1)..until
     }
 
     /// Returns the windows around one that are asked for and not mapped, as many as one call maps.
@@ -180,10 +189,15 @@ impl<P: Pages> Mapper<P> {
         let end = (start..run.end).find(|&window| self.board.is_mapped(window));
         let mut part = start..end.unwrap_or(run.end);
         if !part.is_empty() {
-            let is_cold = !self.pages.seem_cached(&part);
+            let cold = part
+                .clone()
+                .find(|&window| !self.pages.seems_cached(window));
+            let is_cold = cold == Some(part.start);
             if is_cold {
                 self.pages.read_ahead(&part);
                 part.end = part.end.min(part.start + COLD);
+            } else {
+                part.end = cold.unwrap_or(part.end);
             }
             if self.pin(&part, is_cold).is_err() {
                 // The requests that come will say what is wrong.

@@ -19,7 +19,6 @@ const MAPPED: u32 = 1;
 /// The pinned windows of a file. A drop waits for everything that runs on the GPU, and gives them back.
 #[derive(Debug)]
 pub(super) struct FilePages {
-    // Before the tables, since dropping them waits for the kernels that use all of these.
     pins: Vec<PagePin>,
     gpu: Gpu,
     mapping: Arc<Mapping>,
@@ -80,9 +79,18 @@ impl FilePages {
     }
 }
 
+impl Drop for FilePages {
+    fn drop(&mut self) {
+        // The tables, too, are those of running kernels, also where nothing is pinned. Whether a kernel failed does not
+        // matter here: it has ended.
+        let _ = self.gpu.context().wait();
+    }
+}
+
 impl Pages for FilePages {
-    fn seem_cached(&self, windows: &Range<u32>) -> bool {
-        self.mapping.seems_cached(self.bytes_of(windows))
+    fn seems_cached(&self, window: u32) -> bool {
+        self.mapping
+            .seems_cached(self.bytes_of(&(window..window + 1)))
     }
 
     fn read_ahead(&self, windows: &Range<u32>) {

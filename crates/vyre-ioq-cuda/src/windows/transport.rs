@@ -14,7 +14,7 @@ use vyre_uring::{
     Transport,
 };
 
-use super::asks::{Asked, Port};
+use super::asks::{Asked, Port, Room};
 use super::{Shared, Windows};
 
 /// The longest sleep while windows are mapped, where that does not wake the transport.
@@ -48,6 +48,8 @@ fn is_of_map(token: Token) -> bool {
 pub struct WindowTransport<T> {
     inner: T,
     windows: Vec<Arc<Shared>>,
+    /// One for each of the windows.
+    _rooms: Vec<Room>,
     /// The windows of the file in each slot, by their place in `windows`.
     slots: Vec<Option<usize>>,
     pending: Vec<Pending>,
@@ -69,15 +71,21 @@ struct Pending {
 impl<T: Transport> WindowTransport<T> {
     /// Wraps a transport whose tables are empty. A file of the table that is the file of one of these windows
     /// has them.
-    pub fn new(mut inner: T, windows: &[Windows]) -> Self {
+    pub fn new(inner: T, windows: &[Windows]) -> Self {
+        Self::over(inner, windows.iter().map(|it| Arc::clone(it.shared())))
+    }
+
+    /// Wraps a transport, for windows whose thread may be another one than that of [`Windows`].
+    pub(super) fn over(mut inner: T, windows: impl IntoIterator<Item = Arc<Shared>>) -> Self {
         let capacity = inner.capacity();
         let port = Port::new(capacity, inner.waker());
-        let windows: Vec<_> = windows.iter().map(|it| Arc::clone(it.shared())).collect();
-        for shared in &windows {
-            shared.board.add_room(capacity);
-        }
+        let windows: Vec<_> = windows.into_iter().collect();
+        let rooms = windows
+            .iter()
+            .map(|shared| shared.board.room(capacity, &port));
         Self {
             inner,
+            _rooms: rooms.collect(),
             windows,
             slots: Vec::new(),
             pending: Vec::with_capacity(capacity as usize),
@@ -106,7 +114,9 @@ impl<T: Transport> WindowTransport<T> {
         let number = u64::from(self.next) << 32 | MAP;
         let token = Token::from_raw(number);
         let shared = &self.windows[index];
-        let asked = if len == 0 {
+        let asked = if len == 0 && shared.board.is_closed() {
+            Asked::Closed
+        } else if len == 0 {
             Asked::Mapped
         } else {
             let range = shared.windows_of(offset, len);
@@ -348,3 +358,6 @@ impl<T: Transport> Transport for WindowTransport<T> {
         self.inner.quiesce(deadline)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,8 +3,10 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytemuck::Zeroable;
 use rows::Plan;
 use tempfile::NamedTempFile;
+use vyre_ioq_cuda::view::DeviceView;
 
 use crate::common::{Device, Error, Way};
 use crate::{assert_past_the_end, file_of, flip, gpu, threads, wrong};
@@ -15,6 +17,7 @@ pub(crate) mod rows;
 /// Rows of fewer values than a warp has lanes, and not of whole units of 16 bytes.
 fn small() -> Plan {
     Plan {
+        view: DeviceView::zeroed(),
         warps: 2,
         loops: 1,
         rows: 500,
@@ -23,7 +26,6 @@ fn small() -> Plan {
         batch_size: 3,
         batches: 3,
         seed: 7,
-        way: Way::Queue,
     }
 }
 
@@ -35,8 +37,10 @@ fn table(plan: &Plan) -> (File, NamedTempFile, PathBuf) {
 }
 
 /// Gathers, compares, and finds what is changed.
-fn gathers(device: &mut Device, plan: &Plan) {
+fn gathers(device: &mut Device, plan: &Plan, way: Way) {
     let (file, _guard, path) = table(plan);
+    let view = device.view(&file, way).expect("a view, or none");
+    let plan = &Plan { view, ..*plan };
     assert_eq!(
         rows::rows_of(&file, &path, plan.columns).expect("rows"),
         plan.rows
@@ -75,18 +79,14 @@ fn gathers(device: &mut Device, plan: &Plan) {
 #[test]
 fn threads_gather_the_rows_that_the_cpu_finds() {
     assert_eq!(small().requests(), 5 * 3 * 3);
-    gathers(&mut threads(), &small());
+    gathers(&mut threads(), &small(), Way::Queue);
 }
 
 #[test]
 fn threads_gather_the_same_rows_from_a_view() {
     for columns in [21, 24] {
-        let plan = Plan {
-            columns,
-            way: Way::View,
-            ..small()
-        };
-        gathers(&mut threads(), &plan);
+        let plan = Plan { columns, ..small() };
+        gathers(&mut threads(), &plan, Way::View);
     }
 }
 
@@ -132,9 +132,9 @@ fn a_gpu_gathers_the_rows_that_the_cpu_finds() {
     let Some(mut device) = gpu("a_gpu_gathers_the_rows_that_the_cpu_finds") else {
         return;
     };
-    gathers(&mut device, &small());
     let large = Plan {
-        warps: device.warps(None).expect("it suits"),
+        view: DeviceView::zeroed(),
+        warps: device.warps(None, false).expect("it suits"),
         // As many as the warps have requests for.
         loops: 4,
         rows: 20_000,
@@ -143,11 +143,10 @@ fn a_gpu_gathers_the_rows_that_the_cpu_finds() {
         batch_size: 512,
         batches: 4,
         seed: 1,
-        way: Way::Queue,
     };
-    gathers(&mut device, &large);
-    for plan in [small(), large] {
-        let way = Way::Auto;
-        gathers(&mut device, &Plan { way, ..plan });
+    for way in [Way::Queue, Way::Auto] {
+        for plan in [small(), large] {
+            gathers(&mut device, &plan, way);
+        }
     }
 }

@@ -107,7 +107,7 @@ fn a_gpu_spills_and_restores_and_finds_a_changed_byte() {
     };
     spills_and_restores(&mut device, &small());
     let large = Plan {
-        warps: device.warps(None).expect("it suits"),
+        warps: device.warps(None, false).expect("it suits"),
         loops: 2,
         blocks: 1000,
         block_size: 64 << 10,

@@ -107,9 +107,11 @@ fn every_kernel_compiles_under_nvrtc() {
 #[test]
 fn more_warps_than_run_at_once_are_refused() {
     let device = threads();
-    assert_eq!(device.warps(None).expect("it suits"), 2);
+    for in_view in [false, true] {
+        assert_eq!(device.warps(None, in_view).expect("it suits"), 2);
+    }
     for warps in [0, 17] {
-        let refused = device.warps(Some(warps));
+        let refused = device.warps(Some(warps), false);
         assert!(matches!(refused, Err(Error::Unfit(_))), "{refused:?}");
     }
 }

@@ -1,10 +1,12 @@
 use std::fs::File;
 use std::time::Duration;
 
+use bytemuck::Zeroable;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use stream::{Plan, Streamed, Totals};
 use tempfile::NamedTempFile;
+use vyre_ioq_cuda::view::DeviceView;
 use weights::Layer;
 
 use crate::common::{Device, Error, Way};
@@ -66,10 +68,10 @@ pub(crate) fn file() -> (NamedTempFile, Vec<Layer>) {
 
 fn run(device: &mut Device, file: &File, layers: &[Layer], way: Way) -> Result<Streamed, Error> {
     let plan = Plan {
+        view: device.view(file, way)?,
         warps: 2,
         loops: 1,
         block_size: BLOCK,
-        way,
     };
     stream::stream(device, file, layers, plan)
 }
@@ -185,10 +187,10 @@ fn a_file_that_shrinks_ends_all_warps() {
 fn blocks_are_of_whole_units() {
     let (file, layers) = file();
     let plan = Plan {
+        view: DeviceView::zeroed(),
         warps: 1,
         loops: 1,
         block_size: 100,
-        way: Way::Queue,
     };
     let refused = stream::stream(&mut threads(), file.as_file(), &layers, plan);
     assert!(matches!(refused, Err(Error::Unfit(_))), "{refused:?}");
@@ -215,14 +217,15 @@ fn a_gpu_streams_every_layer_and_the_cpu_finds_the_same() {
         .open(&path)
         .expect("there");
     let layers = weights::layers(&opened, &path).expect("layers");
-    let plan = |device: &Device, way| Plan {
-        warps: device.warps(None).expect("it suits"),
-        loops: 2,
-        block_size: 64 << 10,
-        way,
-    };
     for way in [Way::Queue, Way::Auto] {
-        let plan = plan(&device, way);
+        let view = device.view(&opened, way).expect("a view, or none");
+        let warps = device.warps(None, !view.is_empty());
+        let plan = Plan {
+            view,
+            warps: warps.expect("it suits"),
+            loops: 2,
+            block_size: 64 << 10,
+        };
         let streamed = stream::stream(&mut device, &opened, &layers, plan).expect("an orderly end");
         let verified = streamed.verify(&opened, &path, &layers, |_, _| ());
         verified.expect("the same");

@@ -1,90 +1,30 @@
 //! The mapper, step by step, with pages that a test can take away.
 
-use std::cell::RefCell;
-use std::collections::BTreeSet;
-use std::rc::Rc;
-
-use super::super::asks::{Answer, Asked, Port};
+use super::super::asks::{Answer, Asked, Port, Room};
+use super::super::fake::{Call, Fake};
 use super::*;
 
 const COUNT: u32 = 100;
 const MOST: u32 = 8;
-
-/// The calls of a mapper, in their order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Call {
-    ReadAhead(Range<u32>),
-    Fill(Range<u32>),
-    Pin(Range<u32>),
-}
-
-#[derive(Debug, Default)]
-struct State {
-    calls: Vec<Call>,
-    /// Windows that are not in memory.
-    cold: BTreeSet<u32>,
-    /// Windows that cannot be pinned, and why.
-    broken: BTreeSet<u32>,
-    errno: Option<Errno>,
-    /// The windows that may be pinned.
-    room: Option<u32>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Fake(Rc<RefCell<State>>);
-
-impl Pages for Fake {
-    fn seem_cached(&self, windows: &Range<u32>) -> bool {
-        let state = self.0.borrow();
-        !windows.clone().any(|window| state.cold.contains(&window))
-    }
-
-    fn read_ahead(&self, windows: &Range<u32>) {
-        let call = Call::ReadAhead(windows.clone());
-        self.0.borrow_mut().calls.push(call);
-    }
-
-    fn fill(&self, windows: &Range<u32>) -> Result<(), Errno> {
-        let mut state = self.0.borrow_mut();
-        state.calls.push(Call::Fill(windows.clone()));
-        for window in windows.clone() {
-            state.cold.remove(&window);
-        }
-        Ok(())
-    }
-
-    fn pin(&mut self, windows: &Range<u32>) -> Result<(), Errno> {
-        let mut state = self.0.borrow_mut();
-        state.calls.push(Call::Pin(windows.clone()));
-        if windows.clone().any(|window| state.broken.contains(&window)) {
-            return Err(state.errno.unwrap_or(Errno::IO));
-        }
-        let many = windows.len() as u32;
-        match &mut state.room {
-            Some(room) if *room < many => return Err(Errno::NOBUFS),
-            Some(room) => *room -= many,
-            None => {}
-        }
-        Ok(())
-    }
-}
 
 struct Rig {
     mapper: Mapper<Fake>,
     pages: Fake,
     board: Arc<Board>,
     port: Arc<Port>,
+    _room: Room,
 }
 
 fn rig(ahead: u32) -> Rig {
     let board = Arc::new(Board::new(COUNT));
-    board.add_room(32);
+    let port = Port::new(32, None);
     let pages = Fake::default();
     Rig {
+        _room: board.room(32, &port),
         mapper: Mapper::new(Arc::clone(&board), pages.clone(), MOST, ahead),
         pages,
         board,
-        port: Port::new(32, None),
+        port,
     }
 }
 
@@ -95,16 +35,8 @@ impl Rig {
 
     /// Lets the mapper work until nothing is asked for and nothing is mapped ahead. Returns its calls.
     fn work(&mut self) -> Vec<Call> {
-        loop {
-            let work = self.mapper.next_work();
-            deliver(&mut self.mapper.answers);
-            match work {
-                Work::Map(job) => self.mapper.serve(&job),
-                Work::Idle if self.mapper.map_ahead() => {}
-                Work::Idle | Work::End => break,
-            }
-        }
-        std::mem::take(&mut self.pages.0.borrow_mut().calls)
+        while self.mapper.step() {}
+        self.pages.calls()
     }
 
     fn answers(&self) -> Vec<Answer> {
@@ -211,11 +143,7 @@ fn mapping_ahead_passes_over_what_is_mapped() {
 #[test]
 fn cold_windows_are_read_ahead_and_mapped_after_the_others() {
     let mut rig = rig(0);
-    rig.pages
-        .0
-        .borrow_mut()
-        .cold
-        .extend([10, 11, 12, 13, 14, 30]);
+    rig.pages.state().cold.extend([10, 11, 12, 13, 14, 30]);
     rig.ask(10..15, 1);
     rig.ask(30..31, 2);
     rig.ask(60..61, 3);
@@ -231,10 +159,69 @@ fn cold_windows_are_read_ahead_and_mapped_after_the_others() {
     assert_eq!(rig.answers(), [(1, Ok(())), (2, Ok(())), (3, Ok(()))]);
 }
 
+/// The driver would wait for the drive, and with it whoever asks for something that is there.
+#[test]
+fn a_call_maps_no_cold_neighbours_of_what_is_in_memory() {
+    let mut rig = rig(0);
+    rig.pages.state().cold.extend([8, 13]);
+    for window in 7..16 {
+        rig.ask(window..window + 1, u64::from(window));
+    }
+    // One that was asked for first, and so is the middle of a run.
+    rig.board.forget(7, &rig.port);
+    rig.ask(7..8, 7);
+    let calls = rig.work();
+    let hot: Vec<_> = calls
+        .iter()
+        .take_while(|call| !matches!(call, Call::Fill(_)))
+        .collect();
+    for call in hot {
+        if let Call::Pin(windows) = call {
+            assert!(!windows.contains(&8) && !windows.contains(&13), "{calls:?}");
+        }
+    }
+    assert_eq!(rig.answers().len(), 9);
+}
+
+#[test]
+fn mapping_ahead_ends_before_what_is_not_in_memory() {
+    let mut rig = rig(16);
+    rig.pages.state().cold.extend([3, 4, 5, 6, 7, 8, 9, 10, 11]);
+    rig.ask(0..1, 1);
+    rig.work();
+    rig.ask(1..2, 2);
+    let calls = [
+        Call::Pin(1..2),
+        Call::Pin(2..3),
+        Call::ReadAhead(3..4),
+        Call::Fill(3..4),
+        Call::Pin(3..4),
+    ];
+    assert_eq!(rig.work(), calls);
+}
+
+#[test]
+fn the_room_of_a_transport_goes_with_it_and_so_do_its_requests() {
+    let mut rig = rig(0);
+    let port = Port::new(3, None);
+    let room = rig.board.room(3, &port);
+    for number in 0..35 {
+        let port = if number < 3 { &port } else { &rig.port };
+        assert_eq!(rig.board.ask(5..6, number, port), Asked::Queued);
+    }
+    assert_eq!(rig.ask(6..7, 40), Asked::Full);
+    drop(room);
+    assert_eq!(rig.board.asks().queue.len(), 32);
+    assert_eq!(rig.ask(6..7, 40), Asked::Full, "its room is gone, too");
+    rig.work();
+    assert_eq!(rig.answers().len(), 32);
+    port.take(|answer| panic!("nobody waits for {answer:?}"));
+}
+
 #[test]
 fn at_the_limit_each_request_gets_what_there_is_room_for() {
     let mut rig = rig(16);
-    rig.pages.0.borrow_mut().room = Some(2);
+    rig.pages.state().room = Some(2);
     rig.ask(0..3, 1);
     rig.ask(50..51, 2);
     rig.work();
@@ -244,7 +231,7 @@ fn at_the_limit_each_request_gets_what_there_is_room_for() {
         .filter(|answer| answer.1 == Err(Errno::NOBUFS));
     assert_eq!((answers.len(), refused.count()), (2, 1), "{answers:?}");
     // What is mapped stays, and what was refused can be asked for again.
-    rig.pages.0.borrow_mut().room = None;
+    rig.pages.state().room = None;
     assert_eq!(rig.ask(0..3, 3), Asked::Queued);
     rig.work();
     assert_eq!(rig.answers(), [(3, Ok(()))]);
@@ -253,7 +240,7 @@ fn at_the_limit_each_request_gets_what_there_is_room_for() {
 #[test]
 fn a_broken_window_fails_its_requests_and_no_others() {
     let mut rig = rig(16);
-    rig.pages.0.borrow_mut().broken.insert(5);
+    rig.pages.state().broken.insert(5);
     for (number, window) in [4, 5, 6, 5].into_iter().enumerate() {
         rig.ask(window..window + 1, number as u64);
     }
@@ -266,7 +253,7 @@ fn a_broken_window_fails_its_requests_and_no_others() {
 #[test]
 fn a_failure_ahead_of_a_sequence_is_nobodys() {
     let mut rig = rig(16);
-    rig.pages.0.borrow_mut().broken.insert(3);
+    rig.pages.state().broken.insert(3);
     rig.ask(0..1, 1);
     rig.work();
     rig.ask(1..2, 2);
@@ -316,8 +303,8 @@ fn the_end_of_the_thread_answers_all_and_refuses_what_comes() {
 #[test]
 fn a_thread_that_sleeps_is_woken_by_each_request() {
     let board = Arc::new(Board::new(COUNT));
-    board.add_room(1);
     let port = Port::new(1, None);
+    let _room = board.room(1, &port);
     let thread = std::thread::spawn({
         let board = Arc::clone(&board);
         // Made here, since the fake is of one thread.
