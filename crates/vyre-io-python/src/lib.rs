@@ -3,6 +3,7 @@
 //
 // The files, in the order of their dependencies:
 //   fork         which process this is
+//   given_back   things of a GPU, at their end
 //   memory       memory of Python objects
 //   open_file    files, and reads of what is in memory
 //   op           operations and their results
@@ -11,12 +12,15 @@
 //   dtype        types of elements
 //   view         files as arrays
 //   engine       the loop, and what is in flight there
+//   gpu_queue    loops that serve kernels
 //   python       the classes that Python sees
 
 mod dlpack;
 mod dtype;
 mod engine;
 mod fork;
+mod given_back;
+mod gpu_queue;
 mod memory;
 mod op;
 mod open_file;
@@ -33,6 +37,8 @@ mod native {
     use crate::python::batch::Batch;
     #[pymodule_export]
     use crate::python::client::{Client, RemoteFile};
+    #[pymodule_export]
+    use crate::python::cuda_queue::CudaQueue;
     #[pymodule_export]
     use crate::python::engine::{Engine, close_all, default_engine};
     #[pymodule_export]

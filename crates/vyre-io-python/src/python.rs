@@ -2,6 +2,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod client;
+pub(crate) mod cuda_queue;
 pub(crate) mod engine;
 mod error;
 pub(crate) mod file;

@@ -2,57 +2,19 @@
 
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread;
 
 use vyre_io::cuda::view::{self, View, ViewError, ViewState};
 use vyre_io::cuda::{Gpu, GpuMemory};
 use vyre_io::mapped::{Errno, MapError, Mapping};
 
-/// Set at the interpreter's exit, when the driver may be gone. The kernel then gives back what is pinned.
-static IS_EXITING: AtomicBool = AtomicBool::new(false);
-
-pub(crate) fn begin_exit() {
-    // Relaxed: it guards no other memory.
-    IS_EXITING.store(true, Relaxed);
-}
+use crate::given_back::GivenBack;
 
 /// Pages of a file, or memory that it was copied to, which arrays point to.
 #[derive(Clone, Debug)]
 pub(crate) enum Pages {
-    Pinned(Arc<Kept<View>>),
+    Pinned(Arc<GivenBack<View>>),
     Host(Arc<Mapping>),
-    Copied(#[expect(dead_code, reason = "it keeps the memory")] Arc<Kept<GpuMemory>>),
-}
-
-/// Something of a GPU, given back by a thread of its own: that waits for running kernels, and whoever drops an array may
-/// hold the interpreter's lock.
-#[derive(Debug)]
-pub(crate) struct Kept<T: Send + 'static>(Option<T>);
-
-impl<T: Send + 'static> Kept<T> {
-    fn new(value: T) -> Arc<Self> {
-        Arc::new(Self(Some(value)))
-    }
-
-    /// `None` only while it is dropped.
-    fn get(&self) -> Option<&T> {
-        self.0.as_ref()
-    }
-}
-
-impl<T: Send + 'static> Drop for Kept<T> {
-    fn drop(&mut self) {
-        let value = self.0.take();
-        // Relaxed: as in `begin_exit`.
-        if IS_EXITING.load(Relaxed) {
-            std::mem::forget(value);
-            return;
-        }
-        let thread = thread::Builder::new().name("vyre-view-end".to_owned());
-        // Without a thread, it is given back here.
-        let _ = thread.spawn(move || drop(value));
-    }
+    Copied(#[expect(dead_code, reason = "it keeps the memory")] Arc<GivenBack<GpuMemory>>),
 }
 
 /// A part of a file for arrays.
@@ -88,7 +50,7 @@ impl FilePart {
             address: view.device_view(&gpu)?.device_ptr() + (offset - first),
             gpu: Some(ordinal),
             pinned: view.len().next_multiple_of(page),
-            pages: Pages::Pinned(Kept::new(view)),
+            pages: Pages::Pinned(Arc::new(GivenBack::new(view))),
         })
     }
 
@@ -124,7 +86,7 @@ impl FilePart {
             address: memory.device_ptr(),
             gpu: Some(ordinal),
             pinned: 0,
-            pages: Pages::Copied(Kept::new(memory)),
+            pages: Pages::Copied(Arc::new(GivenBack::new(memory))),
         })
     }
 

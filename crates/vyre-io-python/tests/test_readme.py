@@ -1,5 +1,6 @@
 """The programs of the documents run."""
 
+import importlib.util
 import pathlib
 import re
 import sys
@@ -24,5 +25,8 @@ def test_the_programs_run_in_order(document, tmp_path, monkeypatch):
     for program in found:
         if program.startswith("# Needs a GPU") and not gpu():
             sys.stderr.write("SKIPPED: a program of the README: there is no GPU\n")
+            continue
+        if program.startswith("# Needs a GPU, and CuPy") and importlib.util.find_spec("cupy") is None:
+            sys.stderr.write("SKIPPED: a program of the README: there is no CuPy\n")
             continue
         exec(compile(program, str(document), "exec"), {"__name__": "__main__"})

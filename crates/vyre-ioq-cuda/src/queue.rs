@@ -69,6 +69,11 @@ impl QueueView {
         }
     }
 
+    /// Returns the bytes of the view, for callers that pass it to kernels by another library.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        bytemuck::bytes_of(self).to_vec()
+    }
+
     /// Returns a view of the same queue whose slots are accessed in words of 4 bytes instead of units of
     /// 16, although they are aligned to 16 bytes. This is slower, and stays within what the memory models
     /// of PTX and of C11 define.

@@ -15,6 +15,7 @@ import atexit
 
 from ._native import (
     Batch,
+    CudaQueue,
     Engine,
     File,
     FileView,
@@ -30,11 +31,13 @@ from ._native import (
     set_pin_limit,
 )
 from ._gather import gather
+from ._include import include
 from ._safetensors import load_safetensors
 from ._view import cuda_view, host_view
 
 __all__ = [
     "Batch",
+    "CudaQueue",
     "Engine",
     "File",
     "FileView",
@@ -48,6 +51,7 @@ __all__ = [
     "default_engine",
     "gather",
     "host_view",
+    "include",
     "load_safetensors",
     "pinned_bytes",
     "set_pin_limit",

@@ -235,6 +235,69 @@ class Memory:
     ) -> None: ...
 
 @final
+class CudaQueue:
+    """A queue for the kernels of a GPU, and a thread that serves their requests for some files.
+
+    Kernels that are compiled with include(), such as those of cupy.RawKernel, make requests by themselves. They take the
+    numbers below as arguments:
+
+    >>> kernel = cupy.RawKernel(source, "name", options=("--std=c++17", "-I" + vyre_io.include()))  # doctest: +SKIP
+
+    Keep the queue, and its files' bytes, until the kernel has ended: close() and the end of the object do not wait for it.
+    A kernel whose queue was closed finds that nobody serves it. Its memory is given back after that, by a thread.
+    """
+
+    def __init__(
+        self,
+        files: Iterable[File],
+        *,
+        buffer_bytes: int,
+        slots: int = 1024,
+        wait: Literal["adaptive", "spin"] = "spin",
+        device: int = 0,
+    ) -> None:
+        """Starts the thread, which may do with each file what the file's mode allows.
+
+        buffer_bytes is the size of the memory that requests name, which both the thread and kernels access. slots is the
+        number of requests in flight, up to 4096. wait says what the thread does without work: it polls for a while and then
+        naps, or polls always, which is fastest and takes a core.
+
+        Raises OSError without a GPU, or if there is no memory or thread.
+        """
+
+    @property
+    def address(self) -> int:
+        """The address of a `vyre_ioq::Queue` in memory of the GPU."""
+
+    @property
+    def files(self) -> tuple[int, ...]:
+        """The handles of the files, in their order, as requests name them."""
+
+    @property
+    def buffer_address(self) -> int:
+        """The address of the memory for kernels."""
+
+    @property
+    def buffer_handle(self) -> int:
+        """The handle of the memory, as requests name it."""
+
+    @property
+    def buffer_bytes(self) -> int:
+        """The size of the memory in bytes."""
+
+    def close(self) -> None:
+        """Ends the thread. Raises OSError if the kernel of the system did not give an operation back."""
+
+    @property
+    def closed(self) -> bool:
+        """True after close()."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+@final
 class FileView:
     """A part of a file as an array, for libraries that take DLPack or `__cuda_array_interface__`.
 
@@ -338,6 +401,9 @@ def load_safetensors(
 
     Raises ValueError for a file that is no safetensors file, and TypeError for a type that the framework lacks.
     """
+
+def include() -> str:
+    """Returns the directory of the headers for kernels: vyre_ioq.cuh, vyre_view.cuh and vyre_windows.cuh."""
 
 def pinned_bytes() -> int:
     """Returns the number of bytes of files that views pin."""

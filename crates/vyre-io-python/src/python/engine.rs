@@ -12,9 +12,9 @@ use super::memory::Memory;
 use super::request::{Parsed, Parser};
 use super::wait::{Pending, duration};
 use crate::engine::{Engine as Core, Settings};
+use crate::given_back::begin_exit;
 use crate::memory::reap;
 use crate::op::{Batch, Kind, Op};
-use crate::view::begin_exit;
 
 /// The bytes that a batch reads at once at most, where they are in memory: some 0.5 ms.
 const MOST_OF_BATCH: usize = 4 << 20;
@@ -204,7 +204,7 @@ const WAITS: [(&str, WaitPolicy); 3] = [
     ("spin", WaitPolicy::Spin),
 ];
 
-fn choice<T: Copy>(what: &str, name: &str, choices: &[(&str, T)]) -> PyResult<T> {
+pub(super) fn choice<T: Copy>(what: &str, name: &str, choices: &[(&str, T)]) -> PyResult<T> {
     let found = choices.iter().find(|(known, _)| *known == name);
     found.map(|(_, choice)| *choice).ok_or_else(|| {
         let names: Vec<_> = choices

@@ -1,0 +1,1 @@
+../../../../vyre-ioq/include/vyre_ioq_abi.cuh
