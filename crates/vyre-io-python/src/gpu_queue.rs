@@ -61,7 +61,7 @@ struct Live {
     used: GivenBack<Used>,
 }
 
-/// What a kernel needs.
+/// Numbers that a kernel needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Addresses {
     /// The address of the queue's view, in memory of the GPU.

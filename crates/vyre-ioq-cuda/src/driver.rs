@@ -2,6 +2,7 @@
 //!
 //! Each object made here holds its context. It is freed with that context current, on any thread.
 
+mod bounce;
 mod context;
 mod copies;
 mod event;
@@ -13,6 +14,7 @@ mod staging;
 mod status;
 mod stream;
 
+pub(crate) use bounce::Bounce;
 pub(crate) use context::{Context, current_ordinal, start, version};
 pub(crate) use copies::CopyStream;
 pub(crate) use event::{Event, Pending};

@@ -11,6 +11,7 @@
 //! | compile, load and launch kernels | [`Kernel`], [`Ptx`], [`Cubin`], [`LaunchConfig`], [`Launch`] |
 //! | load prebuilt PTX where NVRTC does not suit | [`Program`] |
 //! | move blocks to GPU memory | [`landing`] |
+//! | copy between any file and GPU memory | [`BounceBuffer`] |
 //! | let kernels read a file's pages by themselves | [`View`](view::View) |
 //! | let running kernels ask for the parts of a file that they read by themselves | [`Windows`](windows::Windows) |
 
@@ -18,9 +19,11 @@
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod bounce;
 mod code;
 mod driver;
 mod error;
+mod given_back;
 mod gpu;
 mod kernel;
 pub mod landing;
@@ -33,6 +36,7 @@ mod stream;
 pub mod view;
 pub mod windows;
 
+pub use bounce::{BounceBuffer, BounceError};
 pub use code::{Cubin, Ptx};
 pub use error::CudaError;
 pub use gpu::{Capabilities, DataPath, Gpu};

@@ -3,6 +3,7 @@
 mod copy;
 mod device;
 mod error;
+mod left;
 mod load;
 mod preparing;
 mod rows;

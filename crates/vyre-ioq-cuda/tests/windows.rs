@@ -119,7 +119,7 @@ struct Rig {
     words: GpuMemory,
 }
 
-/// What a kernel has found.
+/// Findings of a kernel.
 struct Found {
     bytes: Vec<u8>,
     /// The blocks whose windows were refused, and the error of one of them.

@@ -47,7 +47,7 @@ struct Cli {
     /// Runs of each measurement.
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// The measurements: of views, of windows, or of both.
+    /// The measurements: of views, of loads alone, of windows, or of all.
     #[arg(long, value_enum, default_value_t = Part::All)]
     part: Part,
     /// Has one kernel ask for windows, and another one load from them: for compute-sanitizer, whose memcheck does not
@@ -66,6 +66,7 @@ struct Cli {
 enum Part {
     All,
     Views,
+    Loads,
     Windows,
 }
 
@@ -111,10 +112,13 @@ fn run(cli: &Cli) -> Result<(), Error> {
     if !bench.is_ours()? {
         return Err(Error::NotOurs(path));
     }
-    if cli.part != Part::Windows {
+    if matches!(cli.part, Part::All | Part::Views) {
         views(cli, &bench, &mut table)?;
     }
-    if cli.part != Part::Views {
+    if cli.part != Part::Windows {
+        bench.loads(&mut table)?;
+    }
+    if matches!(cli.part, Part::All | Part::Windows) {
         let bench = WindowBench::new(&gpu, &file, bytes, cli.runs, cli.quick, cli.ask_first)?;
         bench.latency(&mut table)?;
         bench.look_ups(&mut table)?;
@@ -135,7 +139,6 @@ fn views(cli: &Cli, bench: &Bench<'_>, table: &mut Table) -> Result<(), Error> {
         bench.two(&view, &Gpu::open(second)?, table)?;
     }
     drop(view);
-    bench.loads(table)?;
     if let Some(large) = cli.large {
         let path = cli.dir.join("vyre-view-bench-zeros");
         bench.large(&path, large, table)?;

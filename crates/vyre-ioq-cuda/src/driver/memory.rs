@@ -197,6 +197,28 @@ impl DeviceMemory {
         })
     }
 
+    /// Starts a copy of `len` bytes from `at` on to host memory.
+    ///
+    /// # Safety
+    /// The host memory has room for these bytes, and nothing else uses it before the copy has ended. It and `self` are kept
+    /// until what was started on the stream has ended.
+    pub(super) unsafe fn copy_out(
+        &self,
+        at: u64,
+        to: *mut u8,
+        len: u64,
+        stream: &Stream,
+    ) -> Result<(), CudaError> {
+        if !is_inside(at, len, self.len as u64) {
+            return Err(no_such_range());
+        }
+        let _current = stream.enter()?;
+        // SAFETY: both ranges are inside memory that the caller keeps until the copy has ended.
+        check("cuMemcpyDtoHAsync", unsafe {
+            sys::cuMemcpyDtoHAsync_v2(to.cast(), self.address + at, len as usize, stream.raw())
+        })
+    }
+
     pub(crate) fn context(&self) -> &Arc<Context> {
         &self.context
     }

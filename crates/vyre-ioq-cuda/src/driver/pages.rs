@@ -20,6 +20,10 @@ use crate::view::ViewError;
 /// Whole pages of a mapping of a file, pinned and mapped read-only into every context of the process
 /// until they are given back.
 ///
+/// One registration has all of them: the driver copies no range that reaches over the end of one, so that arrays of other
+/// libraries over a view could not be copied. Several registrations also take no less time, and threads beside each other
+/// neither (BENCHMARKS.md, "Views").
+///
 /// The bytes count against [`PinBudget::global`]. `new` reads in what is not in memory, and does not wait
 /// for running kernels. The drop waits for everything that runs in the context that pinned them and in
 /// those that were given an address or a copy, so it is not for a thread that serves requests.

@@ -206,6 +206,13 @@ Result cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t bytes, Handle s
     return SUCCESS;
 }
 
+Result cuMemcpyDtoHAsync_v2(void *to, Address from, size_t bytes, Handle stream) {
+    (void)stream;
+    CALL_IN_CONTEXT("cuMemcpyDtoHAsync");
+    if (!is_stuck()) memcpy(to, (void *)from, bytes);
+    return SUCCESS;
+}
+
 // ---- Streams and events ----
 
 static Result created(Handle *handle, const char *call) {

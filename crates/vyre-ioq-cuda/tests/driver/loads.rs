@@ -25,6 +25,22 @@ fn each_way_loads_every_byte() {
 }
 
 #[test]
+fn what_may_not_be_pinned_is_staged() {
+    let test = "what_may_not_be_pinned_is_staged";
+    if let Some(other) = Other::new(test, "loads_with_little_room") {
+        other.run();
+    }
+}
+
+#[test]
+fn a_file_that_has_become_shorter_fails_to_load() {
+    let test = "a_file_that_has_become_shorter_fails_to_load";
+    if let Some(other) = Other::new(test, "loads_of_changing_files") {
+        other.run();
+    }
+}
+
+#[test]
 fn loads_are_refused_with_their_reason() {
     if let Some(other) = Other::new("loads_are_refused_with_their_reason", "refused_loads") {
         other.run();
@@ -63,13 +79,14 @@ pub(crate) fn loads() {
         }
     }
     assert_eq!(loaded(&gpu, &file, options(None, 1)), LoadWay::Pinned);
-    assert_eq!(loaded(&gpu, &file, options(None, 8)), LoadWay::Staging);
+    assert_eq!(loaded(&gpu, &file, options(None, 8)), LoadWay::Pinned);
     // No thread without a piece of 2 MiB.
     let small = file_of(3 << 20);
     let memory = GpuMemory::zeroed(&gpu, 3 << 20).expect("memory");
     let larger = GpuMemory::zeroed(&gpu, 10 << 20).expect("memory");
     calls();
-    let way = load(&gpu, &small, 0..3 << 20, &memory, 0, options(None, 8));
+    let staging = options(Some(LoadWay::Staging), 8);
+    let way = load(&gpu, &small, 0..3 << 20, &memory, 0, staging);
     assert_eq!(way, Ok(LoadWay::Staging));
     let calls = calls();
     let streams = calls.iter().filter(|call| *call == "cuStreamCreate");
@@ -80,15 +97,61 @@ pub(crate) fn loads() {
     let calls = super::calls();
     let waits = calls.iter().filter(|call| *call == "cuEventSynchronize");
     assert_eq!(waits.count(), 3, "{calls:?}");
-    let limit = pin_limit();
-    set_pin_limit(12 << 20);
-    assert_eq!(loaded(&gpu, &file, options(None, 1)), LoadWay::Staging);
-    set_pin_limit(limit);
+    settle();
+}
+
+/// Waits until everything is given back.
+fn settle() {
     let give_up = Instant::now() + LIMIT;
     while pinned_bytes() > 0 {
         assert!(Instant::now() < give_up, "pages are pinned for ever");
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Nothing may be pinned, or the first piece alone.
+pub(crate) fn loads_with_little_room() {
+    let gpu = Gpu::open(0).expect("a stand-in");
+    let file = file_of((70 << 20) + 77);
+    let limit = pin_limit();
+    for room in [12 << 20, 20 << 20] {
+        for threads in [1, 3] {
+            settle();
+            set_pin_limit(room);
+            let way = loaded(&gpu, &file, options(None, threads));
+            assert_eq!(way, LoadWay::Staging, "{room} {threads}");
+        }
+        settle();
+        let memory = GpuMemory::uninit(&gpu, 70 << 20).expect("memory");
+        let pinned = options(Some(LoadWay::Pinned), 1);
+        let refused = load(&gpu, &file, 0..70 << 20, &memory, 0, pinned);
+        assert!(
+            matches!(refused, Err(ViewError::PinLimit { .. })),
+            "{refused:?}"
+        );
+    }
+    set_pin_limit(limit);
+    settle();
+}
+
+/// A file that has become shorter fails by whichever thread finds it, and the others end.
+pub(crate) fn loads_of_changing_files() {
+    let gpu = Gpu::open(0).expect("a stand-in");
+    let memory = GpuMemory::uninit(&gpu, 100 << 20).expect("memory");
+    let file = file_of(100 << 20);
+    for size in [0, 10 << 20, 50 << 20, (100 << 20) - 1, (100 << 20) - 4096] {
+        file.set_len(size).expect("shorter");
+        for way in [None, Some(LoadWay::Pinned), Some(LoadWay::Staging)] {
+            let failed = load(&gpu, &file, 0..100 << 20, &memory, 0, options(way, 4));
+            assert!(
+                matches!(failed, Err(ViewError::Read { .. } | ViewError::Pin { .. })),
+                "{size} {way:?}: {failed:?}"
+            );
+        }
+        file.set_len(100 << 20).expect("longer");
+    }
+    load(&gpu, &file, 0..100 << 20, &memory, 0, options(None, 4)).expect("it is long enough");
+    settle();
 }
 
 pub(crate) fn refused_loads() {
@@ -109,8 +172,13 @@ pub(crate) fn refused_loads() {
         matches!(ends, ViewError::Read { offset: 8000, .. }),
         "{ends}"
     );
-    let ends = refused(8000..13_000, 0, LoadWay::Pinned);
-    assert!(matches!(ends, ViewError::Pin { .. }), "{ends}");
+    for end in [10_001, 13_000] {
+        let ends = refused(8000..end, 0, LoadWay::Pinned);
+        assert!(
+            matches!(ends, ViewError::Read { offset: 10_000, .. }),
+            "{ends}"
+        );
+    }
     // A file that cannot be mapped is staged.
     let status = File::open("/proc/self/status").expect("a file");
     let way = load(&gpu, &status, 0..10, &memory, 0, options(None, 1));

@@ -3,6 +3,7 @@
 //! which environment variables choose the GPU, the versions and what goes wrong.
 
 mod borrowed;
+mod bounces;
 mod code;
 #[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "nothing here needs a GPU")]
@@ -57,6 +58,9 @@ const PARTS: &[(&str, fn())] = &[
     ("gathered_rows", views::gathered_rows),
     ("loads", loads::loads),
     ("refused_loads", loads::refused_loads),
+    ("loads_with_little_room", loads::loads_with_little_room),
+    ("loads_of_changing_files", loads::loads_of_changing_files),
+    ("bounces", bounces::bounces),
     ("windows", windows::windows),
     ("refused_windows", windows::refused_windows),
     ("windows_of_an_old_gpu", windows::windows_of_an_old_gpu),

@@ -390,7 +390,7 @@ fn a_wait_ends_without_an_answer() {
     assert_eq!(reap(&mut transport), []);
 }
 
-/// Whatever happens in whatever order, each operation completes once, with an answer that it may have.
+/// In whatever order things happen, each operation completes once, with an answer that it may have.
 #[test]
 fn each_operation_completes_once_whatever_happens() {
     for seed in 0..60_u64 {
