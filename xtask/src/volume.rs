@@ -5,7 +5,7 @@ use crate::tools;
 use crate::workspace::{Result, Workspace, cmd, stream};
 
 /// Packages with a `tests/props.rs`.
-const PROPS: &[&str] = &["vyre-ioq", "vyre-ioloop"];
+const PROPS: &[&str] = &["vyre-ioq", "vyre-ioloop", "vyre-io-client"];
 /// Variable with the number of cases of each property, which proptest itself reads.
 const CASES: &str = "PROPTEST_CASES";
 
@@ -56,16 +56,16 @@ pub(crate) fn policies(ws: &Workspace, report: &mut Report) -> Result<()> {
 
 /// Runs a share of what the harness can run for as long as one likes.
 pub(crate) fn hostile(ws: &Workspace, report: &mut Report) -> Result<()> {
-    for work in [["words", "2e7"], ["soak", "1e6"]] {
+    for work in [["words", "2e7"], ["soak", "1e6"], ["handshake", "1e6"]] {
         let mut said = false;
         stream(cmd!(ws, "cargo run --release -p vyre-fuzz-harness -- {work...}"), |line| {
-            said |= line.contains("nothing lost") || line.contains("0 lost");
+            said |= ["nothing lost", "0 lost", "none failed"].iter().any(|end| line.contains(end));
         })?;
         if !said {
             return Err(format!("{work:?} ended without its figures").into());
         }
     }
-    "2e7 hostile words, 1e6 requests of producers".clone_into(&mut report.note);
+    "2e7 hostile words, 1e6 requests of producers, 1e6 hostile conversations".clone_into(&mut report.note);
     Ok(())
 }
 

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io::Write;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use vyre_io_client::{Client, Features, Request};
@@ -17,7 +18,17 @@ const BLOCK: u32 = 256 << 10;
 /// Time after which a server that lives but does not answer is given up.
 const LIMIT: Duration = Duration::from_secs(30);
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("reader: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);
     let path = words.next().ok_or("usage: reader SOCKET [FILE]")?;
     let mut client = Client::connect(path)?;

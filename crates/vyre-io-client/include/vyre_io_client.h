@@ -394,8 +394,12 @@ vyre_io_client_list(struct vyre_io_client *client, void (*visit)(void *context, 
     return VYRE_IO_CLIENT_OK;
 }
 
-/* Maps `bytes` of a memfd that cannot shrink, and closes it. Returns NULL if it can, or is shorter. */
-static inline void *vyre_io_priv_map(int fd, uint64_t bytes)
+/**
+ * Maps the first `bytes` of a descriptor of a queue or a buffer. The descriptor stays open.
+ *
+ * @return The memory; NULL if it is not a memfd with the seal F_SEAL_SHRINK, or is shorter.
+ */
+static inline void *vyre_io_client_map(int fd, uint64_t bytes)
 {
     /* F_GET_SEALS and F_SEAL_SHRINK of <fcntl.h>, which strict ISO C hides. */
     const int get_seals = 1034, seal_shrink = 2;
@@ -406,8 +410,74 @@ static inline void *vyre_io_priv_map(int fd, uint64_t bytes)
         bytes <= (uint64_t)found.st_size && bytes <= SIZE_MAX / 2) {
         memory = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     }
-    close(fd);
     return memory == MAP_FAILED ? NULL : memory;
+}
+
+/**
+ * Asks for a queue, and leaves its memory to the caller: vyre_io_client_map maps it, vyre_ioq_attach attaches to it.
+ * vyre_io_client_make_queue does both.
+ *
+ * @param is Gets the number, the slots and the bytes of the queue.
+ * @param fd Gets the descriptor of its memory, for the caller to close.
+ */
+static inline enum vyre_io_client_result vyre_io_client_ask_queue(struct vyre_io_client *client, uint32_t slots,
+                                                                  uint32_t features, struct vyre_io_queue_is *is,
+                                                                  int *fd)
+{
+    unsigned char bytes[VYRE_IO_HEADER_BYTES + VYRE_IO_QUEUE_BYTES];
+    struct vyre_io_priv_answer answer;
+    struct vyre_io_queue asked;
+    enum vyre_io_client_result result;
+    asked.slots = slots;
+    asked.features = features;
+    vyre_io_put_queue(bytes + VYRE_IO_HEADER_BYTES, &asked);
+    result = vyre_io_priv_ask(client, bytes, VYRE_IO_KIND_QUEUE, VYRE_IO_QUEUE_BYTES, VYRE_IO_KIND_QUEUE_IS,
+                              &answer);
+    if (result != VYRE_IO_CLIENT_OK) {
+        return result;
+    }
+    if (!vyre_io_get_queue_is(answer.bytes + VYRE_IO_HEADER_BYTES, answer.len - VYRE_IO_HEADER_BYTES, is) ||
+        is->slots != slots || is->slots > VYRE_IOQ_MAX_SLOTS || is->abi_major != VYRE_IOQ_ABI_MAJOR ||
+        is->bytes < VYRE_IOQ_HEADER_BYTES + (uint64_t)is->slots * VYRE_IOQ_SLOT_BYTES ||
+        is->bytes > VYRE_IOQ_HEADER_BYTES + (uint64_t)VYRE_IOQ_MAX_SLOTS * VYRE_IOQ_SLOT_BYTES) {
+        close(answer.fd);
+        return vyre_io_priv_impossible(client);
+    }
+    *fd = answer.fd;
+    return VYRE_IO_CLIENT_OK;
+}
+
+/**
+ * Asks for memory that requests of a queue may name, and leaves it to the caller, who maps it by vyre_io_client_map.
+ * vyre_io_client_make_buffer does so.
+ *
+ * @param queue Number of the queue.
+ * @param is Gets the handle.
+ * @param fd Gets the descriptor of the memory, for the caller to close.
+ */
+static inline enum vyre_io_client_result vyre_io_client_ask_buffer(struct vyre_io_client *client, uint32_t queue,
+                                                                   uint64_t size, struct vyre_io_buffer_is *is,
+                                                                   int *fd)
+{
+    unsigned char bytes[VYRE_IO_HEADER_BYTES + VYRE_IO_BUFFER_BYTES];
+    struct vyre_io_priv_answer answer;
+    struct vyre_io_buffer asked;
+    enum vyre_io_client_result result;
+    asked.bytes = size;
+    asked.queue = queue;
+    vyre_io_put_buffer(bytes + VYRE_IO_HEADER_BYTES, &asked);
+    result = vyre_io_priv_ask(client, bytes, VYRE_IO_KIND_BUFFER, VYRE_IO_BUFFER_BYTES, VYRE_IO_KIND_BUFFER_IS,
+                              &answer);
+    if (result != VYRE_IO_CLIENT_OK) {
+        return result;
+    }
+    if (!vyre_io_get_buffer_is(answer.bytes + VYRE_IO_HEADER_BYTES, answer.len - VYRE_IO_HEADER_BYTES, is) ||
+        is->bytes != size) {
+        close(answer.fd);
+        return vyre_io_priv_impossible(client);
+    }
+    *fd = answer.fd;
+    return VYRE_IO_CLIENT_OK;
 }
 
 /**
@@ -420,29 +490,16 @@ static inline enum vyre_io_client_result vyre_io_client_make_queue(struct vyre_i
                                                                    uint32_t features,
                                                                    struct vyre_io_client_queue *queue)
 {
-    unsigned char bytes[VYRE_IO_HEADER_BYTES + VYRE_IO_QUEUE_BYTES];
-    struct vyre_io_priv_answer answer;
     struct vyre_io_queue_is is;
-    struct vyre_io_queue asked;
-    enum vyre_io_client_result result;
-    asked.slots = slots;
-    asked.features = features;
-    vyre_io_put_queue(bytes + VYRE_IO_HEADER_BYTES, &asked);
-    result = vyre_io_priv_ask(client, bytes, VYRE_IO_KIND_QUEUE, VYRE_IO_QUEUE_BYTES, VYRE_IO_KIND_QUEUE_IS,
-                              &answer);
+    int fd;
+    const enum vyre_io_client_result result = vyre_io_client_ask_queue(client, slots, features, &is, &fd);
     if (result != VYRE_IO_CLIENT_OK) {
         return result;
     }
-    if (!vyre_io_get_queue_is(answer.bytes + VYRE_IO_HEADER_BYTES, answer.len - VYRE_IO_HEADER_BYTES, &is) ||
-        is.slots != slots || is.slots > VYRE_IOQ_MAX_SLOTS || is.abi_major != VYRE_IOQ_ABI_MAJOR ||
-        is.bytes < VYRE_IOQ_HEADER_BYTES + (uint64_t)is.slots * VYRE_IOQ_SLOT_BYTES ||
-        is.bytes > VYRE_IOQ_HEADER_BYTES + (uint64_t)VYRE_IOQ_MAX_SLOTS * VYRE_IOQ_SLOT_BYTES) {
-        close(answer.fd);
-        return vyre_io_priv_impossible(client);
-    }
     queue->number = is.queue;
     queue->bytes = (size_t)is.bytes;
-    queue->memory = vyre_io_priv_map(answer.fd, is.bytes);
+    queue->memory = vyre_io_client_map(fd, is.bytes);
+    close(fd);
     if (queue->memory == NULL) {
         return VYRE_IO_CLIENT_MEMORY;
     }
@@ -454,34 +511,23 @@ static inline enum vyre_io_client_result vyre_io_client_make_queue(struct vyre_i
     return VYRE_IO_CLIENT_OK;
 }
 
-/** Asks for memory that requests of a queue may name. */
+/** Asks for memory that requests of a queue may name, and maps it. */
 static inline enum vyre_io_client_result vyre_io_client_make_buffer(struct vyre_io_client *client,
                                                                     const struct vyre_io_client_queue *queue,
                                                                     uint64_t size,
                                                                     struct vyre_io_client_buffer *buffer)
 {
-    unsigned char bytes[VYRE_IO_HEADER_BYTES + VYRE_IO_BUFFER_BYTES];
-    struct vyre_io_priv_answer answer;
     struct vyre_io_buffer_is is;
-    struct vyre_io_buffer asked;
-    enum vyre_io_client_result result;
-    asked.bytes = size;
-    asked.queue = queue->number;
-    vyre_io_put_buffer(bytes + VYRE_IO_HEADER_BYTES, &asked);
-    result = vyre_io_priv_ask(client, bytes, VYRE_IO_KIND_BUFFER, VYRE_IO_BUFFER_BYTES, VYRE_IO_KIND_BUFFER_IS,
-                              &answer);
+    int fd;
+    const enum vyre_io_client_result result = vyre_io_client_ask_buffer(client, queue->number, size, &is, &fd);
     if (result != VYRE_IO_CLIENT_OK) {
         return result;
     }
-    if (!vyre_io_get_buffer_is(answer.bytes + VYRE_IO_HEADER_BYTES, answer.len - VYRE_IO_HEADER_BYTES, &is) ||
-        is.bytes != size) {
-        close(answer.fd);
-        return vyre_io_priv_impossible(client);
-    }
-    buffer->memory = vyre_io_priv_map(answer.fd, is.bytes);
+    buffer->memory = vyre_io_client_map(fd, is.bytes);
     buffer->bytes = (size_t)is.bytes;
     buffer->handle = is.handle;
     buffer->queue = queue->number;
+    close(fd);
     return buffer->memory != NULL ? VYRE_IO_CLIENT_OK : VYRE_IO_CLIENT_MEMORY;
 }
 

@@ -53,6 +53,8 @@ fn reader() -> &'static Path {
             ])
             .arg("-I")
             .arg(root.join("../vyre-ioq/include"))
+            .arg("-I")
+            .arg(root.join("../vyre-io-client/include"))
             .arg(root.join("examples/sandboxed_reader/reader.c"))
             .arg("-o")
             .arg(&ours)

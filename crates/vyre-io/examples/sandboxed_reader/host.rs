@@ -1,18 +1,24 @@
 //! The host's part: files, memory, queues, and the connection to another process.
 
 use std::fs::File;
-use std::io::{self, IoSlice, Write};
+use std::io::{IoSlice, Write};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
+    SocketType, recv, sendmsg, socketpair,
+};
 use vyre_io::{
     Buffer, BufferHandle, BufferTable, FileHandle, FileTable, QueueLayout, Rights, shared_queue,
+};
+use vyre_io_client::protocol::{
+    BufferIs, Call, Code, Done, Event, FileIs, Limits, Packet, Page, QueueIs, Refused, Reply,
+    Session, rights, sizes,
 };
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -23,6 +29,8 @@ pub(crate) const RANGE: Range<u64> = 4096..8192;
 const FILE_LEN: u64 = 3 * 4096;
 /// Size in bytes of the memory that host and reader share.
 const BUFFER_LEN: usize = 1 << 16;
+/// Number of slots of the queue.
+const SLOTS: u32 = 16;
 
 /// Returns the bytes of the secret file, each computed from its position.
 pub(crate) fn secret() -> Vec<u8> {
@@ -58,7 +66,7 @@ impl Client {
         files: &mut FileTable,
         buffers: &mut BufferTable,
     ) -> Result<(Self, vyre_io::HostQueue)> {
-        let layout = QueueLayout::with_slots(16);
+        let layout = QueueLayout::with_slots(SLOTS);
         let (host, queue) = shared_queue(layout)?;
         let (buffer, memory) = Buffer::memfd(BUFFER_LEN)?;
         let client = Self {
@@ -72,8 +80,8 @@ impl Client {
         Ok((client, host))
     }
 
-    /// Starts a reader. Its standard input is a socket, through which it gets the two descriptors
-    /// and the numbers that it needs; it inherits nothing else from this process.
+    /// Starts a reader. Its standard input is a socket, by which it gets what is here; it inherits nothing else from this
+    /// process. A thread serves the handshake until the reader has gone.
     pub(crate) fn start(
         &self,
         reader: &Path,
@@ -81,34 +89,124 @@ impl Client {
         secret: &Path,
         output: Stdio,
     ) -> Result<Child> {
-        let (ours, theirs) = UnixStream::pair()?;
+        let (unix, packets) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+        let (ours, theirs) = socketpair(unix, packets, SocketFlags::CLOEXEC, None)?;
         let child = Command::new(reader)
             .args(mode)
             .env("SECRET", secret)
-            .stdin(OwnedFd::from(theirs))
+            .stdin(theirs)
             .stdout(output)
             .spawn()
             .map_err(|error| format!("cannot start {}: {error}", reader.display()))?;
-        let endless = self.endless.map_or(0, FileHandle::raw);
-        let (file, buffer) = (self.file.raw(), self.buffer.raw());
-        let text = format!(
-            "{} {BUFFER_LEN} {file} {buffer} {endless}\n",
-            self.queue_len
-        );
-        send(&ours, &[self.queue.as_fd(), self.memory.as_fd()], &text)?;
+        let offer = Offer {
+            queue: self.queue.try_clone()?,
+            memory: self.memory.try_clone()?,
+            queue_len: self.queue_len,
+            file: self.file,
+            buffer: self.buffer,
+            endless: self.endless,
+        };
+        std::thread::spawn(move || offer.converse(&ours));
         Ok(child)
     }
 }
 
-/// Sends descriptors with a text (SCM_RIGHTS).
-fn send(socket: &UnixStream, descriptors: &[BorrowedFd<'_>], text: &str) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+/// The host's part of a handshake that has one of each thing to give.
+struct Offer {
+    queue: OwnedFd,
+    memory: OwnedFd,
+    queue_len: usize,
+    file: FileHandle,
+    buffer: BufferHandle,
+    endless: Option<FileHandle>,
+}
+
+impl Offer {
+    /// Answers a reader until it has gone. [`Session`] judges what it sends.
+    fn converse(&self, socket: &OwnedFd) {
+        let mut session = Session::new(Limits {
+            queues: 1,
+            buffers: 1,
+            ..Limits::default()
+        });
+        // Longer by a byte than a message, so that a longer packet is one that the session refuses.
+        let mut packet = [0; sizes::MESSAGE_BYTES as usize + 1];
+        while let Ok((count @ 1.., _)) = recv(socket, &mut packet, RecvFlags::empty()) {
+            let (answer, descriptor) = match session.receive(&packet[..count], false) {
+                Event::Call(call) => self.answer(&mut session, call),
+                Event::Answer(answer, _) | Event::Cut(answer, _) => (answer, None),
+            };
+            if send(socket, descriptor, &answer).is_err() || session.is_ended() {
+                break;
+            }
+        }
+    }
+
+    fn answer(&self, session: &mut Session, call: Call) -> (Packet, Option<BorrowedFd<'_>>) {
+        let mut descriptor = None;
+        let reply = match call {
+            Call::Hello(_) => return (session.welcome(1, 2, 0), None),
+            Call::Queue { queue, slots, .. } if slots == SLOTS => {
+                descriptor = Some(self.queue.as_fd());
+                let bytes = self.queue_len as u64;
+                let (features, abi_major, abi_minor) = (0, 1, 0);
+                QueueIs {
+                    queue,
+                    slots,
+                    bytes,
+                    features,
+                    abi_major,
+                    abi_minor,
+                }
+                .into()
+            }
+            Call::Buffer { bytes, .. } if bytes == BUFFER_LEN as u64 => {
+                descriptor = Some(self.memory.as_fd());
+                let handle = self.buffer.raw();
+                BufferIs { bytes, handle }.into()
+            }
+            Call::Queue { .. } => Refused::because(Code::BadSlots).into(),
+            Call::Buffer { .. } => Refused::because(Code::BadBytes).into(),
+            Call::Open { name, .. } => match (name.as_str(), self.endless) {
+                ("secret", _) => opened(self.file, RANGE),
+                ("endless", Some(endless)) => opened(endless, 0..u64::MAX),
+                _ => Refused::because(Code::NoSuchFile).into(),
+            },
+            Call::List { .. } => Page::new(Vec::new(), 0)
+                .map_or_else(|_| Refused::because(Code::Internal).into(), Reply::Files),
+            Call::Status { .. } => Refused::because(Code::NotPermitted).into(),
+            // What the reader has lives as long as this program.
+            Call::CloseFile { .. } | Call::CloseBuffer { .. } | Call::CloseQueue { .. } => {
+                Refused::because(Code::StillInUse).into()
+            }
+            Call::Goodbye => Done {}.into(),
+        };
+        (session.answer(&reply), descriptor)
+    }
+}
+
+fn opened(handle: FileHandle, range: Range<u64>) -> Reply {
+    let regular = range.end != u64::MAX;
+    FileIs {
+        handle: handle.raw(),
+        rights: rights::READ,
+        start: range.start,
+        end: range.end,
+        length: if regular { range.end - range.start } else { 0 },
+        alignment: 1,
+    }
+    .into()
+}
+
+/// Sends a message, with a descriptor if it has one (SCM_RIGHTS).
+fn send(socket: &OwnedFd, descriptor: Option<BorrowedFd<'_>>, packet: &Packet) -> Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    assert!(
-        control.push(SendAncillaryMessage::ScmRights(descriptors)),
-        "there is room for two"
-    );
-    let text = [IoSlice::new(text.as_bytes())];
-    sendmsg(socket, &text, &mut control, SendFlags::empty())?;
+    let descriptors: Vec<_> = descriptor.into_iter().collect();
+    if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err("there is room for one descriptor".into());
+    }
+    let packet = [IoSlice::new(packet.bytes())];
+    sendmsg(socket, &packet, &mut control, SendFlags::NOSIGNAL)?;
     Ok(())
 }

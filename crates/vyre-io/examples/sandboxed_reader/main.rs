@@ -2,10 +2,12 @@
 //!
 //! This program is the host. It opens a file, removes all permissions from it, and starts a reader:
 //! a C program that links nothing of this project, and gives up its privileges before it does
-//! anything. The reader gets a queue and a piece of memory, both as sealed memfds, over a socket.
+//! anything. The reader gets a queue and a piece of memory, both as sealed memfds, and handles to files, by the handshake
+//! over a socket (docs/handshake.md). `vyre-io serve` is a host for any number of such processes.
 //!
 //! ```sh
-//! cc -O2 -I crates/vyre-ioq/include crates/vyre-io/examples/sandboxed_reader/reader.c -o target/reader
+//! cc -O2 -I crates/vyre-ioq/include -I crates/vyre-io-client/include \
+//!     crates/vyre-io/examples/sandboxed_reader/reader.c -o target/reader
 //! cargo run -p vyre-io --example sandboxed_reader -- target/reader
 //! ```
 

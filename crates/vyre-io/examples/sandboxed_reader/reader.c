@@ -1,5 +1,5 @@
 /* The reader of the example `sandboxed_reader`: see main.rs. It links nothing but the C library, gives
- * up its privileges first, and gets all it has by the socket that is its standard input.
+ * up its privileges first, and gets all it has by the handshake on the socket that is its standard input.
  *
  *   show           reads what it may, and tries what it may not
  *   churn          reads for ever
@@ -8,7 +8,7 @@
 
 #define _GNU_SOURCE
 
-#include "vyre_ioq_wait.h"
+#include "vyre_io_client.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +22,7 @@
 
 #define NOBODY 65534
 
+static struct vyre_io_client client;
 static struct vyre_ioq_queue queue;
 static const unsigned char *buffer; /* what the host reads into */
 static int queue_fd, buffer_fd;
@@ -50,46 +51,49 @@ static void give_up_privileges(void)
     }
 }
 
-/* Gets both descriptors and the numbers, and maps the memory. */
+/* Asks for something, which the host must give. */
+static void must(enum vyre_io_client_result result, const char *what)
+{
+    if (result != VYRE_IO_CLIENT_OK) {
+        fprintf(stderr, "reader: %s: %s %s\n", what, vyre_io_client_result_name(result), client.refused.text);
+        exit(2);
+    }
+}
+
+/* Returns a handle to a file, or 0 if the host offers none of this name. */
+static uint32_t opened(const struct vyre_io_client_queue *of, const char *name)
+{
+    struct vyre_io_file_is is;
+    const enum vyre_io_client_result result = vyre_io_client_open(&client, of, name, 0, &is);
+    if (result == VYRE_IO_CLIENT_REFUSED && client.refused.code == VYRE_IO_CODE_NO_SUCH_FILE) {
+        return 0;
+    }
+    must(result, name);
+    return is.handle;
+}
+
+/* Gets the queue, the buffer and the files. Keeps the descriptors, to try what they allow. */
 static void receive(void)
 {
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(2 * sizeof(int))];
-    } control;
-    char text[256];
-    struct iovec place = { text, sizeof(text) - 1 };
-    struct msghdr message;
-    struct cmsghdr *rights;
-    unsigned long queue_len, buffer_len;
-    int fds[2];
-    ssize_t length;
+    struct vyre_io_client_queue of;
+    struct vyre_io_buffer_is buffer_is;
+    struct vyre_io_queue_is is;
     void *memory;
 
-    memset(&message, 0, sizeof(message));
-    message.msg_iov = &place;
-    message.msg_iovlen = 1;
-    message.msg_control = control.bytes;
-    message.msg_controllen = sizeof(control.bytes);
-    length = recvmsg(STDIN_FILENO, &message, MSG_CMSG_CLOEXEC);
-    rights = CMSG_FIRSTHDR(&message);
-    if (length <= 0 || rights == NULL || rights->cmsg_type != SCM_RIGHTS ||
-        rights->cmsg_len != CMSG_LEN(sizeof(fds))) {
-        die("no descriptors came");
-    }
-    text[length] = '\0';
-    memcpy(fds, CMSG_DATA(rights), sizeof(fds));
-    queue_fd = fds[0];
-    buffer_fd = fds[1];
-    if (sscanf(text, "%lu %lu %u %u %u", &queue_len, &buffer_len, &file, &pool, &endless) != 5) {
-        die("the host's message is not understood");
-    }
-    memory = mmap(NULL, queue_len, PROT_READ | PROT_WRITE, MAP_SHARED, queue_fd, 0);
-    buffer = (const unsigned char *)mmap(NULL, buffer_len, PROT_READ, MAP_SHARED, buffer_fd, 0);
-    if (memory == MAP_FAILED || (const void *)buffer == MAP_FAILED) {
+    must(vyre_io_client_take_socket(&client, STDIN_FILENO, "sandboxed reader", 30000), "no welcome");
+    must(vyre_io_client_ask_queue(&client, 16, 0, &is, &queue_fd), "no queue");
+    must(vyre_io_client_ask_buffer(&client, is.queue, 65536, &buffer_is, &buffer_fd), "no buffer");
+    memset(&of, 0, sizeof(of));
+    of.number = is.queue;
+    file = opened(&of, "secret");
+    endless = opened(&of, "endless");
+    pool = buffer_is.handle;
+    memory = vyre_io_client_map(queue_fd, is.bytes);
+    buffer = (const unsigned char *)vyre_io_client_map(buffer_fd, buffer_is.bytes);
+    if (memory == NULL || buffer == NULL) {
         die("cannot map the shared memory");
     }
-    if (vyre_ioq_attach(&queue, memory, queue_len) != VYRE_IOQ_ATTACH_OK) {
+    if (vyre_ioq_attach(&queue, memory, (size_t)is.bytes) != VYRE_IOQ_ATTACH_OK) {
         die("there is no queue");
     }
 }
