@@ -12,6 +12,8 @@
 //   dtype        types of elements
 //   view         files as arrays
 //   engine       the loop, and what is in flight there
+//   gpu_memory   memory of a GPU of Python objects
+//   gpu_io       threads that read and write it
 //   gpu_queue    loops that serve kernels
 //   python       the classes that Python sees
 
@@ -20,6 +22,8 @@ mod dtype;
 mod engine;
 mod fork;
 mod given_back;
+mod gpu_io;
+mod gpu_memory;
 mod gpu_queue;
 mod memory;
 mod op;

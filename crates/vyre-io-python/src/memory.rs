@@ -16,29 +16,59 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyBufferError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use vyre_io::Buffer;
 use vyre_io::mapped::{Mapping, Recovery};
 
+use crate::dlpack::{self, CUDA_HOST, HOST, Taken};
 use crate::fork;
 
-/// Memory that operations no longer use, until a thread with the interpreter lock gives it back to Python.
-#[derive(Debug, Default)]
-struct Returned(Mutex<Vec<PyUntypedBuffer>>);
+/// The Python object that keeps memory.
+#[derive(Debug)]
+pub(crate) enum Held {
+    Buffer(PyUntypedBuffer),
+    Object(Py<PyAny>),
+    Tensor(Taken),
+}
 
-/// That of this process, and the process by its number of forks: a child of a fork cannot use that of its parent, which
-/// another thread may have locked. This lock is held only by threads with the interpreter lock, as fork(2) is called.
-static RETURNED: Mutex<Option<(u32, Arc<Returned>)>> = Mutex::new(None);
+/// Objects whose memory operations no longer use, until a thread with the interpreter lock gives it back to Python.
+#[derive(Debug)]
+pub(crate) struct Returned {
+    held: Mutex<Vec<Held>>,
+    /// The process, by its number of forks.
+    born: u32,
+}
 
-fn returned(_: Python<'_>) -> Arc<Returned> {
+impl Returned {
+    /// Gives an object back, on any thread, perhaps one that Python does not know, and after the interpreter has ended.
+    pub(crate) fn push(&self, held: Option<Held>) {
+        if self.born != fork::generation() {
+            // The memory of a fork: a thread that does not exist here may have locked the list.
+            std::mem::forget(held);
+            return;
+        }
+        let mut all = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(held);
+    }
+}
+
+/// That of this process: a child of a fork cannot use that of its parent, which another thread may have locked. This lock is
+/// held only by threads with the interpreter lock, as fork(2) is called.
+static RETURNED: Mutex<Option<Arc<Returned>>> = Mutex::new(None);
+
+pub(crate) fn returned(_: Python<'_>) -> Arc<Returned> {
     let mut shared = RETURNED.lock().unwrap_or_else(PoisonError::into_inner);
     let generation = fork::generation();
     match &*shared {
-        Some((born, returned)) if *born == generation => Arc::clone(returned),
+        Some(returned) if returned.born == generation => Arc::clone(returned),
         _ => {
-            let returned = Arc::<Returned>::default();
+            let returned = Arc::new(Returned {
+                held: Mutex::default(),
+                born: generation,
+            });
             // What was returned in the parent is left to it: nobody may know how far another thread was.
-            std::mem::forget(shared.replace((generation, Arc::clone(&returned))));
+            std::mem::forget(shared.replace(Arc::clone(&returned)));
             returned
         }
     }
@@ -47,9 +77,13 @@ fn returned(_: Python<'_>) -> Arc<Returned> {
 /// Gives the memory that operations no longer use back to Python.
 pub(crate) fn reap(py: Python<'_>) {
     let returned = returned(py);
-    let buffers = std::mem::take(&mut *returned.0.lock().unwrap_or_else(PoisonError::into_inner));
-    for buffer in buffers {
-        buffer.release(py);
+    let all = std::mem::take(&mut *returned.held.lock().unwrap_or_else(PoisonError::into_inner));
+    for held in all {
+        match held {
+            Held::Buffer(buffer) => buffer.release(py),
+            Held::Object(object) => object.drop_ref(py),
+            Held::Tensor(taken) => drop(taken),
+        }
     }
 }
 
@@ -57,33 +91,35 @@ pub(crate) fn reap(py: Python<'_>) {
 #[derive(Debug)]
 pub(crate) struct Export {
     /// `None` only while this is dropped.
-    buffer: Option<PyUntypedBuffer>,
+    held: Option<Held>,
     base: NonNull<u8>,
     len: usize,
+    is_read_only: bool,
     returned: Arc<Returned>,
 }
 
-// SAFETY: `base` belongs to the object that `buffer`, itself `Send`, keeps; nothing here depends on the thread.
+// SAFETY: `base` belongs to the object that `held`, itself `Send`, keeps; nothing here depends on the thread.
 unsafe impl Send for Export {}
 // SAFETY: shared references give out the address and nothing else.
 unsafe impl Sync for Export {}
 
 impl Drop for Export {
     fn drop(&mut self) {
-        // On any thread, perhaps one that Python does not know, and after the interpreter has ended.
-        let mut returned = self
-            .returned
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        returned.extend(self.buffer.take());
+        self.returned.push(self.held.take());
     }
 }
 
 impl Export {
     /// Takes an object's memory. To be `written`, it must not be read-only.
     pub(crate) fn new(object: &Bound<'_, PyAny>, written: bool) -> PyResult<Arc<Self>> {
-        let buffer = PyUntypedBuffer::get(object)?;
+        // PyTorch's tensors, and others.
+        let buffer = match PyUntypedBuffer::get(object) {
+            Ok(buffer) => buffer,
+            Err(error) if !object.hasattr(intern!(object.py(), "__dlpack__"))? => {
+                return Err(error);
+            }
+            Err(_) => return Self::of_tensor(object.py(), dlpack::take(object)?, written),
+        };
         if written && buffer.readonly() {
             return Err(PyBufferError::new_err(
                 "the buffer is read-only, and a read writes to it: give a writable one, such as a bytearray",
@@ -97,16 +133,39 @@ impl Export {
         let len = buffer.len_bytes();
         let base = NonNull::new(buffer.buf_ptr().cast()).unwrap_or(NonNull::dangling());
         Ok(Arc::new(Self {
-            buffer: Some(buffer),
+            is_read_only: buffer.readonly(),
+            held: Some(Held::Buffer(buffer)),
             base,
             len,
             returned: returned(object.py()),
         }))
     }
 
+    /// Takes the memory of an array by DLPack.
+    fn of_tensor(py: Python<'_>, taken: Taken, written: bool) -> PyResult<Arc<Self>> {
+        if ![HOST, CUDA_HOST].contains(&taken.device.kind) {
+            return Err(PyBufferError::new_err(
+                "the array is not in memory of the host: give one that is",
+            ));
+        }
+        if written && taken.is_read_only {
+            return Err(PyBufferError::new_err(
+                "the array is read-only, and a read writes to it: give a writable one",
+            ));
+        }
+        let base = ptr::with_exposed_provenance_mut(taken.address as usize);
+        Ok(Arc::new(Self {
+            base: NonNull::new(base).unwrap_or(NonNull::dangling()),
+            len: taken.len,
+            is_read_only: taken.is_read_only,
+            held: Some(Held::Tensor(taken)),
+            returned: returned(py),
+        }))
+    }
+
     /// Returns whether the memory may only be read.
     pub(crate) fn is_read_only(&self) -> bool {
-        self.buffer.as_ref().is_none_or(PyUntypedBuffer::readonly)
+        self.is_read_only
     }
 
     /// Returns all bytes from an offset on, or `size` of them.

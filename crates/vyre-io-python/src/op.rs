@@ -1,7 +1,11 @@
 //! Operations, and the batches that they are parts of.
 
+use std::hint;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+
+use std::thread;
+use std::time::{Duration, Instant};
 
 use vyre_io::{BufferHandle, Errno};
 
@@ -53,6 +57,18 @@ impl Batch {
         self.left.load(Ordering::Acquire) == 0
     }
 
+    /// Waits until the batch is done, but not for long after `limit`. `began` is the time of the first call for it.
+    /// Returns whether it is done.
+    pub(crate) fn wait(&self, began: Instant, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        while !self.is_done() {
+            if !pause(began, until) {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Has nobody look at the results any more. Returns whether that is so: not if the batch was done.
     pub(crate) fn cancel(&self) -> bool {
         if !self.is_done() {
@@ -83,6 +99,29 @@ impl Batch {
     pub(crate) fn file(&self, index: usize) -> &Arc<OpenFile> {
         &self.files[index]
     }
+}
+
+/// Most of the time that a thread polls before it gives its processor away, and before it sleeps.
+const SPIN: Duration = Duration::from_micros(20);
+const YIELD: Duration = Duration::from_micros(50);
+/// The longest sleep between two polls.
+pub(crate) const NAP: Duration = Duration::from_millis(1);
+
+/// Passes a moment of a wait that began then: the later, the longer. Returns false once it is `until`.
+pub(crate) fn pause(began: Instant, until: Instant) -> bool {
+    let now = Instant::now();
+    if now >= until {
+        return false;
+    }
+    let waited = now - began;
+    if waited >= YIELD {
+        thread::sleep((waited / 16).min(NAP).min(until - now));
+    } else if waited >= SPIN {
+        thread::yield_now();
+    } else {
+        hint::spin_loop();
+    }
+    true
 }
 
 /// The kind of an operation.

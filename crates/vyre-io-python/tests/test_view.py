@@ -1,5 +1,6 @@
 """Files as arrays. Those of a GPU are tested where there is one."""
 
+import errno
 import gc
 import time
 
@@ -223,3 +224,23 @@ def test_safetensors_are_loaded_and_viewed_on_the_gpu(tmp_path):
             assert loaded[name].is_cuda and torch.equal(loaded[name].cpu(), tensor), name
     with pytest.raises(RuntimeError, match="a tensor that is a file"):
         loaded["half"].add_(1)
+
+
+@pytest.mark.parametrize("make", [vyre_io.host_view, vyre_io.cuda_view])
+def test_offsets_that_no_file_has_are_refused(floats, make):
+    path, _ = floats
+    for offset in [2**63 - 4, 2**63, 2**64 - 4]:
+        with pytest.raises(ValueError, match="past the end"):
+            make(path, "float32", [1], offset)
+    view = vyre_io.host_view(path, "uint8", [8])
+    for at in [8, 2**63, 2**64 - 1]:
+        with pytest.raises(ValueError, match="part"):
+            view.part_of("uint8", [1], at)
+
+
+@pytest.mark.skipif(gpu(), reason="there is a GPU")
+def test_without_a_gpu_the_error_names_the_file_and_says_so(floats):
+    path, _ = floats
+    with pytest.raises(OSError, match="CUDA") as caught:
+        vyre_io.cuda_view(path, "float32", [4])
+    assert caught.value.errno == errno.ENODEV and caught.value.filename == str(path)

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use vyre_io::{Errno, IoLoop, StopError};
 
-use super::flight::NAP;
 use super::{Engine, Inner, Refused};
-use crate::op::Op;
+use crate::op::{NAP, Op};
 
 impl Engine {
     /// Waits for all operations, cancels those that have not ended within the time of the settings, and ends the loop.

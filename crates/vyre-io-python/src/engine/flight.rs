@@ -8,13 +8,7 @@ use vyre_io::{
 };
 
 use super::{Engine, Inner, Refused, State};
-use crate::op::{Batch, CHUNK, Kind, Op, Place};
-
-/// Most of the time that a thread polls before it gives its processor away, and before it sleeps.
-const SPIN: Duration = Duration::from_micros(20);
-const YIELD: Duration = Duration::from_micros(50);
-/// The longest sleep between two polls.
-pub(super) const NAP: Duration = Duration::from_millis(1);
+use crate::op::{Batch, CHUNK, Kind, Op, Place, pause};
 
 /// A request of an operation.
 #[derive(Debug)]
@@ -57,17 +51,8 @@ impl Engine {
             if batch.is_done() {
                 return Ok(true);
             }
-            let now = Instant::now();
-            if now >= until {
+            if !pause(began, until) {
                 return Ok(false);
-            }
-            let waited = now - began;
-            if waited >= YIELD {
-                std::thread::sleep((waited / 16).min(NAP).min(until - now));
-            } else if waited >= SPIN {
-                std::thread::yield_now();
-            } else {
-                std::hint::spin_loop();
             }
         }
     }

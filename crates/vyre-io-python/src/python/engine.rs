@@ -9,12 +9,14 @@ use vyre_io::{TransportChoice, WaitPolicy};
 use super::batch::Batch as PyBatch;
 use super::error::spawn_error;
 use super::memory::Memory;
-use super::request::{Parsed, Parser};
+use super::request::{Parsed, Parser, Target};
 use super::wait::{Pending, duration};
 use crate::engine::{Engine as Core, Settings};
 use crate::given_back::begin_exit;
-use crate::memory::reap;
-use crate::op::{Batch, Kind, Op};
+use crate::gpu_io::{self, GpuOp};
+use crate::memory::{Span, reap};
+use crate::op::{Batch, Kind, Op, Place};
+use crate::open_file::OpenFile;
 
 /// The bytes that a batch reads at once at most, where they are in memory: some 0.5 ms.
 const MOST_OF_BATCH: usize = 4 << 20;
@@ -64,7 +66,10 @@ pub(crate) fn close_all(py: Python<'_>) {
     begin_exit();
     let all: Vec<_> = engines().all.iter().filter_map(Weak::upgrade).collect();
     // What an engine cannot do at the exit is left to the kernel.
-    py.detach(|| all.iter().for_each(|engine| drop(engine.close())));
+    py.detach(|| {
+        all.iter().for_each(|engine| drop(engine.close()));
+        gpu_io::drain(Settings::default().drain);
+    });
     reap(py);
 }
 
@@ -116,6 +121,8 @@ impl Engine {
         drop(parser);
         let files = parsed.iter().map(|parsed| Arc::clone(&parsed.file));
         let batch = Arc::new(Batch::new(files));
+        let (on_gpus, parsed) = split(parsed, &batch);
+        gpu_io::submit(py, on_gpus);
         py.detach(|| {
             let ops = begin_at_once(parsed, &batch);
             if ops.is_empty() {
@@ -158,10 +165,9 @@ impl Engine {
     }
 }
 
-/// Performs the reads of bytes that are in memory, as far as that does not take long, and returns the other operations.
-fn begin_at_once(parsed: Vec<Parsed>, batch: &Arc<Batch>) -> Vec<Op> {
-    let mut left = MOST_OF_BATCH;
-    let mut ops = Vec::new();
+/// Returns the operations on memory of GPUs, and the others with their places in the batch.
+fn split(parsed: Vec<Parsed>, batch: &Arc<Batch>) -> (Vec<GpuOp>, Vec<(usize, Host)>) {
+    let (mut on_gpus, mut others) = (Vec::new(), Vec::new());
     for (index, parsed) in parsed.into_iter().enumerate() {
         let Parsed {
             kind,
@@ -169,6 +175,53 @@ fn begin_at_once(parsed: Vec<Parsed>, batch: &Arc<Batch>) -> Vec<Op> {
             offset,
             target,
         } = parsed;
+        let target = match target {
+            Some(Target::Gpu(span)) => {
+                on_gpus.push(GpuOp {
+                    kind,
+                    file,
+                    offset,
+                    span,
+                    batch: Arc::clone(batch),
+                    index,
+                });
+                continue;
+            }
+            Some(Target::Host(span, place)) => Some((span, place)),
+            None => None,
+        };
+        others.push((
+            index,
+            Host {
+                kind,
+                file,
+                offset,
+                target,
+            },
+        ));
+    }
+    (on_gpus, others)
+}
+
+/// A request on memory of the host.
+struct Host {
+    kind: Kind,
+    file: Arc<OpenFile>,
+    offset: u64,
+    target: Option<(Span, Option<Place>)>,
+}
+
+/// Performs the reads of bytes that are in memory, as far as that does not take long, and returns the other operations.
+fn begin_at_once(parsed: Vec<(usize, Host)>, batch: &Arc<Batch>) -> Vec<Op> {
+    let mut left = MOST_OF_BATCH;
+    let mut ops = Vec::new();
+    for (index, host) in parsed {
+        let Host {
+            kind,
+            file,
+            offset,
+            target,
+        } = host;
         let (span, place) = target.unzip();
         let at_once = match &span {
             Some(span) if span.len() == 0 => Some(0),

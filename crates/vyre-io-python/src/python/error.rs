@@ -1,5 +1,6 @@
 //! Exceptions.
 
+use std::io;
 use std::path::Path;
 
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
@@ -25,7 +26,13 @@ pub(crate) fn os_error(py: Python<'_>, errno: i32, path: &Path) -> PyErr {
 pub(crate) fn io_error(py: Python<'_>, error: &std::io::Error, path: &Path) -> PyErr {
     match error.raw_os_error() {
         Some(errno) => os_error(py, errno, path),
-        None => PyOSError::new_err(error.to_string()),
+        None => {
+            let errno = match error.kind() {
+                io::ErrorKind::InvalidInput => libc::EINVAL,
+                _ => libc::EIO,
+            };
+            PyOSError::new_err((errno, error.to_string(), path.as_os_str().to_owned()))
+        }
     }
 }
 

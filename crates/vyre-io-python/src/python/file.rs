@@ -14,8 +14,10 @@ use super::request::{Target, find_target};
 use super::wait::Pending;
 use crate::engine::Engine;
 use crate::fork;
+use crate::gpu_io::{self, GpuOp};
+use crate::memory::Span;
 use crate::memory::reap;
-use crate::op::{Batch, Kind, Op};
+use crate::op::{Batch, Kind, Op, Place};
 use crate::open_file::{Mode, OpenFile};
 
 /// A file that is read and written at offsets.
@@ -71,8 +73,27 @@ impl File {
         let py = buffer.py();
         self.check_engine()?;
         let file = self.opened(py)?;
-        let (span, place) = find_target(buffer, kind, (at, size), || self.engine())?;
+        let target = find_target(buffer, kind, (at, size), || self.engine())?;
         let batch = Arc::new(Batch::new([Arc::clone(&file)]));
+        let (span, place) = match target {
+            Target::Host(span, place) => (span, place),
+            Target::Gpu(span) => {
+                let op = GpuOp {
+                    kind,
+                    file,
+                    offset,
+                    span,
+                    batch: Arc::clone(&batch),
+                    index: 0,
+                };
+                gpu_io::submit(py, [op]);
+                reap(py);
+                return Ok(Future(Pending {
+                    batch,
+                    engine: None,
+                }));
+            }
+        };
         let at_once = match kind {
             _ if span.len() == 0 => Some(0),
             Kind::Read => py.detach(|| file.read_at_once(&span, offset)),
@@ -95,7 +116,7 @@ impl File {
         py: Python<'_>,
         kind: Kind,
         file: (Arc<OpenFile>, u64),
-        target: Option<Target>,
+        target: Option<(Span, Option<Place>)>,
         batch: Arc<Batch>,
     ) -> PyResult<Future> {
         let (span, place) = target.unzip();

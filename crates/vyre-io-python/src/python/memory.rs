@@ -78,7 +78,7 @@ impl Memory {
             registration: Arc::clone(registration),
             at,
         };
-        Ok((export.span(at, size)?, Some(place)))
+        Ok(Target::Host(export.span(at, size)?, Some(place)))
     }
 }
 

@@ -8,12 +8,18 @@ use pyo3::prelude::*;
 use super::file::File;
 use super::memory::Memory;
 use crate::engine::Engine;
+use crate::gpu_memory::GpuSpan;
 use crate::memory::{Export, Span};
 use crate::op::{Kind, Place};
 use crate::open_file::OpenFile;
 
-/// Memory for an operation: a part of it, and where the loop finds that if it was registered.
-pub(crate) type Target = (Span, Option<Place>);
+/// Memory for an operation.
+pub(crate) enum Target {
+    /// A part of the host's, and where the loop finds that if it was registered.
+    Host(Span, Option<Place>),
+    /// A part of a GPU's.
+    Gpu(GpuSpan),
+}
 
 /// Returns the memory that an operation names: an object with a buffer, or memory that its engine has registered.
 pub(crate) fn find_target(
@@ -25,8 +31,11 @@ pub(crate) fn find_target(
     if let Ok(memory) = object.cast_exact::<Memory>() {
         return memory.get().target(&engine()?, kind, at, size);
     }
+    if let Some(span) = GpuSpan::of(object, kind == Kind::Read, (at, size))? {
+        return Ok(Target::Gpu(span));
+    }
     let export = Export::new(object, kind == Kind::Read)?;
-    Ok((export.span(at, size)?, None))
+    Ok(Target::Host(export.span(at, size)?, None))
 }
 
 /// A request of a batch, read.
@@ -80,15 +89,18 @@ impl<'a, 'py> Parser<'a, 'py> {
             && last.is(object)
             && *of == kind
         {
-            return Ok((export.span(at, size)?, None));
+            return Ok(Target::Host(export.span(at, size)?, None));
         }
         if object.cast_exact::<Memory>().is_ok() {
             return find_target(object, kind, (at, size), || Ok(Arc::clone(self.engine)));
         }
+        if let Some(span) = GpuSpan::of(object, kind == Kind::Read, (at, size))? {
+            return Ok(Target::Gpu(span));
+        }
         let export = Export::new(object, kind == Kind::Read)?;
         let span = export.span(at, size)?;
         self.last = Some((object.clone(), kind, export));
-        Ok((span, None))
+        Ok(Target::Host(span, None))
     }
 }
 

@@ -7,16 +7,15 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::exceptions::{PyAttributeError, PyBufferError, PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
+use vyre_io::cuda::CudaError;
 use vyre_io::cuda::view::{self, ViewError, ViewState};
+use vyre_io::mapped::MapError;
 
 use super::error::io_error;
-use crate::dlpack::{Array, CUDA, Device};
+use crate::dlpack::{Array, CUDA, Device, HOST};
 use crate::dtype::ElementType;
 use crate::fork;
 use crate::view::FilePart;
-
-/// The number of the host's memory in DLPack.
-const HOST: i32 = 1;
 
 /// A part of a file, or of a copy of it, as an array of a GPU or of the host.
 #[pyclass(frozen, module = "vyre_io")]
@@ -45,12 +44,31 @@ fn size_of(dtype: &ElementType, shape: &[i64]) -> PyResult<u64> {
     }
 }
 
+/// Returns the errno that comes closest.
+fn errno_of(error: &ViewError) -> i32 {
+    match error {
+        ViewError::Map(MapError::Query(errno)) | ViewError::Populate(errno) => errno.raw_os_error(),
+        ViewError::Map(_) | ViewError::Unsupported(_) => libc::EOPNOTSUPP,
+        ViewError::PinLimit { .. } => libc::ENOMEM,
+        ViewError::NoThread(_) => libc::EAGAIN,
+        ViewError::Cuda(
+            CudaError::NoDriver | CudaError::NoDevice | CudaError::NoSuchDevice { .. },
+        ) => libc::ENODEV,
+        ViewError::Cuda(CudaError::OutOfMemory(_)) => libc::ENOMEM,
+        _ => libc::EIO,
+    }
+}
+
 fn view_error(error: &ViewError, path: &Path) -> PyErr {
     match error {
         ViewError::PastEnd { .. } | ViewError::NotPages | ViewError::OutOfRange { .. } => {
             PyValueError::new_err(error.to_string())
         }
-        _ => PyOSError::new_err(format!("{}: {error}", path.display())),
+        _ => PyOSError::new_err((
+            errno_of(error),
+            error.to_string(),
+            path.as_os_str().to_owned(),
+        )),
     }
 }
 
@@ -98,6 +116,14 @@ impl FileView {
                 dtype.name
             )));
         }
+        if offset
+            .checked_add(size)
+            .is_none_or(|end| i64::try_from(end).is_err())
+        {
+            return Err(PyValueError::new_err(
+                "the offset is past the end of any file: give a smaller one",
+            ));
+        }
         let made = py.detach(|| -> Result<_, Result<ViewError, std::io::Error>> {
             let file = File::open(&path).map_err(Err)?;
             let made = match way {
@@ -127,13 +153,13 @@ impl FileView {
         let dtype =
             ElementType::of(dtype).ok_or_else(|| PyTypeError::new_err("no type of elements"))?;
         let (size, whole) = (size_of(dtype, &shape)?, size_of(self.dtype, &self.shape)?);
-        part.address += at;
         let is_inside = at.checked_add(size).is_some_and(|end| end <= whole);
-        if size == 0 || !is_inside || !part.address.is_multiple_of(dtype.size()) {
+        if size == 0 || !is_inside || !(part.address + at).is_multiple_of(dtype.size()) {
             return Err(PyValueError::new_err(
                 "the part is empty, not inside the view, or not aligned",
             ));
         }
+        part.address += at;
         Ok(Self {
             path: self.path.clone(),
             dtype,

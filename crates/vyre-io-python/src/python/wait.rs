@@ -14,7 +14,7 @@ use crate::op::Batch;
 /// The time after which a wait looks for signals, such as that of Ctrl-C.
 const SLICE: Duration = Duration::from_millis(20);
 
-/// The results of operations, and the engine that they are in flight on. `None` if all had ended when they were begun.
+/// The results of operations, and the engine that they are in flight on. `None` if none is on an engine.
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) batch: Arc<Batch>,
@@ -52,13 +52,13 @@ impl Pending {
         if self.batch.is_done() {
             return Ok(());
         }
-        let Some(engine) = &self.engine else {
-            return Ok(());
-        };
         let began = Instant::now();
         loop {
             let left = limit.map_or(SLICE, |limit| limit.saturating_sub(began.elapsed()));
-            let is_done = py.detach(|| engine.wait(&self.batch, began, left.min(SLICE)))?;
+            let is_done = py.detach(|| match &self.engine {
+                Some(engine) => engine.wait(&self.batch, began, left.min(SLICE)),
+                None => Ok(self.batch.wait(began, left.min(SLICE))),
+            })?;
             if is_done {
                 break;
             }
