@@ -482,7 +482,8 @@ pub struct Report {
     pub elapsed: Duration,
 }
 
-/// Calls [`drive`] with so many random inputs, most of which greet first.
+/// Calls [`drive`] with so many random inputs. Most greet first, and most of their actions are good requests with small
+/// numbers, so that what a client has grows and shrinks. The others are any bytes.
 ///
 /// # Panics
 /// As [`drive`] does.
@@ -494,13 +495,16 @@ pub fn run(executions: u64, seed: u64) -> Report {
     let tenth = (executions / 10).max(1);
     while report.executions < executions {
         input.clear();
-        if random.below(8) != 0 {
+        if random.below(16) != 0 {
             // A good request: HELLO of the version 1.
             input.extend_from_slice(&[0, 0, 0, 8, 0, 0, 0, 0, 0]);
         }
-        let words = 1 + random.below(16);
-        for _ in 0..words {
-            input.extend_from_slice(&random.bits().to_le_bytes());
+        for _ in 0..1 + random.below(24) {
+            if random.below(12) == 0 {
+                input.extend_from_slice(&random.bits().to_le_bytes());
+            } else {
+                good(&mut random, &mut input);
+            }
         }
         report.counts.add(&drive(&input));
         report.executions += 1;
@@ -511,4 +515,21 @@ pub fn run(executions: u64, seed: u64) -> Report {
     }
     report.elapsed = start.elapsed();
     report
+}
+
+/// Appends an action with a good request that often names something: see [`request`].
+fn good(random: &mut Random, input: &mut Vec<u8>) {
+    let queue = 1 + random.below(3) as u8;
+    let small = random.below(10) as u8;
+    let request: &[u8] = match random.below(12) {
+        0 => &[2, queue, small, 0, 0, 0],
+        1 | 2 => &[3, queue, small, 0, 0, 0, 0],
+        3 | 4 => &[5, queue, 1, small << 4],
+        5 | 6 => &[8, queue, 0, 2, b'a', b'b'],
+        7 | 8 => &[10, queue, small],
+        9 | 10 => &[11, queue, small],
+        _ => &[12, queue],
+    };
+    input.push(0);
+    input.extend_from_slice(request);
 }
