@@ -26,6 +26,16 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Serve byte ranges of files to other processes
     Serve(Box<ServeArgs>),
+    /// Print the completions of a shell
+    Completions {
+        /// Shell that is to complete the command line
+        shell: clap_complete::Shell,
+    },
+    /// Write a man page for each command
+    Man {
+        /// Directory for the pages, which is created if it is missing
+        directory: PathBuf,
+    },
 }
 
 /// Format of results.

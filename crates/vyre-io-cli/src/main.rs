@@ -1,4 +1,4 @@
-//! `vyre-io`: copies files through the queue, measures it, and diagnoses a machine.
+//! `vyre-io`: copies files through the queue, serves them to other processes, measures the queue, and diagnoses a machine.
 
 #![deny(unsafe_code)]
 
@@ -10,6 +10,7 @@ mod common;
 mod copy;
 mod doctor;
 mod failure;
+mod manual;
 mod name;
 #[cfg(test)]
 mod ptx_tests;
@@ -34,6 +35,8 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Serve(args) => serve::run(args),
+        Command::Completions { shell } => manual::complete(*shell),
+        Command::Man { directory } => manual::write_pages(directory),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,12 +1,14 @@
 //! Queues, buffers and handles of one peer. All methods may wait for the loops.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
+use rustix::param::page_size;
 use vyre_io::ioq::abi;
 use vyre_io::{
     Buffer, BufferError, BufferHandle, BufferOptions, Features, FileHandle, FileOptions, LoopGroup,
@@ -25,6 +27,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Features of every queue: all that there are.
 const QUEUE_FEATURES: Features = Features::DOORBELL.union(Features::WAKE);
+
+/// Bytes of the header of a queue.
+const HEADER_BYTES: u64 = QueueLayout::with_slots(1).bytes() as u64 - 64;
 
 #[derive(Debug)]
 struct HeldQueue {
@@ -51,6 +56,8 @@ pub(crate) struct Holdings {
     buffers: BTreeMap<u32, HeldBuffer>,
     /// Handles of files, with the number of their queue.
     files: BTreeMap<u32, (u32, FileHandle)>,
+    /// Memory of the queues that were closed last, whose outcomes the peer may not have taken yet.
+    closed: VecDeque<(OwnedFd, u64)>,
 }
 
 impl Holdings {
@@ -62,6 +69,7 @@ impl Holdings {
             queues: BTreeMap::new(),
             buffers: BTreeMap::new(),
             files: BTreeMap::new(),
+            closed: VecDeque::new(),
         }
     }
 
@@ -112,7 +120,7 @@ impl Holdings {
         let options = BufferOptions::new(Rights::READ | Rights::WRITE).only_for(id);
         let inserted = self.loops.insert_buffer(buffer, .., options);
         let handle = inserted.map_err(|error| failed_entry(&error, Code::NoResources))?;
-        let bytes_held = bytes.next_multiple_of(rustix::param::page_size() as u64);
+        let bytes_held = bytes.next_multiple_of(page_size() as u64);
         let held = HeldBuffer {
             queue,
             handle,
@@ -183,7 +191,7 @@ impl Holdings {
         };
         self.show();
         let done = revoked(self.loops.revoke_buffer_within(held.handle, PATIENCE));
-        free(&held.memory, held.bytes);
+        free(&held.memory, 0..held.bytes);
         done
     }
 
@@ -214,6 +222,9 @@ impl Holdings {
             // What the kernel keeps is in the log.
             let _ = self.take_queue(queue, patience);
         }
+        while !self.closed.is_empty() {
+            self.free_closed();
+        }
     }
 
     fn take_queue(&mut self, queue: u32, patience: Duration) -> Result<(), Code> {
@@ -231,7 +242,10 @@ impl Holdings {
                 tracing::warn!(peer = self.record.peer, %error, "a queue was not given back in order");
                 done = Err(Code::StillInUse);
             }
-            free(&held.memory, held.bytes as u64);
+            self.closed.push_back((held.memory, held.bytes as u64));
+            while self.closed.len() > self.limits.queues as usize {
+                self.free_closed();
+            }
         }
         // With the queue gone, nothing can be in flight on its handles unless the kernel holds it.
         self.files.retain(|_, (of, handle)| {
@@ -247,12 +261,19 @@ impl Holdings {
             if !is_other {
                 let taken = self.loops.revoke_buffer_within(held.handle, Duration::ZERO);
                 done = done.and(revoked(taken));
-                free(&held.memory, held.bytes);
+                free(&held.memory, 0..held.bytes);
             }
             is_other
         });
         self.show();
         done
+    }
+
+    /// Frees the slots of the queue that was closed first. Its header goes on to say that the host is gone.
+    fn free_closed(&mut self) {
+        if let Some((memory, bytes)) = self.closed.pop_front() {
+            free(&memory, HEADER_BYTES..bytes);
+        }
     }
 
     fn id_of(&self, queue: u32) -> Result<QueueId, Code> {
@@ -292,10 +313,13 @@ impl Drop for Holdings {
 
 /// Frees the pages of memory that nobody uses for transfers any more. The peer may keep its descriptor, and what
 /// it then stores there is its own memory.
-fn free(memory: &OwnedFd, bytes: u64) {
+fn free(memory: &OwnedFd, bytes: Range<u64>) {
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    let whole = bytes.next_multiple_of(rustix::param::page_size() as u64);
-    if let Err(error) = rustix::fs::fallocate(memory, flags, 0, whole) {
+    let whole = bytes.end.next_multiple_of(page_size() as u64);
+    let Some(len @ 1..) = whole.checked_sub(bytes.start) else {
+        return;
+    };
+    if let Err(error) = rustix::fs::fallocate(memory, flags, bytes.start, len) {
         tracing::warn!(%error, "memory of a peer that is gone cannot be freed while it is held");
     }
 }

@@ -1,6 +1,7 @@
 //! Processes that are stopped, signalled, or denied a system call.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -181,6 +182,16 @@ impl Nobody {
             .status();
         assert!(copied.expect("cp runs").success());
         Some(Self { dir, binary })
+    }
+
+    pub(crate) fn output(&self, args: &[&OsStr]) -> Output {
+        Command::new(&self.binary)
+            .args(args)
+            .stdin(Stdio::null())
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .output()
+            .expect("the binary runs")
     }
 
     pub(crate) fn copy(&self, src: &Path, dst: &Path, more: &[&str]) -> Output {

@@ -178,13 +178,14 @@ impl Peer {
 
     pub(crate) fn queue(&mut self, slots: u32) -> PeerQueue {
         let features = u32::MAX;
-        let (reply, fds) = self.ask(Queue { slots, features }).expect("a queue");
+        let (reply, mut fds) = self.ask(Queue { slots, features }).expect("a queue");
         let Reply::QueueIs(queue) = reply else {
             panic!("{reply:?}");
         };
         PeerQueue {
             number: queue.queue,
             device: DeviceQueue::attach(region(&fds[0])).expect("a queue"),
+            memory: fds.remove(0),
         }
     }
 
@@ -232,6 +233,7 @@ pub(crate) fn region(memory: &OwnedFd) -> Region {
 pub(crate) struct PeerQueue {
     pub(crate) number: u32,
     pub(crate) device: DeviceQueue,
+    pub(crate) memory: OwnedFd,
 }
 
 impl PeerQueue {
