@@ -1,7 +1,6 @@
 //! `vyre-io serve`: serves byte ranges of files to other processes, over queues in shared memory.
 
 pub(crate) mod args;
-mod ask;
 pub(crate) mod error;
 mod holdings;
 mod host;

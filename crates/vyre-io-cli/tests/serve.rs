@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use common::process::Nobody;
 use common::serve::{Peer, PeerQueue, SOON, Server, handle, within};
 use common::{contents, file, place, run, stderr};
-use vyre_io::{Errno, LoopState, Request};
+use vyre_io::{Errno, Features, LoopState, Request};
+use vyre_io_client::Client;
 use vyre_io_client::protocol::{
     self, CloseBuffer, CloseFile, CloseQueue, Code, Goodbye, List, Name, Open, Queue, Reply,
     Welcome, rights,
@@ -48,6 +49,40 @@ fn a_peer_reads_what_the_server_gives_it() {
         assert!(log.contains(part), "{part}: {log}");
     }
     assert!(!dir.path().join("socket").exists(), "the socket stays");
+}
+
+/// The client of Rust, by which most peers are written.
+#[test]
+fn the_rust_client_reads_and_writes() {
+    let dir = place();
+    let path = file(dir.path(), "weights", LEN);
+    let spec = format!("weights={}:rws:4k+4k", path.display());
+    let server = Server::start(dir.path(), &["--file", &spec]);
+    let mut client = Client::connect_as(&server.socket, "rust").expect("a welcome");
+    let files = client.files().expect("a list");
+    assert_eq!((files.len(), files[0].name.as_str()), (1, "weights"));
+    let queue = client.queue(16, Features::WAKE).expect("a queue");
+    let buffer = client.buffer(&queue, 8192).expect("a buffer");
+    let weights = client.open(&queue, "weights", 0).expect("a file");
+    let perform = |request| {
+        let ticket = queue.device().submit(request).expect("a free slot");
+        queue.wait(ticket, SOON).expect("an outcome").bytes()
+    };
+    let read = Request::read(weights.handle(), 5, 100).into_buffer(buffer.handle(), 0);
+    assert_eq!(perform(read), Ok(100));
+    let mut bytes = [0; 100];
+    buffer.memory().read_at(0, &mut bytes).expect("inside");
+    assert_eq!(bytes, contents(LEN)[4101..4201]);
+    buffer.memory().write_at(0, b"written").expect("inside");
+    let write = Request::write(weights.handle(), 9, 7).from_buffer(buffer.handle(), 0);
+    assert_eq!(perform(write), Ok(7));
+    assert_eq!(perform(Request::sync(weights.handle())), Ok(0));
+    let now = std::fs::read(&path).expect("the file");
+    assert_eq!(&now[4105..4112], b"written");
+    client.close_buffer(&buffer).expect("done");
+    assert_eq!(perform(read), Err(Errno::EBADF));
+    client.goodbye().expect("done");
+    server.end();
 }
 
 /// Each cause of a refusal has a code that the peer sees, and a line that the administrator sees.
@@ -381,7 +416,10 @@ fn the_status_names_each_peer_and_its_counters() {
     server.end();
     let output = run(&["serve", "--status", "--socket", &socket]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("cannot connect to"), "{output:?}");
+    assert!(
+        stderr(&output).contains("no server can be reached at"),
+        "{output:?}"
+    );
 }
 
 /// The limits of a peer hold for all its queues together.

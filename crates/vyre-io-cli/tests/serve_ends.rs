@@ -6,7 +6,8 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use common::process::send as signal;
 use common::serve::{Peer, SOON, Server, handle, received, usage, within};
@@ -14,8 +15,9 @@ use common::{file, place, program, run, stderr};
 use rustix::io::FdFlags;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Signal;
-use vyre_io::{Errno, LoopState, Request};
+use vyre_io::{Errno, Features, LoopState, Request, WaitError};
 use vyre_io_client::protocol::{Code, Goodbye, Reply};
+use vyre_io_client::{Client, ClientError};
 
 const LEN: usize = 64 << 10;
 
@@ -105,7 +107,25 @@ fn a_killed_server_is_noticed_and_replaced() {
         stderr(&second).contains("another server listens"),
         "{second:?}"
     );
+    let mut client = Client::connect_as(&server.socket, "waits").expect("a welcome");
+    let theirs = client.queue(4, Features::WAKE).expect("a queue");
+    let pool = client.buffer(&theirs, 4096).expect("a buffer");
+    let file = client.open(&theirs, "weights", 0).expect("a file");
+    let waits = thread::spawn(move || {
+        let read = Request::read(file.handle(), 0, 64).into_buffer(pool.handle(), 0);
+        let submit = |_| theirs.device().submit(read).expect("a free slot");
+        let tickets: Vec<_> = (0..3).map(submit).collect();
+        let ends = tickets.into_iter().map(|ticket| theirs.wait(ticket, SOON));
+        ends.last().expect("three").expect_err("nobody serves it")
+    });
+    // Long enough for the wait to sleep.
+    thread::sleep(Duration::from_millis(200));
+    let killed = Instant::now();
     server.kill();
+    let end = waits.join().expect("no panic");
+    assert!(matches!(end, WaitError::HostGone(_)), "{end}");
+    eprintln!("the wait ended {:?} after the kill", killed.elapsed());
+    assert!(matches!(client.files(), Err(ClientError::HostGone)));
     let (packet, _) = received(&peer.socket).expect("a hang-up");
     assert!(packet.is_empty());
     assert!(

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use vyre_io_client::protocol::ReplyError;
+use vyre_io_client::ClientError;
 
 use crate::name::Shown;
 
@@ -53,10 +53,10 @@ pub(crate) enum ServeError {
     InUseAtEnd,
     #[error("the loops did not end: {0}")]
     Panicked(String),
-    #[error("the server at the socket gave no answer: {0}")]
-    NoAnswer(io::Error),
     #[error("{0}")]
-    Answer(Box<ReplyError>),
+    Status(#[from] ClientError),
+    #[error("the server told nothing of itself")]
+    NoStatus,
     #[error("a loop ended by itself; the lines above say why")]
     LoopEnded,
 }

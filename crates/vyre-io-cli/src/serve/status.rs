@@ -4,13 +4,16 @@ use std::io::Write;
 use std::time::Duration;
 
 use serde::Serialize;
+use vyre_io_client::Client;
 use vyre_io_client::protocol::PeerStatus;
 
 use super::args::ServeArgs;
-use super::ask;
 use super::error::ServeError;
 use crate::args::Format;
 use crate::failure::Failure;
+
+/// Name of the client for the log of the server.
+const NAME: &str = "vyre-io serve --status";
 
 #[derive(Serialize)]
 struct Report {
@@ -88,9 +91,7 @@ fn seconds(milliseconds: u64) -> f64 {
 impl Report {
     fn new(all: &[PeerStatus]) -> Result<Self, ServeError> {
         let [own, peers @ ..] = all else {
-            return Err(ServeError::NoAnswer(
-                std::io::ErrorKind::UnexpectedEof.into(),
-            ));
+            return Err(ServeError::NoStatus);
         };
         Ok(Self {
             pid: own.pid,
@@ -170,7 +171,8 @@ impl Counters {
 
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let path = args.socket.as_deref().ok_or(ServeError::NoSocket)?;
-    let report = Report::new(&ask::status(path)?)?;
+    let mut client = Client::connect_as(path, NAME).map_err(ServeError::Status)?;
+    let report = Report::new(&client.status().map_err(ServeError::Status)?)?;
     let mut out = std::io::stdout().lock();
     match args.format {
         Format::Text => report.print(&mut out)?,
