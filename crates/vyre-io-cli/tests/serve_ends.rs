@@ -139,7 +139,7 @@ fn a_killed_server_is_noticed_and_replaced() {
     server.end();
 }
 
-/// What a peer had is taken back, whichever way it goes, and its memory too, even if it holds the descriptor.
+/// All that a peer had is taken back, whichever way it goes, and its memory too, even if it holds the descriptor.
 #[test]
 fn nothing_of_a_peer_stays() {
     let dir = place();
