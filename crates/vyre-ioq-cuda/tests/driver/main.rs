@@ -54,6 +54,7 @@ const PARTS: &[(&str, fn())] = &[
     ("stale_views", views::stale_views),
     ("copied_views", views::copied_views),
     ("unmarked_copies", views::unmarked_copies),
+    ("long_views", views::long_views),
     ("views_of_changing_files", ends::views_of_changing_files),
     ("gathered_rows", views::gathered_rows),
     ("loads", loads::loads),

@@ -81,6 +81,13 @@ fn a_copy_that_no_event_marks_has_ended_when_its_error_is_there() {
 }
 
 #[test]
+fn a_long_view_is_one_registration() {
+    if let Some(other) = Other::new("a_long_view_is_one_registration", "long_views") {
+        other.run();
+    }
+}
+
+#[test]
 fn rows_are_gathered_only_where_there_is_room() {
     let test = "rows_are_gathered_only_where_there_is_room";
     if let Some(other) = Other::new(test, "gathered_rows") {
@@ -250,6 +257,18 @@ pub(crate) fn stale_views() {
     file.set_len(PAGE).expect("shorter");
     file.set_len(4 * PAGE).expect("as long again");
     assert_eq!(view.check(), Ok(ViewState::Detached { offset }));
+}
+
+/// The driver copies no range that reaches over the end of a registration.
+pub(crate) fn long_views() {
+    let gpu = Gpu::open(0).expect("a stand-in");
+    let file = tempfile::tempfile_in("/dev/shm").expect("room");
+    file.set_len((300 << 20) + 5).expect("a hole");
+    calls();
+    let view = View::new(&gpu, &file, 0..u64::MAX).expect("a view");
+    assert_eq!(count(&calls(), "cuMemHostRegister"), 1);
+    drop(view);
+    assert_eq!(count(&calls(), "cuMemHostUnregister"), 1);
 }
 
 pub(crate) fn unmarked_copies() {
