@@ -11,6 +11,8 @@
  *   vyre_io_queue_...                            queues: own, shared with a process, in memory of the program's
  *   vyre_io_loop_builder_..., vyre_io_loop_...   a loop
  *   vyre_io_group_...                            several loops that share files and buffers
+ *   vyre_io_gpu_..., vyre_io_view_..., vyre_io_windows_...
+ *                                                files that CUDA kernels read by themselves
  *
  * Results: a function that can fail returns an enum vyre_io_result, and takes a place for a struct vyre_io_error as its
  * last parameter, which may be NULL. No state is kept between calls. No panic crosses the boundary: it becomes
@@ -87,6 +89,12 @@
  * by vyre_ioq_attach_bare_with_counts.
  */
 #define VYRE_IO_QUEUE_COUNTS 4
+
+/**
+ * The queue offers wake-ups: its host may wake a device that sleeps. See vyre_ioq_wait, vyre_ioq_arm and
+ * vyre_io_queue_event.
+ */
+#define VYRE_IO_QUEUE_WAKE 8
 
 /**
  * Result of a call: VYRE_IO_RESULT_OK, or the reason that it failed. Later versions add numbers; none changes its
@@ -361,6 +369,85 @@ enum vyre_io_result {
      * The loop runs in the process that this one was forked from.
      */
     VYRE_IO_RESULT_FORKED = 115,
+    /**
+     * CUDA's driver is not there, or cannot be loaded.
+     */
+    VYRE_IO_RESULT_NO_DRIVER = 128,
+    /**
+     * No GPU is visible, or none with this number.
+     */
+    VYRE_IO_RESULT_NO_DEVICE = 129,
+    /**
+     * The GPU is too old, or lacks what is needed.
+     */
+    VYRE_IO_RESULT_GPU_UNFIT = 130,
+    /**
+     * The calling thread has no current CUDA context, or one that is not primary.
+     */
+    VYRE_IO_RESULT_NO_CONTEXT = 131,
+    /**
+     * A call of CUDA's driver failed. The message has its name for the error.
+     */
+    VYRE_IO_RESULT_DRIVER = 132,
+    /**
+     * The file cannot be mapped: it is not regular, its file system is not one on which mappings show the file, or the range
+     * is empty.
+     */
+    VYRE_IO_RESULT_NOT_MAPPABLE = 133,
+    /**
+     * The range does not consist of whole pages.
+     */
+    VYRE_IO_RESULT_NOT_PAGES = 134,
+    /**
+     * The range begins past the end of the file.
+     */
+    VYRE_IO_RESULT_PAST_END = 135,
+    /**
+     * The view was cancelled while its pages were read in.
+     */
+    VYRE_IO_RESULT_CANCELLED = 136,
+    /**
+     * The kernel could not read a page of the file.
+     */
+    VYRE_IO_RESULT_POPULATE = 137,
+    /**
+     * The file could not be read, or ends before the range does.
+     */
+    VYRE_IO_RESULT_READ_FAILED = 138,
+    /**
+     * More bytes would be pinned than vyre_io_pin_limit allows.
+     */
+    VYRE_IO_RESULT_PIN_LIMIT = 139,
+    /**
+     * The driver refused to pin pages of the file.
+     */
+    VYRE_IO_RESULT_PIN_REFUSED = 140,
+    /**
+     * The queue was made without VYRE_IO_QUEUE_WAKE.
+     */
+    VYRE_IO_RESULT_WAKE_NOT_OFFERED = 141,
+};
+
+/**
+ * Result of a check of a view or of windows.
+ */
+enum vyre_io_view_condition {
+    /**
+     * The view shows the file.
+     */
+    VYRE_IO_VIEW_CONDITION_CURRENT = 0,
+    /**
+     * The file ends before the view does. The view shows what was there before.
+     */
+    VYRE_IO_VIEW_CONDITION_SHORTER = 1,
+    /**
+     * A page may have left the file. Make a new view.
+     */
+    VYRE_IO_VIEW_CONDITION_DETACHED = 2,
+    /**
+     * Something else, which this version of the library has no number for. Make a new view.
+     */
+    VYRE_IO_VIEW_CONDITION_CHANGED = 3,
 };
 
 /**
@@ -394,6 +481,25 @@ enum vyre_io_means {
      * By vyre_io_loop_wake, or by the descriptor of vyre_io_loop_wake_fd in another process.
      */
     VYRE_IO_MEANS_WAKER = 1,
+};
+
+/**
+ * Means by which vyre_io_view_load brings bytes to memory of the GPU.
+ */
+enum vyre_io_way {
+    /**
+     * The faster of the other two.
+     */
+    VYRE_IO_WAY_AUTO = 0,
+    /**
+     * The file's pages are pinned piece by piece, and the copy engine copies them.
+     */
+    VYRE_IO_WAY_PINNED = 1,
+    /**
+     * Threads read the file into pinned memory, and the copy engine copies from there. It works for every file that can be
+     * read.
+     */
+    VYRE_IO_WAY_STAGING = 2,
 };
 
 /**
@@ -432,6 +538,14 @@ struct vyre_io_buffer_table;
  * Threads: one at a time.
  */
 struct vyre_io_file_table;
+
+/**
+ * An NVIDIA GPU and a context of it, for views and windows. The library loads CUDA's driver when the first one is opened;
+ * without it, everything else works.
+ *
+ * Threads: all functions may be called from several threads at once, but none beside or after vyre_io_gpu_free.
+ */
+struct vyre_io_gpu;
 
 /**
  * Several threads that serve queues. A handle means the same file or buffer in all of them.
@@ -475,6 +589,14 @@ struct vyre_io_loop_builder;
 struct vyre_io_loop_options;
 
 /**
+ * A view whose pages a thread reads in.
+ *
+ * Threads: all functions may be called from several threads at once, but none beside or after vyre_io_preparing_free or
+ * vyre_io_preparing_pin.
+ */
+struct vyre_io_preparing;
+
+/**
  * A queue. Its host end goes to a loop, once. Its device end is in vyre_ioq.h, or in vyre_ioq.cuh for CUDA: attach it to
  * the memory that vyre_io_queue_memory returns, or that another process maps.
  *
@@ -485,6 +607,32 @@ struct vyre_io_loop_options;
  * queue is given to one builder, by one thread.
  */
 struct vyre_io_queue;
+
+/**
+ * A range of a file whose pages are pinned in the page cache, and mapped read-only for kernels. A kernel loads the bytes over
+ * the bus, without a request and without a thread. It must not write to them: that is a fault, which ends its context.
+ *
+ * Others' writes through the page cache show at once. After a truncation, a punched hole or a write past the page cache,
+ * the view shows what was there before: see vyre_io_view_check.
+ *
+ * Threads: all functions may be called from several threads at once, but none beside or after vyre_io_view_free.
+ */
+struct vyre_io_view;
+
+/**
+ * A copy of a part of a view that was started on a stream. It keeps the view.
+ *
+ * Threads: all functions may be called from several threads at once, but none beside or after vyre_io_view_copy_free.
+ */
+struct vyre_io_view_copy;
+
+/**
+ * The windows of one file. A kernel asks for those that it needs by MAP, through a queue of a loop that was built with them;
+ * a thread pins their pages, and the kernel reads them by loads from then on. What is never asked for is not pinned.
+ *
+ * Threads: all functions may be called from several threads at once, but none beside or after vyre_io_windows_free.
+ */
+struct vyre_io_windows;
 
 /**
  * Reason that a call failed. Every function that can fail takes a place for one as its last parameter, which may be NULL. It
@@ -507,6 +655,103 @@ struct vyre_io_error {
      * Text that says what happened and what to do, in English and UTF-8, ended by NUL. A text that is too long is cut.
      */
     char message[500];
+};
+
+/**
+ * Address and length of a view for kernels: the layout of vyre::view, in vyre_view.cuh. It does not keep the pages pinned.
+ */
+struct vyre_io_device_view {
+    /**
+     * Address of the first byte for kernels.
+     */
+    uint64_t base;
+    /**
+     * Number of bytes up to the end of the view.
+     */
+    uint64_t len;
+};
+
+/**
+ * The state of a view or of windows.
+ */
+struct vyre_io_view_state {
+    /**
+     * Condition of the view.
+     */
+    enum vyre_io_view_condition condition;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+    /**
+     * With SHORTER, the size of the file in bytes; with DETACHED, the offset in the file of the first page that may have left
+     * it; else 0.
+     */
+    uint64_t at;
+};
+
+/**
+ * Addresses of windows and their tables for kernels: the layout of vyre_ioq::Windows, in vyre_windows.cuh. It keeps nothing.
+ */
+struct vyre_io_device_windows {
+    /**
+     * Address of the file's first byte.
+     */
+    uint64_t base;
+    /**
+     * Number of bytes of the file.
+     */
+    uint64_t len;
+    /**
+     * Address of the host's table.
+     */
+    uint64_t mapped;
+    /**
+     * Address of the kernels' own table.
+     */
+    uint64_t states;
+    /**
+     * The logarithm of the bytes of a window.
+     */
+    uint32_t shift;
+    /**
+     * 0.
+     */
+    uint32_t padding;
+};
+
+/**
+ * Counts of what became of the requests for windows. Later versions add fields at the end.
+ */
+struct vyre_io_window_counters {
+    /**
+     * MAPs of at least one byte.
+     */
+    uint64_t asked;
+    /**
+     * MAPs whose windows were all mapped already.
+     */
+    uint64_t hits;
+    /**
+     * Windows that were mapped.
+     */
+    uint64_t mapped;
+    /**
+     * Windows among them that were mapped before a kernel asked for them.
+     */
+    uint64_t ahead;
+    /**
+     * Calls of the driver by which they were mapped.
+     */
+    uint64_t calls;
+    /**
+     * Attempts to map for which a limit left no room.
+     */
+    uint64_t refused;
+    /**
+     * Attempts to map that failed for another reason.
+     */
+    uint64_t failed;
 };
 
 /**
@@ -1012,6 +1257,23 @@ enum vyre_io_result vyre_io_queue_attach_bare(void *memory,
                                               struct vyre_io_error *error);
 
 /**
+ * Makes a descriptor that becomes readable when the host wakes the device, for poll, epoll and the event loops around them.
+ * It takes the place of the wake-up by futex. Call it before the queue is given to a builder or a loop.
+ *
+ * The device calls vyre_ioq_expect_wakeups once. Then, to wait: read 8 bytes from the descriptor, which is non-blocking,
+ * so that it is unreadable; call vyre_ioq_arm; look once more for outcomes; and wait until it is readable.
+ *
+ * Do not pass the descriptor to a process that you do not trust. It could fill the counter, make the descriptor a blocking
+ * one, and so hang the loop.
+ *
+ * @param[out] fd An eventfd, or -1 after an error. The caller closes it. It is closed on exec.
+ * @return WAKE_NOT_OFFERED without VYRE_IO_QUEUE_WAKE, QUEUE_USED if a builder or a loop has the host end, or DESCRIPTOR.
+ */
+enum vyre_io_result vyre_io_queue_event(const struct vyre_io_queue *queue,
+                                        int *fd,
+                                        struct vyre_io_error *error);
+
+/**
  * Limits what the requests of a queue may use. Call it before the queue is given to a builder or a loop. A request beyond a
  * limit waits in the host until it is its turn; none is rejected for it.
  *
@@ -1052,6 +1314,293 @@ size_t vyre_io_queue_bytes(const struct vyre_io_queue *queue);
  * nothing for NULL.
  */
 void vyre_io_queue_free(struct vyre_io_queue *queue);
+
+/**
+ * Opens a GPU and its primary context, which the CUDA runtime uses. GPUs are numbered from 0; CUDA_VISIBLE_DEVICES chooses
+ * them.
+ *
+ * @param[out] gpu The GPU, or NULL after an error. Free it with vyre_io_gpu_free.
+ * @return NO_DRIVER, NO_DEVICE, GPU_UNFIT or DRIVER after an error.
+ */
+enum vyre_io_result vyre_io_gpu_open(uint32_t ordinal,
+                                     struct vyre_io_gpu **gpu,
+                                     struct vyre_io_error *error);
+
+/**
+ * Opens the GPU of the calling thread's current context, as the CUDA runtime leaves it.
+ *
+ * @param[out] gpu The GPU, or NULL after an error. Free it with vyre_io_gpu_free.
+ * @return As for vyre_io_gpu_open, or NO_CONTEXT if the thread has no current context, or one that is not primary: see
+ *         vyre_io_gpu_from_context.
+ */
+enum vyre_io_result vyre_io_gpu_current(struct vyre_io_gpu **gpu, struct vyre_io_error *error);
+
+/**
+ * Takes a context that the program made.
+ *
+ * @param context A CUcontext. It must exist until the GPU, and the views and windows that were made with it, are freed.
+ * @param[out] gpu The GPU, or NULL after an error. Free it with vyre_io_gpu_free.
+ * @return As for vyre_io_gpu_open.
+ *
+ * # Safety
+ * The context exists for as long as was said above.
+ */
+enum vyre_io_result vyre_io_gpu_from_context(void *context, struct vyre_io_gpu **gpu, struct vyre_io_error *error);
+
+/**
+ * Frees the object. Views and windows keep what they need of it. Does nothing for NULL.
+ */
+void vyre_io_gpu_free(struct vyre_io_gpu *gpu);
+
+/**
+ * Pins a range of a file. The driver reads in the pages that are not in memory, while this call waits; see
+ * vyre_io_view_prepare. The call does not wait for running kernels.
+ *
+ * @param fd    A descriptor of a regular file on a local file system, open for reading.
+ * @param start The first byte, at the start of a page.
+ * @param end   The end, at the start of a page, or VYRE_IO_TO_THE_END. The view ends with the file if that is earlier.
+ * @param[out] view The view, or NULL after an error. Free it with vyre_io_view_free.
+ * @return DESCRIPTOR, NOT_MAPPABLE, NOT_PAGES, PAST_END, GPU_UNFIT, PIN_LIMIT, PIN_REFUSED or DRIVER after an error: read the
+ *         file through a queue instead.
+ */
+enum vyre_io_result vyre_io_view_new(const struct vyre_io_gpu *gpu,
+                                     int fd,
+                                     uint64_t start,
+                                     uint64_t end,
+                                     struct vyre_io_view **view,
+                                     struct vyre_io_error *error);
+
+/**
+ * Has a thread read a range of a file into the page cache, so that pinning it takes little time. The range is that of
+ * vyre_io_view_new.
+ *
+ * @param[out] preparing The view to be, or NULL after an error. Give it to vyre_io_preparing_pin, or free it with
+ *                       vyre_io_preparing_free.
+ * @return DESCRIPTOR, NOT_MAPPABLE, NOT_PAGES, PAST_END or THREAD after an error.
+ */
+enum vyre_io_result vyre_io_view_prepare(int fd,
+                                         uint64_t start,
+                                         uint64_t end,
+                                         struct vyre_io_preparing **preparing,
+                                         struct vyre_io_error *error);
+
+/**
+ * Returns the number of bytes of the range, or 0 for NULL.
+ */
+uint64_t vyre_io_preparing_bytes(const struct vyre_io_preparing *preparing);
+
+/**
+ * Returns how many bytes of the range are in memory, or 0 for NULL.
+ */
+uint64_t vyre_io_preparing_done(const struct vyre_io_preparing *preparing);
+
+/**
+ * Returns whether vyre_io_preparing_pin does not have to wait for the thread. True for NULL.
+ */
+bool vyre_io_preparing_is_ready(const struct vyre_io_preparing *preparing);
+
+/**
+ * Has the thread end after the 16 MiB that it reads now. Does nothing for NULL.
+ */
+void vyre_io_preparing_cancel(const struct vyre_io_preparing *preparing);
+
+/**
+ * Waits for the thread, pins the range, and frees `preparing` in any case.
+ *
+ * @param[out] view The view, or NULL after an error. Free it with vyre_io_view_free.
+ * @return As for vyre_io_view_new, CANCELLED, or POPULATE if the kernel could not read a page.
+ */
+enum vyre_io_result vyre_io_preparing_pin(struct vyre_io_preparing *preparing,
+                                          const struct vyre_io_gpu *gpu,
+                                          struct vyre_io_view **view,
+                                          struct vyre_io_error *error);
+
+/**
+ * Frees the object, and cancels the thread without waiting for it. Does nothing for NULL.
+ */
+void vyre_io_preparing_free(struct vyre_io_preparing *preparing);
+
+/**
+ * Stores what kernels of a GPU need to read the bytes. It may be another GPU than that for which the view was made.
+ *
+ * @param[out] device Zero after an error.
+ * @return DRIVER after an error.
+ */
+enum vyre_io_result vyre_io_view_device(const struct vyre_io_view *view,
+                                        const struct vyre_io_gpu *gpu,
+                                        struct vyre_io_device_view *device,
+                                        struct vyre_io_error *error);
+
+/**
+ * Returns the offset in the file of the view's first byte, or 0 for NULL.
+ */
+uint64_t vyre_io_view_start(const struct vyre_io_view *view);
+
+/**
+ * Returns the number of bytes of the view, or 0 for NULL.
+ */
+uint64_t vyre_io_view_bytes(const struct vyre_io_view *view);
+
+/**
+ * Finds out whether the view still shows the file. Costs one system call if the file has not changed since, and else some
+ * 2 ms for 1 GiB.
+ *
+ * @return EXAMINE after an error.
+ */
+enum vyre_io_result vyre_io_view_check(const struct vyre_io_view *view,
+                                       struct vyre_io_view_state *state,
+                                       struct vyre_io_error *error);
+
+/**
+ * Has the copy engine copy a part of the file to memory of a GPU, after what was started on the stream before. What is
+ * started on the stream later finds the bytes there.
+ *
+ * @param start  The first byte of the file. It must be inside the view, and so must the last.
+ * @param to     A CUdeviceptr, or what cudaMalloc stored: memory with room for the bytes, which stays until the copy is freed.
+ * @param stream A CUstream or cudaStream_t of the GPU's context, which exists until the copy is freed. NULL is the default
+ *               stream.
+ * @param[out] copy The copy, or NULL after an error. Free it with vyre_io_view_copy_free.
+ * @return OUT_OF_RANGE or DRIVER after an error.
+ *
+ * # Safety
+ * `to` and `stream` are as said above.
+ */
+enum vyre_io_result vyre_io_view_copy_to(const struct vyre_io_view *view,
+                                         const struct vyre_io_gpu *gpu,
+                                         uint64_t start,
+                                         uint64_t end,
+                                         uint64_t to,
+                                         void *stream,
+                                         struct vyre_io_view_copy **copy,
+                                         struct vyre_io_error *error);
+
+/**
+ * Stores whether the copy has ended.
+ *
+ * @return DRIVER if the copy, or what came before it on the stream, failed.
+ */
+enum vyre_io_result vyre_io_view_copy_is_done(const struct vyre_io_view_copy *copy,
+                                              bool *done,
+                                              struct vyre_io_error *error);
+
+/**
+ * Waits until the copy has ended.
+ *
+ * @return DRIVER if the copy, or what came before it on the stream, failed.
+ */
+enum vyre_io_result vyre_io_view_copy_wait(const struct vyre_io_view_copy *copy, struct vyre_io_error *error);
+
+/**
+ * Waits until the copy has ended, and frees the object. Does nothing for NULL.
+ */
+void vyre_io_view_copy_free(struct vyre_io_view_copy *copy);
+
+/**
+ * Copies a range of a file to memory of a GPU, and returns once every byte is there. It is made for files in the page cache,
+ * and needs no view.
+ *
+ * @param to  A CUdeviceptr, or what cudaMalloc stored: memory with room for the bytes.
+ * @param way AUTO, or the way to take.
+ * @return DESCRIPTOR, NOT_MAPPABLE, READ_FAILED, GPU_UNFIT, PIN_LIMIT, PIN_REFUSED or DRIVER after an error.
+ *
+ * # Safety
+ * `to` is as said above until the function returns.
+ */
+enum vyre_io_result vyre_io_view_load(const struct vyre_io_gpu *gpu,
+                                      int fd,
+                                      uint64_t start,
+                                      uint64_t end,
+                                      uint64_t to,
+                                      uint32_t way,
+                                      struct vyre_io_error *error);
+
+/**
+ * Frees the object. Waits for everything that runs on the GPUs for which the view was used, and gives the pages back, unless
+ * a copy or a launch of the library still keeps them. So do not call it on a thread for which a running kernel waits. Does
+ * nothing for NULL.
+ */
+void vyre_io_view_free(struct vyre_io_view *view);
+
+/**
+ * Returns the number of bytes of files that views and windows of this process have pinned.
+ */
+uint64_t vyre_io_pinned_bytes(void);
+
+/**
+ * Returns the limit of vyre_io_pinned_bytes: half of the machine's memory, unless vyre_io_set_pin_limit set another one.
+ */
+uint64_t vyre_io_pin_limit(void);
+
+/**
+ * Sets the limit of vyre_io_pinned_bytes in this process. What is pinned already stays pinned.
+ */
+void vyre_io_set_pin_limit(uint64_t bytes);
+
+/**
+ * Makes windows of a file, up to its present end, and starts their thread. Nothing is pinned yet.
+ *
+ * @param fd           A descriptor of a regular file on a local file system, open for reading. The files of the loop must
+ *                     include it: kernels name it by its handle.
+ * @param window_bytes The bytes of a window, a power of two from 64 KiB to 1 GiB, or 0 for 2 MiB.
+ * @param read_ahead   The bytes that are mapped ahead at most where kernels ask in sequence; 0 maps nothing ahead. 64 MiB is a
+ *                     good choice.
+ * @param limit        The bytes of the file that are pinned at most, or UINT64_MAX. Beyond it MAP fails with ENOBUFS, and the
+ *                     kernel goes on by READ. vyre_io_pin_limit bounds them in any case.
+ * @param[out] windows The windows, or NULL after an error. Free them with vyre_io_windows_free.
+ * @return DESCRIPTOR, BAD_ARGUMENT, NOT_MAPPABLE, PAST_END, GPU_UNFIT, THREAD or DRIVER after an error.
+ */
+enum vyre_io_result vyre_io_windows_new(const struct vyre_io_gpu *gpu,
+                                        int fd,
+                                        uint64_t window_bytes,
+                                        uint64_t read_ahead,
+                                        uint64_t limit,
+                                        struct vyre_io_windows **windows,
+                                        struct vyre_io_error *error);
+
+/**
+ * Stores what kernels need. It is valid until the windows are closed or freed.
+ *
+ * @param[out] device Zero after an error.
+ */
+enum vyre_io_result vyre_io_windows_device(const struct vyre_io_windows *windows,
+                                           struct vyre_io_device_windows *device,
+                                           struct vyre_io_error *error);
+
+/**
+ * Stores the counts. The thread lags behind.
+ *
+ * @param[out] counters A struct vyre_io_window_counters.
+ * @param      size     Its sizeof.
+ *
+ * # Safety
+ * `counters` has room for `size` bytes.
+ */
+enum vyre_io_result vyre_io_windows_counters(const struct vyre_io_windows *windows,
+                                             struct vyre_io_window_counters *counters,
+                                             size_t size,
+                                             struct vyre_io_error *error);
+
+/**
+ * Finds out whether the mapped windows still show the file.
+ *
+ * @return EXAMINE after an error.
+ */
+enum vyre_io_result vyre_io_windows_check(const struct vyre_io_windows *windows,
+                                          struct vyre_io_view_state *state,
+                                          struct vyre_io_error *error);
+
+/**
+ * Gives the pages back: waits for everything that runs on the GPU. Every MAP then fails with EOPNOTSUPP, also those that wait
+ * now. Call it after the kernels have ended, and not on a thread for which one waits. A second call does nothing.
+ */
+enum vyre_io_result vyre_io_windows_close(const struct vyre_io_windows *windows,
+                                          struct vyre_io_error *error);
+
+/**
+ * Frees the object. Loops that were built with the windows keep them. After the last one, their thread gives the pages back,
+ * which waits for the kernels that run. Does nothing for NULL.
+ */
+void vyre_io_windows_free(struct vyre_io_windows *windows);
 
 /**
  * Makes options with the defaults that each function states.
@@ -1174,6 +1723,13 @@ enum vyre_io_result vyre_io_loop_builder_buffers(struct vyre_io_loop_builder *bu
 enum vyre_io_result vyre_io_loop_builder_queue(struct vyre_io_loop_builder *builder,
                                                const struct vyre_io_queue *queue,
                                                struct vyre_io_error *error);
+
+/**
+ * Adds windows, in which kernels of the queues map parts of a file. The loop serves MAP for them, and keeps them.
+ */
+enum vyre_io_result vyre_io_loop_builder_windows(struct vyre_io_loop_builder *builder,
+                                                 const struct vyre_io_windows *windows,
+                                                 struct vyre_io_error *error);
 
 /**
  * Sets the options: a copy.
@@ -1530,6 +2086,13 @@ enum vyre_io_result vyre_io_group_builder_queue_on(struct vyre_io_group_builder 
                                                    uint32_t index,
                                                    const struct vyre_io_queue *queue,
                                                    struct vyre_io_error *error);
+
+/**
+ * Adds windows, in which kernels of the queues map parts of a file. The loops serve MAP for them, and keep them.
+ */
+enum vyre_io_result vyre_io_group_builder_windows(struct vyre_io_group_builder *builder,
+                                                  const struct vyre_io_windows *windows,
+                                                  struct vyre_io_error *error);
 
 /**
  * Sets the options: a copy.

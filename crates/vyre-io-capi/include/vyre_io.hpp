@@ -490,6 +490,15 @@ public:
                               error);
     }
 
+    /// Makes an eventfd that becomes readable when the host wakes the device, before the queue is given to a builder or a loop.
+    Result<Descriptor> event()
+    {
+        int fd = -1;
+        vyre_io_error error;
+        const auto result = vyre_io_queue_event(get(), &fd, &error);
+        return detail::finish(result, error, Descriptor(fd));
+    }
+
     void *memory() const noexcept { return vyre_io_queue_memory(get()); }
     std::size_t bytes() const noexcept { return vyre_io_queue_bytes(get()); }
 };
@@ -654,6 +663,176 @@ inline Options options(const LoopOptions &from, Chain &chain)
 }
 
 }  // namespace detail
+
+// ---- Files that kernels read by themselves ----
+
+/// A GPU and a context of it.
+class Gpu : public detail::Handle<vyre_io_gpu, vyre_io_gpu_free> {
+public:
+    using Handle::Handle;
+
+    /// Opens a GPU and its primary context.
+    static Result<Gpu> open(std::uint32_t ordinal = 0) { return make(vyre_io_gpu_open, ordinal); }
+    /// Opens the GPU of the thread's current context.
+    static Result<Gpu> current() { return make(vyre_io_gpu_current); }
+    /// Takes a CUcontext, which must outlive what is made with the GPU.
+    static Result<Gpu> from_context(void *context) { return make(vyre_io_gpu_from_context, context); }
+
+private:
+    template <class Call, class... Args>
+    static Result<Gpu> make(Call call, Args... args)
+    {
+        vyre_io_gpu *made = nullptr;
+        vyre_io_error error;
+        const auto result = call(args..., &made, &error);
+        return detail::finish(result, error, Gpu(made));
+    }
+};
+
+/// A copy of a part of a view. Its destructor waits until it has ended.
+class ViewCopy : public detail::Handle<vyre_io_view_copy, vyre_io_view_copy_free> {
+public:
+    using Handle::Handle;
+
+    Result<bool> is_done() const
+    {
+        bool done = false;
+        vyre_io_error error;
+        const auto result = vyre_io_view_copy_is_done(get(), &done, &error);
+        return detail::finish(result, error, std::move(done));
+    }
+    Result<void> wait() const
+    {
+        vyre_io_error error;
+        return detail::finish(vyre_io_view_copy_wait(get(), &error), error);
+    }
+};
+
+/// A range of a file whose pages kernels read over the bus. Its destructor waits for what runs on its GPUs.
+class View : public detail::Handle<vyre_io_view, vyre_io_view_free> {
+public:
+    using Handle::Handle;
+
+    /// Pins a range of a file, of whole pages.
+    static Result<View> make(const Gpu &gpu, int fd, Range range = {})
+    {
+        vyre_io_view *made = nullptr;
+        vyre_io_error error;
+        const auto result = vyre_io_view_new(gpu.get(), fd, range.start, range.end, &made, &error);
+        return detail::finish(result, error, View(made));
+    }
+    /// Copies a range of a file to memory of the GPU, without a view.
+    static Result<void> load(const Gpu &gpu, int fd, Range range, std::uint64_t to, vyre_io_way way = VYRE_IO_WAY_AUTO)
+    {
+        vyre_io_error error;
+        return detail::finish(vyre_io_view_load(gpu.get(), fd, range.start, range.end, to, way, &error), error);
+    }
+
+    std::uint64_t start() const noexcept { return vyre_io_view_start(get()); }
+    std::uint64_t bytes() const noexcept { return vyre_io_view_bytes(get()); }
+    /// Returns what kernels of the GPU need.
+    Result<vyre_io_device_view> device(const Gpu &gpu) const
+    {
+        vyre_io_device_view device = {0, 0};
+        vyre_io_error error;
+        const auto result = vyre_io_view_device(get(), gpu.get(), &device, &error);
+        return detail::finish(result, error, std::move(device));
+    }
+    /// Finds out whether the view still shows the file.
+    Result<vyre_io_view_state> check() const
+    {
+        vyre_io_view_state state = {VYRE_IO_VIEW_CONDITION_CURRENT, 0, 0};
+        vyre_io_error error;
+        const auto result = vyre_io_view_check(get(), &state, &error);
+        return detail::finish(result, error, std::move(state));
+    }
+    /// Copies a range of the file to memory of the GPU, on a CUstream or cudaStream_t.
+    Result<ViewCopy> copy_to(const Gpu &gpu, Range range, std::uint64_t to, void *stream = nullptr) const
+    {
+        vyre_io_view_copy *made = nullptr;
+        vyre_io_error error;
+        const auto result = vyre_io_view_copy_to(get(), gpu.get(), range.start, range.end, to, stream, &made, &error);
+        return detail::finish(result, error, ViewCopy(made));
+    }
+};
+
+/// A view whose pages a thread reads in. Its destructor cancels the thread.
+class Preparing : public detail::Handle<vyre_io_preparing, vyre_io_preparing_free> {
+public:
+    using Handle::Handle;
+
+    static Result<Preparing> make(int fd, Range range = {})
+    {
+        vyre_io_preparing *made = nullptr;
+        vyre_io_error error;
+        const auto result = vyre_io_view_prepare(fd, range.start, range.end, &made, &error);
+        return detail::finish(result, error, Preparing(made));
+    }
+
+    std::uint64_t bytes() const noexcept { return vyre_io_preparing_bytes(get()); }
+    std::uint64_t done() const noexcept { return vyre_io_preparing_done(get()); }
+    bool is_ready() const noexcept { return vyre_io_preparing_is_ready(get()); }
+    void cancel() noexcept { vyre_io_preparing_cancel(get()); }
+    /// Waits for the thread, and pins the range. The object is empty afterwards.
+    Result<View> pin(const Gpu &gpu)
+    {
+        vyre_io_view *made = nullptr;
+        vyre_io_error error;
+        const auto result = vyre_io_preparing_pin(release(), gpu.get(), &made, &error);
+        return detail::finish(result, error, View(made));
+    }
+};
+
+/// Settings of windows.
+struct WindowOptions {
+    std::uint64_t window_bytes = 2u << 20;
+    std::uint64_t read_ahead = 64u << 20;
+    std::uint64_t limit = UINT64_MAX;
+};
+
+/// The windows of a file, which kernels map while they run.
+class Windows : public detail::Handle<vyre_io_windows, vyre_io_windows_free> {
+public:
+    using Handle::Handle;
+
+    static Result<Windows> make(const Gpu &gpu, int fd, const WindowOptions &options = {})
+    {
+        vyre_io_windows *made = nullptr;
+        vyre_io_error error;
+        const auto result = vyre_io_windows_new(gpu.get(), fd, options.window_bytes, options.read_ahead,
+                                                options.limit, &made, &error);
+        return detail::finish(result, error, Windows(made));
+    }
+
+    /// Returns what kernels need.
+    Result<vyre_io_device_windows> device() const
+    {
+        vyre_io_device_windows device = {0, 0, 0, 0, 0, 0};
+        vyre_io_error error;
+        const auto result = vyre_io_windows_device(get(), &device, &error);
+        return detail::finish(result, error, std::move(device));
+    }
+    Result<vyre_io_window_counters> counters() const
+    {
+        vyre_io_window_counters counters;
+        vyre_io_error error;
+        const auto result = vyre_io_windows_counters(get(), &counters, sizeof(counters), &error);
+        return detail::finish(result, error, std::move(counters));
+    }
+    Result<vyre_io_view_state> check() const
+    {
+        vyre_io_view_state state = {VYRE_IO_VIEW_CONDITION_CURRENT, 0, 0};
+        vyre_io_error error;
+        const auto result = vyre_io_windows_check(get(), &state, &error);
+        return detail::finish(result, error, std::move(state));
+    }
+    /// Gives the pages back, after the kernels have ended.
+    Result<void> close()
+    {
+        vyre_io_error error;
+        return detail::finish(vyre_io_windows_close(get(), &error), error);
+    }
+};
 
 // ---- Loops ----
 
@@ -910,6 +1089,7 @@ struct LoopBuilderCalls {
     static constexpr auto files = vyre_io_loop_builder_files;
     static constexpr auto buffers = vyre_io_loop_builder_buffers;
     static constexpr auto queue = vyre_io_loop_builder_queue;
+    static constexpr auto windows = vyre_io_loop_builder_windows;
     static constexpr auto options = vyre_io_loop_builder_options;
     static constexpr auto name = vyre_io_loop_builder_name;
     static constexpr auto spawn = vyre_io_loop_builder_spawn;
@@ -924,6 +1104,7 @@ struct GroupBuilderCalls {
     static constexpr auto files = vyre_io_group_builder_files;
     static constexpr auto buffers = vyre_io_group_builder_buffers;
     static constexpr auto queue = vyre_io_group_builder_queue;
+    static constexpr auto windows = vyre_io_group_builder_windows;
     static constexpr auto options = vyre_io_group_builder_options;
     static constexpr auto name = vyre_io_group_builder_name;
     static constexpr auto spawn = vyre_io_group_builder_spawn;
@@ -944,6 +1125,7 @@ public:
     Self &files(const FileTable &table) { return then(C::files, table.get()); }
     Self &buffers(const BufferTable &table) { return then(C::buffers, table.get()); }
     Self &queue(const Queue &queue) { return then(C::queue, queue.get()); }
+    Self &windows(const Windows &windows) { return then(C::windows, windows.get()); }
     Self &options(const LoopOptions &options)
     {
         const auto made = detail::options(options, chain_);

@@ -149,6 +149,36 @@ pub enum Code {
     LoopPanicked = 114,
     /// The loop runs in the process that this one was forked from.
     Forked = 115,
+
+    /// CUDA's driver is not there, or cannot be loaded.
+    NoDriver = 128,
+    /// No GPU is visible, or none with this number.
+    NoDevice = 129,
+    /// The GPU is too old, or lacks what is needed.
+    GpuUnfit = 130,
+    /// The calling thread has no current CUDA context, or one that is not primary.
+    NoContext = 131,
+    /// A call of CUDA's driver failed. The message has its name for the error.
+    Driver = 132,
+    /// The file cannot be mapped: it is not regular, its file system is not one on which mappings show the file, or the range
+    /// is empty.
+    NotMappable = 133,
+    /// The range does not consist of whole pages.
+    NotPages = 134,
+    /// The range begins past the end of the file.
+    PastEnd = 135,
+    /// The view was cancelled while its pages were read in.
+    Cancelled = 136,
+    /// The kernel could not read a page of the file.
+    Populate = 137,
+    /// The file could not be read, or ends before the range does.
+    ReadFailed = 138,
+    /// More bytes would be pinned than vyre_io_pin_limit allows.
+    PinLimit = 139,
+    /// The driver refused to pin pages of the file.
+    PinRefused = 140,
+    /// The queue was made without VYRE_IO_QUEUE_WAKE.
+    WakeNotOffered = 141,
 }
 
 /// The codes with their names, in ascending order.
@@ -220,6 +250,20 @@ pub(crate) const NAMES: &[(Code, &CStr)] = &[
     (Code::RingFailed, c"RING_FAILED"),
     (Code::LoopPanicked, c"LOOP_PANICKED"),
     (Code::Forked, c"FORKED"),
+    (Code::NoDriver, c"NO_DRIVER"),
+    (Code::NoDevice, c"NO_DEVICE"),
+    (Code::GpuUnfit, c"GPU_UNFIT"),
+    (Code::NoContext, c"NO_CONTEXT"),
+    (Code::Driver, c"DRIVER"),
+    (Code::NotMappable, c"NOT_MAPPABLE"),
+    (Code::NotPages, c"NOT_PAGES"),
+    (Code::PastEnd, c"PAST_END"),
+    (Code::Cancelled, c"CANCELLED"),
+    (Code::Populate, c"POPULATE"),
+    (Code::ReadFailed, c"READ_FAILED"),
+    (Code::PinLimit, c"PIN_LIMIT"),
+    (Code::PinRefused, c"PIN_REFUSED"),
+    (Code::WakeNotOffered, c"WAKE_NOT_OFFERED"),
 ];
 
 /// Returns the name of a result without its prefix, such as "NOT_READABLE", or "unknown". The text lives as long as the

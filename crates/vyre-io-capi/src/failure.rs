@@ -49,6 +49,13 @@ impl Failure {
         }
     }
 
+    /// There is no room for another descriptor.
+    pub(crate) fn descriptor(error: &std::io::Error) -> Self {
+        let errno = errno_of(error);
+        let message = format!("no descriptor could be made ({error}): raise RLIMIT_NOFILE");
+        Self::new(Code::Descriptor, message).errno(errno)
+    }
+
     fn held(self, held: u32) -> Self {
         Self { held, ..self }
     }

@@ -4,6 +4,7 @@
 use std::ffi::c_char;
 use std::mem::MaybeUninit;
 
+use vyre_io::cuda::windows::{WindowTransport, Windows};
 use vyre_io::{LoopGroup, LoopGroupBuilder};
 
 use crate::buffer_table::BufferTable;
@@ -20,7 +21,7 @@ use crate::queue::Queue;
 /// Builds a group of loops, which share files and buffers: give it tables and queues, then call vyre_io_group_builder_spawn.
 ///
 /// Threads: one at a time.
-pub struct GroupBuilder(Building<LoopGroupBuilder>);
+pub struct GroupBuilder(Building<LoopGroupBuilder>, Vec<Windows>);
 
 /// Makes a builder without files, buffers and queues.
 ///
@@ -32,7 +33,7 @@ pub extern "C" fn vyre_io_group_builder_new(
 ) -> Code {
     guard(error, || {
         let place = Place::of(builder, "builder")?;
-        place.put(GroupBuilder(Building::new(LoopGroup::builder)));
+        place.put(GroupBuilder(Building::new(LoopGroup::builder), Vec::new()));
         Ok(())
     })
 }
@@ -95,6 +96,20 @@ pub extern "C" fn vyre_io_group_builder_queue_on(
         builder
             .0
             .set(|builder| builder.queue_on(index as usize, host))
+    })
+}
+
+/// Adds windows, in which kernels of the queues map parts of a file. The loops serve MAP for them, and keep them.
+#[unsafe(no_mangle)]
+pub extern "C" fn vyre_io_group_builder_windows(
+    builder: Option<&mut GroupBuilder>,
+    windows: Option<&crate::windows::Windows>,
+    error: Option<&mut MaybeUninit<Error>>,
+) -> Code {
+    guard(error, || {
+        let (builder, windows) = (given(builder, "builder")?, given(windows, "windows")?);
+        builder.1.push(windows.0.clone());
+        Ok(())
     })
 }
 
@@ -192,7 +207,15 @@ pub extern "C" fn vyre_io_group_builder_spawn(
     guard(error, || {
         let place = Place::of(group, "group")?;
         let builder = given(builder, "builder")?;
-        place.put(Group::new(builder.0.take().spawn()?));
+        let (built, windows) = (builder.0.take(), std::mem::take(&mut builder.1));
+        place.put(Group::new(if windows.is_empty() {
+            built.spawn()?
+        } else {
+            built.spawn_with(|_| {
+                let windows = windows.clone();
+                move |base| WindowTransport::new(base, &windows)
+            })?
+        }));
         Ok(())
     })
 }

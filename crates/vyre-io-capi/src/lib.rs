@@ -20,9 +20,11 @@
 //! | `buffer`, `file_table`, `buffer_table`, `queue`, `loop_options` | what a loop is built from |
 //! | `loop_builder`, `io_loop`, `group_builder`, `group`, `active_guard` | loops and groups |
 //! | `counters`, `report` | what a running loop tells |
+//! | `gpu`, `view`, `windows`, `gpu_failure` | files that kernels read by themselves |
 
 mod building;
 mod failure;
+mod gpu_failure;
 mod memory;
 mod running;
 
@@ -46,6 +48,12 @@ pub mod queue;
 pub mod counters;
 
 pub mod report;
+
+pub mod gpu;
+
+pub mod view;
+
+pub mod windows;
 
 pub mod loop_options;
 

@@ -4,6 +4,7 @@
 use std::ffi::c_char;
 use std::mem::MaybeUninit;
 
+use vyre_io::cuda::windows::{WindowTransport, Windows};
 use vyre_io::{IoLoop, IoLoopBuilder};
 
 use crate::buffer_table::BufferTable;
@@ -19,7 +20,7 @@ use crate::queue::Queue;
 /// Builds a loop: give it tables and queues, then call vyre_io_loop_builder_spawn.
 ///
 /// Threads: one at a time.
-pub struct LoopBuilder(Building<IoLoopBuilder>);
+pub struct LoopBuilder(Building<IoLoopBuilder>, Vec<Windows>);
 
 /// Makes a builder without files, buffers and queues.
 ///
@@ -31,7 +32,7 @@ pub extern "C" fn vyre_io_loop_builder_new(
 ) -> Code {
     guard(error, || {
         let place = Place::of(builder, "builder")?;
-        place.put(LoopBuilder(Building::new(IoLoop::builder)));
+        place.put(LoopBuilder(Building::new(IoLoop::builder), Vec::new()));
         Ok(())
     })
 }
@@ -74,6 +75,20 @@ pub extern "C" fn vyre_io_loop_builder_queue(
     guard(error, || {
         let (builder, host) = (given(builder, "builder")?, given(queue, "queue")?.take()?);
         builder.0.set(|builder| builder.queue(host))
+    })
+}
+
+/// Adds windows, in which kernels of the queues map parts of a file. The loop serves MAP for them, and keeps them.
+#[unsafe(no_mangle)]
+pub extern "C" fn vyre_io_loop_builder_windows(
+    builder: Option<&mut LoopBuilder>,
+    windows: Option<&crate::windows::Windows>,
+    error: Option<&mut MaybeUninit<Error>>,
+) -> Code {
+    guard(error, || {
+        let (builder, windows) = (given(builder, "builder")?, given(windows, "windows")?);
+        builder.1.push(windows.0.clone());
+        Ok(())
     })
 }
 
@@ -140,7 +155,12 @@ pub extern "C" fn vyre_io_loop_builder_spawn(
     guard(error, || {
         let place = Place::of(io, "io")?;
         let builder = given(builder, "builder")?;
-        place.put(Loop::new(builder.0.take().spawn()?));
+        let (built, windows) = (builder.0.take(), std::mem::take(&mut builder.1));
+        place.put(Loop::new(if windows.is_empty() {
+            built.spawn()?
+        } else {
+            built.spawn_with(move |base| WindowTransport::new(base, &windows))?
+        }));
         Ok(())
     })
 }

@@ -7,6 +7,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::{ptr, slice};
 
+use vyre_io::cuda::{Gpu, GpuMemory, Stream};
 use vyre_io::{Buffer, Region};
 
 use crate::code::Code;
@@ -253,4 +254,38 @@ pub(crate) fn duplicate(fd: c_int) -> Result<OwnedFd, Failure> {
     // kernel says so.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
     rustix::io::fcntl_dupfd_cloexec(borrowed, 0).map_err(refused)
+}
+
+/// Returns the GPU of a context that the caller made.
+///
+/// # Safety
+/// Unless it is NULL, the context is not destroyed before everything that was made with the GPU is freed.
+pub(crate) unsafe fn gpu_of(context: *mut c_void) -> Result<Gpu, Failure> {
+    if context.is_null() {
+        return Err(Failure::new(Code::NullPointer, "context is NULL"));
+    }
+    // SAFETY: the contract of this function.
+    Ok(unsafe { Gpu::from_context(context) }?)
+}
+
+/// Returns memory of a GPU that the caller lends.
+///
+/// # Safety
+/// Unless `address` is 0, the `len` bytes there are memory of this GPU until the result and what was started with it are
+/// dropped. Meanwhile the caller uses them only in order with that.
+pub(crate) unsafe fn of_gpu(gpu: &Gpu, address: u64, len: usize) -> Result<GpuMemory, Failure> {
+    if address == 0 {
+        return Err(Failure::new(Code::NullPointer, "to is NULL"));
+    }
+    // SAFETY: the contract of this function.
+    Ok(unsafe { GpuMemory::from_raw(gpu, address, len, ()) })
+}
+
+/// Returns a stream of the caller's.
+///
+/// # Safety
+/// The stream is one of the GPU's context, and is not destroyed before what was started on it by the result is dropped.
+pub(crate) unsafe fn stream_of(gpu: &Gpu, stream: *mut c_void) -> Stream {
+    // SAFETY: the contract of this function.
+    unsafe { Stream::from_raw(gpu, stream, ()) }
 }

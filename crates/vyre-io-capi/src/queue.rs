@@ -3,17 +3,19 @@
 
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
-use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use std::ptr;
 
+use vyre_io::ioq::WakeNotOffered;
 use vyre_io::{
-    Features, HostQueue, QueueError, QueueId, QueueLayout, QueueLimits, QueueOptions, Region,
+    Features, HostQueue, OutcomeEvent, QueueError, QueueId, QueueLayout, QueueLimits, QueueOptions,
+    Region,
 };
 
 use crate::code::Code;
 use crate::error::{Error, Place, answer, free, given, guard};
 use crate::failure::Failure;
-use crate::memory::{Foreign, region_of};
+use crate::memory::{self, Foreign, region_of};
 
 /// The queue offers the doorbell: its device may wake a loop that sleeps. See vyre_ioq_ring_and_wake.
 pub const QUEUE_DOORBELL: u32 = 1;
@@ -22,6 +24,10 @@ pub const QUEUE_BARE: u32 = 2;
 /// With VYRE_IO_QUEUE_BARE: the host stores byte counts and errnos, as in a queue with a header. Its device must attach
 /// by vyre_ioq_attach_bare_with_counts.
 pub const QUEUE_COUNTS: u32 = 4;
+
+/// The queue offers wake-ups: its host may wake a device that sleeps. See vyre_ioq_wait, vyre_ioq_arm and
+/// vyre_io_queue_event.
+pub const QUEUE_WAKE: u32 = 8;
 
 /// A queue. Its host end goes to a loop, once. Its device end is in vyre_ioq.h, or in vyre_ioq.cuh for CUDA: attach it to
 /// the memory that vyre_io_queue_memory returns, or that another process maps.
@@ -32,16 +38,26 @@ pub const QUEUE_COUNTS: u32 = 4;
 /// Threads: all functions may be called from several threads at once, but none beside or after vyre_io_queue_free. A
 /// queue is given to one builder, by one thread.
 pub struct Queue {
-    host: std::sync::Mutex<Option<QueueOptions>>,
+    host: std::sync::Mutex<Option<Host>>,
     region: Region,
     bytes: usize,
+}
+
+/// The host end until a loop has it.
+struct Host {
+    queue: HostQueue,
+    limits: QueueLimits,
 }
 
 impl Queue {
     fn new(host: HostQueue, region: Region) -> Self {
         let bytes = host.geometry().bytes();
+        let host = Host {
+            queue: host,
+            limits: QueueLimits::NONE,
+        };
         Self {
-            host: Some(host.into()).into(),
+            host: Some(host).into(),
             region,
             bytes,
         }
@@ -52,7 +68,7 @@ impl Queue {
         Ok(Self::new(host, region))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<QueueOptions>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Host>> {
         self.host
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -60,13 +76,13 @@ impl Queue {
 
     /// Gives the host end away.
     pub(crate) fn take(&self) -> Result<QueueOptions, Failure> {
-        take(&mut self.lock())
+        let host = self.lock().take().ok_or_else(used)?;
+        Ok(QueueOptions::new(host.queue).limits(host.limits))
     }
 }
 
-fn take(host: &mut Option<QueueOptions>) -> Result<QueueOptions, Failure> {
-    let used = || Failure::new(Code::QueueUsed, "the queue was given to a builder already");
-    host.take().ok_or_else(used)
+fn used() -> Failure {
+    Failure::new(Code::QueueUsed, "the queue was given to a builder already")
 }
 
 /// Gives a host end to a running loop or group, and stores the number of the queue.
@@ -82,7 +98,7 @@ pub(crate) fn add_queue(
 }
 
 fn layout(slots: u32, flags: u32, id: u64) -> Result<QueueLayout, Failure> {
-    let unknown = flags & !(QUEUE_DOORBELL | QUEUE_BARE | QUEUE_COUNTS);
+    let unknown = flags & !(QUEUE_DOORBELL | QUEUE_BARE | QUEUE_COUNTS | QUEUE_WAKE);
     if unknown != 0 {
         let message = format!("{unknown:#x} has bits that are no flags of a queue");
         return Err(Failure::argument(message));
@@ -90,12 +106,14 @@ fn layout(slots: u32, flags: u32, id: u64) -> Result<QueueLayout, Failure> {
     if flags & QUEUE_BARE == 0 {
         let mut features = Features::empty();
         features.set(Features::DOORBELL, flags & QUEUE_DOORBELL != 0);
+        features.set(Features::WAKE, flags & QUEUE_WAKE != 0);
         return Ok(QueueLayout::with_slots(slots)
             .with_id(id)
             .with_features(features));
     }
-    if flags & QUEUE_DOORBELL != 0 || id != 0 {
-        let message = "a bare queue has no header for a doorbell or an identifier: leave them out";
+    if flags & (QUEUE_DOORBELL | QUEUE_WAKE) != 0 || id != 0 {
+        let message =
+            "a bare queue has no header for a doorbell, wake-ups or an identifier: leave them out";
         return Err(Failure::argument(message));
     }
     let layout = QueueLayout::bare(slots);
@@ -242,6 +260,38 @@ pub unsafe extern "C" fn vyre_io_queue_attach_bare(
     })
 }
 
+/// Makes a descriptor that becomes readable when the host wakes the device, for poll, epoll and the event loops around them.
+/// It takes the place of the wake-up by futex. Call it before the queue is given to a builder or a loop.
+///
+/// The device calls vyre_ioq_expect_wakeups once. Then, to wait: read 8 bytes from the descriptor, which is non-blocking,
+/// so that it is unreadable; call vyre_ioq_arm; look once more for outcomes; and wait until it is readable.
+///
+/// Do not pass the descriptor to a process that you do not trust. It could fill the counter, make the descriptor a blocking
+/// one, and so hang the loop.
+///
+/// @param[out] fd An eventfd, or -1 after an error. The caller closes it. It is closed on exec.
+/// @return WAKE_NOT_OFFERED without VYRE_IO_QUEUE_WAKE, QUEUE_USED if a builder or a loop has the host end, or DESCRIPTOR.
+#[unsafe(no_mangle)]
+pub extern "C" fn vyre_io_queue_event(
+    queue: Option<&Queue>,
+    fd: Option<&mut MaybeUninit<c_int>>,
+    error: Option<&mut MaybeUninit<Error>>,
+) -> Code {
+    guard(error, || {
+        let fd = given(fd, "fd")?.write(-1);
+        let mut host = given(queue, "queue")?.lock();
+        let queue = &mut host.as_mut().ok_or_else(used)?.queue;
+        if !queue.features().contains(Features::WAKE) {
+            return Err(Failure::new(Code::WakeNotOffered, WakeNotOffered));
+        }
+        let event = OutcomeEvent::new().map_err(|error| Failure::descriptor(&error))?;
+        let theirs = memory::duplicate(event.as_fd().as_raw_fd())?;
+        queue.wake_device_by(event.waker());
+        *fd = theirs.into_raw_fd();
+        Ok(())
+    })
+}
+
 /// Limits what the requests of a queue may use. Call it before the queue is given to a builder or a loop. A request beyond a
 /// limit waits in the host until it is its turn; none is rejected for it.
 ///
@@ -264,9 +314,7 @@ pub extern "C" fn vyre_io_queue_set_limits(
         let queue = given(queue, "queue")?;
         let rates = (operations_per_second, bytes_per_second);
         let limits = limits(rates, operations_in_flight, bytes_in_flight);
-        let mut host = queue.lock();
-        let options = take(&mut host)?;
-        *host = Some(options.limits(limits));
+        queue.lock().as_mut().ok_or_else(used)?.limits = limits;
         Ok(())
     })
 }

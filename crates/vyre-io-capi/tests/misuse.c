@@ -108,6 +108,48 @@ static void null_is_named(void)
     CHECK(strcmp(vyre_io_result_name(VYRE_IO_RESULT_NOT_READABLE), "NOT_READABLE") == 0);
 }
 
+static void null_is_named_for_gpus(void)
+{
+    struct vyre_io_gpu *gpu = (struct vyre_io_gpu *)&error;
+    struct vyre_io_view *view = (struct vyre_io_view *)&error;
+    struct vyre_io_windows *windows = (struct vyre_io_windows *)&error;
+    struct vyre_io_device_view device = {1, 1};
+    struct vyre_io_window_counters counters;
+    struct vyre_io_view_state state;
+    bool done = true;
+
+    FAILS(NULL_POINTER, vyre_io_gpu_open(0, NULL, &error), vyre_io_gpu_open(0, NULL, NULL));
+    FAILS(NULL_POINTER, vyre_io_gpu_from_context(NULL, &gpu, &error), vyre_io_gpu_from_context(NULL, &gpu, NULL));
+    CHECK(gpu == NULL);
+    FAILS(NULL_POINTER, vyre_io_view_new(NULL, 0, 0, 1, &view, &error), vyre_io_view_new(NULL, 0, 0, 1, NULL, NULL));
+    CHECK(view == NULL);
+    FAILS(NULL_POINTER, vyre_io_view_prepare(0, 0, 1, NULL, &error), vyre_io_view_prepare(0, 0, 1, NULL, NULL));
+    FAILS(NULL_POINTER, vyre_io_preparing_pin(NULL, NULL, &view, &error),
+          vyre_io_preparing_pin(NULL, NULL, NULL, NULL));
+    FAILS(NULL_POINTER, vyre_io_view_device(NULL, NULL, &device, &error),
+          vyre_io_view_device(NULL, NULL, NULL, NULL));
+    CHECK(device.base == 0 && device.len == 0);
+    FAILS(NULL_POINTER, vyre_io_view_check(NULL, &state, &error), vyre_io_view_check(NULL, NULL, NULL));
+    FAILS(NULL_POINTER, vyre_io_view_copy_is_done(NULL, &done, &error), vyre_io_view_copy_is_done(NULL, NULL, NULL));
+    CHECK(!done);
+    FAILS(NULL_POINTER, vyre_io_view_copy_wait(NULL, &error), vyre_io_view_copy_wait(NULL, NULL));
+    FAILS(NULL_POINTER, vyre_io_view_load(NULL, 0, 0, 1, 1, 0, &error), vyre_io_view_load(NULL, 0, 0, 1, 1, 0, NULL));
+    FAILS(NULL_POINTER, vyre_io_windows_new(NULL, 0, 0, 0, 0, &windows, &error),
+          vyre_io_windows_new(NULL, 0, 0, 0, 0, NULL, NULL));
+    CHECK(windows == NULL);
+    FAILS(NULL_POINTER, vyre_io_windows_counters(NULL, &counters, sizeof(counters), &error),
+          vyre_io_windows_counters(NULL, NULL, sizeof(counters), NULL));
+    FAILS(NULL_POINTER, vyre_io_windows_close(NULL, &error), vyre_io_windows_close(NULL, NULL));
+    CHECK(vyre_io_view_bytes(NULL) == 0 && vyre_io_view_start(NULL) == 0);
+    CHECK(vyre_io_preparing_bytes(NULL) == 0 && vyre_io_preparing_done(NULL) == 0 && vyre_io_preparing_is_ready(NULL));
+    vyre_io_preparing_cancel(NULL);
+    vyre_io_preparing_free(NULL);
+    vyre_io_view_copy_free(NULL);
+    vyre_io_view_free(NULL);
+    vyre_io_windows_free(NULL);
+    vyre_io_gpu_free(NULL);
+}
+
 /* ---- Arguments ---- */
 
 static void arguments_are_checked(void)
@@ -166,7 +208,7 @@ static void arguments_are_checked(void)
     FAILS(BAD_ARGUMENT, vyre_io_loop_options_set_transport(options, 3, &error),
           vyre_io_loop_options_set_rung_by(options, 2, NULL));
 
-    FAILS(BAD_ARGUMENT, vyre_io_queue_new(4, 8, 0, &queue, &error), vyre_io_queue_new(4, 8, 0, &queue, NULL));
+    FAILS(BAD_ARGUMENT, vyre_io_queue_new(4, 16, 0, &queue, &error), vyre_io_queue_new(4, 16, 0, &queue, NULL));
     FAILS(BAD_ARGUMENT, vyre_io_queue_new(4, VYRE_IO_QUEUE_BARE, 9, &queue, &error),
           vyre_io_queue_new(4, VYRE_IO_QUEUE_BARE | VYRE_IO_QUEUE_DOORBELL, 0, &queue, NULL));
 
@@ -585,6 +627,7 @@ static void a_fork_has_no_loop(void)
 int main(void)
 {
     null_is_named();
+    null_is_named_for_gpus();
     arguments_are_checked();
     queues_are_used_once();
     a_bad_place_removes_nothing();

@@ -111,11 +111,16 @@ fn registered(runtime: &Runtime, event: OwnedFd) -> std::io::Result<AsyncFd<Owne
 /// Waits for an eventfd, as any tokio program does.
 async fn event(peer: &Peer, event: &AsyncFd<OwnedFd>) -> std::io::Result<Duration> {
     peer.ask(EVENT);
-    let mut ready = event.readable().await?;
-    let took = peer.since();
-    let _ = read(event.get_ref(), &mut [0; 8]);
-    ready.clear_ready();
-    Ok(took)
+    loop {
+        let mut ready = event.readable().await?;
+        let took = peer.since();
+        // The readiness may be that of the time before.
+        let woken = read(event.get_ref(), &mut [0; 8]).is_ok();
+        ready.clear_ready();
+        if woken {
+            return Ok(took);
+        }
+    }
 }
 
 pub(crate) fn measure(seconds: f64) -> Result<()> {

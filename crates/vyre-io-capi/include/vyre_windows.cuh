@@ -1,0 +1,1 @@
+../../vyre-ioq/include/vyre_windows.cuh
