@@ -188,57 +188,62 @@ impl Inbox {
         }
     }
 
-    /// Executes every command sent so far.
+    /// Executes the next command. Returns whether there was one, and so may be more.
+    ///
+    /// The caller makes a pass before the next. A command can take a millisecond, such as the registration of a large
+    /// buffer, and several threads may send one after another: devices are not to wait for all of them.
     #[cold]
-    pub(crate) fn serve<T: Transport>(&mut self, engine: &mut Engine<T>) {
-        while let Ok(command) = self.commands.try_recv() {
-            match command {
-                Command::InsertFile { entry, reply } => {
-                    drop(reply.try_send(engine.insert_entry(entry)));
-                }
-                Command::InsertBuffer {
-                    buffer,
-                    range,
-                    options,
-                    reply,
-                } => drop(reply.try_send(engine.insert_buffer(buffer, range, options))),
-                Command::Revoke {
-                    named,
-                    limits,
-                    reply,
-                } => match engine.revoke(named) {
-                    Ok(revocation) => {
-                        let handle = named.handle;
-                        let change = Change::Revocation {
-                            revocation,
-                            handle,
-                            reply,
-                        };
-                        self.pending.begin(change, limits);
-                    }
-                    Err(error) => drop(reply.try_send(Err(error))),
-                },
-                Command::Stage {
-                    handle,
-                    entry,
-                    reply,
-                } => drop(reply.try_send(engine.stage(handle, entry))),
-                Command::Reveal { named, reply } => drop(reply.try_send(engine.reveal(named))),
-                Command::Withdraw { named, reply } => drop(reply.try_send(engine.withdraw(named))),
-                Command::AddQueue { id, queue, reply } => {
-                    drop(reply.try_send(engine.add_state(id, *queue)));
-                }
-                Command::SetLimits { id, limits, reply } => {
-                    drop(reply.try_send(engine.set_limits(id, limits)));
-                }
-                Command::RemoveQueue { id, limits, reply } => match engine.remove_queue(id) {
-                    Ok(removal) => self
-                        .pending
-                        .begin(Change::Removal { removal, reply }, limits),
-                    Err(error) => drop(reply.try_send(Err(error))),
-                },
+    pub(crate) fn serve<T: Transport>(&mut self, engine: &mut Engine<T>) -> bool {
+        let Ok(command) = self.commands.try_recv() else {
+            return false;
+        };
+        match command {
+            Command::InsertFile { entry, reply } => {
+                drop(reply.try_send(engine.insert_entry(entry)));
             }
+            Command::InsertBuffer {
+                buffer,
+                range,
+                options,
+                reply,
+            } => drop(reply.try_send(engine.insert_buffer(buffer, range, options))),
+            Command::Revoke {
+                named,
+                limits,
+                reply,
+            } => match engine.revoke(named) {
+                Ok(revocation) => {
+                    let handle = named.handle;
+                    let change = Change::Revocation {
+                        revocation,
+                        handle,
+                        reply,
+                    };
+                    self.pending.begin(change, limits);
+                }
+                Err(error) => drop(reply.try_send(Err(error))),
+            },
+            Command::Stage {
+                handle,
+                entry,
+                reply,
+            } => drop(reply.try_send(engine.stage(handle, entry))),
+            Command::Reveal { named, reply } => drop(reply.try_send(engine.reveal(named))),
+            Command::Withdraw { named, reply } => drop(reply.try_send(engine.withdraw(named))),
+            Command::AddQueue { id, queue, reply } => {
+                drop(reply.try_send(engine.add_state(id, *queue)));
+            }
+            Command::SetLimits { id, limits, reply } => {
+                drop(reply.try_send(engine.set_limits(id, limits)));
+            }
+            Command::RemoveQueue { id, limits, reply } => match engine.remove_queue(id) {
+                Ok(removal) => self
+                    .pending
+                    .begin(Change::Removal { removal, reply }, limits),
+                Err(error) => drop(reply.try_send(Err(error))),
+            },
         }
+        true
     }
 
     /// Advances the changes that wait for requests in flight: see [`PendingList`].
@@ -253,5 +258,38 @@ impl Inbox {
     #[inline]
     pub(crate) fn longest_sleep(&self, timeout: Duration) -> Duration {
         self.pending.longest_sleep(timeout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vyre_ioq::{Queue, QueueLayout};
+    use vyre_uring::SimTransport;
+
+    use super::*;
+    use crate::buffer_table::BufferTable;
+    use crate::file_table::FileTable;
+
+    /// Otherwise threads that send commands one after another keep devices waiting.
+    #[test]
+    fn one_command_is_executed_between_two_passes() {
+        let (host, _device) = Queue::anonymous(QueueLayout::with_slots(8)).expect("a queue");
+        let sim = SimTransport::builder(1).build();
+        let (files, buffers) = (FileTable::new(), BufferTable::new());
+        let mut engine = Engine::new(sim, files, buffers, vec![host]).expect("an engine");
+        let (sender, commands) = mpsc::channel();
+        let mut inbox = Inbox::new(commands);
+        let (reply, answers) = mpsc::sync_channel(2);
+        for _ in 0..2 {
+            let (id, limits, reply) = (QueueId::from_raw(99), QueueLimits::NONE, reply.clone());
+            let command = Command::SetLimits { id, limits, reply };
+            assert!(sender.send(command).is_ok());
+        }
+        for _ in 0..2 {
+            assert!(inbox.serve(&mut engine), "there may be more");
+            assert!(answers.try_recv().is_ok());
+            assert!(answers.try_recv().is_err(), "only one");
+        }
+        assert!(!inbox.serve(&mut engine));
     }
 }

@@ -42,6 +42,8 @@ struct HeldQueue {
 struct HeldBuffer {
     queue: u32,
     handle: BufferHandle,
+    /// Unmapped here once the loops have let go of it: that takes too long for their threads.
+    mapped: Buffer,
     memory: OwnedFd,
     bytes: u64,
 }
@@ -118,12 +120,14 @@ impl Holdings {
         let (buffer, memory) = Buffer::memfd(len).map_err(no_memory)?;
         let theirs = dup(&memory)?;
         let options = BufferOptions::new(Rights::READ | Rights::WRITE).only_for(id);
+        let mapped = buffer.clone();
         let inserted = self.loops.insert_buffer(buffer, .., options);
         let handle = inserted.map_err(|error| failed_entry(&error, Code::NoResources))?;
         let bytes_held = bytes.next_multiple_of(page_size() as u64);
         let held = HeldBuffer {
             queue,
             handle,
+            mapped,
             memory,
             bytes: bytes_held,
         };
@@ -192,6 +196,7 @@ impl Holdings {
         self.show();
         let done = revoked(self.loops.revoke_buffer_within(held.handle, PATIENCE));
         free(&held.memory, 0..held.bytes);
+        drop(held.mapped);
         done
     }
 

@@ -202,10 +202,12 @@ fn serve<T: Transport>(
     longest: Duration,
 ) -> Result<(), StopError> {
     let mut backoff = Backoff::new(options.wait_policy);
+    let mut commanded = false;
     loop {
         let progress = engine.step();
-        if flags.take_commands() {
-            inbox.serve(engine);
+        commanded |= flags.take_commands();
+        if commanded {
+            commanded = inbox.serve(engine);
         }
         inbox.advance_changes(engine);
         if let Some(errno) = engine.failure() {
@@ -216,7 +218,7 @@ fn serve<T: Transport>(
             Shutdown::Drain => return drain(engine, options, flags),
             Shutdown::Abort => return engine.stop(options.abort_timeout).map_err(stuck),
         }
-        if !progress.is_idle() {
+        if commanded || !progress.is_idle() {
             backoff.reset();
             continue;
         }
