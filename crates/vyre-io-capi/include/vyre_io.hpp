@@ -558,11 +558,16 @@ public:
         waited.result = vyre_ioq_wait(get(), slot, &limits, &waited.outcome, nullptr);
         return waited;
     }
-    /// Publishes a request and waits for its outcome. A request that gets none in time is given up.
+    /// Publishes a request and waits for its outcome. A request that gets none in time is given up. A device that is attached
+    /// to nothing says VYRE_IOQ_INVALID_SLOT, as `wait` does.
     Waited perform(const vyre_ioq_request &request,
                    std::chrono::nanoseconds limit = std::chrono::seconds(30)) const
     {
         Waited waited;
+        if (attached() != VYRE_IOQ_ATTACH_OK) {
+            waited.result = VYRE_IOQ_INVALID_SLOT;
+            return waited;
+        }
         const auto slot = submit(request);
         if (!slot) {
             waited.result = VYRE_IOQ_QUEUE_FULL;

@@ -183,10 +183,18 @@ template <class Builder> void windows_are_mapped(const vyre_io::Gpu &gpu, const 
     io.stop();
 }
 
+void a_device_without_a_queue_says_so()
+{
+    const vyre_io::Device device(nullptr, 0);
+    CHECK(device.attached() != VYRE_IOQ_ATTACH_OK && !device.submit(vyre_ioq_prep_fence()));
+    CHECK(device.perform(vyre_ioq_prep_fence()).result == VYRE_IOQ_INVALID_SLOT);
+}
+
 }  // namespace
 
 int main(int argc, char **argv)
 {
+    a_device_without_a_queue_says_so();
     if (argc < 2) {
         try {
             (void)vyre_io::Gpu::open();

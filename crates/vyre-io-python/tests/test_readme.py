@@ -10,6 +10,9 @@ from conftest import gpu
 
 PACKAGE = pathlib.Path(__file__).parents[1]
 DOCUMENTS = [PACKAGE / "README.md"]
+# That of the repository, if the package is in it.
+if (ROOT := PACKAGE.parents[1] / "README.md").exists():
+    DOCUMENTS.append(ROOT)
 
 
 def programs(document):
@@ -17,7 +20,7 @@ def programs(document):
     return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.parent.name)
 def test_the_programs_run_in_order(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = programs(document)
