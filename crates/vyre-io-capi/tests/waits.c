@@ -111,9 +111,13 @@ static void a_descriptor_becomes_readable(void)
 
         CHECK(vyre_ioq_submit(&rig.device, &request, &slot) == VYRE_IOQ_OK);
         vyre_ioq_ring_and_wake(&rig.device);
-        /* Nothing is there yet, and nothing wakes. */
+        /* Nothing is there yet, and nothing wakes, except once for the outcome before: the device was armed when it
+         * found that one by itself. */
         CHECK(vyre_ioq_poll(&rig.device, slot, &outcome) == VYRE_IOQ_PENDING);
-        CHECK(poll(&wait, 1, 20) == 0);
+        if (poll(&wait, 1, 20) == 1) {
+            CHECK(round > 0 && read(rig.event, &count, sizeof(count)) == sizeof(count) && count == 1);
+            CHECK(poll(&wait, 1, 20) == 0);
+        }
         for (;;) {
             if (looks == 1) {
                 CHECK(write(rig.writer, "seven b", 7) == 7);
