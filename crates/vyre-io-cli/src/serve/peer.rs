@@ -9,7 +9,7 @@ use rustix::net::{UCred, sockopt};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use vyre_io_client::protocol::{
     Call, Code, Done, Event, FileEntry, Hello, Packet, Page, PeerStatus, Refused, Reply, Session,
-    feature,
+    feature, sizes,
 };
 
 use super::holdings::{Holdings, PATIENCE};
@@ -105,7 +105,7 @@ struct Peer {
 
 impl Peer {
     async fn converse(&mut self) -> End {
-        let mut buffer: PacketBuffer = [0; _];
+        let mut buffer: PacketBuffer = [0; sizes::MESSAGE_BYTES as usize];
         let greeted = tokio::time::timeout(HELLO_TIME, self.next(&mut buffer)).await;
         let mut next = greeted.unwrap_or_else(|_| Err(self.cut(Code::TooSlow)));
         loop {
