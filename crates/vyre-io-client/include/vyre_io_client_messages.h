@@ -167,13 +167,13 @@ struct vyre_io_welcome {
     uint32_t open_files;
     /** Most bytes of all buffers, each in whole pages. */
     uint64_t buffer_bytes;
-    /** Most operations that start in a second, for each queue. */
+    /** Most operations that start in a second, of all queues together. */
     uint64_t operations_per_second;
-    /** Most bytes that operations ask for in a second, for each queue. */
+    /** Most bytes that operations ask for in a second, of all queues together. */
     uint64_t bytes_per_second;
-    /** Most bytes of buffers that operations in flight use, for each queue. */
+    /** Most bytes of buffers that operations in flight use, of all queues together. */
     uint64_t bytes_in_flight;
-    /** Most operations in flight, for each queue. */
+    /** Most operations in flight, of all queues together. */
     uint32_t operations_in_flight;
     /** Files that the server offers to this client. */
     uint32_t files;

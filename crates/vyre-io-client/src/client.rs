@@ -65,7 +65,7 @@ impl Client {
     /// Connects to the server that listens at a path, under a name for its log.
     ///
     /// # Errors
-    /// As for [`connect`](Self::connect), and [`ClientError::Name`] if the name cannot be sent.
+    /// The same as for [`connect`](Self::connect), and [`ClientError::Name`] if the name cannot be sent.
     pub fn connect_as(path: impl AsRef<Path>, name: &str) -> Result<Self, ClientError> {
         let name = Name::new(name)?;
         Self::greet(Socket::connect(path.as_ref(), LIMIT)?, name)
@@ -75,7 +75,7 @@ impl Client {
     /// and greets the server under a name for its log.
     ///
     /// # Errors
-    /// As for [`connect_as`](Self::connect_as).
+    /// The same as for [`connect_as`](Self::connect_as).
     pub fn from_socket(socket: OwnedFd, name: &str) -> Result<Self, ClientError> {
         let name = Name::new(name)?;
         Self::greet(Socket::from_fd(socket, LIMIT)?, name)
@@ -225,7 +225,7 @@ impl Client {
     /// Gives a handle to a file back. The answer comes when the transfers that use it have ended.
     ///
     /// # Errors
-    /// As for [`files`](Self::files). [`ClientError::Refused`] with `STILL_IN_USE` if transfers did not end in time.
+    /// The same as for [`files`](Self::files). [`ClientError::Refused`] with `STILL_IN_USE` if transfers did not end in time.
     pub fn close_file(&mut self, file: &OpenFile) -> Result<(), ClientError> {
         let (queue, handle) = (file.queue(), file.handle().raw());
         self.give_back(CloseFile { queue, handle }.into())
@@ -235,7 +235,7 @@ impl Client {
     /// the value is dropped, but no request may name it.
     ///
     /// # Errors
-    /// As for [`close_file`](Self::close_file).
+    /// The same as for [`close_file`](Self::close_file).
     pub fn close_buffer(&mut self, buffer: &SharedBuffer) -> Result<(), ClientError> {
         let (queue, handle) = (buffer.queue(), buffer.handle().raw());
         self.give_back(CloseBuffer { queue, handle }.into())
@@ -244,7 +244,7 @@ impl Client {
     /// Gives a queue back, with all handles that are bound to it. The answer comes when its transfers have ended.
     ///
     /// # Errors
-    /// As for [`close_file`](Self::close_file).
+    /// The same as for [`close_file`](Self::close_file).
     pub fn close_queue(&mut self, queue: &ClientQueue) -> Result<(), ClientError> {
         let queue = self.number_of(queue)?;
         self.give_back(CloseQueue { queue }.into())
@@ -253,7 +253,7 @@ impl Client {
     /// Ends the conversation in order: returns when the server has accepted it.
     ///
     /// # Errors
-    /// As for [`files`](Self::files).
+    /// The same as for [`files`](Self::files).
     pub fn goodbye(mut self) -> Result<(), ClientError> {
         self.give_back(Goodbye {}.into())
     }

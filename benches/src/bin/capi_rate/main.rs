@@ -8,22 +8,18 @@
 
 use std::error::Error;
 use std::fs::File;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Parser;
 use rustix::thread::{CpuSet, sched_setaffinity};
+use vyre_benches::turns::{self, BLOCK, DEPTH};
 use vyre_io::{
-    Buffer, BufferHandle, BufferTable, DeviceQueue, FileHandle, FileTable, IoLoop, LoopOptions,
-    Queue, QueueLayout, Request, Rights, WaitPolicy,
+    Buffer, BufferTable, FileTable, IoLoop, LoopOptions, Queue, QueueLayout, Rights, WaitPolicy,
 };
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
-
-const BLOCK: u32 = 4096;
-const DEPTH: u64 = 32;
 
 /// Compares a host in C with one in Rust
 #[derive(Parser)]
@@ -48,58 +44,6 @@ struct Options {
     file: Option<PathBuf>,
 }
 
-/// Returns the next number of the generator that the C program has, too.
-const fn next(state: &mut u64) -> u64 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    *state
-}
-
-fn reads(
-    device: &DeviceQueue,
-    file: FileHandle,
-    pool: BufferHandle,
-    blocks: u64,
-    limit: Duration,
-) -> Result<f64> {
-    let begun = Instant::now();
-    let mut state = 0x9e37_79b9_7f4a_7c15;
-    let mut request = |slot: u64| {
-        let block = next(&mut state) % blocks;
-        Request::read(file, block * u64::from(BLOCK), BLOCK)
-            .into_buffer(pool, slot * u64::from(BLOCK))
-    };
-    let mut tickets = Vec::new();
-    for slot in 0..DEPTH {
-        tickets.push(Some(device.submit(request(slot))?));
-    }
-    let mut done = 0_u64;
-    while begun.elapsed() < limit {
-        for (slot, place) in (0..).zip(&mut tickets) {
-            let request = request(slot);
-            let mut ticket = place.take().ok_or("a slot without a request")?;
-            let outcome = loop {
-                match device.take(ticket) {
-                    Ok(outcome) => break outcome,
-                    Err(back) => ticket = back,
-                }
-                std::hint::spin_loop();
-            };
-            if outcome.bytes()? != BLOCK {
-                return Err("a short read".into());
-            }
-            *place = Some(device.submit(request)?);
-            done += 1;
-        }
-    }
-    let took = begun.elapsed();
-    for ticket in tickets.into_iter().flatten() {
-        device.wait(ticket)?.bytes()?;
-    }
-    Ok(done as f64 / took.as_secs_f64())
-}
-
 /// Is the host in Rust.
 fn in_rust(options: &Options, path: &Path) -> Result<()> {
     let file = File::open(path)?;
@@ -118,7 +62,7 @@ fn in_rust(options: &Options, path: &Path) -> Result<()> {
     core.set(options.lane_core);
     sched_setaffinity(None, &core)?;
     let limit = Duration::from_secs_f64(options.seconds);
-    println!("{:.0}", reads(&device, file, pool, blocks, limit)?);
+    println!("{:.0}", turns::reads(&device, file, pool, blocks, limit)?);
     Ok(io.stop()?)
 }
 
@@ -167,19 +111,9 @@ fn rate(command: &mut Command) -> Result<f64> {
     Ok(String::from_utf8(output.stdout)?.trim().parse()?)
 }
 
-/// Returns the lower quartile, the median and the upper quartile.
-fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
-    values.sort_by(f64::total_cmp);
-    [1, 2, 3].map(|quarter| values[(values.len() - 1) * quarter / 4])
-}
-
 fn compare(options: &Options) -> Result<()> {
     let directory = tempfile::tempdir_in("/var/tmp")?;
-    let path = directory.path().join("blocks");
-    let mut file = File::create(&path)?;
-    for _ in 0..options.size {
-        file.write_all(&[7; 1 << 20])?;
-    }
+    let path = turns::written(directory.path(), options.size)?;
     let program = compiled(directory.path())?;
     let [seconds, loop_core, lane_core] = [
         options.seconds.to_string(),
@@ -201,37 +135,7 @@ fn compare(options: &Options) -> Result<()> {
             .args(["--seconds", &seconds]);
         rate(command.args(["--loop-core", &loop_core, "--lane-core", &lane_core]))
     };
-    // Once unseen, so that everything is in memory.
-    in_c()?;
-    in_rust()?;
-    let (mut c, mut rust, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..options.rounds {
-        let (of_c, of_rust) = match round % 2 {
-            0 => {
-                let of_c = in_c()?;
-                (of_c, in_rust()?)
-            }
-            _ => {
-                let of_rust = in_rust()?;
-                (in_c()?, of_rust)
-            }
-        };
-        println!(
-            "round {}: C {of_c:.0}, Rust {of_rust:.0}, ratio {:.3}",
-            round + 1,
-            of_c / of_rust
-        );
-        c.push(of_c);
-        rust.push(of_rust);
-        ratios.push(of_c / of_rust);
-    }
-    for (name, values) in [("C", c), ("Rust", rust)] {
-        let [low, median, high] = quartiles(values);
-        println!("{name}: {median:.0} reads a second ({low:.0} to {high:.0})");
-    }
-    let [low, median, high] = quartiles(ratios);
-    println!("C / Rust: {median:.3} ({low:.3} to {high:.3})");
-    Ok(())
+    turns::compare(options.rounds, ["C", "Rust"], in_c, in_rust)
 }
 
 fn main() -> ExitCode {

@@ -8,7 +8,6 @@
 
 use std::error::Error;
 use std::fs::File;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -16,16 +15,15 @@ use std::time::{Duration, Instant};
 use clap::{Parser, ValueEnum};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
+use vyre_benches::turns::{self, BLOCK, DEPTH};
 use vyre_io::{
-    Buffer, BufferHandle, BufferTable, DeviceQueue, Features, FileHandle, FileTable, IoLoop,
-    LoopOptions, Queue, QueueLayout, Request, Rights, WaitPolicy,
+    Buffer, BufferTable, Features, FileTable, IoLoop, LoopOptions, Queue, QueueLayout, Rights,
+    WaitPolicy,
 };
 use vyre_io_client::Client;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-const BLOCK: u32 = 4096;
-const DEPTH: u64 = 32;
 const SLOTS: u32 = 64;
 
 /// Compares a peer of a server with a lane in the process of the host
@@ -76,57 +74,6 @@ impl Wait {
     }
 }
 
-const fn next(state: &mut u64) -> u64 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    *state
-}
-
-fn reads(
-    device: &DeviceQueue,
-    file: FileHandle,
-    pool: BufferHandle,
-    blocks: u64,
-    limit: Duration,
-) -> Result<f64> {
-    let begun = Instant::now();
-    let mut state = 0x9e37_79b9_7f4a_7c15;
-    let mut request = |slot: u64| {
-        let block = next(&mut state) % blocks;
-        Request::read(file, block * u64::from(BLOCK), BLOCK)
-            .into_buffer(pool, slot * u64::from(BLOCK))
-    };
-    let mut tickets = Vec::new();
-    for slot in 0..DEPTH {
-        tickets.push(Some(device.submit(request(slot))?));
-    }
-    let mut done = 0_u64;
-    while begun.elapsed() < limit {
-        for (slot, place) in (0..).zip(&mut tickets) {
-            let request = request(slot);
-            let mut ticket = place.take().ok_or("a slot without a request")?;
-            let outcome = loop {
-                match device.take(ticket) {
-                    Ok(outcome) => break outcome,
-                    Err(back) => ticket = back,
-                }
-                std::hint::spin_loop();
-            };
-            if outcome.bytes()? != BLOCK {
-                return Err("a short read".into());
-            }
-            *place = Some(device.submit(request)?);
-            done += 1;
-        }
-    }
-    let took = begun.elapsed();
-    for ticket in tickets.into_iter().flatten() {
-        device.wait(ticket)?.bytes()?;
-    }
-    Ok(done as f64 / took.as_secs_f64())
-}
-
 /// Returns the rate of a lane in the process of the host.
 fn inside(options: &Options, path: &Path) -> Result<f64> {
     let (mut files, mut buffers) = (FileTable::new(), BufferTable::new());
@@ -140,7 +87,7 @@ fn inside(options: &Options, path: &Path) -> Result<f64> {
         .options(settings)
         .pin_to(options.loop_core)
         .spawn()?;
-    let rate = reads(&device, file, pool, blocks(options), limit(options))?;
+    let rate = turns::reads(&device, file, pool, blocks(options), limit(options))?;
     io.stop()?;
     Ok(rate)
 }
@@ -207,57 +154,20 @@ fn served(options: &Options, path: &Path, socket: &Path) -> Result<f64> {
     let buffer = client.buffer(&queue, DEPTH * u64::from(BLOCK))?;
     let file = client.open(&queue, "blocks", 0)?;
     let (device, pool) = (queue.device(), buffer.handle());
-    reads(device, file.handle(), pool, blocks(options), limit(options))
-}
-
-/// Returns the lower quartile, the median and the upper quartile.
-fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
-    values.sort_by(f64::total_cmp);
-    [1, 2, 3].map(|quarter| values[(values.len() - 1) * quarter / 4])
+    turns::reads(device, file.handle(), pool, blocks(options), limit(options))
 }
 
 fn compare(options: &Options) -> Result<()> {
     let directory = tempfile::tempdir_in("/var/tmp")?;
-    let path = directory.path().join("blocks");
+    let path = turns::written(directory.path(), options.size)?;
     let socket = directory.path().join("socket");
-    let mut file = File::create(&path)?;
-    for _ in 0..options.size {
-        file.write_all(&[7; 1 << 20])?;
-    }
     let mut core = CpuSet::new();
     core.set(options.lane_core);
     sched_setaffinity(None, &core)?;
-    // Once unseen, so that everything is in memory.
-    served(options, &path, &socket)?;
-    inside(options, &path)?;
-    let (mut peer, mut lane, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..options.rounds {
-        let (of_peer, of_lane) = match round % 2 {
-            0 => {
-                let of_peer = served(options, &path, &socket)?;
-                (of_peer, inside(options, &path)?)
-            }
-            _ => {
-                let of_lane = inside(options, &path)?;
-                (served(options, &path, &socket)?, of_lane)
-            }
-        };
-        let ratio = of_peer / of_lane;
-        println!(
-            "round {}: peer {of_peer:.0}, inside {of_lane:.0}, ratio {ratio:.3}",
-            round + 1
-        );
-        peer.push(of_peer);
-        lane.push(of_lane);
-        ratios.push(ratio);
-    }
-    for (name, values) in [("peer", peer), ("inside", lane)] {
-        let [low, median, high] = quartiles(values);
-        println!("{name}: {median:.0} reads a second ({low:.0} to {high:.0})");
-    }
-    let [low, median, high] = quartiles(ratios);
-    println!("peer / inside: {median:.3} ({low:.3} to {high:.3})");
-    Ok(())
+    let peer = || served(options, &path, &socket);
+    turns::compare(options.rounds, ["peer", "inside"], peer, || {
+        inside(options, &path)
+    })
 }
 
 fn main() -> ExitCode {

@@ -1,4 +1,4 @@
-//! Who may connect, which files whom, and within which limits.
+//! The policy of a server: users that may connect, the files of each, and the limits.
 
 pub(crate) mod spec;
 #[cfg(test)]
@@ -231,7 +231,7 @@ struct Allowed {
     limits: Limits,
 }
 
-/// Who may connect, which files whom, and within which limits.
+/// Policy of a server: users that may connect, the files of each, and the limits.
 #[derive(Debug)]
 pub(crate) struct Policy {
     pub(crate) peers: usize,

@@ -17,13 +17,13 @@ pub struct Limits {
     pub open_files: u32,
     /// Most bytes of all buffers, each in whole pages.
     pub buffer_bytes: u64,
-    /// Most operations that start in a second, for each queue.
+    /// Most operations that start in a second, of all queues together.
     pub operations_per_second: u64,
-    /// Most bytes that operations ask for in a second, for each queue.
+    /// Most bytes that operations ask for in a second, of all queues together.
     pub bytes_per_second: u64,
-    /// Most operations in flight, for each queue.
+    /// Most operations in flight, of all queues together.
     pub operations_in_flight: u32,
-    /// Most bytes of buffers that operations in flight use, for each queue.
+    /// Most bytes of buffers that operations in flight use, of all queues together.
     pub bytes_in_flight: u64,
 }
 

@@ -45,13 +45,13 @@ record! {
         open_files: u32,
         /// Most bytes of all buffers, each in whole pages.
         buffer_bytes: u64,
-        /// Most operations that start in a second, for each queue.
+        /// Most operations that start in a second, of all queues together.
         operations_per_second: u64,
-        /// Most bytes that operations ask for in a second, for each queue.
+        /// Most bytes that operations ask for in a second, of all queues together.
         bytes_per_second: u64,
-        /// Most bytes of buffers that operations in flight use, for each queue.
+        /// Most bytes of buffers that operations in flight use, of all queues together.
         bytes_in_flight: u64,
-        /// Most operations in flight, for each queue.
+        /// Most operations in flight, of all queues together.
         operations_in_flight: u32,
         /// Files that the server offers to this client.
         files: u32,
