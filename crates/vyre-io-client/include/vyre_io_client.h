@@ -11,248 +11,11 @@
 #ifndef VYRE_IO_CLIENT_H
 #define VYRE_IO_CLIENT_H
 
-#include "vyre_ioq_wait.h"
-
-#include "vyre_io_client_messages.h"
-
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/time.h>
-#include <sys/un.h>
-#include <unistd.h>
+#include "vyre_io_client_conversation.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-/** Outcome of a function of the client. */
-enum vyre_io_client_result {
-    /** It is done. */
-    VYRE_IO_CLIENT_OK = 0,
-    /** The server refused: `refused` of the client says why. The connection goes on. */
-    VYRE_IO_CLIENT_REFUSED,
-    /** The server ended the connection: `refused` of the client says why. */
-    VYRE_IO_CLIENT_CUT_OFF,
-    /** The server has closed the connection: it ended, or was killed. */
-    VYRE_IO_CLIENT_HOST_GONE,
-    /** The server did not answer in time. The connection is of no further use. */
-    VYRE_IO_CLIENT_TIMED_OUT,
-    /** The server does not keep to the protocol. The connection is of no further use. */
-    VYRE_IO_CLIENT_PROTOCOL,
-    /** The server sent memory that can shrink, is too short, or holds no queue. */
-    VYRE_IO_CLIENT_MEMORY,
-    /** A call of the system failed: errno says how. */
-    VYRE_IO_CLIENT_SYSTEM,
-    /** A path or a name is too long. */
-    VYRE_IO_CLIENT_TOO_LONG,
-    /** The connection failed before: connect anew. */
-    VYRE_IO_CLIENT_BROKEN
-};
-
-/** Returns the name of a result, such as "HOST_GONE". */
-static inline const char *vyre_io_client_result_name(enum vyre_io_client_result result)
-{
-    switch (result) {
-    case VYRE_IO_CLIENT_OK:
-        return "OK";
-    case VYRE_IO_CLIENT_REFUSED:
-        return "REFUSED";
-    case VYRE_IO_CLIENT_CUT_OFF:
-        return "CUT_OFF";
-    case VYRE_IO_CLIENT_HOST_GONE:
-        return "HOST_GONE";
-    case VYRE_IO_CLIENT_TIMED_OUT:
-        return "TIMED_OUT";
-    case VYRE_IO_CLIENT_PROTOCOL:
-        return "PROTOCOL";
-    case VYRE_IO_CLIENT_MEMORY:
-        return "MEMORY";
-    case VYRE_IO_CLIENT_SYSTEM:
-        return "SYSTEM";
-    case VYRE_IO_CLIENT_TOO_LONG:
-        return "TOO_LONG";
-    case VYRE_IO_CLIENT_BROKEN:
-        return "BROKEN";
-    default:
-        return "unknown";
-    }
-}
-
-/** A connection to a server. */
-struct vyre_io_client {
-    /** The socket. */
-    int fd;
-    /** Set once the connection is of no further use. */
-    int broken;
-    /** Number of the last request. */
-    uint32_t last_id;
-    /** Version, features and limits that the server has told. */
-    struct vyre_io_welcome welcome;
-    /** Last refusal. */
-    struct vyre_io_refused refused;
-};
-
-/** A queue of the server. */
-struct vyre_io_client_queue {
-    /** The device end: vyre_ioq_submit, vyre_ioq_take and the others take it. */
-    struct vyre_ioq_queue queue;
-    /** Number of the queue on its connection. */
-    uint32_t number;
-    /** Where it is mapped. */
-    void *memory;
-    /** Bytes of the mapping. */
-    size_t bytes;
-};
-
-/** Memory that the server shares, which requests of one queue may name. */
-struct vyre_io_client_buffer {
-    /** Where it is mapped. The server may write there at any time. */
-    void *memory;
-    /** Bytes of the buffer. */
-    size_t bytes;
-    /** Buffer handle for requests of the queue. */
-    uint32_t handle;
-    /** Number of the queue. */
-    uint32_t queue;
-};
-
-/* A message that was received, with its descriptor. */
-struct vyre_io_priv_answer {
-    unsigned char bytes[VYRE_IO_MESSAGE_BYTES];
-    size_t len;
-    int fd;
-};
-
-/* Closes what came with a message. Returns the number of descriptors, and keeps the first of them. */
-static inline int vyre_io_priv_descriptors(struct msghdr *message, int *kept)
-{
-    struct cmsghdr *part;
-    int count = 0, fd;
-    size_t at;
-    *kept = -1;
-    for (part = CMSG_FIRSTHDR(message); part != NULL; part = CMSG_NXTHDR(message, part)) {
-        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) {
-            continue;
-        }
-        for (at = 0; at + sizeof(fd) <= part->cmsg_len - CMSG_LEN(0); at += sizeof(fd)) {
-            memcpy(&fd, CMSG_DATA(part) + at, sizeof(fd));
-            if (count++ == 0) {
-                *kept = fd;
-            } else {
-                close(fd);
-            }
-        }
-    }
-    return count;
-}
-
-static inline enum vyre_io_client_result vyre_io_priv_failure(void)
-{
-    if (errno == EAGAIN || errno == EWOULDBLOCK) {
-        return VYRE_IO_CLIENT_TIMED_OUT;
-    }
-    return errno == EPIPE || errno == ECONNRESET ? VYRE_IO_CLIENT_HOST_GONE : VYRE_IO_CLIENT_SYSTEM;
-}
-
-/* Receives a packet. `fds` becomes the number of its descriptors, of which the first is kept. */
-static inline enum vyre_io_client_result vyre_io_priv_receive(int socket, struct vyre_io_priv_answer *answer,
-                                                              int *fds)
-{
-    union {
-        struct cmsghdr align;
-        unsigned char bytes[CMSG_SPACE(4 * sizeof(int))];
-    } control;
-    struct iovec place;
-    struct msghdr message;
-    ssize_t len;
-    place.iov_base = answer->bytes;
-    place.iov_len = sizeof(answer->bytes);
-    memset(&message, 0, sizeof(message));
-    message.msg_iov = &place;
-    message.msg_iovlen = 1;
-    message.msg_control = control.bytes;
-    message.msg_controllen = sizeof(control.bytes);
-    do {
-        len = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-    } while (len < 0 && errno == EINTR);
-    if (len < 0) {
-        return vyre_io_priv_failure();
-    }
-    *fds = vyre_io_priv_descriptors(&message, &answer->fd);
-    answer->len = (size_t)len;
-    if (len == 0) {
-        return VYRE_IO_CLIENT_HOST_GONE;
-    }
-    return (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 ? VYRE_IO_CLIENT_PROTOCOL : VYRE_IO_CLIENT_OK;
-}
-
-/* Judges an answer to the last request: its header, its kind and its descriptors. */
-static inline enum vyre_io_client_result vyre_io_priv_judge(struct vyre_io_client *client, uint16_t expected,
-                                                            const struct vyre_io_priv_answer *answer, int fds)
-{
-    const unsigned char *body = answer->bytes + VYRE_IO_HEADER_BYTES;
-    const int has_fd = expected == VYRE_IO_KIND_QUEUE_IS || expected == VYRE_IO_KIND_BUFFER_IS;
-    uint32_t id, code;
-    uint16_t kind;
-    if (!vyre_io_get_header(answer->bytes, answer->len, &kind, &id)) {
-        return VYRE_IO_CLIENT_PROTOCOL;
-    }
-    if (kind == VYRE_IO_KIND_REFUSED) {
-        if (!vyre_io_get_refused(body, answer->len - VYRE_IO_HEADER_BYTES, &client->refused) ||
-            (id != 0 && id != client->last_id) || fds != 0) {
-            return VYRE_IO_CLIENT_PROTOCOL;
-        }
-        code = client->refused.code;
-        return id == 0 || expected == VYRE_IO_KIND_WELCOME || vyre_io_code_cuts(code) ? VYRE_IO_CLIENT_CUT_OFF
-                                                                                      : VYRE_IO_CLIENT_REFUSED;
-    }
-    return kind == expected && id == client->last_id && fds == has_fd ? VYRE_IO_CLIENT_OK
-                                                                      : VYRE_IO_CLIENT_PROTOCOL;
-}
-
-/* Sends a request with a body of `body` bytes, which is in `bytes` behind the room for a header, and receives the answer. */
-static inline enum vyre_io_client_result vyre_io_priv_ask(struct vyre_io_client *client, unsigned char *bytes,
-                                                          uint16_t kind, size_t body, uint16_t expected,
-                                                          struct vyre_io_priv_answer *answer)
-{
-    enum vyre_io_client_result result;
-    ssize_t sent;
-    int fds = 0;
-    answer->fd = -1;
-    if (client->broken) {
-        return VYRE_IO_CLIENT_BROKEN;
-    }
-    client->last_id = client->last_id == UINT32_MAX ? 1 : client->last_id + 1;
-    vyre_io_put_header(bytes, kind, client->last_id, body);
-    do {
-        sent = send(client->fd, bytes, VYRE_IO_HEADER_BYTES + body, MSG_NOSIGNAL);
-    } while (sent < 0 && errno == EINTR);
-    result = sent < 0 ? vyre_io_priv_failure() : VYRE_IO_CLIENT_OK;
-    /* A server that has cut this client off has said why before it closed. */
-    if (result == VYRE_IO_CLIENT_OK || result == VYRE_IO_CLIENT_HOST_GONE) {
-        result = vyre_io_priv_receive(client->fd, answer, &fds);
-    }
-    if (result == VYRE_IO_CLIENT_OK) {
-        result = vyre_io_priv_judge(client, expected, answer, fds);
-    }
-    if (result != VYRE_IO_CLIENT_OK && answer->fd >= 0) {
-        close(answer->fd);
-        answer->fd = -1;
-    }
-    client->broken = result != VYRE_IO_CLIENT_OK && result != VYRE_IO_CLIENT_REFUSED;
-    return result;
-}
-
-/* Ends the use of a connection, since an answer has impossible fields. */
-static inline enum vyre_io_client_result vyre_io_priv_impossible(struct vyre_io_client *client)
-{
-    client->broken = 1;
-    return VYRE_IO_CLIENT_PROTOCOL;
-}
 
 /** Sets the milliseconds after which an answer is given up. */
 static inline enum vyre_io_client_result vyre_io_client_set_limit(struct vyre_io_client *client, uint32_t limit_ms)
@@ -270,23 +33,23 @@ static inline enum vyre_io_client_result vyre_io_client_set_limit(struct vyre_io
 /**
  * Takes over a connected socket of the type SOCK_SEQPACKET, and greets the server.
  *
- * @param name Name of the client for the server's log; at most VYRE_IO_NAME_BYTES of UTF-8 without control characters.
+ * @param name Name of the client for the server's log; at most VYRE_IO_MSG_NAME_BYTES of UTF-8 without control characters.
  * @param limit_ms Milliseconds after which an answer is given up.
  */
 static inline enum vyre_io_client_result vyre_io_client_take_socket(struct vyre_io_client *client, int fd,
                                                                     const char *name, uint32_t limit_ms)
 {
-    unsigned char bytes[VYRE_IO_HEADER_BYTES + VYRE_IO_HELLO_BYTES];
+    unsigned char bytes[VYRE_IO_MSG_HEADER_BYTES + VYRE_IO_MSG_HELLO_BYTES];
     struct vyre_io_priv_answer answer;
-    struct vyre_io_hello hello;
+    struct vyre_io_msg_hello hello;
     enum vyre_io_client_result result;
     memset(client, 0, sizeof(*client));
     client->fd = fd;
     memset(&hello, 0, sizeof(hello));
-    hello.major = VYRE_IO_MAJOR;
-    hello.minor = VYRE_IO_MINOR;
-    hello.features = VYRE_IO_FEATURE_STATUS;
-    if (strlen(name) > VYRE_IO_NAME_BYTES) {
+    hello.major = VYRE_IO_MSG_MAJOR;
+    hello.minor = VYRE_IO_MSG_MINOR;
+    hello.features = VYRE_IO_MSG_FEATURE_STATUS;
+    if (strlen(name) > VYRE_IO_MSG_NAME_BYTES) {
         return VYRE_IO_CLIENT_TOO_LONG;
     }
     strcpy(hello.name, name);
@@ -294,15 +57,15 @@ static inline enum vyre_io_client_result vyre_io_client_take_socket(struct vyre_
     if (result != VYRE_IO_CLIENT_OK) {
         return result;
     }
-    vyre_io_put_hello(bytes + VYRE_IO_HEADER_BYTES, &hello);
-    result = vyre_io_priv_ask(client, bytes, VYRE_IO_KIND_HELLO, VYRE_IO_HELLO_BYTES, VYRE_IO_KIND_WELCOME,
+    vyre_io_msg_put_hello(bytes + VYRE_IO_MSG_HEADER_BYTES, &hello);
+    result = vyre_io_priv_ask(client, bytes, VYRE_IO_MSG_KIND_HELLO, VYRE_IO_MSG_HELLO_BYTES, VYRE_IO_MSG_KIND_WELCOME,
                               &answer);
     if (result != VYRE_IO_CLIENT_OK) {
         return result;
     }
-    if (!vyre_io_get_welcome(answer.bytes + VYRE_IO_HEADER_BYTES, answer.len - VYRE_IO_HEADER_BYTES,
+    if (!vyre_io_msg_get_welcome(answer.bytes + VYRE_IO_MSG_HEADER_BYTES, answer.len - VYRE_IO_MSG_HEADER_BYTES,
                              &client->welcome) ||
-        client->welcome.major != VYRE_IO_MAJOR) {
+        client->welcome.major != VYRE_IO_MSG_MAJOR) {
         return vyre_io_priv_impossible(client);
     }
     return VYRE_IO_CLIENT_OK;
@@ -359,32 +122,32 @@ static inline int vyre_io_client_is_host_gone(const struct vyre_io_client *clien
  * @param visit Gets each file, and `context`.
  */
 static inline enum vyre_io_client_result
-vyre_io_client_list(struct vyre_io_client *client, void (*visit)(void *context, const struct vyre_io_file_entry *file),
+vyre_io_client_list(struct vyre_io_client *client, void (*visit)(void *context, const struct vyre_io_msg_file_entry *file),
                     void *context)
 {
-    unsigned char bytes[VYRE_IO_HEADER_BYTES + VYRE_IO_LIST_BYTES];
+    unsigned char bytes[VYRE_IO_MSG_HEADER_BYTES + VYRE_IO_MSG_LIST_BYTES];
     struct vyre_io_priv_answer answer;
-    struct vyre_io_page_head head;
-    struct vyre_io_file_entry file;
-    struct vyre_io_list list;
+    struct vyre_io_msg_page_head head;
+    struct vyre_io_msg_file_entry file;
+    struct vyre_io_msg_list list;
     enum vyre_io_client_result result;
     size_t room, at;
     list.cursor = 0;
     do {
-        vyre_io_put_list(bytes + VYRE_IO_HEADER_BYTES, &list);
-        result = vyre_io_priv_ask(client, bytes, VYRE_IO_KIND_LIST, VYRE_IO_LIST_BYTES, VYRE_IO_KIND_FILES,
+        vyre_io_msg_put_list(bytes + VYRE_IO_MSG_HEADER_BYTES, &list);
+        result = vyre_io_priv_ask(client, bytes, VYRE_IO_MSG_KIND_LIST, VYRE_IO_MSG_LIST_BYTES, VYRE_IO_MSG_KIND_FILES,
                                   &answer);
         if (result != VYRE_IO_CLIENT_OK) {
             return result;
         }
-        room = answer.len - VYRE_IO_HEADER_BYTES;
-        if (!vyre_io_get_page_head(answer.bytes + VYRE_IO_HEADER_BYTES, room, &head) ||
-            (head.next != 0 && head.next <= list.cursor) || !vyre_io_page_fits(&head, room, VYRE_IO_FILE_ENTRY_BYTES)) {
+        room = answer.len - VYRE_IO_MSG_HEADER_BYTES;
+        if (!vyre_io_msg_get_page_head(answer.bytes + VYRE_IO_MSG_HEADER_BYTES, room, &head) ||
+            (head.next != 0 && head.next <= list.cursor) || !vyre_io_msg_page_fits(&head, room, VYRE_IO_MSG_FILE_ENTRY_BYTES)) {
             return vyre_io_priv_impossible(client);
         }
         for (at = 0; at < head.count; at++) {
             const size_t back = (head.count - at) * (size_t)head.entry_bytes;
-            if (!vyre_io_get_file_entry(answer.bytes + answer.len - back, head.entry_bytes, &file)) {
+            if (!vyre_io_msg_get_file_entry(answer.bytes + answer.len - back, head.entry_bytes, &file)) {
                 return vyre_io_priv_impossible(client);
             }
             visit(context, &file);
@@ -421,22 +184,22 @@ static inline void *vyre_io_client_map(int fd, uint64_t bytes)
  * @param fd Gets the descriptor of its memory, for the caller to close.
  */
 static inline enum vyre_io_client_result vyre_io_client_ask_queue(struct vyre_io_client *client, uint32_t slots,
-                                                                  uint32_t features, struct vyre_io_queue_is *is,
+                                                                  uint32_t features, struct vyre_io_msg_queue_is *is,
                                                                   int *fd)
 {
-    unsigned char bytes[VYRE_IO_HEADER_BYTES + VYRE_IO_QUEUE_BYTES];
+    unsigned char bytes[VYRE_IO_MSG_HEADER_BYTES + VYRE_IO_MSG_QUEUE_BYTES];
     struct vyre_io_priv_answer answer;
-    struct vyre_io_queue asked;
+    struct vyre_io_msg_queue asked;
     enum vyre_io_client_result result;
     asked.slots = slots;
     asked.features = features;
-    vyre_io_put_queue(bytes + VYRE_IO_HEADER_BYTES, &asked);
-    result = vyre_io_priv_ask(client, bytes, VYRE_IO_KIND_QUEUE, VYRE_IO_QUEUE_BYTES, VYRE_IO_KIND_QUEUE_IS,
+    vyre_io_msg_put_queue(bytes + VYRE_IO_MSG_HEADER_BYTES, &asked);
+    result = vyre_io_priv_ask(client, bytes, VYRE_IO_MSG_KIND_QUEUE, VYRE_IO_MSG_QUEUE_BYTES, VYRE_IO_MSG_KIND_QUEUE_IS,
                               &answer);
     if (result != VYRE_IO_CLIENT_OK) {
         return result;
     }
-    if (!vyre_io_get_queue_is(answer.bytes + VYRE_IO_HEADER_BYTES, answer.len - VYRE_IO_HEADER_BYTES, is) ||
+    if (!vyre_io_msg_get_queue_is(answer.bytes + VYRE_IO_MSG_HEADER_BYTES, answer.len - VYRE_IO_MSG_HEADER_BYTES, is) ||
         is->slots != slots || is->slots > VYRE_IOQ_MAX_SLOTS || is->abi_major != VYRE_IOQ_ABI_MAJOR ||
         is->bytes < VYRE_IOQ_HEADER_BYTES + (uint64_t)is->slots * VYRE_IOQ_SLOT_BYTES ||
         is->bytes > VYRE_IOQ_HEADER_BYTES + (uint64_t)VYRE_IOQ_MAX_SLOTS * VYRE_IOQ_SLOT_BYTES) {
@@ -456,22 +219,22 @@ static inline enum vyre_io_client_result vyre_io_client_ask_queue(struct vyre_io
  * @param fd Gets the descriptor of the memory, for the caller to close.
  */
 static inline enum vyre_io_client_result vyre_io_client_ask_buffer(struct vyre_io_client *client, uint32_t queue,
-                                                                   uint64_t size, struct vyre_io_buffer_is *is,
+                                                                   uint64_t size, struct vyre_io_msg_buffer_is *is,
                                                                    int *fd)
 {
-    unsigned char bytes[VYRE_IO_HEADER_BYTES + VYRE_IO_BUFFER_BYTES];
+    unsigned char bytes[VYRE_IO_MSG_HEADER_BYTES + VYRE_IO_MSG_BUFFER_BYTES];
     struct vyre_io_priv_answer answer;
-    struct vyre_io_buffer asked;
+    struct vyre_io_msg_buffer asked;
     enum vyre_io_client_result result;
     asked.bytes = size;
     asked.queue = queue;
-    vyre_io_put_buffer(bytes + VYRE_IO_HEADER_BYTES, &asked);
-    result = vyre_io_priv_ask(client, bytes, VYRE_IO_KIND_BUFFER, VYRE_IO_BUFFER_BYTES, VYRE_IO_KIND_BUFFER_IS,
+    vyre_io_msg_put_buffer(bytes + VYRE_IO_MSG_HEADER_BYTES, &asked);
+    result = vyre_io_priv_ask(client, bytes, VYRE_IO_MSG_KIND_BUFFER, VYRE_IO_MSG_BUFFER_BYTES, VYRE_IO_MSG_KIND_BUFFER_IS,
                               &answer);
     if (result != VYRE_IO_CLIENT_OK) {
         return result;
     }
-    if (!vyre_io_get_buffer_is(answer.bytes + VYRE_IO_HEADER_BYTES, answer.len - VYRE_IO_HEADER_BYTES, is) ||
+    if (!vyre_io_msg_get_buffer_is(answer.bytes + VYRE_IO_MSG_HEADER_BYTES, answer.len - VYRE_IO_MSG_HEADER_BYTES, is) ||
         is->bytes != size) {
         close(answer.fd);
         return vyre_io_priv_impossible(client);
@@ -490,7 +253,7 @@ static inline enum vyre_io_client_result vyre_io_client_make_queue(struct vyre_i
                                                                    uint32_t features,
                                                                    struct vyre_io_client_queue *queue)
 {
-    struct vyre_io_queue_is is;
+    struct vyre_io_msg_queue_is is;
     int fd;
     const enum vyre_io_client_result result = vyre_io_client_ask_queue(client, slots, features, &is, &fd);
     if (result != VYRE_IO_CLIENT_OK) {
@@ -517,7 +280,7 @@ static inline enum vyre_io_client_result vyre_io_client_make_buffer(struct vyre_
                                                                     uint64_t size,
                                                                     struct vyre_io_client_buffer *buffer)
 {
-    struct vyre_io_buffer_is is;
+    struct vyre_io_msg_buffer_is is;
     int fd;
     const enum vyre_io_client_result result = vyre_io_client_ask_buffer(client, queue->number, size, &is, &fd);
     if (result != VYRE_IO_CLIENT_OK) {
@@ -534,32 +297,32 @@ static inline enum vyre_io_client_result vyre_io_client_make_buffer(struct vyre_
 /**
  * Asks for a handle to a file, for requests of a queue.
  *
- * @param rights VYRE_IO_RIGHT_READ and so on; 0 for all that the client may have.
+ * @param rights VYRE_IO_MSG_RIGHT_READ and so on; 0 for all that the client may have.
  * @param file Gets the handle, its range and its rights.
  */
 static inline enum vyre_io_client_result vyre_io_client_open(struct vyre_io_client *client,
                                                              const struct vyre_io_client_queue *queue,
                                                              const char *name, uint32_t rights,
-                                                             struct vyre_io_file_is *file)
+                                                             struct vyre_io_msg_file_is *file)
 {
-    unsigned char bytes[VYRE_IO_HEADER_BYTES + VYRE_IO_OPEN_BYTES];
+    unsigned char bytes[VYRE_IO_MSG_HEADER_BYTES + VYRE_IO_MSG_OPEN_BYTES];
     struct vyre_io_priv_answer answer;
-    struct vyre_io_open asked;
+    struct vyre_io_msg_open asked;
     enum vyre_io_client_result result;
     memset(&asked, 0, sizeof(asked));
     asked.queue = queue->number;
     asked.rights = rights;
-    if (strlen(name) > VYRE_IO_NAME_BYTES) {
+    if (strlen(name) > VYRE_IO_MSG_NAME_BYTES) {
         return VYRE_IO_CLIENT_TOO_LONG;
     }
     strcpy(asked.name, name);
-    vyre_io_put_open(bytes + VYRE_IO_HEADER_BYTES, &asked);
-    result = vyre_io_priv_ask(client, bytes, VYRE_IO_KIND_OPEN, VYRE_IO_OPEN_BYTES, VYRE_IO_KIND_FILE_IS,
+    vyre_io_msg_put_open(bytes + VYRE_IO_MSG_HEADER_BYTES, &asked);
+    result = vyre_io_priv_ask(client, bytes, VYRE_IO_MSG_KIND_OPEN, VYRE_IO_MSG_OPEN_BYTES, VYRE_IO_MSG_KIND_FILE_IS,
                               &answer);
     if (result != VYRE_IO_CLIENT_OK) {
         return result;
     }
-    if (!vyre_io_get_file_is(answer.bytes + VYRE_IO_HEADER_BYTES, answer.len - VYRE_IO_HEADER_BYTES, file) ||
+    if (!vyre_io_msg_get_file_is(answer.bytes + VYRE_IO_MSG_HEADER_BYTES, answer.len - VYRE_IO_MSG_HEADER_BYTES, file) ||
         file->start > file->end || file->length > file->end - file->start || file->alignment == 0 ||
         (file->alignment & (file->alignment - 1)) != 0 || (rights != 0 && file->rights != rights)) {
         return vyre_io_priv_impossible(client);
@@ -570,15 +333,15 @@ static inline enum vyre_io_client_result vyre_io_client_open(struct vyre_io_clie
 /** Gives a handle to a file back. The answer comes when the transfers that use it have ended. */
 static inline enum vyre_io_client_result vyre_io_client_close_file(struct vyre_io_client *client,
                                                                    const struct vyre_io_client_queue *queue,
-                                                                   const struct vyre_io_file_is *file)
+                                                                   const struct vyre_io_msg_file_is *file)
 {
-    unsigned char bytes[VYRE_IO_HEADER_BYTES + VYRE_IO_CLOSE_FILE_BYTES];
+    unsigned char bytes[VYRE_IO_MSG_HEADER_BYTES + VYRE_IO_MSG_CLOSE_FILE_BYTES];
     struct vyre_io_priv_answer answer;
-    struct vyre_io_close_file asked;
+    struct vyre_io_msg_close_file asked;
     asked.queue = queue->number;
     asked.handle = file->handle;
-    vyre_io_put_close_file(bytes + VYRE_IO_HEADER_BYTES, &asked);
-    return vyre_io_priv_ask(client, bytes, VYRE_IO_KIND_CLOSE_FILE, VYRE_IO_CLOSE_FILE_BYTES, VYRE_IO_KIND_DONE,
+    vyre_io_msg_put_close_file(bytes + VYRE_IO_MSG_HEADER_BYTES, &asked);
+    return vyre_io_priv_ask(client, bytes, VYRE_IO_MSG_KIND_CLOSE_FILE, VYRE_IO_MSG_CLOSE_FILE_BYTES, VYRE_IO_MSG_KIND_DONE,
                             &answer);
 }
 
@@ -586,15 +349,15 @@ static inline enum vyre_io_client_result vyre_io_client_close_file(struct vyre_i
 static inline enum vyre_io_client_result vyre_io_client_close_buffer(struct vyre_io_client *client,
                                                                      struct vyre_io_client_buffer *buffer)
 {
-    unsigned char bytes[VYRE_IO_HEADER_BYTES + VYRE_IO_CLOSE_BUFFER_BYTES];
+    unsigned char bytes[VYRE_IO_MSG_HEADER_BYTES + VYRE_IO_MSG_CLOSE_BUFFER_BYTES];
     struct vyre_io_priv_answer answer;
-    struct vyre_io_close_buffer asked;
+    struct vyre_io_msg_close_buffer asked;
     enum vyre_io_client_result result;
     asked.queue = buffer->queue;
     asked.handle = buffer->handle;
-    vyre_io_put_close_buffer(bytes + VYRE_IO_HEADER_BYTES, &asked);
-    result = vyre_io_priv_ask(client, bytes, VYRE_IO_KIND_CLOSE_BUFFER, VYRE_IO_CLOSE_BUFFER_BYTES,
-                              VYRE_IO_KIND_DONE, &answer);
+    vyre_io_msg_put_close_buffer(bytes + VYRE_IO_MSG_HEADER_BYTES, &asked);
+    result = vyre_io_priv_ask(client, bytes, VYRE_IO_MSG_KIND_CLOSE_BUFFER, VYRE_IO_MSG_CLOSE_BUFFER_BYTES,
+                              VYRE_IO_MSG_KIND_DONE, &answer);
     if (result == VYRE_IO_CLIENT_OK) {
         munmap(buffer->memory, buffer->bytes);
         buffer->memory = NULL;
@@ -606,14 +369,14 @@ static inline enum vyre_io_client_result vyre_io_client_close_buffer(struct vyre
 static inline enum vyre_io_client_result vyre_io_client_close_queue(struct vyre_io_client *client,
                                                                     struct vyre_io_client_queue *queue)
 {
-    unsigned char bytes[VYRE_IO_HEADER_BYTES + VYRE_IO_CLOSE_QUEUE_BYTES];
+    unsigned char bytes[VYRE_IO_MSG_HEADER_BYTES + VYRE_IO_MSG_CLOSE_QUEUE_BYTES];
     struct vyre_io_priv_answer answer;
-    struct vyre_io_close_queue asked;
+    struct vyre_io_msg_close_queue asked;
     enum vyre_io_client_result result;
     asked.queue = queue->number;
-    vyre_io_put_close_queue(bytes + VYRE_IO_HEADER_BYTES, &asked);
-    result = vyre_io_priv_ask(client, bytes, VYRE_IO_KIND_CLOSE_QUEUE, VYRE_IO_CLOSE_QUEUE_BYTES,
-                              VYRE_IO_KIND_DONE, &answer);
+    vyre_io_msg_put_close_queue(bytes + VYRE_IO_MSG_HEADER_BYTES, &asked);
+    result = vyre_io_priv_ask(client, bytes, VYRE_IO_MSG_KIND_CLOSE_QUEUE, VYRE_IO_MSG_CLOSE_QUEUE_BYTES,
+                              VYRE_IO_MSG_KIND_DONE, &answer);
     if (result == VYRE_IO_CLIENT_OK) {
         munmap(queue->memory, queue->bytes);
         queue->memory = NULL;
@@ -624,10 +387,10 @@ static inline enum vyre_io_client_result vyre_io_client_close_queue(struct vyre_
 /** Ends the conversation in order, and closes the connection. */
 static inline enum vyre_io_client_result vyre_io_client_goodbye(struct vyre_io_client *client)
 {
-    unsigned char bytes[VYRE_IO_HEADER_BYTES];
+    unsigned char bytes[VYRE_IO_MSG_HEADER_BYTES];
     struct vyre_io_priv_answer answer;
     const enum vyre_io_client_result result =
-        vyre_io_priv_ask(client, bytes, VYRE_IO_KIND_GOODBYE, 0, VYRE_IO_KIND_DONE, &answer);
+        vyre_io_priv_ask(client, bytes, VYRE_IO_MSG_KIND_GOODBYE, 0, VYRE_IO_MSG_KIND_DONE, &answer);
     vyre_io_client_close(client);
     return result;
 }

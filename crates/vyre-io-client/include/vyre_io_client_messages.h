@@ -18,123 +18,123 @@ extern "C" {
 
 /* Versions and sizes. */
 /** First field of every message: the bytes `VYHS`. */
-#define VYRE_IO_MAGIC 0x53485956u
+#define VYRE_IO_MSG_MAGIC 0x53485956u
 /** Major version of the protocol: both sides must have the same. */
-#define VYRE_IO_MAJOR 1u
+#define VYRE_IO_MSG_MAJOR 1u
 /** Minor version: counts additions that either side may ignore. */
-#define VYRE_IO_MINOR 0u
+#define VYRE_IO_MSG_MINOR 0u
 /** Bytes of the header of a message. */
-#define VYRE_IO_HEADER_BYTES 16u
+#define VYRE_IO_MSG_HEADER_BYTES 16u
 /** Most bytes of a message. */
-#define VYRE_IO_MESSAGE_BYTES 4096u
+#define VYRE_IO_MSG_MESSAGE_BYTES 4096u
 /** Most bytes of a name: of a file, or of a client. */
-#define VYRE_IO_NAME_BYTES 64u
+#define VYRE_IO_MSG_NAME_BYTES 64u
 /** Most bytes of the text of a refusal. */
-#define VYRE_IO_TEXT_BYTES 240u
+#define VYRE_IO_MSG_TEXT_BYTES 240u
 /** Buffers count in whole pages of so many bytes. */
-#define VYRE_IO_PAGE_BYTES 4096u
+#define VYRE_IO_MSG_PAGE_BYTES 4096u
 
 /* Kinds of messages. Those of answers have the bit 0x8000. */
 /** Opens the conversation. */
-#define VYRE_IO_KIND_HELLO 1u
+#define VYRE_IO_MSG_KIND_HELLO 1u
 /** Asks which files there are. */
-#define VYRE_IO_KIND_LIST 2u
+#define VYRE_IO_MSG_KIND_LIST 2u
 /** Asks for a queue. */
-#define VYRE_IO_KIND_QUEUE 3u
+#define VYRE_IO_MSG_KIND_QUEUE 3u
 /** Asks for memory that requests of a queue may name. */
-#define VYRE_IO_KIND_BUFFER 4u
+#define VYRE_IO_MSG_KIND_BUFFER 4u
 /** Asks for a handle to a file. */
-#define VYRE_IO_KIND_OPEN 5u
+#define VYRE_IO_MSG_KIND_OPEN 5u
 /** Gives a handle to a file back. */
-#define VYRE_IO_KIND_CLOSE_FILE 6u
+#define VYRE_IO_MSG_KIND_CLOSE_FILE 6u
 /** Gives a buffer back. */
-#define VYRE_IO_KIND_CLOSE_BUFFER 7u
+#define VYRE_IO_MSG_KIND_CLOSE_BUFFER 7u
 /** Gives a queue back, with all handles that are bound to it. */
-#define VYRE_IO_KIND_CLOSE_QUEUE 8u
+#define VYRE_IO_MSG_KIND_CLOSE_QUEUE 8u
 /** Asks for the counters of all peers. */
-#define VYRE_IO_KIND_STATUS 9u
+#define VYRE_IO_MSG_KIND_STATUS 9u
 /** Ends the conversation. */
-#define VYRE_IO_KIND_GOODBYE 10u
+#define VYRE_IO_MSG_KIND_GOODBYE 10u
 /** Answers HELLO: the limits of this client. */
-#define VYRE_IO_KIND_WELCOME 0x8001u
+#define VYRE_IO_MSG_KIND_WELCOME 0x8001u
 /** Answers LIST: a page of files. */
-#define VYRE_IO_KIND_FILES 0x8002u
+#define VYRE_IO_MSG_KIND_FILES 0x8002u
 /** Answers QUEUE. The descriptor of the queue's memory comes with it. */
-#define VYRE_IO_KIND_QUEUE_IS 0x8003u
+#define VYRE_IO_MSG_KIND_QUEUE_IS 0x8003u
 /** Answers BUFFER. The descriptor of the memory comes with it. */
-#define VYRE_IO_KIND_BUFFER_IS 0x8004u
+#define VYRE_IO_MSG_KIND_BUFFER_IS 0x8004u
 /** Answers OPEN: a handle. */
-#define VYRE_IO_KIND_FILE_IS 0x8005u
+#define VYRE_IO_MSG_KIND_FILE_IS 0x8005u
 /** Answers what gives something back, and GOODBYE: it is done. */
-#define VYRE_IO_KIND_DONE 0x8006u
+#define VYRE_IO_MSG_KIND_DONE 0x8006u
 /** Answers STATUS: a page of peers. */
-#define VYRE_IO_KIND_STATUS_IS 0x8009u
+#define VYRE_IO_MSG_KIND_STATUS_IS 0x8009u
 /** Answers any request: it was not carried out. */
-#define VYRE_IO_KIND_REFUSED 0x80ffu
+#define VYRE_IO_MSG_KIND_REFUSED 0x80ffu
 
 /* Features of the handshake. */
 /** The server answers STATUS to this client. */
-#define VYRE_IO_FEATURE_STATUS 1u
+#define VYRE_IO_MSG_FEATURE_STATUS 1u
 
 /* Rights to a file. */
 /** READ, PREFETCH and MAP requests. */
-#define VYRE_IO_RIGHT_READ 1u
+#define VYRE_IO_MSG_RIGHT_READ 1u
 /** WRITE requests. */
-#define VYRE_IO_RIGHT_WRITE 2u
+#define VYRE_IO_MSG_RIGHT_WRITE 2u
 /** SYNC requests, and DURABLE writes together with WRITE. */
-#define VYRE_IO_RIGHT_SYNC 4u
+#define VYRE_IO_MSG_RIGHT_SYNC 4u
 
 /* Codes of refusals: one for each cause. */
 /** A packet broke a rule of the messages. */
-#define VYRE_IO_CODE_MALFORMED 1u
+#define VYRE_IO_MSG_CODE_MALFORMED 1u
 /** The server does not speak the major version of the client. The refusal has the one that it
     speaks. */
-#define VYRE_IO_CODE_VERSION 2u
+#define VYRE_IO_MSG_CODE_VERSION 2u
 /** The first message was not HELLO, or a later one was. */
-#define VYRE_IO_CODE_OUT_OF_ORDER 3u
+#define VYRE_IO_MSG_CODE_OUT_OF_ORDER 3u
 /** The server does not know this kind of request. */
-#define VYRE_IO_CODE_UNKNOWN_REQUEST 4u
+#define VYRE_IO_MSG_CODE_UNKNOWN_REQUEST 4u
 /** The client may not do this. */
-#define VYRE_IO_CODE_NOT_PERMITTED 5u
+#define VYRE_IO_MSG_CODE_NOT_PERMITTED 5u
 /** The server offers no file of this name. */
-#define VYRE_IO_CODE_NO_SUCH_FILE 6u
+#define VYRE_IO_MSG_CODE_NO_SUCH_FILE 6u
 /** This connection has no queue of this number. */
-#define VYRE_IO_CODE_NO_SUCH_QUEUE 7u
+#define VYRE_IO_MSG_CODE_NO_SUCH_QUEUE 7u
 /** The queue has no such file handle or buffer handle. */
-#define VYRE_IO_CODE_NO_SUCH_HANDLE 8u
+#define VYRE_IO_MSG_CODE_NO_SUCH_HANDLE 8u
 /** The client has as many queues as it may have. */
-#define VYRE_IO_CODE_TOO_MANY_QUEUES 9u
+#define VYRE_IO_MSG_CODE_TOO_MANY_QUEUES 9u
 /** The client has as many buffers as it may have. */
-#define VYRE_IO_CODE_TOO_MANY_BUFFERS 10u
+#define VYRE_IO_MSG_CODE_TOO_MANY_BUFFERS 10u
 /** The buffer would exceed the bytes of buffers that the client may have. */
-#define VYRE_IO_CODE_TOO_MANY_BUFFER_BYTES 11u
+#define VYRE_IO_MSG_CODE_TOO_MANY_BUFFER_BYTES 11u
 /** The client has as many open files as it may have. */
-#define VYRE_IO_CODE_TOO_MANY_FILES 12u
+#define VYRE_IO_MSG_CODE_TOO_MANY_FILES 12u
 /** A queue has at least 1 slot, and no more than the limits allow. */
-#define VYRE_IO_CODE_BAD_SLOTS 13u
+#define VYRE_IO_MSG_CODE_BAD_SLOTS 13u
 /** A buffer has at least 1 byte. */
-#define VYRE_IO_CODE_BAD_BYTES 14u
+#define VYRE_IO_MSG_CODE_BAD_BYTES 14u
 /** The request before is still being served. */
-#define VYRE_IO_CODE_BUSY 15u
+#define VYRE_IO_MSG_CODE_BUSY 15u
 /** The server has as many clients as it may have. */
-#define VYRE_IO_CODE_TOO_MANY_CLIENTS 16u
+#define VYRE_IO_MSG_CODE_TOO_MANY_CLIENTS 16u
 /** The server is about to end. */
-#define VYRE_IO_CODE_SHUTTING_DOWN 17u
+#define VYRE_IO_MSG_CODE_SHUTTING_DOWN 17u
 /** The server has no memory or no descriptors left. */
-#define VYRE_IO_CODE_NO_RESOURCES 18u
+#define VYRE_IO_MSG_CODE_NO_RESOURCES 18u
 /** The server cannot open the file. */
-#define VYRE_IO_CODE_FILE_FAILED 19u
+#define VYRE_IO_MSG_CODE_FILE_FAILED 19u
 /** Transfers did not end in time, so what was to be given back is still in use. */
-#define VYRE_IO_CODE_STILL_IN_USE 20u
+#define VYRE_IO_MSG_CODE_STILL_IN_USE 20u
 /** The client did not say HELLO in time, or did not take its answers. */
-#define VYRE_IO_CODE_TOO_SLOW 21u
+#define VYRE_IO_MSG_CODE_TOO_SLOW 21u
 /** The server failed. */
-#define VYRE_IO_CODE_INTERNAL 22u
+#define VYRE_IO_MSG_CODE_INTERNAL 22u
 
-/** Bytes of the fields of vyre_io_hello in a message. */
-#define VYRE_IO_HELLO_BYTES 72u
+/** Bytes of the fields of vyre_io_msg_hello in a message. */
+#define VYRE_IO_MSG_HELLO_BYTES 72u
 /** The fields of HELLO, in order. */
-struct vyre_io_hello {
+struct vyre_io_msg_hello {
     /** Major version that the client speaks. */
     uint16_t major;
     /** Minor version that the client speaks. */
@@ -145,10 +145,10 @@ struct vyre_io_hello {
     char name[64 + 1];
 };
 
-/** Bytes of the fields of vyre_io_welcome in a message. */
-#define VYRE_IO_WELCOME_BYTES 72u
+/** Bytes of the fields of vyre_io_msg_welcome in a message. */
+#define VYRE_IO_MSG_WELCOME_BYTES 72u
 /** The fields of WELCOME, in order. */
-struct vyre_io_welcome {
+struct vyre_io_msg_welcome {
     /** Major version that the server speaks. */
     uint16_t major;
     /** Minor version that the server speaks. */
@@ -179,18 +179,18 @@ struct vyre_io_welcome {
     uint32_t files;
 };
 
-/** Bytes of the fields of vyre_io_list in a message. */
-#define VYRE_IO_LIST_BYTES 8u
+/** Bytes of the fields of vyre_io_msg_list in a message. */
+#define VYRE_IO_MSG_LIST_BYTES 8u
 /** The fields of LIST, in order. */
-struct vyre_io_list {
+struct vyre_io_msg_list {
     /** 0 for the first page, and for each further one what the page before gave. */
     uint64_t cursor;
 };
 
-/** Bytes of the fields of vyre_io_page_head in a message. */
-#define VYRE_IO_PAGE_HEAD_BYTES 16u
+/** Bytes of the fields of vyre_io_msg_page_head in a message. */
+#define VYRE_IO_MSG_PAGE_HEAD_BYTES 16u
 /** The fields of the head of a page, in order. */
-struct vyre_io_page_head {
+struct vyre_io_msg_page_head {
     /** Cursor of the next page; 0 if this is the last. */
     uint64_t next;
     /** Number of entries. */
@@ -199,10 +199,10 @@ struct vyre_io_page_head {
     uint32_t entry_bytes;
 };
 
-/** Bytes of the fields of vyre_io_file_entry in a message. */
-#define VYRE_IO_FILE_ENTRY_BYTES 88u
+/** Bytes of the fields of vyre_io_msg_file_entry in a message. */
+#define VYRE_IO_MSG_FILE_ENTRY_BYTES 88u
 /** The fields of an entry of FILES, in order. */
-struct vyre_io_file_entry {
+struct vyre_io_msg_file_entry {
     /** First byte of the file that a handle covers. */
     uint64_t start;
     /** End of that range: the byte after the last. With all bits set, the range grows with the
@@ -217,20 +217,20 @@ struct vyre_io_file_entry {
     char name[64 + 1];
 };
 
-/** Bytes of the fields of vyre_io_queue in a message. */
-#define VYRE_IO_QUEUE_BYTES 8u
+/** Bytes of the fields of vyre_io_msg_queue in a message. */
+#define VYRE_IO_MSG_QUEUE_BYTES 8u
 /** The fields of QUEUE, in order. */
-struct vyre_io_queue {
+struct vyre_io_msg_queue {
     /** Number of slots. */
     uint32_t slots;
     /** Features of the queue's ABI that the client wishes. */
     uint32_t features;
 };
 
-/** Bytes of the fields of vyre_io_queue_is in a message. */
-#define VYRE_IO_QUEUE_IS_BYTES 24u
+/** Bytes of the fields of vyre_io_msg_queue_is in a message. */
+#define VYRE_IO_MSG_QUEUE_IS_BYTES 24u
 /** The fields of QUEUE_IS, in order. */
-struct vyre_io_queue_is {
+struct vyre_io_msg_queue_is {
     /** Number of the queue on this connection. */
     uint32_t queue;
     /** Number of slots: as many as the client asked for. */
@@ -246,30 +246,30 @@ struct vyre_io_queue_is {
     uint16_t abi_minor;
 };
 
-/** Bytes of the fields of vyre_io_buffer in a message. */
-#define VYRE_IO_BUFFER_BYTES 12u
+/** Bytes of the fields of vyre_io_msg_buffer in a message. */
+#define VYRE_IO_MSG_BUFFER_BYTES 12u
 /** The fields of BUFFER, in order. */
-struct vyre_io_buffer {
+struct vyre_io_msg_buffer {
     /** Bytes of the buffer. */
     uint64_t bytes;
     /** Number of the queue whose requests may name it. */
     uint32_t queue;
 };
 
-/** Bytes of the fields of vyre_io_buffer_is in a message. */
-#define VYRE_IO_BUFFER_IS_BYTES 12u
+/** Bytes of the fields of vyre_io_msg_buffer_is in a message. */
+#define VYRE_IO_MSG_BUFFER_IS_BYTES 12u
 /** The fields of BUFFER_IS, in order. */
-struct vyre_io_buffer_is {
+struct vyre_io_msg_buffer_is {
     /** Bytes of the buffer: as many as the client asked for. Its memory has at least so many. */
     uint64_t bytes;
     /** Buffer handle for requests of the queue. */
     uint32_t handle;
 };
 
-/** Bytes of the fields of vyre_io_open in a message. */
-#define VYRE_IO_OPEN_BYTES 72u
+/** Bytes of the fields of vyre_io_msg_open in a message. */
+#define VYRE_IO_MSG_OPEN_BYTES 72u
 /** The fields of OPEN, in order. */
-struct vyre_io_open {
+struct vyre_io_msg_open {
     /** Number of the queue whose requests may name the file. */
     uint32_t queue;
     /** Rights that the handle is to have; 0 for all that FILES gives. */
@@ -278,10 +278,10 @@ struct vyre_io_open {
     char name[64 + 1];
 };
 
-/** Bytes of the fields of vyre_io_file_is in a message. */
-#define VYRE_IO_FILE_IS_BYTES 36u
+/** Bytes of the fields of vyre_io_msg_file_is in a message. */
+#define VYRE_IO_MSG_FILE_IS_BYTES 36u
 /** The fields of FILE_IS, in order. */
-struct vyre_io_file_is {
+struct vyre_io_msg_file_is {
     /** File handle for requests of the queue. */
     uint32_t handle;
     /** Rights of the handle. */
@@ -298,46 +298,46 @@ struct vyre_io_file_is {
     uint32_t alignment;
 };
 
-/** Bytes of the fields of vyre_io_close_file in a message. */
-#define VYRE_IO_CLOSE_FILE_BYTES 8u
+/** Bytes of the fields of vyre_io_msg_close_file in a message. */
+#define VYRE_IO_MSG_CLOSE_FILE_BYTES 8u
 /** The fields of CLOSE_FILE, in order. */
-struct vyre_io_close_file {
+struct vyre_io_msg_close_file {
     /** Number of the queue. */
     uint32_t queue;
     /** File handle. */
     uint32_t handle;
 };
 
-/** Bytes of the fields of vyre_io_close_buffer in a message. */
-#define VYRE_IO_CLOSE_BUFFER_BYTES 8u
+/** Bytes of the fields of vyre_io_msg_close_buffer in a message. */
+#define VYRE_IO_MSG_CLOSE_BUFFER_BYTES 8u
 /** The fields of CLOSE_BUFFER, in order. */
-struct vyre_io_close_buffer {
+struct vyre_io_msg_close_buffer {
     /** Number of the queue. */
     uint32_t queue;
     /** Buffer handle. */
     uint32_t handle;
 };
 
-/** Bytes of the fields of vyre_io_close_queue in a message. */
-#define VYRE_IO_CLOSE_QUEUE_BYTES 4u
+/** Bytes of the fields of vyre_io_msg_close_queue in a message. */
+#define VYRE_IO_MSG_CLOSE_QUEUE_BYTES 4u
 /** The fields of CLOSE_QUEUE, in order. */
-struct vyre_io_close_queue {
+struct vyre_io_msg_close_queue {
     /** Number of the queue. */
     uint32_t queue;
 };
 
-/** Bytes of the fields of vyre_io_status in a message. */
-#define VYRE_IO_STATUS_BYTES 8u
+/** Bytes of the fields of vyre_io_msg_status in a message. */
+#define VYRE_IO_MSG_STATUS_BYTES 8u
 /** The fields of STATUS, in order. */
-struct vyre_io_status {
+struct vyre_io_msg_status {
     /** 0 for the first page, and for each further one what the page before gave. */
     uint64_t cursor;
 };
 
-/** Bytes of the fields of vyre_io_peer_status in a message. */
-#define VYRE_IO_PEER_STATUS_BYTES 168u
+/** Bytes of the fields of vyre_io_msg_peer_status in a message. */
+#define VYRE_IO_MSG_PEER_STATUS_BYTES 168u
 /** The fields of an entry of STATUS_IS, in order. */
-struct vyre_io_peer_status {
+struct vyre_io_msg_peer_status {
     /** Number of the peer, as in WELCOME. */
     uint64_t peer;
     /** Milliseconds since it connected. */
@@ -374,10 +374,10 @@ struct vyre_io_peer_status {
     char name[64 + 1];
 };
 
-/** Bytes of the fields of vyre_io_refused in a message. */
-#define VYRE_IO_REFUSED_BYTES 248u
+/** Bytes of the fields of vyre_io_msg_refused in a message. */
+#define VYRE_IO_MSG_REFUSED_BYTES 248u
 /** The fields of REFUSED, in order. */
-struct vyre_io_refused {
+struct vyre_io_msg_refused {
     /** Cause. */
     uint32_t code;
     /** Major version that the server speaks. */
@@ -497,20 +497,20 @@ static inline int vyre_io_priv_get_text(const unsigned char *bytes, size_t size,
 /* ---- Messages ---- */
 
 /** Writes the header of a message whose body has `body` bytes. */
-static inline void vyre_io_put_header(unsigned char *bytes, uint16_t kind, uint32_t id, size_t body)
+static inline void vyre_io_msg_put_header(unsigned char *bytes, uint16_t kind, uint32_t id, size_t body)
 {
-    vyre_io_priv_put32(bytes, VYRE_IO_MAGIC);
+    vyre_io_priv_put32(bytes, VYRE_IO_MSG_MAGIC);
     vyre_io_priv_put16(bytes + 4, kind);
     vyre_io_priv_put16(bytes + 6, 0);
-    vyre_io_priv_put32(bytes + 8, (uint32_t)(VYRE_IO_HEADER_BYTES + body));
+    vyre_io_priv_put32(bytes + 8, (uint32_t)(VYRE_IO_MSG_HEADER_BYTES + body));
     vyre_io_priv_put32(bytes + 12, id);
 }
 
 /** Reads the header of a packet of `len` bytes. Returns 0 if it is malformed (HS-2.3). */
-static inline int vyre_io_get_header(const unsigned char *bytes, size_t len, uint16_t *kind, uint32_t *id)
+static inline int vyre_io_msg_get_header(const unsigned char *bytes, size_t len, uint16_t *kind, uint32_t *id)
 {
-    if (len < VYRE_IO_HEADER_BYTES || len > VYRE_IO_MESSAGE_BYTES ||
-        vyre_io_priv_get32(bytes) != VYRE_IO_MAGIC || vyre_io_priv_get16(bytes + 6) != 0 ||
+    if (len < VYRE_IO_MSG_HEADER_BYTES || len > VYRE_IO_MSG_MESSAGE_BYTES ||
+        vyre_io_priv_get32(bytes) != VYRE_IO_MSG_MAGIC || vyre_io_priv_get16(bytes + 6) != 0 ||
         vyre_io_priv_get32(bytes + 8) != len) {
         return 0;
     }
@@ -520,26 +520,26 @@ static inline int vyre_io_get_header(const unsigned char *bytes, size_t len, uin
 }
 
 /** Returns 1 if the entries of a page with a body of `room` bytes are good (HS-2.6); `least` is what an entry has. */
-static inline int vyre_io_page_fits(const struct vyre_io_page_head *head, size_t room, size_t least)
+static inline int vyre_io_msg_page_fits(const struct vyre_io_msg_page_head *head, size_t room, size_t least)
 {
-    return head->count == 0 || (head->entry_bytes >= least && room >= VYRE_IO_PAGE_HEAD_BYTES &&
-                                head->count <= (room - VYRE_IO_PAGE_HEAD_BYTES) / head->entry_bytes);
+    return head->count == 0 || (head->entry_bytes >= least && room >= VYRE_IO_MSG_PAGE_HEAD_BYTES &&
+                                head->count <= (room - VYRE_IO_MSG_PAGE_HEAD_BYTES) / head->entry_bytes);
 }
 
 /** Writes the fields, and returns the number of bytes. */
-static inline size_t vyre_io_put_hello(unsigned char *bytes, const struct vyre_io_hello *from)
+static inline size_t vyre_io_msg_put_hello(unsigned char *bytes, const struct vyre_io_msg_hello *from)
 {
     vyre_io_priv_put16(bytes + 0, from->major);
     vyre_io_priv_put16(bytes + 2, from->minor);
     vyre_io_priv_put32(bytes + 4, from->features);
     vyre_io_priv_puttext(bytes + 8, from->name, 64);
-    return VYRE_IO_HELLO_BYTES;
+    return VYRE_IO_MSG_HELLO_BYTES;
 }
 
 /** Reads the fields. Returns 0 unless there are enough bytes, and texts are texts. */
-static inline int vyre_io_get_hello(const unsigned char *bytes, size_t len, struct vyre_io_hello *to)
+static inline int vyre_io_msg_get_hello(const unsigned char *bytes, size_t len, struct vyre_io_msg_hello *to)
 {
-    if (len < VYRE_IO_HELLO_BYTES) {
+    if (len < VYRE_IO_MSG_HELLO_BYTES) {
         return 0;
     }
     to->major = vyre_io_priv_get16(bytes + 0);
@@ -552,7 +552,7 @@ static inline int vyre_io_get_hello(const unsigned char *bytes, size_t len, stru
 }
 
 /** Writes the fields, and returns the number of bytes. */
-static inline size_t vyre_io_put_welcome(unsigned char *bytes, const struct vyre_io_welcome *from)
+static inline size_t vyre_io_msg_put_welcome(unsigned char *bytes, const struct vyre_io_msg_welcome *from)
 {
     vyre_io_priv_put16(bytes + 0, from->major);
     vyre_io_priv_put16(bytes + 2, from->minor);
@@ -568,13 +568,13 @@ static inline size_t vyre_io_put_welcome(unsigned char *bytes, const struct vyre
     vyre_io_priv_put64(bytes + 56, from->bytes_in_flight);
     vyre_io_priv_put32(bytes + 64, from->operations_in_flight);
     vyre_io_priv_put32(bytes + 68, from->files);
-    return VYRE_IO_WELCOME_BYTES;
+    return VYRE_IO_MSG_WELCOME_BYTES;
 }
 
 /** Reads the fields. Returns 0 unless there are enough bytes, and texts are texts. */
-static inline int vyre_io_get_welcome(const unsigned char *bytes, size_t len, struct vyre_io_welcome *to)
+static inline int vyre_io_msg_get_welcome(const unsigned char *bytes, size_t len, struct vyre_io_msg_welcome *to)
 {
-    if (len < VYRE_IO_WELCOME_BYTES) {
+    if (len < VYRE_IO_MSG_WELCOME_BYTES) {
         return 0;
     }
     to->major = vyre_io_priv_get16(bytes + 0);
@@ -595,16 +595,16 @@ static inline int vyre_io_get_welcome(const unsigned char *bytes, size_t len, st
 }
 
 /** Writes the fields, and returns the number of bytes. */
-static inline size_t vyre_io_put_list(unsigned char *bytes, const struct vyre_io_list *from)
+static inline size_t vyre_io_msg_put_list(unsigned char *bytes, const struct vyre_io_msg_list *from)
 {
     vyre_io_priv_put64(bytes + 0, from->cursor);
-    return VYRE_IO_LIST_BYTES;
+    return VYRE_IO_MSG_LIST_BYTES;
 }
 
 /** Reads the fields. Returns 0 unless there are enough bytes, and texts are texts. */
-static inline int vyre_io_get_list(const unsigned char *bytes, size_t len, struct vyre_io_list *to)
+static inline int vyre_io_msg_get_list(const unsigned char *bytes, size_t len, struct vyre_io_msg_list *to)
 {
-    if (len < VYRE_IO_LIST_BYTES) {
+    if (len < VYRE_IO_MSG_LIST_BYTES) {
         return 0;
     }
     to->cursor = vyre_io_priv_get64(bytes + 0);
@@ -612,18 +612,18 @@ static inline int vyre_io_get_list(const unsigned char *bytes, size_t len, struc
 }
 
 /** Writes the fields, and returns the number of bytes. */
-static inline size_t vyre_io_put_page_head(unsigned char *bytes, const struct vyre_io_page_head *from)
+static inline size_t vyre_io_msg_put_page_head(unsigned char *bytes, const struct vyre_io_msg_page_head *from)
 {
     vyre_io_priv_put64(bytes + 0, from->next);
     vyre_io_priv_put32(bytes + 8, from->count);
     vyre_io_priv_put32(bytes + 12, from->entry_bytes);
-    return VYRE_IO_PAGE_HEAD_BYTES;
+    return VYRE_IO_MSG_PAGE_HEAD_BYTES;
 }
 
 /** Reads the fields. Returns 0 unless there are enough bytes, and texts are texts. */
-static inline int vyre_io_get_page_head(const unsigned char *bytes, size_t len, struct vyre_io_page_head *to)
+static inline int vyre_io_msg_get_page_head(const unsigned char *bytes, size_t len, struct vyre_io_msg_page_head *to)
 {
-    if (len < VYRE_IO_PAGE_HEAD_BYTES) {
+    if (len < VYRE_IO_MSG_PAGE_HEAD_BYTES) {
         return 0;
     }
     to->next = vyre_io_priv_get64(bytes + 0);
@@ -633,20 +633,20 @@ static inline int vyre_io_get_page_head(const unsigned char *bytes, size_t len, 
 }
 
 /** Writes the fields, and returns the number of bytes. */
-static inline size_t vyre_io_put_file_entry(unsigned char *bytes, const struct vyre_io_file_entry *from)
+static inline size_t vyre_io_msg_put_file_entry(unsigned char *bytes, const struct vyre_io_msg_file_entry *from)
 {
     vyre_io_priv_put64(bytes + 0, from->start);
     vyre_io_priv_put64(bytes + 8, from->end);
     vyre_io_priv_put32(bytes + 16, from->rights);
     vyre_io_priv_put32(bytes + 20, from->alignment);
     vyre_io_priv_puttext(bytes + 24, from->name, 64);
-    return VYRE_IO_FILE_ENTRY_BYTES;
+    return VYRE_IO_MSG_FILE_ENTRY_BYTES;
 }
 
 /** Reads the fields. Returns 0 unless there are enough bytes, and texts are texts. */
-static inline int vyre_io_get_file_entry(const unsigned char *bytes, size_t len, struct vyre_io_file_entry *to)
+static inline int vyre_io_msg_get_file_entry(const unsigned char *bytes, size_t len, struct vyre_io_msg_file_entry *to)
 {
-    if (len < VYRE_IO_FILE_ENTRY_BYTES) {
+    if (len < VYRE_IO_MSG_FILE_ENTRY_BYTES) {
         return 0;
     }
     to->start = vyre_io_priv_get64(bytes + 0);
@@ -660,17 +660,17 @@ static inline int vyre_io_get_file_entry(const unsigned char *bytes, size_t len,
 }
 
 /** Writes the fields, and returns the number of bytes. */
-static inline size_t vyre_io_put_queue(unsigned char *bytes, const struct vyre_io_queue *from)
+static inline size_t vyre_io_msg_put_queue(unsigned char *bytes, const struct vyre_io_msg_queue *from)
 {
     vyre_io_priv_put32(bytes + 0, from->slots);
     vyre_io_priv_put32(bytes + 4, from->features);
-    return VYRE_IO_QUEUE_BYTES;
+    return VYRE_IO_MSG_QUEUE_BYTES;
 }
 
 /** Reads the fields. Returns 0 unless there are enough bytes, and texts are texts. */
-static inline int vyre_io_get_queue(const unsigned char *bytes, size_t len, struct vyre_io_queue *to)
+static inline int vyre_io_msg_get_queue(const unsigned char *bytes, size_t len, struct vyre_io_msg_queue *to)
 {
-    if (len < VYRE_IO_QUEUE_BYTES) {
+    if (len < VYRE_IO_MSG_QUEUE_BYTES) {
         return 0;
     }
     to->slots = vyre_io_priv_get32(bytes + 0);
@@ -679,7 +679,7 @@ static inline int vyre_io_get_queue(const unsigned char *bytes, size_t len, stru
 }
 
 /** Writes the fields, and returns the number of bytes. */
-static inline size_t vyre_io_put_queue_is(unsigned char *bytes, const struct vyre_io_queue_is *from)
+static inline size_t vyre_io_msg_put_queue_is(unsigned char *bytes, const struct vyre_io_msg_queue_is *from)
 {
     vyre_io_priv_put32(bytes + 0, from->queue);
     vyre_io_priv_put32(bytes + 4, from->slots);
@@ -687,13 +687,13 @@ static inline size_t vyre_io_put_queue_is(unsigned char *bytes, const struct vyr
     vyre_io_priv_put32(bytes + 16, from->features);
     vyre_io_priv_put16(bytes + 20, from->abi_major);
     vyre_io_priv_put16(bytes + 22, from->abi_minor);
-    return VYRE_IO_QUEUE_IS_BYTES;
+    return VYRE_IO_MSG_QUEUE_IS_BYTES;
 }
 
 /** Reads the fields. Returns 0 unless there are enough bytes, and texts are texts. */
-static inline int vyre_io_get_queue_is(const unsigned char *bytes, size_t len, struct vyre_io_queue_is *to)
+static inline int vyre_io_msg_get_queue_is(const unsigned char *bytes, size_t len, struct vyre_io_msg_queue_is *to)
 {
-    if (len < VYRE_IO_QUEUE_IS_BYTES) {
+    if (len < VYRE_IO_MSG_QUEUE_IS_BYTES) {
         return 0;
     }
     to->queue = vyre_io_priv_get32(bytes + 0);
@@ -706,17 +706,17 @@ static inline int vyre_io_get_queue_is(const unsigned char *bytes, size_t len, s
 }
 
 /** Writes the fields, and returns the number of bytes. */
-static inline size_t vyre_io_put_buffer(unsigned char *bytes, const struct vyre_io_buffer *from)
+static inline size_t vyre_io_msg_put_buffer(unsigned char *bytes, const struct vyre_io_msg_buffer *from)
 {
     vyre_io_priv_put64(bytes + 0, from->bytes);
     vyre_io_priv_put32(bytes + 8, from->queue);
-    return VYRE_IO_BUFFER_BYTES;
+    return VYRE_IO_MSG_BUFFER_BYTES;
 }
 
 /** Reads the fields. Returns 0 unless there are enough bytes, and texts are texts. */
-static inline int vyre_io_get_buffer(const unsigned char *bytes, size_t len, struct vyre_io_buffer *to)
+static inline int vyre_io_msg_get_buffer(const unsigned char *bytes, size_t len, struct vyre_io_msg_buffer *to)
 {
-    if (len < VYRE_IO_BUFFER_BYTES) {
+    if (len < VYRE_IO_MSG_BUFFER_BYTES) {
         return 0;
     }
     to->bytes = vyre_io_priv_get64(bytes + 0);
@@ -725,17 +725,17 @@ static inline int vyre_io_get_buffer(const unsigned char *bytes, size_t len, str
 }
 
 /** Writes the fields, and returns the number of bytes. */
-static inline size_t vyre_io_put_buffer_is(unsigned char *bytes, const struct vyre_io_buffer_is *from)
+static inline size_t vyre_io_msg_put_buffer_is(unsigned char *bytes, const struct vyre_io_msg_buffer_is *from)
 {
     vyre_io_priv_put64(bytes + 0, from->bytes);
     vyre_io_priv_put32(bytes + 8, from->handle);
-    return VYRE_IO_BUFFER_IS_BYTES;
+    return VYRE_IO_MSG_BUFFER_IS_BYTES;
 }
 
 /** Reads the fields. Returns 0 unless there are enough bytes, and texts are texts. */
-static inline int vyre_io_get_buffer_is(const unsigned char *bytes, size_t len, struct vyre_io_buffer_is *to)
+static inline int vyre_io_msg_get_buffer_is(const unsigned char *bytes, size_t len, struct vyre_io_msg_buffer_is *to)
 {
-    if (len < VYRE_IO_BUFFER_IS_BYTES) {
+    if (len < VYRE_IO_MSG_BUFFER_IS_BYTES) {
         return 0;
     }
     to->bytes = vyre_io_priv_get64(bytes + 0);
@@ -744,18 +744,18 @@ static inline int vyre_io_get_buffer_is(const unsigned char *bytes, size_t len, 
 }
 
 /** Writes the fields, and returns the number of bytes. */
-static inline size_t vyre_io_put_open(unsigned char *bytes, const struct vyre_io_open *from)
+static inline size_t vyre_io_msg_put_open(unsigned char *bytes, const struct vyre_io_msg_open *from)
 {
     vyre_io_priv_put32(bytes + 0, from->queue);
     vyre_io_priv_put32(bytes + 4, from->rights);
     vyre_io_priv_puttext(bytes + 8, from->name, 64);
-    return VYRE_IO_OPEN_BYTES;
+    return VYRE_IO_MSG_OPEN_BYTES;
 }
 
 /** Reads the fields. Returns 0 unless there are enough bytes, and texts are texts. */
-static inline int vyre_io_get_open(const unsigned char *bytes, size_t len, struct vyre_io_open *to)
+static inline int vyre_io_msg_get_open(const unsigned char *bytes, size_t len, struct vyre_io_msg_open *to)
 {
-    if (len < VYRE_IO_OPEN_BYTES) {
+    if (len < VYRE_IO_MSG_OPEN_BYTES) {
         return 0;
     }
     to->queue = vyre_io_priv_get32(bytes + 0);
@@ -767,7 +767,7 @@ static inline int vyre_io_get_open(const unsigned char *bytes, size_t len, struc
 }
 
 /** Writes the fields, and returns the number of bytes. */
-static inline size_t vyre_io_put_file_is(unsigned char *bytes, const struct vyre_io_file_is *from)
+static inline size_t vyre_io_msg_put_file_is(unsigned char *bytes, const struct vyre_io_msg_file_is *from)
 {
     vyre_io_priv_put32(bytes + 0, from->handle);
     vyre_io_priv_put32(bytes + 4, from->rights);
@@ -775,13 +775,13 @@ static inline size_t vyre_io_put_file_is(unsigned char *bytes, const struct vyre
     vyre_io_priv_put64(bytes + 16, from->end);
     vyre_io_priv_put64(bytes + 24, from->length);
     vyre_io_priv_put32(bytes + 32, from->alignment);
-    return VYRE_IO_FILE_IS_BYTES;
+    return VYRE_IO_MSG_FILE_IS_BYTES;
 }
 
 /** Reads the fields. Returns 0 unless there are enough bytes, and texts are texts. */
-static inline int vyre_io_get_file_is(const unsigned char *bytes, size_t len, struct vyre_io_file_is *to)
+static inline int vyre_io_msg_get_file_is(const unsigned char *bytes, size_t len, struct vyre_io_msg_file_is *to)
 {
-    if (len < VYRE_IO_FILE_IS_BYTES) {
+    if (len < VYRE_IO_MSG_FILE_IS_BYTES) {
         return 0;
     }
     to->handle = vyre_io_priv_get32(bytes + 0);
@@ -794,17 +794,17 @@ static inline int vyre_io_get_file_is(const unsigned char *bytes, size_t len, st
 }
 
 /** Writes the fields, and returns the number of bytes. */
-static inline size_t vyre_io_put_close_file(unsigned char *bytes, const struct vyre_io_close_file *from)
+static inline size_t vyre_io_msg_put_close_file(unsigned char *bytes, const struct vyre_io_msg_close_file *from)
 {
     vyre_io_priv_put32(bytes + 0, from->queue);
     vyre_io_priv_put32(bytes + 4, from->handle);
-    return VYRE_IO_CLOSE_FILE_BYTES;
+    return VYRE_IO_MSG_CLOSE_FILE_BYTES;
 }
 
 /** Reads the fields. Returns 0 unless there are enough bytes, and texts are texts. */
-static inline int vyre_io_get_close_file(const unsigned char *bytes, size_t len, struct vyre_io_close_file *to)
+static inline int vyre_io_msg_get_close_file(const unsigned char *bytes, size_t len, struct vyre_io_msg_close_file *to)
 {
-    if (len < VYRE_IO_CLOSE_FILE_BYTES) {
+    if (len < VYRE_IO_MSG_CLOSE_FILE_BYTES) {
         return 0;
     }
     to->queue = vyre_io_priv_get32(bytes + 0);
@@ -813,17 +813,17 @@ static inline int vyre_io_get_close_file(const unsigned char *bytes, size_t len,
 }
 
 /** Writes the fields, and returns the number of bytes. */
-static inline size_t vyre_io_put_close_buffer(unsigned char *bytes, const struct vyre_io_close_buffer *from)
+static inline size_t vyre_io_msg_put_close_buffer(unsigned char *bytes, const struct vyre_io_msg_close_buffer *from)
 {
     vyre_io_priv_put32(bytes + 0, from->queue);
     vyre_io_priv_put32(bytes + 4, from->handle);
-    return VYRE_IO_CLOSE_BUFFER_BYTES;
+    return VYRE_IO_MSG_CLOSE_BUFFER_BYTES;
 }
 
 /** Reads the fields. Returns 0 unless there are enough bytes, and texts are texts. */
-static inline int vyre_io_get_close_buffer(const unsigned char *bytes, size_t len, struct vyre_io_close_buffer *to)
+static inline int vyre_io_msg_get_close_buffer(const unsigned char *bytes, size_t len, struct vyre_io_msg_close_buffer *to)
 {
-    if (len < VYRE_IO_CLOSE_BUFFER_BYTES) {
+    if (len < VYRE_IO_MSG_CLOSE_BUFFER_BYTES) {
         return 0;
     }
     to->queue = vyre_io_priv_get32(bytes + 0);
@@ -832,16 +832,16 @@ static inline int vyre_io_get_close_buffer(const unsigned char *bytes, size_t le
 }
 
 /** Writes the fields, and returns the number of bytes. */
-static inline size_t vyre_io_put_close_queue(unsigned char *bytes, const struct vyre_io_close_queue *from)
+static inline size_t vyre_io_msg_put_close_queue(unsigned char *bytes, const struct vyre_io_msg_close_queue *from)
 {
     vyre_io_priv_put32(bytes + 0, from->queue);
-    return VYRE_IO_CLOSE_QUEUE_BYTES;
+    return VYRE_IO_MSG_CLOSE_QUEUE_BYTES;
 }
 
 /** Reads the fields. Returns 0 unless there are enough bytes, and texts are texts. */
-static inline int vyre_io_get_close_queue(const unsigned char *bytes, size_t len, struct vyre_io_close_queue *to)
+static inline int vyre_io_msg_get_close_queue(const unsigned char *bytes, size_t len, struct vyre_io_msg_close_queue *to)
 {
-    if (len < VYRE_IO_CLOSE_QUEUE_BYTES) {
+    if (len < VYRE_IO_MSG_CLOSE_QUEUE_BYTES) {
         return 0;
     }
     to->queue = vyre_io_priv_get32(bytes + 0);
@@ -849,16 +849,16 @@ static inline int vyre_io_get_close_queue(const unsigned char *bytes, size_t len
 }
 
 /** Writes the fields, and returns the number of bytes. */
-static inline size_t vyre_io_put_status(unsigned char *bytes, const struct vyre_io_status *from)
+static inline size_t vyre_io_msg_put_status(unsigned char *bytes, const struct vyre_io_msg_status *from)
 {
     vyre_io_priv_put64(bytes + 0, from->cursor);
-    return VYRE_IO_STATUS_BYTES;
+    return VYRE_IO_MSG_STATUS_BYTES;
 }
 
 /** Reads the fields. Returns 0 unless there are enough bytes, and texts are texts. */
-static inline int vyre_io_get_status(const unsigned char *bytes, size_t len, struct vyre_io_status *to)
+static inline int vyre_io_msg_get_status(const unsigned char *bytes, size_t len, struct vyre_io_msg_status *to)
 {
-    if (len < VYRE_IO_STATUS_BYTES) {
+    if (len < VYRE_IO_MSG_STATUS_BYTES) {
         return 0;
     }
     to->cursor = vyre_io_priv_get64(bytes + 0);
@@ -866,7 +866,7 @@ static inline int vyre_io_get_status(const unsigned char *bytes, size_t len, str
 }
 
 /** Writes the fields, and returns the number of bytes. */
-static inline size_t vyre_io_put_peer_status(unsigned char *bytes, const struct vyre_io_peer_status *from)
+static inline size_t vyre_io_msg_put_peer_status(unsigned char *bytes, const struct vyre_io_msg_peer_status *from)
 {
     vyre_io_priv_put64(bytes + 0, from->peer);
     vyre_io_priv_put64(bytes + 8, from->connected_ms);
@@ -885,13 +885,13 @@ static inline size_t vyre_io_put_peer_status(unsigned char *bytes, const struct 
     vyre_io_priv_put32(bytes + 96, from->open_files);
     vyre_io_priv_put32(bytes + 100, from->leaving);
     vyre_io_priv_puttext(bytes + 104, from->name, 64);
-    return VYRE_IO_PEER_STATUS_BYTES;
+    return VYRE_IO_MSG_PEER_STATUS_BYTES;
 }
 
 /** Reads the fields. Returns 0 unless there are enough bytes, and texts are texts. */
-static inline int vyre_io_get_peer_status(const unsigned char *bytes, size_t len, struct vyre_io_peer_status *to)
+static inline int vyre_io_msg_get_peer_status(const unsigned char *bytes, size_t len, struct vyre_io_msg_peer_status *to)
 {
-    if (len < VYRE_IO_PEER_STATUS_BYTES) {
+    if (len < VYRE_IO_MSG_PEER_STATUS_BYTES) {
         return 0;
     }
     to->peer = vyre_io_priv_get64(bytes + 0);
@@ -917,19 +917,19 @@ static inline int vyre_io_get_peer_status(const unsigned char *bytes, size_t len
 }
 
 /** Writes the fields, and returns the number of bytes. */
-static inline size_t vyre_io_put_refused(unsigned char *bytes, const struct vyre_io_refused *from)
+static inline size_t vyre_io_msg_put_refused(unsigned char *bytes, const struct vyre_io_msg_refused *from)
 {
     vyre_io_priv_put32(bytes + 0, from->code);
     vyre_io_priv_put16(bytes + 4, from->major);
     vyre_io_priv_put16(bytes + 6, from->minor);
     vyre_io_priv_puttext(bytes + 8, from->text, 240);
-    return VYRE_IO_REFUSED_BYTES;
+    return VYRE_IO_MSG_REFUSED_BYTES;
 }
 
 /** Reads the fields. Returns 0 unless there are enough bytes, and texts are texts. */
-static inline int vyre_io_get_refused(const unsigned char *bytes, size_t len, struct vyre_io_refused *to)
+static inline int vyre_io_msg_get_refused(const unsigned char *bytes, size_t len, struct vyre_io_msg_refused *to)
 {
-    if (len < VYRE_IO_REFUSED_BYTES) {
+    if (len < VYRE_IO_MSG_REFUSED_BYTES) {
         return 0;
     }
     to->code = vyre_io_priv_get32(bytes + 0);
@@ -942,52 +942,52 @@ static inline int vyre_io_get_refused(const unsigned char *bytes, size_t len, st
 }
 
 /** Returns the name of a code, such as "NO_SUCH_FILE"; "unknown" for any other number. */
-static inline const char *vyre_io_code_name(uint32_t code)
+static inline const char *vyre_io_msg_code_name(uint32_t code)
 {
     switch (code) {
-    case VYRE_IO_CODE_MALFORMED:
+    case VYRE_IO_MSG_CODE_MALFORMED:
         return "MALFORMED";
-    case VYRE_IO_CODE_VERSION:
+    case VYRE_IO_MSG_CODE_VERSION:
         return "VERSION";
-    case VYRE_IO_CODE_OUT_OF_ORDER:
+    case VYRE_IO_MSG_CODE_OUT_OF_ORDER:
         return "OUT_OF_ORDER";
-    case VYRE_IO_CODE_UNKNOWN_REQUEST:
+    case VYRE_IO_MSG_CODE_UNKNOWN_REQUEST:
         return "UNKNOWN_REQUEST";
-    case VYRE_IO_CODE_NOT_PERMITTED:
+    case VYRE_IO_MSG_CODE_NOT_PERMITTED:
         return "NOT_PERMITTED";
-    case VYRE_IO_CODE_NO_SUCH_FILE:
+    case VYRE_IO_MSG_CODE_NO_SUCH_FILE:
         return "NO_SUCH_FILE";
-    case VYRE_IO_CODE_NO_SUCH_QUEUE:
+    case VYRE_IO_MSG_CODE_NO_SUCH_QUEUE:
         return "NO_SUCH_QUEUE";
-    case VYRE_IO_CODE_NO_SUCH_HANDLE:
+    case VYRE_IO_MSG_CODE_NO_SUCH_HANDLE:
         return "NO_SUCH_HANDLE";
-    case VYRE_IO_CODE_TOO_MANY_QUEUES:
+    case VYRE_IO_MSG_CODE_TOO_MANY_QUEUES:
         return "TOO_MANY_QUEUES";
-    case VYRE_IO_CODE_TOO_MANY_BUFFERS:
+    case VYRE_IO_MSG_CODE_TOO_MANY_BUFFERS:
         return "TOO_MANY_BUFFERS";
-    case VYRE_IO_CODE_TOO_MANY_BUFFER_BYTES:
+    case VYRE_IO_MSG_CODE_TOO_MANY_BUFFER_BYTES:
         return "TOO_MANY_BUFFER_BYTES";
-    case VYRE_IO_CODE_TOO_MANY_FILES:
+    case VYRE_IO_MSG_CODE_TOO_MANY_FILES:
         return "TOO_MANY_FILES";
-    case VYRE_IO_CODE_BAD_SLOTS:
+    case VYRE_IO_MSG_CODE_BAD_SLOTS:
         return "BAD_SLOTS";
-    case VYRE_IO_CODE_BAD_BYTES:
+    case VYRE_IO_MSG_CODE_BAD_BYTES:
         return "BAD_BYTES";
-    case VYRE_IO_CODE_BUSY:
+    case VYRE_IO_MSG_CODE_BUSY:
         return "BUSY";
-    case VYRE_IO_CODE_TOO_MANY_CLIENTS:
+    case VYRE_IO_MSG_CODE_TOO_MANY_CLIENTS:
         return "TOO_MANY_CLIENTS";
-    case VYRE_IO_CODE_SHUTTING_DOWN:
+    case VYRE_IO_MSG_CODE_SHUTTING_DOWN:
         return "SHUTTING_DOWN";
-    case VYRE_IO_CODE_NO_RESOURCES:
+    case VYRE_IO_MSG_CODE_NO_RESOURCES:
         return "NO_RESOURCES";
-    case VYRE_IO_CODE_FILE_FAILED:
+    case VYRE_IO_MSG_CODE_FILE_FAILED:
         return "FILE_FAILED";
-    case VYRE_IO_CODE_STILL_IN_USE:
+    case VYRE_IO_MSG_CODE_STILL_IN_USE:
         return "STILL_IN_USE";
-    case VYRE_IO_CODE_TOO_SLOW:
+    case VYRE_IO_MSG_CODE_TOO_SLOW:
         return "TOO_SLOW";
-    case VYRE_IO_CODE_INTERNAL:
+    case VYRE_IO_MSG_CODE_INTERNAL:
         return "INTERNAL";
     default:
         return "unknown";
@@ -995,15 +995,15 @@ static inline const char *vyre_io_code_name(uint32_t code)
 }
 
 /** Returns 1 if the server ends the connection after a refusal with this code; else 0. */
-static inline int vyre_io_code_cuts(uint32_t code)
+static inline int vyre_io_msg_code_cuts(uint32_t code)
 {
     switch (code) {
-    case VYRE_IO_CODE_MALFORMED:
-    case VYRE_IO_CODE_VERSION:
-    case VYRE_IO_CODE_OUT_OF_ORDER:
-    case VYRE_IO_CODE_TOO_MANY_CLIENTS:
-    case VYRE_IO_CODE_SHUTTING_DOWN:
-    case VYRE_IO_CODE_TOO_SLOW:
+    case VYRE_IO_MSG_CODE_MALFORMED:
+    case VYRE_IO_MSG_CODE_VERSION:
+    case VYRE_IO_MSG_CODE_OUT_OF_ORDER:
+    case VYRE_IO_MSG_CODE_TOO_MANY_CLIENTS:
+    case VYRE_IO_MSG_CODE_SHUTTING_DOWN:
+    case VYRE_IO_MSG_CODE_TOO_SLOW:
         return 1;
     default:
         return 0;

@@ -73,7 +73,7 @@ pub(super) fn c() -> Result<String> {
         writeln!(out, "\n/* {} */", table.about.trim())?;
         for row in table.rows {
             comment(&mut out, "", row.meaning);
-            writeln!(out, "#define VYRE_IO_{}{} {}u", table.prefix, row.name, row.literal)?;
+            writeln!(out, "#define VYRE_IO_MSG_{}{} {}u", table.prefix, row.name, row.literal)?;
         }
     }
     for body in BODIES.iter().filter(|body| !body.fields.is_empty()) {
@@ -86,15 +86,15 @@ pub(super) fn c() -> Result<String> {
     }
     let codes = TABLES.iter().find(|table| table.prefix == "CODE_").ok_or("no codes")?;
     comment(&mut out, "\n", "Returns the name of a code, such as \"NO_SUCH_FILE\"; \"unknown\" for any other number.");
-    out.push_str("static inline const char *vyre_io_code_name(uint32_t code)\n{\n    switch (code) {\n");
+    out.push_str("static inline const char *vyre_io_msg_code_name(uint32_t code)\n{\n    switch (code) {\n");
     for row in codes.rows {
-        writeln!(out, "    case VYRE_IO_CODE_{0}:\n        return \"{0}\";", row.name)?;
+        writeln!(out, "    case VYRE_IO_MSG_CODE_{0}:\n        return \"{0}\";", row.name)?;
     }
     out.push_str("    default:\n        return \"unknown\";\n    }\n}\n");
     comment(&mut out, "\n", "Returns 1 if the server ends the connection after a refusal with this code; else 0.");
-    out.push_str("static inline int vyre_io_code_cuts(uint32_t code)\n{\n    switch (code) {\n");
+    out.push_str("static inline int vyre_io_msg_code_cuts(uint32_t code)\n{\n    switch (code) {\n");
     for row in codes.rows.iter().filter(|row| row.cells == "yes") {
-        writeln!(out, "    case VYRE_IO_CODE_{}:", row.name)?;
+        writeln!(out, "    case VYRE_IO_MSG_CODE_{}:", row.name)?;
     }
     out.push_str("        return 1;\n    default:\n        return 0;\n    }\n}\n");
     out.push_str(tail);
@@ -114,14 +114,14 @@ fn name(body: &Body) -> String {
 fn structure(out: &mut String, body: &Body) -> Result<()> {
     let name = name(body);
     let upper = name.to_uppercase();
-    writeln!(out, "\n/** Bytes of the fields of vyre_io_{name} in a message. */")?;
-    writeln!(out, "#define VYRE_IO_{upper}_BYTES {}u", body.bytes)?;
+    writeln!(out, "\n/** Bytes of the fields of vyre_io_msg_{name} in a message. */")?;
+    writeln!(out, "#define VYRE_IO_MSG_{upper}_BYTES {}u", body.bytes)?;
     comment(
         out,
         "",
         &format!("The fields of {}, in order.", body.name.replace("Head", "the head").replace("Entry", "an entry")),
     );
-    writeln!(out, "struct vyre_io_{name} {{")?;
+    writeln!(out, "struct vyre_io_msg_{name} {{")?;
     for field in body.fields {
         let text = field.kind == "text";
         let end = if text { " It ends with a zero byte." } else { "" };
@@ -141,7 +141,7 @@ fn put(out: &mut String, body: &Body) -> Result<()> {
     writeln!(out, "\n/** Writes the fields, and returns the number of bytes. */")?;
     writeln!(
         out,
-        "static inline size_t vyre_io_put_{name}(unsigned char *bytes, const struct vyre_io_{name} *from)\n{{"
+        "static inline size_t vyre_io_msg_put_{name}(unsigned char *bytes, const struct vyre_io_msg_{name} *from)\n{{"
     )?;
     let mut at = 0;
     for field in body.fields {
@@ -150,7 +150,7 @@ fn put(out: &mut String, body: &Body) -> Result<()> {
         writeln!(out, "    vyre_io_priv_put{width}(bytes + {at}, from->{}{size});", field.name)?;
         at += field.bytes;
     }
-    writeln!(out, "    return VYRE_IO_{}_BYTES;\n}}", name.to_uppercase())?;
+    writeln!(out, "    return VYRE_IO_MSG_{}_BYTES;\n}}", name.to_uppercase())?;
     Ok(())
 }
 
@@ -159,9 +159,9 @@ fn get(out: &mut String, body: &Body) -> Result<()> {
     writeln!(out, "\n/** Reads the fields. Returns 0 unless there are enough bytes, and texts are texts. */")?;
     writeln!(
         out,
-        "static inline int vyre_io_get_{name}(const unsigned char *bytes, size_t len, struct vyre_io_{name} *to)\n{{"
+        "static inline int vyre_io_msg_get_{name}(const unsigned char *bytes, size_t len, struct vyre_io_msg_{name} *to)\n{{"
     )?;
-    writeln!(out, "    if (len < VYRE_IO_{}_BYTES) {{\n        return 0;\n    }}", name.to_uppercase())?;
+    writeln!(out, "    if (len < VYRE_IO_MSG_{}_BYTES) {{\n        return 0;\n    }}", name.to_uppercase())?;
     let mut at = 0;
     for field in body.fields {
         if field.kind == "text" {

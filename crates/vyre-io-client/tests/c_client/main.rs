@@ -132,6 +132,43 @@ fn the_headers_are_clean_under_every_standard() {
     }
 }
 
+/// A program may host queues by `vyre_io.h`, and be a client of another server.
+#[test]
+fn the_headers_of_a_host_and_of_a_client_work_in_one_program() {
+    let test = "the_headers_of_a_host_and_of_a_client_work_in_one_program";
+    let host = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../vyre-io-capi/include/vyre_io.h"
+    );
+    let (Some(headers), true) = (queue_headers(test), std::path::Path::new(host).is_file()) else {
+        return skip(test, "the package is not in its repository");
+    };
+    for (compiler, language) in [
+        ("gcc", ["-std=c11", "-xc"]),
+        ("g++", ["-std=c++14", "-xc++"]),
+    ] {
+        let args = [&language[..], WARNINGS, &["-fsyntax-only"]].concat();
+        for includes in [[host, "vyre_io_client.h"], ["vyre_io_client.h", host]] {
+            let [first, second] = includes;
+            let both = [
+                "-D_GNU_SOURCE",
+                "-include",
+                first,
+                "-include",
+                second,
+                "/dev/null",
+            ];
+            match run(compiler, &[&args, &both[..]].concat(), &headers) {
+                Some(output) => {
+                    let said = String::from_utf8_lossy(&output.stderr);
+                    assert!(output.status.success(), "{compiler} {includes:?}: {said}");
+                }
+                None => skip(test, &format!("{compiler} is not installed")),
+            }
+        }
+    }
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!(" {byte:02x}")).collect()
 }

@@ -63,9 +63,9 @@ static void must(enum vyre_io_client_result result, const char *what)
 /* Returns a handle to a file, or 0 if the host offers none of this name. */
 static uint32_t opened(const struct vyre_io_client_queue *of, const char *name)
 {
-    struct vyre_io_file_is is;
+    struct vyre_io_msg_file_is is;
     const enum vyre_io_client_result result = vyre_io_client_open(&client, of, name, 0, &is);
-    if (result == VYRE_IO_CLIENT_REFUSED && client.refused.code == VYRE_IO_CODE_NO_SUCH_FILE) {
+    if (result == VYRE_IO_CLIENT_REFUSED && client.refused.code == VYRE_IO_MSG_CODE_NO_SUCH_FILE) {
         return 0;
     }
     must(result, name);
@@ -76,8 +76,8 @@ static uint32_t opened(const struct vyre_io_client_queue *of, const char *name)
 static void receive(void)
 {
     struct vyre_io_client_queue of;
-    struct vyre_io_buffer_is buffer_is;
-    struct vyre_io_queue_is is;
+    struct vyre_io_msg_buffer_is buffer_is;
+    struct vyre_io_msg_queue_is is;
     void *memory;
 
     must(vyre_io_client_take_socket(&client, STDIN_FILENO, "sandboxed reader", 30000), "no welcome");
