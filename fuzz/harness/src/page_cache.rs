@@ -12,7 +12,7 @@ use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::fs::{fallocate, fcntl_add_seals, ftruncate, memfd_create};
 use vyre_uring::vyre_mapped::MapError;
 use vyre_uring::{
-    Buffer, BufferSlot, CachedFile, Errno, FileSlot, Operation, PageCacheCounters,
+    Buffer, BufferSlot, CachedFile, Errno, FileSlot, MAX_BUNDLE, Operation, PageCacheCounters,
     PageCacheTransport, PushError, RegisterError, SimTransport, Token, Transport,
 };
 
@@ -49,6 +49,38 @@ pub struct PageCache {
     last: Result<u32, Errno>,
     /// Ranges of the buffer that reads may have changed.
     targeted: Vec<Range<usize>>,
+}
+
+/// A range of the file, and where its bytes go.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Bytes from the start of the file.
+    pub offset: u64,
+    /// Bytes.
+    pub len: u32,
+    /// Bytes from the start of the buffer.
+    pub at: u64,
+}
+
+impl Wanted {
+    fn operation(self) -> Operation {
+        Operation::Read {
+            file: FILE,
+            offset: self.offset,
+            buffer: BUFFER,
+            buffer_offset: self.at,
+            len: self.len,
+        }
+    }
+
+    fn is_inside(self) -> bool {
+        let end = self.at.checked_add(self.len.into());
+        end.is_some_and(|end| end <= BUFFER_BYTES as u64)
+    }
+
+    fn overlaps(self, at: u64, len: u32) -> bool {
+        at < self.at + u64::from(self.len) && self.at < at + u64::from(len)
+    }
 }
 
 /// A read in flight.
@@ -177,17 +209,10 @@ impl PageCache {
     /// # Panics
     /// If a range outside the buffer is accepted.
     pub fn push(&mut self, offset: u64, len: u32, at: u64) -> bool {
-        let read = Operation::Read {
-            file: FILE,
-            offset,
-            buffer: BUFFER,
-            buffer_offset: at,
-            len,
-        };
+        let wanted = Wanted { offset, len, at };
+        let read = wanted.operation();
         let user = self.next;
-        let is_inside = at
-            .checked_add(len.into())
-            .is_some_and(|end| end <= BUFFER_BYTES as u64);
+        let is_inside = wanted.is_inside();
         let token = match self.transport.push(read, user) {
             Ok(token) => token,
             Err(PushError::Full) => {
@@ -204,14 +229,7 @@ impl PageCache {
         };
         assert!(is_inside, "{at} and {len} are outside the buffer");
         self.next += 1;
-        self.targeted.push(at as usize..at as usize + len as usize);
-        let mut is_shared = false;
-        for other in self.pending.values_mut() {
-            if other.at < at + u64::from(len) && at < other.at + u64::from(other.len) {
-                other.is_shared = true;
-                is_shared = true;
-            }
-        }
+        let is_shared = self.target(wanted);
         let pending = Pending {
             token,
             offset,
@@ -226,6 +244,70 @@ impl PageCache {
         assert_eq!(in_flight as usize, self.pending.len());
         assert!(in_flight <= self.transport.capacity());
         true
+    }
+
+    /// Bundles reads, copies them, and compares each with the file as it is. Those that could not be copied are pushed.
+    ///
+    /// # Panics
+    /// If a range outside the buffer is accepted, or if a byte or a counter is wrong.
+    pub fn bundle(&mut self, reads: impl IntoIterator<Item = Wanted>) {
+        let mut bundled = Vec::new();
+        for wanted in reads {
+            if self.transport.bundle(wanted.operation()) {
+                assert!(wanted.is_inside(), "{wanted:?}");
+                bundled.push(wanted);
+            }
+        }
+        assert!(bundled.len() <= MAX_BUNDLE);
+        let in_flight = self.transport.in_flight();
+        let before = self.transport.page_cache_counters().copied;
+        let failed = self.transport.copy_bundle();
+        let copied = self.transport.page_cache_counters().copied - before;
+        assert_eq!(self.transport.in_flight(), in_flight);
+        assert_eq!(
+            copied,
+            bundled.len() as u64 - u64::from(failed.count_ones())
+        );
+        assert_eq!(failed.checked_shr(bundled.len() as u32).unwrap_or(0), 0);
+        for &wanted in &bundled {
+            self.target(wanted);
+        }
+        let contents = self.versions.last().expect("a version").clone();
+        for (nth, wanted) in bundled.iter().enumerate() {
+            if failed >> nth & 1 == 1 {
+                self.push(wanted.offset, wanted.len, wanted.at);
+                continue;
+            }
+            let mut bytes = vec![0; wanted.len as usize];
+            let read = self.buffer.read_at(wanted.at as usize, &mut bytes);
+            read.expect("inside");
+            let expected = contents.get(wanted.offset as usize..).unwrap_or_default();
+            assert!(
+                bytes.len() <= expected.len(),
+                "{wanted:?} is not in the file"
+            );
+            let is_overwritten = bundled[nth + 1..]
+                .iter()
+                .any(|later| wanted.overlaps(later.at, later.len));
+            assert!(
+                is_overwritten || bytes == expected[..bytes.len()],
+                "{wanted:?}"
+            );
+        }
+    }
+
+    /// Records that a read may change a range of the buffer. Returns whether another one in flight has bytes of it.
+    fn target(&mut self, wanted: Wanted) -> bool {
+        let start = wanted.at as usize;
+        self.targeted.push(start..start + wanted.len as usize);
+        let mut is_shared = false;
+        for other in self.pending.values_mut() {
+            if wanted.overlaps(other.at, other.len) {
+                other.is_shared = true;
+                is_shared = true;
+            }
+        }
+        is_shared
     }
 
     /// Submits what was pushed.

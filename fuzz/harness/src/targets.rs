@@ -11,7 +11,7 @@ use vyre_uring::MAX_COPY_BYTES;
 
 use crate::ends::Ends;
 use crate::engine::{Faults, Which, World};
-use crate::page_cache::PageCache;
+use crate::page_cache::{PageCache, Wanted};
 
 /// A target: its name, which is also that of the directory of its seeds, and its body.
 pub type Target = (&'static str, fn(&[u8]));
@@ -289,10 +289,17 @@ pub fn page_cache(bytes: &[u8]) {
         if bytes.is_empty() {
             break;
         }
-        match bytes.byte() % 16 {
+        let action = bytes.byte();
+        match action % 16 {
+            0..=3 if action >= 128 => {
+                let reads: Vec<_> = (0..=action >> 4 & 7).map(|_| wanted(&mut bytes)).collect();
+                // More than a bundle takes, too.
+                let turns = 1 + bytes.byte() % 24;
+                file.bundle((0..turns).flat_map(|_| reads.iter().copied()));
+            }
             0..=3 => {
-                let (offset, len, at) = (bytes.wide(), bytes.half(), bytes.wide());
-                file.push(offset, len, at);
+                let read = wanted(&mut bytes);
+                file.push(read.offset, read.len, read.at);
             }
             // About as long as the longest copy.
             4 => {
@@ -316,6 +323,11 @@ pub fn page_cache(bytes: &[u8]) {
         }
     }
     file.finish();
+}
+
+fn wanted(bytes: &mut Bytes<'_>) -> Wanted {
+    let (offset, len, at) = (bytes.wide(), bytes.half(), bytes.wide());
+    Wanted { offset, len, at }
 }
 
 /// Feeds both sides of the handshake with packets: see [`drive`](crate::handshake::drive).
