@@ -1,0 +1,1 @@
+"""Classes that other projects load as their plug-ins."""
