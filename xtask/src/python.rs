@@ -25,9 +25,14 @@ pub(crate) fn step(ws: &Workspace, report: &mut Report) -> Result<()> {
     };
     let replace = ["--quiet", "--force-reinstall", "--no-deps", "--no-index"];
     cmd!(ws, "{python} -m pip install {replace...} {wheel}").run()?;
+    // Its clients talk to the server of this program, too.
+    cmd!(ws, "cargo build --locked -p vyre-io-cli --target-dir {target}").run()?;
+    let program = ws.target.join("debug/vyre-io");
     let junit = ws.root.join(HOME).join("junit.xml");
     ws.sh.remove_path(&junit)?;
-    let outcome = cmd!(ws, "{python} -m pytest --quiet --rootdir {PACKAGE} --junitxml {junit} {PACKAGE}/tests").run();
+    let tests = format!("{PACKAGE}/tests");
+    let pytest = cmd!(ws, "{python} -m pytest --quiet --rootdir {PACKAGE} --junitxml {junit} {tests}");
+    let outcome = pytest.env("VYRE_IO_PROGRAM", program).run();
     if let Ok(xml) = ws.sh.read_file(&junit) {
         report.tests += tally(&xml)?;
     }

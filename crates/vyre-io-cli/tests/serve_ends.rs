@@ -23,6 +23,8 @@ const LEN: usize = 64 << 10;
 
 /// Requests that were claimed get their outcome, others ECANCELED; then the queue says that the host has gone, and
 /// the connection why.
+///
+/// Rules: HS-4.7, HS-7.4.
 #[test]
 fn sigterm_drains() {
     let dir = place();
@@ -140,6 +142,8 @@ fn a_killed_server_is_noticed_and_replaced() {
 }
 
 /// All that a peer had is taken back, whichever way it goes, and its memory too, even if it holds the descriptor.
+///
+/// Rules: HS-7.2, HS-7.3.
 #[test]
 fn nothing_of_a_peer_stays() {
     let dir = place();

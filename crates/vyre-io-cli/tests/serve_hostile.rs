@@ -4,17 +4,20 @@ mod common;
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::serve::{
     Peer, PeerBuffer, PeerQueue, SOON, Server, connected, handle, received, region, usage, within,
 };
-use common::{contents, file, place};
+use common::{contents, file, place, program};
 use rustix::fs::{FallocateFlags, MemfdFlags};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, send, sendmsg};
 use vyre_io::ioq::test_utils::Adversary;
 use vyre_io::{Features, QueueLayout, Request};
-use vyre_io_client::protocol::{Code, FileIs, Hello, List, Reply, Request as Message, sizes};
+use vyre_io_client::protocol::{
+    self, Code, FileIs, Hello, List, Reply, ReplyError, Request as Message, sizes,
+};
 
 const LEN: usize = 64 << 10;
 
@@ -169,7 +172,7 @@ fn descriptors_of_a_peer_do_not_stay() {
 
 /// Whoever does not take its answers, or says nothing, is cut off after a time, and costs no memory meanwhile.
 ///
-/// Rules: SEC-22, SEC-23.
+/// Rules: SEC-22, SEC-23, HS-4.8.
 #[test]
 fn a_peer_that_waits_is_cut_off_and_delays_nobody() {
     let dir = place();
@@ -235,6 +238,74 @@ fn further_peers_are_told_that_there_are_too_many() {
         Peer::connect(&server.socket, "third").is_ok()
     });
     server.end();
+}
+
+/// A server without free descriptors refuses what needs one, serves those that it has, does not spin, and goes on once
+/// there are some.
+///
+/// Rules: SEC-22.
+#[test]
+fn a_server_without_descriptors_refuses_and_goes_on() {
+    let dir = place();
+    let path = file(dir.path(), "weights", LEN);
+    let spec = format!("weights={}", path.display());
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 64; exec \"$@\"", "sh"]);
+    command.args(program()).arg("serve");
+    let args = ["--file", &spec, "--buffers", "100", "--log", "warn"];
+    let server = Server::spawn(command, dir.path(), &args);
+    let pid = server.child.id();
+    let mut witness = Witness::new(&server);
+    let mut greedy = server.peer();
+    let queue = greedy.queue(1);
+    let before = usage(pid).0;
+    let buffer = protocol::Buffer {
+        bytes: 4096,
+        queue: queue.number,
+    };
+    let refused = (0..100).find_map(|_| greedy.ask(buffer).err());
+    let Some(ReplyError::Refused(refused)) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(refused.cause(), Code::NoResources);
+    witness.is_served();
+    let waiting: Vec<_> = (0..8)
+        .map(|_| {
+            let socket = connected(&server.socket).expect("room in the backlog");
+            send(&socket, &hello(), SendFlags::NOSIGNAL).expect("sent");
+            socket
+        })
+        .collect();
+    let (spent, begun) = (processor_time(pid), Instant::now());
+    while begun.elapsed() < Duration::from_secs(1) {
+        witness.is_served();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let spent = processor_time(pid) - spent;
+    assert!(spent < 25, "{spent} ticks of the processor in a second");
+    assert!(usage(pid).0 >= 63, "some are left");
+    drop((queue, greedy));
+    for socket in &waiting {
+        let (packet, _) = received(socket).expect("an answer");
+        let (_, reply) = Reply::decode(&packet).expect("a message");
+        assert!(matches!(reply, Reply::Welcome(_)), "{reply:?}");
+    }
+    witness.is_served();
+    drop(waiting);
+    within(SOON, "descriptors", || usage(pid).0 < before);
+    let (status, log) = server.end();
+    assert!(status.success(), "{status}: {log}");
+    assert!(log.contains("not enough descriptors"), "{log}");
+    let attempts = log.matches("cannot be accepted now").count();
+    assert!((1..500).contains(&attempts), "{attempts} attempts");
+}
+
+/// Returns the time of a process on processors, in ticks of 10 ms.
+fn processor_time(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
+    let (_, fields) = stat.rsplit_once(')').expect("a name");
+    let times = fields.split_whitespace().skip(11).take(2);
+    times.filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
 }
 
 /// Memory that a peer has cannot be taken from under the server, nor can the queue be used against others.
