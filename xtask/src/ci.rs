@@ -69,6 +69,7 @@ const STEPS: &[Step] = &[
     full("orderings", "each memory ordering weakened is caught", orderings::mutate::step),
     full("fuzz-run", "the fuzz targets, a minute each", volume::fuzz),
     full("kani", "the proofs of vyre-ioq", checks::kani),
+    full("python-soak", "the Python package: many rounds that must leave nothing behind", python::soak),
     full("coverage", "the lines that the tests run", checks::coverage),
 ];
 

@@ -1,6 +1,6 @@
 //! The Python package: builds its wheel as users would, installs it, and has pytest test it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use roxmltree::Document;
 
@@ -12,6 +12,18 @@ const PACKAGE: &str = "crates/vyre-io-python";
 const HOME: &str = "target/python";
 
 pub(crate) fn step(ws: &Workspace, report: &mut Report) -> Result<()> {
+    let python = installed(ws)?;
+    test(ws, &python, &["tests"], report)
+}
+
+/// Runs many rounds of the tests that look for leaks.
+pub(crate) fn soak(ws: &Workspace, report: &mut Report) -> Result<()> {
+    let python = installed(ws)?;
+    test(ws, &python, &["--soak", "tests/test_flat.py"], report)
+}
+
+/// Builds the wheel and installs it into the environment, whose interpreter is returned.
+fn installed(ws: &Workspace) -> Result<PathBuf> {
     let python = environment(ws)?;
     let manifest = format!("{PACKAGE}/Cargo.toml");
     let wheels = format!("{HOME}/wheels");
@@ -25,14 +37,21 @@ pub(crate) fn step(ws: &Workspace, report: &mut Report) -> Result<()> {
     };
     let replace = ["--quiet", "--force-reinstall", "--no-deps", "--no-index"];
     cmd!(ws, "{python} -m pip install {replace...} {wheel}").run()?;
+    Ok(python)
+}
+
+/// Runs pytest in the package's directory.
+fn test(ws: &Workspace, python: &Path, arguments: &[&str], report: &mut Report) -> Result<()> {
     // Its clients talk to the server of this program, too.
+    let target = ws.target.as_os_str();
     cmd!(ws, "cargo build --locked -p vyre-io-cli --target-dir {target}").run()?;
     let program = ws.target.join("debug/vyre-io");
     let junit = ws.root.join(HOME).join("junit.xml");
     ws.sh.remove_path(&junit)?;
-    let tests = format!("{PACKAGE}/tests");
-    let pytest = cmd!(ws, "{python} -m pytest --quiet --rootdir {PACKAGE} --junitxml {junit} {tests}");
+    let in_package = ws.sh.push_dir(PACKAGE);
+    let pytest = cmd!(ws, "{python} -m pytest --quiet --junitxml {junit} {arguments...}");
     let outcome = pytest.env("VYRE_IO_PROGRAM", program).run();
+    drop(in_package);
     if let Ok(xml) = ws.sh.read_file(&junit) {
         report.tests += tally(&xml)?;
     }

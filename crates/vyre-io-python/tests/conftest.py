@@ -10,6 +10,10 @@ import pytest
 import vyre_io
 
 
+def pytest_addoption(parser):
+    parser.addoption("--soak", action="store_true", help="run many more rounds in test_flat.py")
+
+
 @pytest.fixture
 def path(tmp_path):
     """A file of 1 MiB and 5 bytes, each word of which says where it is."""

@@ -1,4 +1,4 @@
-"""Forks, workers, ends of the interpreter, and what is left behind."""
+"""Forks, workers, and ends of the interpreter."""
 
 import gc
 import multiprocessing
@@ -140,47 +140,6 @@ def test_ctrl_c_in_a_batch_ends_the_program_in_order(path, tmp_path):
     assert "KeyboardInterrupt" in done.stderr and done.returncode in (1, 130, -2), done
 
 
-def usage():
-    gc.collect()
-    descriptors = len(os.listdir("/proc/self/fd"))
-    with open("/proc/self/statm") as statm:
-        resident = int(statm.read().split()[1]) * resource.getpagesize()
-    return descriptors, resident
-
-
-def assert_flat(work, rounds):
-    work(rounds // 10)
-    descriptors, resident = usage()
-    work(rounds)
-    descriptors_after, resident_after = usage()
-    assert descriptors_after == descriptors
-    # The allocators of Python and of the system keep a little.
-    assert resident_after - resident < 8 << 20
-
-
-def test_files_leave_nothing_behind(path):
-    """Rounds: VYRE_IO_ROUNDS, or 20,000."""
-    rounds = int(os.environ.get("VYRE_IO_ROUNDS", 20_000))
-
-    def work(rounds):
-        buffer = bytearray(4096)
-        for _ in range(rounds):
-            with vyre_io.File(path) as file:
-                file.pread(buffer, 4096).result()
-
-    assert_flat(work, rounds)
-
-
-def test_files_that_the_loop_knows_leave_nothing_behind(path):
-    def work(rounds):
-        for _ in range(rounds):
-            with vyre_io.File(path, "r+") as file:
-                file.pwrite(b"word").result()
-                assert file.pread(bytearray(200_000)).result() == 200_000
-
-    assert_flat(work, 1000)
-
-
 def test_more_files_than_the_loop_has_room_for(path):
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 4400
@@ -195,20 +154,6 @@ def test_more_files_than_the_loop_has_room_for(path):
             file.close()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limit)
-
-
-def test_cancelled_operations_leave_nothing_behind(path):
-    """Rounds: VYRE_IO_ROUNDS, or 10,000."""
-    rounds = int(os.environ.get("VYRE_IO_ROUNDS", 10_000))
-
-    with vyre_io.File(path, "r+") as file:
-
-        def work(rounds):
-            for _ in range(rounds):
-                file.pwrite(b"word", 8).cancel()
-            file.sync().result()
-
-        assert_flat(work, rounds)
 
 
 def test_the_doctor_reports_the_transport(tmp_path):
