@@ -7,13 +7,15 @@ pub(crate) mod place;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::task::Waker;
 use std::time::Duration;
 
 use vyre_io::{
     Buffer, BufferHandle, BufferTable, DeviceQueue, Features, FileHandle, IoLoop, LoopOptions,
-    Queue, QueueLayout, Rights, SpawnError, TransportChoice, WaitPolicy,
+    OutcomeEvent, Queue, QueueLayout, Rights, SpawnError, TransportChoice, WaitPolicy,
 };
 
+use crate::ended::{Ended, Listeners};
 use crate::fork;
 use crate::op::{CHUNK, Op};
 
@@ -76,6 +78,9 @@ struct Inner {
     is_closed: AtomicBool,
     /// Said by `Display` of the loop's report.
     report: String,
+    listeners: Arc<Listeners>,
+    /// The batches that were submitted with a key.
+    ended: Arc<Ended>,
 }
 
 #[derive(Debug, Default)]
@@ -103,8 +108,15 @@ impl Engine {
         let transfer_handle = buffers
             .insert_range(transfer.clone(), .., rights)
             .map_err(|error| died(error.to_string()))?;
-        let layout = QueueLayout::with_slots(settings.depth).with_features(Features::DOORBELL);
-        let (host, device) = Queue::anonymous(layout).map_err(|error| died(error.to_string()))?;
+        let features = Features::DOORBELL | Features::WAKE;
+        let layout = QueueLayout::with_slots(settings.depth).with_features(features);
+        let (mut host, device) =
+            Queue::anonymous(layout).map_err(|error| died(error.to_string()))?;
+        let listeners = Arc::new(Listeners::default());
+        host.wake_device_by(Waker::from(Arc::clone(&listeners)));
+        // Before any request, so that none needs to be told again.
+        device.expect_wakeups();
+        let ended = Ended::new().map_err(|error| died(error.to_string()))?;
         let options = LoopOptions::new()
             .wait_policy(settings.policy)
             .transport(settings.transport)
@@ -124,6 +136,8 @@ impl Engine {
             transfer_handle,
             state: Mutex::default(),
             is_closed: AtomicBool::new(false),
+            listeners,
+            ended,
         };
         Ok(Arc::new(Self {
             inner: Some(inner),
@@ -183,6 +197,26 @@ impl Engine {
     /// Ends what has an outcome, and begins what waited for it.
     pub(crate) fn poll(&self) -> Result<(), Refused> {
         let inner = self.inner()?;
+        inner.move_on(inner.lock());
+        Ok(())
+    }
+
+    /// Returns where the ends of batches with keys are told.
+    pub(crate) fn ended(&self) -> Result<&Arc<Ended>, Refused> {
+        Ok(&self.inner()?.ended)
+    }
+
+    /// Has outcomes told to somebody, once it was [armed](Self::arm_and_poll).
+    pub(crate) fn add_listener(&self, event: &Arc<OutcomeEvent>) -> Result<(), Refused> {
+        self.inner()?.listeners.add(event);
+        Ok(())
+    }
+
+    /// Has the listeners told of the next outcomes, and ends what has one already.
+    pub(crate) fn arm_and_poll(&self) -> Result<(), Refused> {
+        let inner = self.inner()?;
+        // First: an outcome that the look below misses comes later, and is told. The number is for those who sleep.
+        let _ = inner.device.arm();
         inner.move_on(inner.lock());
         Ok(())
     }

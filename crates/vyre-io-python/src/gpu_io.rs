@@ -13,9 +13,10 @@ use vyre_io::Errno;
 use vyre_io::cuda::view::{self, LoadOptions, ViewError};
 use vyre_io::cuda::{BounceBuffer, BounceError};
 
+use crate::batch::Batch;
 use crate::fork;
 use crate::gpu_memory::GpuSpan;
-use crate::op::{Batch, Kind};
+use crate::op::Kind;
 use crate::open_file::OpenFile;
 
 /// The threads. Each copies some 6 GB/s of cached bytes.

@@ -5,20 +5,27 @@
 //   fork         which process this is
 //   given_back   things of a GPU, at their end
 //   memory       memory of Python objects
+//   pages        which pages of a file are in memory
 //   open_file    files, and reads of what is in memory
-//   op           operations and their results
+//   op           operations
+//   batch        their results
+//   at_once      reads that the calling thread performs
 //   rows         gathers
 //   dlpack       arrays of other libraries
 //   dtype        types of elements
 //   view         files as arrays
 //   engine       the loop, and what is in flight there
+//   ended        ends of batches, told by a descriptor
 //   gpu_memory   memory of a GPU of Python objects
 //   gpu_io       threads that read and write it
 //   gpu_queue    loops that serve kernels
 //   python       the classes that Python sees
 
+mod at_once;
+mod batch;
 mod dlpack;
 mod dtype;
+mod ended;
 mod engine;
 mod fork;
 mod given_back;
@@ -28,6 +35,7 @@ mod gpu_queue;
 mod memory;
 mod op;
 mod open_file;
+mod pages;
 mod python;
 mod rows;
 mod view;
@@ -44,6 +52,8 @@ mod native {
     #[pymodule_export]
     use crate::python::cuda_queue::CudaQueue;
     #[pymodule_export]
+    use crate::python::ended::Ended;
+    #[pymodule_export]
     use crate::python::engine::{Engine, close_all, default_engine};
     #[pymodule_export]
     use crate::python::file::File;
@@ -51,6 +61,8 @@ mod native {
     use crate::python::future::Future;
     #[pymodule_export]
     use crate::python::gather::gather;
+    #[pymodule_export]
+    use crate::python::many::{Reads, Writes};
     #[pymodule_export]
     use crate::python::memory::Memory;
     #[pymodule_export]

@@ -170,19 +170,21 @@ impl Export {
 
     /// Returns all bytes from an offset on, or `size` of them.
     pub(crate) fn span(self: &Arc<Self>, at: usize, size: Option<usize>) -> PyResult<Span> {
-        let len = self.len;
-        let end = match size {
-            Some(size) => at.checked_add(size),
-            None => Some(len.max(at)),
-        };
-        match end {
-            Some(end) if end <= len => Ok(Span {
-                export: Arc::clone(self),
-                range: at..end,
-            }),
+        let size = size.unwrap_or(self.len.saturating_sub(at));
+        self.check(at, size)?;
+        Ok(Span {
+            export: Arc::clone(self),
+            range: at..at + size,
+        })
+    }
+
+    /// Returns an error unless bytes are inside the memory.
+    pub(crate) fn check(&self, at: usize, size: usize) -> PyResult<()> {
+        match at.checked_add(size) {
+            Some(end) if end <= self.len => Ok(()),
             _ => Err(PyValueError::new_err(format!(
-                "{} bytes at {at} are not inside the buffer of {len}: give a smaller size",
-                size.unwrap_or(0)
+                "{size} bytes at {at} are not inside the buffer of {}: give a smaller size",
+                self.len
             ))),
         }
     }
@@ -202,6 +204,11 @@ impl Span {
 
     pub(crate) fn is_read_only(&self) -> bool {
         self.export.is_read_only()
+    }
+
+    /// Returns whether this is memory of that object.
+    pub(crate) fn is_of(&self, export: &Arc<Export>) -> bool {
+        Arc::ptr_eq(&self.export, export)
     }
 
     /// Returns a part.

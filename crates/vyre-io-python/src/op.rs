@@ -1,14 +1,13 @@
-//! Operations, and the batches that they are parts of.
+//! Operations.
 
 use std::hint;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-
 use std::thread;
 use std::time::{Duration, Instant};
 
 use vyre_io::{BufferHandle, Errno};
 
+use crate::batch::Batch;
 use crate::engine::place::Registration;
 use crate::memory::Span;
 use crate::open_file::OpenFile;
@@ -17,89 +16,6 @@ use crate::open_file::OpenFile;
 pub(crate) const CHUNK: usize = 64 << 10;
 /// The largest number of bytes of one request.
 const MOST: usize = 1 << 30;
-
-/// Results of operations that were begun together: the number of bytes of each, or its errno.
-#[derive(Debug)]
-pub(crate) struct Batch {
-    files: Box<[Arc<OpenFile>]>,
-    /// A number of bytes, or the negative of an errno.
-    results: Box<[AtomicI64]>,
-    left: AtomicUsize,
-    cancelled: AtomicBool,
-}
-
-impl Batch {
-    pub(crate) fn new(files: impl IntoIterator<Item = Arc<OpenFile>>) -> Self {
-        let files: Box<[_]> = files.into_iter().collect();
-        Self {
-            results: files.iter().map(|_| AtomicI64::new(0)).collect(),
-            left: AtomicUsize::new(files.len()),
-            cancelled: AtomicBool::new(false),
-            files,
-        }
-    }
-
-    /// Records the end of an operation, once.
-    pub(crate) fn end(&self, index: usize, result: Result<usize, Errno>) {
-        let word = match result {
-            Ok(count) => i64::try_from(count).unwrap_or(i64::MAX),
-            Err(errno) => -i64::from(errno.raw()),
-        };
-        // Relaxed: the release below passes it on.
-        self.results[index].store(word, Ordering::Relaxed);
-        // Release, paired with the acquire in `is_done`: who finds the batch done finds the results and the bytes.
-        self.left.fetch_sub(1, Ordering::Release);
-    }
-
-    /// Returns whether all operations have ended.
-    pub(crate) fn is_done(&self) -> bool {
-        // Acquire: as in `end`.
-        self.left.load(Ordering::Acquire) == 0
-    }
-
-    /// Waits until the batch is done, but not for long after `limit`. `began` is the time of the first call for it.
-    /// Returns whether it is done.
-    pub(crate) fn wait(&self, began: Instant, limit: Duration) -> bool {
-        let until = Instant::now() + limit;
-        while !self.is_done() {
-            if !pause(began, until) {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Has nobody look at the results any more. Returns whether that is so: not if the batch was done.
-    pub(crate) fn cancel(&self) -> bool {
-        if !self.is_done() {
-            // Relaxed: the flag guards no other memory.
-            self.cancelled.store(true, Ordering::Relaxed);
-        }
-        self.is_cancelled()
-    }
-
-    pub(crate) fn is_cancelled(&self) -> bool {
-        // Relaxed: as in `cancel`.
-        self.cancelled.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.files.len()
-    }
-
-    /// Returns the result of an operation, once the batch is done.
-    pub(crate) fn result(&self, index: usize) -> Result<i64, i32> {
-        // Relaxed: `is_done` has acquired it.
-        match self.results[index].load(Ordering::Relaxed) {
-            errno @ ..0 => Err(i32::try_from(-errno).unwrap_or(libc::EIO)),
-            count => Ok(count),
-        }
-    }
-
-    pub(crate) fn file(&self, index: usize) -> &Arc<OpenFile> {
-        &self.files[index]
-    }
-}
 
 /// Most of the time that a thread polls before it gives its processor away, and before it sleeps.
 const SPIN: Duration = Duration::from_micros(20);

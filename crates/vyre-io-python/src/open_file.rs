@@ -12,6 +12,7 @@ use vyre_io::mapped::Mapping;
 
 use crate::engine::Engine;
 use crate::memory::Span;
+use crate::pages::{Copier, Pages};
 
 /// The largest read that the calling thread makes by itself, if the bytes are in memory. It takes some 10 µs.
 pub(crate) const MOST_AT_ONCE: usize = 128 << 10;
@@ -98,6 +99,7 @@ pub(crate) struct OpenFile {
     engines: Mutex<Vec<Weak<Engine>>>,
     /// All of the file as it was when it was mapped last.
     mapping: Mutex<Option<Arc<Mapping>>>,
+    pages: Mutex<Pages>,
 }
 
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -119,6 +121,7 @@ impl OpenFile {
             mode,
             engines: Mutex::default(),
             mapping: Mutex::default(),
+            pages: Mutex::default(),
         })
     }
 
@@ -132,6 +135,7 @@ impl OpenFile {
             reads_at_once: AtomicBool::new(self.reads_at_once.load(Relaxed)),
             engines: Mutex::default(),
             mapping: Mutex::default(),
+            pages: Mutex::default(),
         })
     }
 
@@ -155,6 +159,16 @@ impl OpenFile {
             *mapping = Mapping::new(&self.file, 0..size).ok().map(Arc::new);
         }
         mapping.clone()
+    }
+
+    /// Returns the means to copy pages that are in memory, if they are worth it.
+    pub(crate) fn copier(&self) -> Option<Copier> {
+        // Relaxed: the flag is a hint. Direct I/O passes by what is in memory.
+        if !self.reads_at_once.load(Relaxed) {
+            return None;
+        }
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        pages.copier(&self.file)
     }
 
     /// Reads bytes that are in memory, with the result that pread(2) would give. `None` if the read would wait, or is

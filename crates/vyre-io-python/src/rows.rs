@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
 use vyre_io::mapped::{Mapping, Recovery};
@@ -16,6 +16,8 @@ use crate::open_file::OpenFile;
 const BYTES_OF_THREAD: usize = 256 << 10;
 /// The largest number of threads. More gained nothing on 16 cores.
 const MOST_THREADS: usize = 16;
+/// The bytes that a thread takes on at once: some 100 µs of work, so that all threads end together.
+const BYTES_OF_SHARE: usize = 512 << 10;
 /// The rows after which the size of the file is asked for again, as it is before each pread(2).
 const ROWS_OF_QUESTION: usize = 256;
 /// Rows that are loaded into the processor's cache before the one that is copied.
@@ -65,28 +67,22 @@ impl Rows {
             mapping: file.mapping(size),
             ids,
             out,
+            asked: count,
+            taken: AtomicUsize::new(0),
             is_over: AtomicBool::new(false),
         };
-        let each = count.div_ceil(threads);
-        let part = |thread: usize| (each * thread).min(count)..(each * (thread + 1)).min(count);
         let work = &work;
         thread::scope(|scope| {
             let others: Vec<_> = (1..threads)
-                .map(|thread| {
-                    let own = part(thread);
-                    let run = move || work.run(own);
-                    // Without a thread, this one does its part.
-                    thread::Builder::new()
-                        .spawn_scoped(scope, run)
-                        .map_err(|_| thread)
+                // Without a thread, the others do its part.
+                .filter_map(|_| {
+                    let thread = thread::Builder::new();
+                    thread.spawn_scoped(scope, move || work.run()).ok()
                 })
                 .collect();
-            let own = work.run(part(0));
+            let own = work.run();
             others.into_iter().fold(own, |result, other| {
-                let other = match other {
-                    Ok(thread) => thread.join().unwrap_or_else(|cause| resume_unwind(cause)),
-                    Err(thread) => work.run(part(thread)),
-                };
+                let other = other.join().unwrap_or_else(|cause| resume_unwind(cause));
                 result.and(other)
             })
         })
@@ -102,26 +98,31 @@ struct Work<'a> {
     mapping: Option<Arc<Mapping>>,
     ids: &'a Span,
     out: &'a Span,
+    /// The number of rows to copy, and how many of them threads have taken on.
+    asked: usize,
+    taken: AtomicUsize,
     /// Set once a thread has failed.
     is_over: AtomicBool,
 }
 
 impl Work<'_> {
-    fn run(&self, part: Range<usize>) -> Result<(), GatherError> {
+    fn run(&self) -> Result<(), GatherError> {
         // A thread that blocks SIGBUS, or whose handler was replaced, reads by system calls.
         let recovery = self.mapping.as_ref().and_then(|_| Recovery::new().ok());
-        for first in part.clone().step_by(ROWS_OF_QUESTION) {
-            // Relaxed: the flag guards no other memory.
-            if self.is_over.load(Relaxed) {
-                return Ok(());
+        let share = (BYTES_OF_SHARE / self.rows.len).max(1);
+        // Relaxed: each thread learns its own rows from the count, and nothing of the others.
+        while !self.is_over.load(Relaxed) {
+            let first = self.taken.fetch_add(share, Relaxed);
+            if first >= self.asked {
+                break;
             }
-            let some = first..part.end.min(first + ROWS_OF_QUESTION);
+            let part = first..self.asked.min(first + share);
             let copied = match (&self.mapping, &recovery) {
-                (Some(mapping), Some(recovery)) => self.copy(some, mapping, recovery),
-                _ => self.read(some),
+                (Some(mapping), Some(recovery)) => self.copy(part, mapping, recovery),
+                _ => self.read(part),
             };
             if copied.is_err() {
-                // Relaxed: as above.
+                // Relaxed: the flag guards no other memory.
                 self.is_over.store(true, Relaxed);
                 return copied;
             }
@@ -149,20 +150,23 @@ impl Work<'_> {
         recovery: &Recovery,
     ) -> Result<(), GatherError> {
         let len = self.rows.len as u64;
-        let size = match mapping.checks_size() {
-            true => mapping
-                .file_size()
-                .map_err(|errno| GatherError::Io(errno.into()))?,
-            false => u64::MAX,
-        };
-        for index in part.clone() {
-            let offset = self.offset(index)?;
+        let load = |index: usize| {
             if len <= MOST_AHEAD as u64
-                && index + ROWS_AHEAD < part.end
-                && let Ok(ahead) = self.offset(index + ROWS_AHEAD)
+                && index < part.end
+                && let Ok(offset) = self.offset(index)
             {
-                mapping.prefetch(ahead..ahead + len);
+                mapping.hint(offset).prefetch(self.rows.len);
             }
+        };
+        (part.start..part.start + ROWS_AHEAD).for_each(load);
+        let mut size = u64::MAX;
+        for index in part.clone() {
+            if (index - part.start).is_multiple_of(ROWS_OF_QUESTION) && mapping.checks_size() {
+                let asked = mapping.file_size();
+                size = asked.map_err(|errno| GatherError::Io(errno.into()))?;
+            }
+            let offset = self.offset(index)?;
+            load(index + ROWS_AHEAD);
             let copied = offset + len <= size
                 && self.out.copy_mapped(
                     index * self.rows.len,

@@ -1,5 +1,5 @@
 import sys
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from os import PathLike
 from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar, final
@@ -143,6 +143,16 @@ class Batch(_Pending[list[int]]):
     def outcomes(self, timeout: float | None = None) -> list[int | OSError]:
         """Waits for all results, and returns them: numbers of bytes, and errors."""
 
+    def counts(self, timeout: float | None = None) -> memoryview:
+        """Waits for all results, and returns them as 64-bit integers: numbers of bytes, or the negative of an errno.
+
+        numpy.asarray makes an array of it without a copy. No object is made for each result.
+        """
+
+    @property
+    def key(self) -> int | None:
+        """The number that the batch was submitted with."""
+
     def __len__(self) -> int: ...
 
 @final
@@ -172,6 +182,46 @@ class Write:
         *,
         at: int = 0,
     ) -> None: ...
+
+@final
+class Reads:
+    """A request for Engine.submit that stands for many reads of one file into one buffer.
+
+    A batch of small reads costs little more than its copies in this way: no object is made for each of them.
+    """
+
+    def __init__(
+        self,
+        file: File,
+        buffer: Buffer | Memory | _Array,
+        offsets: Buffer | Sequence[int],
+        size: int | Buffer | Sequence[int],
+        *,
+        at: Buffer | Sequence[int] | None = None,
+    ) -> None:
+        """offsets are those in the file, size the number of bytes of each read, or of all, and at their places in the buffer:
+        by default, one follows the other. Each is an array of 64-bit integers, such as NumPy's, or a sequence. They are
+        copied.
+
+        Raises TypeError for other numbers, and ValueError for negative ones and for arrays that differ in length.
+        """
+
+    def __len__(self) -> int: ...
+
+@final
+class Writes:
+    """A request for Engine.submit that stands for many writes of one buffer to one file: as Reads."""
+
+    def __init__(
+        self,
+        file: File,
+        buffer: Buffer | Memory | _Array,
+        offsets: Buffer | Sequence[int],
+        size: int | Buffer | Sequence[int],
+        *,
+        at: Buffer | Sequence[int] | None = None,
+    ) -> None: ...
+    def __len__(self) -> int: ...
 
 @final
 class Sync:
@@ -206,8 +256,29 @@ class Engine:
         Raises OSError if there is no memory or thread, or if the transport is refused.
         """
 
-    def submit(self, requests: Iterable[Read | Write | Sync]) -> Batch:
-        """Begins operations, in no order. Raises as File.pread does, before any of them begins."""
+    def submit(
+        self, requests: Iterable[Read | Write | Reads | Writes | Sync], *, key: int | None = None
+    ) -> Batch:
+        """Begins operations, in no order. Raises as File.pread does, before any of them begins.
+
+        The results are in the order of the requests, with those of a Reads or Writes in its own order. Reads of bytes that
+        are in memory are performed by the calling thread, up to 4 MiB of a batch. drain() returns a batch that has a key, a
+        number of 64 bits, once it has ended.
+        """
+
+    def drain(self) -> list[Batch]:
+        """Returns the batches with keys that have ended since the last call, without waiting.
+
+        A batch that was given up is among them once its memory is free. Take an engine of your own where other code may
+        drain that of the process.
+        """
+
+    def event_fd(self) -> int:
+        """Returns an eventfd that is readable while drain() may have something to return, and unreadable after that.
+
+        It is for select, poll, epoll and event loops. Do not read from it, which drain() does, and do not close it, which the
+        end of the engine does. It may also be readable for other outcomes of the engine, and drain() then returns nothing.
+        """
 
     def register(self, buffer: Buffer) -> Memory:
         """Registers memory with the kernel, which pins it.

@@ -8,7 +8,8 @@ use vyre_io::{
 };
 
 use super::{Engine, Inner, Refused, State};
-use crate::op::{Batch, CHUNK, Kind, Op, Place, pause};
+use crate::batch::Batch;
+use crate::op::{CHUNK, Kind, Op, Place, pause};
 
 /// A request of an operation.
 #[derive(Debug)]

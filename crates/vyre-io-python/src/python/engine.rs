@@ -9,17 +9,14 @@ use vyre_io::{TransportChoice, WaitPolicy};
 use super::batch::Batch as PyBatch;
 use super::error::spawn_error;
 use super::memory::Memory;
-use super::request::{Parsed, Parser, Target};
+use super::request::{Parsed, Parser};
 use super::wait::{Pending, duration};
+use crate::at_once::{self, Run};
+use crate::batch::Batch;
 use crate::engine::{Engine as Core, Settings};
 use crate::given_back::begin_exit;
 use crate::gpu_io::{self, GpuOp};
-use crate::memory::{Span, reap};
-use crate::op::{Batch, Kind, Op, Place};
-use crate::open_file::OpenFile;
-
-/// The bytes that a batch reads at once at most, where they are in memory: some 0.5 ms.
-const MOST_OF_BATCH: usize = 4 << 20;
+use crate::memory::reap;
 
 /// All engines of the process, and that of the process itself. Held by threads with the interpreter lock alone, as
 /// fork(2) is called: a child never finds it locked.
@@ -110,31 +107,59 @@ impl Engine {
     }
 
     /// Begins the operations of a list of requests, in no order.
-    fn submit(&self, requests: &Bound<'_, PyAny>) -> PyResult<PyBatch> {
+    #[pyo3(signature = (requests, *, key = None))]
+    fn submit(&self, requests: &Bound<'_, PyAny>, key: Option<u64>) -> PyResult<PyBatch> {
         let py = requests.py();
         self.0.check()?;
         let mut parser = Parser::new(&self.0);
-        let parsed: Vec<Parsed> = requests
-            .try_iter()?
-            .map(|request| parser.parse(&request?))
-            .collect::<PyResult<_>>()?;
-        drop(parser);
-        let files = parsed.iter().map(|parsed| Arc::clone(&parsed.file));
-        let batch = Arc::new(Batch::new(files));
-        let (on_gpus, parsed) = split(parsed, &batch);
+        for request in requests.try_iter()? {
+            parser.parse(&request?)?;
+        }
+        let parsed = parser.finish();
+        let on = parsed.iter().map(Parsed::on);
+        let batch = Batch::new(on.map(|(count, file)| (count, Arc::clone(file))));
+        let (on_gpus, runs) = split(parsed, &batch);
         gpu_io::submit(py, on_gpus);
         py.detach(|| {
-            let ops = begin_at_once(parsed, &batch);
-            if ops.is_empty() {
-                return Ok(());
+            let ops = at_once::begin(runs, &batch);
+            if !ops.is_empty() {
+                self.0.submit(ops)?;
             }
-            self.0.submit(ops)
+            let Some(key) = key else { return Ok(()) };
+            let ended = self.0.ended()?;
+            batch.watch(key, ended, false);
+            ended.listen_to(&self.0)
         })?;
         reap(py);
-        Ok(PyBatch(Pending {
-            batch,
-            engine: Some(Arc::clone(&self.0)),
-        }))
+        Ok(PyBatch {
+            pending: Pending {
+                batch,
+                engine: Some(Arc::clone(&self.0)),
+            },
+            key,
+        })
+    }
+
+    /// Returns the batches with keys that have ended since the last call.
+    fn drain(&self, py: Python<'_>) -> PyResult<Vec<PyBatch>> {
+        let taken = py.detach(|| self.0.ended()?.take())?;
+        reap(py);
+        let batches = taken.into_iter().map(|(key, batch)| PyBatch {
+            pending: Pending {
+                batch,
+                engine: Some(Arc::clone(&self.0)),
+            },
+            key: Some(key),
+        });
+        Ok(batches.collect())
+    }
+
+    /// Returns a descriptor that is readable while `drain` may have something to return.
+    fn event_fd(&self, py: Python<'_>) -> PyResult<i32> {
+        let ended = self.0.ended()?;
+        py.detach(|| ended.listen_to(&self.0))?;
+        reap(py);
+        Ok(ended.descriptor())
     }
 
     /// Registers memory, which operations on it then need not do.
@@ -166,80 +191,30 @@ impl Engine {
 }
 
 /// Returns the operations on memory of GPUs, and the others with their places in the batch.
-fn split(parsed: Vec<Parsed>, batch: &Arc<Batch>) -> (Vec<GpuOp>, Vec<(usize, Host)>) {
-    let (mut on_gpus, mut others) = (Vec::new(), Vec::new());
-    for (index, parsed) in parsed.into_iter().enumerate() {
-        let Parsed {
-            kind,
-            file,
-            offset,
-            target,
-        } = parsed;
-        let target = match target {
-            Some(Target::Gpu(span)) => {
-                on_gpus.push(GpuOp {
-                    kind,
-                    file,
-                    offset,
-                    span,
-                    batch: Arc::clone(batch),
-                    index,
-                });
-                continue;
-            }
-            Some(Target::Host(span, place)) => Some((span, place)),
-            None => None,
-        };
-        others.push((
-            index,
-            Host {
+fn split(parsed: Vec<Parsed>, batch: &Arc<Batch>) -> (Vec<GpuOp>, Vec<(usize, Run)>) {
+    let (mut on_gpus, mut runs) = (Vec::new(), Vec::new());
+    let mut index = 0;
+    for parsed in parsed {
+        let (count, _) = parsed.on();
+        match parsed {
+            Parsed::Host(run) => runs.push((index, run)),
+            Parsed::Gpu {
                 kind,
                 file,
                 offset,
-                target,
-            },
-        ));
-    }
-    (on_gpus, others)
-}
-
-/// A request on memory of the host.
-struct Host {
-    kind: Kind,
-    file: Arc<OpenFile>,
-    offset: u64,
-    target: Option<(Span, Option<Place>)>,
-}
-
-/// Performs the reads of bytes that are in memory, as far as that does not take long, and returns the other operations.
-fn begin_at_once(parsed: Vec<(usize, Host)>, batch: &Arc<Batch>) -> Vec<Op> {
-    let mut left = MOST_OF_BATCH;
-    let mut ops = Vec::new();
-    for (index, host) in parsed {
-        let Host {
-            kind,
-            file,
-            offset,
-            target,
-        } = host;
-        let (span, place) = target.unzip();
-        let at_once = match &span {
-            Some(span) if span.len() == 0 => Some(0),
-            Some(span) if kind == Kind::Read && span.len() <= left => {
-                file.read_at_once(span, offset)
-            }
-            _ => None,
-        };
-        if let Some(count) = at_once {
-            left -= count;
-            batch.end(index, Ok(count));
-            continue;
+                span,
+            } => on_gpus.push(GpuOp {
+                kind,
+                file,
+                offset,
+                span,
+                batch: Arc::clone(batch),
+                index,
+            }),
         }
-        let mut op = Op::new(kind, (file, offset), span, (Arc::clone(batch), index));
-        op.place = place.flatten();
-        ops.push(op);
+        index += count;
     }
-    ops
+    (on_gpus, runs)
 }
 
 /// The largest number of operations in flight: what a queue has slots for.

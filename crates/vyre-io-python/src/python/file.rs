@@ -12,12 +12,13 @@ use super::error::io_error;
 use super::future::Future;
 use super::request::{Target, find_target};
 use super::wait::Pending;
+use crate::batch::Batch;
 use crate::engine::Engine;
 use crate::fork;
 use crate::gpu_io::{self, GpuOp};
 use crate::memory::Span;
 use crate::memory::reap;
-use crate::op::{Batch, Kind, Op, Place};
+use crate::op::{Kind, Op, Place};
 use crate::open_file::{Mode, OpenFile};
 
 /// A file that is read and written at offsets.
@@ -74,7 +75,7 @@ impl File {
         self.check_engine()?;
         let file = self.opened(py)?;
         let target = find_target(buffer, kind, (at, size), || self.engine())?;
-        let batch = Arc::new(Batch::new([Arc::clone(&file)]));
+        let batch = Batch::new([(1, Arc::clone(&file))]);
         let (span, place) = match target {
             Target::Host(span, place) => (span, place),
             Target::Gpu(span) => {
@@ -186,7 +187,7 @@ impl File {
     /// Begins to make durable what was written before.
     fn sync(&self, py: Python<'_>) -> PyResult<Future> {
         let file = self.opened(py)?;
-        let batch = Arc::new(Batch::new([Arc::clone(&file)]));
+        let batch = Batch::new([(1, Arc::clone(&file))]);
         self.begin(py, Kind::Sync, (file, 0), None, batch)
     }
 

@@ -33,7 +33,10 @@ impl Future {
     }
 
     fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        awaited(slf.as_any())
+        let this = slf.get();
+        awaited(slf.as_any(), &this.0, |py| {
+            Ok(this.0.result(py, 0)?.into_pyobject(py)?.into_any())
+        })
     }
 
     fn __repr__(&self) -> String {

@@ -48,14 +48,12 @@ impl Memory {
         })
     }
 
-    /// Returns a part of the memory, for an operation of an engine.
-    pub(crate) fn target(
+    /// Returns all of the memory, for operations of an engine, and where its loop finds it.
+    pub(crate) fn whole(
         &self,
         engine: &Arc<Engine>,
         kind: Kind,
-        at: usize,
-        size: Option<usize>,
-    ) -> PyResult<Target> {
+    ) -> PyResult<(Arc<Export>, Arc<Registration>)> {
         let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(Live {
             registration,
@@ -74,10 +72,19 @@ impl Memory {
                 "the memory is read-only, and a read writes to it: register a writable buffer",
             ));
         }
-        let place = Place::Registered {
-            registration: Arc::clone(registration),
-            at,
-        };
+        Ok((Arc::clone(export), Arc::clone(registration)))
+    }
+
+    /// Returns a part of the memory, for an operation of an engine.
+    pub(crate) fn target(
+        &self,
+        engine: &Arc<Engine>,
+        kind: Kind,
+        at: usize,
+        size: Option<usize>,
+    ) -> PyResult<Target> {
+        let (export, registration) = self.whole(engine, kind)?;
+        let place = Place::Registered { registration, at };
         Ok(Target::Host(export.span(at, size)?, Some(place)))
     }
 }

@@ -1,15 +1,15 @@
 //! Waiting for results without the interpreter lock.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use pyo3::exceptions::{PyOverflowError, PyTimeoutError};
+use pyo3::exceptions::{PyOverflowError, PyStopIteration, PyTimeoutError};
 use pyo3::prelude::*;
 
 use super::error::os_error;
+use crate::batch::Batch;
 use crate::engine::Engine;
 use crate::memory::reap;
-use crate::op::Batch;
 
 /// The time after which a wait looks for signals, such as that of Ctrl-C.
 const SLICE: Duration = Duration::from_millis(20);
@@ -100,11 +100,35 @@ pub(crate) fn duration(seconds: f64) -> PyResult<Duration> {
         .map_err(|_| PyOverflowError::new_err("the timeout is too long"))
 }
 
-/// Returns the iterator behind `await` of an object with `done`, `result` and `cancel`.
-pub(crate) fn awaited<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+/// Returns the iterator behind `await` of an operation.
+pub(crate) fn awaited<'py>(
+    object: &Bound<'py, PyAny>,
+    pending: &Pending,
+    result: impl FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
     let py = object.py();
+    if pending.is_done(py)? && !pending.batch.is_cancelled() {
+        let ready = Ready(Mutex::new(Some(result(py)?.unbind())));
+        return Ok(Bound::new(py, ready)?.into_any());
+    }
     let coroutine = py
         .import("vyre_io._asyncio")?
         .call_method1("result_of", (object,))?;
     coroutine.call_method0("__await__")
+}
+
+/// The iterator behind `await` of an operation that has ended: it returns the result and never waits.
+#[pyclass(frozen)]
+struct Ready(Mutex<Option<Py<PyAny>>>);
+
+#[pymethods]
+impl Ready {
+    const fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self) -> PyResult<()> {
+        let value = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Err(PyStopIteration::new_err((value,)))
+    }
 }
