@@ -33,7 +33,7 @@ pub(crate) struct Run {
     pub(crate) file: Arc<OpenFile>,
     /// All of the memory, in which every part is. `None` for operations without.
     pub(crate) memory: Option<Span>,
-    /// Where the loop finds the memory, if it was registered.
+    /// The registration by which the loop knows the memory, if there is one.
     pub(crate) registration: Option<Arc<Registration>>,
     pub(crate) parts: Vec<Part>,
 }

@@ -10,7 +10,7 @@ use crate::fork;
 /// The share of a processor that looks for pages, as for a loop with page-cache reads.
 const WATCHER_PERCENT: u32 = 2;
 
-/// What is known of the pages of a file.
+/// Knowledge of the pages of a file.
 #[derive(Debug, Default)]
 pub(crate) enum Pages {
     #[default]

@@ -248,7 +248,7 @@ class Engine:
     ) -> None:
         """Starts the thread.
 
-        depth is the number of operations in flight, up to 8192; further ones wait. Each has 64 KiB of memory, through
+        depth is the number of operations in flight, up to 4096; further ones wait. Each has 64 KiB of memory, through
         which operations of up to 64 KiB pass. wait says what the thread does without work: it sleeps, polls for a
         while, or polls always, which is fastest and takes a core. core binds it to a processor. drain_timeout is the
         number of seconds after which close() cancels operations.

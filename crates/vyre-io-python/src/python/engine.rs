@@ -218,7 +218,7 @@ fn split(parsed: Vec<Parsed>, batch: &Arc<Batch>) -> (Vec<GpuOp>, Vec<(usize, Ru
 }
 
 /// The largest number of operations in flight: what a queue has slots for.
-const MOST_DEPTH: u32 = 8192;
+const MOST_DEPTH: u32 = 4096;
 
 const TRANSPORTS: [(&str, TransportChoice); 3] = [
     ("auto", TransportChoice::Auto),
