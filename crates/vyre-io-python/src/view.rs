@@ -78,6 +78,11 @@ impl FilePart {
         len: u64,
         ordinal: u32,
     ) -> Result<Self, ViewError> {
+        let size = rustix::fs::fstat(file).map_err(MapError::Query)?.st_size;
+        let size = u64::try_from(size).unwrap_or_default();
+        if size < offset.saturating_add(len) {
+            return Err(ViewError::PastEnd { size });
+        }
         let gpu = Gpu::open(ordinal)?;
         let memory = GpuMemory::uninit(&gpu, usize::try_from(len).unwrap_or(usize::MAX))?;
         let options = view::LoadOptions::default();

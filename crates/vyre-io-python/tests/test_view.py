@@ -68,6 +68,8 @@ def test_a_part_past_the_end_is_refused(floats):
     for shape, offset in [([len(numbers) + 1], 0), ([1], 4 * len(numbers)), ([1], 1 << 40)]:
         with pytest.raises(ValueError, match="end of the file"):
             vyre_io.host_view(path, "float32", shape, offset)
+        with pytest.raises(ValueError, match="end of the file"):
+            vyre_io.cuda_view(path, "float32", shape, offset + 1, copy=True)
 
 
 def test_a_part_of_a_view_shares_its_pages(floats):
@@ -147,6 +149,9 @@ def test_without_a_gpu_the_reason_is_said(floats):
     path, _ = floats
     with pytest.raises(OSError, match="CUDA driver"):
         vyre_io.cuda_view(path, "uint8", [1])
+    # An offset that a view cannot have is one of a copy.
+    with pytest.raises(OSError, match="CUDA driver"):
+        vyre_io.cuda_view(path, "float32", [1], 3, copy=True)
 
 
 @needs_gpu
@@ -180,6 +185,20 @@ def test_a_view_is_a_tensor_of_the_gpu(tmp_path, name):
     while vyre_io.pinned_bytes() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert vyre_io.pinned_bytes() == 0
+
+
+@needs_gpu
+def test_a_copy_begins_anywhere_and_is_its_owners(tmp_path):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    path = tmp_path / "numbers"
+    path.write_bytes(b"xyz" + np.arange(5000, dtype=np.float64).tobytes())
+    view = vyre_io.cuda_view(path, "float64", [4990], 3 + 80, copy=True)
+    tensor = torch.from_dlpack(view)
+    assert tensor.tolist() == list(range(10, 5000))
+    assert view.pinned_bytes == 0
+    tensor.zero_()
+    path.write_bytes(bytes(100))
+    assert not tensor.any() and view.check() == "current"
 
 
 @needs_gpu

@@ -436,14 +436,23 @@ class FileView:
     ) -> None: ...
 
 def cuda_view(
-    path: str | PathLike[str], dtype: Any, shape: Iterable[int], offset: int = 0, *, device: int = 0
+    path: str | PathLike[str],
+    dtype: Any,
+    shape: Iterable[int],
+    offset: int = 0,
+    *,
+    device: int = 0,
+    copy: bool = False,
 ) -> FileView:
     """Pins a part of a cached file, and lets a GPU read it over the bus, without a copy.
 
     dtype is that of NumPy or PyTorch, or its name; offset is in bytes. The pages count as memory in use until the last array
     of them is gone, in sum up to half of the machine's memory (set_pin_limit). Pages that are not in memory are read in.
 
-    Raises ValueError for an offset that is not a multiple of the element's size, and for a part that the file does not have;
+    With copy, the part is copied to memory of the GPU, from any offset: an array that is the caller's to write to, and that no
+    write to the file changes.
+
+    Raises ValueError for an offset that is not a multiple of the element's size, unless it copies, and for a part that the file does not have;
     OSError if there is no GPU, or if its driver or the file's file system does not allow it.
     """
 

@@ -12,8 +12,8 @@ def _name(dtype):
     return getattr(dtype, "name", None) or str(dtype)
 
 
-def cuda_view(path, dtype, shape, offset=0, *, device=0):
-    return _native.FileView(path, _name(dtype), list(shape), offset, "pin", device)
+def cuda_view(path, dtype, shape, offset=0, *, device=0, copy=False):
+    return _native.FileView(path, _name(dtype), list(shape), offset, "copy" if copy else "pin", device)
 
 
 def host_view(path, dtype, shape, offset=0):

@@ -108,10 +108,11 @@ impl FileView {
                 "the array has no elements: give a larger shape",
             ));
         }
-        if !offset.is_multiple_of(dtype.size()) {
+        // The memory of a copy begins with its first element.
+        if way != "copy" && !offset.is_multiple_of(dtype.size()) {
             return Err(PyValueError::new_err(format!(
                 "the offset {offset} is not a multiple of the {} bytes of {}: devices read aligned elements alone, so \
-                 read the file instead",
+                 ask for a copy, or read the file",
                 dtype.size(),
                 dtype.name
             )));
