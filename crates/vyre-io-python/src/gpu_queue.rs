@@ -89,7 +89,7 @@ impl Served {
         let (mut table, mut buffers) = (FileTable::new(), BufferTable::new());
         let mut handles = Vec::new();
         for file in files {
-            let handle = table.insert_range(file.file.try_clone()?, .., file.mode.rights())?;
+            let handle = table.insert_range(file.file.try_clone()?, .., file.rights())?;
             handles.push(handle.raw());
         }
         let addresses = Addresses {

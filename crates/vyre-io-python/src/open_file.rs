@@ -56,7 +56,7 @@ impl Mode {
         !matches!(self, Self::Read)
     }
 
-    pub(crate) fn rights(self) -> Rights {
+    fn rights(self) -> Rights {
         let read = if self.reads() {
             Rights::READ
         } else {
@@ -93,6 +93,8 @@ pub(crate) struct OpenFile {
     pub(crate) path: PathBuf,
     pub(crate) number: u64,
     pub(crate) mode: Mode,
+    /// A directory can be made durable, and nothing else.
+    pub(crate) is_directory: bool,
     /// Set until the kernel says that it reads this file only by waiting.
     reads_at_once: AtomicBool,
     /// The engines whose loops may know the file.
@@ -111,9 +113,11 @@ impl OpenFile {
             options.custom_flags(libc::O_DIRECT);
         }
         let file = options.open(path)?;
+        let kind = file.metadata()?.file_type();
         Ok(Self {
             // Direct I/O passes by what is in memory.
-            reads_at_once: AtomicBool::new(mode.reads() && !direct && file.metadata()?.is_file()),
+            reads_at_once: AtomicBool::new(mode.reads() && !direct && kind.is_file()),
+            is_directory: kind.is_dir(),
             file,
             path: path.to_owned(),
             // Relaxed: it matters only that the numbers differ.
@@ -132,11 +136,20 @@ impl OpenFile {
             path: self.path.clone(),
             number: NEXT_NUMBER.fetch_add(1, Relaxed),
             mode: self.mode,
+            is_directory: self.is_directory,
             reads_at_once: AtomicBool::new(self.reads_at_once.load(Relaxed)),
             engines: Mutex::default(),
             mapping: Mutex::default(),
             pages: Mutex::default(),
         })
+    }
+
+    /// Returns what the loop may do with the file.
+    pub(crate) fn rights(&self) -> Rights {
+        match self.is_directory {
+            true => Rights::SYNC,
+            false => self.mode.rights(),
+        }
     }
 
     /// Adds an engine that has to forget the file when it is closed.

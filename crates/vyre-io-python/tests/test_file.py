@@ -240,7 +240,7 @@ def test_a_file_is_pickled_as_its_path(path):
 
 
 def test_settings_are_checked():
-    for wrong in [{"depth": 0}, {"depth": 8193}, {"transport": "none"}, {"wait": "long"}]:
+    for wrong in [{"depth": 0}, {"depth": 4097}, {"transport": "none"}, {"wait": "long"}]:
         with pytest.raises(ValueError, match="must be"):
             vyre_io.Engine(**wrong)
     with pytest.raises(OSError, match="core"):

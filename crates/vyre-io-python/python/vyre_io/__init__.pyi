@@ -78,7 +78,7 @@ class File:
     def sync(self) -> Future:
         """Begins to make durable, as fsync(2) does, what was written by operations whose results are there.
 
-        The result is 0.
+        The result is 0. A file of a directory makes its entries durable, and can do nothing else.
         """
 
     def size(self) -> int:

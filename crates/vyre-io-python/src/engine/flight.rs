@@ -144,6 +144,9 @@ impl Inner {
         if op.is_cancelled() {
             return Begun::No(op, Errno::ECANCELED);
         }
+        if op.file.is_directory && op.kind != Kind::Sync {
+            return Begun::No(op, Errno::from_raw(libc::EISDIR.unsigned_abs()));
+        }
         let file = match self.file_handle(state, &op) {
             Ok(handle) => handle,
             Err(errno) => return Begun::No(op, errno),
@@ -189,7 +192,7 @@ impl Inner {
         }
         let insert = |io: &IoLoop| {
             let file = op.file.file.try_clone()?;
-            io.insert_file(file, .., FileOptions::new(op.file.mode.rights()))
+            io.insert_file(file, .., FileOptions::new(op.file.rights()))
         };
         let mut inserted = self.with_loop(insert).unwrap_or(Err(TableError::Ended));
         if let Err(TableError::NoRoom { .. }) = inserted {
