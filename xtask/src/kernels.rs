@@ -31,7 +31,7 @@ pub(crate) struct Options {
     /// Run the tests alone, and check no file system
     #[arg(long)]
     no_checks: bool,
-    /// Run only the test programs whose name contains this
+    /// Run only the test programs whose name, PACKAGE::FILE, contains this. With `::`, no other package is built
     #[arg(long, value_name = "PART")]
     test: Option<String>,
     /// Boot nothing, and make the tables of what each guest said last
@@ -50,8 +50,7 @@ pub(crate) fn run(ws: &Workspace, options: &Options) -> Result<bool> {
         return report(ws, &kernels.map(|kernel| guest::last(ws, kernel)).collect::<Result<Vec<_>>>()?);
     }
     guest::need_programs(ws)?;
-    let wanted = |name: &str| options.test.as_ref().is_none_or(|part| name.contains(part));
-    let programs = programs::build(ws, !options.no_tests, wanted)?;
+    let programs = programs::build(ws, !options.no_tests, options.test.as_deref().unwrap_or_default())?;
     let mut all = Vec::new();
     for kernel in kernels {
         println!("\n==> {}", kernel.name);

@@ -1,7 +1,8 @@
 #!/usr/bin/busybox sh
 # The first process of a guest. What it says goes to the second serial line: `@@` begins a line of its own.
-# Instructions take many times as long, so properties are tried on fewer cases.
-export PATH=/usr/sbin:/usr/bin:/bb HOME=/root TMPDIR=/base/tmp RUST_BACKTRACE=0 PROPTEST_CASES=8
+export PATH=/usr/sbin:/usr/bin:/bb HOME=/root TMPDIR=/base/tmp RUST_BACKTRACE=0
+# Instructions take many times as long: fewer cases of each property, and fewer wake-ups.
+export PROPTEST_CASES=8 VYRE_IO_ROUNDS=2000
 busybox mount -t proc proc /proc
 busybox --install -s /bb
 mount -t sysfs sysfs /sys

@@ -27,21 +27,26 @@ pub(crate) struct TestProgram {
     pub(crate) file: PathBuf,
 }
 
-/// Builds all of them, and those test programs that are wanted.
-pub(crate) fn build(ws: &Workspace, any: bool, wanted: impl Fn(&str) -> bool) -> Result<Programs> {
+/// Builds all of them, and if there are to be `any` tests, the test programs whose names contain `part`.
+pub(crate) fn build(ws: &Workspace, any: bool, part: &str) -> Result<Programs> {
     tools::need_target(ws, STATIC_TARGET)?;
     let how = ["--profile", "guest", "--target", STATIC_TARGET];
     cmd!(ws, "cargo build {how...} -p vyre-io-cli -p vyre-faults --bins").run()?;
     let folder = ws.target.join(STATIC_TARGET).join("guest");
     let mut tests = Vec::new();
     if any {
-        let packages = TESTED.iter().flat_map(|package| ["-p", package]);
+        let packages = TESTED.iter().filter(|package| may_have(package, part)).flat_map(|package| ["-p", package]);
         let what = ["--no-run", "--lib", "--bins", "--tests", "--message-format", "json-render-diagnostics"];
         let said = cmd!(ws, "cargo test {how...} {packages...} {what...}").read()?;
         tests = programs(&said)?;
-        tests.retain(|test| wanted(&test.name));
+        tests.retain(|test| test.name.contains(part));
     }
     Ok(Programs { command: folder.join("vyre-io"), check: folder.join("check"), tests })
+}
+
+/// Returns true if the name of a program of this package can contain `part`.
+fn may_have(package: &str, part: &str) -> bool {
+    part.split_once("::").is_none_or(|(end, _)| package.ends_with(end))
 }
 
 /// Returns the test programs that cargo speaks of.
@@ -63,4 +68,19 @@ fn programs(said: &str) -> Result<Vec<TestProgram>> {
     }
     tests.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(tests)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_have;
+
+    #[test]
+    fn the_package_of_a_program_is_built_for_it() {
+        let built = |part: &str| ["vyre-io", "vyre-ioloop"].map(|package| may_have(package, part));
+        assert_eq!(built(""), [true; 2]);
+        assert_eq!(built("sleep"), [true; 2]);
+        assert_eq!(built("vyre-io::"), [true, false]);
+        assert_eq!(built("ioloop::sleep"), [false, true]);
+        assert_eq!(built("::sleep"), [true; 2]);
+    }
 }
