@@ -31,9 +31,10 @@ pub(crate) struct Options {
     /// Run the tests alone, and check no file system
     #[arg(long)]
     no_checks: bool,
-    /// Run only the test programs whose name, PACKAGE::FILE, contains this. With `::`, no other package is built
+    /// Run only the test programs whose name, PACKAGE::FILE, contains this. With `::`, no other package is built. May be
+    /// given more than once
     #[arg(long, value_name = "PART")]
-    test: Option<String>,
+    test: Vec<String>,
     /// Boot nothing, and make the tables of what each guest said last
     #[arg(long)]
     report: bool,
@@ -50,7 +51,7 @@ pub(crate) fn run(ws: &Workspace, options: &Options) -> Result<bool> {
         return report(ws, &kernels.map(|kernel| guest::last(ws, kernel)).collect::<Result<Vec<_>>>()?);
     }
     guest::need_programs(ws)?;
-    let programs = programs::build(ws, !options.no_tests, options.test.as_deref().unwrap_or_default())?;
+    let programs = programs::build(ws, !options.no_tests, &options.test)?;
     let mut all = Vec::new();
     for kernel in kernels {
         println!("\n==> {}", kernel.name);

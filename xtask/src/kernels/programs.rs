@@ -27,19 +27,22 @@ pub(crate) struct TestProgram {
     pub(crate) file: PathBuf,
 }
 
-/// Builds all of them, and if there are to be `any` tests, the test programs whose names contain `part`.
-pub(crate) fn build(ws: &Workspace, any: bool, part: &str) -> Result<Programs> {
+/// Builds all of them, and if there are to be `any` tests, the test programs whose names contain one of
+/// `parts`, or all.
+pub(crate) fn build(ws: &Workspace, any: bool, parts: &[String]) -> Result<Programs> {
     tools::need_target(ws, STATIC_TARGET)?;
     let how = ["--profile", "guest", "--target", STATIC_TARGET];
     cmd!(ws, "cargo build {how...} -p vyre-io-cli -p vyre-faults --bins").run()?;
     let folder = ws.target.join(STATIC_TARGET).join("guest");
     let mut tests = Vec::new();
     if any {
-        let packages = TESTED.iter().filter(|package| may_have(package, part)).flat_map(|package| ["-p", package]);
+        let wanted = |is: &dyn Fn(&str) -> bool| parts.is_empty() || parts.iter().any(|part| is(part));
+        let packages = TESTED.iter().filter(|package| wanted(&|part| may_have(package, part)));
+        let packages = packages.flat_map(|package| ["-p", package]);
         let what = ["--no-run", "--lib", "--bins", "--tests", "--message-format", "json-render-diagnostics"];
         let said = cmd!(ws, "cargo test {how...} {packages...} {what...}").read()?;
         tests = programs(&said)?;
-        tests.retain(|test| test.name.contains(part));
+        tests.retain(|test| wanted(&|part| test.name.contains(part)));
     }
     Ok(Programs { command: folder.join("vyre-io"), check: folder.join("check"), tests })
 }
