@@ -7,6 +7,7 @@
     reason = "hands memory of Python objects to the kernel and to transports"
 )]
 
+use std::ffi::c_long;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -269,13 +270,20 @@ impl Span {
     /// Reads bytes that are in memory by preadv2(2), without waiting for a drive. Returns their number, which is less
     /// than the length where the file ends or further bytes are not in memory.
     pub(crate) fn read_without_waiting(&self, file: &File, offset: u64) -> io::Result<usize> {
-        let parts = libc::iovec {
+        let part = libc::iovec {
             iov_base: self.address().as_ptr().cast(),
             iov_len: self.len(),
         };
-        let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+        // A negative one is none: -1 stands for the position of the file.
+        libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+        // The kernel takes the offset in two halves of a `long` each. Of 64 bits, the upper half is shifted out.
+        let (low, high) = (offset as c_long, (offset >> 32) as c_long);
+        let (fd, count) = (c_long::from(file.as_raw_fd()), c_long::from(1));
+        let flags = c_long::from(libc::RWF_NOWAIT);
+        let parts = &raw const part;
+        // By its number: C libraries that the wheels are for, such as musl 1.2.4, lack the function.
         // SAFETY: the part is valid for writes of its length, and the kernel writes no more.
-        let count = unsafe { libc::preadv2(file.as_raw_fd(), &parts, 1, offset, libc::RWF_NOWAIT) };
+        let count = unsafe { libc::syscall(libc::SYS_preadv2, fd, parts, count, low, high, flags) };
         usize::try_from(count).map_err(|_| io::Error::last_os_error())
     }
 
