@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 """Compares reads of a cached file by the package vyre-io with other ways in Python, in rounds that take turns.
 
-Needs vyre-io and NumPy; with PyTorch, it also compares gathers.
+Needs vyre-io and NumPy; with PyTorch, it also compares gathers, and with kvikio, reads of blocks. --rust names the program
+vyre-io, whose benchmark then takes turns with batches of Python: one lane with 64 reads in flight and one loop that polls,
+out of the page cache by copies, as batches of Python are, and by io_uring.
 
     pip install ./crates/vyre-io-python
-    python3 benches/python/reads.py --dir /var/tmp
+    cargo build --release -p vyre-io-cli
+    python3 benches/python/reads.py --dir /var/tmp --rust target/release/vyre-io
 
 It makes a file of 1 GiB in the directory, and keeps it. Figures are medians of --rounds rounds, with their range. Each way
 first reads once what is not counted, and its bytes are compared with the file's.
@@ -13,10 +16,11 @@ first reads once what is not counted, and its bytes are compared with the file's
 import argparse
 import asyncio
 import concurrent.futures
-import mmap
+import json
 import os
 import random
 import statistics
+import subprocess
 import time
 
 import numpy
@@ -48,13 +52,25 @@ def right(buffer, wanted):
     return [int(word) * 8 for word in words] == list(wanted)
 
 
+def find_kvikio():
+    """Returns the module of kvikio, if it is there and works without a GPU."""
+    try:
+        import kvikio
+
+        return kvikio
+    except Exception as error:
+        print(f"without kvikio: {error}")
+        return None
+
+
 class Batches:
     """Batches of 256 blocks into one array."""
 
     title = f"batches of {DEPTH} blocks of 4 KiB into one array, thousand blocks/s"
     rounds = 40
 
-    def __init__(self, path):
+    def __init__(self, path, rust=None):
+        self.rust = rust
         self.path = path
         self.file = vyre_io.File(path)
         self.engine = vyre_io.default_engine()
@@ -65,10 +81,19 @@ class Batches:
         self.parts = [memoryview(self.buffer)[at * BLOCK : (at + 1) * BLOCK] for at in range(DEPTH)]
 
     def ways(self):
+        rust = {
+            "Rust: vyre-io bench, page-cache reads, depth 64": ["--page-cache"],
+            "Rust: vyre-io bench, io_uring, depth 64": [],
+        }
+        kvikio = find_kvikio()
         return {
-            "vyre_io Engine.submit(...).result()": self.submit,
+            "vyre_io submit([Reads(...)]).counts()": self.arrays,
+            "vyre_io submit([Reads(...)]).result()": self.arrays_to_list,
+            "vyre_io submit([Read(...), ...]).result()": self.submit,
             "vyre_io gather": self.gather,
             "vyre_io pread(...).result(), one by one": self.one_by_one,
+            **({name: options for name, options in rust.items() if self.rust}),
+            **({"kvikio pread(...), then get() of each": self.kvikio(kvikio)} if kvikio else {}),
             "os.preadv, one by one": self.preadv,
             "os.preadv in a thread pool": self.pooled,
             "memmap, one by one": self.mapped,
@@ -76,17 +101,43 @@ class Batches:
         }
 
     def run(self, way):
-        count = 0
-        began = time.perf_counter()
+        if isinstance(way, list):
+            return self.in_rust(way)
+        took = 0
         for seed in range(self.rounds):
             wanted = offsets(DEPTH, seed)
-            began_one = time.perf_counter()
+            # A program that describes its reads by arrays has them as arrays.
+            self.offsets = numpy.array(wanted)
+            self.buffer[::BLOCK] = 255
+            began = time.perf_counter()
             way(wanted)
-            count += time.perf_counter() - began_one
-            if seed == 0:
-                assert right(self.buffer, wanted), way
-        del began
-        return DEPTH * self.rounds / count / 1e3
+            took += time.perf_counter() - began
+            assert right(self.buffer, wanted), way
+        return DEPTH * self.rounds / took / 1e3
+
+    def in_rust(self, options):
+        command = [self.rust, "bench", "--file", self.path, "--block-size", str(BLOCK), "--depth", "64"]
+        command += ["--policy", "spin", "--seconds", "0.5", "--format", "json", *options]
+        found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+        assert found["errors"] == 0 and found["page_cache"] == ("--page-cache" in options)
+        return found["iops"] / 1e3
+
+    def arrays(self, wanted):
+        counts = self.engine.submit([vyre_io.Reads(self.file, self.buffer, self.offsets, BLOCK)]).counts()
+        assert (numpy.asarray(counts) == BLOCK).all()
+
+    def arrays_to_list(self, wanted):
+        self.engine.submit([vyre_io.Reads(self.file, self.buffer, self.offsets, BLOCK)]).result()
+
+    def kvikio(self, kvikio):
+        file = kvikio.CuFile(self.path, "r")
+        parts = self.buffer.reshape(DEPTH, BLOCK)
+
+        def run(wanted):
+            for future in [file.pread(part, BLOCK, at) for part, at in zip(parts, wanted)]:
+                future.get()
+
+        return run
 
     def submit(self, wanted):
         file, buffer = self.file, self.buffer
@@ -157,7 +208,7 @@ class Gathers:
     count = 1_600_000
     title = f"gather of {count:,} rows of 512 B into an array, million rows/s"
 
-    def __init__(self, path):
+    def __init__(self, path, rust=None):
         self.file = vyre_io.File(path)
         self.ids = numpy.random.default_rng(1).integers(SIZE // ROW, size=self.count)
         self.out = numpy.zeros((self.count, ROW // 4), dtype=numpy.float32)
@@ -201,15 +252,17 @@ class Gathers:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--dir", default="/var/tmp", help="where the file is made (default: /var/tmp)")
+    parser.add_argument("--rust", metavar="PROGRAM", help="the program vyre-io, to compare with its benchmark")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of each way (default: 7)")
     options = parser.parse_args()
     path = os.path.join(options.dir, "vyre-io-reads.bin")
     make(path)
     for kind in [Batches, Tasks, Gathers]:
-        case = kind(path)
-        rates = {name: [] for name in case.ways()}
+        case = kind(path, options.rust)
+        ways = case.ways()
+        rates = {name: [] for name in ways}
         for number in range(options.rounds + 1):
-            for name, way in case.ways().items():
+            for name, way in ways.items():
                 rate = case.run(way)
                 if number:
                     rates[name].append(rate)
