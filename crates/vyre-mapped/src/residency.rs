@@ -108,14 +108,14 @@ impl Residency {
     /// - [`Errno::INVAL`] if the part is not inside the mapping.
     /// - Another errno if the kernel does not answer. Pages that were not asked about keep their bits.
     pub fn scan(&self, part: Range<u64>) -> Result<Source, Errno> {
-        self.scan_words(&part, |_, _| ())
+        self.scan_words(&part, |_, _| ()).map(|(source, _)| source)
     }
 
-    /// Scans a part, and maps the pages that it finds in memory and the last scan did not.
-    pub(crate) fn scan_and_map(&self, part: &Range<u64>) {
+    /// Scans a part, and maps the pages that it finds in memory and the last scan did not. Returns how many pages it
+    /// has found in memory.
+    pub(crate) fn scan_and_map(&self, part: &Range<u64>) -> usize {
         let page = page_size();
-        // A scan that fails leaves the map as it was; the next one may succeed.
-        let _ = self.scan_words(part, |word, mut new| {
+        let scanned = self.scan_words(part, |word, mut new| {
             while new != 0 {
                 let first = new.trailing_zeros();
                 let count = (new >> first).trailing_ones();
@@ -125,16 +125,23 @@ impl Residency {
                 new &= u64::MAX.checked_shl(first + count).unwrap_or(0);
             }
         });
+        // A scan that fails leaves the map as it was; the next one may succeed.
+        scanned.map_or(0, |(_, resident)| resident)
     }
 
     /// Finds out which pages of a part are in memory. Passes each word of the map to `found`, with its
-    /// new bits.
-    fn scan_words(&self, part: &Range<u64>, found: impl Fn(usize, u64)) -> Result<Source, Errno> {
+    /// new bits. Returns the source and the number of the pages in memory.
+    fn scan_words(
+        &self,
+        part: &Range<u64>,
+        found: impl Fn(usize, u64),
+    ) -> Result<(Source, usize), Errno> {
         let (offset, len) = self.mapping.locate(part).ok_or(Errno::INVAL)?;
         let group = page_size() * PAGES;
         let mut word = offset / group;
         let end = (offset + len).div_ceil(group);
         let source = self.source()?;
+        let mut in_memory = 0;
         let pagemap = match source {
             Source::PageCache => None,
             Source::PageTables => Some(File::open("/proc/self/pagemap").map_err(errno_of)?),
@@ -158,11 +165,12 @@ impl Residency {
                     .iter()
                     .rev()
                     .fold(0, |bits, page| bits << 1 | u64::from(page & 1));
+                in_memory += bits.count_ones() as usize;
                 found(index, self.pages.replace(index, bits));
             }
             word += words;
         }
-        Ok(source)
+        Ok((source, in_memory))
     }
 
     /// Finds out whether mincore(2) tells the truth: it does to the owner of the file. It also does
@@ -203,7 +211,7 @@ mod tests {
             mapped.collect::<Vec<_>>()
         };
         assert_eq!(mapped(), [], "nothing was scanned");
-        residency.scan_and_map(&mapping.range());
+        assert_eq!(residency.scan_and_map(&mapping.range()), 4);
         assert_eq!(mapped(), [0, 1, 3, 69]);
     }
 
