@@ -24,11 +24,23 @@ def usage():
     return (len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))), mappings, resident
 
 
+def settled_usage():
+    """Returns what is in use once it stays so: a thread that looks for pages gives a closed file's back a moment later."""
+    found, same = usage(), 0
+    for _ in range(200):
+        time.sleep(0.02)
+        last, found = found, usage()
+        same = same + 1 if found[:2] == last[:2] else 0
+        if same == 5:
+            break
+    return found
+
+
 def assert_flat(work, path, rounds):
     work(path, max(rounds // 10, 10))
-    before, mappings, resident = usage()
+    before, mappings, resident = settled_usage()
     work(path, rounds)
-    after, mappings_after, resident_after = usage()
+    after, mappings_after, resident_after = settled_usage()
     # What earlier tests left may end meanwhile, and threads take a moment to end.
     deadline = time.monotonic() + 5
     while any(now > then for now, then in zip(after, before)) and time.monotonic() < deadline:
