@@ -69,6 +69,23 @@ def test_a_file_works_in_a_fork_and_the_rest_raises(path, uncached):
     engine.close()
 
 
+def test_views_raise_in_a_fork(path):
+    view = vyre_io.host_view(path, "uint8", [100])
+
+    def work():
+        for use in [view.check, view.__dlpack__, lambda: view.part_of("uint8", [1], 0)]:
+            try:
+                use()
+            except RuntimeError as error:
+                assert "forked" in str(error)
+            else:
+                return False
+        return vyre_io.host_view(path, "uint8", [100]).check() == "current"
+
+    assert in_child(work)
+    assert view.check() == "current"
+
+
 def test_a_fork_beside_operations_in_flight_harms_neither(path, uncached):
     words = path.read_bytes()
     with vyre_io.File(path) as file:
