@@ -1,9 +1,11 @@
 """Code that the tests share."""
 
 import ctypes
+import fcntl
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -45,6 +47,21 @@ def engine(request):
         pytest.skip(f"no {request.param}: {error}")
     with engine:
         yield engine
+
+
+@pytest.fixture
+def pipe(tmp_path, engine):
+    """A file of an engine, whose reads wait until bytes are written to the pipe behind it."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = os.open(path, os.O_RDWR)
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1 << 20)
+    with vyre_io.File(path, engine=engine) as file:
+        yield file, writer
+        # What still waits for bytes ends.
+        os.write(writer, bytes(200_000))
+        time.sleep(0.05)
+    os.close(writer)
 
 
 @pytest.fixture

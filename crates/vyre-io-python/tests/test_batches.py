@@ -3,7 +3,6 @@
 import array
 import asyncio
 import errno
-import fcntl
 import gc
 import os
 import select
@@ -24,21 +23,6 @@ def wait_until(question):
             return
         time.sleep(0.01)
     pytest.fail("10 seconds were not enough")
-
-
-@pytest.fixture
-def pipe(tmp_path, engine):
-    """A file of an engine, whose reads wait until bytes are written to the pipe behind it."""
-    path = tmp_path / "pipe"
-    os.mkfifo(path)
-    writer = os.open(path, os.O_RDWR)
-    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1 << 20)
-    with vyre_io.File(path, engine=engine) as file:
-        yield file, writer
-        # What still waits for bytes ends.
-        os.write(writer, bytes(200_000))
-        time.sleep(0.05)
-    os.close(writer)
 
 
 @pytest.mark.parametrize("is_cached", [True, False])

@@ -2,7 +2,6 @@
 
 import asyncio
 import concurrent.futures
-import fcntl
 import os
 import signal
 import threading
@@ -11,21 +10,6 @@ import time
 import pytest
 
 import vyre_io
-
-
-@pytest.fixture
-def pipe(tmp_path, engine):
-    """A file whose reads wait until bytes are written to the pipe behind it."""
-    path = tmp_path / "pipe"
-    os.mkfifo(path)
-    writer = os.open(path, os.O_RDWR)
-    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1 << 20)
-    with vyre_io.File(path, engine=engine) as file:
-        yield file, writer
-        # What still waits for bytes ends.
-        os.write(writer, bytes(200_000))
-        time.sleep(0.05)
-    os.close(writer)
 
 
 def test_a_wait_ends_with_the_timeout_and_the_operation_goes_on(pipe):

@@ -169,7 +169,11 @@ fn rest(scan: Duration, percent: u32, is_sparse: bool) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+    use rustix::io::pwrite;
+
     use super::*;
+    use crate::mapping::Mapping;
 
     #[test]
     fn parts_cover_the_range_and_begin_again() {
@@ -193,5 +197,25 @@ mod tests {
         assert_eq!(rest(Duration::ZERO, 1, false), REST);
         assert_eq!(rest(scan, 2, true), Duration::from_millis(1990));
         assert_eq!(rest(scan, 100, true), 3 * scan);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
+    fn a_part_is_sparse_while_less_than_half_of_it_is_in_memory() {
+        let page = page_size() as u64;
+        let file = memfd_create("vyre-mapped", MemfdFlags::empty()).unwrap();
+        ftruncate(&file, 4 * page).unwrap();
+        let residency = Residency::new(Arc::new(Mapping::new(&file, 0..4 * page).unwrap()));
+        let mut rounds = Rounds::default();
+        rounds.watched.push(Watched {
+            residency: Arc::new(residency),
+            part: 0..0,
+        });
+        for (written, is_sparse) in [(0, true), (1, true), (2, false), (3, false)] {
+            if written > 0 {
+                pwrite(&file, &[1], written * page).unwrap();
+            }
+            assert_eq!(rounds.scan_next(), is_sparse, "{written} pages");
+        }
     }
 }
